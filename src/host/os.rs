@@ -1,0 +1,44 @@
+//! What is asked of the operating system: free space, file limits, the machine's name.
+
+use std::io;
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// A file system's room, in bytes, as an unprivileged writer has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// All of it.
+    pub total: u64,
+    /// What may still be written.
+    pub free: u64,
+}
+
+/// The room of the file system that holds `path`.
+///
+/// # Errors
+/// What `statvfs` says, such as a path that is not there.
+pub fn free_space(path: &Path) -> io::Result<FreeSpace> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(FreeSpace { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}
+
+/// The machine's name, for the certificate of the proxy itself; `None` where it is empty or no text.
+#[must_use]
+pub fn hostname() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Raises the soft limit of open files to the hard one, and answers it: every connection, tunnel and blob
+/// is a file, and the usual soft limit is 1,024.
+#[must_use]
+pub fn raise_file_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}

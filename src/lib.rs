@@ -1,0 +1,15 @@
+//! A caching forward proxy for container images.
+//!
+//! The rooms, from the top: `cli`, `server`, `config`, `proxy` and `admin`, `cache`, then `store`, `upstream`,
+//! `ca` and `telemetry`, then `oci`, `wire` and `host`. Imports only go down; `docs/architecture.md` walks a
+//! request through them.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod ca;
+pub mod cache;
+pub mod host;
+pub mod oci;
+pub mod proxy;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;

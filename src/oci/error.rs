@@ -1,0 +1,57 @@
+//! The error body of the distribution-spec: a code that clients know, and words for a person.
+
+use serde_json::json;
+
+/// Error codes of the distribution-spec ("Error Codes") that a proxy has reason to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Blob unknown to registry.
+    BlobUnknown,
+    /// Manifest unknown to registry.
+    ManifestUnknown,
+    /// Access to the resource is denied.
+    Denied,
+    /// The operation is unsupported.
+    Unsupported,
+    /// Too many requests.
+    TooManyRequests,
+    /// Not in the specification's list; distribution says it for 503, and clients retry.
+    Unavailable,
+    /// Not in the specification's list; distribution says it for everything unforeseen.
+    Unknown,
+}
+
+impl Code {
+    /// The code as it stands in the body.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::Denied => "DENIED",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::TooManyRequests => "TOOMANYREQUESTS",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// The JSON body: `{"errors":[{"code":...,"message":...}]}`.
+#[must_use]
+pub fn error_body(code: Code, message: &str) -> String {
+    json!({ "errors": [{ "code": code.as_str(), "message": message }] }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_json_whatever_the_message() {
+        let body = error_body(Code::Denied, "a \"quoted\"\nline");
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(parsed["errors"][0]["code"], "DENIED");
+        assert_eq!(parsed["errors"][0]["message"], "a \"quoted\"\nline");
+    }
+}

@@ -1,0 +1,108 @@
+//! What a manifest lists: read from its bytes, which themselves are never changed.
+
+use serde::Deserialize;
+
+use super::{Digest, MediaType};
+
+/// The largest manifest that is taken, in bytes. containerd refuses more than 4 MiB and the specification
+/// asks registries to take that much; ggcr takes 100 MiB, but nobody is known to make such.
+pub const MANIFEST_LIMIT: usize = 16 << 20;
+
+/// The descriptors in a manifest or an index, and its own media type where it says one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// `mediaType`, or what `schemaVersion` and the shape imply.
+    pub media_type: Option<MediaType>,
+    /// Of an index: the manifests for its platforms.
+    pub manifests: Vec<Digest>,
+    /// Of a manifest: the configuration and the layers, in order.
+    pub blobs: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    signatures: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+}
+
+impl Listing {
+    /// Reads a manifest. What is no manifest lists nothing; a digest that cannot be verified is left out.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let Ok(raw) = serde_json::from_slice::<Raw>(bytes) else { return Self::default() };
+        let media_type = raw.media_type.as_deref().and_then(MediaType::parse).or_else(|| raw.implied());
+        let known =
+            |list: Option<Vec<Descriptor>>| list.unwrap_or_default().into_iter().filter_map(|d| d.digest.parse().ok());
+        Self {
+            media_type,
+            manifests: known(raw.manifests).collect(),
+            blobs: raw.config.into_iter().filter_map(|d| d.digest.parse().ok()).chain(known(raw.layers)).collect(),
+        }
+    }
+}
+
+impl Raw {
+    /// OCI manifests may leave `mediaType` out (image-spec 1.0).
+    fn implied(&self) -> Option<MediaType> {
+        match self.schema_version {
+            Some(1) if self.signatures.is_some() => Some(MediaType::DockerSchema1Signed),
+            Some(1) => Some(MediaType::DockerSchema1),
+            Some(2) if self.manifests.is_some() => Some(MediaType::OciIndex),
+            Some(2) if self.layers.is_some() => Some(MediaType::OciManifest),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn a_manifest_lists_its_configuration_and_layers() {
+        let (config, layer) = (Digest::of(Algorithm::Sha256, b"c"), Digest::of(Algorithm::Sha256, b"l"));
+        let json = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{config}"}},"layers":[{{"digest":"{layer}"}},{{"digest":"md5:0"}}]}}"#
+        );
+        let listing = Listing::of(json.as_bytes());
+        assert_eq!(
+            listing,
+            Listing { media_type: Some(MediaType::OciManifest), manifests: vec![], blobs: vec![config, layer] }
+        );
+    }
+
+    #[test]
+    fn an_index_lists_manifests() {
+        let one = Digest::of(Algorithm::Sha256, b"1");
+        let json = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{{"digest":"{one}"}}]}}"#,
+            MediaType::DockerList.as_str()
+        );
+        let listing = Listing::of(json.as_bytes());
+        assert_eq!((listing.media_type, listing.manifests), (Some(MediaType::DockerList), vec![one]));
+    }
+
+    #[test]
+    fn signed_schema_1_is_recognised() {
+        let json = br#"{"schemaVersion":1,"name":"a","signatures":[{}]}"#;
+        assert_eq!(Listing::of(json).media_type, Some(MediaType::DockerSchema1Signed));
+    }
+
+    #[test]
+    fn what_is_no_manifest_lists_nothing() {
+        for bytes in [&b""[..], b"{}", b"[]", b"null", b"{\"layers\":3}", b"\xff"] {
+            assert_eq!(Listing::of(bytes), Listing::default());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The words of the OCI distribution protocol, as pure values: parsed once, printed exactly, no I/O.
+//!
+//! Flow: a path becomes a [`Route`]; the route holds a [`Repository`] and a [`Reference`] (a [`Tag`] or a
+//! [`Digest`]); an `Accept` header becomes an [`Accept`] class; a manifest's bytes tell what it lists.
+//! Scope: everything that can be said of the protocol without a socket or a file.
+//! Never: guess. What does not parse is `Route::Other` and passes through untouched.
+//! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
+
+mod authority;
+mod digest;
+mod error;
+mod manifest;
+mod media_type;
+mod name;
+mod pattern;
+mod route;
+
+pub use authority::{Authority, BadAuthority, Host};
+pub use digest::{Algorithm, BadDigest, Digest, Hasher};
+pub use error::{Code, error_body};
+pub use manifest::{Listing, MANIFEST_LIMIT};
+pub use media_type::{Accept, MediaType};
+pub use name::{BadName, Reference, Repository, Tag};
+pub use pattern::{BadPattern, HostPattern};
+pub use route::Route;

@@ -1,0 +1,143 @@
+//! The doors, who may use them, where they lead, and the registries behind them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::cache::TagsConfig;
+use crate::host::Later;
+use crate::upstream::{EndpointConfig, Target};
+
+/// The `listen:` section.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// CONNECT, absolute-form, and requests for the proxy itself. Default: `[::]:3128`.
+    pub proxy: SocketAddr,
+    /// Metrics, read-only. Default: `127.0.0.1:9128`.
+    pub admin: SocketAddr,
+    /// Registry mirror.
+    pub mirror: Option<Later>,
+    /// TLS by SNI.
+    pub transparent: Option<Later>,
+}
+
+/// The `clients:` section.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientsConfig {
+    /// Networks whose addresses may use the proxy. Default: loopback, private, shared and link-local ones.
+    pub allow: Vec<IpNet>,
+    /// Users and passwords.
+    pub htpasswd: Option<Later>,
+}
+
+/// The `tunnel:` section: hosts that are no registry.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TunnelConfig {
+    /// What happens to a host that no list names. Default: allow.
+    pub default: TunnelDefault,
+    /// Ports that may be tunnelled to. Default: 80 and 443.
+    pub ports: Vec<u16>,
+    /// Reachable in any case: private addresses if named, loopback and metadata if the very address is named.
+    pub allow: Vec<Target>,
+    /// Never reachable; wins over `allow`.
+    pub deny: Vec<Target>,
+}
+
+/// Whether unlisted hosts are tunnelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelDefault {
+    /// They are, on the listed ports, to global addresses.
+    Allow,
+    /// They are refused.
+    Deny,
+}
+
+/// The body of one entry of `registries:`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Tried in order. Default: `https://` and the registry's own host.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Hosts of its token service, where that is not the registry: intercepted too.
+    pub token_hosts: Vec<String>,
+    /// Further realms that held credentials may be sent to.
+    pub realms: Option<Later>,
+    /// Whose credentials go upstream. Default: client.
+    pub auth: Auth,
+    /// Whether pushes and deletes pass. Default: deny.
+    pub push: Push,
+    /// How long tags are believed.
+    pub tags: TagsConfig,
+}
+
+/// Whose credentials go upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// The client's own.
+    #[default]
+    Client,
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        match serde_json::Value::deserialize(deserializer)?.as_str() {
+            Some("client") => Ok(Self::Client),
+            Some("anonymous") => Err(D::Error::custom("anonymous is not available yet; only client is")),
+            Some(_) => Err(D::Error::custom("expected client")),
+            None => Err(D::Error::custom("held credentials are not available yet; only client is")),
+        }
+    }
+}
+
+/// Whether pushes and deletes pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Push {
+    /// They are answered 405.
+    #[default]
+    Deny,
+    /// They stream through, unbuffered and uncached.
+    Allow,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            proxy: (Ipv6Addr::UNSPECIFIED, 3128).into(),
+            admin: (Ipv4Addr::LOCALHOST, 9128).into(),
+            mirror: None,
+            transparent: None,
+        }
+    }
+}
+
+impl Default for ClientsConfig {
+    fn default() -> Self {
+        let v4 = |a, b, prefix| (IpAddr::from(Ipv4Addr::new(a, b, 0, 0)), prefix);
+        let v6 = |a, prefix| (IpAddr::from(Ipv6Addr::new(a, 0, 0, 0, 0, 0, 0, 0)), prefix);
+        let networks = [
+            v4(127, 0, 8),
+            (Ipv6Addr::LOCALHOST.into(), 128),
+            v4(10, 0, 8),
+            v4(172, 16, 12),
+            v4(192, 168, 16),
+            v4(100, 64, 10),
+            v6(0xfc00, 7),
+            v6(0xfe80, 10),
+        ];
+        let allow = networks.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect();
+        Self { allow, htpasswd: None }
+    }
+}
+
+impl Default for TunnelConfig {
+    fn default() -> Self {
+        Self { default: TunnelDefault::Allow, ports: vec![80, 443], allow: Vec::new(), deny: Vec::new() }
+    }
+}

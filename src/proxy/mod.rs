@@ -1,0 +1,5 @@
+//! Doors and requests: connections, CONNECT, verdicts, tunnels, interception, and the pull.
+
+mod config;
+
+pub use config::{Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, TunnelConfig, TunnelDefault};

@@ -1,0 +1,5 @@
+//! Blobs on disk: staged, committed, read, evicted.
+
+mod config;
+
+pub use config::Config;
