@@ -163,3 +163,157 @@ impl Reached {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(allow: &[&str], deny: &[&str]) -> Rules {
+        let targets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
+        Rules {
+            allow: targets(allow),
+            deny: targets(deny),
+            named: vec!["r.example.com".parse().unwrap(), "10.9.9.9:5000".parse().unwrap(), "*.lab".parse().unwrap()],
+            own: vec!["[::]:3128".parse().unwrap(), "127.0.0.1:9128".parse().unwrap()],
+        }
+    }
+
+    /// Judges an address that `host` resolved to, on a machine whose one outer address is 203.0.113.9.
+    fn judge(rules: &Rules, host: &str, address: &str, given: bool) -> Option<Why> {
+        let to = Authority::parse(host, 443).unwrap();
+        let address = SocketAddr::new(address.parse().unwrap(), to.port);
+        rules.judge(&to, address, given, |a| a == IpAddr::from([203, 0, 113, 9])).err().map(|forbidden| forbidden.why)
+    }
+
+    #[test]
+    fn what_opens_an_address_and_what_does_not() {
+        let table: &[(&[&str], &str, &str, bool)] = &[
+            // Global addresses are open to every name.
+            (&[], "cdn.example.com", "1.1.1.1", true),
+            (&[], "1.1.1.1", "1.1.1.1", true),
+            // Private ones where host, address or network is named, for that name only.
+            (&[], "cdn.example.com", "10.0.0.1", false),
+            (&["cdn.example.com"], "cdn.example.com", "10.0.0.1", true),
+            (&["cdn.example.com"], "other.example.com", "10.0.0.1", false),
+            (&["cdn.example.com:8080"], "cdn.example.com", "10.0.0.1", false),
+            (&["cdn.example.com:8080"], "cdn.example.com:8080", "10.0.0.1", true),
+            (&["*.example.com"], "cdn.example.com", "fd00::1", true),
+            (&["*.example.com"], "example.com", "fd00::1", false),
+            (&["*"], "anything.test", "192.168.1.1", true),
+            (&["10.0.0.1"], "cdn.example.com", "10.0.0.1", true),
+            (&["10.0.0.1"], "cdn.example.com", "10.0.0.2", false),
+            (&["10.0.0.1:80"], "cdn.example.com", "10.0.0.1", false),
+            (&["10.0.0.0/8"], "cdn.example.com", "10.0.0.1", true),
+            (&["10.0.0.0/8"], "cdn.example.com", "::ffff:10.0.0.1", true),
+            (&["10.0.0.0/8"], "cdn.example.com", "64:ff9b::10.0.0.1", true),
+            (&["10.0.0.0/8"], "10.0.0.1", "10.0.0.1", true),
+            (&["100.64.0.0/10"], "a.test", "100.64.0.1", true),
+            (&["198.18.0.0/15"], "a.test", "198.18.0.1", true),
+            // A registry named exactly; its port is 443 unless it says another.
+            (&[], "r.example.com", "10.0.0.1", true),
+            (&[], "r.example.com:8443", "10.0.0.1", false),
+            (&[], "10.9.9.9:5000", "10.9.9.9", true),
+            (&[], "10.9.9.9", "10.9.9.9", false),
+            (&[], "a.lab", "10.0.0.1", false),
+            // Loopback, link-local and metadata only by the very address.
+            (&[], "r.example.com", "127.0.0.1", false),
+            (&["*", "cdn.example.com"], "cdn.example.com", "127.0.0.1", false),
+            (&["127.0.0.0/8", "0.0.0.0/0", "::/0"], "127.0.0.1", "127.0.0.1", false),
+            (&["127.0.0.1"], "127.0.0.1", "127.0.0.1", true),
+            (&["127.0.0.1"], "localhost", "127.0.0.1", true),
+            (&["127.0.0.1"], "127.0.0.1", "::ffff:127.0.0.1", true),
+            (&["127.0.0.1"], "127.0.0.2", "127.0.0.2", false),
+            (&["127.0.0.1"], "localhost", "::1", false),
+            (&["127.0.0.1/32"], "127.0.0.1", "127.0.0.1", true),
+            (&["127.0.0.1:8443"], "127.0.0.1", "127.0.0.1", false),
+            (&["127.0.0.1:8443"], "127.0.0.1:8443", "127.0.0.1", true),
+            (&["::1/128"], "localhost", "::1", true),
+            (&["169.254.0.0/16", "*"], "169.254.169.254", "169.254.169.254", false),
+            (&["169.254.169.254"], "169.254.169.254", "169.254.169.254", true),
+            (&["*"], "m.test", "168.63.129.16", false),
+            (&["fc00::/7", "*"], "m.test", "fd00:ec2::254", false),
+            (&["fe80::/10", "*"], "m.test", "fe80::1", false),
+            // Nothing opens what is no address.
+            (&["0.0.0.0", "0.0.0.0/0", "::/0", "*"], "0.0.0.0", "0.0.0.0", false),
+            (&["0.1.2.3/32"], "a.test", "0.1.2.3", false),
+            (&["::", "::/128", "*"], "a.test", "::", false),
+        ];
+        for (allow, host, address, open) in table {
+            let why = judge(&rules(allow, &[]), host, address, false);
+            assert_eq!(why.is_none(), *open, "{allow:?} {host} {address}: {why:?}");
+        }
+    }
+
+    #[test]
+    fn a_given_address_opens_itself_and_no_more_than_that() {
+        for (address, open) in
+            [("10.0.0.1", true), ("127.0.0.1", true), ("169.254.169.254", true), ("0.0.0.0", false), ("::", false)]
+        {
+            assert_eq!(judge(&rules(&[], &[]), "cdn.example.com", address, true).is_none(), open, "{address}");
+        }
+    }
+
+    #[test]
+    fn deny_wins_over_everything() {
+        let table: &[(&[&str], &str, &str, bool)] = &[
+            (&["evil.example.com"], "evil.example.com", "1.1.1.1", true),
+            (&["*.example.com"], "cdn.example.com", "10.0.0.1", true),
+            (&["1.1.1.1"], "evil.example.com", "1.1.1.1", true),
+            (&["1.1.1.0/24"], "evil.example.com", "1.1.1.1", true),
+            (&["1.1.1.0/24"], "evil.example.com", "64:ff9b::1.1.1.1", true),
+            (&["2002::/16"], "evil.example.com", "2002:101:101::1", true),
+            (&["evil.example.com:22"], "evil.example.com", "1.1.1.1", false),
+            (&["1.1.1.1:22"], "evil.example.com", "1.1.1.1", false),
+            (&["1.1.2.0/24"], "evil.example.com", "1.1.1.1", false),
+        ];
+        for (deny, host, address, denied) in table {
+            let rules = rules(&["*", "10.0.0.0/8", "1.1.1.1"], deny);
+            for given in [false, true] {
+                let why = judge(&rules, host, address, given);
+                assert_eq!(why == Some(Why::Denied), *denied, "{deny:?} {host} {address} {given}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_own_listeners_are_never_dialled() {
+        let rules = rules(&["127.0.0.1", "127.0.0.2", "::1", "203.0.113.9", "*"], &[]);
+        let table = [
+            ("127.0.0.1:3128", "127.0.0.1", true),
+            ("127.0.0.2:3128", "127.0.0.2", true),
+            ("self.test:3128", "::1", true),
+            ("self.test:3128", "203.0.113.9", true),
+            ("self.test:3128", "::ffff:203.0.113.9", true),
+            ("other.test:3128", "1.1.1.1", false),
+            ("127.0.0.1:9128", "127.0.0.1", true),
+            ("127.0.0.1:9128", "::ffff:127.0.0.1", true),
+            ("127.0.0.2:9128", "127.0.0.2", false),
+            ("203.0.113.9:9128", "203.0.113.9", false),
+            ("127.0.0.1", "127.0.0.1", false),
+        ];
+        for (host, address, own) in table {
+            for given in [false, true] {
+                let why = judge(&rules, host, address, given);
+                assert_eq!(why == Some(Why::Own), own, "{host} {address}: {why:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_help() {
+        let judged = |address: &str| {
+            let to = Authority::parse("a.test", 443).unwrap();
+            let address = SocketAddr::new(address.parse().unwrap(), 443);
+            rules(&[], &[]).judge(&to, address, false, |_| false).unwrap_err().to_string()
+        };
+        assert_eq!(
+            judged("10.0.0.1"),
+            "a.test:443 may not be reached: 10.0.0.1 is a private address, and tunnel.allow names neither it nor the host"
+        );
+        assert_eq!(
+            judged("127.0.0.1"),
+            "a.test:443 may not be reached: 127.0.0.1 is a loopback address, and tunnel.allow does not name this very address"
+        );
+        assert_eq!(judged("0.0.0.0"), "a.test:443 may not be reached: 0.0.0.0 is no address of any host");
+    }
+}
