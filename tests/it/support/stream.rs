@@ -50,6 +50,9 @@ impl Sending {
             }
         }
         if self.cut.is_some_and(|cut| cut <= self.sent) {
+            for _ in 0..16 {
+                tokio::task::yield_now().await; // what was sent so far leaves before the connection breaks
+            }
             self.cut = Some(u64::MAX);
             self.bytes = Bytes::new();
             return Some(Err(std::io::Error::other("cut by the script")));

@@ -54,15 +54,39 @@ async fn http2_carries_many_bodies_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_pooled_connection_that_died_is_replaced_unseen() {
-    let mut registry = Registry::start("quay.io");
-    let upstream = upstream(&Config::default(), &[&registry]);
-    let to = endpoint(&registry);
-    assert_eq!(upstream.fetch(&to, get("/v2/")).await.unwrap().status(), 200);
-    registry.stop();
-    registry.start_again();
-    assert_eq!(upstream.fetch(&to, get("/v2/")).await.unwrap().status(), 200);
-    assert_eq!(registry.connections(), 2);
+async fn pooled_connections_that_died_are_replaced_unseen() {
+    for h2 in [false, true] {
+        let mut registry = Registry::with(Setup { h2, ..Setup::named("quay.io") });
+        let upstream = upstream(&Config::default(), &[&registry]);
+        let to = endpoint(&registry);
+        let gate = Gate::new();
+        let line = registry.script("*", Act::Wait(gate.clone()));
+        let first = futures_util::future::join_all((0..3).map(|_| upstream.fetch(&to, get("/v2/"))));
+        let opened = async {
+            eventually("three requests are under way", || registry.count("*") == 3).await;
+            gate.open();
+        };
+        for answer in futures_util::future::join(first, opened).await.0 {
+            bytes(answer.unwrap()).await.unwrap();
+        }
+        registry.unscript(line);
+        registry.stop();
+        registry.start_again();
+        assert_eq!(upstream.fetch(&to, get("/v2/")).await.unwrap().status(), 200, "h2: {h2}");
+        assert_eq!(registry.count("*"), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_reset_on_a_new_connection_is_not_repeated() {
+    for h2 in [false, true] {
+        let registry = Registry::with(Setup { h2, ..Setup::named("quay.io") });
+        registry.script("*", Act::Reset);
+        let error =
+            upstream(&Config::default(), &[&registry]).fetch(&endpoint(&registry), get("/v2/")).await.unwrap_err();
+        assert!(matches!(error, Error::Exchange { .. }), "{error:?}");
+        assert_eq!(registry.count("*"), 1, "h2: {h2}");
+    }
 }
 
 #[tokio::test]
