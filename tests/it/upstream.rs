@@ -11,7 +11,7 @@ use pullthrough::upstream::{
 };
 use pullthrough::wire::{Body, BodyError, collect};
 
-use crate::support::lab::Certificate;
+use crate::support::lab::{self, Certificate};
 use crate::support::{Act, Gate, Registry, Setup, eventually};
 
 mod connections;

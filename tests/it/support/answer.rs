@@ -15,8 +15,8 @@ use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::wire::Body;
 use serde_json::json;
 
-use super::registry::{Seen, Shared};
 use super::script::Act;
+use super::server::{Seen, Shared};
 use super::stream;
 use super::token::{Verdict, basic, decoded};
 

@@ -1,11 +1,13 @@
 //! The lab's certificate authority: one for the whole test run, and certificates of every kind of wrong.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What a server's certificate is like.
@@ -57,7 +59,39 @@ pub(crate) fn ca_file() -> PathBuf {
 }
 
 /// A server's TLS for `names`.
-pub(crate) fn server_config(names: &[String], certificate: Certificate, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+pub(crate) fn server_config(
+    names: &[String],
+    certificate: Certificate,
+    alpn: &[&[u8]],
+    client_certificate: bool,
+) -> Arc<ServerConfig> {
+    let (leaf, key) = leaf(names, certificate);
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder = if client_certificate {
+        let roots = Arc::new(roots(&[&ca_file()]));
+        builder
+            .with_client_cert_verifier(WebPkiClientVerifier::builder_with_provider(roots, provider()).build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_single_cert(vec![leaf.der().clone()], key_der(&key)).unwrap();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// A client's certificate and key of the lab's CA, as files.
+pub(crate) fn client_certificate() -> (PathBuf, PathBuf) {
+    let (certificate, key) = leaf(&["client".to_owned()], Certificate::Good);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = |kind: &str| LAB.folder.path().join(format!("client-{number}.{kind}"));
+    let (certificate_file, key_file) = (file("crt"), file("key"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (certificate_file, key_file)
+}
+
+fn leaf(names: &[String], certificate: Certificate) -> (rcgen::Certificate, KeyPair) {
     let names = if certificate == Certificate::OtherName { vec!["other.example".to_owned()] } else { names.to_vec() };
     let mut params = CertificateParams::new(names).unwrap();
     let now = time::OffsetDateTime::now_utc();
@@ -66,32 +100,32 @@ pub(crate) fn server_config(names: &[String], certificate: Certificate, alpn: &[
     let ca = if certificate == Certificate::UnknownCa { &LAB.unknown } else { &LAB.known };
     let key = KeyPair::generate().unwrap();
     let leaf = params.signed_by(&key, &ca.issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Arc::new(config)
+    (leaf, key)
+}
+
+fn key_der(key: &KeyPair) -> PrivateKeyDer<'static> {
+    PrivatePkcs8KeyDer::from(key.serialize_der()).into()
 }
 
 /// A client's TLS that trusts the certificates in these files and no others.
 pub(crate) fn client_config(ca_files: &[&Path], alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots(ca_files))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+fn roots(ca_files: &[&Path]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for file in ca_files {
         for certificate in CertificateDer::pem_file_iter(file).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Arc::new(config)
+    roots
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

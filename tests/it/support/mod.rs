@@ -13,11 +13,13 @@ mod eventually;
 pub(crate) mod lab;
 mod registry;
 mod script;
+mod server;
 mod stream;
 mod token;
 
 pub(crate) use content::{INDEX, Image, MANIFEST};
 pub(crate) use eventually::eventually;
-pub(crate) use registry::{Registry, Seen, Setup};
-pub(crate) use script::{Act, Gate, Line};
-pub(crate) use token::Tokens;
+pub(crate) use registry::{Registry, Setup};
+pub(crate) use script::{Act, Dice, Gate, Line};
+pub(crate) use server::Seen;
+pub(crate) use token::{Tokens, basic_value};

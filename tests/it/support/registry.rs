@@ -2,25 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use http::{HeaderMap, Version};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use pullthrough::oci::{Algorithm, Digest};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::answer;
 use super::content::{Content, Image};
 use super::lab::{self, Certificate};
 use super::script::{Act, Line, matches};
+use super::server::{Seen, Shared, accept};
 use super::token::Tokens;
 
 /// How a registry is set up.
@@ -34,30 +29,22 @@ pub(crate) struct Setup {
     pub(crate) certificate: Option<Certificate>,
     /// Whether it offers HTTP/2.
     pub(crate) h2: bool,
+    /// Whether it demands a client certificate of the lab's CA.
+    pub(crate) client_certificate: bool,
 }
 
 impl Setup {
     /// TLS, HTTP/1.1 and HTTP/2, on 127.0.0.1.
     pub(crate) fn named(name: &str) -> Self {
         let ip = Ipv4Addr::LOCALHOST.into();
-        Self { names: vec![name.to_owned()], ip, certificate: Some(Certificate::Good), h2: true }
+        Self {
+            names: vec![name.to_owned()],
+            ip,
+            certificate: Some(Certificate::Good),
+            h2: true,
+            client_certificate: false,
+        }
     }
-}
-
-/// One request, as it was seen.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) version: Version,
-    /// The name asked for: `:authority` or Host.
-    pub(crate) authority: String,
-    /// Which of the accepted connections it came over, from 1.
-    pub(crate) connection: usize,
-    /// The answer's status, once there is one.
-    pub(crate) status: Option<u16>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -71,23 +58,6 @@ pub(crate) struct Registry {
 struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
-}
-
-pub(super) struct Shared {
-    pub(super) content: Arc<Mutex<Content>>,
-    pub(super) tokens: Mutex<Option<Tokens>>,
-    pub(super) uploaded: AtomicU64,
-    script: Mutex<Script>,
-    seen: Mutex<Vec<Seen>>,
-    accepted: AtomicUsize,
-    open: AtomicUsize,
-    hanging: AtomicBool,
-}
-
-#[derive(Default)]
-struct Script {
-    lines: Vec<(Line, String, Act, Option<usize>)>,
-    next: usize,
 }
 
 impl Registry {
@@ -111,16 +81,7 @@ impl Registry {
     }
 
     fn holding(setup: Setup, content: Arc<Mutex<Content>>) -> Self {
-        let shared = Arc::new(Shared {
-            content,
-            tokens: Mutex::default(),
-            uploaded: AtomicU64::new(0),
-            script: Mutex::default(),
-            seen: Mutex::default(),
-            accepted: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            hanging: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { content, ..Shared::default() });
         let address = SocketAddr::new(setup.ip, 0);
         let mut registry = Self { shared, setup, address, running: None };
         registry.start_again();
@@ -135,7 +96,7 @@ impl Registry {
         self.address = listener.local_addr().unwrap();
         let tls = self.setup.certificate.map(|certificate| {
             let alpn: &[&[u8]] = if self.setup.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-            TlsAcceptor::from(lab::server_config(&self.setup.names, certificate, alpn))
+            TlsAcceptor::from(lab::server_config(&self.setup.names, certificate, alpn, self.setup.client_certificate))
         });
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
@@ -217,15 +178,11 @@ impl Registry {
     }
 
     fn add(&self, pattern: &str, act: Act, times: Option<usize>) -> Line {
-        let mut script = self.shared.script.lock().unwrap();
-        script.next += 1;
-        let line = Line(script.next);
-        script.lines.push((line, pattern.to_owned(), act, times));
-        line
+        self.shared.script.lock().unwrap().add(pattern, act, times)
     }
 
     pub(crate) fn unscript(&self, line: Line) {
-        self.shared.script.lock().unwrap().lines.retain(|(one, ..)| *one != line);
+        self.shared.script.lock().unwrap().remove(line);
     }
 
     pub(crate) fn push_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
@@ -314,82 +271,5 @@ impl Drop for Registry {
             let _ = stop.send(());
             let _ = thread.join();
         }
-    }
-}
-
-impl Shared {
-    /// Writes a request down; its place is for [`Shared::answered`].
-    pub(super) fn see(&self, seen: Seen) -> usize {
-        let mut list = self.seen.lock().unwrap();
-        list.push(seen);
-        list.len() - 1
-    }
-
-    pub(super) fn answered(&self, place: usize, status: u16) {
-        if let Some(seen) = self.seen.lock().unwrap().get_mut(place) {
-            seen.status = Some(status);
-        }
-    }
-
-    /// What the script has for a request; lines that are for a number of times are used up by it.
-    pub(super) fn acts(&self, method: &str, path: &str) -> Vec<Act> {
-        let mut acts = Vec::new();
-        for (_, pattern, act, left) in &mut self.script.lock().unwrap().lines {
-            if *left == Some(0) || !matches(pattern, method, path) {
-                continue;
-            }
-            *left = left.map(|left| left - 1);
-            acts.push(act.clone());
-        }
-        acts
-    }
-}
-
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let connection = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        tokio::spawn(connected(stream, tls.clone(), Arc::clone(&shared), connection));
-    }
-}
-
-async fn connected(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>, connection: usize) {
-    let _open = Open::new(&shared);
-    if shared.hanging.load(Ordering::SeqCst) {
-        std::future::pending::<()>().await;
-    }
-    let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, &shared, connection).await,
-        Some(tls) => {
-            if let Ok(stream) = tls.accept(stream).await {
-                serve(stream, &shared, connection).await;
-            }
-        }
-    }
-}
-
-async fn serve<S>(stream: S, shared: &Arc<Shared>, connection: usize)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(|request| answer(Arc::clone(shared), connection, request));
-    // A connection that breaks is often what the test is about.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-}
-
-/// Counts a connection as open.
-struct Open(Arc<Shared>);
-
-impl Open {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }

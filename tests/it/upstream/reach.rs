@@ -28,6 +28,21 @@ async fn a_certificate_is_verified_and_its_fault_is_told() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_is_shown_where_it_is_configured_and_nowhere_else() {
+    let registry = Registry::with(Setup { client_certificate: true, ..Setup::named("quay.io") });
+    let (cert, key) = lab::client_certificate();
+    let without = endpoint_config(&registry);
+    let with =
+        EndpointConfig { client_cert_file: Some(cert), client_key_file: Some(key), ..endpoint_config(&registry) };
+    let upstream = Upstream::new(&Config::default(), &[without.clone(), with.clone()], Rules::default()).unwrap();
+    let answer = upstream.send(&Endpoint::parse(&with).unwrap(), exchange("/v2/")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let error = upstream.send(&Endpoint::parse(&without).unwrap(), exchange("/v2/")).await.unwrap_err();
+    assert!(matches!(error, Error::Exchange { .. } | Error::Tls { .. }), "{error:?}");
+    assert_eq!(registry.count("*"), 1);
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_no_https_endpoint() {
     let registry = Registry::plain("quay.io");
     let config = EndpointConfig { url: registry.url().replace("http:", "https:"), ..endpoint_config(&registry) };
