@@ -121,6 +121,9 @@ fn open_root(folder: &Folder, now: SystemTime) -> Result<(Certificate, Option<Ke
         (None, Some(_)) => return Err(Error::Half { found: key, missing: certificate }),
         (None, None) => make_root(folder, now)?,
     };
+    if !root.has_depth {
+        return Err(Error::Shallow(certificate));
+    }
     root.check_time(&certificate, now, ROOT_EXPIRED)?;
     Ok((root, root_key))
 }

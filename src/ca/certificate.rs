@@ -23,6 +23,9 @@ pub(super) struct Certificate {
     pub(super) until: SystemTime,
     /// `None` without the extension.
     pub(super) constraints: Option<Constraints>,
+    /// Whether CA certificates may stand below it (RFC 5280, 4.2.1.9). webpki does not look at this in a root;
+    /// OpenSSL and others do.
+    pub(super) has_depth: bool,
     public_key: Vec<u8>,
     name: Vec<u8>,
     issuer: Vec<u8>,
@@ -54,6 +57,7 @@ impl Certificate {
             from: moment(x509.validity().not_before.timestamp()),
             until: moment(x509.validity().not_after.timestamp()),
             constraints,
+            has_depth: path_length(&x509) != Some(0),
             public_key: x509.public_key().subject_public_key.data.to_vec(),
             name: x509.subject().as_raw().to_vec(),
             issuer: x509.issuer().as_raw().to_vec(),
@@ -115,6 +119,10 @@ fn may_sign(x509: &X509Certificate<'_>) -> bool {
         Err(_) => false,
     };
     ca && usage
+}
+
+fn path_length(x509: &X509Certificate<'_>) -> Option<u32> {
+    x509.basic_constraints().ok().flatten().and_then(|extension| extension.value.path_len_constraint)
 }
 
 /// Seconds since 1970, which is also what earlier times become.

@@ -1,7 +1,7 @@
 //! An issuing certificate that is ready to sign, tried under its root as a client would.
 //!
 //! The trial catches at the start what clients would refuse later: an issuing certificate of another root, a root
-//! whose name rcgen cannot write again (two OUs), a path length of 0 in a root that somebody brought.
+//! whose name rcgen cannot write again (two OUs).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! The name constraints of a certificate: written from what is permitted, read back from what was signed.
 //!
 //! RFC 5280, 4.2.1.10: a form of name (DNS, IP) without a permitted subtree is unrestricted, and an excluded
-//! subtree wins over a permitted one. So each form always has one or the other: a form of which nothing is
-//! permitted is excluded whole, and where some networks are permitted the family without any is excluded.
+//! subtree wins over a permitted one. So each form always has one or the other. Both families of addresses are
+//! one form: where a network of one is permitted, the other is not, and must not be excluded by name as well,
+//! since Java then compares an IPv4 address with `::/0` and runs out of its bytes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -51,12 +52,8 @@ impl Constraints {
             constraints.domains.permitted.insert(NO_DOMAIN.to_owned());
         }
         constraints.networks.permitted.extend(permitted.networks());
-        let networks = &mut constraints.networks;
-        if !networks.permitted.iter().any(|network| network.addr().is_ipv4()) {
-            networks.excluded.insert(IpNet::V4(Ipv4Net::default())); // 0.0.0.0/0
-        }
-        if !networks.permitted.iter().any(|network| network.addr().is_ipv6()) {
-            networks.excluded.insert(IpNet::V6(Ipv6Net::default())); // ::/0
+        if constraints.networks.permitted.is_empty() {
+            constraints.networks.excluded.extend(all_addresses());
         }
         constraints
     }
@@ -91,10 +88,10 @@ impl Constraints {
 
     /// Whether neither form of name is left unrestricted.
     pub(super) fn is_bounded(&self) -> bool {
-        let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
         let networks = &self.networks;
-        !self.domains.permitted.is_empty()
-            && (!networks.permitted.is_empty() || all.iter().all(|family| networks.excluded.contains(family)))
+        let addresses =
+            !networks.permitted.is_empty() || all_addresses().iter().all(|family| networks.excluded.contains(family));
+        !self.domains.permitted.is_empty() && addresses
     }
 
     /// Whether a leaf for `host` passes.
@@ -127,6 +124,11 @@ impl Constraints {
         let name = self.domains.permitted.iter().find_map(|domain| domain.parse().ok());
         name.or_else(|| self.networks.permitted.first().map(|network| Host::Address(network.addr())))
     }
+}
+
+/// `0.0.0.0/0` and `::/0`.
+fn all_addresses() -> [IpNet; 2] {
+    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
 }
 
 /// `None` for what is broken, an empty one for another form of name.
@@ -167,11 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn address_families_of_which_nothing_is_permitted_are_excluded_whole() {
+    fn addresses_are_excluded_whole_or_not_at_all() {
         assert_eq!(excluded(&["quay.io"]), ["0.0.0.0/0", "::/0"]);
-        assert_eq!(excluded(&["10.0.0.1"]), ["::/0"]);
-        assert_eq!(excluded(&["::1"]), ["0.0.0.0/0"]);
-        assert_eq!(excluded(&["::1", "10.0.0.1"]), Vec::<String>::new());
+        for hosts in [&["10.0.0.1"][..], &["::1"], &["::1", "10.0.0.1"]] {
+            assert_eq!(excluded(hosts), Vec::<String>::new());
+            let constraints = Constraints::from_permitted(&permitted(hosts));
+            assert!(!constraints.covers(&"10.0.0.2".parse().unwrap()));
+            assert!(!constraints.covers(&"::2".parse().unwrap()));
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum Error {
     /// A certificate that may not sign others.
     #[error("{} is not a certificate of a CA (basic constraints, key usage): put a CA's certificate there", .0.display())]
     NotCa(PathBuf),
+    /// A root with a path length of 0.
+    #[error("{} has a path length of 0, so no issuing certificate may stand below it: put another CA's certificate there", .0.display())]
+    Shallow(PathBuf),
     /// An issuing certificate that may sign for the whole world.
     #[error("{} carries no name constraints: move it and its key away, with ca.key in the folder they are made again", .0.display())]
     Unconstrained(PathBuf),
