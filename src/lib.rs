@@ -8,6 +8,7 @@
 pub mod ca;
 pub mod cache;
 pub mod cli;
+pub mod config;
 pub mod host;
 pub mod oci;
 pub mod proxy;

@@ -2,4 +2,6 @@
 
 mod config;
 
-pub use config::{Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, TunnelConfig, TunnelDefault};
+pub use config::{
+    Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
+};

@@ -19,9 +19,9 @@ use super::{Config, Format};
 /// The environment variable that names the level.
 pub const LEVEL_VARIABLE: &str = "PULLTHROUGH_LOG_LEVEL";
 
-/// A level that is none.
+/// A level that is none. Says nothing of where it stood: [`LEVEL_VARIABLE`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{LEVEL_VARIABLE} is {0:?}; expected off, error, warn, info, debug or trace")]
+#[error("found {0:?}; expected off, error, warn, info, debug or trace")]
 pub struct BadLevel(String);
 
 /// Reads a level's name.
