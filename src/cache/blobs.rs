@@ -31,7 +31,7 @@ impl Cache {
         if let Some(fault) = self.known_missing(place, digest, Content::Blob, principal) {
             return Err(fault);
         }
-        if self.stored(digest).is_some() {
+        if self.stored(digest).await.is_some() {
             self.prove(place, digest, Content::Blob, principal, &source).await?;
             return self.enter(place, digest, principal, true, &source).await;
         }
@@ -44,7 +44,7 @@ impl Cache {
     /// What the source answered instead.
     pub async fn blob_head(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<(Option<u64>, Outcome), Fault> {
         if self.released(place, digest, Content::Blob, principal).await.is_some() {
-            if let Some(blob) = self.stored(digest) {
+            if let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
                 return Ok((Some(blob.len()), Outcome::Hit));
             }
@@ -57,7 +57,7 @@ impl Cache {
     async fn enter(&self, place: &Place, digest: &Digest, principal: &Principal, permitted: bool, source: &Arc<dyn Source>) -> Result<BlobFound, Fault> {
         let mut permitted = permitted;
         loop {
-            if permitted && let Some(blob) = self.stored(digest) {
+            if permitted && let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
                 return Ok(BlobFound::Stored(blob, Outcome::Hit));
             }
@@ -87,7 +87,7 @@ impl Cache {
                     return Ok(BlobFound::Filling(fill, outcome));
                 }
                 // Another source brought the content home before this one was asked: prove it by HEAD.
-                Err(fault) if fault.retry == Retry::Again && self.stored(digest).is_some() => {
+                Err(fault) if fault.retry == Retry::Again && self.stored(digest).await.is_some() => {
                     self.prove(place, digest, Content::Blob, principal, source).await?;
                     permitted = true;
                 }
@@ -100,8 +100,9 @@ impl Cache {
         }
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Blob> {
-        match self.store.read(digest) {
+    /// The committed blob; one that the catalog does not know is hashed first.
+    async fn stored(&self, digest: &Digest) -> Option<Blob> {
+        match self.store.find(digest).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%digest, %error, "a stored blob cannot be read; the registry is asked instead");

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use super::{Body, BodyError, Span};
 
@@ -62,7 +62,7 @@ impl http_body::Body for Multipart {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         while let Some(piece) = this.pieces.front_mut() {
-            match ready!(Pin::new(piece).poll_frame(cx)) {
+            match ready!(http_body::Body::poll_frame(Pin::new(piece), cx)) {
                 None => drop(this.pieces.pop_front()),
                 Some(frame) => {
                     if let Ok(frame) = &frame {

@@ -114,6 +114,10 @@ impl Fill {
         matches!(self.plan().phase(), Phase::Verified)
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.plan().phase(), Phase::Broken(_))
+    }
+
     pub(super) fn hole(&self) -> Option<(u64, Option<u64>)> {
         self.plan().hole()
     }

@@ -72,7 +72,7 @@ impl Fills {
     pub fn enter(&self, digest: &Digest, place: &Place, principal: &Principal, permitted: bool, source: Arc<dyn Source>) -> Result<Entered, store::Error> {
         let key = (*digest, place.registry.clone());
         let mut fills = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fill) = fills.get(&key) {
+        if let Some(fill) = fills.get(&key).filter(|fill| !fill.is_broken()) {
             if let Some(lead) = fill.lead_of(place, principal) {
                 return Ok(Entered::SameLead(fill.clone(), Opening(lead.opened.subscribe())));
             }
@@ -82,7 +82,7 @@ impl Fills {
             return Ok(Entered::UnderWay(fill.clone()));
         }
         // Look again: a fill leaves this map only after its blob is in the store.
-        if let Some(blob) = self.store.read(digest)? {
+        if let Ok(Some(blob)) = self.store.read(digest) {
             return Ok(Entered::Stored(blob));
         }
         let lead = lead(place, principal, source);
@@ -92,8 +92,11 @@ impl Fills {
         drop(fills);
         let (fills, metrics, piloted) = (self.by.clone(), self.metrics.clone(), fill.clone());
         tokio::spawn(async move {
-            pilot::run(piloted, metrics).await;
-            fills.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            pilot::run(piloted.clone(), metrics).await;
+            let mut fills = fills.lock().unwrap_or_else(PoisonError::into_inner);
+            if fills.get(&key).is_some_and(|present| Arc::ptr_eq(present, &piloted)) {
+                fills.remove(&key); // a broken one may have been followed by another already
+            }
         });
         Ok(Entered::Leads(fill, opening))
     }

@@ -128,6 +128,9 @@ async fn gather(fill: &Fill, metrics: &Metrics) -> Result<(), Fault> {
 async fn pour(fill: &Fill, lead: &Lead, from: u64, validator: &mut Option<Validator>) -> Result<(), Fault> {
     let flow = lead.source.open(Want { from, if_range: validator.clone() }).await?;
     let contradiction = |cause| Fault::new(Retry::Never, cause);
+    if let Some(total) = flow.total {
+        fill.staged().expect(total).map_err(|cause| Fault::new(Retry::Never, cause))?;
+    }
     fill.opened(flow.total).map_err(contradiction)?;
     lead.opened.send_replace(Some(Ok(())));
     if validator.is_none() {
@@ -159,7 +162,7 @@ async fn pour(fill: &Fill, lead: &Lead, from: u64, validator: &mut Option<Valida
                 }
             },
             landed = writer.landed(), if writer.is_busy() => {
-                fill.land(landed.map_err(|cause| Fault::new(Retry::Never, cause))?);
+                fill.land(landed?);
             }
         }
     }

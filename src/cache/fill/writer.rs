@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use crate::cache::{Fault, Retry};
 use crate::store::{self, Staged};
 use crate::wire::Span;
 
@@ -66,14 +67,14 @@ impl Writer {
         }));
     }
 
-    /// Waits for the write under way, answers what it landed, and starts the next. Call only when busy.
-    /// Cancel-safe.
-    pub(super) async fn landed(&mut self) -> Result<Span, store::Error> {
+    /// Waits for the write under way, answers what it landed, and starts the next. Cancel-safe; pending for
+    /// ever when nothing is being written.
+    pub(super) async fn landed(&mut self) -> Result<Span, Fault> {
         let Some(writing) = self.writing.as_mut() else { return std::future::pending().await };
         let landed = writing.await;
         self.writing = None;
-        let span = landed.map_err(|_| store::Error::Interrupted)??;
+        let span = landed.map_err(|cause| Fault::new(Retry::Never, cause))?;
         self.start();
-        Ok(span)
+        span.map_err(|cause| Fault::new(Retry::Never, cause))
     }
 }
