@@ -24,7 +24,13 @@ impl Cache {
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn blob(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<BlobFound, Fault> {
+    pub async fn blob(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<BlobFound, Fault> {
         if self.released(place, digest, Content::Blob, principal).await.is_some() {
             return self.enter(place, digest, principal, true, &source).await;
         }
@@ -42,7 +48,13 @@ impl Cache {
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn blob_head(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<(Option<u64>, Outcome), Fault> {
+    pub async fn blob_head(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<(Option<u64>, Outcome), Fault> {
         if self.released(place, digest, Content::Blob, principal).await.is_some() {
             if let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
@@ -54,7 +66,14 @@ impl Cache {
     }
 
     /// Joins, starts or skips the fill. Without permission, the caller's own source must open or prove first.
-    async fn enter(&self, place: &Place, digest: &Digest, principal: &Principal, permitted: bool, source: &Arc<dyn Source>) -> Result<BlobFound, Fault> {
+    async fn enter(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        permitted: bool,
+        source: &Arc<dyn Source>,
+    ) -> Result<BlobFound, Fault> {
         let mut permitted = permitted;
         loop {
             if permitted && let Some(blob) = self.stored(digest).await {

@@ -63,7 +63,14 @@ impl Links {
         Some(known)
     }
 
-    pub(super) fn note(&self, place: &Place, digest: &Digest, content: Content, media_type: Option<String>, learned: Learned) {
+    pub(super) fn note(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        learned: Learned,
+    ) {
         let key = (place.clone(), *digest, content);
         let before = self.hot.get(&key).unwrap_or_default();
         let mut known = (*before).clone();

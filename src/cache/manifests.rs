@@ -65,7 +65,13 @@ impl Cache {
     ///
     /// # Errors
     /// What the source answered instead, or that its bytes are not those of the digest.
-    pub async fn manifest(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<ManifestFound, Fault> {
+    pub async fn manifest(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<ManifestFound, Fault> {
         if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await {
             if let Some(bytes) = self.manifest_bytes(digest).await {
                 return Ok(found(*digest, bytes, media_type, Outcome::Hit));
@@ -88,12 +94,22 @@ impl Cache {
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn manifest_head(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<(Proof, Outcome), Fault> {
+    pub async fn manifest_head(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<(Proof, Outcome), Fault> {
         if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await
             && let Some(bytes) = self.manifest_bytes(digest).await
         {
             let found = found(*digest, bytes, media_type, Outcome::Hit);
-            let proof = Proof { digest: Some(*digest), media_type: Some(found.media_type), size: Some(found.bytes.len() as u64) };
+            let proof = Proof {
+                digest: Some(*digest),
+                media_type: Some(found.media_type),
+                size: Some(found.bytes.len() as u64),
+            };
             return Ok((proof, Outcome::Hit));
         }
         let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
@@ -102,7 +118,13 @@ impl Cache {
 
     /// One GET for a registry's content at a time: who waited looks again, and proves by HEAD, which costs no
     /// pull where pulls are counted.
-    async fn fetch_manifest(&self, place: &Place, digest: &Digest, principal: &Principal, source: Arc<dyn Source>) -> Result<ManifestFound, Fault> {
+    async fn fetch_manifest(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<ManifestFound, Fault> {
         let shared_key = (place.registry.clone(), *digest);
         let own_key = (place.clone(), *digest, principal.clone());
         let shared = self.manifests.shared.clone();
@@ -160,7 +182,14 @@ impl Cache {
     }
 
     /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.
-    pub(super) async fn prove(&self, place: &Place, digest: &Digest, content: Content, principal: &Principal, source: &Arc<dyn Source>) -> Result<Proof, Fault> {
+    pub(super) async fn prove(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+        source: &Arc<dyn Source>,
+    ) -> Result<Proof, Fault> {
         let asked = source.clone();
         let key = (place.clone(), *digest, content, principal.clone());
         let proof = self.manifests.proofs.run(key, move || async move { asked.prove().await }).await.into_inner();
@@ -172,14 +201,27 @@ impl Cache {
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.
-    pub(super) fn known_missing(&self, place: &Place, digest: &Digest, content: Content, principal: &Principal) -> Option<Fault> {
+    pub(super) fn known_missing(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+    ) -> Option<Fault> {
         if *principal != Principal::Anonymous {
             return None;
         }
         self.manifests.missing.get(&(place.clone(), *digest, content))
     }
 
-    pub(super) fn note_missing(&self, place: &Place, digest: &Digest, content: Content, principal: &Principal, fault: &Fault) {
+    pub(super) fn note_missing(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+        fault: &Fault,
+    ) {
         if *principal == Principal::Anonymous && fault.said == Said::Missing {
             self.manifests.missing.insert((place.clone(), *digest, content), fault.clone());
         }

@@ -82,6 +82,11 @@ impl Cache {
         self.grants.principal(registry, authorization)
     }
 
+    /// Forgets what callers have proven, as when the registries' configuration changed.
+    pub fn forget_grants(&self) {
+        self.grants.clear();
+    }
+
     /// Whose word it was, for what is remembered.
     fn learned(principal: &Principal) -> crate::store::Learned {
         match principal {
@@ -92,7 +97,13 @@ impl Cache {
 
     /// The media type under which `digest` may be released to `principal` at `place`, without asking upstream.
     /// `None`: it must be asked. The type is `Some(None)` where none was said.
-    async fn released(&self, place: &Place, digest: &crate::oci::Digest, content: crate::store::Content, principal: &Principal) -> Option<Option<String>> {
+    async fn released(
+        &self,
+        place: &Place,
+        digest: &crate::oci::Digest,
+        content: crate::store::Content,
+        principal: &Principal,
+    ) -> Option<Option<String>> {
         let link = self.links.find(place, digest, content).await?;
         if let Some(media_type) = &link.anonymously {
             return Some(media_type.clone());
@@ -101,7 +112,14 @@ impl Cache {
     }
 
     /// The source's own request was answered with 200: `principal` may read at `place`, and this is there.
-    fn proven(&self, place: &Place, digest: &crate::oci::Digest, content: crate::store::Content, principal: &Principal, media_type: Option<String>) {
+    fn proven(
+        &self,
+        place: &Place,
+        digest: &crate::oci::Digest,
+        content: crate::store::Content,
+        principal: &Principal,
+        media_type: Option<String>,
+    ) {
         self.grants.give(place, principal);
         self.links.note(place, digest, content, media_type, Self::learned(principal));
     }

@@ -50,7 +50,9 @@ impl Body for Passing {
                 None => {
                     let found = this.hasher.take().map(Hasher::finish);
                     return Poll::Ready(match found {
-                        Some(found) if found != this.wanted => Some(Err(BodyError::new(Mismatch { wanted: this.wanted, found }))),
+                        Some(found) if found != this.wanted => {
+                            Some(Err(BodyError::new(Mismatch { wanted: this.wanted, found })))
+                        }
                         _ if this.held.is_empty() => None,
                         _ => Some(Ok(Frame::data(std::mem::take(&mut this.held)))),
                     });
@@ -82,7 +84,8 @@ mod tests {
     use crate::oci::Algorithm;
 
     fn pieces() -> wire::Body {
-        let frames = ["one ", "two ", "three"].map(|piece| Ok::<_, BodyError>(Frame::data(Bytes::from_static(piece.as_bytes()))));
+        let frames = ["one ", "two ", "three"]
+            .map(|piece| Ok::<_, BodyError>(Frame::data(Bytes::from_static(piece.as_bytes()))));
         wire::Body::wrap(StreamBody::new(futures_util::stream::iter(frames)))
     }
 

@@ -73,11 +73,14 @@ mod tests {
     #[test]
     fn the_first_rule_that_matches_wins() {
         let rule = |pattern: &str, seconds| TagRule { pattern: pattern.into(), fresh_for: Period::seconds(seconds) };
-        let config = TagsConfig { rules: vec![rule(r"^v?\d+\.\d+\.\d+$", 100), rule("^v", 5)], ..TagsConfig::default() };
+        let config =
+            TagsConfig { rules: vec![rule(r"^v?\d+\.\d+\.\d+$", 100), rule("^v", 5)], ..TagsConfig::default() };
         let policy = TagPolicy::new(&config, Duration::from_secs(60)).unwrap();
         for (tag, seconds) in [("v1.2.3", 100), ("v1.2", 5), ("latest", 60)] {
             assert_eq!(policy.of(&tag.parse().unwrap()).fresh_for, Duration::from_secs(seconds), "{tag}");
         }
-        assert!(TagPolicy::new(&TagsConfig { rules: vec![rule("(", 1)], ..TagsConfig::default() }, Duration::ZERO).is_err());
+        assert!(
+            TagPolicy::new(&TagsConfig { rules: vec![rule("(", 1)], ..TagsConfig::default() }, Duration::ZERO).is_err()
+        );
     }
 }

@@ -159,7 +159,13 @@ impl Cache {
                     (None, true) => Outcome::Miss,
                     (None, false) => Outcome::Collapsed,
                 };
-                Ok(TagFound { digest: said.digest, media_type: said.media_type, size: said.size, age: Duration::ZERO, outcome })
+                Ok(TagFound {
+                    digest: said.digest,
+                    media_type: said.media_type,
+                    size: said.size,
+                    age: Duration::ZERO,
+                    outcome,
+                })
             }
             Ok(Err(fault)) if fault.said == Said::Nothing => match stand_in {
                 Some(entry) => {
@@ -223,7 +229,9 @@ impl Cache {
         let algorithm = whole.digest.map_or(Algorithm::Sha256, |said| said.algorithm());
         let found = Digest::of(algorithm, &whole.bytes);
         match whole.digest {
-            Some(said) if said != found && is_schema1(Some(&media_type)) => Ok(Said200 { digest: said, media_type, size }),
+            Some(said) if said != found && is_schema1(Some(&media_type)) => {
+                Ok(Said200 { digest: said, media_type, size })
+            }
             Some(said) if said != found => {
                 tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
                 Err(Fault::new(Retry::Never, WrongTag { said, found }))

@@ -12,7 +12,8 @@ use crate::wire::{Body, collect};
 const BODY_LIMIT: usize = 64 << 10;
 
 /// What we are, for upstreams whose client said nothing of itself.
-pub(super) const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
+pub(super) const USER_AGENT_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
 /// An upstream's answer that is no success.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
+    IF_RANGE, RANGE, USER_AGENT,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tracing::debug;
@@ -79,7 +82,11 @@ impl Ask {
     /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
     fn endpoints(&self, method: &Method) -> Vec<Endpoint> {
         let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
-        if by_digest && *method == Method::GET { self.registry.endpoints(&self.host) } else { self.registry.deciding_endpoints(&self.host) }
+        if by_digest && *method == Method::GET {
+            self.registry.endpoints(&self.host)
+        } else {
+            self.registry.deciding_endpoints(&self.host)
+        }
     }
 
     /// Asks the endpoints in turn, well ones first, until one gives an answer that counts.
@@ -100,8 +107,17 @@ impl Ask {
         Err(last.unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
     }
 
-    async fn ask_at(&self, endpoint: &Endpoint, method: &Method, extra: &[(http::HeaderName, HeaderValue)]) -> Result<Response<Body>, Fault> {
-        let mut request = Request::builder().method(method).uri(self.path()).body(()).map_err(|cause| Fault::new(Retry::Never, cause))?;
+    async fn ask_at(
+        &self,
+        endpoint: &Endpoint,
+        method: &Method,
+        extra: &[(http::HeaderName, HeaderValue)],
+    ) -> Result<Response<Body>, Fault> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.path())
+            .body(())
+            .map_err(|cause| Fault::new(Retry::Never, cause))?;
         let headers = request.headers_mut();
         if let Some(authorization) = self.caller.authorization.as_ref().filter(|_| endpoint.authoritative()) {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -154,7 +170,11 @@ impl Source for Ask {
                 StatusCode::PARTIAL_CONTENT => content_range(response.headers())
                     .filter(|(at, _)| *at <= want.from)
                     .ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?,
-                _ => (0, number(response.headers(), &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact())),
+                _ => (
+                    0,
+                    number(response.headers(), &CONTENT_LENGTH)
+                        .or_else(|| http_body::Body::size_hint(response.body()).exact()),
+                ),
             };
             let validator = text(response.headers(), &ETAG).filter(|tag| tag.starts_with('"')).map(Validator);
             Ok(Flow { at, total, validator, body: response.into_body() })
@@ -165,7 +185,11 @@ impl Source for Ask {
         Box::pin(async move {
             let response = self.ask(Method::HEAD, &[]).await?;
             let headers = response.headers();
-            Ok(Proof { digest: said_digest(headers), media_type: text(headers, &CONTENT_TYPE), size: number(headers, &CONTENT_LENGTH) })
+            Ok(Proof {
+                digest: said_digest(headers),
+                media_type: text(headers, &CONTENT_TYPE),
+                size: number(headers, &CONTENT_LENGTH),
+            })
         })
     }
 
@@ -173,7 +197,8 @@ impl Source for Ask {
         Box::pin(async move {
             let response = self.ask(Method::GET, &[]).await?;
             let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
-            let bytes = collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
+            let bytes =
+                collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
             Ok(Whole { bytes, media_type, digest })
         })
     }
@@ -223,7 +248,12 @@ mod tests {
 
     #[test]
     fn content_range_says_where_a_part_begins() {
-        let table = [("bytes 5-9/10", Some((5, Some(10)))), ("bytes 5-9/*", Some((5, None))), ("bytes */10", None), ("items 1-2/3", None)];
+        let table = [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("bytes 5-9/*", Some((5, None))),
+            ("bytes */10", None),
+            ("items 1-2/3", None),
+        ];
         for (header, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_RANGE, HeaderValue::from_static(header));

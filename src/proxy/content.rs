@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use http::{Method, Response, StatusCode};
 
@@ -64,7 +65,13 @@ pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: &st
 }
 
 /// Answers a GET or HEAD for `content` as the request's conditions and ranges ask.
-pub(super) fn answer(method: &Method, asked: &HeaderMap, digest: &Digest, media_type: &str, content: &Content) -> Response<Body> {
+pub(super) fn answer(
+    method: &Method,
+    asked: &HeaderMap,
+    digest: &Digest,
+    media_type: &str,
+    content: &Content,
+) -> Response<Body> {
     let total = content.length();
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), digest, media_type, Some(total));

@@ -6,8 +6,8 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use http::header::{
-    AGE, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    WARNING,
+    AGE, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, WARNING,
 };
 use http::{Response, StatusCode};
 
@@ -89,12 +89,15 @@ fn pass_on(refused: &Refused) -> Response<Body> {
 
 /// The words for a fault that no registry gave.
 fn failure(fault: &Fault) -> Failure {
-    if let Some(error) = fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref())) {
+    if let Some(error) =
+        fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
+    {
         return of_upstream(error);
     }
     if fault.cause.is::<store::Error>() {
         let message = format!("the cache's disk failed: {}", chain(fault));
-        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5);
+        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
+            .later(5);
     }
     if fault.cause.is::<crate::cache::NoAnswer>() {
         return no_answer();
@@ -114,7 +117,9 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::FirstByteTimeout { .. } | Error::Idle { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
         Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
-        Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
+            (StatusCode::BAD_GATEWAY, "http_protocol_error")
+        }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_configuration_error"),
     };
     let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
@@ -129,7 +134,12 @@ pub(super) fn no_answer() -> Failure {
 
 /// 416 with the length (RFC 9110, 15.5.17).
 pub(super) fn unsatisfiable(total: u64) -> Response<Body> {
-    let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::Unknown, "http_request_error", "the range lies outside the content");
+    let failure = Failure::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        Code::Unknown,
+        "http_request_error",
+        "the range lies outside the content",
+    );
     let mut response = failure.respond();
     if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
         response.headers_mut().insert(CONTENT_RANGE, range);
@@ -139,8 +149,11 @@ pub(super) fn unsatisfiable(total: u64) -> Response<Body> {
 
 /// 405: the proxy is for pulling.
 pub(super) fn no_push(registry: &str) -> Response<Body> {
-    let message = format!("pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy");
-    let mut response = Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message).respond();
+    let message = format!(
+        "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
+    );
+    let mut response =
+        Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message).respond();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
 }
@@ -148,7 +161,8 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
 /// 421: the request is for another host than the connection was opened to.
 pub(super) fn misdirected() -> Response<Body> {
     let message = "this connection was opened to another host than the request names";
-    let mut response = Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
+    let mut response =
+        Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -169,7 +183,10 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
         headers.insert(AGE, age.as_secs().min(i32::MAX as u64).into());
     }
     if outcome == Outcome::Stale {
-        headers.insert(WARNING, HeaderValue::from_static("299 - \"the registry did not answer; this is its last known answer\""));
+        headers.insert(
+            WARNING,
+            HeaderValue::from_static("299 - \"the registry did not answer; this is its last known answer\""),
+        );
     }
 }
 

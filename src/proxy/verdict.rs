@@ -51,13 +51,22 @@ impl Verdict {
 }
 
 /// Judges `authority`. `covers` says whether the CA can sign for a host.
-pub fn judge(registries: &[Arc<Registry>], tunnel: &TunnelConfig, covers: impl Fn(&Host) -> bool, authority: &Authority) -> Verdict {
+pub fn judge(
+    registries: &[Arc<Registry>],
+    tunnel: &TunnelConfig,
+    covers: impl Fn(&Host) -> bool,
+    authority: &Authority,
+) -> Verdict {
     let registry = registries
         .iter()
         .find(|registry| registry.is_at(authority))
         .or_else(|| registries.iter().find(|registry| registry.has_token_host(authority)));
     if let Some(registry) = registry {
-        return if covers(&authority.host) { Verdict::Intercept(registry.clone()) } else { Verdict::Uncovered(registry.clone()) };
+        return if covers(&authority.host) {
+            Verdict::Intercept(registry.clone())
+        } else {
+            Verdict::Uncovered(registry.clone())
+        };
     }
     judge_tunnel(tunnel, authority).map_or(Verdict::Tunnel, Verdict::Refuse)
 }
@@ -136,7 +145,11 @@ mod tests {
     fn with_default_deny_only_listed_hosts_are_reached() {
         let tunnel = TunnelConfig {
             default: TunnelDefault::Deny,
-            allow: vec!["ok.example:8443".parse().unwrap(), "cdn.example".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],
+            allow: vec![
+                "ok.example:8443".parse().unwrap(),
+                "cdn.example".parse().unwrap(),
+                "10.0.0.0/8".parse().unwrap(),
+            ],
             deny: vec!["10.0.0.9".parse().unwrap()],
             ..TunnelConfig::default()
         };

@@ -31,7 +31,9 @@ impl Multipart {
         for (position, (span, body)) in parts.into_iter().enumerate() {
             let lead = if position == 0 { "" } else { "\r\n" };
             let (first, last) = (span.from, span.to.saturating_sub(1));
-            let head = format!("{lead}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {first}-{last}/{total}\r\n\r\n");
+            let head = format!(
+                "{lead}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {first}-{last}/{total}\r\n\r\n"
+            );
             left += head.len() as u64 + span.len();
             pieces.push_back(Body::full(head));
             pieces.push_back(body);
@@ -93,7 +95,9 @@ mod tests {
         let text = String::from_utf8(collect(multipart, 10_000).await.unwrap().to_vec()).unwrap();
         assert_eq!(text.len() as u64, length);
         let boundary = Multipart::CONTENT_TYPE.rsplit('=').next().unwrap();
-        let header = |range: &str| format!("--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {range}/10\r\n\r\n");
+        let header = |range: &str| {
+            format!("--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {range}/10\r\n\r\n")
+        };
         assert_eq!(text, format!("{}ab\r\n{}ij\r\n--{boundary}--\r\n", header("0-1"), header("8-9")));
     }
 }

@@ -157,7 +157,8 @@ impl Fill {
 
     pub(super) fn break_off(&self, fault: &Fault) {
         for lead in self.leads().iter() {
-            lead.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
+            lead.opened
+                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
         }
         self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
     }
@@ -193,7 +194,9 @@ impl Fill {
         if !leads.is_empty() {
             let failed = leads.remove(0);
             drop(leads);
-            failed.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
+            failed
+                .opened
+                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
         }
     }
 

@@ -69,7 +69,14 @@ impl Fills {
     ///
     /// # Errors
     /// The store cannot stage a file: the content can still be passed on without storing it.
-    pub fn enter(&self, digest: &Digest, place: &Place, principal: &Principal, permitted: bool, source: Arc<dyn Source>) -> Result<Entered, store::Error> {
+    pub fn enter(
+        &self,
+        digest: &Digest,
+        place: &Place,
+        principal: &Principal,
+        permitted: bool,
+        source: Arc<dyn Source>,
+    ) -> Result<Entered, store::Error> {
         let key = (*digest, place.registry.clone());
         let mut fills = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fill) = fills.get(&key).filter(|fill| !fill.is_broken()) {

@@ -207,7 +207,8 @@ async fn digest(fill: &Fill) -> Result<(Digest, u64), Fault> {
             }
             Ok((hasher, buffer, at))
         });
-        let hashed: Result<_, std::io::Error> = hashed.await.unwrap_or_else(|_| Err(std::io::Error::other("interrupted")));
+        let hashed: Result<_, std::io::Error> =
+            hashed.await.unwrap_or_else(|_| Err(std::io::Error::other("interrupted")));
         (hasher, buffer, at) = hashed.map_err(|cause| Fault::new(Retry::Never, cause))?;
     }
 }

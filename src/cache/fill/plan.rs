@@ -199,7 +199,9 @@ mod tests {
         let (mut plan, count) = (Plan::new(), Arc::default());
         plan.land(Span { from: 0, to: 4 });
         assert_eq!(read(&mut plan, 4, false, &count), None);
-        plan.end(Phase::Broken(Fault::new(Retry::Never, std::io::Error::other("gone")))).into_iter().for_each(Waker::wake);
+        plan.end(Phase::Broken(Fault::new(Retry::Never, std::io::Error::other("gone"))))
+            .into_iter()
+            .for_each(Waker::wake);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert_eq!(read(&mut plan, 0, false, &count), Some(Err("gone".to_owned())));
     }
