@@ -13,7 +13,6 @@ use rcgen::KeyPair;
 
 use super::Error;
 use super::certificate::Certificate;
-use super::mint::Minted;
 
 /// Which pair of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +70,10 @@ impl Folder {
     }
 
     /// Puts the pair into place, durably; after a crash at any moment the old pair or the new one is there.
-    pub(super) fn put(&self, pair: Pair, minted: &Minted) -> Result<(), Error> {
+    pub(super) fn put(&self, pair: Pair, certificate_pem: &str, key_pem: &str) -> Result<(), Error> {
         let (key, certificate) = (self.key_path(pair), self.certificate_path(pair));
-        create(&staged(&key), &minted.key.serialize_pem(), 0o600)?;
-        create(&staged(&certificate), &minted.pem, 0o644)?;
+        create(&staged(&key), key_pem, 0o600)?;
+        create(&staged(&certificate), certificate_pem, 0o644)?;
         sync(&self.dir)?;
         rename(&staged(&key), &key)?;
         sync(&self.dir)?;

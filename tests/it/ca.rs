@@ -68,11 +68,15 @@ fn the_issuing_certificate_is_limited_to_what_is_permitted() {
         let bases = |trees: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| -> Vec<String> {
             trees.iter().flatten().map(|tree| tree.base.to_string()).collect()
         };
-        assert_eq!(bases(&names.value.permitted_subtrees).len(), 3);
+        assert_eq!(bases(&names.value.permitted_subtrees).len(), 4);
         let permitted = names.value.permitted_subtrees.as_ref().unwrap();
         assert!(matches!(permitted[0].base, GeneralName::DNSName("pkg.dev")));
         assert!(matches!(permitted[1].base, GeneralName::DNSName("quay.io")));
         assert!(matches!(permitted[2].base, GeneralName::IPAddress(&[10, 1, 2, 3, 255, 255, 255, 255])));
+        assert!(
+            matches!(permitted[3].base, GeneralName::IPAddress(bytes) if bytes == [0xff; 32]),
+            "a stand-in for IPv6"
+        );
         assert!(names.value.excluded_subtrees.is_none());
     });
 }
