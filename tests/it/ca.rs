@@ -187,17 +187,20 @@ fn a_stolen_issuing_key_signs_for_nothing_else() {
 fn callers_at_the_same_time_mint_one_leaf() {
     let lab = Lab::new();
     let authority = lab.open(&["quay.io"]);
-    let together = Barrier::new(16);
-    std::thread::scope(|scope| {
-        let ask = || {
-            together.wait();
-            authority.server_config(&host("quay.io")).unwrap()
-        };
-        let asked: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
-        let configs: Vec<_> = asked.into_iter().map(|one| one.join().unwrap()).collect();
-        assert!(configs.iter().all(|config| Arc::ptr_eq(config, &configs[0])));
-    });
-    assert_eq!(authority.leaves_minted(), 1);
+    for round in 1..=100 {
+        let name = host(&format!("r{round}.quay.io"));
+        let together = Barrier::new(8);
+        std::thread::scope(|scope| {
+            let ask = || {
+                together.wait();
+                authority.server_config(&name).unwrap()
+            };
+            let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            let configs: Vec<_> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+            assert!(configs.iter().all(|config| Arc::ptr_eq(config, &configs[0])));
+        });
+        assert_eq!(authority.leaves_minted(), round);
+    }
 }
 
 #[test]
