@@ -139,7 +139,7 @@ fn make_root(folder: &Folder, now: SystemTime) -> Result<(Certificate, Option<Ke
     let minted = mint::root(now)?;
     let path = folder.certificate_path(Pair::Root);
     let root = Certificate::parse(&path, &minted.pem)?;
-    folder.put(Pair::Root, &minted)?;
+    folder.put(Pair::Root, &minted.pem, &minted.key.serialize_pem())?;
     tracing::info!(path = %path.display(), fingerprint = root.fingerprint(), "made a new CA");
     Ok((root, Some(minted.key)))
 }
@@ -194,8 +194,9 @@ fn make_chain(
 ) -> Result<Chain, Error> {
     let minted = mint::issuing(root, root_key, wanted, now)?;
     let issuing = Certificate::parse(&folder.certificate_path(Pair::Issuing), &minted.pem)?;
-    let chain = join(folder, root, issuing, KeyPair::from_pem(&minted.key.serialize_pem())?, now)?;
-    folder.put(Pair::Issuing, &minted)?;
+    let key_pem = minted.key.serialize_pem();
+    let chain = join(folder, root, issuing, minted.key, now)?;
+    folder.put(Pair::Issuing, &minted.pem, &key_pem)?;
     tracing::info!(
         domains = wanted.domains().count(),
         networks = wanted.networks().count(),

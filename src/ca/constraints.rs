@@ -1,12 +1,13 @@
 //! The name constraints of a certificate: written from what is permitted, read back from what was signed.
 //!
 //! RFC 5280, 4.2.1.10: a form of name (DNS, IP) without a permitted subtree is unrestricted, and an excluded
-//! subtree wins over a permitted one. So each form always has one or the other. Both families of addresses are
-//! one form: where a network of one is permitted, the other is not, and must not be excluded by name as well,
-//! since Java then compares an IPv4 address with `::/0` and runs out of its bytes.
+//! subtree wins over a permitted one. So each form always has one or the other. The two families of addresses
+//! are one form, but clients differ: where only IPv4 is permitted, GnuTLS 3.7 passes any IPv6; where `::/0` is
+//! excluded too, Java 17 fails on every IPv4 address. An address that no server can have, permitted in the
+//! other family, is read as meant by all.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use x509_parser::extensions::{GeneralName, GeneralSubtree as Subtree, NameConstraints as Extension};
@@ -17,6 +18,19 @@ use crate::oci::Host;
 /// Stands where no domain is permitted: it names no host, ever (RFC 6761, 6.4). An excluded empty domain
 /// says the same in the RFC's words, but not every client reads it so.
 const NO_DOMAIN: &str = "none.invalid";
+
+/// `0.0.0.0/0` and `::/0`.
+const FAMILIES: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+];
+
+/// For each family an address to which no connection can be made: broadcast, and a reserved multicast. Not the
+/// unspecified ones: those reach the machine itself, and Java takes `0.0.0.0/32` for a prefix of `::1`.
+const NO_ADDRESS: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::MAX), 128)),
+];
 
 /// Permitted and excluded subtrees of the two forms that TLS servers have; other forms are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +57,12 @@ impl<T> Subtrees<T> {
     }
 }
 
+impl Subtrees<IpNet> {
+    fn permit_within(&self, family: &IpNet) -> bool {
+        self.permitted.iter().any(|network| family.contains(network))
+    }
+}
+
 impl Constraints {
     /// The constraints that permit this and nothing else.
     pub(super) fn from_permitted(permitted: &Permitted) -> Self {
@@ -52,8 +72,13 @@ impl Constraints {
             constraints.domains.permitted.insert(NO_DOMAIN.to_owned());
         }
         constraints.networks.permitted.extend(permitted.networks());
-        if constraints.networks.permitted.is_empty() {
-            constraints.networks.excluded.extend(all_addresses());
+        let networks = &mut constraints.networks;
+        if networks.permitted.is_empty() {
+            networks.excluded.extend(FAMILIES);
+        } else {
+            let lacking = FAMILIES.iter().zip(NO_ADDRESS).filter(|(family, _)| !networks.permit_within(family));
+            let stand_ins: Vec<IpNet> = lacking.map(|(_, address)| address).collect();
+            networks.permitted.extend(stand_ins);
         }
         constraints
     }
@@ -88,10 +113,8 @@ impl Constraints {
 
     /// Whether neither form of name is left unrestricted.
     pub(super) fn is_bounded(&self) -> bool {
-        let networks = &self.networks;
-        let addresses =
-            !networks.permitted.is_empty() || all_addresses().iter().all(|family| networks.excluded.contains(family));
-        !self.domains.permitted.is_empty() && addresses
+        let bounded = |family| self.networks.excluded.contains(family) || self.networks.permit_within(family);
+        !self.domains.permitted.is_empty() && FAMILIES.iter().all(bounded)
     }
 
     /// Whether a leaf for `host` passes.
@@ -116,7 +139,7 @@ impl Constraints {
 
     /// Permitted networks, for people.
     pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
-        self.networks.permitted.iter().copied()
+        self.networks.permitted.iter().copied().filter(|network| !NO_ADDRESS.contains(network))
     }
 
     /// Some host that is covered, to try the chain with.
@@ -124,11 +147,6 @@ impl Constraints {
         let name = self.domains.permitted.iter().find_map(|domain| domain.parse().ok());
         name.or_else(|| self.networks.permitted.first().map(|network| Host::Address(network.addr())))
     }
-}
-
-/// `0.0.0.0/0` and `::/0`.
-fn all_addresses() -> [IpNet; 2] {
-    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
 }
 
 /// `None` for what is broken, an empty one for another form of name.
@@ -163,19 +181,25 @@ mod tests {
         Permitted::default().and_hosts(hosts.iter().map(|host| host.parse().unwrap()))
     }
 
-    fn excluded(hosts: &[&str]) -> Vec<String> {
-        let constraints = Constraints::from_permitted(&permitted(hosts));
-        constraints.networks.excluded.iter().map(ToString::to_string).collect()
-    }
-
     #[test]
-    fn addresses_are_excluded_whole_or_not_at_all() {
-        assert_eq!(excluded(&["quay.io"]), ["0.0.0.0/0", "::/0"]);
-        for hosts in [&["10.0.0.1"][..], &["::1"], &["::1", "10.0.0.1"]] {
-            assert_eq!(excluded(hosts), Vec::<String>::new());
+    fn both_families_of_addresses_are_always_spoken_of() {
+        let (v4, v6) = ("255.255.255.255/32", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128");
+        let table: [(&[&str], &[&str], &[&str]); 4] = [
+            (&["quay.io"], &[], &["0.0.0.0/0", "::/0"]),
+            (&["10.0.0.1"], &["10.0.0.1/32", v6], &[]),
+            (&["::1"], &[v4, "::1/128"], &[]),
+            (&["::1", "10.0.0.1"], &["10.0.0.1/32", "::1/128"], &[]),
+        ];
+        for (hosts, inside, outside) in table {
             let constraints = Constraints::from_permitted(&permitted(hosts));
-            assert!(!constraints.covers(&"10.0.0.2".parse().unwrap()));
-            assert!(!constraints.covers(&"::2".parse().unwrap()));
+            let text = |networks: &BTreeSet<IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(text(&constraints.networks.permitted), inside, "{hosts:?}");
+            assert_eq!(text(&constraints.networks.excluded), outside, "{hosts:?}");
+            assert!(constraints.is_bounded());
+            assert!(constraints.networks().all(|network| !NO_ADDRESS.contains(&network)), "{hosts:?}");
+            for host in ["10.0.0.2", "::2"] {
+                assert!(!constraints.covers(&host.parse().unwrap()), "{hosts:?} {host}");
+            }
         }
     }
 

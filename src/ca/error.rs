@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::oci::Host;
 
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("{} was left behind and does not fit the key beside it: move it away", .0.display())]
     Leftover(PathBuf),
     /// The certificate's time is over.
-    #[error("{} expired at {}: {cure}", path.display(), humantime::format_rfc3339_seconds(*at))]
+    #[error("{} expired at {}: {cure}", path.display(), shown(*at))]
     Expired {
         /// The certificate's file.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum Error {
         cure: &'static str,
     },
     /// The certificate's time has not come.
-    #[error("{} is valid from {}: this machine's clock is behind, set it", path.display(), humantime::format_rfc3339_seconds(*from))]
+    #[error("{} is valid from {}: this machine's clock is behind, set it", path.display(), shown(*from))]
     NotYetValid {
         /// The certificate's file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         from: SystemTime,
     },
     /// No CA is made under a clock that cannot be right.
-    #[error("this machine's clock says {}: set it before a CA is made", humantime::format_rfc3339_seconds(*.0))]
+    #[error("this machine's clock says {}: set it before a CA is made", shown(*.0))]
     Clock(SystemTime),
     /// The issuing certificate is of another root.
     #[error("{} was not issued by {}: move the issuing files away, with ca.key in the folder they are made again", issuing.display(), root.display())]
@@ -135,5 +135,29 @@ impl Error {
     /// For `map_err` on an I/O result.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// RFC 3339 in seconds. humantime panics outside 1970 to 9999, and a clock may say anything.
+fn shown(moment: SystemTime) -> humantime::Rfc3339Timestamp {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_seconds(moment.clamp(SystemTime::UNIX_EPOCH, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_clock_can_be_named() {
+        let day = Duration::from_secs(86_400);
+        let table = [
+            (SystemTime::UNIX_EPOCH - day, "1970-01-01T00:00:00Z"),
+            (SystemTime::UNIX_EPOCH + day, "1970-01-02T00:00:00Z"),
+            (SystemTime::UNIX_EPOCH + day * 365 * 20_000, "9999-12-31T23:59:59Z"),
+        ];
+        for (moment, text) in table {
+            assert!(Error::Clock(moment).to_string().contains(text), "{text}");
+        }
     }
 }

@@ -13,7 +13,6 @@ use rcgen::KeyPair;
 
 use super::Error;
 use super::certificate::Certificate;
-use super::mint::Minted;
 
 /// Which pair of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +70,10 @@ impl Folder {
     }
 
     /// Puts the pair into place, durably; after a crash at any moment the old pair or the new one is there.
-    pub(super) fn put(&self, pair: Pair, minted: &Minted) -> Result<(), Error> {
+    pub(super) fn put(&self, pair: Pair, certificate_pem: &str, key_pem: &str) -> Result<(), Error> {
         let (key, certificate) = (self.key_path(pair), self.certificate_path(pair));
-        create(&staged(&key), &minted.key.serialize_pem(), 0o600)?;
-        create(&staged(&certificate), &minted.pem, 0o644)?;
+        create(&staged(&key), key_pem, 0o600)?;
+        create(&staged(&certificate), certificate_pem, 0o644)?;
         sync(&self.dir)?;
         rename(&staged(&key), &key)?;
         sync(&self.dir)?;
@@ -208,5 +207,42 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
             });
             locked.map(Some).map_err(Error::io("lock", path))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::ca::mint;
+
+    /// A folder in which the renaming of `obstacle` failed, as if the power had gone there; then opened again.
+    fn interrupted_at(obstacle: &str) -> (tempfile::TempDir, Folder) {
+        let temporary = tempfile::tempdir().unwrap();
+        let minted = mint::root(SystemTime::now()).unwrap();
+        let in_the_way = temporary.path().join(obstacle);
+        fs::create_dir(&in_the_way).unwrap();
+        let put = Folder::open(temporary.path()).unwrap().put(Pair::Root, &minted.pem, &minted.key.serialize_pem());
+        assert!(matches!(put, Err(Error::Io { doing: "replace", .. })), "{put:?}");
+        fs::remove_dir(&in_the_way).unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        (temporary, folder)
+    }
+
+    #[test]
+    fn a_pair_whose_key_was_renamed_is_finished() {
+        let (temporary, folder) = interrupted_at("ca.crt");
+        let certificate = folder.certificate(Pair::Root).unwrap().unwrap();
+        assert!(certificate.fits(&folder.key(Pair::Root).unwrap().unwrap()));
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 3, "the pair and the lock");
+    }
+
+    #[test]
+    fn a_pair_whose_key_was_not_renamed_is_undone() {
+        let (temporary, folder) = interrupted_at("ca.key");
+        assert!(folder.certificate(Pair::Root).unwrap().is_none());
+        assert!(folder.key(Pair::Root).unwrap().is_none());
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1, "the lock");
     }
 }

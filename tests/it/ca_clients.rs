@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pullthrough::ca::Error;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::ca_support::{Lab, host};
@@ -90,8 +91,10 @@ type Judge = fn(root: &Path, cases: &[(String, &str)]) -> Vec<Verdict>;
 /// The same promises for every client; `because` holds the words by which it says that a constraint forbids it.
 fn judge(client: Judge, because: &[&str]) {
     let names_and_addresses = ["quay.io", "*.pkg.dev", "127.0.0.1", "2001:db8::1"];
-    // With addresses of one family permitted, of both, of none: the three shapes that the constraints take.
-    for patterns in [&names_and_addresses[..3], &names_and_addresses, &names_and_addresses[..2], &["127.0.0.1"]] {
+    // Addresses of one family permitted, of both, of none; names or none: the shapes that constraints take.
+    for patterns in
+        [&names_and_addresses[..3], &names_and_addresses, &names_and_addresses[..2], &["127.0.0.1"], &["2001:db8::1"]]
+    {
         let lab = Lab::new();
         let authority = lab.open(patterns);
         let all = ["quay.io", "cdn.quay.io", "us-docker.pkg.dev", "127.0.0.1", "2001:db8::1"];
@@ -272,4 +275,35 @@ fn go_accepts_what_is_covered_and_refuses_what_is_not() {
 #[test]
 fn java_accepts_what_is_covered_and_refuses_what_is_not() {
     judge(java, &["name constraints"]);
+}
+
+/// A root as a company's own tools make it.
+fn openssl_root(key: &str, subject: &str) -> Lab {
+    let lab = Lab::new();
+    std::fs::create_dir(&lab.config.dir).unwrap();
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-days", "30", "-newkey", key, "-subj", subject]);
+    command.args(["-addext", "keyUsage=critical,keyCertSign", "-keyout"]).arg(lab.path("ca.key"));
+    let output = program("openssl", command.arg("-out").arg(lab.path("ca.crt")));
+    assert!(output.status.success(), "{}", words(&output));
+    lab
+}
+
+#[test]
+fn a_root_made_by_openssl_is_used_as_it_is() {
+    let lab = openssl_root("rsa:2048", "/C=DE/O=Example/OU=Platform/CN=Example Root");
+    let before = (lab.read("ca.crt"), lab.read("ca.key"));
+    let authority = lab.try_open(&["quay.io"]);
+    // Its day has just begun, and ours is backdated: the root is younger than its leaf, which is allowed.
+    let server = Server::start(authority.unwrap().server_config(&host("quay.io")).unwrap());
+    assert_eq!(openssl(&lab.path("ca.crt"), &[(server.port(), "quay.io")]), [Ok(())]);
+    assert!((lab.read("ca.crt"), lab.read("ca.key")) == before);
+}
+
+#[test]
+fn a_root_whose_name_cannot_be_written_again_is_refused_before_clients_do() {
+    let lab = openssl_root("rsa:2048", "/O=Example/OU=Platform/OU=Registries/CN=Example Root");
+    let error = lab.try_open(&["quay.io"]).err().unwrap();
+    assert!(matches!(error, Error::Chain { .. }), "{error:?}");
+    assert!(!lab.path("issuing.crt").exists());
 }

@@ -1,4 +1,6 @@
-//! it
+//! The integration tests: one binary, a module for each promise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod ca;
 mod ca_cli;
 mod ca_clients;
