@@ -7,6 +7,7 @@
 
 pub mod ca;
 pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod host;
 pub mod oci;

@@ -99,10 +99,15 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
     }
 }
 
-/// The library's words without its own account of the place.
+/// The library's words without its own account of the place, and with the cure of what most often goes wrong:
+/// `*.pkg.dev` is an alias to YAML, and `::1` in brackets no value.
 fn words(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+    let words = text.split(" at line ").next().unwrap_or(&text);
+    let unquoted = words.contains("node content") || words.contains("alphabetic or numeric character");
+    let cure =
+        if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
+    format!("{words}{cure}")
 }
 
 #[cfg(test)]
@@ -186,6 +191,11 @@ nonsense: 1
     fn each_mistake_says_what_was_expected() {
         let table = [
             ("a: [", "dir/f.yaml:2: not valid YAML: did not find"),
+            (
+                "clients:\n  allow: [::1/128]",
+                "dir/f.yaml:2: not valid YAML: did not find expected node content; a value",
+            ),
+            ("registries:\n  *.pkg.dev: {}", "dir/f.yaml:2: not valid YAML: did not find expected alphabetic"),
             ("- a", "dir/f.yaml: found a list; expected keys below it"),
             ("just text", "dir/f.yaml: found \"just text\"; expected keys below it"),
             ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
