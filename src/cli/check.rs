@@ -2,24 +2,18 @@
 
 use std::io::Write;
 
-use clap::Args;
-
-use super::ConfigFlag;
+use super::flags::ConfigFlag;
 use crate::config::{self, Settings};
 
-/// The flags of `check`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct CheckFlags {
-    #[command(flatten)]
-    config: ConfigFlag,
-}
-
-/// Checks the configuration and writes one line about it to `out`.
+/// Checks the configuration, and the CA against it, and writes one line about it to `out`.
 ///
 /// # Errors
-/// The configuration's mistakes; and what writing to `out` says.
-pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()> {
-    let settings = config::load(&flags.config.sources())?;
+/// The configuration's mistakes; what the CA's folder and writing to `out` say.
+pub(super) fn run(config: &ConfigFlag, out: &mut dyn Write) -> anyhow::Result<()> {
+    let settings = config::load(&config.sources())?;
+    if let Some(mistakes) = config::check_sealed(&settings)? {
+        return Err(mistakes.into());
+    }
     writeln!(out, "{}", summary(&settings))?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::config::{Overrides, Sources};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct ConfigFlag {
     /// The configuration [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
 

@@ -7,34 +7,10 @@ use serde_yaml::{Mapping, Value};
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
 use super::report::Report;
+use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
 use super::{check, environment};
-use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
-use crate::{ca, store, telemetry, upstream};
-
-/// A configuration that was checked, presets and defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The file that it came from, if there was one.
-    pub file: Option<PathBuf>,
-    /// The doors.
-    pub listen: ListenConfig,
-    /// The certificate authority.
-    pub ca: ca::Config,
-    /// The cache's folder and size.
-    pub cache: store::Config,
-    /// The registries; the first one with a matching host is meant.
-    pub registries: Vec<RegistrySettings>,
-    /// Who may use the proxy.
-    pub clients: ClientsConfig,
-    /// How upstreams are reached.
-    pub upstream: upstream::Config,
-    /// Hosts that are no registry.
-    pub tunnel: TunnelConfig,
-    /// The log.
-    pub log: telemetry::Config,
-}
 
 /// Reads and checks a configuration.
 ///
@@ -116,6 +92,7 @@ mod tests {
 
     use super::*;
     use crate::config::Overrides;
+    use crate::store;
 
     fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
         let mut report = Report::new(Some("dir/f.yaml".into()), text);
@@ -219,7 +196,8 @@ nonsense: 1
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
             ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
             ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
-            ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: is more than clients accept; expected at most 825d"),
+            ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
+            ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
             ("listen: {admin: '127.0.0.1:3128'}", "listen.admin: is the same door as listen.proxy; expected"),
             ("registries:", "registries: lists no registry; expected"),
             ("registries: {}", "registries: lists no registry; expected"),

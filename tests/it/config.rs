@@ -280,3 +280,42 @@ fn the_example_of_all_defaults_says_the_defaults() {
     presets.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(said, Settings { registries: presets, ..defaults });
 }
+
+#[test]
+fn a_registry_that_a_sealed_ca_does_not_cover_is_a_mistake_of_check_alone() {
+    let folder = folder_with("registries: {quay.io: {}}\n");
+    let file = folder.path().join("pullthrough.yaml");
+    assert_eq!(pullthrough(folder.path(), &[], &["ca", "init"]).status.code(), Some(0));
+    assert_eq!(pullthrough(folder.path(), &[], &["ca", "seal", "--out", "root.key"]).status.code(), Some(0));
+    assert_eq!(pullthrough(folder.path(), &[], &["check"]).status.code(), Some(0));
+    write(&file, "registries: {quay.io: {}, 'r.example.com:5000': {token_hosts: [auth.example.com]}}\n", 0o644);
+    let output = pullthrough(folder.path(), &[], &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines = stderr(&output);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    for domain in ["auth.example.com", "r.example.com"] {
+        let start =
+            format!("pullthrough.yaml: registries: the sealed CA in ca does not cover {domain}; expected ca.key");
+        assert!(lines.lines().any(|line| line.starts_with(&start)), "{lines}");
+    }
+    assert_eq!(loaded(&Sources { config: Some(file), ..Sources::default() }).registries.len(), 2);
+}
+
+#[test]
+fn ca_commands_use_the_configured_folder_and_registries() {
+    let folder = folder_with("ca: {dir: mine}\nregistries: {quay.io: {}}\n");
+    assert_eq!(pullthrough(folder.path(), &[], &["ca", "init"]).status.code(), Some(0));
+    assert!(folder.path().join("mine/ca.crt").exists());
+    let shown = stdout(&pullthrough(folder.path(), &[], &["ca", "show", "--config", "pullthrough.yaml"]));
+    assert!(shown.contains("covers       quay.io") && !shown.contains("docker.io"), "{shown}");
+    assert!(!shown.contains("not covered"), "{shown}");
+}
+
+#[test]
+fn what_fails_is_one_sentence_and_status_1() {
+    let folder = folder_with("");
+    let output = pullthrough(folder.path(), &[], &["ca", "show"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or serve\n";
+    assert_eq!(stderr(&output), expected);
+}
