@@ -6,7 +6,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
-use super::report::Report;
+use super::report::{LIMIT, Report};
 use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
@@ -25,6 +25,22 @@ pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
     let settings = judge(sources, file, &text, &mut report);
     report.finish()?;
     Ok(settings)
+}
+
+/// Reads again what `current` was read from.
+///
+/// # Errors
+/// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
+pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistakes> {
+    match &current.file {
+        Some(file) if sources.file() != Some(file) => {
+            let mut report = Report::new(None, "");
+            report.say_of(Place::File(file.clone(), None), "is gone; expected the file that is in force");
+            report.finish()?;
+        }
+        _ => {}
+    }
+    load(sources)
 }
 
 /// What a text comes to; it counts only if the report stays empty.
@@ -59,7 +75,7 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
     match tree::parse(text) {
         Ok(tree) => {
             let mut seen: Vec<&KeyPath> = Vec::new();
-            for path in &tree.duplicates {
+            for path in tree.duplicates.iter().take(LIMIT) {
                 let nth = 1 + seen.iter().filter(|earlier| **earlier == path).count();
                 seen.push(path);
                 report.say_nth(path, nth, "stands here a second time; expected each key once");

@@ -27,7 +27,7 @@ mod settings;
 mod source;
 mod tree;
 
-pub use load::load;
+pub use load::{load, reload};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use settings::{Settings, check_sealed};
 pub use source::{Overrides, Sources};

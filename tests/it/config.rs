@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pullthrough::config::{Overrides, Settings, Sources, load};
+use pullthrough::config::{Overrides, Settings, Sources, load, reload};
 use pullthrough::oci::Authority;
 use tempfile::TempDir;
 
@@ -318,4 +318,26 @@ fn what_fails_is_one_sentence_and_status_1() {
     assert_eq!(output.status.code(), Some(1));
     let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or serve\n";
     assert_eq!(stderr(&output), expected);
+}
+
+#[test]
+fn a_reload_takes_what_changed_and_refuses_a_file_that_is_gone() {
+    let folder = folder_with("registries: {quay.io: {}}\n");
+    let file = folder.path().join("pullthrough.yaml");
+    let sources = Sources { defaults: vec![file.clone()], ..Sources::default() };
+    let first = loaded(&sources);
+    assert_eq!(reload(&sources, &first).as_ref(), Ok(&first));
+    write(&file, "registries: {quay.io: {push: allow}, ghcr.io: {}}\n", 0o644);
+    assert_eq!(reload(&sources, &first).unwrap().registries.len(), 2);
+    write(&file, "registries: {quay.io: {push: alow}}\n", 0o644);
+    assert!(reload(&sources, &first).unwrap_err().to_string().contains(":1: registries.quay.io.push: found"));
+    fs::remove_file(&file).unwrap();
+    assert!(reload(&sources, &first).unwrap_err().to_string().ends_with("is gone; expected the file that is in force"));
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_told_in_part_and_soon() {
+    let folder = folder_with(&"a: 1\n".repeat(2_000));
+    let sources = Sources { config: Some(folder.path().join("pullthrough.yaml")), ..Sources::default() };
+    assert_eq!(load(&sources).unwrap_err().iter().count(), 100);
 }
