@@ -104,11 +104,33 @@ fn is_service_link(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::decode::decode;
+    use crate::config::tree;
 
     #[test]
     fn a_variable_is_its_path_in_capitals() {
         assert_eq!(variable(&["cache", "max_size"]), "PULLTHROUGH_CACHE_MAX_SIZE");
         assert_eq!(unknown("PULLTHROUGH_CACHE_MAXSIZE"), "unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?");
+    }
+
+    #[test]
+    fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
+        let lists = ["clients.allow", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
+        let mut expected: Vec<String> =
+            VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
+        let mut found = Vec::new();
+        for section in ["listen", "ca", "cache", "clients", "upstream", "tunnel", "log"] {
+            let text = format!("{section}: {{no_such_key: 1}}");
+            let mut root = tree::parse(&text).unwrap().root;
+            let mut report = Report::new(None, &text);
+            decode(&mut root, &mut report);
+            let mistakes = report.finish().unwrap_err().to_string();
+            let (_, known) = mistakes.split_once("expected one of ").unwrap();
+            found.extend(known.split(", ").map(|key| format!("{section}.{key}")));
+        }
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -6,35 +6,11 @@ use serde_yaml::{Mapping, Value};
 
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
-use super::report::Report;
+use super::report::{LIMIT, Report};
+use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
 use super::{check, environment};
-use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
-use crate::{ca, store, telemetry, upstream};
-
-/// A configuration that was checked, presets and defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The file that it came from, if there was one.
-    pub file: Option<PathBuf>,
-    /// The doors.
-    pub listen: ListenConfig,
-    /// The certificate authority.
-    pub ca: ca::Config,
-    /// The cache's folder and size.
-    pub cache: store::Config,
-    /// The registries; the first one with a matching host is meant.
-    pub registries: Vec<RegistrySettings>,
-    /// Who may use the proxy.
-    pub clients: ClientsConfig,
-    /// How upstreams are reached.
-    pub upstream: upstream::Config,
-    /// Hosts that are no registry.
-    pub tunnel: TunnelConfig,
-    /// The log.
-    pub log: telemetry::Config,
-}
 
 /// Reads and checks a configuration.
 ///
@@ -49,6 +25,22 @@ pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
     let settings = judge(sources, file, &text, &mut report);
     report.finish()?;
     Ok(settings)
+}
+
+/// Reads again what `current` was read from.
+///
+/// # Errors
+/// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
+pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistakes> {
+    match &current.file {
+        Some(file) if sources.file() != Some(file) => {
+            let mut report = Report::new(None, "");
+            report.say_of(Place::File(file.clone(), None), "is gone; expected the file that is in force");
+            report.finish()?;
+        }
+        _ => {}
+    }
+    load(sources)
 }
 
 /// What a text comes to; it counts only if the report stays empty.
@@ -83,7 +75,7 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
     match tree::parse(text) {
         Ok(tree) => {
             let mut seen: Vec<&KeyPath> = Vec::new();
-            for path in &tree.duplicates {
+            for path in tree.duplicates.iter().take(LIMIT) {
                 let nth = 1 + seen.iter().filter(|earlier| **earlier == path).count();
                 seen.push(path);
                 report.say_nth(path, nth, "stands here a second time; expected each key once");
@@ -99,10 +91,15 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
     }
 }
 
-/// The library's words without its own account of the place.
+/// The library's words without its own account of the place, and with the cure of what most often goes wrong:
+/// `*.pkg.dev` is an alias to YAML, and `::1` in brackets no value.
 fn words(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+    let words = text.split(" at line ").next().unwrap_or(&text);
+    let unquoted = words.contains("node content") || words.contains("alphabetic or numeric character");
+    let cure =
+        if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
+    format!("{words}{cure}")
 }
 
 #[cfg(test)]
@@ -111,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::config::Overrides;
+    use crate::store;
 
     fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
         let mut report = Report::new(Some("dir/f.yaml".into()), text);
@@ -186,6 +184,11 @@ nonsense: 1
     fn each_mistake_says_what_was_expected() {
         let table = [
             ("a: [", "dir/f.yaml:2: not valid YAML: did not find"),
+            (
+                "clients:\n  allow: [::1/128]",
+                "dir/f.yaml:2: not valid YAML: did not find expected node content; a value",
+            ),
+            ("registries:\n  *.pkg.dev: {}", "dir/f.yaml:2: not valid YAML: did not find expected alphabetic"),
             ("- a", "dir/f.yaml: found a list; expected keys below it"),
             ("just text", "dir/f.yaml: found \"just text\"; expected keys below it"),
             ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
@@ -209,7 +212,8 @@ nonsense: 1
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
             ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
             ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
-            ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: is more than clients accept; expected at most 825d"),
+            ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
+            ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
             ("listen: {admin: '127.0.0.1:3128'}", "listen.admin: is the same door as listen.proxy; expected"),
             ("registries:", "registries: lists no registry; expected"),
             ("registries: {}", "registries: lists no registry; expected"),

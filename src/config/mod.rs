@@ -23,9 +23,11 @@ mod phrase;
 mod presets;
 mod registries;
 mod report;
+mod settings;
 mod source;
 mod tree;
 
-pub use load::{Settings, load};
+pub use load::{load, reload};
 pub use mistake::{Mistake, Mistakes, Place};
+pub use settings::{Settings, check_sealed};
 pub use source::{Overrides, Sources};

@@ -11,8 +11,10 @@ pub(super) fn phrase(message: &str, value: Option<&Value>) -> String {
         return format!("{} is missing; expected one", rest.trim_end_matches('`'));
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
-        let known = quoted(rest).skip(1).collect::<Vec<_>>().join(" or ");
-        return found(value, &format!("expected {known}"));
+        let known: Vec<&str> = quoted(rest).skip(1).collect();
+        let (last, others) = known.split_last().unwrap_or((&"another", &[]));
+        let or = if others.is_empty() { "" } else { " or " };
+        return found(value, &format!("expected {}{or}{last}", others.join(", ")));
     }
     for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some((_, expected)) = message.strip_prefix(prefix).and_then(|rest| rest.split_once(", expected ")) {
@@ -114,7 +116,7 @@ mod tests {
             (
                 "unknown variant `big`, expected one of `any`, `v4`, `v6`",
                 Some(&text),
-                "found \"big\"; expected any or v4 or v6",
+                "found \"big\"; expected any, v4 or v6",
             ),
             ("invalid type: string \"big\", expected a boolean", Some(&text), "found \"big\"; expected true or false"),
             ("invalid type: unit value, expected u16", Some(&Value::Null), {

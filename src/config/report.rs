@@ -62,6 +62,9 @@ impl<'a> Report<'a> {
 
     /// The same of the `nth` occurrence of the key, from 0.
     pub(super) fn say_nth(&mut self, path: &KeyPath, nth: usize, text: impl Into<String>) {
+        if self.count() >= LIMIT {
+            return;
+        }
         let original = self.cuts.original(path);
         let place = self.place(&original, nth);
         self.mistakes.push(Mistake { place, key: original.to_string(), text: text.into() });

@@ -81,7 +81,9 @@ struct Utc;
 
 impl FormatTime for Utc {
     fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        write!(writer, "{}", humantime::format_rfc3339_millis(SystemTime::now()))
+        // humantime panics before 1970, where a clock that was never set may stand.
+        let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
+        write!(writer, "{}", humantime::format_rfc3339_millis(now))
     }
 }
 

@@ -71,6 +71,9 @@ impl Drop for RunningFill {
 }
 
 impl Metrics {
+    /// What [`Metrics::encode`] writes.
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
     /// All at zero; the process's start is taken to be now.
     #[must_use]
     pub fn new() -> Self {
@@ -162,7 +165,7 @@ impl Metrics {
         self.0.observed.observe(Box::new(observer));
     }
 
-    /// Everything in the OpenMetrics text format, `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    /// Everything in the OpenMetrics text format, of type [`Metrics::CONTENT_TYPE`]. Blocks on files of `/proc`.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::new();

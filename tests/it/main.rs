@@ -6,3 +6,4 @@ mod ca_cli;
 mod ca_clients;
 mod ca_folder;
 mod ca_support;
+mod config;
