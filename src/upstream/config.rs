@@ -79,6 +79,22 @@ pub struct EndpointConfig {
     pub authoritative: bool,
 }
 
+impl EndpointConfig {
+    /// An endpoint of which nothing but the URL is said.
+    #[must_use]
+    pub fn of_url(url: String) -> Self {
+        Self {
+            url,
+            address: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            auth: None,
+            authoritative: false,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

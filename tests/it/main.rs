@@ -1,5 +1,11 @@
-//! What the program promises, tested from outside: one binary, one module a room or a promise.
+//! The integration tests: one binary, a module for each promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ca;
+mod ca_cli;
+mod ca_clients;
+mod ca_folder;
+mod ca_support;
+mod config;
 mod support;
 mod upstream;
