@@ -1,1 +1,6 @@
 //! it
+
+mod store;
+mod store_catalog;
+mod store_power;
+mod store_race;

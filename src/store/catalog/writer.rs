@@ -129,11 +129,7 @@ impl Writer {
             match order {
                 None => {}
                 Some(Order::Note(note)) => self.add(note),
-                Some(Order::Look(look)) => {
-                    if look(&self.connection) {
-                        self.renew();
-                    }
-                }
+                Some(Order::Look(look)) => self.look(look),
                 Some(Order::Flush(done)) => {
                     self.take_uses();
                     self.commit();
@@ -145,6 +141,13 @@ impl Writer {
         }
     }
 
+    fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+        let is_damaged = look(&self.connection);
+        if is_damaged {
+            self.renew();
+        }
+    }
+
     fn stop(mut self) {
         self.take_uses();
         self.retry_at = None;
@@ -152,8 +155,12 @@ impl Writer {
         if !self.batch.is_empty() {
             self.give_up();
         }
-        if let Err((_, error)) = self.connection.close() {
-            tracing::warn!(%error, "the catalog did not close cleanly");
+        // The folder is marked as clean after this, so that what the catalog knows must be on the disk: with
+        // other connections still open, closing this one would not see to it.
+        let tidied = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        if tidied != Ok(false) {
+            tracing::warn!("the catalog did not close cleanly");
+            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
         }
     }
 
