@@ -1,4 +1,5 @@
 //! it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod store;
 mod store_catalog;

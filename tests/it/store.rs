@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use pullthrough::host::{Percent, Size};
@@ -266,6 +266,49 @@ fn after_a_failed_sync_a_commit_is_never_tried_again() {
     drop(staged);
     assert_eq!((store.usage().bytes, fills(folder.path())), (0, 0));
     store.put(&digest(b"abc"), b"abc").unwrap();
+}
+
+/// Reads, in the instant in which a blob's name is about to go, that blob and another one.
+#[derive(Default)]
+struct Late {
+    store: OnceLock<Store>,
+    going: Mutex<Vec<Digest>>,
+    other: Mutex<Option<(Digest, Blob)>>,
+    served: AtomicUsize,
+}
+
+impl Witness for Late {
+    fn before(&self, step: &Step<'_>) -> io::Result<()> {
+        let (Step::Unlink(path), Some(store)) = (step, self.store.get()) else { return Ok(()) };
+        let going = self.going.lock().unwrap();
+        if let Some(at) = going.iter().position(|name| path.ends_with(name.hex())) {
+            self.served.fetch_add(usize::from(store.read(&going[at]).unwrap().is_some()), Ordering::SeqCst);
+            let name = going[(at + 1) % going.len()];
+            self.other.lock().unwrap().get_or_insert_with(|| (name, store.read(&name).unwrap().unwrap()));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_blob_that_gets_a_reader_at_the_last_moment_stays_and_one_that_is_going_gets_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let late = Arc::new(Late::default());
+    let store = Store::open_on(&config(folder.path(), 1000), Disk::watched(late.clone())).unwrap();
+    for seed in 0..2 {
+        let blob = content(seed, 450);
+        late.going.lock().unwrap().push(digest(&blob));
+        store.put(&digest(&blob), &blob).unwrap();
+    }
+    late.store.set(store.clone()).unwrap_or_else(|_| panic!("set twice"));
+    let more = content(2, 550);
+    store.put(&digest(&more), &more).unwrap();
+    eventually("the eviction", || store.evict() == 0 && store.usage().evictions > 0);
+    let (kept, blob) = late.other.lock().unwrap().take().unwrap();
+    assert_eq!(late.served.load(Ordering::SeqCst), 0, "what is going has no new readers");
+    assert!(path_of(folder.path(), &kept).exists(), "what is read stays, though it was chosen");
+    assert_eq!(bytes(&blob), content(1, 450));
+    store.close();
 }
 
 #[test]

@@ -183,6 +183,28 @@ async fn a_lost_catalog_is_made_anew_from_the_blobs_without_links() {
 }
 
 #[tokio::test]
+async fn a_blob_damaged_before_the_catalog_was_lost_is_never_served() {
+    let (folder, store) = open();
+    let (small, large) = (content(1, 1000), content(2, 3 << 20));
+    for whole in [&small, &large] {
+        store.put(&digest(whole), whole).unwrap();
+        let mut damaged = whole.clone();
+        damaged[500] ^= 1;
+        fs::write(path_of(folder.path(), &digest(whole)), damaged).unwrap();
+    }
+    drop(store);
+    fs::remove_file(folder.path().join("cache/catalog.sqlite")).unwrap();
+    let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
+    eventually("the walk", || store.is_settled());
+    for whole in [&small, &large] {
+        assert!(store.find(&digest(whole)).await.unwrap().is_none());
+        assert!(!path_of(folder.path(), &digest(whole)).exists());
+    }
+    store.catalog().flush().await;
+    assert_eq!((store.usage().bytes, store.usage().entries), (0, 0));
+}
+
+#[tokio::test]
 async fn a_catalog_damaged_while_running_is_made_anew_and_filled() {
     let (folder, store) = open();
     store.put(&digest(b"content"), b"content").unwrap();

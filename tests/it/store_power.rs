@@ -230,8 +230,9 @@ fn check(events: &[Event], disk: &BTreeMap<PathBuf, Option<Vec<u8>>>, with_catal
             }
         }
     }
-    let catalogs = events.iter().filter_map(|event| if let Event::Catalog(files) = event { Some(files) } else { None });
-    if with_catalog && let Some(files) = catalogs.last() {
+    let mut catalogs =
+        events.iter().filter_map(|event| if let Event::Catalog(files) = event { Some(files) } else { None });
+    if with_catalog && let Some(files) = catalogs.next_back() {
         for (name, bytes) in files {
             fs::write(folder.path().join("cache").join(name), bytes).unwrap();
         }
