@@ -327,10 +327,11 @@ fn a_restart_finds_what_was_there_and_its_count() {
     let (folder, store) = open(1 << 20);
     store.put(&digest(b"one"), b"one").unwrap();
     let open_blob = store.put(&digest(b"three"), b"three").unwrap();
-    drop(store);
+    store.close();
     let wal = fs::metadata(folder.path().join("cache/catalog.sqlite-wal")).map_or(0, |metadata| metadata.len());
     assert_eq!(wal, 0, "what the catalog knows is in its file before the folder is marked clean");
     assert!(!folder.path().join("cache/running").exists());
+    drop(store);
     let store = Store::open(&config(folder.path(), 1 << 20)).unwrap();
     assert!(store.is_settled(), "after a clean end nothing is walked over");
     assert_eq!((store.usage().bytes, store.usage().entries), (8, 2));

@@ -264,22 +264,47 @@ fn a_power_cut_at_any_step_breaks_no_promise() {
     let events = record(folder.path());
     let unlinked = |event: &&Event| matches!(event, Event::Unlink(path) if path.starts_with("cache/blobs"));
     assert!(events.iter().filter(unlinked).count() >= 3, "the run should evict and remove");
-    let mut model = Model::default();
-    for (position, event) in events.iter().enumerate() {
-        model.take(event);
-        let so_far = &events[..=position];
-        let after = format!("step {position} {event:.60?}");
-        let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ position as u64;
-        let mut random = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            [Fate::Lost, Fate::Lost, Fate::Kept, Fate::Kept, Fate::Torn, Fate::Zeros][(state % 6) as usize]
-        };
-        check(so_far, &model.clone().cut(|| Fate::Lost), position % 2 == 0, &format!("{after}, nothing more lasts"));
-        check(so_far, &model.clone().cut(|| Fate::Kept), position % 2 == 1, &format!("{after}, everything lasts"));
-        for round in 0..2 {
-            check(so_far, &model.clone().cut(&mut random), round == 0, &format!("{after}, choice {round}"));
+    // Most of the time goes by waiting for syncs, which wait well together.
+    const WORKERS: usize = 8;
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let events = &events;
+            scope.spawn(move || {
+                let mut model = Model::default();
+                for (position, event) in events.iter().enumerate() {
+                    model.take(event);
+                    if position % WORKERS == worker {
+                        cut_after(events, position, &model);
+                    }
+                }
+            });
         }
+    });
+}
+
+fn cut_after(events: &[Event], position: usize, model: &Model) {
+    let so_far = &events[..=position];
+    let after = format!("step {position} {:.60?}", events[position]);
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ position as u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        [Fate::Lost, Fate::Lost, Fate::Kept, Fate::Kept, Fate::Torn, Fate::Zeros][(state % 6) as usize]
+    };
+    check(
+        so_far,
+        &model.clone().cut(|| Fate::Lost),
+        position.is_multiple_of(2),
+        &format!("{after}, nothing more lasts"),
+    );
+    check(
+        so_far,
+        &model.clone().cut(|| Fate::Kept),
+        !position.is_multiple_of(2),
+        &format!("{after}, everything lasts"),
+    );
+    for round in 0..2 {
+        check(so_far, &model.clone().cut(&mut random), round == 0, &format!("{after}, choice {round}"));
     }
 }
