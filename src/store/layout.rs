@@ -235,10 +235,10 @@ mod tests {
         for paths in cases {
             let folder = tempfile::tempdir().unwrap();
             for path in paths {
-                let path = folder.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                if !path.to_string_lossy().ends_with('/') {
-                    fs::write(path, b"").unwrap();
+                let (above, file) = path.rsplit_once('/').unwrap_or(("", path));
+                fs::create_dir_all(folder.path().join(above)).unwrap();
+                if !file.is_empty() {
+                    fs::write(folder.path().join(path), b"").unwrap();
                 }
             }
             assert!(open(folder.path()).is_ok(), "{paths:?}");

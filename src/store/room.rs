@@ -147,7 +147,6 @@ impl Store {
 
     /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
     /// for the disk.
-    #[must_use]
     pub fn evict(&self) -> u64 {
         self.0.evictor.relieve(0)
     }
