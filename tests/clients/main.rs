@@ -5,5 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
 mod client;
+mod crash;
 mod lab;
+mod proxy;
 mod pulls;
+mod tags;
+mod trust;

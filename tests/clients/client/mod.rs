@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use crate::lab::Lab;
 
+pub(crate) use skopeo::Skopeo;
+
 /// A pull takes a second; this is for a machine that is busy.
 const PULL: Duration = Duration::from_secs(120);
 
@@ -57,17 +59,23 @@ impl Kind {
 
     /// One that has never pulled anything. Daemons are started here and end with it.
     pub(crate) fn fresh(self, lab: &Lab, way: &Way) -> Box<dyn Client> {
-        let home = lab.folder("client");
-        fs::write(home.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
-        fs::write(home.join("registries.conf"), "").unwrap();
+        let home = home(lab);
         match self {
             Self::Docker => Box::new(docker::Docker::start(home, way)),
             Self::Containerd => Box::new(containerd::Containerd::start(home, way)),
             Self::Podman => Box::new(podman::Podman { home, way: way.clone() }),
-            Self::Skopeo => Box::new(skopeo::Skopeo { home, way: way.clone() }),
+            Self::Skopeo => Box::new(Skopeo { home, way: way.clone() }),
             Self::Buildah => Box::new(buildah::Buildah { home, way: way.clone() }),
         }
     }
+}
+
+/// A folder for a client's state, with the configuration that the containers/image family wants.
+fn home(lab: &Lab) -> PathBuf {
+    let home = lab.folder("client");
+    fs::write(home.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+    fs::write(home.join("registries.conf"), "").unwrap();
+    home
 }
 
 /// A command of the containers/image family, with its own configuration.

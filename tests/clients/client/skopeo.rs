@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Client, PULL, Way, containers};
-use crate::lab::{digest, run};
+use crate::lab::{Lab, digest, run};
 
 /// Where copies go.
 pub(crate) struct Skopeo {
@@ -16,6 +16,11 @@ pub(crate) struct Skopeo {
 }
 
 impl Skopeo {
+    /// A folder with its configuration.
+    pub(crate) fn home(lab: &Lab) -> PathBuf {
+        super::home(lab)
+    }
+
     /// The command of one copy, to be run by whoever needs it running.
     pub(crate) fn copy(home: &Path, way: &Way, image: &str, to: &Path) -> Command {
         let mut skopeo = containers("skopeo", home, way);

@@ -25,20 +25,22 @@ pub(crate) struct Image {
     pub(crate) digest: String,
     /// The digest of the configuration for amd64: what Docker and Podman call the image's id.
     pub(crate) id: String,
+    /// The digest of its largest layer for amd64.
+    pub(crate) large: String,
 }
 
 impl Image {
     /// Makes an image in `dir`. Another `seed` gives other bytes in every layer; the largest has `bytes` bytes,
     /// which do not compress.
     pub(crate) fn make(dir: &Path, shape: Shape, seed: u64, bytes: usize) -> Self {
-        let mut maker = Maker { dir: dir.to_owned(), seed, bytes };
+        let maker = Maker { dir: dir.to_owned(), seed, bytes };
         fs::create_dir_all(dir).unwrap();
         fs::write(dir.join("version"), "Directory Transport Version: 1.1\n").unwrap();
-        let (amd64, id) = maker.manifest("amd64", shape);
+        let (amd64, id, large) = maker.manifest("amd64", shape);
         let top = match shape {
             Shape::Single => amd64.into_bytes(),
             Shape::Index => {
-                let (arm64, _) = maker.manifest("arm64", shape);
+                let (arm64, ..) = maker.manifest("arm64", shape);
                 let list = [("amd64", amd64), ("arm64", arm64)].map(|(architecture, text)| {
                     let digest = digest(text.as_bytes());
                     let hex = digest.trim_start_matches("sha256:");
@@ -50,7 +52,7 @@ impl Image {
             }
         };
         fs::write(dir.join("manifest.json"), &top).unwrap();
-        Self { dir: dir.to_owned(), digest: digest(&top), id }
+        Self { dir: dir.to_owned(), digest: digest(&top), id, large }
     }
 
     /// Pushes it to `image`, over `road`, as the lab's pusher, byte for byte.
@@ -73,8 +75,8 @@ struct Maker {
 }
 
 impl Maker {
-    /// A manifest and its configuration's digest; the blobs are written.
-    fn manifest(&mut self, architecture: &str, shape: Shape) -> (String, String) {
+    /// A manifest, and the digests of its configuration and its largest layer; the blobs are written.
+    fn manifest(&self, architecture: &str, shape: Shape) -> (String, String, String) {
         let [manifest_type, config_type, layer_type] = match shape {
             Shape::Index => [
                 OCI_MANIFEST,
@@ -102,12 +104,12 @@ impl Maker {
         let id = self.blob(config.as_bytes());
         let config = json!({ "mediaType": config_type, "digest": id, "size": config.len() });
         let manifest: Value =
-            json!({ "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers });
-        (manifest.to_string(), id)
+            json!({ "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": &layers });
+        (manifest.to_string(), id, layers[0]["digest"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A gzipped tar with one file of noise: its digests before and after compression, and its size.
-    fn layer(&mut self, file: &str, bytes: usize) -> (String, String, usize) {
+    fn layer(&self, file: &str, bytes: usize) -> (String, String, usize) {
         let work = tempfile::tempdir().unwrap();
         fs::write(work.path().join(file), noise(self.seed ^ bytes as u64, bytes)).unwrap();
         let mut tar = command("tar", work.path());
