@@ -63,8 +63,12 @@ impl Proxy {
         self.process.as_ref().unwrap().signal(Signal::TERM);
     }
 
-    /// Tells it to read its configuration again (SIGHUP).
-    pub(crate) fn reload(&self) {
+    /// Changes its configuration and tells it to read that again (SIGHUP).
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut Value)) {
+        let file = self.dir.join("config.yaml");
+        let mut config = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(&file, format!("{config:#}")).unwrap();
         self.process.as_ref().unwrap().signal(Signal::HUP);
     }
 

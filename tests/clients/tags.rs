@@ -43,3 +43,19 @@ fn a_moved_tag_is_seen_once_it_is_no_longer_fresh_and_not_asked_for_before() {
         client.pull(soon).as_ref() == Ok(&new.id)
     });
 }
+
+#[test]
+fn a_reload_changes_how_long_a_tag_is_believed() {
+    let lab = Lab::new();
+    let proxy = Proxy::with(&lab, |config| config["registries"]["quay.io"]["tags"]["fresh_for"] = json!("1h"));
+    let name = "quay.io/lab/app:1";
+    let client = Kind::Skopeo.fresh(&lab, &proxy.way());
+    let old = lab.publish(&[name], Shape::Single, 1, 1_000);
+    assert_eq!(client.pull(name), Ok(old.id.clone()));
+    let new = lab.publish(&[name], Shape::Single, 2, 1_000);
+    assert_eq!(client.pull(name), Ok(old.id));
+    proxy.reload(|config| config["registries"]["quay.io"]["tags"]["fresh_for"] = json!("0s"));
+    eventually("the new configuration is in force", Duration::from_secs(30), || {
+        client.pull(name).as_ref() == Ok(&new.id)
+    });
+}

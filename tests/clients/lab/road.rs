@@ -50,6 +50,8 @@ async fn relay(mut client: TcpStream, ways: Arc<HashMap<String, SocketAddr>>) ->
         return client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await;
     };
     let mut upstream = TcpStream::connect(address).await?;
+    client.set_nodelay(true)?;
+    upstream.set_nodelay(true)?;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
     copy_bidirectional(&mut client, &mut upstream).await.map(drop)
 }

@@ -136,6 +136,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
     let Ok(stream) = shared.tls.clone().accept(stream).await else { return };
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
