@@ -9,5 +9,6 @@ mod crash;
 mod lab;
 mod proxy;
 mod pulls;
+mod readme;
 mod tags;
 mod trust;

@@ -17,7 +17,8 @@ use crate::lab::{EXAMPLE, Lab, Process, Registry, command, run};
 pub(crate) struct Proxy {
     /// Where it keeps everything.
     pub(crate) dir: PathBuf,
-    listen: SocketAddr,
+    /// Its proxy port.
+    pub(crate) listen: SocketAddr,
     admin: SocketAddr,
     process: Option<Process>,
 }
@@ -127,7 +128,7 @@ impl Proxy {
 }
 
 /// An address that nobody listens on.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
