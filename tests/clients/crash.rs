@@ -1,10 +1,9 @@
 //! The proxy killed and ended while clients pull.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::client::{Kind, Skopeo};
-use crate::lab::{Image, Lab, Process, Shape, command, eventually};
+use crate::client::{Curl, Kind, Skopeo};
+use crate::lab::{Image, Lab, Process, Shape, digest, eventually};
 use crate::proxy::Proxy;
 
 /// Bytes of the large layer of each image.
@@ -78,20 +77,10 @@ fn terminating_lets_a_blob_in_flight_finish() {
     lab.quay.site.pace(2_000_000);
     let before = lab.quay.site.sent();
     let home = lab.folder("curl");
-    let mut curl = fetching(&home, &proxy, &format!("https://quay.io/v2/lab/app/blobs/{}", image.large));
+    let mut curl = Curl::new(&home, &proxy.way(), &format!("https://quay.io/v2/lab/app/blobs/{}", image.large));
     eventually("the blob is on its way", Duration::from_secs(30), || lab.quay.site.sent() > before + LAYER / 4);
     proxy.terminate();
-    let status = curl.ended(Duration::from_secs(60)).expect("the blob ends");
-    assert!(status.success(), "curl: {status}\n{}", curl.log());
-    assert_eq!(crate::lab::digest(&std::fs::read(home.join("blob")).unwrap()), image.large);
+    assert_eq!(curl.body(Duration::from_secs(60)).map(|body| digest(&body)), Ok(image.large));
     let status = proxy.ended(Duration::from_secs(30)).expect("the proxy ends after the last answer");
     assert!(status.success(), "{status}\n{}", proxy.log());
-}
-
-fn fetching(home: &Path, proxy: &Proxy, url: &str) -> Process {
-    let way = proxy.way();
-    let mut curl = command("curl", home);
-    curl.args(["--silent", "--show-error", "--fail", "--output", "blob", "--proxy", &way.proxy, "--cacert"]);
-    curl.arg(&way.trust).arg(url);
-    Process::spawn("curl", &mut curl, &home.join("log"))
 }

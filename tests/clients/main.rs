@@ -6,6 +6,7 @@
 
 mod client;
 mod crash;
+mod crowd;
 mod lab;
 mod proxy;
 mod pulls;

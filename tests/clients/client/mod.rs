@@ -5,6 +5,7 @@
 
 mod buildah;
 mod containerd;
+mod curl;
 mod docker;
 mod podman;
 mod skopeo;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::lab::Lab;
 
+pub(crate) use curl::Curl;
 pub(crate) use skopeo::Skopeo;
 
 /// A pull takes a second; this is for a machine that is busy.
