@@ -107,8 +107,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let from = log.lines().count().saturating_sub(60);
-            let tail: Vec<_> = log.lines().skip(from).collect();
+            let from = log.lines().count().saturating_sub(40);
+            let tail: Vec<_> = log.lines().skip(from).map(|line| line.get(..300).unwrap_or(line)).collect();
             if !tail.is_empty() {
                 eprintln!("--- the end of {}'s log:\n{}", self.name, tail.join("\n"));
             }

@@ -119,7 +119,7 @@ fn distribution(dir: &Path, plan: &Plan<'_>) -> String {
         )
     });
     format!(
-        "version: 0.1\nlog: {{level: fatal, accesslog: {{disabled: true}}}}\n\
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: '{dir}/files'}}, delete: {{enabled: true}}}}\n\
          http: {{net: unix, addr: '{dir}/distribution.sock'}}\n{redirect}{auth}"
     )
