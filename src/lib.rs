@@ -7,9 +7,12 @@
 
 pub mod ca;
 pub mod cache;
+pub mod cli;
+pub mod config;
 pub mod host;
 pub mod oci;
 pub mod proxy;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod wire;

@@ -1,10 +1,11 @@
 //! Sizes, times and percentages as people write them in a configuration: `100GiB`, `60s`, `15%`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A number of bytes, written `100GiB`, `5MB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,10 +28,16 @@ pub enum BadUnit {
     /// For a [`Period`].
     #[error("expected a time such as 60s, 10m or 30d")]
     Period,
+    /// For a [`Period`] of more than a century.
+    #[error("expected a time of at most 100 years")]
+    TooLong,
     /// For a [`Percent`].
     #[error("expected a percentage from 0% to 100%")]
     Percent,
 }
+
+/// A clock's reading plus a period must not overflow, wherever they meet.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Period {
     /// Of so many seconds.
@@ -52,7 +59,8 @@ impl FromStr for Period {
     type Err = BadUnit;
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
-        humantime::parse_duration(text).map(Self).map_err(|_| BadUnit::Period)
+        let span = humantime::parse_duration(text).map_err(|_| BadUnit::Period)?;
+        if span <= LONGEST { Ok(Self(span)) } else { Err(BadUnit::TooLong) }
     }
 }
 
@@ -83,39 +91,40 @@ impl fmt::Display for Percent {
     }
 }
 
-/// A scalar of YAML: numbers may stand without quotes.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Scalar {
-    Number(u64),
-    Text(String),
-}
+/// Reads a scalar: numbers may stand without quotes.
+struct Scalar<T>(BadUnit, PhantomData<T>);
 
-fn parse_scalar<'de, D: Deserializer<'de>, T: FromStr<Err = BadUnit>>(
-    deserializer: D,
-    expected: BadUnit,
-) -> Result<T, D::Error> {
-    match Scalar::deserialize(deserializer).map_err(|_| D::Error::custom(expected))? {
-        Scalar::Number(number) => number.to_string().parse().map_err(D::Error::custom),
-        Scalar::Text(text) => text.trim().parse().map_err(D::Error::custom),
+impl<T: FromStr<Err = BadUnit>> Visitor<'_> for Scalar<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_string().trim_start_matches("expected "))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        number.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.trim().parse().map_err(E::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_scalar(deserializer, BadUnit::Size)
+        deserializer.deserialize_any(Scalar(BadUnit::Size, PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_scalar(deserializer, BadUnit::Period)
+        deserializer.deserialize_any(Scalar(BadUnit::Period, PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_scalar(deserializer, BadUnit::Percent)
+        deserializer.deserialize_any(Scalar(BadUnit::Percent, PhantomData))
     }
 }
 
@@ -144,6 +153,12 @@ mod tests {
         for text in ["", "15", "101%", "%", "-1%"] {
             assert_eq!(text.parse::<Percent>(), Err(BadUnit::Percent), "{text}");
         }
+    }
+
+    #[test]
+    fn a_period_never_overflows_a_clock() {
+        assert_eq!("1000y".parse::<Period>(), Err(BadUnit::TooLong));
+        assert!("100y".parse::<Period>().is_ok());
     }
 
     #[test]

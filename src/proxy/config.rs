@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::cache::TagsConfig;
 use crate::host::Later;
+use crate::oci::{Host, HostPattern};
 use crate::upstream::{EndpointConfig, Target};
 
 /// The `listen:` section.
@@ -72,6 +73,27 @@ pub struct RegistryConfig {
     /// Whether pushes and deletes pass. Default: deny.
     pub push: Push,
     /// How long tags are believed.
+    pub tags: TagsConfig,
+}
+
+/// A registry as the proxy uses it: a preset and the body of its entry, put together and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// The name of its entry: the metric label, and the registry's name in the cache.
+    pub name: String,
+    /// Every host that is it, aliases included; port 443 where none is said.
+    pub hosts: Vec<HostPattern>,
+    /// Tried in order; empty means `https://` and the host that the client asked.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Hosts of its token service, port 443: intercepted too.
+    pub token_hosts: Vec<Host>,
+    /// Whether the configuration names this very host, which may then have a private address.
+    pub named: bool,
+    /// Whose credentials go upstream.
+    pub auth: Auth,
+    /// Whether pushes and deletes pass.
+    pub push: Push,
+    /// How long tags are believed; `fresh_for` and `deadline` are filled in.
     pub tags: TagsConfig,
 }
 

@@ -1,5 +1,38 @@
-//! Doors and requests: connections, CONNECT, verdicts, tunnels, interception, and the pull.
+//! Doors and requests: what comes in is told apart, judged, and answered.
+//!
+//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`). A
+//! CONNECT is judged (`verdict`) and refused, tunnelled (`tunnel`) or intercepted: TLS is taken off with a
+//! leaf of the local CA (`intercept`), and each request inside is routed (`request`) to a pull (`pull`, which
+//! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Facts become answers
+//! in `respond`; `content` sends bytes; `record` writes the access line. Requests for the proxy itself are
+//! `own`.
+//! Scope: everything that a client sees. Configuration may change under it at any time ([`Policy`]).
+//! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.
+//! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
+mod answer;
+mod ask;
 mod config;
+mod connect;
+mod connection;
+mod content;
+mod forward;
+mod intercept;
+mod own;
+mod ping;
+mod policy;
+mod pull;
+mod record;
+mod registry;
+mod request;
+mod respond;
+mod tunnel;
+mod verdict;
 
-pub use config::{Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, TunnelConfig, TunnelDefault};
+pub use config::{
+    Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
+};
+pub use connection::Proxy;
+pub use policy::Policy;
+pub use registry::{BadRegistry, Registry};
+pub use verdict::{Refusal, Verdict};

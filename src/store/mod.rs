@@ -1,5 +1,42 @@
-//! Blobs on disk: staged, committed, read, evicted.
+//! Blobs on disk: staged, committed, read, evicted; and the catalog of what is known about them.
+//!
+//! Flow: [`Store::stage`] makes a sparse file in `fills/`; a [`Staged`] is written at any offset and read as it
+//! grows; [`Staged::commit`] syncs it, renames it to `blobs/<algorithm>/<hex>`, syncs the folder and tells the
+//! catalog, in this order. [`Store::read`] opens a blob by its name and gives a [`Blob`], whose lease keeps
+//! eviction away while it lives. The catalog (SQLite, one thread that writes) knows sizes, last uses, links,
+//! tags and pings; a thread evicts what was used longest ago when the folder is over its limit or the file system
+//! under its own; a third one goes over the folder once after an unclean end.
+//!
+//! Scope: one folder, held by one process. It knows digests, registries and repositories as words, and nothing of
+//! HTTP, of permissions or of where bytes come from.
+//!
+//! Never: publish what was not synced; serve a blob that the catalog does not know before it was hashed; evict
+//! what is being read; list or stat the blobs at start; wait for the disk on a network task, except to open a
+//! file by its name. All durable file operations go through `disk.rs`, so that a test can cut the power anywhere.
+//!
+//! Reading: OCI image-spec, "Image Layout"; `docs/format.md`; sqlite.org/wal.html.
 
+mod blob;
+mod catalog;
 mod config;
+mod disk;
+mod error;
+mod evict;
+mod layout;
+mod lease;
+mod ledger;
+mod lock;
+mod policy;
+mod rebuild;
+mod room;
+mod shelf;
+mod staged;
 
+pub use blob::Blob;
+pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
 pub use config::Config;
+pub use disk::{Disk, Step, Witness};
+pub use error::Error;
+pub use ledger::Usage;
+pub use room::Store;
+pub use staged::Staged;

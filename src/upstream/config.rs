@@ -43,7 +43,7 @@ pub enum Family {
 }
 
 /// How one host is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
     /// Connect here instead of what DNS says.
@@ -77,6 +77,22 @@ pub struct EndpointConfig {
     /// credentials. An endpoint on the registry's own host always may. Default: false.
     #[serde(default)]
     pub authoritative: bool,
+}
+
+impl EndpointConfig {
+    /// An endpoint of which nothing but the URL is said.
+    #[must_use]
+    pub fn of_url(url: String) -> Self {
+        Self {
+            url,
+            address: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            auth: None,
+            authoritative: false,
+        }
+    }
 }
 
 impl Default for Config {

@@ -1,7 +1,36 @@
 //! The way to real registries: endpoints, addresses that may be dialled, verified TLS, redirects.
+//!
+//! Flow: a request for an [`Endpoint`] takes the way that the configuration has for it (an `address`, a CA
+//! file, a client certificate), over a pooled connection or a new one: resolve, judge every address by the
+//! [`Rules`], dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange,
+//! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection.
+//! Scope: everything between "this endpoint" and bytes. It knows nothing of caches, tags or grants.
+//! Never: an address that was not judged; TLS that is not verified; credentials on a redirect to another host;
+//! our own environment's proxy variables; a query string in an error or a log.
+//! Reading: RFC 8305 (Happy Eyeballs), RFC 6890 (special-purpose addresses), RFC 6052 and 8215 (NAT64),
+//! RFC 9110 section 15.4 (redirection), RFC 3986 section 5 (relative references).
 
+mod address;
+mod client;
 mod config;
+mod dial;
+mod endpoint;
+mod error;
+mod health;
+mod idle;
+mod link;
+mod location;
+mod redirect;
+mod rules;
 mod target;
+mod tls;
+mod way;
 
+pub use address::Kind;
+pub use client::Upstream;
 pub use config::{Config, EndpointConfig, Family, HostConfig};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use error::{Error, Retry, Side};
+pub use redirect::FinalHop;
+pub use rules::{Forbidden, Rules, Why};
 pub use target::{BadTarget, Target};

@@ -1,1 +1,9 @@
-//! it
+//! The integration tests: one binary, a module for each promise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ca;
+mod ca_cli;
+mod ca_clients;
+mod ca_folder;
+mod ca_support;
+mod config;

@@ -1,0 +1,105 @@
+//! An issuing certificate that is ready to sign, tried under its root as a client would.
+//!
+//! The trial catches at the start what clients would refuse later: an issuing certificate of another root, a root
+//! whose name rcgen cannot write again (two OUs).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rcgen::{Issuer, KeyPair};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::Error;
+use super::certificate::Certificate;
+use super::constraints::Constraints;
+use super::mint::{self, DAY};
+use crate::oci::Host;
+
+/// The issuing certificate, its key, its constraints.
+pub(super) struct Chain {
+    certificate: CertificateDer<'static>,
+    constraints: Constraints,
+    until: SystemTime,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Chain {
+    /// Joins certificate and key, and verifies a leaf of theirs under `root` at `now`. `paths` are those of the
+    /// issuing certificate and of the root, for the errors.
+    ///
+    /// # Errors
+    /// [`Error::Unconstrained`], [`Error::Chain`], [`Error::Sign`].
+    pub(super) fn join(
+        root: &Certificate,
+        issuing: Certificate,
+        key: KeyPair,
+        paths: (&Path, &Path),
+        now: SystemTime,
+    ) -> Result<Self, Error> {
+        let bounded = issuing.constraints.filter(Constraints::is_bounded);
+        let constraints = bounded.ok_or_else(|| Error::Unconstrained(paths.0.to_owned()))?;
+        let issuer = Issuer::from_ca_cert_der(&issuing.der, key)?;
+        let chain = Self { certificate: issuing.der, constraints, until: issuing.until, issuer };
+        let (issuing, root_path) = (paths.0.to_owned(), paths.1.to_owned());
+        match chain.verify(root, now) {
+            Err(Error::Tls(source)) => Err(Error::Chain { issuing, root: root_path, source }),
+            Err(error) => Err(error),
+            Ok(()) => Ok(chain),
+        }
+    }
+
+    /// A new leaf for `host`, valid from a day ago until `until` or the issuing certificate's end; with its key
+    /// and followed by the issuing certificate.
+    pub(super) fn leaf(&self, host: &Host, now: SystemTime, until: SystemTime) -> Result<Leaf, Error> {
+        if !self.constraints.covers(host) {
+            return Err(Error::NotCovered(host.clone()));
+        }
+        let until = until.min(self.until);
+        let (leaf, key) = mint::leaf(&self.issuer, host, now - DAY, until)?;
+        Ok(Leaf { certificates: vec![leaf, self.certificate.clone()], key, until })
+    }
+
+    /// What the certificate's own constraints say.
+    pub(super) fn constraints(&self) -> &Constraints {
+        &self.constraints
+    }
+
+    /// When the issuing certificate expires.
+    pub(super) fn until(&self) -> SystemTime {
+        self.until
+    }
+
+    fn verify(&self, root: &Certificate, now: SystemTime) -> Result<(), Error> {
+        let example = self.constraints.example();
+        let host = example.ok_or_else(|| rustls::Error::General("the constraints name no usable host".to_owned()))?;
+        let leaf = self.leaf(&host, now, self.until)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der.clone())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let name = ServerName::try_from(host.to_string()).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let [end, above @ ..] = leaf.certificates.as_slice() else { return Ok(()) };
+        verifier.verify_server_cert(end, above, &name, &[], UnixTime::since_unix_epoch(since))?;
+        Ok(())
+    }
+}
+
+/// What a TLS server presents for one host.
+pub(super) struct Leaf {
+    /// The leaf, then the issuing certificate; not the root, which a client has or does not trust.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) until: SystemTime,
+}
+
+/// aws-lc, named outright: the process-wide default belongs to the binary.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

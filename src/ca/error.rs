@@ -1,0 +1,163 @@
+//! What can be wrong with the CA's folder, its certificates or a wish to sign; each says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::oci::Host;
+
+/// A failure of the CA. Paths are those of the files concerned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Not exactly one PEM certificate.
+    #[error("{} does not hold exactly one PEM certificate: restore it from a copy, or move it away", .0.display())]
+    BadCertificate(PathBuf),
+    /// Not a plain PEM private key.
+    #[error("{} does not hold a PEM private key without passphrase: restore it from a copy, or move it away", .0.display())]
+    BadKey(PathBuf),
+    /// A certificate that may not sign others.
+    #[error("{} is not a certificate of a CA (basic constraints, key usage): put a CA's certificate there", .0.display())]
+    NotCa(PathBuf),
+    /// A root with a path length of 0.
+    #[error("{} has a path length of 0, so no issuing certificate may stand below it: put another CA's certificate there", .0.display())]
+    Shallow(PathBuf),
+    /// An issuing certificate that may sign for the whole world.
+    #[error("{} carries no name constraints: move it and its key away, with ca.key in the folder they are made again", .0.display())]
+    Unconstrained(PathBuf),
+    /// Key and certificate are of different pairs.
+    #[error("{} is not the key of {}: restore the two from one copy, or move both away", key.display(), certificate.display())]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// A key that others than its owner may read.
+    #[error("{} may be read or changed by others (mode {mode:o}): run chmod 600, and consider the key known", path.display())]
+    Exposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A key without its certificate, or the other way round.
+    #[error("{} is there and {} is not: restore the missing file, or move the other away", found.display(), missing.display())]
+    Half {
+        /// The file that is there.
+        found: PathBuf,
+        /// The file that is not.
+        missing: PathBuf,
+    },
+    /// Nothing to sign with, and nothing to make it from.
+    #[error("there is no issuing certificate, and the root's key {} is not there to make one: put the key back", .0.display())]
+    NoRootKey(PathBuf),
+    /// Issuing files of a root that is gone.
+    #[error("{} is there and the root ca.crt is not: restore ca.crt, or move the issuing files away for a new CA", .0.display())]
+    NoRoot(PathBuf),
+    /// What an interrupted start left behind, and what cannot be completed.
+    #[error("{} was left behind and does not fit the key beside it: move it away", .0.display())]
+    Leftover(PathBuf),
+    /// The certificate's time is over.
+    #[error("{} expired at {}: {cure}", path.display(), shown(*at))]
+    Expired {
+        /// The certificate's file.
+        path: PathBuf,
+        /// When.
+        at: SystemTime,
+        /// The way out.
+        cure: &'static str,
+    },
+    /// The certificate's time has not come.
+    #[error("{} is valid from {}: this machine's clock is behind, set it", path.display(), shown(*from))]
+    NotYetValid {
+        /// The certificate's file.
+        path: PathBuf,
+        /// From when.
+        from: SystemTime,
+    },
+    /// No CA is made under a clock that cannot be right.
+    #[error("this machine's clock says {}: set it before a CA is made", shown(*.0))]
+    Clock(SystemTime),
+    /// The issuing certificate is of another root.
+    #[error("{} was not issued by {}: move the issuing files away, with ca.key in the folder they are made again", issuing.display(), root.display())]
+    Foreign {
+        /// The issuing certificate's file.
+        issuing: PathBuf,
+        /// The root's file.
+        root: PathBuf,
+    },
+    /// Another process put another key there in the meantime.
+    #[error("{} changed while it was handed out: it was left where it is; run the command again", .0.display())]
+    Changed(PathBuf),
+    /// Leaves of the issuing certificate do not verify under the root.
+    #[error("what {} signs does not verify under {}: move the issuing files away, with ca.key in the folder they are made again", issuing.display(), root.display())]
+    Chain {
+        /// The issuing certificate's file.
+        issuing: PathBuf,
+        /// The root's file.
+        root: PathBuf,
+        /// The verifier's word.
+        source: rustls::Error,
+    },
+    /// A pattern whose stars no name constraint can express.
+    #[error(
+        "{0}: a certificate cannot be limited to a star inside a name; list the regions, as in *.dkr.ecr.eu-west-1.amazonaws.com"
+    )]
+    InnerStar(String),
+    /// A pattern that would permit a top-level domain or everything.
+    #[error("{0}: too wide to sign for; name the registries, or a domain of two labels such as *.example.com")]
+    TooWide(String),
+    /// A host outside the issuing certificate's name constraints.
+    #[error("the issuing certificate does not cover {0}")]
+    NotCovered(Host),
+    /// Leaves shorter than their own renewal makes sense.
+    #[error("ca.leaf_lifetime is too short: expected one hour or more")]
+    LeafLifetime,
+    /// Signing failed.
+    #[error("cannot sign a certificate")]
+    Sign(#[from] rcgen::Error),
+    /// The TLS library refused what was minted.
+    #[error("cannot serve TLS with a minted certificate")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Error {
+    /// For `map_err` on an I/O result.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// RFC 3339 in seconds. humantime panics outside 1970 to 9999, and a clock may say anything.
+fn shown(moment: SystemTime) -> humantime::Rfc3339Timestamp {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_seconds(moment.clamp(SystemTime::UNIX_EPOCH, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_clock_can_be_named() {
+        let day = Duration::from_secs(86_400);
+        let table = [
+            (SystemTime::UNIX_EPOCH - day, "1970-01-01T00:00:00Z"),
+            (SystemTime::UNIX_EPOCH + day, "1970-01-02T00:00:00Z"),
+            (SystemTime::UNIX_EPOCH + day * 365 * 20_000, "9999-12-31T23:59:59Z"),
+        ];
+        for (moment, text) in table {
+            assert!(Error::Clock(moment).to_string().contains(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A TLS server configuration for each intercepted host, minted once, kept until its leaf nears its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::NoServerSessionStorage;
+use rustls::version::{TLS12, TLS13};
+
+use super::Error;
+use super::chain::{Chain, provider};
+use super::mint::DAY;
+use crate::oci::Host;
+
+/// Hosts kept. Threat: a client names endless subdomains of a permitted one. Cost: it pays a handshake for
+/// each leaf (0.2 ms of ours), and evicts those of others.
+const KEPT: u64 = 1024;
+
+/// The leaves of one chain.
+pub(super) struct Leaves {
+    chain: Chain,
+    lifetime: Duration,
+    provider: Arc<CryptoProvider>,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    kept: Cache<Host, Kept>,
+    minted: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Kept {
+    server: Arc<ServerConfig>,
+    fresh_from: SystemTime,
+    fresh_until: SystemTime,
+}
+
+impl Kept {
+    /// By the wall clock, which is what clients judge a leaf by: it may be set back, or run on while asleep.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        self.fresh_from <= now && now < self.fresh_until
+    }
+}
+
+impl Leaves {
+    pub(super) fn new(chain: Chain, lifetime: Duration, clock: Box<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
+        let (kept, minted) = (Cache::new(KEPT), AtomicU64::new(0));
+        Self { chain, lifetime, provider: provider(), clock, kept, minted }
+    }
+
+    /// The chain that signs them.
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// How many were minted.
+    pub(super) fn minted(&self) -> u64 {
+        self.minted.load(Ordering::Relaxed)
+    }
+
+    /// The configuration for `host`: kept or minted. Callers at the same time wait for one.
+    pub(super) fn server(&self, host: &Host) -> Result<Arc<ServerConfig>, Error> {
+        let now = (self.clock)();
+        if let Some(kept) = self.kept.get(host).filter(|kept| kept.is_fresh(now)) {
+            return Ok(kept.server);
+        }
+        let computed = self.kept.entry_by_ref(host).and_try_compute_with(|entry| match entry {
+            Some(entry) if entry.value().is_fresh(now) => Ok(Op::Nop),
+            _ => self.mint(host, now).map(Op::Put),
+        });
+        match computed?.into_entry() {
+            Some(entry) => Ok(entry.into_value().server),
+            None => self.mint(host, now).map(|kept| kept.server),
+        }
+    }
+
+    fn mint(&self, host: &Host, now: SystemTime) -> Result<Kept, Error> {
+        let until = now.checked_add(self.lifetime).unwrap_or(self.chain.until());
+        let leaf = self.chain.leaf(host, now, until)?;
+        let left = leaf.until.duration_since(now).unwrap_or_default();
+        let mut server = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_single_cert(leaf.certificates, leaf.key)?;
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A ticket key for each host: what one host's session is worth, it is worth there only.
+        server.ticketer = Ticketer::new()?;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        self.minted.fetch_add(1, Ordering::Relaxed);
+        // A third of its life is left when it is replaced, for clients whose clocks are ahead.
+        Ok(Kept { server: Arc::new(server), fresh_from: now - DAY, fresh_until: now + left * 2 / 3 })
+    }
+}

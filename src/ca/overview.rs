@@ -1,0 +1,95 @@
+//! What a person or a check wants to know of the CA: read from the certificates alone, nothing made or changed.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+
+use super::certificate::Certificate;
+use super::constraints::Constraints;
+use super::folder::{Pair, certificate_path, key_path, read_certificate};
+use super::{Error, Permitted};
+use crate::oci::Host;
+
+/// The CA of a folder, keys not looked at.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The root's distinguished name.
+    pub root: String,
+    /// SHA-256 of the root's DER, as `AA:BB:...`.
+    pub fingerprint: String,
+    /// The root's.
+    pub validity: Validity,
+    /// Whether the root's key is elsewhere.
+    pub sealed: bool,
+    /// The issuing certificate, where there is one.
+    pub issuing: Option<Issuing>,
+}
+
+/// The issuing certificate.
+#[derive(Clone, Debug)]
+pub struct Issuing {
+    /// Its distinguished name.
+    pub subject: String,
+    /// Its validity.
+    pub validity: Validity,
+    constraints: Constraints,
+}
+
+/// From when until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before.
+    pub from: SystemTime,
+    /// Not after.
+    pub until: SystemTime,
+}
+
+impl Overview {
+    /// Reads the folder; `None` where there is no root. Blocks on files.
+    ///
+    /// # Errors
+    /// Those of reading a certificate; [`Error::Unconstrained`].
+    pub fn read(dir: &Path) -> Result<Option<Self>, Error> {
+        let Some(root) = read_certificate(&certificate_path(dir, Pair::Root))? else { return Ok(None) };
+        let path = certificate_path(dir, Pair::Issuing);
+        let issuing = match read_certificate(&path)? {
+            None => None,
+            Some(Certificate { constraints: None, .. }) => return Err(Error::Unconstrained(path)),
+            Some(Certificate { subject, from, until, constraints: Some(constraints), .. }) => {
+                Some(Issuing { subject, validity: Validity { from, until }, constraints })
+            }
+        };
+        Ok(Some(Self {
+            fingerprint: root.fingerprint(),
+            root: root.subject,
+            validity: Validity { from: root.from, until: root.until },
+            sealed: !key_path(dir, Pair::Root).exists(),
+            issuing,
+        }))
+    }
+}
+
+impl Issuing {
+    /// The domains that it may sign for, each with its subdomains.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.constraints.domains()
+    }
+
+    /// The networks that it may sign for.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.constraints.networks()
+    }
+
+    /// Whether it may sign for `host`.
+    #[must_use]
+    pub fn covers(&self, host: &Host) -> bool {
+        self.constraints.covers(host)
+    }
+
+    /// The domains and networks of `permitted` that it may not sign for.
+    #[must_use]
+    pub fn lacks(&self, permitted: &Permitted) -> Vec<String> {
+        self.constraints.lacks(permitted)
+    }
+}

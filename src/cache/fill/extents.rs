@@ -1,0 +1,81 @@
+//! Which bytes of a content are there: disjoint extents, merged where they touch.
+
+use std::collections::BTreeMap;
+
+use crate::wire::Span;
+
+/// A set of byte positions as sorted extents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extents(BTreeMap<u64, u64>); // from -> to, never touching
+
+impl Extents {
+    /// Adds the bytes of `span`.
+    pub fn insert(&mut self, span: Span) {
+        if span.is_empty() {
+            return;
+        }
+        let (mut from, mut to) = (span.from, span.to);
+        if let Some((&before, &end)) = self.0.range(..=from).next_back()
+            && end >= from
+        {
+            from = before;
+            to = to.max(end);
+        }
+        while let Some((&next, &end)) = self.0.range(from..=to).next() {
+            self.0.remove(&next);
+            to = to.max(end);
+        }
+        self.0.insert(from, to);
+    }
+
+    /// The end of the bytes that are there without a gap from `at` on; `at` itself if that byte is not.
+    #[must_use]
+    pub fn end_from(&self, at: u64) -> u64 {
+        match self.0.range(..=at).next_back() {
+            Some((_, &end)) if end > at => end,
+            _ => at,
+        }
+    }
+
+    /// The first byte that is not there, and where the next extent begins, if one does.
+    #[must_use]
+    pub fn first_hole(&self) -> (u64, Option<u64>) {
+        let from = self.end_from(0);
+        (from, self.0.range(from..).next().map(|(&next, _)| next))
+    }
+
+    /// How many bytes are there.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|(from, to)| to - from).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_byte_array(spans in prop::collection::vec((0_usize..60, 0_usize..20), 0..20)) {
+            let mut plain = [false; 80];
+            let mut extents = Extents::default();
+            for (from, length) in spans {
+                plain[from..from + length].fill(true);
+                extents.insert(Span { from: from as u64, to: (from + length) as u64 });
+            }
+            prop_assert_eq!(extents.len() as usize, plain.iter().filter(|there| **there).count());
+            for at in 0..80 {
+                let run = plain[at..].iter().take_while(|there| **there).count();
+                prop_assert_eq!(extents.end_from(at as u64) as usize, at + run);
+            }
+            let hole = plain.iter().position(|there| !there).unwrap_or(80);
+            let next = plain[hole..].iter().position(|there| *there).map(|gap| (hole + gap) as u64);
+            prop_assert_eq!(extents.first_hole(), (hole as u64, next));
+            let touching = extents.0.iter().zip(extents.0.iter().skip(1)).any(|((_, end), (next, _))| end >= next);
+            prop_assert!(!touching);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A manifest by digest for a caller: small, fetched whole, verified, byte-exact for ever after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::flight::{Flights, Landed};
+use super::{Cache, Fault, Place, Principal, Proof, Retry, Said, Source, Whole};
+use crate::oci::{Digest, Listing, MediaType};
+use crate::store::Content;
+use crate::telemetry::Outcome;
+
+/// Hot manifests may take this much memory.
+const HOT_BYTES: u64 = 64 << 20;
+/// How long a 404 is remembered for anonymous callers.
+const MISSING_FOR: Duration = Duration::from_secs(5);
+
+/// A manifest as it is served.
+#[derive(Clone, Debug)]
+pub struct ManifestFound {
+    /// What it is.
+    pub digest: Digest,
+    /// The bytes as the registry sent them.
+    pub bytes: Bytes,
+    /// `Content-Type`.
+    pub media_type: String,
+    /// Where it came from; signed schema 1 is a bypass.
+    pub outcome: Outcome,
+}
+
+/// Hot manifests, and what is being asked now.
+#[derive(Clone)]
+pub(super) struct Manifests {
+    hot: moka::sync::Cache<Digest, Bytes>,
+    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<Proof, Fault>>>,
+    own: Arc<Flights<(Place, Digest, Principal), Result<Whole, Fault>>>,
+    shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
+    missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
+}
+
+/// The bytes are not what their digest says.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's manifest has the digest {found}, not {wanted}")]
+pub(super) struct WrongManifest {
+    pub(super) wanted: Digest,
+    pub(super) found: Digest,
+}
+
+impl Manifests {
+    pub(super) fn new() -> Self {
+        let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
+        Self {
+            hot: moka::sync::Cache::builder().weigher(weigh).max_capacity(HOT_BYTES).build(),
+            proofs: Arc::new(Flights::new()),
+            own: Arc::new(Flights::new()),
+            shared: Arc::new(Flights::new()),
+            missing: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(MISSING_FOR).build(),
+        }
+    }
+}
+
+impl Cache {
+    /// Finds a manifest for `principal`, asking `source` where permission or bytes are missing. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the source answered instead, or that its bytes are not those of the digest.
+    pub async fn manifest(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<ManifestFound, Fault> {
+        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await {
+            if let Some(bytes) = self.manifest_bytes(digest).await {
+                return Ok(found(*digest, bytes, media_type, Outcome::Hit));
+            }
+        } else if let Some(fault) = self.known_missing(place, digest, Content::Manifest, principal) {
+            return Err(fault);
+        } else if let Some(bytes) = self.manifest_bytes(digest).await {
+            let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
+            return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
+        }
+        let fetched = self.fetch_manifest(place, digest, principal, source).await;
+        if let Err(fault) = &fetched {
+            self.heed(place, principal, fault);
+            self.note_missing(place, digest, Content::Manifest, principal, fault);
+        }
+        fetched
+    }
+
+    /// What HEAD answers for a manifest by digest. Never downloads it.
+    ///
+    /// # Errors
+    /// What the source answered instead.
+    pub async fn manifest_head(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<(Proof, Outcome), Fault> {
+        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await
+            && let Some(bytes) = self.manifest_bytes(digest).await
+        {
+            let found = found(*digest, bytes, media_type, Outcome::Hit);
+            let proof = Proof {
+                digest: Some(*digest),
+                media_type: Some(found.media_type),
+                size: Some(found.bytes.len() as u64),
+            };
+            return Ok((proof, Outcome::Hit));
+        }
+        let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
+        Ok((proof, Outcome::Miss))
+    }
+
+    /// One GET for a registry's content at a time: who waited looks again, and proves by HEAD, which costs no
+    /// pull where pulls are counted.
+    async fn fetch_manifest(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        principal: &Principal,
+        source: Arc<dyn Source>,
+    ) -> Result<ManifestFound, Fault> {
+        let shared_key = (place.registry.clone(), *digest);
+        let own_key = (place.clone(), *digest, principal.clone());
+        let shared = self.manifests.shared.clone();
+        let fetched = self.manifests.own.run(own_key, move || async move {
+            let asked = source.clone();
+            match shared.run(shared_key, move || async move { asked.whole().await }).await {
+                Landed::Led(whole) => whole,
+                // Another principal's answer: it tells that the bytes exist, and nothing of this one's rights.
+                Landed::Joined(Ok(whole)) => {
+                    let proof = source.prove().await?;
+                    Ok(Whole { media_type: proof.media_type.or(whole.media_type), ..whole })
+                }
+                Landed::Joined(Err(_)) => source.whole().await,
+            }
+        });
+        let landed = fetched.await;
+        let outcome = if matches!(landed, Landed::Led(_)) { Outcome::Miss } else { Outcome::Collapsed };
+        let whole = landed.into_inner()?;
+        let said = Digest::of(digest.algorithm(), &whole.bytes);
+        if said != *digest && is_schema1(whole.media_type.as_deref()) {
+            return Ok(found(*digest, whole.bytes, whole.media_type, Outcome::Bypass));
+        }
+        if said != *digest {
+            tracing::error!(%digest, registry = %place.registry, found = %said, "the registry's manifest is not what its digest says; refused");
+            return Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }));
+        }
+        self.proven(place, digest, Content::Manifest, principal, whole.media_type.clone());
+        if outcome == Outcome::Miss {
+            self.keep_manifest(*digest, &whole.bytes).await;
+        }
+        Ok(found(*digest, whole.bytes, whole.media_type, outcome))
+    }
+
+    /// The bytes, if they are here: in memory, else on disk.
+    pub(super) async fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        self.store.catalog().used(digest);
+        if let Some(bytes) = self.manifests.hot.get(digest) {
+            return Some(bytes);
+        }
+        let store = self.store.clone();
+        let wanted = *digest;
+        let read = tokio::task::spawn_blocking(move || read_manifest(&store, &wanted)).await.ok()??;
+        self.manifests.hot.insert(*digest, read.clone());
+        Some(read)
+    }
+
+    /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one.
+    pub(super) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
+        self.manifests.hot.insert(digest, bytes.clone());
+        let (store, kept) = (self.store.clone(), bytes.clone());
+        let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
+        if let Ok(Err(error)) = put {
+            tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+        }
+    }
+
+    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.
+    pub(super) async fn prove(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+        source: &Arc<dyn Source>,
+    ) -> Result<Proof, Fault> {
+        let asked = source.clone();
+        let key = (place.clone(), *digest, content, principal.clone());
+        let proof = self.manifests.proofs.run(key, move || async move { asked.prove().await }).await.into_inner();
+        match &proof {
+            Ok(proof) => self.proven(place, digest, content, principal, proof.media_type.clone()),
+            Err(fault) => self.heed(place, principal, fault),
+        }
+        proof
+    }
+
+    /// A 404 of a moment ago; only anonymous callers share it.
+    pub(super) fn known_missing(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+    ) -> Option<Fault> {
+        if *principal != Principal::Anonymous {
+            return None;
+        }
+        self.manifests.missing.get(&(place.clone(), *digest, content))
+    }
+
+    pub(super) fn note_missing(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        principal: &Principal,
+        fault: &Fault,
+    ) {
+        if *principal == Principal::Anonymous && fault.said == Said::Missing {
+            self.manifests.missing.insert((place.clone(), *digest, content), fault.clone());
+        }
+    }
+
+    /// A push went through: what was missing may be there now.
+    pub fn forget_missing(&self) {
+        self.manifests.missing.invalidate_all();
+    }
+}
+
+/// Reads a whole stored manifest and proves it again: it is small, and what is in memory is believed.
+fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
+    let blob = store.read(digest).ok()??;
+    let length = usize::try_from(blob.len()).ok().filter(|length| *length <= crate::oci::MANIFEST_LIMIT)?;
+    let mut bytes = vec![0; length];
+    let mut at = 0;
+    while at < length {
+        match blob.read_at(at as u64, &mut bytes[at..]) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => at += read,
+        }
+    }
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
+        if let Err(error) = store.remove(digest) {
+            tracing::error!(%digest, %error, "the damaged manifest cannot be removed");
+        }
+        return None;
+    }
+    Some(bytes.into())
+}
+
+fn found(digest: Digest, bytes: Bytes, media_type: Option<String>, outcome: Outcome) -> ManifestFound {
+    let media_type = media_type.unwrap_or_else(|| media_type_of(&bytes));
+    ManifestFound { digest, bytes, media_type, outcome }
+}
+
+/// What the bytes themselves say, for registries that send no `Content-Type`.
+pub(super) fn media_type_of(bytes: &[u8]) -> String {
+    Listing::of(bytes).media_type.map_or("application/json", MediaType::as_str).to_owned()
+}
+
+/// Signed schema 1 has a digest that is not that of its bytes: it is left to the registry and the client.
+pub(super) fn is_schema1(media_type: Option<&str>) -> bool {
+    media_type.and_then(MediaType::parse).is_some_and(MediaType::is_schema1)
+}

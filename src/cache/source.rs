@@ -1,0 +1,133 @@
+//! All that the cache knows of the world above: something that can be asked for bytes, and for proof.
+//!
+//! A source stands for one reference in one repository, asked with one caller's own credentials. The
+//! cache never sees a URL, a header or a redirect.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::oci::Digest;
+use crate::wire::Body;
+
+/// Something that can be asked upstream.
+pub trait Source: Send + Sync + 'static {
+    /// Opens the bytes of `want` of a blob; every call may take another way (redirect, endpoint).
+    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>>;
+
+    /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
+    /// this caller.
+    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>>;
+
+    /// Gets a manifest as a whole.
+    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>>;
+}
+
+/// The bytes a fill asks for: from here to the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The first byte's position.
+    pub from: u64,
+    /// What earlier bytes came with: bytes of another version are not wanted (RFC 9110, 13.1.5).
+    pub if_range: Option<Validator>,
+}
+
+/// A strong validator: an entity tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator(pub String);
+
+/// An open body.
+#[derive(Debug)]
+pub struct Flow {
+    /// The position of its first byte; may lie before what was wanted, never after.
+    pub at: u64,
+    /// The whole content's length in bytes, where the upstream says it.
+    pub total: Option<u64>,
+    /// For a later resumption.
+    pub validator: Option<Validator>,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// What a registry says of something by HEAD.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Its digest, where it said one that can be verified.
+    pub digest: Option<Digest>,
+    /// Its `Content-Type`.
+    pub media_type: Option<String>,
+    /// Its length in bytes.
+    pub size: Option<u64>,
+}
+
+/// A manifest as it came.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// The bytes, untouched.
+    pub bytes: Bytes,
+    /// Its `Content-Type`.
+    pub media_type: Option<String>,
+    /// `Docker-Content-Digest`, where it said one that can be verified.
+    pub digest: Option<Digest>,
+}
+
+/// A source's failure.
+#[derive(Clone)]
+pub struct Fault {
+    /// Whether asking again can help.
+    pub retry: Retry,
+    /// What it says about the thing asked for.
+    pub said: Said,
+    /// Why, for the log and for the answer.
+    pub cause: Arc<dyn Error + Send + Sync>,
+}
+
+/// Whether asking again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same source may do better the next time.
+    Again,
+    /// It will not; another source may.
+    Never,
+}
+
+/// What a failure says about the thing asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing: no answer, a throttle, a fault of the server.
+    Nothing,
+    /// It is not there (404).
+    Missing,
+    /// This caller may not have it (401, 403).
+    Denied,
+    /// Something else that is an answer to this caller alone.
+    Refused,
+}
+
+impl Fault {
+    /// A failure of our own or of the connection, which says nothing about the thing.
+    pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self { retry, said: Said::Nothing, cause: Arc::new(cause) }
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:?}: {}", self.retry, self.said, self.cause)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
+}

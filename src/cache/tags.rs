@@ -1,0 +1,294 @@
+//! A tag for a caller: the last known answer while it is fresh, else the registry's word by HEAD, else the
+//! last known answer after all.
+//!
+//! Answers are kept by (registry, repository, tag, class of Accept). The class decides who shares an answer;
+//! only when the registry is silent may a caller get another class's answer of a type that it accepts.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+
+use super::flight::{Flights, Landed};
+use super::manifests::{is_schema1, media_type_of};
+use super::{Cache, Fault, Freshness, Place, Principal, Proof, Retry, Said, Source};
+use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
+use crate::store::{Content, Learned, Store, TagEntry};
+use crate::telemetry::Outcome;
+
+/// A client is answered within this time in any case (containerd gives up after 30 s).
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a 404 is remembered for anonymous callers.
+const MISSING_FOR: Duration = Duration::from_secs(5);
+const CAPACITY: u64 = 200_000;
+
+/// What is asked of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// HEAD: the digest, the type and the size are enough.
+    Description,
+    /// GET: the manifest will be wanted next.
+    Content,
+}
+
+/// A tag's answer.
+#[derive(Clone, Debug)]
+pub struct TagFound {
+    /// What the tag means.
+    pub digest: Digest,
+    /// `Content-Type`.
+    pub media_type: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// How long ago the registry said so.
+    pub age: Duration,
+    /// Where the answer came from; `Stale` when the registry was silent.
+    pub outcome: Outcome,
+}
+
+/// Hot answers, and what is being asked now.
+#[derive(Clone)]
+pub(super) struct Tags {
+    hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
+    asked: Arc<Flights<(Place, Tag, Accept, Principal, bool), Result<Said200, Fault>>>,
+    missing: moka::sync::Cache<(Place, Tag, Accept), Fault>,
+    store: Store,
+}
+
+/// The registry's 200.
+#[derive(Clone, Debug)]
+struct Said200 {
+    digest: Digest,
+    media_type: String,
+    size: u64,
+}
+
+/// The registry took longer than a client waits.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the registry has not answered within {} s", PATIENCE.as_secs())]
+pub struct NoAnswer;
+
+/// What the registry sent under a tag is not what it said it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream announced {said} and sent {found}")]
+struct WrongTag {
+    said: Digest,
+    found: Digest,
+}
+
+impl Tags {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(),
+            asked: Arc::new(Flights::new()),
+            missing: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MISSING_FOR).build(),
+            store,
+        }
+    }
+
+    async fn entries(&self, place: &Place, tag: &Tag) -> Arc<Vec<TagEntry>> {
+        let key = (place.clone(), tag.clone());
+        if let Some(entries) = self.hot.get(&key) {
+            return entries;
+        }
+        match self.store.catalog().tags(&place.registry, &place.repository, tag).await {
+            Ok(entries) => {
+                let entries = Arc::new(entries);
+                self.hot.insert(key, entries.clone());
+                entries
+            }
+            Err(error) => {
+                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                Arc::default()
+            }
+        }
+    }
+
+    async fn note(&self, entry: TagEntry) {
+        let place = Place { registry: entry.registry.clone(), repository: entry.repository.clone() };
+        let mut entries = (*self.entries(&place, &entry.tag).await).clone();
+        entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+        entries.push(entry.clone());
+        self.missing.invalidate(&(place.clone(), entry.tag.clone(), entry.accept));
+        self.hot.insert((place, entry.tag.clone()), Arc::new(entries));
+        self.store.catalog().note_tag(entry);
+    }
+
+    fn forget(&self, place: &Place, tag: &Tag) {
+        self.hot.invalidate(&(place.clone(), tag.clone()));
+        self.store.catalog().forget_tag(&place.registry, &place.repository, tag);
+    }
+}
+
+impl Cache {
+    /// Finds what a tag means for `principal`. Cancel-safe: an asking under way goes on.
+    ///
+    /// # Errors
+    /// What the source answered instead, where no last known answer may stand in for it.
+    pub async fn tag(
+        &self,
+        place: &Place,
+        tag: &Tag,
+        accept: Accept,
+        principal: &Principal,
+        freshness: Freshness,
+        asking: Asking,
+        source: Arc<dyn Source>,
+    ) -> Result<TagFound, Fault> {
+        let entries = self.tags.entries(place, tag).await;
+        let may = |entry: &&TagEntry| entry.learned == Learned::Anonymously || self.grants.holds(place, principal);
+        let own = entries.iter().filter(may).filter(|entry| entry.accept == accept).max_by_key(|entry| entry.checked);
+        if let Some(entry) = own
+            && age(entry) < freshness.fresh_for
+        {
+            return Ok(found(entry, Outcome::Hit));
+        }
+        if *principal == Principal::Anonymous
+            && let Some(fault) = self.tags.missing.get(&(place.clone(), tag.clone(), accept))
+        {
+            return Err(fault);
+        }
+        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), accept));
+        // A registry that never said a digest by HEAD, or a tag that nobody knows: one GET tells all.
+        let by_content = asking == Asking::Content && own.is_none();
+        let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
+        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, by_content, source)).await {
+            Ok(Ok((said, led))) => {
+                let outcome = match (own, led) {
+                    (Some(_), _) => Outcome::Revalidated,
+                    (None, true) => Outcome::Miss,
+                    (None, false) => Outcome::Collapsed,
+                };
+                Ok(TagFound {
+                    digest: said.digest,
+                    media_type: said.media_type,
+                    size: said.size,
+                    age: Duration::ZERO,
+                    outcome,
+                })
+            }
+            Ok(Err(fault)) if fault.said == Said::Nothing => match stand_in {
+                Some(entry) => {
+                    info!(registry = %place.registry, repository = %place.repository, %tag, %fault, "the registry failed; its last known answer is served");
+                    Ok(found(entry, Outcome::Stale))
+                }
+                None => Err(fault),
+            },
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => match stand_in {
+                Some(entry) => {
+                    info!(registry = %place.registry, repository = %place.repository, %tag, "the registry is silent; its last known answer is served");
+                    Ok(found(entry, Outcome::Stale))
+                }
+                None => Err(Fault::new(Retry::Again, NoAnswer)),
+            },
+        }
+    }
+
+    /// A push or delete went through: what the tag meant may no longer hold.
+    pub fn forget_tag(&self, place: &Place, tag: &Tag) {
+        self.tags.missing.invalidate_all();
+        self.tags.forget(place, tag);
+    }
+
+    async fn ask_tag(
+        &self,
+        place: &Place,
+        tag: &Tag,
+        accept: Accept,
+        principal: &Principal,
+        by_content: bool,
+        source: Arc<dyn Source>,
+    ) -> Result<(Said200, bool), Fault> {
+        let key = (place.clone(), tag.clone(), accept, principal.clone(), by_content);
+        let (cache, place, tag, principal) = (self.clone(), place.clone(), tag.clone(), principal.clone());
+        let landed = self.tags.asked.run(key, move || async move {
+            let said = cache.ask(&place, by_content, &source).await;
+            match &said {
+                Ok(said) => cache.learn_tag(&place, &tag, accept, &principal, said).await,
+                Err(fault) => cache.learn_fault(&place, &tag, accept, &principal, fault),
+            }
+            said
+        });
+        match landed.await {
+            Landed::Led(said) => said.map(|said| (said, true)),
+            Landed::Joined(said) => said.map(|said| (said, false)),
+        }
+    }
+
+    async fn ask(&self, place: &Place, by_content: bool, source: &Arc<dyn Source>) -> Result<Said200, Fault> {
+        if !by_content {
+            let proof = source.prove().await?;
+            if let Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) } = proof {
+                return Ok(Said200 { digest, media_type, size });
+            }
+        }
+        let whole = source.whole().await?;
+        let size = whole.bytes.len() as u64;
+        let media_type = whole.media_type.unwrap_or_else(|| media_type_of(&whole.bytes));
+        let algorithm = whole.digest.map_or(Algorithm::Sha256, |said| said.algorithm());
+        let found = Digest::of(algorithm, &whole.bytes);
+        match whole.digest {
+            Some(said) if said != found && is_schema1(Some(&media_type)) => {
+                Ok(Said200 { digest: said, media_type, size })
+            }
+            Some(said) if said != found => {
+                tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
+                Err(Fault::new(Retry::Never, WrongTag { said, found }))
+            }
+            _ => {
+                self.keep_manifest(found, &whole.bytes).await;
+                Ok(Said200 { digest: found, media_type, size })
+            }
+        }
+    }
+
+    /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
+    async fn learn_tag(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, said: &Said200) {
+        if is_schema1(Some(&said.media_type)) {
+            return;
+        }
+        self.proven(place, &said.digest, Content::Manifest, principal, Some(said.media_type.clone()));
+        self.tags
+            .note(TagEntry {
+                registry: place.registry.clone(),
+                repository: place.repository.clone(),
+                tag: tag.clone(),
+                accept,
+                digest: said.digest,
+                media_type: said.media_type.clone(),
+                size: said.size,
+                checked: SystemTime::now(),
+                learned: Self::learned(principal),
+            })
+            .await;
+    }
+
+    fn learn_fault(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, fault: &Fault) {
+        self.heed(place, principal, fault);
+        if fault.said == Said::Missing {
+            self.tags.forget(place, tag);
+            if *principal == Principal::Anonymous {
+                self.tags.missing.insert((place.clone(), tag.clone(), accept), fault.clone());
+            }
+        }
+    }
+}
+
+/// Another class's answer that this caller said it takes: an index before a single manifest, then the latest.
+fn stand_in<'a>(entries: impl Iterator<Item = &'a TagEntry>, accept: Accept) -> Option<&'a TagEntry> {
+    entries
+        .filter_map(|entry| MediaType::parse(&entry.media_type).map(|media_type| (media_type, entry)))
+        .filter(|(media_type, _)| accept.admits(*media_type))
+        .max_by_key(|(media_type, entry)| (media_type.is_index(), entry.checked))
+        .map(|(_, entry)| entry)
+}
+
+/// A clock that went backwards makes an answer old, so that it is asked again.
+fn age(entry: &TagEntry) -> Duration {
+    entry.checked.elapsed().unwrap_or(Duration::MAX)
+}
+
+fn found(entry: &TagEntry, outcome: Outcome) -> TagFound {
+    TagFound { digest: entry.digest, media_type: entry.media_type.clone(), size: entry.size, age: age(entry), outcome }
+}

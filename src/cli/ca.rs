@@ -1,0 +1,144 @@
+//! `pullthrough ca`: makes the CA, shows it, takes its root's key away.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::ca::{Authority, Config, Issuing, Overview, Permitted, RootKey};
+
+/// What to do with the local certificate authority.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum CaCommand {
+    /// Make the CA now instead of at the first start
+    Init,
+    /// Show the CA: its fingerprint, its validity, what it may sign for
+    Show {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand out the root's private key and remove it from this machine
+    Seal {
+        /// Write the key to this new file (mode 0600) instead of standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Runs `command` on the folder of `config`; `permitted` is what the configuration wants signed.
+///
+/// # Errors
+/// Those of the CA, with the file concerned; and what writing to `out` says.
+pub fn run(command: &CaCommand, config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        CaCommand::Init => init(config, permitted, out),
+        CaCommand::Show { json } => show(&config.dir, permitted, *json, out),
+        CaCommand::Seal { out: file } => seal(config, permitted, file.as_deref(), out),
+    }
+}
+
+fn init(config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::Result<()> {
+    let there = Overview::read(&config.dir)?.is_some();
+    let authority = Authority::open(config, permitted)?;
+    let certificate = config.dir.join("ca.crt");
+    let words = if there { "the CA was there already" } else { "made a CA" };
+    writeln!(out, "{words}: nodes trust {}", certificate.display())?;
+    writeln!(out, "fingerprint (SHA-256): {}", authority.fingerprint())?;
+    Ok(())
+}
+
+fn show(dir: &Path, permitted: &Permitted, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let overview = Overview::read(dir)?
+        .with_context(|| format!("there is no CA in {}: run pullthrough ca init, or serve", dir.display()))?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &as_json(&overview, permitted))?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(out, "root         {}", overview.root)?;
+    writeln!(out, "fingerprint  {}", overview.fingerprint)?;
+    writeln!(out, "valid        {} to {}", time(overview.validity.from), time(overview.validity.until))?;
+    let key =
+        if overview.sealed { "sealed: it is not on this machine" } else { "on this machine; ca seal takes it away" };
+    writeln!(out, "root's key   {key}")?;
+    let Some(issuing) = &overview.issuing else {
+        writeln!(out, "issuing      not there yet: it is made at the next start")?;
+        return Ok(());
+    };
+    writeln!(out, "issuing      {}", issuing.subject)?;
+    writeln!(out, "valid        {} to {}", time(issuing.validity.from), time(issuing.validity.until))?;
+    for domain in issuing.domains() {
+        writeln!(out, "covers       {domain} and its subdomains")?;
+    }
+    for network in issuing.networks() {
+        writeln!(out, "covers       {network}")?;
+    }
+    for wanted in issuing.lacks(permitted) {
+        writeln!(out, "not covered  {wanted}: {}", cure(&overview))?;
+    }
+    Ok(())
+}
+
+fn cure(overview: &Overview) -> &'static str {
+    if overview.sealed { "put ca.key back for a start, then seal again" } else { "it will be from the next start on" }
+}
+
+fn as_json(overview: &Overview, permitted: &Permitted) -> serde_json::Value {
+    let issuing = |issuing: &Issuing| {
+        json!({
+            "subject": issuing.subject,
+            "not_before": time(issuing.validity.from),
+            "not_after": time(issuing.validity.until),
+            "domains": issuing.domains().collect::<Vec<_>>(),
+            "networks": issuing.networks().map(|network| network.to_string()).collect::<Vec<_>>(),
+            "not_covered": issuing.lacks(permitted),
+        })
+    };
+    json!({
+        "root": {
+            "subject": overview.root,
+            "fingerprint_sha256": overview.fingerprint,
+            "not_before": time(overview.validity.from),
+            "not_after": time(overview.validity.until),
+        },
+        "sealed": overview.sealed,
+        "issuing": overview.issuing.as_ref().map(issuing),
+    })
+}
+
+fn seal(config: &Config, permitted: &Permitted, file: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let missing = || format!("there is no CA in {}: run pullthrough ca init, or serve", config.dir.display());
+    Overview::read(&config.dir)?.with_context(missing)?;
+    let Some(key) = RootKey::take(config, permitted)? else {
+        writeln!(out, "the CA is sealed already: the root's key is not in {}", config.dir.display())?;
+        return Ok(());
+    };
+    match file {
+        Some(file) => {
+            key.write_to(file)?;
+            writeln!(out, "wrote the root's key to {}: {KEEP}", file.display())?;
+        }
+        None => write!(out, "The root's key, shown this once: {KEEP}\n\n{}", key.pem())?,
+    }
+    out.flush()?;
+    key.remove()?;
+    let path = config.dir.join("ca.key");
+    writeln!(
+        out,
+        "\nremoved {}. To sign for a new registry, put the key back there (mode 0600) and start.",
+        path.display()
+    )?;
+    Ok(())
+}
+
+/// RFC 3339, seconds.
+fn time(moment: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(moment).to_string()
+}
+
+const KEEP: &str = "keep it off this machine and off the network, in a password store or on a medium in a safe. \
+    Whoever has it can impersonate any site to every node that trusts the CA.";

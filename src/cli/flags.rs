@@ -1,0 +1,79 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Overrides, Sources};
+
+/// Which configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ConfigFlag {
+    /// The configuration [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// The flags of `serve`: what is said most often, over variables and file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    config: ConfigFlag,
+    /// Where the proxy listens [default: [::]:3128]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where metrics are served [default: 127.0.0.1:9128]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// The folder of the cache [default: cache]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<String>,
+    /// The folder of the certificate authority [default: ca]
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<String>,
+}
+
+impl ConfigFlag {
+    /// The configuration of this process.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        Sources::of_process(self.config.clone(), Overrides::default())
+    }
+}
+
+impl ServeFlags {
+    /// The configuration of this process, these flags over it.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let overrides = Overrides {
+            listen: self.listen.clone(),
+            admin: self.admin.clone(),
+            cache_dir: self.cache_dir.clone(),
+            ca_dir: self.ca_dir.clone(),
+        };
+        Sources::of_process(self.config.config.clone(), overrides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    #[test]
+    fn every_flag_reaches_the_configuration() {
+        let arguments = "x --config f --listen a --admin b --cache-dir c --ca-dir d".split(' ');
+        let sources = Command::parse_from(arguments).flags.sources();
+        assert_eq!(sources.config, Some("f".into()));
+        let some = |text: &str| Some(text.to_owned());
+        let expected = Overrides { listen: some("a"), admin: some("b"), cache_dir: some("c"), ca_dir: some("d") };
+        assert_eq!(sources.overrides, expected);
+    }
+}

@@ -1,0 +1,15 @@
+//! The commands, one file each.
+//!
+//! Flow: [`Cli`] is parsed; [`Cli::run`] runs the command and turns its outcome into an exit status: 0 done,
+//! 1 it failed, 2 wrong usage (said by the parser) or a wrong configuration.
+//! Scope: reads arguments, prints for people. What a command does is done by the rooms below.
+//! Never: offer what is not built.
+//! Reading: CONTRACT.md, "Commands".
+
+pub mod ca;
+mod check;
+mod flags;
+mod program;
+
+pub use flags::{ConfigFlag, ServeFlags};
+pub use program::Cli;

@@ -1,0 +1,91 @@
+//! The program as the command line sees it: its commands, and its exit status.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::ca::{self, CaCommand};
+use super::check;
+use super::flags::ConfigFlag;
+use crate::config::{self, Mistakes};
+
+/// A caching forward proxy for container images.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "pullthrough", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Command {
+    // HOOK: /// Run the proxy
+    // HOOK: Serve(flags::ServeFlags),
+    /// Validate a configuration: every mistake with its line, its key and what was expected
+    Check(ConfigFlag),
+    /// Make, show or seal the local certificate authority
+    Ca {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+}
+
+impl Cli {
+    /// Runs the command; what fails is told on standard error.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        match self.command.run(&mut io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+impl Command {
+    fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            // HOOK: Self::Serve(flags) => super::serve::run(&flags),
+            Self::Check(config) => check::run(&config, out),
+            Self::Ca { config, command } => {
+                let settings = config::load(&config.sources())?;
+                let permitted = settings.permitted()?.and_hosts(settings.own_names());
+                ca::run(&command, &settings.ca, &permitted, out)
+            }
+        }
+    }
+}
+
+/// Mistakes stand for themselves, a line each; anything else is one sentence with its causes. Where standard
+/// error is closed there is nobody to tell.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let mut stderr = io::stderr();
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        let _ = writeln!(stderr, "{mistakes}");
+        return ExitCode::from(2);
+    }
+    let _ = writeln!(stderr, "pullthrough: {error:#}");
+    ExitCode::from(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_exit_with_2_and_failures_with_1() {
+        let sources = ConfigFlag { config: Some("no/such/file.yaml".into()) }.sources();
+        let mistakes = config::load(&sources).unwrap_err();
+        assert_eq!(failed(&mistakes.into()), ExitCode::from(2));
+        assert_eq!(failed(&anyhow::anyhow!("no").context("it failed")), ExitCode::from(1));
+    }
+}

@@ -1,0 +1,84 @@
+//! What no value alone can say: numbers that make no sense, and values that contradict each other.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::endpoints::Ways;
+use super::file::File;
+use super::registries;
+use super::report::Report;
+use super::tree::KeyPath;
+use crate::host::Period;
+use crate::proxy::RegistrySettings;
+
+/// The CA renews a leaf well before its end, so one of minutes makes no sense; and clients refuse one that lives
+/// longer than Apple's limit for private roots.
+const LEAF_LIFETIME: RangeInclusive<Period> = Period::seconds(3600)..=Period::seconds(825 * 86_400);
+
+/// Judges the sections, makes the files that they name relative to `folder`, and answers the registries.
+pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>) -> Vec<RegistrySettings> {
+    doors(sections, report);
+    sizes(sections, report);
+    times(sections, report);
+    lists(sections, report);
+    let mut ways = Ways::default();
+    for (name, body) in sections.registries.iter_mut().flatten() {
+        let path = KeyPath::of(["registries"]).key(name).key("endpoints");
+        for (index, endpoint) in body.iter_mut().flat_map(|body| &mut body.endpoints).enumerate() {
+            ways.endpoint(endpoint, folder, &path.index(index), report);
+        }
+    }
+    for (key, host) in &mut sections.upstream.hosts {
+        ways.host(key, host, folder, &KeyPath::of(["upstream", "hosts"]).key(key), report);
+    }
+    registries::settle(sections.registries.take(), report)
+}
+
+fn doors(sections: &File, report: &mut Report<'_>) {
+    let (proxy, admin) = (sections.listen.proxy, sections.listen.admin);
+    let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
+    if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
+        report.say(&KeyPath::of(["listen", "admin"]), "is the same door as listen.proxy; expected another port");
+    }
+    if sections.ca.dir == sections.cache.dir {
+        report.say(&KeyPath::of(["ca", "dir"]), "is the same folder as cache.dir; expected one of its own");
+    }
+}
+
+fn sizes(sections: &File, report: &mut Report<'_>) {
+    if sections.cache.max_size.is_some_and(|size| size.0 == 0) {
+        report.say(&KeyPath::of(["cache", "max_size"]), "found 0; expected room for blobs, such as 100GiB");
+    }
+    if sections.cache.min_free.0 >= 100 {
+        report.say(&KeyPath::of(["cache", "min_free"]), "leaves no room for blobs; expected less than 100%");
+    }
+}
+
+fn times(sections: &File, report: &mut Report<'_>) {
+    let upstream = &sections.upstream;
+    for (path, period) in [
+        (["upstream", "connect_timeout"], upstream.connect_timeout),
+        (["upstream", "first_byte_timeout"], upstream.first_byte_timeout),
+        (["upstream", "idle_timeout"], upstream.idle_timeout),
+    ] {
+        if period.0.is_zero() {
+            report.say(&KeyPath::of(path), "found 0s; expected more");
+        }
+    }
+    let leaf_lifetime = sections.ca.leaf_lifetime;
+    if !LEAF_LIFETIME.contains(&leaf_lifetime) {
+        report.say(&KeyPath::of(["ca", "leaf_lifetime"]), format!("found {leaf_lifetime}; expected 1h to 825d"));
+    }
+}
+
+fn lists(sections: &File, report: &mut Report<'_>) {
+    let path = KeyPath::of(["clients", "allow"]);
+    if sections.clients.allow.is_empty() && report.is_clean(&path) {
+        report.say(&path, "lets nobody in; expected networks such as 10.0.0.0/8, or no such key for private ones");
+    }
+    for (index, port) in sections.tunnel.ports.iter().enumerate() {
+        if *port == 0 {
+            report.say(&KeyPath::of(["tunnel", "ports"]).index(index), "found 0; expected a port from 1 to 65535");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The `PULLTHROUGH_*` variables and the flags: every single value of the file can be given by one.
+
+use std::ffi::OsStr;
+
+use serde_yaml::Value;
+
+use super::mistake::Place;
+use super::phrase::nearest;
+use super::report::Report;
+use super::source::Sources;
+use super::tree::{KeyPath, set};
+use crate::telemetry;
+
+const PREFIX: &str = "PULLTHROUGH_";
+
+/// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
+/// capitals.
+const VALUES: [[&str; 2]; 20] = [
+    ["listen", "proxy"],
+    ["listen", "admin"],
+    ["listen", "mirror"],
+    ["listen", "transparent"],
+    ["ca", "dir"],
+    ["ca", "leaf_lifetime"],
+    ["cache", "dir"],
+    ["cache", "max_size"],
+    ["cache", "min_free"],
+    ["clients", "htpasswd"],
+    ["upstream", "proxy"],
+    ["upstream", "no_proxy"],
+    ["upstream", "resolvers"],
+    ["upstream", "ip"],
+    ["upstream", "connect_timeout"],
+    ["upstream", "first_byte_timeout"],
+    ["upstream", "idle_timeout"],
+    ["tunnel", "default"],
+    ["log", "format"],
+    ["log", "access"],
+];
+
+/// Lays variables, then flags, over the tree.
+pub(super) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) {
+    for (name, text) in &sources.environment {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        if text.is_empty() || name == telemetry::LEVEL_VARIABLE || is_service_link(rest) {
+            continue;
+        }
+        match VALUES.iter().find(|path| variable(path) == *name) {
+            Some(path) => lay(root, path, text, Place::Variable(name.clone()), report),
+            None => report.say_of(Place::Variable(name.clone()), unknown(name)),
+        }
+    }
+    let level = sources.environment.get(telemetry::LEVEL_VARIABLE).filter(|text| !text.is_empty());
+    if let Some(Err(error)) = level.map(|text| telemetry::level(&text.to_string_lossy())) {
+        report.say_of(Place::Variable(telemetry::LEVEL_VARIABLE.to_owned()), error.to_string());
+    }
+    let flags = &sources.overrides;
+    for (path, flag, text) in [
+        (["listen", "proxy"], "--listen", &flags.listen),
+        (["listen", "admin"], "--admin", &flags.admin),
+        (["cache", "dir"], "--cache-dir", &flags.cache_dir),
+        (["ca", "dir"], "--ca-dir", &flags.ca_dir),
+    ] {
+        if let Some(text) = text {
+            lay(root, &path, OsStr::new(text), Place::Flag(flag), report);
+        }
+    }
+}
+
+fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: Place, report: &mut Report<'_>) {
+    let Some(text) = text.to_str() else { return report.say_of(place, "is not UTF-8; expected text") };
+    let value = match (*path, text) {
+        (["log", "access"], "true") => true.into(),
+        (["log", "access"], "false") => false.into(),
+        _ => text.into(),
+    };
+    set(root, path, value);
+    report.override_place(KeyPath::of(*path), place);
+}
+
+fn variable(path: &[&str; 2]) -> String {
+    format!("{PREFIX}{}_{}", path[0], path[1]).to_ascii_uppercase()
+}
+
+fn unknown(name: &str) -> String {
+    let known: Vec<String> = VALUES.iter().map(variable).collect();
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("unknown variable; did you mean {near}?"),
+        None => format!("unknown variable; expected one such as {}", known[0]),
+    }
+}
+
+/// Kubernetes gives every pod variables about the services of its namespace; for one called `pullthrough` or
+/// `pullthrough-admin` they begin as ours do (its documentation, "Accessing the Service", environment variables).
+fn is_service_link(rest: &str) -> bool {
+    let rest = format!("_{rest}");
+    let port_of = |tail: &str| tail.starts_with(|c: char| c.is_ascii_digit());
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || rest.ends_with("_PORT")
+        || rest.split("_PORT_").skip(1).any(port_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::decode::decode;
+    use crate::config::tree;
+
+    #[test]
+    fn a_variable_is_its_path_in_capitals() {
+        assert_eq!(variable(&["cache", "max_size"]), "PULLTHROUGH_CACHE_MAX_SIZE");
+        assert_eq!(unknown("PULLTHROUGH_CACHE_MAXSIZE"), "unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?");
+    }
+
+    #[test]
+    fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
+        let lists = ["clients.allow", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
+        let mut expected: Vec<String> =
+            VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
+        let mut found = Vec::new();
+        for section in ["listen", "ca", "cache", "clients", "upstream", "tunnel", "log"] {
+            let text = format!("{section}: {{no_such_key: 1}}");
+            let mut root = tree::parse(&text).unwrap().root;
+            let mut report = Report::new(None, &text);
+            decode(&mut root, &mut report);
+            let mistakes = report.finish().unwrap_err().to_string();
+            let (_, known) = mistakes.split_once("expected one of ").unwrap();
+            found.extend(known.split(", ").map(|key| format!("{section}.{key}")));
+        }
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_services_is_not_ours() {
+        for theirs in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_PROXY", "PORT", "PORT_3128_TCP_ADDR"] {
+            assert!(is_service_link(theirs), "{theirs}");
+            assert!(is_service_link(&format!("ADMIN_{theirs}")), "{theirs}");
+        }
+        for ours in VALUES.iter().map(variable) {
+            assert!(!is_service_link(&ours[PREFIX.len()..]), "{ours}");
+        }
+    }
+}

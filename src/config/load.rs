@@ -1,0 +1,358 @@
+//! Loading: read, decode, overlay, check; the whole way from sources to settings.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml::{Mapping, Value};
+
+use super::decode::decode;
+use super::mistake::{Mistakes, Place};
+use super::report::{LIMIT, Report};
+use super::settings::Settings;
+use super::source::Sources;
+use super::tree::{self, KeyPath};
+use super::{check, environment};
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
+    let file = sources.file().map(Path::to_owned);
+    let mut unread = Report::new(file.clone(), "");
+    let text = sources.read(&mut unread);
+    unread.finish()?;
+    let mut report = Report::new(file.clone(), &text);
+    let settings = judge(sources, file, &text, &mut report);
+    report.finish()?;
+    Ok(settings)
+}
+
+/// Reads again what `current` was read from.
+///
+/// # Errors
+/// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
+pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistakes> {
+    match &current.file {
+        Some(file) if sources.file() != Some(file) => {
+            let mut report = Report::new(None, "");
+            report.say_of(Place::File(file.clone(), None), "is gone; expected the file that is in force");
+            report.finish()?;
+        }
+        _ => {}
+    }
+    load(sources)
+}
+
+/// What a text comes to; it counts only if the report stays empty.
+fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
+    let mut root = parse(file.as_deref(), text, report);
+    // The file alone first: a variable over a mistake does not mend it.
+    decode(&mut root, report);
+    environment::overlay(&mut root, sources, report);
+    let mut sections = decode(&mut root, report);
+    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    for (path, dir) in [(["ca", "dir"], &mut sections.ca.dir), (["cache", "dir"], &mut sections.cache.dir)] {
+        let path = KeyPath::of(path);
+        if tree::find(&root, &path).is_some() && !report.is_overridden(&path) {
+            *dir = folder.join(&dir);
+        }
+    }
+    let registries = check::check(&mut sections, &folder, report);
+    Settings {
+        file,
+        listen: sections.listen,
+        ca: sections.ca,
+        cache: sections.cache,
+        registries,
+        clients: sections.clients,
+        upstream: sections.upstream,
+        tunnel: sections.tunnel,
+        log: sections.log,
+    }
+}
+
+fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
+    match tree::parse(text) {
+        Ok(tree) => {
+            let mut seen: Vec<&KeyPath> = Vec::new();
+            for path in tree.duplicates.iter().take(LIMIT) {
+                let nth = 1 + seen.iter().filter(|earlier| **earlier == path).count();
+                seen.push(path);
+                report.say_nth(path, nth, "stands here a second time; expected each key once");
+            }
+            tree.root
+        }
+        Err(error) => {
+            let line = error.location().map(|location| location.line());
+            let place = file.map_or(Place::Defaults, |file| Place::File(file.to_owned(), line));
+            report.say_of(place, format!("not valid YAML: {}", words(&error)));
+            Value::Mapping(Mapping::new())
+        }
+    }
+}
+
+/// The library's words without its own account of the place, and with the cure of what most often goes wrong:
+/// `*.pkg.dev` is an alias to YAML, and `::1` in brackets no value.
+fn words(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" at line ").next().unwrap_or(&text);
+    let unquoted = words.contains("node content") || words.contains("alphabetic or numeric character");
+    let cure =
+        if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
+    format!("{words}{cure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Overrides;
+    use crate::store;
+
+    fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
+        let mut report = Report::new(Some("dir/f.yaml".into()), text);
+        let settings = judge(sources, Some("dir/f.yaml".into()), text, &mut report);
+        let lines = report.finish().err().map(|mistakes| mistakes.iter().map(ToString::to_string).collect());
+        (settings, lines.unwrap_or_default())
+    }
+
+    fn mistakes(text: &str) -> Vec<String> {
+        judged(text, &Sources::default()).1
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_in_the_order_of_the_file() {
+        let text = "\
+cache:
+  max_sise: 5GiB
+  min_free: lots
+listen:
+  proxy: 3128
+  mirror: '[::]:5000'
+registries:
+  r.example.com:
+    endpoints:
+      - url: https://a.example.com
+        colour: red
+      - address: 127.0.0.1:1
+      - url: ftp://b.example.com
+        address: here
+    tags:
+      rules:
+        - match: '('
+          fresh_for: 1d
+        - match: x
+          fresh_for: soon
+    push: perhaps
+  '*.com': {}
+cache:
+  dir: x
+nonsense: 1
+";
+        let expected = [
+            "dir/f.yaml:2: cache.max_sise: unknown key; did you mean max_size?",
+            "dir/f.yaml:3: cache.min_free: found \"lots\"; expected a percentage from 0% to 100%",
+            "dir/f.yaml:5: listen.proxy: found 3128; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
+            "dir/f.yaml:6: listen.mirror: not available yet: take this key out",
+            "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
+             ca_file, client_cert_file, client_key_file, auth, authoritative",
+            "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; expected one",
+            "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: is no endpoint; expected \
+             https://host[:port][/path], or http://",
+            "dir/f.yaml:14: registries.r.example.com.endpoints[2].address: found \"here\"; expected an address and port \
+             such as 127.0.0.1:3128 or '[::]:3128'",
+            "dir/f.yaml:17: registries.r.example.com.tags.rules[0].match: found open group without closing ')'; \
+             expected a regular expression such as '^v?\\d+\\.\\d+$'",
+            "dir/f.yaml:20: registries.r.example.com.tags.rules[1].fresh_for: found \"soon\"; expected a time such as \
+             60s, 10m or 30d",
+            "dir/f.yaml:21: registries.r.example.com.push: found \"perhaps\"; expected deny or allow",
+            "dir/f.yaml:22: registries.*.com: covers the whole of .com; expected a domain of your own, such as \
+             *.example.com",
+            "dir/f.yaml:23: cache: stands here a second time; expected each key once",
+            "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, registries, clients, upstream, \
+             tunnel, log",
+        ];
+        let found = mistakes(text);
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found, expected);
+        }
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+    }
+
+    #[test]
+    fn each_mistake_says_what_was_expected() {
+        let table = [
+            ("a: [", "dir/f.yaml:2: not valid YAML: did not find"),
+            (
+                "clients:\n  allow: [::1/128]",
+                "dir/f.yaml:2: not valid YAML: did not find expected node content; a value",
+            ),
+            ("registries:\n  *.pkg.dev: {}", "dir/f.yaml:2: not valid YAML: did not find expected alphabetic"),
+            ("- a", "dir/f.yaml: found a list; expected keys below it"),
+            ("just text", "dir/f.yaml: found \"just text\"; expected keys below it"),
+            ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
+            ("log: {format: xml}", "log.format: found \"xml\"; expected text or json"),
+            ("log: 5", "log: found 5; expected keys below it"),
+            ("clients: {allow: [10.0.0.0/99]}", "clients.allow[0]: found \"10.0.0.0/99\"; expected a network"),
+            ("clients: {allow: [nets]}", "clients.allow[0]: found \"nets\"; expected a network"),
+            ("clients: {allow: []}", "clients.allow: lets nobody in; expected networks"),
+            ("tunnel: {ports: [0]}", "tunnel.ports[0]: found 0; expected a port"),
+            ("tunnel: {ports: [80, 99999]}", "tunnel.ports[1]: found 99999; expected a whole number from 0 to 65535"),
+            ("tunnel: {allow: ['a b']}", "tunnel.allow[0]: found \"a b\"; expected a host"),
+            ("upstream: {idle_timeout: 0s}", "upstream.idle_timeout: found 0s; expected more"),
+            ("upstream: {idle_timeout: 1000y}", "upstream.idle_timeout: found \"1000y\"; expected a time of at most"),
+            ("upstream: {idle_timeout: {}}", "upstream.idle_timeout: found keys below it; expected a time such as"),
+            ("registries: {a.example: {endpoints: [{url: 5}]}}", "endpoints[0].url: found 5; expected text"),
+            ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; expected one"),
+            ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
+            ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
+            ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: cannot be connected to; expected"),
+            ("upstream: {proxy: [direct]}", "upstream.proxy: not available yet"),
+            ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
+            ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
+            ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
+            ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
+            ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
+            ("listen: {admin: '127.0.0.1:3128'}", "listen.admin: is the same door as listen.proxy; expected"),
+            ("registries:", "registries: lists no registry; expected"),
+            ("registries: {}", "registries: lists no registry; expected"),
+            ("registries: {'a b': {}}", "registries.a b: not a host or host pattern: expected"),
+            ("registries: {'*': {}}", "registries.*: covers every host; expected"),
+            ("registries: {'cdn*.quay.io': {}}", "the CA would have to cover quay.io as a whole; expected"),
+            ("registries: {registry-1.docker.io: {}}", "is one of the hosts of docker.io; expected docker.io"),
+            ("registries: {quay.io: {}, 'Quay.IO:443': {}}", "registries.quay.io: is the same host as Quay.IO:443"),
+            ("registries: {quay.io: {auth: anonymous}}", "registries.quay.io.auth: anonymous is not available yet"),
+            ("registries: {quay.io: {token_hosts: ['a:1']}}", "token_hosts[0]: found \"a:1\"; expected a host"),
+            ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more"),
+            (
+                "registries: {'*.example.com': {endpoints: [{url: https://a}]}}",
+                "endpoints: a pattern is many registries",
+            ),
+        ];
+        for (text, expected) in table {
+            let found = mistakes(text);
+            assert_eq!(found.len(), 1, "{text}: {found:#?}");
+            assert!(found[0].contains(expected), "{text}: {}", found[0]);
+        }
+    }
+
+    #[test]
+    fn two_ways_to_one_host_are_a_conflict() {
+        let text = "\
+registries:
+  a.example.com:
+    endpoints: [{url: 'https://a.example.com/x', address: '127.0.0.1:1'}]
+upstream:
+  hosts:
+    a.example.com: {address: 127.0.0.1:2}
+    b.example.com: {address: 127.0.0.1:3}
+    a.example.com:444: {address: 127.0.0.1:4}
+";
+        let expected = "dir/f.yaml:6: upstream.hosts.a.example.com.address: differs from \
+                        registries.a.example.com.endpoints[0].address; expected one address for a.example.com:443";
+        assert_eq!(mistakes(text), [expected]);
+    }
+
+    #[test]
+    fn empty_sections_and_bodies_are_as_good_as_absent() {
+        let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &Sources::default());
+        assert_eq!(found, [""; 0]);
+        assert_eq!(settings.cache, store::Config::default());
+        assert_eq!(settings.registries.len(), 1);
+    }
+
+    #[test]
+    fn folders_of_the_file_are_relative_to_it_and_defaults_are_not() {
+        let (settings, _) = judged("cache: {dir: blobs}", &Sources::default());
+        assert_eq!(settings.cache.dir, Path::new("dir/blobs"));
+        assert_eq!(settings.ca.dir, Path::new("ca"));
+        let overrides = Overrides { cache_dir: Some("elsewhere".into()), ..Overrides::default() };
+        let (settings, _) = judged("cache: {dir: blobs}", &Sources { overrides, ..Sources::default() });
+        assert_eq!(settings.cache.dir, Path::new("elsewhere"));
+    }
+
+    #[test]
+    fn a_mistake_of_a_variable_or_flag_names_it() {
+        let environment = [
+            ("PULLTHROUGH_CACHE_MAX_SIZE", "big"),
+            ("PULLTHROUGH_CACHE_MAXSIZE", "1GiB"),
+            ("PULLTHROUGH_UPSTREAM_PROXY", "http://p"),
+            ("PULLTHROUGH_LOG_LEVEL", "loud"),
+            ("PULLTHROUGH_SERVICE_HOST", "10.0.0.1"),
+            ("PULLTHROUGH_CA_DIR", ""),
+        ];
+        let sources = Sources {
+            environment: environment.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect(),
+            overrides: Overrides { listen: Some("3128".into()), ..Overrides::default() },
+            ..Sources::default()
+        };
+        let expected = [
+            "PULLTHROUGH_CACHE_MAXSIZE: unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?",
+            "PULLTHROUGH_CACHE_MAX_SIZE: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
+            "PULLTHROUGH_LOG_LEVEL: found \"loud\"; expected off, error, warn, info, debug or trace",
+            "PULLTHROUGH_UPSTREAM_PROXY: not available yet: take this key out",
+            "--listen: found \"3128\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
+        ];
+        assert_eq!(judged("", &sources).1, expected);
+    }
+
+    /// Text with the shape of YAML, near enough to a configuration to come far.
+    fn yaml_like() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "listen:",
+            "proxy:",
+            "registries:",
+            "docker.io:",
+            "endpoints:",
+            "url:",
+            "tags:",
+            "rules:",
+            "match:",
+            "-",
+            "'",
+            "\"",
+            "&a",
+            "*a",
+            "!t",
+            "<<:",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            "? ",
+            "\n",
+            "\n  ",
+            "\n    ",
+            "~",
+            "0s",
+            "18446744073709551616",
+            "9999999999999y",
+            "\u{0}",
+            "\u{feff}",
+            "---",
+            "...",
+            "#",
+            "|",
+            ">",
+            "%",
+        ]);
+        prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_loader(text in prop_oneof![any::<String>(), yaml_like()]) {
+            let _ = mistakes(&text);
+        }
+
+        #[test]
+        fn no_value_panics_the_loader(key in "[a-z_.*:]{0,20}", value in any::<String>()) {
+            for section in ["registries", "upstream: {hosts", "cache"] {
+                let close = if section.contains('{') { "}" } else { "" };
+                let _ = mistakes(&format!("{section}: {{{key:?}: {value:?}}}{close}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! From a file, the environment and flags to [`Settings`], or to every mistake at once.
+//!
+//! Flow: [`Sources`] say where to read. The text becomes a tree (`tree`); the tree becomes the rooms' own
+//! `Config` structs (`decode`), and each key that does not fit is noted, cut out and left behind, so that the
+//! next one is found too. Variables and flags are laid over the tree and judged the same way. What each value
+//! alone cannot say is judged at the end: presets and patterns (`registries`), endpoints and their files
+//! (`endpoints`), numbers and conflicts (`check`). `locate` finds the line of a key.
+//! Scope: reads the configuration file and opens the certificate files that it names; creates nothing.
+//! Never: a default that is written here. Each room has its own, in its `Config`.
+//! Reading: CONTRACT.md, "Configuration".
+
+mod check;
+mod cuts;
+mod decode;
+mod endpoints;
+mod environment;
+mod file;
+mod load;
+mod locate;
+mod mistake;
+mod pem;
+mod phrase;
+mod presets;
+mod registries;
+mod report;
+mod settings;
+mod source;
+mod tree;
+
+pub use load::{load, reload};
+pub use mistake::{Mistake, Mistakes, Place};
+pub use settings::{Settings, check_sealed};
+pub use source::{Overrides, Sources};

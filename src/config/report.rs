@@ -1,0 +1,89 @@
+//! Where mistakes are gathered, each with the place that its key came from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::cuts::Cuts;
+use super::locate;
+use super::mistake::{Mistake, Mistakes, Place};
+use super::tree::KeyPath;
+
+/// After so many, more would not be read: and each costs another walk through the file.
+pub(super) const LIMIT: usize = 100;
+
+/// Gathers mistakes.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    file: Option<PathBuf>,
+    text: &'a str,
+    overridden: BTreeMap<KeyPath, Place>,
+    cuts: Cuts,
+    mistakes: Vec<Mistake>,
+}
+
+impl<'a> Report<'a> {
+    /// For the text of a file, or for the defaults.
+    pub(super) fn new(file: Option<PathBuf>, text: &'a str) -> Self {
+        Self { file, text, overridden: BTreeMap::new(), cuts: Cuts::default(), mistakes: Vec::new() }
+    }
+
+    /// From now on the key at `path` comes from `place`.
+    pub(super) fn override_place(&mut self, path: KeyPath, place: Place) {
+        self.overridden.insert(path, place);
+    }
+
+    /// Whether a variable or a flag has set the key.
+    pub(super) fn is_overridden(&self, path: &KeyPath) -> bool {
+        self.overridden.contains_key(path)
+    }
+
+    /// Whether nothing was said so far of the key at `path` and of those below it: what is missing there now
+    /// was never there.
+    pub(super) fn is_clean(&self, path: &KeyPath) -> bool {
+        let key = self.cuts.original(path).to_string();
+        let below =
+            |said: &str| said.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        !self.mistakes.iter().any(|mistake| below(&mistake.key))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// What is at `path` is cut out of the tree.
+    pub(super) fn note_cut(&mut self, path: &KeyPath) {
+        self.cuts.note(path);
+    }
+
+    /// Something is wrong at `path`, a path in the tree as it now is.
+    pub(super) fn say(&mut self, path: &KeyPath, text: impl Into<String>) {
+        self.say_nth(path, 0, text);
+    }
+
+    /// The same of the `nth` occurrence of the key, from 0.
+    pub(super) fn say_nth(&mut self, path: &KeyPath, nth: usize, text: impl Into<String>) {
+        if self.count() >= LIMIT {
+            return;
+        }
+        let original = self.cuts.original(path);
+        let place = self.place(&original, nth);
+        self.mistakes.push(Mistake { place, key: original.to_string(), text: text.into() });
+    }
+
+    /// Something is wrong that has no key.
+    pub(super) fn say_of(&mut self, place: Place, text: impl Into<String>) {
+        self.mistakes.push(Mistake { place, key: String::new(), text: text.into() });
+    }
+
+    fn place(&self, path: &KeyPath, nth: usize) -> Place {
+        match (self.overridden.get(path), &self.file) {
+            (Some(place), _) => place.clone(),
+            (None, Some(file)) => Place::File(file.clone(), locate::line(self.text, path, nth)),
+            (None, None) => Place::Defaults,
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<(), Mistakes> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes::new(self.mistakes)) }
+    }
+}

@@ -1,0 +1,75 @@
+//! A configuration that was checked, and what the CA has to sign for it.
+
+use std::path::PathBuf;
+
+use super::mistake::{Mistake, Mistakes, Place};
+use crate::ca::{Overview, Permitted};
+use crate::oci::{Host, HostPattern};
+use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
+use crate::{ca, host, store, telemetry, upstream};
+
+/// A configuration that was checked, presets and defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that it came from, if there was one.
+    pub file: Option<PathBuf>,
+    /// The doors.
+    pub listen: ListenConfig,
+    /// The certificate authority.
+    pub ca: ca::Config,
+    /// The cache's folder and size.
+    pub cache: store::Config,
+    /// The registries; the first one with a matching host is meant.
+    pub registries: Vec<RegistrySettings>,
+    /// Who may use the proxy.
+    pub clients: ClientsConfig,
+    /// How upstreams are reached.
+    pub upstream: upstream::Config,
+    /// Hosts that are no registry.
+    pub tunnel: TunnelConfig,
+    /// The log.
+    pub log: telemetry::Config,
+}
+
+impl Settings {
+    /// The hosts that are intercepted: registries and their token services.
+    ///
+    /// # Errors
+    /// None for settings that were loaded: their patterns were judged.
+    pub fn permitted(&self) -> Result<Permitted, ca::Error> {
+        let token_hosts = self.registries.iter().flat_map(|registry| &registry.token_hosts).cloned();
+        let hosts: Vec<&HostPattern> = self.registries.iter().flat_map(|registry| &registry.hosts).collect();
+        Ok(Permitted::of(hosts)?.and_hosts(token_hosts))
+    }
+
+    /// The names of the proxy itself: the machine's, `localhost`, and the address that it listens on, if it is one.
+    #[must_use]
+    pub fn own_names(&self) -> Vec<Host> {
+        let names = [host::hostname(), Some("localhost".to_owned())];
+        let address = Some(self.listen.proxy.ip()).filter(|address| !address.is_unspecified());
+        let names = names.into_iter().flatten().filter_map(|name| name.parse().ok());
+        names.chain(address.map(Host::Address)).collect()
+    }
+}
+
+/// The intercepted domains that a sealed CA does not cover, as mistakes. One that is not sealed covers all, or
+/// will after a start; and names of the proxy itself are no reason to complain, since a container's change with
+/// each start.
+///
+/// # Errors
+/// What reading the CA's folder says.
+pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> {
+    let sealed = Overview::read(&settings.ca.dir)?.filter(|overview| overview.sealed);
+    let Some(issuing) = sealed.and_then(|overview| overview.issuing) else { return Ok(None) };
+    let mistake = |domain: String| Mistake {
+        place: settings.file.clone().map_or(Place::Defaults, |file| Place::File(file, None)),
+        key: "registries".to_owned(),
+        text: format!(
+            "the sealed CA in {} does not cover {domain}; expected ca.key put back there for one start, or the \
+             registry taken out of the configuration (until then it is tunnelled, uncached)",
+            settings.ca.dir.display()
+        ),
+    };
+    let lacking: Vec<Mistake> = issuing.lacks(&settings.permitted()?).into_iter().map(mistake).collect();
+    Ok((!lacking.is_empty()).then(|| Mistakes::new(lacking)))
+}

@@ -1,0 +1,93 @@
+//! Where a configuration comes from, and the file that is found when none is named.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::mistake::Place;
+use super::report::Report;
+
+/// A configuration is a page of text; what is larger is something else.
+const LIMIT: u64 = 1 << 20;
+
+/// What the command line says over file and environment. Text, so that a mistake in it is told like any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--admin`
+    pub admin: Option<String>,
+    /// `--cache-dir`
+    pub cache_dir: Option<String>,
+    /// `--ca-dir`
+    pub ca_dir: Option<String>,
+}
+
+/// Everything that a configuration is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// `--config`: this file and no other.
+    pub config: Option<PathBuf>,
+    /// Where a file is looked for when none is named; the first that is there counts.
+    pub defaults: Vec<PathBuf>,
+    /// The environment; variables that do not begin with `PULLTHROUGH_` do not matter.
+    pub environment: BTreeMap<String, OsString>,
+    /// Flags.
+    pub overrides: Overrides,
+}
+
+impl Sources {
+    /// Of this process: its environment, and the places where a file is looked for.
+    #[must_use]
+    pub fn of_process(config: Option<PathBuf>, overrides: Overrides) -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text)));
+        Self {
+            config,
+            defaults: vec!["pullthrough.yaml".into(), "/etc/pullthrough/config.yaml".into()],
+            environment: variables.filter(|(name, _)| name.starts_with("PULLTHROUGH_")).collect(),
+            overrides,
+        }
+    }
+
+    /// The file that counts, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        let found = || self.defaults.iter().find(|file| file.symlink_metadata().is_ok());
+        self.config.as_ref().or_else(found).map(PathBuf::as_path)
+    }
+
+    /// Its text; empty where there is none or where it cannot be used, which is reported.
+    pub(super) fn read(&self, report: &mut Report<'_>) -> String {
+        let Some(file) = self.file() else { return String::new() };
+        match read(file, self.config.is_none()) {
+            Ok(text) => text,
+            Err(problem) => {
+                report.say_of(Place::File(file.to_owned(), None), problem);
+                String::new()
+            }
+        }
+    }
+}
+
+/// Threat: whoever may write where we happen to look would choose what is trusted. So a file that nobody
+/// named must belong to root or to us, and be writable by no one else; judged on the opened file.
+fn read(path: &Path, judge: bool) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if judge && ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        return Err("belongs to another user; expected root or the user that runs this, or --config to name it".into());
+    }
+    if judge && metadata.mode() & 0o022 != 0 {
+        return Err("can be written by others; expected no more than 0644 (chmod go-w), or --config to name it".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err("is larger than 1 MiB; expected a configuration".into());
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8; expected text".into())
+}

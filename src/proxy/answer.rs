@@ -1,0 +1,50 @@
+//! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::cache::{Fault, Retry};
+use crate::upstream::{self, Error};
+use crate::wire::{Body, collect};
+
+/// An error body is passed on up to this length.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// What we are, for upstreams whose client said nothing of itself.
+pub(super) const USER_AGENT_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
+
+/// An upstream's answer that is no success.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the registry answered {status}")]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// A partial answer that does not say which part it is, or begins too late.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the upstream's Content-Range is not the one asked for")]
+pub(super) struct BadRange;
+
+/// A registry without any endpoint.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the registry has no endpoint")]
+pub(super) struct NoEndpoint;
+
+impl Refused {
+    /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
+    pub(super) async fn read(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = collect(body, BODY_LIMIT).await.unwrap_or_default();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+/// An exchange that failed, as the cache understands it.
+pub(super) fn fault_of(error: Error) -> Fault {
+    let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
+    Fault::new(retry, error)
+}

@@ -1,0 +1,263 @@
+//! One thing asked of a registry with one caller's credentials: the cache's source, made of upstream requests.
+//!
+//! The caller's credentials go to the registry's own host, or to an endpoint marked authoritative, and to
+//! no other. Every call asks anew from the registry on, so an expired signed URL is never met twice.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
+    IF_RANGE, RANGE, USER_AGENT,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tracing::debug;
+
+use super::answer::{self, Refused};
+use super::registry::Registry;
+use crate::cache::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
+use crate::oci::{Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
+use crate::telemetry::{Kind, Metrics};
+use crate::upstream::{Endpoint, FinalHop, Upstream};
+use crate::wire::{Body, collect};
+
+/// Who asks, and for what.
+#[derive(Clone)]
+pub(super) struct Ask {
+    pub(super) upstream: Upstream,
+    pub(super) metrics: Metrics,
+    pub(super) registry: Arc<Registry>,
+    pub(super) host: Authority,
+    pub(super) repository: Repository,
+    pub(super) thing: Thing,
+    pub(super) caller: Caller,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Thing {
+    Blob(Digest),
+    Manifest(Reference),
+}
+
+/// What of the caller's request goes along.
+#[derive(Clone, Default)]
+pub(super) struct Caller {
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) accept: Vec<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+}
+
+impl Caller {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            authorization: headers.get(AUTHORIZATION).cloned(),
+            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+        }
+    }
+}
+
+impl Ask {
+    /// The same caller asking for the manifest of `digest`.
+    pub(super) fn for_digest(&self, digest: Digest) -> Self {
+        Self { thing: Thing::Manifest(Reference::Digest(digest)), ..self.clone() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self.thing {
+            Thing::Blob(_) => Kind::Blob,
+            Thing::Manifest(_) => Kind::Manifest,
+        }
+    }
+
+    fn path(&self) -> String {
+        match &self.thing {
+            Thing::Blob(digest) => format!("/v2/{}/blobs/{digest}", self.repository),
+            Thing::Manifest(reference) => format!("/v2/{}/manifests/{reference}", self.repository),
+        }
+    }
+
+    /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
+    fn endpoints(&self, method: &Method) -> Vec<Endpoint> {
+        let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
+        if by_digest && *method == Method::GET {
+            self.registry.endpoints(&self.host)
+        } else {
+            self.registry.deciding_endpoints(&self.host)
+        }
+    }
+
+    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts.
+    async fn ask(&self, method: Method, extra: &[(http::HeaderName, HeaderValue)]) -> Result<Response<Body>, Fault> {
+        let endpoints = self.endpoints(&method);
+        let mut last = None;
+        for endpoint in self.upstream.order(&endpoints) {
+            match self.ask_at(endpoint, &method, extra).await {
+                Ok(response) => return Ok(response),
+                // A mirror's no is its own; the registry's, or the last one's, counts.
+                Err(fault) if fault.retry == Retry::Never && endpoint.authoritative() => return Err(fault),
+                Err(fault) => {
+                    debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
+                    last = Some(fault);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
+    }
+
+    async fn ask_at(
+        &self,
+        endpoint: &Endpoint,
+        method: &Method,
+        extra: &[(http::HeaderName, HeaderValue)],
+    ) -> Result<Response<Body>, Fault> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.path())
+            .body(())
+            .map_err(|cause| Fault::new(Retry::Never, cause))?;
+        let headers = request.headers_mut();
+        if let Some(authorization) = self.caller.authorization.as_ref().filter(|_| endpoint.authoritative()) {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if self.kind() == Kind::Manifest {
+            headers.extend(self.caller.accept.iter().map(|value| (ACCEPT, value.clone())));
+        }
+        // Ours to say even where the client said nothing: a library's default would be another program's name.
+        headers.insert(USER_AGENT, self.caller.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
+        headers.extend(extra.iter().cloned());
+        let answered = self.upstream.fetch(endpoint, request).await;
+        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+        self.metrics.upstream_request(self.registry.name(), self.kind(), status);
+        self.metrics.upstream_up(self.registry.name(), &endpoint.name(), self.upstream.is_well(endpoint));
+        let response = answered.map_err(answer::fault_of)?;
+        if response.status().is_success() {
+            return Ok(self.counted(response));
+        }
+        let elsewhere = response.extensions().get::<FinalHop>().is_some_and(|hop| hop.redirects > 0);
+        Err(refused(Refused::read(response).await, elsewhere))
+    }
+
+    /// Counts the body's bytes as they arrive.
+    fn counted(&self, response: Response<Body>) -> Response<Body> {
+        let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
+        response.map(|body| {
+            Body::wrap(body.map_frame(move |frame| {
+                if let Some(data) = frame.data_ref() {
+                    metrics.upstream_bytes(&registry, data.len() as u64);
+                }
+                frame
+            }))
+        })
+    }
+}
+
+impl Source for Ask {
+    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+        Box::pin(async move {
+            let mut extra = Vec::new();
+            if want.from > 0 {
+                extra.push((RANGE, value(&format!("bytes={}-", want.from))?));
+                if let Some(Validator(tag)) = &want.if_range {
+                    extra.push((IF_RANGE, value(tag)?));
+                }
+            }
+            let response = self.ask(Method::GET, &extra).await?;
+            let (at, total) = match response.status() {
+                StatusCode::PARTIAL_CONTENT => content_range(response.headers())
+                    .filter(|(at, _)| *at <= want.from)
+                    .ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?,
+                _ => (
+                    0,
+                    number(response.headers(), &CONTENT_LENGTH)
+                        .or_else(|| http_body::Body::size_hint(response.body()).exact()),
+                ),
+            };
+            let validator = text(response.headers(), &ETAG).filter(|tag| tag.starts_with('"')).map(Validator);
+            Ok(Flow { at, total, validator, body: response.into_body() })
+        })
+    }
+
+    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+        Box::pin(async move {
+            let response = self.ask(Method::HEAD, &[]).await?;
+            let headers = response.headers();
+            Ok(Proof {
+                digest: said_digest(headers),
+                media_type: text(headers, &CONTENT_TYPE),
+                size: number(headers, &CONTENT_LENGTH),
+            })
+        })
+    }
+
+    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+        Box::pin(async move {
+            let response = self.ask(Method::GET, &[]).await?;
+            let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
+            let bytes =
+                collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
+            Ok(Whole { bytes, media_type, digest })
+        })
+    }
+}
+
+/// What a status means for the thing asked for. After a redirect a refusal is the CDN's: an expired
+/// signature, say, which a fresh redirect cures.
+fn refused(refused: Refused, elsewhere: bool) -> Fault {
+    let (retry, said) = match refused.status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => (Retry::Again, Said::Nothing),
+        StatusCode::NOT_FOUND | StatusCode::GONE => (Retry::Never, Said::Missing),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (Retry::Never, Said::Denied),
+        StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
+        _ => (Retry::Never, Said::Refused),
+    };
+    Fault { retry, said, cause: Arc::new(refused) }
+}
+
+fn value(text: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(text).map_err(|cause| Fault::new(Retry::Never, cause))
+}
+
+fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
+    text(headers, name)?.parse().ok()
+}
+
+fn said_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+/// `Content-Range: bytes 5-9/10`: where it begins, and the whole length if it is said.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let range = text(headers, &CONTENT_RANGE)?;
+    let (span, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = span.split_once('-')?;
+    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_range_says_where_a_part_begins() {
+        let table = [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("bytes 5-9/*", Some((5, None))),
+            ("bytes */10", None),
+            ("items 1-2/3", None),
+        ];
+        for (header, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, HeaderValue::from_static(header));
+            assert_eq!(content_range(&headers), expected, "{header}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! CONNECT: judged by name, then refused, tunnelled or intercepted.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+use super::connection::Proxy;
+use super::record::Record;
+use super::respond::{self, Failure};
+use super::verdict::Verdict;
+use super::{intercept, tunnel};
+use crate::oci::{Authority, Code};
+use crate::wire::Body;
+
+/// Answers a CONNECT. What follows a 200 goes on in a task of its own.
+pub(super) async fn answer(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    let text = request.uri().authority().map_or("", |authority| authority.as_str());
+    let Ok(authority) = Authority::parse(text, 443) else {
+        let message = "CONNECT needs a host and a port, such as quay.io:443";
+        return Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message).respond();
+    };
+    let mut record = Record::new(&proxy.metrics, client, "CONNECT", authority.to_string(), "connect");
+    let policy = proxy.policy();
+    let verdict = policy.judge(&authority);
+    proxy.metrics.connect(verdict.label());
+    match verdict {
+        Verdict::Refuse(refusal) => refuse(
+            record,
+            &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", refusal.to_string()),
+        ),
+        Verdict::Intercept(_) => {
+            record.verdict("intercept", 200);
+            upgrade(proxy, request, move |proxy, stream| async move {
+                drop(record); // its requests have lines of their own
+                intercept::run(proxy, client, authority, stream).await;
+            })
+        }
+        Verdict::Tunnel | Verdict::Uncovered(_) => {
+            if let Some(forbidden) = policy.upstream.forbidden(&authority) {
+                return refuse(record, &respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+            }
+            // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
+            match policy.upstream.dial(&authority).await {
+                Err(error) => refuse(record, &respond::of_upstream(&error)),
+                Ok((upstream, _)) => {
+                    record.verdict(verdict.label(), 200);
+                    upgrade(proxy, request, move |proxy, stream| {
+                        tunnel::run(proxy, authority, stream, upstream, record)
+                    })
+                }
+            }
+        }
+    }
+}
+
+fn refuse(mut record: Record, failure: &Failure) -> Response<Body> {
+    record.verdict("refuse", failure.status.as_u16());
+    record.detail(failure.message.clone());
+    failure.respond()
+}
+
+/// 200, and `then` with the raw connection once the client has it.
+fn upgrade<F>(
+    proxy: &Arc<Proxy>,
+    request: Request<Incoming>,
+    then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
+) -> Response<Body>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let upgraded = hyper::upgrade::on(request);
+    let handed = proxy.clone();
+    proxy.spawn(async move {
+        match upgraded.await {
+            Ok(stream) => then(handed, TokioIo::new(stream)).await,
+            Err(error) => debug!(%error, "the client left before its tunnel was open"),
+        }
+    });
+    Response::new(Body::empty())
+}

@@ -1,0 +1,255 @@
+//! The door: a connection's first bytes say what it speaks, and its requests are handed on.
+//!
+//! The protocol is chosen by bytes, not by ALPN: Go negotiates h2 with an https proxy and then writes an
+//! HTTP/1.1 CONNECT.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::policy::Policy;
+use super::{connect, forward, intercept, own};
+use crate::cache::Cache;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::wire::{Body, Rewind};
+
+/// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
+const FIRST_BYTE: Duration = Duration::from_secs(60);
+/// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
+const HEAD: Duration = Duration::from_secs(120);
+/// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
+const WRITE_BUFFER: usize = 64 << 10;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The proxy: what all connections share.
+pub struct Proxy {
+    /// The cache.
+    pub cache: Cache,
+    /// The store below it, for readiness and the catalog.
+    pub store: Store,
+    /// The metrics.
+    pub metrics: Metrics,
+    policy: ArcSwap<Policy>,
+    changed: watch::Sender<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Proxy {
+    /// A proxy under its first policy.
+    #[must_use]
+    pub fn new(cache: Cache, store: Store, metrics: Metrics, policy: Policy) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            store,
+            metrics,
+            policy: ArcSwap::from_pointee(policy),
+            changed: watch::Sender::new(()),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// What the configuration says now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. What
+    /// callers have proven is forgotten, as the new policy may ask for other proofs.
+    pub fn adopt(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+        self.cache.forget_grants();
+        self.changed.send_replace(());
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Runs a task that a drain waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Serves one accepted connection in a task of its own.
+    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let proxy = self.clone();
+        self.spawn(async move {
+            let _open = proxy.metrics.connection("proxy");
+            let client = peer.ip().to_canonical();
+            if let Err(error) = proxy.serve_stream(stream, client).await {
+                debug!(%client, %error, "connection ended");
+            }
+        });
+    }
+
+    async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let Some((spoken, stream)) = sniff(stream).await? else { return Ok(()) };
+        let door = |proxy: Arc<Self>| move |request| answer(proxy.clone(), client, request);
+        match spoken {
+            Spoken::Tls => {
+                let Some(stream) = intercept::accept_own(&self, client, stream).await else { return Ok(()) };
+                let Some((spoken, stream)) = sniff(stream).await? else { return Ok(()) };
+                self.serve_http(spoken, stream, door(self.clone())).await
+            }
+            spoken => self.serve_http(spoken, stream, door(self.clone())).await,
+        }
+    }
+
+    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish.
+    pub(super) async fn serve_http<S, H, F>(&self, spoken: Spoken, stream: S, handle: H) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let answer = handle(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let stream = TokioIo::new(stream);
+        if spoken == Spoken::Http2 {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(250)
+                .keep_alive_interval(Duration::from_secs(60))
+                .max_send_buf_size(512 << 10)
+                .serve_connection(stream, service);
+            tokio::pin!(connection);
+            return tokio::select! {
+                ended = connection.as_mut() => ended.map_err(io::Error::other),
+                () = self.stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await.map_err(io::Error::other)
+                }
+            };
+        }
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(WRITE_BUFFER)
+            .serve_connection(stream, service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended.map_err(io::Error::other),
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await.map_err(io::Error::other)
+            }
+        }
+    }
+
+    /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers
+    /// whether all had ended by then.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// One request at the door itself, not inside an intercepted connection.
+async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    if !proxy.policy().admits(client) {
+        return own::stranger(&proxy, client, &request);
+    }
+    if request.method() == Method::CONNECT {
+        return connect::answer(&proxy, client, request).await;
+    }
+    if request.uri().authority().is_some() && request.version() != Version::HTTP_2 {
+        return forward::absolute(&proxy, client, request).await;
+    }
+    own::answer(&proxy, client, &request).await
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Tls,
+    Http1,
+    Http2,
+}
+
+/// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
+/// deadline as the first byte.
+pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+    let mut ahead = BytesMut::with_capacity(512);
+    let told = tokio::time::timeout(FIRST_BYTE, async {
+        loop {
+            if stream.read_buf(&mut ahead).await? == 0 {
+                return Ok::<_, io::Error>(None);
+            }
+            if let Some(spoken) = tell(&ahead) {
+                return Ok(Some(spoken));
+            }
+        }
+    });
+    let spoken = told.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    Ok(spoken.map(|spoken| (spoken, Rewind::new(ahead.freeze(), stream))))
+}
+
+/// `None` while the bytes are a beginning of the HTTP/2 preface (RFC 9113, 3.4).
+fn tell(ahead: &[u8]) -> Option<Spoken> {
+    const TLS_HANDSHAKE: u8 = 22;
+    match ahead.first()? {
+        &TLS_HANDSHAKE => Some(Spoken::Tls),
+        _ if ahead.starts_with(PREFACE) => Some(Spoken::Http2),
+        _ if PREFACE.starts_with(ahead) => None,
+        _ => Some(Spoken::Http1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_the_protocol() {
+        let table: [(&[u8], Option<Spoken>); 7] = [
+            (b"", None),
+            (b"\x16\x03\x01", Some(Spoken::Tls)),
+            (b"CONNECT quay.io:443 HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"P", None),
+            (b"PRI * HTTP/2.0\r\n\r\n", None),
+            (PREFACE, Some(Spoken::Http2)),
+            (b"PUT / HTTP/1.1\r\n", Some(Spoken::Http1)),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(tell(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partial_preface_has_a_deadline() {
+        let (mut client, server) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"PRI * HT").await.unwrap();
+        let error = sniff(server).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,186 @@
+//! Content on its way to a client: whole, in part, in parts, or not at all because the client has it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
+};
+use http::{Method, Response, StatusCode};
+
+use super::respond;
+use crate::cache::{BlobBody, Fill};
+use crate::oci::Digest;
+use crate::store::Blob;
+use crate::wire::{Asked, Body, Multipart, Span};
+
+/// Where the bytes are.
+pub(super) enum Content {
+    /// In memory.
+    Memory(Bytes),
+    /// In the store.
+    Stored(Blob),
+    /// On their way, with the length in bytes.
+    Filling(Arc<Fill>, u64),
+}
+
+impl Content {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Stored(blob) => blob.len(),
+            Self::Filling(_, total) => *total,
+        }
+    }
+
+    fn part(&self, span: Span) -> Body {
+        match self {
+            Self::Memory(bytes) => {
+                let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                Body::full(bytes.slice(position(span.from)..position(span.to)))
+            }
+            Self::Stored(blob) => Body::wrap(BlobBody::new(blob.clone(), span)),
+            Self::Filling(fill, _) => Body::wrap(fill.follow(Some(span))),
+        }
+    }
+}
+
+/// The headers that describe a content, always there: type, digest, length, and that ranges work.
+pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: &str, length: Option<u64>) {
+    let text = digest.to_string();
+    let set = |headers: &mut HeaderMap, name: http::HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(headers, CONTENT_TYPE, media_type);
+    set(headers, respond::CONTENT_DIGEST, &text);
+    set(headers, ETAG, &format!("\"{text}\""));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+}
+
+/// Answers a GET or HEAD for `content` as the request's conditions and ranges ask.
+pub(super) fn answer(
+    method: &Method,
+    asked: &HeaderMap,
+    digest: &Digest,
+    media_type: &str,
+    content: &Content,
+) -> Response<Body> {
+    let total = content.length();
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), digest, media_type, Some(total));
+    if has_it_already(asked, digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return response;
+    }
+    if *method == Method::HEAD {
+        return response;
+    }
+    match spans(asked, digest, total).as_deref() {
+        None => *response.body_mut() = content.part(Span { from: 0, to: total }),
+        Some([]) => return respond::unsatisfiable(total),
+        Some([span]) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes {}-{}/{total}", span.from, span.to - 1)) {
+                response.headers_mut().insert(CONTENT_RANGE, range);
+            }
+            response.headers_mut().insert(CONTENT_LENGTH, span.len().into());
+            *response.body_mut() = content.part(*span);
+        }
+        Some(spans) => {
+            let parts = spans.iter().map(|span| (*span, content.part(*span))).collect();
+            let multipart = Multipart::new(media_type, total, parts);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Multipart::CONTENT_TYPE));
+            response.headers_mut().insert(CONTENT_LENGTH, multipart.len().into());
+            *response.body_mut() = Body::wrap(multipart);
+        }
+    }
+    response
+}
+
+/// The spans to send, in the order asked, merged where they touch; `None` for the whole. `If-Range` with
+/// another tag than ours means the whole (RFC 9110, 13.1.5).
+fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {
+    let ours = |value: &HeaderValue| value.to_str().is_ok_and(|tag| tag == format!("\"{digest}\""));
+    if asked.get(IF_RANGE).is_some_and(|value| !ours(value)) {
+        return None;
+    }
+    let spans = Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)?;
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if span.from <= last.to && span.from >= last.from => last.to = last.to.max(span.to),
+            _ => merged.push(span),
+        }
+    }
+    Some(merged)
+}
+
+fn has_it_already(asked: &HeaderMap, digest: &Digest) -> bool {
+    let tag = digest.to_string();
+    let bare = |item: &str| item.trim().trim_start_matches("W/").trim_matches('"').to_owned();
+    let values = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| bare(item) == tag || item.trim() == "*")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    fn ask(headers: &[(http::HeaderName, &str)]) -> Response<Body> {
+        let bytes = Bytes::from_static(b"0123456789");
+        let mut asked = HeaderMap::new();
+        for (name, value) in headers {
+            asked.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        answer(&Method::GET, &asked, &digest, "text/plain", &Content::Memory(bytes))
+    }
+
+    async fn read(response: Response<Body>) -> String {
+        String::from_utf8(crate::wire::collect(response.into_body(), 10_000).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn ranges_are_answered_as_asked() {
+        let digest = format!("\"{}\"", Digest::of(Algorithm::Sha256, b"0123456789"));
+        let cases: [(&[(http::HeaderName, &str)], u16, &str); 7] = [
+            (&[], 200, "0123456789"),
+            (&[(RANGE, "bytes=2-4")], 206, "234"),
+            (&[(RANGE, "bytes=-3")], 206, "789"),
+            (&[(RANGE, "bytes=0-1,2-4")], 206, "01234"),
+            (&[(RANGE, "bytes=2-4"), (IF_RANGE, "\"other\"")], 200, "0123456789"),
+            (&[(RANGE, "bytes=2-4"), (IF_RANGE, &digest)], 206, "234"),
+            (&[(IF_NONE_MATCH, &digest)], 304, ""),
+        ];
+        for (headers, status, body) in cases {
+            let response = ask(headers);
+            assert_eq!(response.status(), status, "{headers:?}");
+            assert_eq!(read(response).await, body, "{headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_that_do_not_touch_come_as_multipart() {
+        let response = ask(&[(RANGE, "bytes=0-1,8-9")]);
+        assert_eq!(response.headers()[CONTENT_TYPE], Multipart::CONTENT_TYPE);
+        let length: usize = response.headers()[CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
+        assert_eq!(read(response).await.len(), length);
+    }
+
+    #[test]
+    fn what_cannot_be_satisfied_is_416_with_the_length() {
+        let response = ask(&[(RANGE, "bytes=10-")]);
+        assert_eq!(response.status(), 416);
+        assert_eq!(response.headers()[CONTENT_RANGE], "bytes */10");
+    }
+}

@@ -1,0 +1,130 @@
+//! What is not cached streams through: tokens, lists, referrers, pushes, and plain HTTP by absolute-form.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{EXPECT, HOST};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::connection::Proxy;
+use super::policy::Policy;
+use super::record::Record;
+use super::registry::Registry;
+use super::respond::{self, Failure};
+use super::verdict::Verdict;
+use crate::oci::{Authority, Code};
+use crate::telemetry::{Kind, Outcome};
+use crate::upstream::{Endpoint, EndpointConfig};
+use crate::wire::{self, Body, BodyError};
+
+/// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
+/// credentials go along only where they may.
+pub(super) async fn pass<B>(
+    proxy: &Proxy,
+    policy: &Policy,
+    registry: &Registry,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<B>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut parts, body) = request.into_parts();
+    prepare(&mut parts);
+    if !endpoint.authoritative() {
+        parts.headers.remove(http::header::AUTHORIZATION);
+        parts.headers.remove(http::header::COOKIE);
+    }
+    let body = if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
+    let sent = policy.upstream.send(endpoint, Request::from_parts(parts, body)).await;
+    let status = sent.as_ref().ok().map(|response| response.status().as_u16());
+    proxy.metrics.upstream_request(registry.name(), kind, status);
+    match sent {
+        Ok(response) => counted(proxy, registry, returned(response)),
+        Err(error) => {
+            tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
+            respond::of_upstream(&error).respond()
+        }
+    }
+}
+
+fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
+    let (metrics, name) = (proxy.metrics.clone(), registry.name().clone());
+    response.map(|body| {
+        Body::wrap(body.map_frame(move |frame| {
+            metrics.upstream_bytes(&name, frame.data_ref().map_or(0, |data| data.len() as u64));
+            frame
+        }))
+    })
+}
+
+/// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
+pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    let text = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), text.clone(), "http");
+    let version = request.version();
+    let mut response = match judge_absolute(proxy, &request, &text) {
+        Err(failure) => {
+            record.verdict("refuse", failure.status.as_u16());
+            record.detail(failure.message.clone());
+            failure.respond()
+        }
+        Ok(endpoint) => {
+            record.verdict("forward", 0);
+            let (mut parts, body) = request.into_parts();
+            prepare(&mut parts);
+            match proxy.policy().upstream.send(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
+                Ok(response) => returned(response),
+                Err(error) => respond::of_upstream(&error).respond(),
+            }
+        }
+    };
+    respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
+    wire::via(response.headers_mut(), version);
+    record.attach(response)
+}
+
+fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -> Result<Endpoint, Failure> {
+    let refuse = |message: &str| Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
+    let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message);
+    if request.uri().scheme_str() != Some("http") {
+        return Err(bad("only http:// URLs are taken here; https goes by CONNECT"));
+    }
+    let authority = Authority::parse(authority, 80).map_err(|error| bad(&error.to_string()))?;
+    let policy = proxy.policy();
+    match policy.judge(&authority) {
+        Verdict::Refuse(refusal) => return Err(refuse(&refusal.to_string())),
+        Verdict::Intercept(_) | Verdict::Uncovered(_) => return Err(refuse("this registry is reached by https only")),
+        Verdict::Tunnel => {}
+    }
+    if let Some(forbidden) = policy.upstream.forbidden(&authority) {
+        return Err(respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+    }
+    Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
+}
+
+/// A request as it goes on: end-to-end headers only. `Expect` is answered by hyper on both sides.
+fn prepare(parts: &mut http::request::Parts) {
+    wire::end_to_end(&mut parts.headers);
+    wire::via(&mut parts.headers, parts.version);
+    parts.headers.remove(HOST);
+    parts.headers.remove(EXPECT);
+    parts.version = http::Version::HTTP_11;
+    parts.extensions = http::Extensions::new();
+    if let Some(target) = parts.uri.path_and_query() {
+        parts.uri = target.clone().into();
+    }
+}
+
+/// An answer as it comes back: end-to-end headers only.
+fn returned(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    wire::end_to_end(&mut parts.headers);
+    parts.version = http::Version::HTTP_11;
+    parts.extensions = http::Extensions::new();
+    Response::from_parts(parts, Body::wrap(body.map_err(BodyError::new)))
+}

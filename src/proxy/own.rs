@@ -1,0 +1,99 @@
+//! Requests for the proxy itself: what this is, the CA to trust, and whether it is alive and ready.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use super::connection::Proxy;
+use super::record::Record;
+use super::respond::Failure;
+use crate::oci::{Algorithm, Code, Digest};
+use crate::wire::Body;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Answers a request that names no other host.
+pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), "-".to_owned(), "own");
+    let head = *request.method() == Method::HEAD;
+    let mut response = if *request.method() == Method::GET || head {
+        page(proxy, request.uri().path()).await
+    } else {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+    };
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    record.verdict("own", response.status().as_u16());
+    record.attach(response)
+}
+
+async fn page(proxy: &Proxy, path: &str) -> Response<Body> {
+    match path {
+        "/" => text(StatusCode::OK, welcome(proxy)),
+        "/ca.crt" => {
+            let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
+            response
+        }
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" => match unready(proxy).await {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        },
+        _ => {
+            let message = "this proxy has no such page: see /, or send CONNECT";
+            Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+        }
+    }
+}
+
+fn welcome(proxy: &Proxy) -> String {
+    let policy = proxy.policy();
+    let registries: Vec<&str> = policy.registries.iter().map(|registry| &**registry.name()).collect();
+    format!(
+        "pullthrough {}: a caching proxy for container images.\n\n\
+         Use it as HTTPS_PROXY for a container daemon, and let the machine trust its CA:\n\
+         GET /ca.crt gives the certificate. Before trusting it, compare its fingerprint with what\n\
+         `pullthrough ca show` prints on the proxy's machine (never with what came over the network).\n\n\
+         Cached registries: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        registries.join(", ")
+    )
+}
+
+/// Why the proxy cannot serve now: the disk does not take a file, or the CA has expired.
+async fn unready(proxy: &Proxy) -> Option<String> {
+    if proxy.policy().ca.expiry() <= SystemTime::now() {
+        return Some("the CA has expired".to_owned());
+    }
+    let store = proxy.store.clone();
+    let probe = tokio::task::spawn_blocking(move || store.stage(&Digest::of(Algorithm::Sha256, b"")).map(drop)).await;
+    match probe {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("the cache cannot be written: {}", super::respond::chain(&error))),
+        Err(_) => Some("shutting down".to_owned()),
+    }
+}
+
+/// 403 for an address that is not in `clients.allow`.
+pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+    let host = request.uri().authority().map_or("-", |authority| authority.as_str()).to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), host, "stranger");
+    let message = format!("{client} may not use this proxy: its network is not in clients.allow");
+    record.verdict("refuse", 403);
+    record.detail("not in clients.allow");
+    proxy.metrics.connect("stranger");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
+fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::full(words.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response
+}

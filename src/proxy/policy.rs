@@ -1,0 +1,74 @@
+//! What the configuration says now: swapped as a whole on reload, read anew by every request.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+use super::config::TunnelConfig;
+use super::registry::Registry;
+use super::verdict::{Verdict, judge};
+use crate::ca;
+use crate::oci::Authority;
+use crate::upstream::Upstream;
+
+/// One configuration, ready for use.
+pub struct Policy {
+    /// The registries.
+    pub registries: Vec<Arc<Registry>>,
+    /// Where other hosts may be reached.
+    pub tunnel: TunnelConfig,
+    /// Who may use the proxy.
+    pub clients: Vec<IpNet>,
+    /// The way to upstreams.
+    pub upstream: Upstream,
+    /// The CA that signs for intercepted hosts.
+    pub ca: Arc<ca::Authority>,
+    warned: Mutex<HashSet<Authority>>,
+}
+
+impl Policy {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        registries: Vec<Arc<Registry>>,
+        tunnel: TunnelConfig,
+        clients: Vec<IpNet>,
+        upstream: Upstream,
+        ca: Arc<ca::Authority>,
+    ) -> Self {
+        Self { registries, tunnel, clients, upstream, ca, warned: Mutex::default() }
+    }
+
+    /// Whether `client` may use the proxy. IPv4 mapped into IPv6 counts as IPv4.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.clients.iter().any(|network| network.contains(&client))
+    }
+
+    /// What becomes of a CONNECT to `authority`. A registry that the CA does not cover is warned about once.
+    #[must_use]
+    pub fn judge(&self, authority: &Authority) -> Verdict {
+        let verdict = judge(&self.registries, &self.tunnel, |host| self.ca.covers(host), authority);
+        if let Verdict::Uncovered(registry) = &verdict
+            && self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(authority.clone())
+        {
+            tracing::warn!(
+                %authority, registry = %registry.name(),
+                "the sealed CA does not cover this registry: it is tunnelled and not cached. Put ca.key back for one start, or take the registry out"
+            );
+        }
+        verdict
+    }
+
+    /// The registry that `authority` is or belongs to as a token service.
+    #[must_use]
+    pub fn registry(&self, authority: &Authority) -> Option<Arc<Registry>> {
+        match self.judge(authority) {
+            Verdict::Intercept(registry) | Verdict::Uncovered(registry) => Some(registry),
+            Verdict::Refuse(_) | Verdict::Tunnel => None,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap};
+use http::{Method, Response};
+
+use super::ask::{Ask, Caller, Thing};
+use super::connection::Proxy;
+use super::content::{self, Content};
+use super::registry::Registry;
+use super::respond::{self, Failure};
+use crate::cache::{
+    Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Principal, Said, Source, TagFound, Want,
+};
+use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
+use crate::store;
+use crate::telemetry::Outcome;
+use crate::upstream::Upstream;
+use crate::wire::Body;
+
+/// A client has its headers within this time in any case: containerd gives up after 30 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a registry that is known to be ill may take to revalidate a tag.
+const ILL_DEADLINE: Duration = Duration::from_secs(1);
+const LAYER_TYPE: &str = "application/octet-stream";
+
+/// One GET or HEAD for content.
+pub(super) struct Pull {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) upstream: Upstream,
+    pub(super) registry: Arc<Registry>,
+    pub(super) authority: Authority,
+    pub(super) repository: Repository,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+}
+
+/// A response, and where it came from.
+pub(super) struct Pulled {
+    pub(super) response: Response<Body>,
+    pub(super) outcome: Outcome,
+    pub(super) stored: bool,
+    pub(super) age: Option<Duration>,
+}
+
+impl Pulled {
+    pub(super) fn bypass(response: Response<Body>) -> Self {
+        Self { response, outcome: Outcome::Bypass, stored: false, age: None }
+    }
+
+    fn fault(fault: &Fault) -> Self {
+        Self { response: respond::fault(fault), outcome: Outcome::Miss, stored: false, age: None }
+    }
+
+    fn failure(failure: &Failure) -> Self {
+        Self { response: failure.respond(), outcome: Outcome::Miss, stored: false, age: None }
+    }
+}
+
+impl Pull {
+    /// A blob by digest.
+    pub(super) async fn blob(&self, digest: Digest) -> Pulled {
+        let (place, principal, ask) = self.parts(Thing::Blob(digest));
+        if self.method == Method::HEAD {
+            return match self.proxy.cache.blob_head(&place, &digest, &principal, Arc::new(ask)).await {
+                Ok((length, outcome)) => {
+                    let mut response = Response::new(Body::empty());
+                    content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
+                    Pulled { response, outcome, stored: false, age: None }
+                }
+                Err(fault) => Pulled::fault(&fault),
+            };
+        }
+        let found = self.proxy.cache.blob(&place, &digest, &principal, Arc::new(ask.clone()));
+        match tokio::time::timeout(PATIENCE, found).await {
+            Err(_) => Pulled::failure(&respond::no_answer()),
+            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, &ask).await,
+            Ok(Err(fault)) => Pulled::fault(&fault),
+            Ok(Ok(BlobFound::Stored(blob, outcome))) => {
+                self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome)
+            }
+            Ok(Ok(BlobFound::Filling(fill, outcome))) => self.filling(digest, fill, outcome, &ask).await,
+            Ok(Ok(BlobFound::Unstorable(error))) => {
+                tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
+                self.pass_blob(digest, &ask).await
+            }
+        }
+    }
+
+    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome, ask: &Ask) -> Pulled {
+        let length = match tokio::time::timeout(PATIENCE, fill.length()).await {
+            Err(_) => return Pulled::failure(&respond::no_answer()),
+            Ok(Err(fault)) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+            Ok(Err(fault)) => return Pulled::fault(&fault),
+            Ok(Ok(length)) => length,
+        };
+        if let Some(total) = length {
+            return Pulled {
+                stored: true,
+                ..self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome)
+            };
+        }
+        // The upstream does not say how long it is: the whole, without a length.
+        let mut response = Response::new(Body::wrap(fill.follow(None)));
+        content::describe(response.headers_mut(), &digest, LAYER_TYPE, None);
+        Pulled { response, outcome, stored: true, age: None }
+    }
+
+    /// The whole blob past the store, verified on its way.
+    async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
+        match tokio::time::timeout(PATIENCE, ask.open(Want { from: 0, if_range: None })).await {
+            Err(_) => Pulled::failure(&respond::no_answer()),
+            Ok(Err(fault)) => Pulled::fault(&fault),
+            Ok(Ok(flow)) => {
+                let mut response = Response::new(Body::wrap(Passing::new(flow.body, digest)));
+                content::describe(response.headers_mut(), &digest, LAYER_TYPE, flow.total);
+                Pulled::bypass(response)
+            }
+        }
+    }
+
+    /// A manifest by digest.
+    pub(super) async fn manifest(&self, digest: Digest) -> Pulled {
+        let (place, principal, ask) = self.parts(Thing::Manifest(Reference::Digest(digest)));
+        if self.method == Method::HEAD {
+            return match self.proxy.cache.manifest_head(&place, &digest, &principal, Arc::new(ask)).await {
+                Ok((proof, outcome)) => {
+                    let mut response = Response::new(Body::empty());
+                    let media_type = proof.media_type.as_deref().unwrap_or("application/json");
+                    content::describe(response.headers_mut(), &digest, media_type, proof.size);
+                    Pulled { response, outcome, stored: false, age: None }
+                }
+                Err(fault) => Pulled::fault(&fault),
+            };
+        }
+        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&place, &digest, &principal, Arc::new(ask)))
+            .await
+        {
+            Err(_) => Pulled::failure(&respond::no_answer()),
+            Ok(Err(fault)) => Pulled::fault(&fault),
+            Ok(Ok(found)) => self.manifest_found(&found, found.outcome, None),
+        }
+    }
+
+    /// A manifest by tag: first what the tag means, then the manifest of that digest.
+    pub(super) async fn tag(&self, tag: Tag) -> Pulled {
+        let freshness = self.freshness(&tag);
+        let (place, principal, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone())));
+        let accept = Accept::parse(self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+        let asking = if self.method == Method::HEAD { Asking::Description } else { Asking::Content };
+        let found =
+            self.proxy.cache.tag(&place, &tag, accept, &principal, freshness, asking, Arc::new(ask.clone())).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(fault) => return Pulled::fault(&fault),
+        };
+        if found.outcome == Outcome::Stale {
+            self.note_silence();
+        }
+        if asking == Asking::Description {
+            return describe_tag(&found);
+        }
+        let by_digest = Arc::new(ask.for_digest(found.digest));
+        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&place, &found.digest, &principal, by_digest))
+            .await
+        {
+            Err(_) => Pulled::failure(&respond::no_answer()),
+            Ok(Err(fault)) => Pulled::fault(&fault),
+            Ok(Ok(manifest)) => {
+                // The tag's word says where the answer came from, unless its manifest had to be fetched.
+                let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };
+                self.manifest_found(
+                    &ManifestFound { media_type: found.media_type, ..manifest },
+                    outcome,
+                    Some(found.age),
+                )
+            }
+        }
+    }
+
+    fn manifest_found(&self, found: &ManifestFound, outcome: Outcome, age: Option<Duration>) -> Pulled {
+        let content = Content::Memory(found.bytes.clone());
+        let pulled = self.content(found.digest, &found.media_type, &content, outcome);
+        Pulled { stored: outcome == Outcome::Miss, age, ..pulled }
+    }
+
+    fn content(&self, digest: Digest, media_type: &str, content: &Content, outcome: Outcome) -> Pulled {
+        let response = content::answer(&self.method, &self.headers, &digest, media_type, content);
+        Pulled { response, outcome, stored: false, age: None }
+    }
+
+    fn parts(&self, thing: Thing) -> (Place, Principal, Ask) {
+        let place = Place { registry: self.registry.origin(&self.authority), repository: self.repository.clone() };
+        let caller = Caller::of(&self.headers);
+        let principal =
+            self.proxy.cache.principal(&place.registry, caller.authorization.as_ref().map(|value| value.as_bytes()));
+        let ask = Ask {
+            upstream: self.upstream.clone(),
+            metrics: self.proxy.metrics.clone(),
+            registry: self.registry.clone(),
+            host: self.authority.clone(),
+            repository: self.repository.clone(),
+            thing,
+            caller,
+        };
+        (place, principal, ask)
+    }
+
+    /// The policy's word; a registry that is known to be ill is not waited for as long.
+    fn freshness(&self, tag: &Tag) -> Freshness {
+        let freshness = self.registry.tags().of(tag);
+        let well =
+            self.registry.deciding_endpoints(&self.authority).iter().any(|endpoint| self.upstream.is_well(endpoint));
+        Freshness {
+            deadline: if well { freshness.deadline } else { freshness.deadline.min(ILL_DEADLINE) },
+            ..freshness
+        }
+    }
+
+    fn note_silence(&self) {
+        for endpoint in self.registry.deciding_endpoints(&self.authority) {
+            self.upstream.note_missed(&endpoint);
+        }
+    }
+}
+
+fn describe_tag(found: &TagFound) -> Pulled {
+    let mut response = Response::new(Body::empty());
+    content::describe(response.headers_mut(), &found.digest, &found.media_type, None);
+    response.headers_mut().insert(CONTENT_LENGTH, found.size.into());
+    Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
+}
+
+/// Whether the store has no room for it: then it passes through.
+fn is_full(fault: &Fault) -> bool {
+    fault.said == Said::Nothing && matches!(fault.cause.downcast_ref(), Some(store::Error::Full { .. }))
+}

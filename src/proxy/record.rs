@@ -1,0 +1,148 @@
+//! What is noted of one request while it lasts: one access line and the metrics, whenever and however it ends.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
+use crate::wire::{Body, BodyError};
+
+/// nginx's word for a client that left before its answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// The record of one request. Dropping it writes it.
+pub(super) struct Record {
+    line: AccessLine,
+    started: Instant,
+    metrics: Metrics,
+    counted: Option<Counted>,
+}
+
+struct Counted {
+    registry: Arc<str>,
+    kind: Kind,
+    outcome: Outcome,
+}
+
+impl Record {
+    /// Begins the record of a request of `client` for `host`.
+    pub(super) fn new(metrics: &Metrics, client: IpAddr, method: &str, host: String, kind: &'static str) -> Self {
+        let line = AccessLine {
+            client,
+            method: method.to_owned(),
+            host,
+            registry: None,
+            repository: None,
+            reference: None,
+            kind,
+            outcome: "-",
+            status: CLIENT_LEFT,
+            bytes: 0,
+            elapsed: std::time::Duration::ZERO,
+            detail: None,
+        };
+        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None }
+    }
+
+    /// It is for this registry, and counts in its metrics.
+    pub(super) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
+        self.line.registry = Some(name.to_string());
+        self.line.kind = kind.label();
+        self.counted = Some(Counted { registry: name.clone(), kind, outcome: Outcome::Bypass });
+    }
+
+    /// It is for this thing.
+    pub(super) fn reference(&mut self, repository: Option<String>, reference: Option<String>) {
+        self.line.repository = repository;
+        self.line.reference = reference;
+    }
+
+    /// Where its answer came from.
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        self.line.outcome = outcome.label();
+        if let Some(counted) = self.counted.as_mut() {
+            counted.outcome = outcome;
+        }
+    }
+
+    /// What became of it, where that is no outcome of the cache.
+    pub(super) fn verdict(&mut self, verdict: &'static str, status: u16) {
+        self.line.outcome = verdict;
+        self.line.status = status;
+    }
+
+    /// Why, in a few words.
+    pub(super) fn detail(&mut self, detail: impl Into<String>) {
+        self.line.detail = Some(detail.into());
+    }
+
+    /// Bytes that went to the client.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.line.bytes += bytes;
+    }
+
+    /// Goes along with the answer's body until its end.
+    pub(super) fn attach(mut self, response: Response<Body>) -> Response<Body> {
+        self.line.status = response.status().as_u16();
+        response.map(|body| Body::wrap(Recorded { body, record: self, ended: false }))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.line.elapsed = self.started.elapsed();
+        if let Some(counted) = &self.counted {
+            self.metrics.request(&counted.registry, counted.kind, counted.outcome, self.line.status, self.line.elapsed);
+            self.metrics.client_bytes(&counted.registry, self.line.bytes);
+        }
+        self.line.emit();
+    }
+}
+
+/// A body whose bytes and end are noted.
+struct Recorded {
+    body: Body,
+    record: Record,
+    ended: bool,
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            None => this.ended = true,
+            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+            Some(Err(error)) => {
+                this.ended = true;
+                this.record.detail(format!("broken off: {}", super::respond::chain(error)));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.record.detail("the client left before the end");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A registry as requests meet it: which hosts are it, where it is asked, and who may be told what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{Push, RegistrySettings};
+use crate::cache::{BadRule, TagPolicy};
+use crate::oci::{Authority, HostPattern};
+use crate::upstream::{BadEndpoint, Endpoint};
+
+/// One registry of the configuration.
+#[derive(Debug)]
+pub struct Registry {
+    name: Arc<str>,
+    hosts: Vec<HostPattern>,
+    token_hosts: Vec<Authority>,
+    endpoints: Vec<Endpoint>,
+    push: Push,
+    tags: TagPolicy,
+    one: bool,
+}
+
+/// A registry's settings that cannot be used; the configuration's check finds these first.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRegistry {
+    /// An endpoint's URL.
+    #[error("the registry {0} has an endpoint that cannot be used")]
+    Endpoint(String, #[source] BadEndpoint),
+    /// A tag rule.
+    #[error("the registry {0} has a tag rule that cannot be used")]
+    Rule(String, #[source] BadRule),
+}
+
+impl Registry {
+    /// Reads its settings.
+    ///
+    /// # Errors
+    /// [`BadRegistry`].
+    pub fn new(settings: &RegistrySettings) -> Result<Self, BadRegistry> {
+        let name = || settings.name.clone();
+        let own = |endpoint: &Endpoint| settings.hosts.iter().any(|host| host.matches(endpoint.authority(), 443));
+        let endpoint = |config| {
+            let endpoint = Endpoint::parse(config).map_err(|cause| BadRegistry::Endpoint(name(), cause))?;
+            let authoritative = endpoint.authoritative() || own(&endpoint);
+            Ok(endpoint.with_authoritative(authoritative))
+        };
+        Ok(Self {
+            name: settings.name.as_str().into(),
+            hosts: settings.hosts.clone(),
+            token_hosts: settings.token_hosts.iter().map(|host| Authority { host: host.clone(), port: 443 }).collect(),
+            endpoints: settings.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
+            push: settings.push,
+            tags: TagPolicy::new(&settings.tags, Duration::ZERO).map_err(|cause| BadRegistry::Rule(name(), cause))?,
+            one: settings.hosts.iter().all(|host| host.exact().is_some()),
+        })
+    }
+
+    /// Its configured name: a metric label, and nothing that a client sent.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whether `authority` is it.
+    #[must_use]
+    pub fn is_at(&self, authority: &Authority) -> bool {
+        self.hosts.iter().any(|host| host.matches(authority, 443))
+    }
+
+    /// Whether `authority` is its token service.
+    #[must_use]
+    pub fn has_token_host(&self, authority: &Authority) -> bool {
+        self.token_hosts.contains(authority)
+    }
+
+    /// The registry's name in the cache: aliases are one, while every host of a pattern is a registry of its
+    /// own that must not answer for another.
+    #[must_use]
+    pub fn origin(&self, asked: &Authority) -> Arc<str> {
+        if self.one { self.name.clone() } else { asked.short(443).into() }
+    }
+
+    /// Where it can be asked, in the configured order; by default the asked host itself.
+    #[must_use]
+    pub fn endpoints(&self, asked: &Authority) -> Vec<Endpoint> {
+        if self.endpoints.is_empty() { vec![Endpoint::of_host(asked)] } else { self.endpoints.clone() }
+    }
+
+    /// Those that may be asked what only the registry knows. Where none is, all are, without credentials.
+    #[must_use]
+    pub fn deciding_endpoints(&self, asked: &Authority) -> Vec<Endpoint> {
+        let all = self.endpoints(asked);
+        let deciding: Vec<Endpoint> = all.iter().filter(|endpoint| endpoint.authoritative()).cloned().collect();
+        if deciding.is_empty() { all } else { deciding }
+    }
+
+    /// Whether pushes and deletes pass.
+    #[must_use]
+    pub fn push(&self) -> Push {
+        self.push
+    }
+
+    /// How long its tags are believed.
+    #[must_use]
+    pub fn tags(&self) -> &TagPolicy {
+        &self.tags
+    }
+}

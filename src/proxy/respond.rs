@@ -1,0 +1,205 @@
+//! The one place where facts become an answer: status, OCI error body, `Cache-Status`, `Proxy-Status`.
+//!
+//! Reading: RFC 9211 (Cache-Status), RFC 9209 (Proxy-Status), RFC 9110 section 15, distribution-spec "Errors".
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use http::header::{
+    AGE, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, WARNING,
+};
+use http::{Response, StatusCode};
+
+use super::answer::Refused;
+use crate::cache::Fault;
+use crate::oci::{Code, error_body};
+use crate::store;
+use crate::telemetry::Outcome;
+use crate::upstream::Error;
+use crate::wire::{Body, end_to_end};
+
+/// `Cache-Status`
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// `Proxy-Status`
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// `Docker-Content-Digest`
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// `Docker-Distribution-Api-Version`
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// An answer that the proxy itself gives, in words.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) code: Code,
+    pub(super) message: String,
+    /// A Proxy-Status error type (RFC 9209, 2.3).
+    pub(super) error: &'static str,
+    pub(super) retry_after: Option<u32>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: Code, error: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), error, retry_after: None }
+    }
+
+    fn later(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The answer.
+    pub(super) fn respond(&self) -> Response<Body> {
+        let mut response = Response::new(Body::full(error_body(self.code, &self.message)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        let details = self.message.replace(['"', '\\'], "'");
+        let status = format!("pullthrough; error={}; details=\"{details}\"", self.error);
+        if let Ok(value) = HeaderValue::from_str(&status.replace(|c: char| !(' '..='~').contains(&c), "?")) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// What a fault becomes: the registry's own answer, if it gave one, else ours.
+pub(super) fn fault(fault: &Fault) -> Response<Body> {
+    match fault.cause.downcast_ref::<Refused>() {
+        Some(refused) => pass_on(refused),
+        None => failure(fault).respond(),
+    }
+}
+
+/// The registry's refusal as it came, challenge and `Retry-After` included.
+fn pass_on(refused: &Refused) -> Response<Body> {
+    let mut response = Response::new(Body::full(refused.body.clone()));
+    *response.status_mut() = refused.status;
+    *response.headers_mut() = refused.headers.clone();
+    let headers = response.headers_mut();
+    end_to_end(headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(CONTENT_ENCODING);
+    response
+}
+
+/// The words for a fault that no registry gave.
+fn failure(fault: &Fault) -> Failure {
+    if let Some(error) =
+        fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
+    {
+        return of_upstream(error);
+    }
+    if fault.cause.is::<store::Error>() {
+        let message = format!("the cache's disk failed: {}", chain(fault));
+        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
+            .later(5);
+    }
+    if fault.cause.is::<crate::cache::NoAnswer>() {
+        return no_answer();
+    }
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
+}
+
+/// An upstream could not be asked.
+pub(super) fn of_upstream(error: &Error) -> Failure {
+    let (status, kind) = match error {
+        Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
+        Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
+        Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        Error::UnknownIssuer { .. } | Error::Certificate { .. } => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
+        Error::Tls { .. } => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
+        Error::FirstByteTimeout { .. } | Error::Idle { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+        Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
+        Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
+        Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
+            (StatusCode::BAD_GATEWAY, "http_protocol_error")
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_configuration_error"),
+    };
+    let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
+    Failure::new(status, code, kind, chain(error))
+}
+
+/// The registry has not answered in the time that clients wait; what was begun goes on.
+pub(super) fn no_answer() -> Failure {
+    let message = "the registry has not answered yet; the request goes on behind, ask again";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
+}
+
+/// 416 with the length (RFC 9110, 15.5.17).
+pub(super) fn unsatisfiable(total: u64) -> Response<Body> {
+    let failure = Failure::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        Code::Unknown,
+        "http_request_error",
+        "the range lies outside the content",
+    );
+    let mut response = failure.respond();
+    if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
+        response.headers_mut().insert(CONTENT_RANGE, range);
+    }
+    response
+}
+
+/// 405: the proxy is for pulling.
+pub(super) fn no_push(registry: &str) -> Response<Body> {
+    let message = format!(
+        "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
+    );
+    let mut response =
+        Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message).respond();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// 421: the request is for another host than the connection was opened to.
+pub(super) fn misdirected() -> Response<Body> {
+    let message = "this connection was opened to another host than the request names";
+    let mut response =
+        Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Says where the answer came from, and how old a remembered one is.
+pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age: Option<Duration>) {
+    let value = match outcome {
+        Outcome::Hit => "pullthrough; hit",
+        Outcome::Miss if stored => "pullthrough; fwd=uri-miss; stored",
+        Outcome::Miss => "pullthrough; fwd=uri-miss",
+        Outcome::Collapsed => "pullthrough; fwd=uri-miss; collapsed",
+        Outcome::Stale => "pullthrough; hit; detail=stale-if-error",
+        Outcome::Revalidated => "pullthrough; fwd=stale; fwd-status=200",
+        Outcome::Bypass => "pullthrough; fwd=bypass",
+    };
+    headers.insert(CACHE_STATUS, HeaderValue::from_static(value));
+    if let Some(age) = age.filter(|_| matches!(outcome, Outcome::Hit | Outcome::Stale | Outcome::Revalidated)) {
+        headers.insert(AGE, age.as_secs().min(i32::MAX as u64).into());
+    }
+    if outcome == Outcome::Stale {
+        headers.insert(
+            WARNING,
+            HeaderValue::from_static("299 - \"the registry did not answer; this is its last known answer\""),
+        );
+    }
+}
+
+/// An error and what led to it, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}

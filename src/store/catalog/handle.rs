@@ -1,0 +1,235 @@
+//! The catalog's face: notes that do not wait, lookups that see all earlier notes.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::entry::{Link, Ping, TagEntry};
+use super::key::{micros, time};
+use super::look;
+use super::note::Note;
+use super::reader::Reader;
+use super::schema::{self, is_damage};
+use super::writer::{LINK_LIFE, Order, Shared, Writer};
+use crate::oci::{Digest, Repository, Tag};
+use crate::store::Error;
+use crate::store::ledger::Ledger;
+use crate::store::lock::lock;
+
+/// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
+const QUEUE: usize = 16 * 1024;
+
+/// What is known about the blobs. One thread owns it; every call here is an order to that thread.
+pub struct Catalog {
+    orders: SyncSender<Order>,
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Catalog {
+    /// Opens the catalog in `folder` and starts its thread; whether it was made just now. `walk` is sent to when
+    /// it had to be made anew later.
+    pub(in crate::store) fn open(
+        folder: PathBuf,
+        ledger: Arc<Ledger>,
+        walk: mpsc::Sender<()>,
+    ) -> Result<(Self, bool), Error> {
+        let opened = schema::open(&folder)?;
+        let new = opened.new;
+        let shared = Arc::new(Shared {
+            uses: Mutex::default(),
+            clock: 0.into(),
+            generation: Arc::default(),
+            doubts: 0.into(),
+            mended: 0.into(),
+            walk,
+        });
+        let failed = |source| Error::Catalog { doing: "be opened", source };
+        let writer = Writer::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
+        let (orders, inbox) = mpsc::sync_channel(QUEUE);
+        let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
+        let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
+        Ok((Self { orders, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+    }
+
+    /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
+    /// proven for 7 days, and those of content that is gone, are none.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`], [`Error::Busy`] or [`Error::Closed`]: nothing is known then.
+    pub async fn links(&self, registry: &str, repository: &Repository, digest: &Digest) -> Result<Vec<Link>, Error> {
+        let (registry, repository, digest) = (Arc::from(registry), repository.clone(), *digest);
+        let since = micros(SystemTime::now() - LINK_LIFE);
+        self.ask("look links up", move |on| look::links(on, &registry, &repository, &digest, since)).await
+    }
+
+    /// Notes a link; the same one again renews its proof, and its media type where there is one.
+    pub fn note_link(&self, mut link: Link) {
+        // A clock that was ahead must not make a link immortal.
+        link.proven = link.proven.min(SystemTime::now());
+        self.note(Note::Link(link));
+    }
+
+    /// All that is known of a tag: of every class of `Accept`, however learned.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn tags(&self, registry: &str, repository: &Repository, tag: &Tag) -> Result<Vec<TagEntry>, Error> {
+        let (registry, repository, tag) = (Arc::from(registry), repository.clone(), tag.clone());
+        self.ask("look a tag up", move |on| look::tags(on, &registry, &repository, &tag)).await
+    }
+
+    /// Notes what a tag is, and remembers that it was.
+    pub fn note_tag(&self, mut entry: TagEntry) {
+        entry.checked = entry.checked.min(SystemTime::now());
+        self.note(Note::Tag(entry));
+    }
+
+    /// Forgets what a tag is; that it was remains.
+    pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag) {
+        let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
+        self.note(Note::ForgetTag { registry, repository, tag });
+    }
+
+    /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn tag_history(
+        &self,
+        registry: &str,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Vec<(Digest, SystemTime, SystemTime)>, Error> {
+        let (registry, repository, tag) = (registry.to_owned(), repository.clone(), tag.clone());
+        let rows = self.ask("look a tag up", move |on| look::history(on, &registry, &repository, &tag)).await?;
+        Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
+    }
+
+    /// A registry's last answer to `GET /v2/`.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn ping(&self, registry: &str) -> Result<Option<Ping>, Error> {
+        let registry = Arc::from(registry);
+        self.ask("look a ping up", move |on| look::ping(on, &registry)).await
+    }
+
+    /// Notes a registry's answer to `GET /v2/`, instead of the last one.
+    pub fn note_ping(&self, ping: Ping) {
+        self.note(Note::Ping(ping));
+    }
+
+    /// A blob was used just now. Costs a short lock; written after some seconds.
+    pub fn used(&self, digest: &Digest) {
+        let stamp = self.stamp();
+        lock(&self.shared.uses).insert(*digest, stamp);
+    }
+
+    /// Waits until all earlier notes and uses are committed, or the catalog failed to.
+    pub async fn flush(&self) {
+        loop {
+            let (done, wait) = oneshot::channel();
+            // Who waits may have left.
+            let order = Order::Flush(Box::new(move || _ = done.send(())));
+            match self.send(order) {
+                Ok(()) => return drop(wait.await),
+                Err(Error::Busy) => tokio::task::yield_now().await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The same, for a thread that may wait.
+    pub(in crate::store) fn flush_now(&self) {
+        let (done, wait) = mpsc::channel();
+        if self.orders.send(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
+            let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
+        }
+    }
+
+    /// A change to the blobs: never dropped, so it may wait.
+    pub(in crate::store) fn tell(&self, note: Note) {
+        let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
+    }
+
+    /// Now, in microseconds since 1970, later than any time given out before.
+    pub(in crate::store) fn stamp(&self) -> i64 {
+        self.shared.stamp()
+    }
+
+    /// Another connection that only reads.
+    pub(in crate::store) fn reader(&self) -> Reader {
+        Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation))
+    }
+
+    /// Something happened after which folder and catalog may differ.
+    pub(in crate::store) fn doubt(&self) {
+        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often that was so.
+    pub(in crate::store) fn doubts(&self) -> u64 {
+        self.shared.doubts.load(Ordering::Acquire)
+    }
+
+    /// A walk over the folder has mended so many of the doubts.
+    pub(in crate::store) fn mended(&self, doubts: u64) {
+        self.shared.mended.fetch_max(doubts, Ordering::AcqRel);
+    }
+
+    /// Whether folder and catalog may differ.
+    pub(in crate::store) fn is_in_doubt(&self) -> bool {
+        self.doubts() > self.shared.mended.load(Ordering::Acquire)
+    }
+
+    /// Commits everything and ends the thread. Later orders fail.
+    pub(in crate::store) fn close(&self) {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        let _ = self.orders.send(Order::Stop);
+        if thread.join().is_err() {
+            self.doubt();
+        }
+    }
+
+    fn note(&self, note: Note) {
+        if self.send(Order::Note(note)).is_err_and(|error| matches!(error, Error::Busy)) {
+            tracing::debug!("the catalog is too busy for a note"); // it will be learned again
+        }
+    }
+
+    fn send(&self, order: Order) -> Result<(), Error> {
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => Error::Closed,
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Order::Look(Box::new(move |on| {
+            let found = question(on);
+            let damaged = found.as_ref().is_err_and(is_damage);
+            let _ = reply.send(found); // who asked may have left
+            damaged
+        })))?;
+        answer.await.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

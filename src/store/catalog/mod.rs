@@ -1,0 +1,25 @@
+//! What is known about the blobs, in SQLite: sizes, last uses, links, tags with their history, pings.
+//!
+//! Flow: a [`Catalog`] sends orders to one thread (`writer.rs`) that owns the connection. Notes are applied in
+//! order inside an open transaction that is committed after a moment, so lookups, which go the same way, see
+//! every earlier note. Who must not wait for that thread (a first read of a blob, the scan for victims) has a
+//! read-only connection of its own (`reader.rs`).
+//!
+//! Never: on the hot path; trusted for bytes (only a digest is); a reason not to serve. A lost or damaged catalog
+//! is moved aside and made anew from the blobs, without links, types, tags or pings.
+//!
+//! Reading: `docs/format.md`; sqlite.org/wal.html; sqlite.org/pragma.html, "synchronous".
+
+mod entry;
+mod handle;
+mod key;
+mod look;
+mod note;
+mod reader;
+mod schema;
+mod writer;
+
+pub use entry::{Content, Learned, Link, Ping, TagEntry};
+pub use handle::Catalog;
+pub(super) use note::Note;
+pub(super) use reader::{Reader, Row};

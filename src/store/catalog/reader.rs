@@ -1,0 +1,119 @@
+//! A read-only connection for who must not wait for the thread that writes.
+//!
+//! It sees what was committed, not the notes of the last moment. WAL lets it read while the other writes.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::key::{digest, key};
+use super::schema::FILE;
+use crate::oci::Digest;
+use crate::store::Error;
+use crate::store::lock::lock;
+
+/// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Row {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) digest: Digest,
+    pub(in crate::store) size: u64,
+    pub(in crate::store) last_used: i64,
+    pub(in crate::store) proven: bool,
+    pub(in crate::store) pinned: bool,
+}
+
+const COLUMNS: &str = "id, digest, size, last_used, proven, pinned";
+
+/// The connection, opened when it is first needed and again when the catalog was made anew.
+pub(in crate::store) struct Reader {
+    folder: PathBuf,
+    generation: Arc<AtomicU64>,
+    open: Mutex<Option<(u64, Connection)>>,
+}
+
+impl Reader {
+    pub(super) fn new(folder: PathBuf, generation: Arc<AtomicU64>) -> Self {
+        Self { folder, generation, open: Mutex::new(None) }
+    }
+
+    /// The blob's row.
+    pub(in crate::store) fn row(&self, digest: &Digest) -> Result<Option<Row>, Error> {
+        self.with("look a blob up", |on| {
+            on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
+                .query_row([key(digest)], read)
+                .optional()
+        })
+    }
+
+    /// Goes over all rows, in no order.
+    pub(in crate::store) fn scan(&self, mut each: impl FnMut(Row)) -> Result<(), Error> {
+        self.with("be scanned", |on| {
+            let mut statement = on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs"))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(read(row)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Up to `count` rows after the row number `after`, in order.
+    pub(in crate::store) fn page(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+        self.some(&format!("SELECT {COLUMNS} FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2"), after, count)
+    }
+
+    /// Up to `count` rows after the row number `after` that nobody has hashed yet, in order.
+    pub(in crate::store) fn unproven(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+        self.some(
+            &format!("SELECT {COLUMNS} FROM blobs WHERE proven = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
+            after,
+            count,
+        )
+    }
+
+    fn some(&self, sql: &str, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+        self.with("be read", |on| on.prepare_cached(sql)?.query_map((after, count), read)?.collect())
+    }
+
+    fn with<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        let failed = |source| Error::Catalog { doing, source };
+        let mut open = self.opened().map_err(failed)?;
+        let result = match &*open {
+            Some((_, connection)) => work(connection),
+            None => return Err(Error::Closed),
+        };
+        if result.is_err() {
+            *open = None; // a fresh connection is the cure for whatever can be cured
+        }
+        result.map_err(failed)
+    }
+
+    fn opened(&self) -> rusqlite::Result<MutexGuard<'_, Option<(u64, Connection)>>> {
+        let mut open = lock(&self.open);
+        let generation = self.generation.load(Ordering::Acquire);
+        if open.as_ref().is_none_or(|(of, _)| *of != generation) {
+            // Not SQLITE_OPEN_READ_ONLY: the last one to close a WAL database must be able to tidy it.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(self.folder.join(FILE), flags)?;
+            connection.busy_timeout(Duration::from_secs(1))?;
+            connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048;")?;
+            *open = Some((generation, connection));
+        }
+        Ok(open)
+    }
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        id: row.get(0)?,
+        digest: digest(row.get_ref(1)?.as_blob()?)?,
+        size: row.get::<_, i64>(2)?.cast_unsigned(),
+        last_used: row.get(3)?,
+        proven: row.get(4)?,
+        pinned: row.get(5)?,
+    })
+}

@@ -1,0 +1,210 @@
+//! The catalog's file: its tables, its format number, and how it is opened, made, refused or moved aside.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::store::Error;
+
+/// The file's name in the cache folder.
+pub(in crate::store) const FILE: &str = "catalog.sqlite";
+
+/// Where a damaged one goes; one is kept.
+const DAMAGED: &str = "catalog.damaged.sqlite";
+
+/// The format that this version writes (`PRAGMA user_version`). It reads no later one.
+pub(super) const FORMAT: i64 = 1;
+
+// No index on last use: victims are found by a scan, so that a hit costs no index page.
+const TABLES: &str = "
+CREATE TABLE blobs (
+    id        INTEGER PRIMARY KEY,
+    digest    BLOB    NOT NULL UNIQUE,
+    size      INTEGER NOT NULL,
+    stored    INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    proven    INTEGER NOT NULL,
+    pinned    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX unproven ON blobs (id) WHERE proven = 0;
+CREATE TABLE totals (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    bytes   INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    clock   INTEGER NOT NULL
+) STRICT;
+INSERT INTO totals VALUES (1, 0, 0, 0);
+CREATE TABLE places (
+    id         INTEGER PRIMARY KEY,
+    registry   TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    UNIQUE (registry, repository)
+) STRICT;
+CREATE TABLE links (
+    digest     BLOB    NOT NULL,
+    place      INTEGER NOT NULL REFERENCES places,
+    content    INTEGER NOT NULL,
+    learned    INTEGER NOT NULL,
+    media_type TEXT,
+    proven     INTEGER NOT NULL,
+    PRIMARY KEY (digest, place, content, learned)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tags (
+    place      INTEGER NOT NULL REFERENCES places,
+    tag        TEXT    NOT NULL,
+    accept     INTEGER NOT NULL,
+    learned    INTEGER NOT NULL,
+    digest     BLOB    NOT NULL,
+    media_type TEXT    NOT NULL,
+    size       INTEGER NOT NULL,
+    checked    INTEGER NOT NULL,
+    PRIMARY KEY (place, tag, accept, learned)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE history (
+    place INTEGER NOT NULL REFERENCES places,
+    tag   TEXT    NOT NULL,
+    digest BLOB   NOT NULL,
+    first INTEGER NOT NULL,
+    last  INTEGER NOT NULL,
+    PRIMARY KEY (place, tag, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pings (
+    registry TEXT    PRIMARY KEY,
+    status   INTEGER NOT NULL,
+    headers  TEXT    NOT NULL,
+    seen     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+";
+
+/// An opened catalog; whether it was made just now, empty.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) new: bool,
+}
+
+/// Opens the catalog in `folder`, or makes it. One that is damaged is moved aside and made anew.
+pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
+    let path = folder.join(FILE);
+    match try_open(&path) {
+        Err(Failure::Sqlite(source)) if is_damage(&source) => {
+            tracing::warn!(path = %path.display(), error = %source,
+                "the catalog is damaged: it is moved aside and made anew from the blobs");
+            move_aside(folder)?;
+            try_open(&path).map_err(|failure| failure.into_error(&path))
+        }
+        other => other.map_err(|failure| failure.into_error(&path)),
+    }
+}
+
+/// Whether SQLite says that the file is no sound database.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+        || error.to_string().contains("no such table")
+}
+
+enum Failure {
+    Sqlite(rusqlite::Error),
+    Io(io::Error),
+    Newer(i64),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Failure {
+    fn into_error(self, path: &Path) -> Error {
+        match self {
+            Self::Sqlite(source) => Error::Catalog { doing: "be opened", source },
+            Self::Io(source) => Error::io("open", path, source),
+            Self::Newer(found) => Error::Newer { path: path.into(), found, known: FORMAT },
+        }
+    }
+}
+
+fn try_open(path: &Path) -> Result<Opened, Failure> {
+    // SQLite gives its other files the mode of this one: what an image is called may be private.
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(Failure::Io)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > FORMAT {
+        return Err(Failure::Newer(found));
+    }
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // A power cut may take the last transactions, never the file's soundness: what they lacked is found again
+    // by the walk over the folder that follows every unclean end.
+    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;")?;
+    let new = found == 0;
+    if new {
+        make(&mut connection)?;
+    }
+    connection.query_row("SELECT bytes FROM totals", [], |_| Ok(()))?;
+    Ok(Opened { connection, new })
+}
+
+/// Makes the tables.
+pub(super) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    transaction.commit()
+}
+
+/// Renames the catalog's files, over those of an earlier accident.
+pub(super) fn move_aside(folder: &Path) -> Result<(), Error> {
+    for suffix in ["", "-wal", "-shm"] {
+        let from = folder.join(format!("{FILE}{suffix}"));
+        let to = folder.join(format!("{DAMAGED}{suffix}"));
+        match fs::rename(&from, &to) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("move aside", &from, source));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_is_made_once_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(open(folder.path()).unwrap().new);
+        assert!(!open(folder.path()).unwrap().new);
+    }
+
+    #[test]
+    fn a_later_format_is_refused_naming_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path()).unwrap();
+        opened.connection.pragma_update(None, "user_version", FORMAT + 1).unwrap();
+        drop(opened);
+        let Err(error) = open(folder.path()) else { panic!("opened a later format") };
+        assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_catalog_is_kept_aside_and_made_anew() {
+        for damage in
+            [&b"this is no database, and it is longer than a header of 100 bytes would be, by some more words"[..]]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let damage = damage.repeat(50);
+            fs::write(folder.path().join(FILE), &damage).unwrap();
+            assert!(open(folder.path()).unwrap().new);
+            assert_eq!(fs::read(folder.path().join(DAMAGED)).unwrap(), damage);
+        }
+    }
+}

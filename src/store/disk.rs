@@ -1,0 +1,137 @@
+//! The durable file operations, all in one place, so that a test can record them and cut the power anywhere.
+//!
+//! A new name lasts only when its folder was synced, and bytes only when their file was: each function here is
+//! one of these steps and nothing else; the order is the caller's. SQLite's own files do not come through here.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::Error;
+
+/// One step towards durability. A file is named by the path it had when the step was taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// A folder appears.
+    MakeFolder(&'a Path),
+    /// An empty file appears, exclusively.
+    Create(&'a Path),
+    /// Bytes are written to a file at an offset.
+    Write(&'a Path, u64, &'a [u8]),
+    /// A file's bytes are made durable.
+    SyncFile(&'a Path),
+    /// A name moves, replacing what has the new one.
+    Rename(&'a Path, &'a Path),
+    /// A name goes.
+    Unlink(&'a Path),
+    /// A folder's names are made durable.
+    SyncFolder(&'a Path),
+}
+
+/// Sees every [`Step`] before it is taken, and may make it fail. For tests of power cuts and ill disks.
+pub trait Witness: Send + Sync {
+    /// Called before the step; an error is what the operation then answers, untried.
+    ///
+    /// # Errors
+    /// Whatever the test wants the disk to say.
+    fn before(&self, step: &Step<'_>) -> io::Result<()>;
+}
+
+/// The disk: the plain one, or one with a [`Witness`].
+#[derive(Clone, Default)]
+pub struct Disk {
+    witness: Option<Arc<dyn Witness>>,
+}
+
+impl Disk {
+    /// A disk whose every durable step is shown to `witness` first.
+    #[must_use]
+    pub fn watched(witness: Arc<dyn Witness>) -> Self {
+        Self { witness: Some(witness) }
+    }
+
+    fn step(&self, step: &Step<'_>) -> io::Result<()> {
+        self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step))
+    }
+
+    /// Makes one folder and its name durable; one that is there already is fine.
+    pub(super) fn make_folder(&self, path: &Path) -> Result<(), Error> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let made = self.step(&Step::MakeFolder(path)).and_then(|()| fs::DirBuilder::new().mode(0o700).create(path));
+        made.map_err(|source| Error::io("make the folder", path, source))?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
+            _ => self.sync_folder(Path::new(".")),
+        }
+    }
+
+    /// A new empty file, readable and writable, for the owner only.
+    pub(super) fn create(&self, path: &Path) -> Result<File, Error> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let made = self.step(&Step::Create(path)).and_then(|()| options.open(path));
+        made.map_err(|source| Error::io("create", path, source))
+    }
+
+    /// Opens for reading. A link is not followed: a name in the folder is the file itself.
+    pub(super) fn open(&self, path: &Path) -> Result<File, Error> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
+        opened.map_err(|source| Error::io("open", path, source))
+    }
+
+    /// Writes all of `bytes` at `at`.
+    pub(super) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.step(&Step::Write(path, at, bytes)).and_then(|()| file.write_all_at(bytes, at));
+        written.map_err(|source| Error::io("write", path, source))
+    }
+
+    /// Makes a file's bytes and length durable.
+    pub(super) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
+        let synced = self.step(&Step::SyncFile(path)).and_then(|()| file.sync_all());
+        synced.map_err(|source| Error::io("sync", path, source))
+    }
+
+    /// Moves a name, replacing what has the new one.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let renamed = self.step(&Step::Rename(from, to)).and_then(|()| fs::rename(from, to));
+        renamed.map_err(|source| Error::io("rename", from, source))
+    }
+
+    /// Removes a name; whether it was there.
+    pub(super) fn unlink(&self, path: &Path) -> Result<bool, Error> {
+        match self.step(&Step::Unlink(path)).and_then(|()| fs::remove_file(path)) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::io("remove", path, source)),
+        }
+    }
+
+    /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
+    pub(super) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
+        let synced = self.step(&Step::SyncFolder(path)).and_then(|()| File::open(path)?.sync_all());
+        match synced {
+            Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
+                Err(Error::io("sync the folder", path, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a small file in place, whole or not at all, durably.
+    pub(super) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let fresh = path.with_added_extension("new");
+        self.unlink(&fresh)?;
+        let file = self.create(&fresh)?;
+        self.write_at(&file, &fresh, 0, content)?;
+        self.sync_file(&file, &fresh)?;
+        self.rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |folder| self.sync_folder(folder))
+    }
+}

@@ -1,0 +1,200 @@
+//! Makes room: on a thread of its own when the folder is over its limit or the file system short of space, and
+//! at once when a write finds none.
+//!
+//! Never a pinned blob, never one that is read. A pass frees down to a low mark, so that passes are rare.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::catalog::Reader;
+use super::lock::lock;
+use super::policy::Choice;
+use super::shelf::Shelf;
+use crate::host::free_space;
+
+/// A pass frees down to this share of the limit.
+const LOW_PERCENT: u64 = 95;
+/// Writes that come faster than blobs can be evicted may exceed the limit by this share; then they wait.
+const SLACK_PERCENT: u64 = 5;
+/// The least that a full disk makes room for, in bytes.
+const AT_LEAST: u64 = 64 << 20;
+/// The file system is looked at this often, and after this many written bytes.
+const LOOK_AGE: Duration = Duration::from_secs(10);
+const LOOK_BYTES: u64 = 256 << 20;
+/// Some file systems free the space of a removed file only after a while: no second pass for want of free space
+/// before that, or it would remove twice what is needed.
+const SETTLE: Duration = Duration::from_secs(5);
+/// A victim may get a reader between choice and removal: then others are chosen, so many times.
+const ROUNDS: usize = 4;
+
+#[derive(Default)]
+struct Bell {
+    rung: bool,
+    stop: bool,
+}
+
+/// Frees space.
+pub(super) struct Evictor {
+    shelf: Arc<Shelf>,
+    reader: Reader,
+    disk_total: u64,
+    /// One pass at a time; when the last one for want of free space ended.
+    pass: Mutex<Option<Instant>>,
+    written: AtomicU64,
+    bell: Mutex<Bell>,
+    rung: Condvar,
+}
+
+impl Evictor {
+    pub(super) fn new(shelf: Arc<Shelf>, disk_total: u64) -> Self {
+        Self {
+            reader: shelf.catalog.reader(),
+            shelf,
+            disk_total,
+            pass: Mutex::default(),
+            written: 0.into(),
+            bell: Mutex::default(),
+            rung: Condvar::new(),
+        }
+    }
+
+    /// Works until [`Evictor::stop`].
+    pub(super) fn run(&self) {
+        loop {
+            let bell = lock(&self.bell);
+            let waited = self.rung.wait_timeout_while(bell, LOOK_AGE, |bell| !bell.rung && !bell.stop);
+            let (mut bell, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            if bell.stop {
+                return;
+            }
+            bell.rung = false;
+            drop(bell);
+            self.look();
+            self.relieve(0);
+        }
+    }
+
+    /// Ends the thread after the pass it is in.
+    pub(super) fn stop(&self) {
+        lock(&self.bell).stop = true;
+        self.rung.notify_all();
+    }
+
+    /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
+    /// Whether there is room.
+    pub(super) fn admit(&self, count: u64) -> bool {
+        let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
+        let limit = self.shelf.ledger.limit;
+        let most = limit + limit / 100 * SLACK_PERCENT;
+        if self.shelf.ledger.bytes() > most {
+            self.relieve(0);
+            return self.shelf.ledger.bytes() <= most;
+        }
+        if self.shelf.ledger.bytes() > limit || written > LOOK_BYTES {
+            self.ring();
+        }
+        true
+    }
+
+    /// Wakes the thread.
+    pub(super) fn ring(&self) {
+        let mut bell = lock(&self.bell);
+        if !bell.rung {
+            bell.rung = true;
+            self.rung.notify_one();
+        }
+    }
+
+    /// The disk had no room: makes some at once; whether anything was freed.
+    pub(super) fn make_room(&self) -> bool {
+        self.look();
+        self.relieve(AT_LEAST.max(self.disk_total / 100)) > 0
+    }
+
+    /// Evicts as much as is needed now, and at least `minimum` bytes. Answers the bytes freed.
+    pub(super) fn relieve(&self, minimum: u64) -> u64 {
+        // A closed catalog would not learn what went.
+        let Ok(_open) = self.shelf.while_open() else { return 0 };
+        let mut short_at = lock(&self.pass);
+        let short = if short_at.is_some_and(|at| at.elapsed() < SETTLE) { 0 } else { self.short() };
+        let need = self.over().max(short).max(minimum);
+        if need == 0 {
+            return 0;
+        }
+        let freed = self.evict(need);
+        self.look();
+        if short > 0 {
+            *short_at = Some(Instant::now());
+        }
+        if freed < need {
+            tracing::warn!(
+                need,
+                freed,
+                "the cache cannot free as much as it should: what is left is being read or pinned"
+            );
+        }
+        freed
+    }
+
+    /// Bytes above the low mark, once the limit is exceeded.
+    fn over(&self) -> u64 {
+        let (bytes, limit) = (self.shelf.ledger.bytes(), self.shelf.ledger.limit);
+        if bytes > limit { bytes - limit / 100 * LOW_PERCENT } else { 0 }
+    }
+
+    /// Bytes that the file system lacks, and a hundredth of it more, once it is short.
+    fn short(&self) -> u64 {
+        let ledger = &self.shelf.ledger;
+        let free = ledger.disk_free.load(Ordering::Relaxed);
+        if free < ledger.min_free { ledger.min_free - free + self.disk_total / 100 } else { 0 }
+    }
+
+    fn look(&self) {
+        self.written.store(0, Ordering::Relaxed);
+        match free_space(self.shelf.layout.root()) {
+            Ok(space) => self.shelf.ledger.disk_free.store(space.free, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "the free space of the cache's file system is not known"),
+        }
+    }
+
+    fn evict(&self, need: u64) -> u64 {
+        let mut freed = 0;
+        for _ in 0..ROUNDS {
+            self.shelf.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
+            match self.round(need - freed) {
+                Ok(0) => break,
+                Ok(more) => freed += more,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a blob cannot be evicted");
+                    break;
+                }
+            }
+            if freed >= need {
+                break;
+            }
+        }
+        self.shelf.catalog.flush_now();
+        if freed > 0 {
+            tracing::debug!(freed, "evicted");
+        }
+        freed
+    }
+
+    fn round(&self, need: u64) -> Result<u64, Error> {
+        let mut choice = Choice::new(need);
+        self.reader.scan(|row| {
+            if !row.pinned && !self.shelf.leases.holds(&row.digest) {
+                choice.offer(row);
+            }
+        })?;
+        let mut freed = 0;
+        for row in choice.victims() {
+            if self.shelf.evict(&row)? {
+                freed += row.size;
+            }
+        }
+        Ok(freed)
+    }
+}

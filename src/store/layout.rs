@@ -1,0 +1,261 @@
+//! The cache folder: its names, how it is made, locked, recognised and marked as in use.
+//!
+//! The marks are made so that a cut at any point leaves either a finished folder or one that the next start
+//! recognises as its own and finishes. What another program made is refused, since eviction would delete it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::lock::lock;
+use super::{Disk, Error};
+use crate::oci::{Algorithm, Digest};
+
+const LAYOUT: &str = "oci-layout";
+const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX: &str = "index.json";
+const INDEX_CONTENT: &[u8] =
+    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+const BLOBS: &str = "blobs";
+const FILLS: &str = "fills";
+const LOCK: &str = "lock";
+/// There while a process has the folder; found at start, it tells that the last one did not end by itself.
+const RUNNING: &str = "running";
+
+/// The algorithms that have a folder under `blobs/`.
+pub(super) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// What may lie in a folder that has no `oci-layout` yet: what the first start made before it was cut, and what
+/// a fresh file system has.
+const UNFINISHED: [&str; 6] = [LOCK, FILLS, BLOBS, "index.json.new", INDEX, "oci-layout.new"];
+const FOREIGN_BUT_FINE: &str = "lost+found";
+
+/// The folder, made and locked.
+pub(super) struct Layout {
+    root: PathBuf,
+    held: Mutex<Option<File>>,
+    /// Whether the folder was made just now, so that there are no blobs.
+    pub(super) is_new: bool,
+    /// Whether the last process ended by itself, its catalog complete.
+    pub(super) was_clean: bool,
+}
+
+impl Layout {
+    /// Makes the folder what it should be, takes its lock, and removes what was left in `fills/`.
+    pub(super) fn open(disk: &Disk, root: &Path) -> Result<Self, Error> {
+        make_all(disk, root)?;
+        let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
+        let is_finished = recognise(&root)?;
+        let held = hold(&root)?;
+        let is_new = !is_finished && !has_blobs(&root);
+        for folder in [FILLS, BLOBS] {
+            disk.make_folder(&root.join(folder))?;
+        }
+        for algorithm in ALGORITHMS {
+            disk.make_folder(&root.join(BLOBS).join(algorithm.name()))?;
+        }
+        if !is_finished {
+            disk.place(&root.join(INDEX), INDEX_CONTENT)?;
+            disk.place(&root.join(LAYOUT), LAYOUT_CONTENT)?; // the last one: it says that the rest is there
+        }
+        let layout = Self { held: Mutex::new(Some(held)), is_new, was_clean: !exists(&root.join(RUNNING)), root };
+        layout.sweep(disk)?;
+        if layout.was_clean {
+            disk.create(&layout.root.join(RUNNING))?;
+            disk.sync_folder(&layout.root)?;
+        }
+        Ok(layout)
+    }
+
+    /// The folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where blobs of an algorithm are.
+    pub(super) fn folder(&self, algorithm: Algorithm) -> PathBuf {
+        self.root.join(BLOBS).join(algorithm.name())
+    }
+
+    /// Where a blob is.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.folder(digest.algorithm()).join(digest.hex())
+    }
+
+    /// Where a staged file is.
+    pub(super) fn staged(&self, digest: &Digest, number: u64) -> PathBuf {
+        self.root.join(FILLS).join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
+    }
+
+    /// Says that this process ends with a complete catalog.
+    pub(super) fn mark_clean(&self, disk: &Disk) -> Result<(), Error> {
+        disk.unlink(&self.root.join(RUNNING))?;
+        disk.sync_folder(&self.root)
+    }
+
+    /// Lets another process have the folder.
+    pub(super) fn release(&self) {
+        drop(lock(&self.held).take());
+    }
+
+    fn sweep(&self, disk: &Disk) -> Result<(), Error> {
+        let fills = self.root.join(FILLS);
+        let failed = |source| Error::io("list", &fills, source);
+        for entry in fs::read_dir(&fills).map_err(failed)? {
+            disk.unlink(&entry.map_err(failed)?.path())?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a folder with those above it.
+fn make_all(disk: &Disk, path: &Path) -> Result<(), Error> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => make_all(disk, parent)?,
+        _ => {}
+    }
+    disk.make_folder(path)
+}
+
+/// Whether the folder is a finished cache; an error if it is something else.
+fn recognise(root: &Path) -> Result<bool, Error> {
+    let foreign = |found: String| Error::Foreign { folder: root.into(), found };
+    match fs::read(root.join(LAYOUT)) {
+        Ok(_) if !root.join(FILLS).is_dir() => Err(foreign("an image layout of another program".into())),
+        Ok(content) if is_version_one(&content) => Ok(true),
+        Ok(_) => Err(foreign(format!("its {LAYOUT} does not say imageLayoutVersion 1.0.0"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let names = names(root)?;
+            let alien = names.iter().find(|name| !UNFINISHED.contains(&&***name) && *name != FOREIGN_BUT_FINE);
+            match alien {
+                Some(name) => Err(foreign(format!("it holds {name} and no {LAYOUT}"))),
+                None if names.iter().any(|name| name == BLOBS) && !names.iter().any(|name| name == FILLS) => {
+                    Err(foreign(format!("it holds {BLOBS} and no {FILLS}")))
+                }
+                None => Ok(false),
+            }
+        }
+        Err(source) => Err(Error::io("read", &root.join(LAYOUT), source)),
+    }
+}
+
+fn is_version_one(content: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(content).ok();
+    value.is_some_and(|value| value["imageLayoutVersion"] == "1.0.0")
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::io("list", folder, source);
+    fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(failed))
+        .collect()
+}
+
+fn has_blobs(root: &Path) -> bool {
+    let mut folders = ALGORITHMS.into_iter().map(|algorithm| root.join(BLOBS).join(algorithm.name()));
+    folders.any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn hold(root: &Path) -> Result<File, Error> {
+    let path = root.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(|source| Error::io("open", &path, source))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Held { folder: root.into() }),
+        Err(source) => Err(Error::io("lock", &path, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(root: &Path) -> Result<Layout, Error> {
+        Layout::open(&Disk::default(), root)
+    }
+
+    #[test]
+    fn an_empty_folder_becomes_an_image_layout_with_its_parents() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("a/b");
+        let layout = open(&root).unwrap();
+        assert!(layout.is_new && layout.was_clean);
+        for path in ["oci-layout", "index.json", "blobs/sha256", "blobs/sha512", "fills", "lock", "running"] {
+            assert!(root.join(path).exists(), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_lock_is_exclusive_until_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = open(folder.path()).unwrap();
+        let Err(error) = open(folder.path()) else { panic!("two have the folder") };
+        assert!(matches!(error, Error::Held { .. }));
+        assert!(error.to_string().contains(&*folder.path().to_string_lossy()), "{error}");
+        layout.release();
+        assert!(!open(folder.path()).unwrap().is_new);
+    }
+
+    #[test]
+    fn what_another_program_made_is_refused_and_left_alone() {
+        let cases: [&[&str]; 5] = [
+            &["notes.txt"],
+            &["oci-layout", "blobs/sha256/x"],
+            &["blobs/sha256/x"],
+            &["fills/x", "a"],
+            &["fills/x", "oci-layout"],
+        ];
+        for files in cases {
+            let folder = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = folder.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, b"{}").unwrap();
+            }
+            assert!(matches!(open(folder.path()), Err(Error::Foreign { .. })), "{files:?}");
+            assert!(!folder.path().join("lock").exists(), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_cut_first_start_left_is_finished() {
+        let cases: [&[&str]; 4] =
+            [&["lock"], &["lost+found/x"], &["lock", "fills/", "blobs/sha256/"], &["lock", "fills/", "index.json.new"]];
+        for paths in cases {
+            let folder = tempfile::tempdir().unwrap();
+            for path in paths {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if !path.to_string_lossy().ends_with('/') {
+                    fs::write(path, b"").unwrap();
+                }
+            }
+            assert!(open(folder.path()).is_ok(), "{paths:?}");
+            assert_eq!(fs::read(folder.path().join("oci-layout")).unwrap(), LAYOUT_CONTENT);
+        }
+    }
+
+    #[test]
+    fn leftovers_of_fills_are_removed_and_an_unclean_end_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        fs::write(folder.path().join("fills/sha256-00.1"), b"half").unwrap();
+        let layout = open(folder.path()).unwrap();
+        assert!(!layout.was_clean && !layout.is_new);
+        assert_eq!(fs::read_dir(folder.path().join("fills")).unwrap().count(), 0);
+        layout.mark_clean(&Disk::default()).unwrap();
+        drop(layout);
+        assert!(open(folder.path()).unwrap().was_clean);
+    }
+}

@@ -1,0 +1,148 @@
+//! How many bytes the folder holds, in memory: committed blobs by the catalog's count, and what is on its way.
+//!
+//! A [`Charge`] is what the catalog does not know yet: a staged file's bytes, then the committed blob's until its
+//! row is written, or, below zero, what an eviction freed. It is given back in the same instant in which the
+//! catalog's new count is published, so that nothing is counted twice or not at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::lock::lock;
+
+/// What the cache holds and may hold, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Blobs and staged files together.
+    pub bytes: u64,
+    /// Committed blobs, manifests included.
+    pub entries: u64,
+    /// The most that `bytes` should be.
+    pub limit: u64,
+    /// Blobs evicted since the start.
+    pub evictions: u64,
+    /// What the file system has free, as it was a moment ago.
+    pub disk_free: u64,
+    /// What the file system should keep free.
+    pub min_free: u64,
+}
+
+/// Committed blobs, as the catalog counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) bytes: i64,
+    pub(super) entries: i64,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    known: Totals,
+    pending: Totals,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    book: Mutex<Book>,
+    pub(super) limit: u64,
+    pub(super) min_free: u64,
+    pub(super) disk_free: AtomicU64,
+    pub(super) evictions: AtomicU64,
+}
+
+/// Bytes and entries that count until this is dropped or settled.
+#[derive(Debug)]
+pub(super) struct Charge {
+    ledger: Arc<Ledger>,
+    amount: Totals,
+}
+
+impl Ledger {
+    pub(super) fn new(limit: u64, min_free: u64, disk_free: u64) -> Self {
+        Self { limit, min_free, disk_free: disk_free.into(), ..Self::default() }
+    }
+
+    /// Blobs and staged files together, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let book = lock(&self.book);
+        (book.known.bytes + book.pending.bytes).max(0).cast_unsigned()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let entries = {
+            let book = lock(&self.book);
+            (book.known.entries + book.pending.entries).max(0).cast_unsigned()
+        };
+        Usage {
+            bytes: self.bytes(),
+            entries,
+            limit: self.limit,
+            evictions: self.evictions.load(Ordering::Relaxed),
+            disk_free: self.disk_free.load(Ordering::Relaxed),
+            min_free: self.min_free,
+        }
+    }
+
+    /// The catalog's count is now `known`, the charges included in it.
+    pub(super) fn publish(&self, known: Totals, charges: impl Iterator<Item = Charge>) {
+        let mut book = lock(&self.book);
+        book.known = known;
+        for mut charge in charges {
+            book.pending.bytes -= charge.amount.bytes;
+            book.pending.entries -= charge.amount.entries;
+            charge.amount = Totals::default();
+            // Dropped after it is empty: its Drop must not take the lock that is held here.
+        }
+    }
+
+    /// Starts a charge.
+    pub(super) fn charge(self: &Arc<Self>, bytes: i64, entries: i64) -> Charge {
+        let mut charge = Charge { ledger: Arc::clone(self), amount: Totals::default() };
+        charge.add(bytes, entries);
+        charge
+    }
+}
+
+impl Charge {
+    /// Adds to it, or takes away.
+    pub(super) fn add(&mut self, bytes: i64, entries: i64) {
+        let mut book = lock(&self.ledger.book);
+        book.pending.bytes += bytes;
+        book.pending.entries += entries;
+        self.amount.bytes += bytes;
+        self.amount.entries += entries;
+    }
+
+    /// Makes it this many bytes.
+    pub(super) fn become_bytes(&mut self, bytes: i64, entries: i64) {
+        self.add(bytes - self.amount.bytes, entries - self.amount.entries);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.amount != Totals::default() {
+            self.add(-self.amount.bytes, -self.amount.entries);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_settled_is_counted_once() {
+        let ledger = Arc::new(Ledger::new(100, 0, 0));
+        let mut staged = ledger.charge(10, 0);
+        staged.add(20, 0);
+        assert_eq!(ledger.bytes(), 30);
+        staged.become_bytes(25, 1);
+        let known = Totals { bytes: 25, entries: 1 };
+        ledger.publish(known, [staged].into_iter());
+        assert_eq!((ledger.usage().bytes, ledger.usage().entries), (25, 1));
+        let evicted = ledger.charge(-25, -1);
+        assert_eq!((ledger.usage().bytes, ledger.usage().entries), (0, 0));
+        drop(evicted);
+        assert_eq!(ledger.bytes(), 25, "an eviction that the catalog never took is not one");
+    }
+}

@@ -1,0 +1,127 @@
+//! The walk over the folder that makes catalog and blobs agree after an unclean end or a lost catalog.
+//!
+//! It runs behind the serving, on a thread of its own that mostly sleeps: what lies in the folder unknown is
+//! taken into the catalog, unproven; what the catalog has and the folder has not is taken out; then the unproven
+//! ones are hashed, gently. No link, type or tag is ever made up.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Instant;
+
+use super::Error;
+use super::catalog::Reader;
+use super::layout::ALGORITHMS;
+use super::shelf::Shelf;
+use crate::oci::{Algorithm, Digest};
+
+const PAGE: u32 = 1000;
+
+/// The walker.
+pub(super) struct Walk {
+    shelf: Arc<Shelf>,
+    reader: Reader,
+    stop: Arc<AtomicBool>,
+}
+
+impl Walk {
+    pub(super) fn new(shelf: Arc<Shelf>, stop: Arc<AtomicBool>) -> Self {
+        Self { reader: shelf.catalog.reader(), shelf, stop }
+    }
+
+    /// Finishes what an earlier process left to be hashed, then walks whenever it is asked to.
+    pub(super) fn run(&self, asked: &Receiver<()>) {
+        if !self.shelf.catalog.is_in_doubt() {
+            self.report(self.prove());
+        }
+        while asked.recv().is_ok() && !self.is_stopped() {
+            let doubts = self.shelf.catalog.doubts();
+            let walked = self.walk();
+            if walked.is_ok() && !self.is_stopped() {
+                self.shelf.catalog.flush_now();
+                self.shelf.catalog.mended(doubts);
+                self.report(self.prove());
+            }
+            self.report(walked);
+        }
+    }
+
+    fn report(&self, result: Result<(), Error>) {
+        if let Err(error) = result
+            && !self.is_stopped()
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the walk over the cache folder was broken off");
+        }
+    }
+
+    fn walk(&self) -> Result<(), Error> {
+        tracing::info!("the catalog is compared with the cache folder");
+        for algorithm in ALGORITHMS {
+            self.adopt(algorithm)?;
+        }
+        self.shelf.catalog.flush_now();
+        self.forsake()
+    }
+
+    /// Takes what lies in the folder unknown into the catalog.
+    fn adopt(&self, algorithm: Algorithm) -> Result<(), Error> {
+        let folder = self.shelf.layout.folder(algorithm);
+        let failed = |source| Error::io("list", &folder, source);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            let name = entry.map_err(failed)?.file_name();
+            let digest = name.to_str().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok());
+            let Some(digest) = digest else {
+                tracing::warn!(folder = %folder.display(), name = %name.to_string_lossy(), "no blob has such a name");
+                continue;
+            };
+            if self.reader.row(&digest)?.is_none() {
+                self.shelf.adopt(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the folder has not out of the catalog.
+    fn forsake(&self) -> Result<(), Error> {
+        let mut after = 0;
+        while !self.is_stopped() {
+            let rows = self.reader.page(after, PAGE)?;
+            let Some(last) = rows.last() else { break };
+            after = last.id;
+            for row in &rows {
+                self.shelf.forsake(&row.digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes what nobody has hashed yet.
+    fn prove(&self) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let rows = self.reader.unproven(after, PAGE)?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id;
+            for row in &rows {
+                if self.is_stopped() {
+                    return Ok(());
+                }
+                let began = Instant::now();
+                if let Err(error) = self.shelf.prove(&row.digest) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, digest = %row.digest, "a blob cannot be hashed");
+                }
+                // Half of the time the disk belongs to the pulls. A stop wakes the thread.
+                thread::park_timeout(began.elapsed());
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,216 @@
+//! The store: opens the folder, hands out blobs and staged files, closes it again.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+
+use super::catalog::Catalog;
+use super::evict::Evictor;
+use super::layout::Layout;
+use super::ledger::Ledger;
+use super::lock::lock;
+use super::rebuild::Walk;
+use super::shelf::Shelf;
+use super::{Blob, Config, Disk, Error, Staged, Usage};
+use crate::host::{FreeSpace, Percent, free_space};
+use crate::oci::Digest;
+
+/// The limit where none is configured, in bytes; half the file system if that is less.
+const DEFAULT_LIMIT: u64 = 100 << 30;
+
+/// The cache folder, held by this process. Clones are one store; the last one to go closes it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    shelf: Arc<Shelf>,
+    evictor: Arc<Evictor>,
+    staged: AtomicU64,
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Kept, so that the walker's end is by `stop` alone.
+    walk: mpsc::Sender<()>,
+}
+
+impl Store {
+    /// Opens the folder, making it if need be, and takes its lock. Waits for the disk, but never for a list of
+    /// the blobs: after an unclean end or with a lost catalog, the walk over them runs behind.
+    ///
+    /// # Errors
+    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or what the system says.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::open_on(config, Disk::default())
+    }
+
+    /// The same on a [`Disk`] that a test watches.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(config: &Config, disk: Disk) -> Result<Self, Error> {
+        let layout = Layout::open(&disk, &config.dir)?;
+        let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
+        let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
+        let (walk, asked) = mpsc::channel();
+        let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
+        disk.sync_folder(layout.root())?; // the catalog's name
+        let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
+        if must_walk {
+            catalog.doubt();
+            let _ = walk.send(()); // the other end is right here
+        }
+        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger));
+        let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
+        let stop = Arc::new(AtomicBool::new(false));
+        let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
+        let root = shelf.layout.root().to_owned();
+        let store = Self(Arc::new(Inner {
+            shelf,
+            evictor: Arc::clone(&evictor),
+            staged: 0.into(),
+            stop,
+            threads: Mutex::default(),
+            walk,
+        }));
+        // From here on a failure drops the store, which ends what was started.
+        store.start("evict", &root, move || evictor.run())?;
+        store.start("walk", &root, move || walker.run(&asked))?;
+        store.0.evictor.ring(); // the limit may have been lowered
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, root: &Path, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        lock(&self.0.threads).push(thread.map_err(|source| Error::io("start a thread for", root, source))?);
+        Ok(())
+    }
+
+    /// Opens a blob: by its name, quick enough for a network task. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unproven`] for a large blob that the catalog does not know, which [`Store::prove`] or
+    /// [`Store::find`] settles; else what the system says.
+    pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        self.0.shelf.read(digest)
+    }
+
+    /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
+    /// that has not the content of its name is dropped, and `None`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prove(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        self.0.shelf.prove(digest)
+    }
+
+    /// [`Store::read`], and [`Store::prove`] on a blocking thread where that is needed. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn find(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        match self.read(digest) {
+            Err(Error::Unproven { .. }) => {
+                let (store, digest) = (self.clone(), *digest);
+                tokio::task::spawn_blocking(move || store.prove(&digest)).await.unwrap_or(Err(Error::Closed))
+            }
+            found => found,
+        }
+    }
+
+    /// A new file to be filled.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Closed`], or what the system says.
+    pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
+        let _open = self.0.shelf.while_open()?;
+        let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
+        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number)
+    }
+
+    /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::stage`] and [`Staged::commit`].
+    pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<Blob, Error> {
+        let staged = self.stage(digest)?;
+        staged.write_at(0, content)?;
+        staged.commit(content.len() as u64)
+    }
+
+    /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        self.0.shelf.remove(digest)
+    }
+
+    /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
+    /// for the disk.
+    #[must_use]
+    pub fn evict(&self) -> u64 {
+        self.0.evictor.relieve(0)
+    }
+
+    /// What is known about the blobs.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.0.shelf.catalog
+    }
+
+    /// What the folder holds, from memory.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.shelf.ledger.usage()
+    }
+
+    /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.0.shelf.catalog.is_in_doubt()
+    }
+
+    /// Writes the catalog and lets go of the folder. Open blobs stay readable; everything else is
+    /// [`Error::Closed`] from here on. Waits for the disk.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.shelf.close();
+        self.stop.store(true, Ordering::Release);
+        self.evictor.stop();
+        let _ = self.walk.send(()); // wakes the walker, which may have ended
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return; // closed before
+        }
+        for thread in threads {
+            thread.thread().unpark();
+            let _ = thread.join(); // a panic was reported when it happened
+        }
+        self.shelf.catalog.close();
+        if !self.shelf.catalog.is_in_doubt()
+            && let Err(error) = self.shelf.layout.mark_clean(&self.shelf.disk)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the next start will walk over the cache folder");
+        }
+        self.shelf.layout.release();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn limit(config: &Config, space: FreeSpace) -> u64 {
+    config.max_size.map_or_else(|| DEFAULT_LIMIT.min(space.total / 2), |size| size.0)
+}
+
+fn share(total: u64, percent: Percent) -> u64 {
+    total / 100 * u64::from(percent.0)
+}

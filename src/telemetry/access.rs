@@ -1,0 +1,67 @@
+//! One line for each request and each CONNECT.
+//!
+//! It holds names and numbers only: no header, no query, no token can get into it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::info;
+
+/// The target of its events, so that `log.access` can drop them.
+pub(super) const TARGET: &str = "access";
+
+/// What the line says. Absent values are left out of it.
+#[derive(Clone, Debug)]
+pub struct AccessLine {
+    /// Who asked; IPv4 mapped into IPv6 is written as IPv4.
+    pub client: IpAddr,
+    /// The request's method.
+    pub method: String,
+    /// The host, with its port where that is not the scheme's.
+    pub host: String,
+    /// The registry's configured name.
+    pub registry: Option<String>,
+    /// The repository.
+    pub repository: Option<String>,
+    /// The tag or digest.
+    pub reference: Option<String>,
+    /// What was asked for: a [`Kind`](super::Kind)'s label, or a word such as `connect`.
+    pub kind: &'static str,
+    /// Where the answer came from: an [`Outcome`](super::Outcome)'s label, or a verdict.
+    pub outcome: &'static str,
+    /// The status that the client was sent.
+    pub status: u16,
+    /// Bytes of the body that the client was sent.
+    pub bytes: u64,
+    /// From the request's first byte to the answer's last.
+    pub elapsed: Duration,
+    /// A reason in a few words, where there is one.
+    pub detail: Option<String>,
+}
+
+impl AccessLine {
+    /// Writes the line, as one event of the target `access`.
+    pub fn emit(&self) {
+        info!(
+            target: TARGET,
+            client = %self.client.to_canonical(),
+            method = self.method.as_str(),
+            host = self.host.as_str(),
+            registry = self.registry.as_deref(),
+            repository = self.repository.as_deref(),
+            reference = self.reference.as_deref(),
+            kind = self.kind,
+            outcome = self.outcome,
+            status = self.status,
+            bytes = self.bytes,
+            ms = milliseconds(self.elapsed),
+            detail = self.detail.as_deref(),
+            "access"
+        );
+    }
+}
+
+/// Milliseconds with three digits behind the point.
+fn milliseconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,110 @@
+//! What a request asked for and where its answer came from: one vocabulary for header, log and metrics.
+
+use crate::oci::Route;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `/v2/`.
+    Ping,
+    /// A token service's answer.
+    Token,
+    /// A manifest, by tag or digest.
+    Manifest,
+    /// A blob.
+    Blob,
+    /// The list of a repository's tags.
+    Tags,
+    /// What refers to a manifest.
+    Referrers,
+    /// Part of a push.
+    Upload,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// The word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Token => "token",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Tags => "tags",
+            Self::Referrers => "referrers",
+            Self::Upload => "upload",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<&Route> for Kind {
+    /// A path never says that it is a token service's; whoever knows says [`Kind::Token`].
+    fn from(route: &Route) -> Self {
+        match route {
+            Route::Ping => Self::Ping,
+            Route::Manifest(..) => Self::Manifest,
+            Route::Blob(..) => Self::Blob,
+            Route::Upload(_) => Self::Upload,
+            Route::Tags(_) => Self::Tags,
+            Route::Referrers(..) => Self::Referrers,
+            Route::Other => Self::Other,
+        }
+    }
+}
+
+/// Where the answer came from (RFC 9211's words where it has them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The cache; the upstream was not asked.
+    Hit,
+    /// The upstream.
+    Miss,
+    /// A fetch that was already under way.
+    Collapsed,
+    /// The last known answer, because the upstream failed.
+    Stale,
+    /// The cache, after the upstream was asked again.
+    Revalidated,
+    /// The upstream; this is nothing that the cache keeps.
+    Bypass,
+}
+
+impl Outcome {
+    /// The word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_has_its_kind() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let table = [
+            ("/v2/".to_owned(), "ping"),
+            ("/v2/a/manifests/1".to_owned(), "manifest"),
+            (format!("/v2/a/blobs/{digest}"), "blob"),
+            ("/v2/a/blobs/uploads/".to_owned(), "upload"),
+            ("/v2/a/tags/list".to_owned(), "tags"),
+            (format!("/v2/a/referrers/{digest}"), "referrers"),
+            ("/token".to_owned(), "other"),
+        ];
+        for (path, kind) in table {
+            assert_eq!(Kind::from(&Route::parse(&path)).label(), kind, "{path}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What other rooms count for themselves, asked for at each scrape.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// The state of the rooms at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Bytes of blobs and fills on disk.
+    pub cache_bytes: u64,
+    /// Committed blobs.
+    pub cache_entries: u64,
+    /// Bytes that may still be written to the cache's file system.
+    pub disk_free_bytes: u64,
+    /// Blobs evicted since the start.
+    pub evictions: u64,
+    /// Leaf certificates minted since the start.
+    pub leaf_certificates: u64,
+}
+
+/// Holds whoever is asked; until then it reports nothing.
+#[derive(Default)]
+pub(super) struct Observed {
+    observer: Mutex<Option<Box<dyn Fn() -> Readings + Send + Sync>>>,
+    ca_expiry: Mutex<Option<SystemTime>>,
+}
+
+impl Observed {
+    pub(super) fn observe(&self, observer: Box<dyn Fn() -> Readings + Send + Sync>) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+
+    pub(super) fn ca(&self, expiry: SystemTime) {
+        *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
+    }
+}
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let readings = self.observer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|observe| observe());
+        if let Some(readings) = readings {
+            gauge(&mut encoder, "cache_bytes", "Bytes of blobs and fills on disk", readings.cache_bytes)?;
+            gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
+            gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache's folder", readings.disk_free_bytes)?;
+            counter(&mut encoder, "evictions", "Blobs evicted", readings.evictions)?;
+            counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
+        }
+        let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
+            let help = "When the first certificate of the CA expires";
+            gauge(&mut encoder, "ca_expiry_timestamp_seconds", help, seconds.as_secs())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observed")
+    }
+}
+
+pub(super) fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}

@@ -1,0 +1,99 @@
+//! How a field looks in the text log: `key=value`, quoted where a space or a quote would mislead.
+//!
+//! Threat: a client chooses paths and names; with a raw newline or an escape sequence it could forge lines or
+//! drive the terminal of whoever reads them. Defence: no control character leaves this file unescaped.
+
+use std::fmt::{self, Debug, Write};
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::Writer;
+
+/// Formats the fields of events and spans.
+pub(super) struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = Line { writer, first: true, result: Ok(()) };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    first: bool,
+    result: fmt::Result,
+}
+
+impl Line<'_> {
+    fn write(&mut self, field: &Field, text: &str) {
+        if self.result.is_ok() {
+            self.result = self.try_write(field.name(), text);
+        }
+    }
+
+    fn try_write(&mut self, name: &str, text: &str) -> fmt::Result {
+        if !std::mem::take(&mut self.first) {
+            self.writer.write_char(' ')?;
+        }
+        if name == "message" {
+            return escaped(&mut self.writer, text, false);
+        }
+        write!(self.writer, "{name}=")?;
+        let plain = !text.is_empty() && !text.contains([' ', '"', '\\', '=']);
+        if plain {
+            return escaped(&mut self.writer, text, false);
+        }
+        self.writer.write_char('"')?;
+        escaped(&mut self.writer, text, true)?;
+        self.writer.write_char('"')
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.write(field, &format!("{value:?}"));
+    }
+}
+
+/// Writes `text` with every control character escaped, and the quotes too if it stands between quotes.
+fn escaped(writer: &mut impl Write, text: &str, quoted: bool) -> fmt::Result {
+    for c in text.chars() {
+        // U+2028 and U+2029 break lines in some viewers; the bidirectional controls reorder what is shown.
+        let misleading = c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if misleading || (quoted && matches!(c, '"' | '\\')) {
+            write!(writer, "{}", c.escape_default())?;
+        } else {
+            writer.write_char(c)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let table = [
+            ("plain", false, "plain"),
+            ("a\nb\r\tc", false, "a\\nb\\r\\tc"),
+            ("\u{1b}[31m\u{9b}", false, "\\u{1b}[31m\\u{9b}"),
+            ("a\u{202e}b\u{2028}", false, "a\\u{202e}b\\u{2028}"),
+            ("grüß\"\\", false, "grüß\"\\"),
+            ("say \"hi\"", true, "say \\\"hi\\\""),
+        ];
+        for (text, quoted, expected) in table {
+            let mut out = String::new();
+            escaped(&mut out, text, quoted).unwrap();
+            assert_eq!(out, expected);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The upstream client: exchanges, fetches and raw connections, all under the address rules.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use tokio::net::TcpStream;
+
+use super::dial::Dialer;
+use super::health::{Health, Sign};
+use super::idle::{Counted, Watched};
+use super::rules::{Forbidden, Rules};
+use super::way::{Way, Ways};
+use super::{Config, Endpoint, EndpointConfig, Error, redirect};
+use crate::oci::{Authority, HostPattern};
+use crate::wire::Body;
+
+/// The way to every upstream. Cheap to clone; a new configuration is a new one, with connections of its own.
+#[derive(Clone)]
+pub struct Upstream(Arc<Inner>);
+
+struct Inner {
+    dialer: Arc<Dialer>,
+    ways: Ways,
+    health: Health,
+    first_byte_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Upstream {
+    /// Reads CA files, client certificates and the system's roots. `endpoints` are those of all registries;
+    /// their hosts are named exactly, as far as `rules` are concerned. A machine without system roots is a
+    /// warning.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, a key of `upstream.hosts` that is no host, an endpoint's URL that
+    /// is none.
+    pub fn new(config: &Config, endpoints: &[EndpointConfig], rules: Rules) -> Result<Self, Error> {
+        let parse = |config: &EndpointConfig| Endpoint::parse(config).map_err(|source| Error::Url { source });
+        let endpoints: Vec<Endpoint> = endpoints.iter().map(parse).collect::<Result<_, _>>()?;
+        let mut rules = rules;
+        let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
+        rules.named.extend(named);
+        let dialer = Arc::new(Dialer { rules, family: config.ip, connect_timeout: config.connect_timeout.0 });
+        Ok(Self(Arc::new(Inner {
+            ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
+            dialer,
+            health: Health::default(),
+            first_byte_timeout: config.first_byte_timeout.0,
+            idle_timeout: config.idle_timeout.0,
+        })))
+    }
+
+    /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
+    /// endpoint's prefix is put into it, and Host is set here. Cancel-safe: a dropped exchange is closed.
+    ///
+    /// # Errors
+    /// Whatever kept the head of the answer away. A failure of the body comes from the body
+    /// ([`Error::of_body`]).
+    pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = parts
+            .uri
+            .path_and_query()
+            .and_then(|target| to.uri(target))
+            .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
+        let request = Request::from_parts(parts, body);
+        let outcome = self.exchange(self.0.ways.to_endpoint(to), to.authority(), request).await;
+        self.note(to, outcome.as_ref());
+        outcome
+    }
+
+    /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
+    /// Only the first scheme, host and port sees `Authorization`, cookies and whatever else is not needed to
+    /// fetch; every hop obeys the address rules, and none leads from https to http. The answer carries a
+    /// [`FinalHop`](super::FinalHop) among its extensions. Another method is sent, and not followed.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`], and for redirects that are not followed.
+    pub async fn fetch(&self, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
+        redirect::fetch(self, to, request).await
+    }
+
+    /// A raw connection for a tunnel, by the same rules and the same `address`, and the address it goes to.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`], or what kept the connection from being made in time.
+    pub async fn dial(&self, to: &Authority) -> Result<(TcpStream, SocketAddr), Error> {
+        let dialer = &self.0.dialer;
+        let after = dialer.connect_timeout;
+        let dialled = tokio::time::timeout(after, dialer.dial(to, self.0.ways.to_host(to).given)).await;
+        dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), after }))
+    }
+
+    /// Judges an address literal, a host with an `address`, or a name that `tunnel.deny` names, without
+    /// resolving or dialling: for an early refusal. `None` says nothing about other names.
+    #[must_use]
+    pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
+        self.0.dialer.forbidden(to, self.0.ways.to_host(to).given)
+    }
+
+    /// Whether an endpoint is well, as far as is known.
+    #[must_use]
+    pub fn is_well(&self, endpoint: &Endpoint) -> bool {
+        self.0.health.is_well(endpoint)
+    }
+
+    /// Tells that an endpoint missed a deadline of the caller's. What `send` and `fetch` see themselves they
+    /// note themselves.
+    pub fn note_missed(&self, endpoint: &Endpoint) {
+        self.0.health.note(endpoint, Sign::Ill);
+    }
+
+    /// The endpoints in the order to ask them: healthy ones first, each group as configured.
+    #[must_use]
+    pub fn order<'a>(&self, endpoints: &'a [Endpoint]) -> Vec<&'a Endpoint> {
+        let (well, ill): (Vec<_>, Vec<_>) = endpoints.iter().partition(|endpoint| self.is_well(endpoint));
+        well.into_iter().chain(ill).collect()
+    }
+
+    pub(super) fn note<B>(&self, endpoint: &Endpoint, outcome: Result<&Response<B>, &Error>) {
+        self.0.health.note(endpoint, Sign::of(outcome.map(Response::status)));
+    }
+
+    pub(super) fn ways(&self) -> &Ways {
+        &self.0.ways
+    }
+
+    /// One exchange over `way`; the URI is absolute.
+    pub(super) async fn exchange(
+        &self,
+        way: &Way,
+        to: &Authority,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
+        let moved = Arc::new(AtomicU64::new(0));
+        if !request.body().is_end_stream() {
+            request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&moved))));
+        }
+        let limit = self.0.first_byte_timeout;
+        let mut answer = std::pin::pin!(way.client.request(request));
+        let mut seen = 0;
+        let answer = loop {
+            match tokio::time::timeout(limit, answer.as_mut()).await {
+                Ok(answer) => break answer.map_err(|error| failed(to, error))?,
+                Err(_) if moved.load(Ordering::Relaxed) > seen => seen = moved.load(Ordering::Relaxed),
+                Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limit }),
+            }
+        };
+        Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), self.0.idle_timeout))))
+    }
+}
+
+/// The HTTP client wraps what the connection said: our own words are taken out again.
+fn failed(to: &Authority, error: hyper_util::client::legacy::Error) -> Error {
+    if let Some(own) = Error::within(&error) {
+        return own.clone();
+    }
+    let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    let by_client = hyper.is_some_and(hyper::Error::is_user);
+    let (to, source) = (to.clone(), Arc::new(error));
+    if by_client { Error::RequestBody { to, source } } else { Error::Exchange { to, source } }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("dialer", &self.0.dialer).finish_non_exhaustive()
+    }
+}

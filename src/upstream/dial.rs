@@ -1,0 +1,187 @@
+//! From a host to a TCP connection: resolve, judge every address, dial the judged ones in a race.
+//!
+//! Never: resolve twice. What was judged is what is dialled.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use super::rules::{Forbidden, Rules};
+use super::{Error, Family};
+use crate::oci::{Authority, Host};
+
+/// The next address is dialled beside a slow one after so long (RFC 8305, "Connection Attempt Delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Dead peers of idle connections are noticed by the system after about two minutes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) rules: Rules,
+    pub(super) family: Family,
+    pub(super) connect_timeout: Duration,
+}
+
+impl Dialer {
+    /// Connects to `to`, at the address that the configuration gives for it, if it does. The time is the
+    /// caller's to bound; cancel-safe.
+    pub(super) async fn dial(
+        &self,
+        to: &Authority,
+        given: Option<SocketAddr>,
+    ) -> Result<(TcpStream, SocketAddr), Error> {
+        let addresses = self.addresses(to, given).await?;
+        let (stream, address) = race(to, addresses).await?;
+        // A connection that keeps its defaults still works.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream)
+            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
+        Ok((stream, address))
+    }
+
+    /// Judges without dialling or resolving: an address literal, a given address, a denied name.
+    pub(super) fn forbidden(&self, to: &Authority, given: Option<SocketAddr>) -> Option<Forbidden> {
+        match (given, &to.host) {
+            (Some(address), _) => self.judge(to, address, true).err(),
+            (None, Host::Address(address)) => self.judge(to, (*address, to.port).into(), false).err(),
+            (None, Host::Name(_)) => self.rules.judge_host(to).err(),
+        }
+    }
+
+    async fn addresses(&self, to: &Authority, given: Option<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
+        if let Some(forbidden) = self.forbidden(to, given) {
+            return Err(Error::Forbidden(forbidden));
+        }
+        if let Some(address) = given {
+            return Ok(vec![address]);
+        }
+        let found = match &to.host {
+            Host::Address(address) => vec![SocketAddr::new(*address, to.port)],
+            Host::Name(name) => resolve(name, to).await?,
+        };
+        let of_family: Vec<SocketAddr> = found.into_iter().filter(|address| self.family.has(address.ip())).collect();
+        let mut refusal = Error::NoAddress { to: to.clone() };
+        let mut open = Vec::with_capacity(of_family.len());
+        for address in of_family {
+            match self.judge(to, address, false) {
+                Ok(()) => open.push(address),
+                Err(forbidden) => refusal = Error::Forbidden(forbidden),
+            }
+        }
+        if open.is_empty() { Err(refusal) } else { Ok(interleaved(open)) }
+    }
+
+    fn judge(&self, to: &Authority, address: SocketAddr, given: bool) -> Result<(), Forbidden> {
+        self.rules.judge(to, address, given, is_local)
+    }
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.to_canonical().is_ipv4(),
+            Self::V6 => address.to_canonical().is_ipv6(),
+        }
+    }
+}
+
+async fn resolve(name: &str, to: &Authority) -> Result<Vec<SocketAddr>, Error> {
+    let failed = |error: io::Error| Error::Resolve { to: to.clone(), source: Arc::new(error) };
+    // The final dot keeps the machine's search domains out of it, but also /etc/hosts: so it is not set.
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((name, to.port)).await.map_err(failed)?.collect();
+    if found.is_empty() { Err(failed(io::Error::other("the name has no address"))) } else { Ok(found) }
+}
+
+/// Whether an address is one of this machine: only such a one can be bound.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// The families in turn, the resolver's first choice first (RFC 8305, section 4).
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut mixed: Vec<SocketAddr> = Vec::new();
+    for address in first {
+        mixed.push(address);
+        mixed.extend(second.next());
+    }
+    mixed.extend(second);
+    mixed
+}
+
+/// Dials in order; the next one starts when one fails or is slow. The first connection wins.
+async fn race(to: &Authority, addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Error> {
+    let mut waiting = VecDeque::from(addresses);
+    let mut trying = FuturesUnordered::new();
+    let mut last = Error::NoAddress { to: to.clone() };
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            trying.push(async move { (address, TcpStream::connect(address).await) });
+        } else if trying.is_empty() {
+            return Err(last);
+        }
+        let done = if waiting.is_empty() {
+            trying.next().await
+        } else {
+            match tokio::time::timeout(ATTEMPT_DELAY, trying.next()).await {
+                Ok(done) => done,
+                Err(_) => continue,
+            }
+        };
+        match done {
+            Some((address, Ok(stream))) => return Ok((stream, address)),
+            Some((address, Err(error))) => {
+                last = Error::Connect { to: to.clone(), address, source: Arc::new(error) };
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let mixed = interleaved(addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1", "127.0.0.2:1"]));
+        assert_eq!(mixed, addresses(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]));
+        let mixed = interleaved(addresses(&["127.0.0.1:1", "[::1]:1"]));
+        assert_eq!(mixed, addresses(&["127.0.0.1:1", "[::1]:1"]));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_gives_way_to_the_next() {
+        let open = TcpListener::bind("127.0.0.3:0").await.unwrap();
+        let port = open.local_addr().unwrap().port();
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let closed: SocketAddr = ([127, 0, 0, 2], port).into();
+        let list = vec![closed, open.local_addr().unwrap()];
+        assert_eq!(race(&to, list).await.unwrap().1, open.local_addr().unwrap());
+        let error = race(&to, vec![closed]).await.unwrap_err();
+        assert!(matches!(error, Error::Connect { address, .. } if address == closed));
+    }
+
+    #[test]
+    fn only_addresses_of_this_machine_are_local() {
+        assert!(is_local([127, 0, 0, 1].into()));
+        assert!(!is_local([192, 0, 2, 1].into()));
+    }
+}

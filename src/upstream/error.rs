@@ -1,0 +1,307 @@
+//! Why an upstream did not answer: facts, and whether another try can help.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::host::Period;
+use crate::oci::Authority;
+use crate::wire::BodyError;
+
+use super::{BadEndpoint, Forbidden};
+
+/// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
+///
+/// No variant's text holds a query string or a header: signed URLs and tokens are secrets.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The name has no address that can be learnt now.
+    #[error("the name of {to} could not be resolved")]
+    Resolve {
+        /// Whose name.
+        to: Authority,
+        /// What the resolver said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The name has addresses, but none of the family that `upstream.ip` asks for.
+    #[error("{to} has no address of the family that upstream.ip asks for")]
+    NoAddress {
+        /// Whose name.
+        to: Authority,
+    },
+    /// The address rules forbid it.
+    #[error(transparent)]
+    Forbidden(Forbidden),
+    /// No address took the connection; the last one's error.
+    #[error("{to} could not be connected to at {address}")]
+    Connect {
+        /// Who was meant.
+        to: Authority,
+        /// The address tried last.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// No connection, TLS included, within `upstream.connect_timeout`.
+    #[error("no connection to {to} within {}", Period(*.after))]
+    ConnectTimeout {
+        /// Who was meant.
+        to: Authority,
+        /// The timeout.
+        after: Duration,
+    },
+    /// The certificate's issuer is not among the trusted ones.
+    #[error("the certificate of {to} is signed by an unknown CA: if that is a private one, name its file in ca_file")]
+    UnknownIssuer {
+        /// Who was meant.
+        to: Authority,
+        /// What verification said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The certificate is another host's, expired, or otherwise not one to trust.
+    #[error("the certificate of {to} is not valid for it")]
+    Certificate {
+        /// Who was meant.
+        to: Authority,
+        /// What verification said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The TLS handshake failed for another reason.
+    #[error("the TLS handshake with {to} failed")]
+    Tls {
+        /// Who was meant.
+        to: Authority,
+        /// What TLS said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The connection broke, or what came over it is not HTTP.
+    #[error("the exchange with {to} broke off")]
+    Exchange {
+        /// With whom.
+        to: Authority,
+        /// What HTTP said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The body that was being sent failed on our client's side.
+    #[error("the request to {to} broke off on the client's side")]
+    RequestBody {
+        /// To whom it was sent.
+        to: Authority,
+        /// Why.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// No answer within `upstream.first_byte_timeout`.
+    #[error("no answer from {to} within {}", Period(*.after))]
+    FirstByteTimeout {
+        /// From whom.
+        to: Authority,
+        /// The timeout.
+        after: Duration,
+    },
+    /// A body brought no byte for `upstream.idle_timeout`.
+    #[error("no byte from {to} for {}", Period(*.after))]
+    Idle {
+        /// From whom.
+        to: Authority,
+        /// The timeout.
+        after: Duration,
+    },
+    /// More redirects than anybody needs.
+    #[error("more than {limit} redirects, the last from {from}")]
+    Redirects {
+        /// Who redirected last.
+        from: Authority,
+        /// How many are followed.
+        limit: usize,
+    },
+    /// A redirect from https to http.
+    #[error("{from} redirects from https to http, which is not followed")]
+    InsecureRedirect {
+        /// Who redirected.
+        from: Authority,
+    },
+    /// A redirect without a `Location` that can be followed.
+    #[error("{from} redirects to a location that is no http or https URL")]
+    BadLocation {
+        /// Who redirected.
+        from: Authority,
+    },
+    /// A request whose target is no path: a fault of ours.
+    #[error("a request to {to} has no path")]
+    BadRequest {
+        /// To whom.
+        to: Authority,
+    },
+    /// A file that the configuration names could not be read.
+    #[error("{} could not be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// A file that should hold certificates or a key in PEM holds none that can be used.
+    #[error("{} holds no {expected} in PEM that can be used", path.display())]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// What should be in it.
+        expected: &'static str,
+    },
+    /// A client certificate without its key, or the reverse, or two that do not belong together.
+    #[error("client_cert_file and client_key_file must both be there and belong together ({})", path.display())]
+    ClientCertificate {
+        /// The file that is there.
+        path: PathBuf,
+    },
+    /// `upstream.hosts` has a key that is no host.
+    #[error("upstream.hosts: {key} is no host: expected host or host:port")]
+    HostKey {
+        /// The key.
+        key: String,
+    },
+    /// An endpoint's URL is none. It is not repeated, as it may hold a password.
+    #[error("the url of an endpoint cannot be used")]
+    Url {
+        /// What was expected.
+        #[source]
+        source: BadEndpoint,
+    },
+    /// TLS itself cannot be set up.
+    #[error("TLS could not be set up")]
+    Setup {
+        /// Why.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+}
+
+/// What can be tried after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request again, at the same endpoint.
+    SameWay,
+    /// The next endpoint, or the same one later.
+    NextWay,
+    /// Nothing: it would fail again.
+    Never,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Our client's: it asked for what may not be, or left.
+    Client,
+    /// The upstream's, or the network's.
+    Upstream,
+    /// Ours: the configuration, this machine.
+    Own,
+}
+
+impl Error {
+    /// Whether, and how, another try can help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Exchange { .. } => Retry::SameWay,
+            Self::Resolve { .. }
+            | Self::NoAddress { .. }
+            | Self::Forbidden(_)
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::UnknownIssuer { .. }
+            | Self::Certificate { .. }
+            | Self::Tls { .. }
+            | Self::FirstByteTimeout { .. }
+            | Self::Idle { .. }
+            | Self::Redirects { .. }
+            | Self::InsecureRedirect { .. }
+            | Self::BadLocation { .. } => Retry::NextWay,
+            Self::RequestBody { .. }
+            | Self::BadRequest { .. }
+            | Self::File { .. }
+            | Self::Pem { .. }
+            | Self::ClientCertificate { .. }
+            | Self::HostKey { .. }
+            | Self::Url { .. }
+            | Self::Setup { .. } => Retry::Never,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Forbidden(_) | Self::RequestBody { .. } => Side::Client,
+            Self::BadRequest { .. }
+            | Self::File { .. }
+            | Self::Pem { .. }
+            | Self::ClientCertificate { .. }
+            | Self::HostKey { .. }
+            | Self::Url { .. }
+            | Self::Setup { .. } => Side::Own,
+            _ => Side::Upstream,
+        }
+    }
+
+    /// Whether the upstream's certificate was not accepted.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        matches!(self, Self::UnknownIssuer { .. } | Self::Certificate { .. })
+    }
+
+    /// Whether a timeout passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Idle { .. })
+    }
+
+    /// What broke an answer's body, if an upstream did.
+    #[must_use]
+    pub fn of_body(error: &BodyError) -> Option<&Self> {
+        Self::within(error)
+    }
+
+    /// The first of our own errors in a chain of causes.
+    pub(super) fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(own) = error.downcast_ref() {
+                return Some(own);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// An answer's body that ended before its end. Its source is the [`Error`].
+///
+/// [`BodyError`] answers its cause's source as its own, so the fact has to stand one level below the words.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer broke off")]
+pub(super) struct Broken(#[source] pub(super) Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_bodys_error_is_found_by_its_source() {
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let idle = Error::Idle { to, after: Duration::from_secs(30) };
+        let error = BodyError::new(BodyError::new(Broken(idle)));
+        assert!(matches!(error.source().and_then(|s| s.downcast_ref()), Some(Error::Idle { .. })));
+        assert_eq!(Error::of_body(&error).map(Error::to_string).as_deref(), Some("no byte from quay.io:443 for 30s"));
+    }
+}

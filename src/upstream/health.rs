@@ -1,0 +1,130 @@
+//! Which endpoints are ill: what failed lately is asked last, and for no longer than a short deadline.
+//!
+//! Illness is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::{Endpoint, Error};
+
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// The endpoints that are ill.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    ill: Mutex<HashMap<Endpoint, Illness>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Illness {
+    until: Instant,
+    length: Duration,
+}
+
+/// What one exchange says of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    Well,
+    Ill,
+    Nothing,
+}
+
+impl Sign {
+    /// Reads an outcome: an answer is health, except one of 5xx.
+    pub(super) fn of(outcome: Result<StatusCode, &Error>) -> Self {
+        match outcome {
+            Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
+            Ok(status) if status.is_server_error() => Self::Ill,
+            Ok(_) => Self::Well,
+            Err(
+                Error::Resolve { .. }
+                | Error::NoAddress { .. }
+                | Error::Connect { .. }
+                | Error::ConnectTimeout { .. }
+                | Error::FirstByteTimeout { .. }
+                | Error::UnknownIssuer { .. }
+                | Error::Certificate { .. }
+                | Error::Tls { .. },
+            ) => Self::Ill,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+impl Health {
+    pub(super) fn note(&self, endpoint: &Endpoint, sign: Sign) {
+        match sign {
+            Sign::Nothing => {}
+            Sign::Well => {
+                self.ill().remove(endpoint);
+            }
+            Sign::Ill => self.note_ill(endpoint),
+        }
+    }
+
+    pub(super) fn is_well(&self, endpoint: &Endpoint) -> bool {
+        self.ill().get(endpoint).is_none_or(|illness| illness.until <= Instant::now())
+    }
+
+    /// Failures of requests that were under way together are one failure.
+    fn note_ill(&self, endpoint: &Endpoint) {
+        let now = Instant::now();
+        let mut ill = self.ill();
+        let length = match ill.get(endpoint) {
+            Some(illness) if illness.until > now => return,
+            Some(illness) => (illness.length * 2).min(LONGEST),
+            None => FIRST,
+        };
+        ill.insert(endpoint.clone(), Illness { until: now + length, length });
+    }
+
+    fn ill(&self) -> MutexGuard<'_, HashMap<Endpoint, Illness>> {
+        self.ill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Authority;
+
+    #[tokio::test(start_paused = true)]
+    async fn illness_passes_and_returns_for_longer() {
+        let endpoint = Endpoint::of_host(&Authority::parse("quay.io", 443).unwrap());
+        let health = Health::default();
+        assert!(health.is_well(&endpoint));
+        for seconds in [10, 20, 40, 80, 120, 120] {
+            health.note(&endpoint, Sign::Ill);
+            health.note(&endpoint, Sign::Ill);
+            tokio::time::advance(Duration::from_secs(seconds - 1)).await;
+            assert!(!health.is_well(&endpoint), "{seconds}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(health.is_well(&endpoint), "{seconds}");
+        }
+        health.note(&endpoint, Sign::Ill);
+        health.note(&endpoint, Sign::Nothing);
+        assert!(!health.is_well(&endpoint));
+        health.note(&endpoint, Sign::Well);
+        assert!(health.is_well(&endpoint));
+    }
+
+    #[test]
+    fn an_answer_is_health_unless_the_server_is_at_fault() {
+        let table = [
+            (200, Sign::Well),
+            (401, Sign::Well),
+            (404, Sign::Well),
+            (429, Sign::Well),
+            (501, Sign::Well),
+            (503, Sign::Ill),
+        ];
+        for (status, sign) in table {
+            assert_eq!(Sign::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
+        }
+    }
+}

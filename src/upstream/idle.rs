@@ -1,0 +1,148 @@
+//! Bodies under watch: an answer that falls silent ends in an error, a request that moves on is not late.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Error;
+use super::error::Broken;
+use crate::oci::Authority;
+use crate::wire::{Body, BodyError};
+
+/// An answer's body that ends with [`Error::Idle`] when the upstream brings nothing for `limit`.
+///
+/// Time counts only while a reader waits: a reader that comes late finds bytes, not an error.
+pub(super) struct Watched<B> {
+    body: B,
+    from: Authority,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl<B> Watched<B> {
+    pub(super) fn new(body: B, from: Authority, limit: Duration) -> Self {
+        Self { body, from, limit, timer: Box::pin(sleep_until(Instant::now())), waiting: false }
+    }
+}
+
+impl<B> HttpBody for Watched<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = false;
+            let from = &this.from;
+            return Poll::Ready(frame.map(|frame| {
+                frame.map_err(|error| Broken(Error::Exchange { to: from.clone(), source: Arc::new(error) }))
+            }));
+        }
+        if !this.waiting {
+            this.waiting = true;
+            this.timer.as_mut().reset(Instant::now() + this.limit);
+        }
+        this.timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(Broken(Error::Idle { to: this.from.clone(), after: this.limit }))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body that counts its pieces, so that a long upload is told from a silent upstream.
+pub(super) struct Counted {
+    body: Body,
+    moved: Arc<AtomicU64>,
+}
+
+impl Counted {
+    pub(super) fn new(body: Body, moved: Arc<AtomicU64>) -> Self {
+        Self { body, moved }
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream::unfold;
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A piece after each of these pauses, in seconds; then nothing, for ever.
+    fn paced(pauses: &'static [u64]) -> Watched<impl HttpBody<Data = Bytes, Error = Infallible> + Unpin> {
+        let stream = unfold(pauses.iter(), |mut pauses| async {
+            match pauses.next() {
+                Some(pause) => sleep(Duration::from_secs(*pause)).await,
+                None => std::future::pending().await,
+            }
+            Some((Ok(Frame::data(Bytes::from_static(b"x"))), pauses))
+        });
+        let from = Authority::parse("quay.io", 443).unwrap();
+        Watched::new(StreamBody::new(Box::pin(stream)), from, Duration::from_secs(30))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_ends_a_body() {
+        let start = Instant::now();
+        let mut body = paced(&[29, 29, 0, 29]);
+        for _ in 0..4 {
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(matches!(error.0, Error::Idle { .. }));
+        assert_eq!(start.elapsed().as_secs(), 29 * 3 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_no_silence() {
+        let mut body = paced(&[1, 1, 1]);
+        for _ in 0..3 {
+            sleep(Duration::from_secs(100)).await;
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! TLS towards upstreams: always verified, with the system's roots and those that the configuration adds.
+//!
+//! Never: an option that turns verification off.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+
+use super::{Error, HostConfig};
+use crate::oci::Authority;
+
+/// What every TLS configuration has in common, read once.
+pub(super) struct Roots {
+    system: RootCertStore,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Roots {
+    /// Reads the system's roots. A machine without any still reaches endpoints that have a `ca_file`.
+    pub(super) fn read() -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "some of the system's root certificates could not be read");
+        }
+        let mut system = RootCertStore::empty();
+        let (added, _) = system.add_parsable_certificates(found.certs);
+        if added == 0 {
+            tracing::warn!(
+                "this machine has no root certificates (package ca-certificates): only hosts with a ca_file can be verified"
+            );
+        }
+        Self { system, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+    }
+
+    /// The TLS configuration for a host.
+    pub(super) fn config(&self, host: &HostConfig) -> Result<ClientConfig, Error> {
+        let mut roots = self.system.clone();
+        if let Some(path) = &host.ca_file {
+            for certificate in certificates(path)? {
+                let refused = |_| Error::Pem { path: path.clone(), expected: "CA certificate" };
+                roots.add(certificate).map_err(refused)?;
+            }
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Setup { source: Arc::new(error) })?
+            .with_root_certificates(roots);
+        let mut config = match (&host.client_cert_file, &host.client_key_file) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(chain), Some(key)) => builder
+                .with_client_auth_cert(certificates(chain)?, private_key(key)?)
+                .map_err(|_| Error::ClientCertificate { path: chain.clone() })?,
+            (Some(path), None) | (None, Some(path)) => return Err(Error::ClientCertificate { path: path.clone() }),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::File { path: path.to_owned(), source: Arc::new(error) })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    found
+        .ok()
+        .filter(|list| !list.is_empty())
+        .ok_or_else(|| Error::Pem { path: path.to_owned(), expected: "certificate" })
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| Error::Pem { path: path.to_owned(), expected: "private key" })
+}
+
+/// What a failed handshake means.
+pub(super) fn handshake_failed(to: &Authority, error: std::io::Error) -> Error {
+    let to = to.clone();
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
+    match cause {
+        Some(source @ rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            Error::UnknownIssuer { to, source: Arc::new(source) }
+        }
+        Some(source @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+            Error::Certificate { to, source: Arc::new(source) }
+        }
+        _ => Error::Tls { to, source: Arc::new(error) },
+    }
+}

@@ -1,0 +1,118 @@
+//! A way to a host: a pool of connections made under one `address`, one set of roots, one client certificate.
+//!
+//! Two endpoints on one host with different addresses are two ways, and never share a connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::dial::Dialer;
+use super::link::Linker;
+use super::tls::Roots;
+use super::{Endpoint, Error, HostConfig};
+use crate::oci::Authority;
+use crate::wire::Body;
+
+/// Registries close idle connections after a minute or more.
+const POOL_IDLE: Duration = Duration::from_secs(55);
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const FRAME: u32 = 1 << 20;
+
+/// One way.
+pub(super) struct Way {
+    pub(super) given: Option<SocketAddr>,
+    pub(super) client: Client<Linker, Body>,
+}
+
+/// All ways, by how the configuration has hosts reached.
+pub(super) struct Ways {
+    direct: Way,
+    by_reach: HashMap<HostConfig, Way>,
+    hosts: HashMap<Authority, HostConfig>,
+    endpoints: HashMap<Authority, HostConfig>,
+}
+
+impl Ways {
+    /// Reads every file that `hosts` and `endpoints` name.
+    pub(super) fn new(
+        dialer: &Arc<Dialer>,
+        hosts: &BTreeMap<String, HostConfig>,
+        endpoints: &[Endpoint],
+    ) -> Result<Self, Error> {
+        let roots = Roots::read();
+        let mut ways = Self {
+            direct: Way::new(dialer, &roots, &HostConfig::default())?,
+            by_reach: HashMap::new(),
+            hosts: HashMap::with_capacity(hosts.len()),
+            endpoints: HashMap::with_capacity(endpoints.len()),
+        };
+        for (key, reach) in hosts {
+            let host = Authority::parse(key, 443).map_err(|_| Error::HostKey { key: key.clone() })?;
+            ways.add(dialer, &roots, reach)?;
+            ways.hosts.insert(host, reach.clone());
+        }
+        for endpoint in endpoints {
+            let reach = merged(endpoint.reach(), ways.hosts.get(endpoint.authority()));
+            ways.add(dialer, &roots, &reach)?;
+            ways.endpoints.entry(endpoint.authority().clone()).or_insert(reach);
+        }
+        Ok(ways)
+    }
+
+    fn add(&mut self, dialer: &Arc<Dialer>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
+        if !self.by_reach.contains_key(reach) {
+            self.by_reach.insert(reach.clone(), Way::new(dialer, roots, reach)?);
+        }
+        Ok(())
+    }
+
+    /// The way to an endpoint: its own words, completed by those of `upstream.hosts`.
+    pub(super) fn to_endpoint(&self, endpoint: &Endpoint) -> &Way {
+        if *endpoint.reach() == HostConfig::default() {
+            return self.to_host(endpoint.authority());
+        }
+        let reach = merged(endpoint.reach(), self.hosts.get(endpoint.authority()));
+        self.by_reach.get(&reach).unwrap_or(&self.direct)
+    }
+
+    /// The way to any other host: as `upstream.hosts` says, else as its first endpoint does.
+    pub(super) fn to_host(&self, to: &Authority) -> &Way {
+        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to));
+        reach.and_then(|reach| self.by_reach.get(reach)).unwrap_or(&self.direct)
+    }
+}
+
+fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {
+    let mut reach = own.clone();
+    let Some(host) = host else { return reach };
+    reach.address = reach.address.or(host.address);
+    reach.ca_file = reach.ca_file.or_else(|| host.ca_file.clone());
+    if reach.client_cert_file.is_none() && reach.client_key_file.is_none() {
+        reach.client_cert_file.clone_from(&host.client_cert_file);
+        reach.client_key_file.clone_from(&host.client_key_file);
+    }
+    reach
+}
+
+impl Way {
+    fn new(dialer: &Arc<Dialer>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
+        let linker = Linker { dialer: Arc::clone(dialer), given: reach.address, tls: Arc::new(roots.config(reach)?) };
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(64)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_frame_size(FRAME)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .build(linker);
+        Ok(Self { given: reach.address, client })
+    }
+}
