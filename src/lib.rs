@@ -5,6 +5,7 @@
 //! request through them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod admin;
 pub mod ca;
 pub mod cache;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod host;
 pub mod oci;
 pub mod proxy;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

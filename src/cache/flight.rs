@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 /// What is being asked now, by key.
 #[derive(Debug)]
-pub struct Flights<K, V> {
+pub(super) struct Flights<K, V> {
     by: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
 }
 
 /// An answer, and who asked for it.
 #[derive(Debug)]
-pub enum Landed<V> {
+pub(super) enum Landed<V> {
     /// This caller's own asking.
     Led(V),
     /// That of another, which was under way.
@@ -23,7 +23,7 @@ pub enum Landed<V> {
 
 impl<V> Landed<V> {
     /// The answer, whoever asked.
-    pub fn into_inner(self) -> V {
+    pub(super) fn into_inner(self) -> V {
         match self {
             Self::Led(value) | Self::Joined(value) => value,
         }
@@ -32,13 +32,13 @@ impl<V> Landed<V> {
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
     /// No flights yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { by: Arc::default() }
     }
 
     /// Joins the flight of `key`, or starts it with what `make` makes. The asking goes on in a task of its
     /// own when its callers leave, so this is cancel-safe.
-    pub async fn run<F>(&self, key: K, make: impl FnOnce() -> F) -> Landed<V>
+    pub(super) async fn run<F>(&self, key: K, make: impl FnOnce() -> F) -> Landed<V>
     where
         F: Future<Output = V> + Send + 'static,
     {

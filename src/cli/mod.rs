@@ -10,6 +10,7 @@ pub mod ca;
 mod check;
 mod flags;
 mod program;
+mod serve;
 
 pub use flags::{ConfigFlag, ServeFlags};
 pub use program::Cli;

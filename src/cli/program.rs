@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::ca::{self, CaCommand};
-use super::check;
-use super::flags::ConfigFlag;
+use super::flags::{ConfigFlag, ServeFlags};
+use super::{check, serve};
 use crate::config::{self, Mistakes};
 
 /// A caching forward proxy for container images.
@@ -20,8 +20,8 @@ pub struct Cli {
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Command {
-    // HOOK: /// Run the proxy
-    // HOOK: Serve(flags::ServeFlags),
+    /// Run the proxy; without any configuration it caches the public registries
+    Serve(ServeFlags),
     /// Validate a configuration: every mistake with its line, its key and what was expected
     Check(ConfigFlag),
     /// Make, show or seal the local certificate authority
@@ -47,7 +47,7 @@ impl Cli {
 impl Command {
     fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         match self {
-            // HOOK: Self::Serve(flags) => super::serve::run(&flags),
+            Self::Serve(flags) => serve::run(&flags),
             Self::Check(config) => check::run(&config, out),
             Self::Ca { config, command } => {
                 let settings = config::load(&config.sources())?;

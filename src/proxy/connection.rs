@@ -86,10 +86,6 @@ impl Proxy {
         self.changed.subscribe()
     }
 
-    pub(super) fn stopping(&self) -> &CancellationToken {
-        &self.stop
-    }
-
     /// Runs a task that a drain waits for.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);

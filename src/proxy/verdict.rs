@@ -51,7 +51,7 @@ impl Verdict {
 }
 
 /// Judges `authority`. `covers` says whether the CA can sign for a host.
-pub fn judge(
+pub(super) fn judge(
     registries: &[Arc<Registry>],
     tunnel: &TunnelConfig,
     covers: impl Fn(&Host) -> bool,

@@ -20,5 +20,6 @@ mod writer;
 
 pub use extents::Extents;
 pub use fill::Fill;
-pub use fills::{Entered, Fills};
+pub(super) use fills::Entered;
+pub use fills::Fills;
 pub use follower::Follower;

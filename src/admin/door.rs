@@ -1,0 +1,106 @@
+//! Connections to the admin port.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::host;
+use crate::oci::{Authority, Host};
+use crate::telemetry::Metrics;
+use crate::wire::Body;
+
+const HEAD: Duration = Duration::from_secs(30);
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves one connection in a task of its own.
+pub fn serve(stream: TcpStream, metrics: Metrics) {
+    tokio::spawn(async move {
+        let _open = metrics.connection("admin");
+        let service = service_fn(|request| {
+            let response = answer(&request, &metrics);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut builder = http1::Builder::new();
+        let connection =
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD).serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            debug!(%error, "admin connection ended");
+        }
+    });
+}
+
+fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    if !host.is_some_and(is_ours) {
+        let words = "this door answers to addresses, localhost and the machine's own name only\n";
+        return text(StatusCode::MISDIRECTED_REQUEST, words);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n");
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics.encode());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+            response
+        }
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/" => text(StatusCode::OK, "pullthrough: /metrics has the metrics\n"),
+        _ => text(StatusCode::NOT_FOUND, "no such page: see /metrics\n"),
+    }
+}
+
+/// An address, localhost, the machine's name, or a name without a dot, as Prometheus in a compose network or
+/// a cluster uses: none of them can be made to resolve here by a stranger's DNS.
+fn is_ours(host: &str) -> bool {
+    let Ok(authority) = Authority::parse(host, 80) else { return false };
+    match authority.host {
+        Host::Address(_) => true,
+        Host::Name(name) => {
+            !name.contains('.')
+                || name.ends_with(".svc")
+                || name.ends_with(".cluster.local")
+                || host::hostname().as_deref() == Some(&*name)
+        }
+    }
+}
+
+fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::full(words.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(method: Method, host: &str, path: &str) -> u16 {
+        let request = Request::builder().method(method).uri(path).header(HOST, host).body(()).unwrap();
+        answer(&request, &Metrics::new()).status().as_u16()
+    }
+
+    #[test]
+    fn only_hosts_that_cannot_be_rebound_are_answered() {
+        for host in ["127.0.0.1:9128", "[::1]:9128", "localhost:9128", "pullthrough:9128", "p.ns.svc.cluster.local"] {
+            assert_eq!(status(Method::GET, host, "/metrics"), 200, "{host}");
+        }
+        for host in ["evil.example", "evil.example:9128", "", "a b"] {
+            assert_eq!(status(Method::GET, host, "/metrics"), 421, "{host}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_changed() {
+        assert_eq!(status(Method::POST, "localhost", "/metrics"), 405);
+        assert_eq!(status(Method::GET, "localhost", "/nothing"), 404);
+    }
+}

@@ -1,0 +1,43 @@
+//! What a person needs next, printed once at start: where the proxy is, what to trust, and how to use it.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use crate::ca::Authority;
+
+/// The words. `proxy` is the address that is listened on.
+pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &Path, registries: &[String]) -> String {
+    let certificate = std::path::absolute(dir.join("ca.crt")).unwrap_or_else(|_| dir.join("ca.crt"));
+    let host = if proxy.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { proxy.ip() };
+    let url = format!("http://{}", SocketAddr::from((host, proxy.port())));
+    let mut text = format!(
+        "pullthrough {version} listens on {proxy}; metrics on http://{admin}/metrics\n\
+         \n\
+         CA to trust   {certificate}   (also {url}/ca.crt)\n\
+         fingerprint   SHA-256 {fingerprint}\n\
+         registries    {registries}\n\
+         \n\
+         This machine  sudo cp {certificate} /usr/local/share/ca-certificates/pullthrough.crt && sudo update-ca-certificates\n\
+         Docker        HTTPS_PROXY={url} in the daemon's environment (systemctl edit docker), then restart it\n\
+         containerd    the same in the environment of containerd (systemctl edit containerd), then restart it\n\
+         Podman        HTTPS_PROXY={url} podman pull quay.io/podman/hello\n\
+         Skopeo        HTTPS_PROXY={url} skopeo inspect docker://quay.io/podman/hello\n\
+         k3s           CONTAINERD_HTTPS_PROXY={url} in /etc/systemd/system/k3s.service.env, then restart it\n\
+         From another machine, put this one's name in place of {host}.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        certificate = certificate.display(),
+        fingerprint = ca.fingerprint(),
+        registries = registries.join(", "),
+    );
+    if !ca.sealed() {
+        let key = certificate.with_file_name("ca.key");
+        let _ = write!(
+            text,
+            "\nThe root's key is still here ({}). Once the registries are settled, `pullthrough ca seal` takes it\n\
+             away: whoever steals this machine can then impersonate these registries and nothing else.\n",
+            key.display()
+        );
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! Listening sockets, and the loop that accepts from them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+const BACKLOG: i32 = 4096;
+/// After running out of file descriptors, accepting at once again would only burn a core.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({key}): another program may have that port, or the address is not this machine's")]
+pub(super) struct CannotListen {
+    address: SocketAddr,
+    key: &'static str,
+    source: io::Error,
+}
+
+/// Opens `address`, which the configuration has under `key`. `[::]` takes IPv4 too, and is 0.0.0.0 on a machine
+/// without IPv6.
+pub(super) fn open(address: SocketAddr, key: &'static str) -> Result<TcpListener, CannotListen> {
+    let opened = match bind(address) {
+        Err(error) if address.ip().is_unspecified() && address.is_ipv6() && no_ipv6(&error) => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| CannotListen { address, key, source })
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until `stop`. What cannot be accepted is logged and costs nobody else anything.
+pub(super) async fn accept(listener: TcpListener, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr)) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => serve(stream, peer),
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

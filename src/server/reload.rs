@@ -1,0 +1,71 @@
+//! A new configuration takes the place of the old one, or changes nothing.
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use super::build;
+use super::run::Doors;
+use crate::ca;
+use crate::config::{self, Settings, Sources};
+use crate::proxy::Proxy;
+use crate::telemetry::Metrics;
+
+/// What a reload compares with and replaces.
+pub(super) struct Current {
+    pub(super) settings: Settings,
+    pub(super) ca: Arc<ca::Authority>,
+    /// Leaves minted by CAs that were replaced.
+    pub(super) leaves_before: u64,
+}
+
+/// Reads the configuration again and puts it in force. Blocks on files.
+pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, proxy: &Proxy, metrics: &Metrics) {
+    let settings = match config::reload(sources, &current.settings) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            error!("the configuration was not reloaded, the old one stays in force:\n{mistakes}");
+            metrics.reload(false);
+            return;
+        }
+    };
+    match prepare(current, &settings, doors) {
+        Ok((policy, ca)) => {
+            tell_what_needs_a_restart(&current.settings, &settings);
+            if !Arc::ptr_eq(&ca, &current.ca) {
+                current.leaves_before += current.ca.leaves_minted();
+                metrics.ca(ca.expiry());
+                current.ca = ca;
+            }
+            current.settings = settings;
+            proxy.adopt(policy);
+            metrics.reload(true);
+            info!("the configuration was reloaded");
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            error!(error, "the configuration was not reloaded, the old one stays in force");
+            metrics.reload(false);
+        }
+    }
+}
+
+fn prepare(
+    current: &Current,
+    settings: &Settings,
+    doors: &Doors,
+) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
+    let same = settings.ca == current.settings.ca
+        && settings.permitted()? == current.settings.permitted()?
+        && settings.own_names() == current.settings.own_names();
+    let ca = if same { current.ca.clone() } else { build::authority(settings)? };
+    let policy = build::policy(settings, ca.clone(), doors.addresses())?;
+    Ok((policy, ca))
+}
+
+fn tell_what_needs_a_restart(old: &Settings, new: &Settings) {
+    let keys = [("listen", old.listen != new.listen), ("cache", old.cache != new.cache), ("log", old.log != new.log)];
+    for (key, _) in keys.iter().filter(|(_, changed)| *changed) {
+        warn!(key, "a change of this section takes effect at the next start");
+    }
+}

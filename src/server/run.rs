@@ -1,0 +1,185 @@
+//! From settings to a running proxy, and to its end.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::reload::Current;
+use super::{banner, build, listen, reload};
+use crate::cache::Cache;
+use crate::config::{Settings, Sources};
+use crate::proxy::Proxy;
+use crate::store::Store;
+use crate::telemetry::{Metrics, Readings};
+use crate::{admin, host};
+
+/// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
+pub struct Running {
+    proxy: Arc<Proxy>,
+    store: Store,
+    metrics: Metrics,
+    doors: Doors,
+    current: Arc<Mutex<Current>>,
+    sources: Sources,
+    stop: CancellationToken,
+}
+
+/// The addresses that are listened on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doors {
+    proxy: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Doors {
+    pub(super) fn addresses(self) -> Vec<SocketAddr> {
+        vec![self.proxy, self.admin]
+    }
+}
+
+impl Running {
+    /// Opens everything and begins to serve. Call within a runtime.
+    ///
+    /// # Errors
+    /// The first part that could not be opened, with its cure.
+    pub async fn start(settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+        let metrics = Metrics::new();
+        let stop = CancellationToken::new();
+        let opening = settings.clone();
+        let (ca, store) = tokio::task::spawn_blocking(move || {
+            let ca = build::authority(&opening)?;
+            let store = Store::open(&opening.cache).context("the cache cannot be opened")?;
+            anyhow::Ok((ca, store))
+        })
+        .await??;
+        let proxy_listener = listen::open(settings.listen.proxy, "listen.proxy")?;
+        let admin_listener = listen::open(settings.listen.admin, "listen.admin")?;
+        let doors = Doors { proxy: proxy_listener.local_addr()?, admin: admin_listener.local_addr()? };
+        let building = (settings.clone(), ca.clone());
+        let policy =
+            tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
+        let cache = Cache::new(store.clone(), metrics.clone())?;
+        let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
+        metrics.ca(ca.expiry());
+        metrics.reload(true);
+        let current = Arc::new(Mutex::new(Current { settings, ca, leaves_before: 0 }));
+        observe(&metrics, &store, &current);
+        let served = proxy.clone();
+        tokio::spawn(listen::accept(proxy_listener, stop.clone(), move |stream, peer| served.serve(stream, peer)));
+        let measured = metrics.clone();
+        tokio::spawn(listen::accept(admin_listener, stop.clone(), move |stream, _| {
+            admin::serve(stream, measured.clone())
+        }));
+        Ok(Self { proxy, store, metrics, doors, current, sources, stop })
+    }
+
+    /// The address of the proxy's door.
+    #[must_use]
+    pub fn proxy_address(&self) -> SocketAddr {
+        self.doors.proxy
+    }
+
+    /// The address of the admin door.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.doors.admin
+    }
+
+    /// What a person needs next.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let registries: Vec<String> =
+            current.settings.registries.iter().map(|registry| registry.name.clone()).collect();
+        banner::words(self.doors.proxy, self.doors.admin, &current.ca, &current.settings.ca.dir, &registries)
+    }
+
+    /// Reads the configuration again; what is wrong with it is logged and changes nothing.
+    pub async fn reload(&self) {
+        let (current, sources, doors) = (self.current.clone(), self.sources.clone(), self.doors);
+        let (proxy, metrics) = (self.proxy.clone(), self.metrics.clone());
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            reload::reload(&mut current, &sources, &doors, &proxy, &metrics);
+        });
+        if reloaded.await.is_err() {
+            warn!("the reload was interrupted");
+        }
+    }
+
+    /// Accepts nothing more, lets requests under way finish within `deadline`, and closes the store. Answers
+    /// whether all of them could finish.
+    pub async fn stop(self, deadline: Duration) -> bool {
+        self.stop.cancel();
+        let finished = self.proxy.drain(deadline).await;
+        let store = self.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        finished && closed.is_ok()
+    }
+}
+
+fn observe(metrics: &Metrics, store: &Store, current: &Arc<Mutex<Current>>) {
+    let (store, current) = (store.clone(), current.clone());
+    metrics.observe(move || {
+        let usage = store.usage();
+        let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        Readings {
+            cache_bytes: usage.bytes,
+            cache_entries: usage.entries,
+            disk_free_bytes: usage.disk_free,
+            evictions: usage.evictions,
+            leaf_certificates: current.leaves_before + current.ca.leaves_minted(),
+        }
+    });
+}
+
+/// Runs the proxy until SIGTERM or SIGINT: the whole life of `pullthrough serve`.
+///
+/// # Errors
+/// What could not be opened.
+pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
+    crate::telemetry::init(&settings.log)?;
+    if let Some(limit) = host::raise_file_limit().filter(|limit| *limit < 4096) {
+        warn!(
+            limit,
+            "few files may be open at a time; raise the limit (LimitNOFILE=) for more than a handful of clients"
+        );
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
+    runtime.block_on(serve(settings, sources))
+}
+
+async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
+    // Before anything is opened, so that a signal during a slow start is not the default's sudden death.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let running = Running::start(settings, sources).await?;
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => running.reload().await,
+        }
+    }
+    info!(seconds = DRAIN.as_secs(), "stopping: requests under way may finish; a second signal ends them");
+    let finished = tokio::select! {
+        finished = running.stop(DRAIN) => finished,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    info!(finished, "stopped");
+    Ok(())
+}
