@@ -1,0 +1,31 @@
+//! Buildah, with plain folders.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Client, PULL, Way, containers, id};
+use crate::lab::run;
+
+/// A storage of its own.
+pub(crate) struct Buildah {
+    pub(super) home: PathBuf,
+    pub(super) way: Way,
+}
+
+impl Buildah {
+    fn buildah(&self) -> Command {
+        let mut buildah = containers("buildah", &self.home, &self.way);
+        buildah.arg("--root").arg(self.home.join("root")).arg("--runroot").arg(self.home.join("run"));
+        buildah.args(["--storage-driver", "vfs"]);
+        buildah
+    }
+}
+
+impl Client for Buildah {
+    fn pull(&self, image: &str) -> Result<String, String> {
+        let policy = self.home.join("policy.json");
+        run(self.buildah().args(["pull", "--quiet", "--signature-policy"]).arg(policy).arg(image), PULL)?;
+        run(self.buildah().args(["inspect", "--type", "image", "--format", "{{.FromImageID}}", image]), PULL)
+            .map(|text| id(&text))
+    }
+}

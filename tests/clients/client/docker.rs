@@ -1,0 +1,48 @@
+//! Docker Engine: a daemon without network and with plain folders, and the command line that talks to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Client, PULL, Way, id};
+use crate::lab::{Process, command, run};
+
+/// A daemon of its own.
+pub(crate) struct Docker {
+    home: PathBuf,
+    daemon: Process,
+}
+
+impl Docker {
+    /// Starts `dockerd`; it, not the command line, goes through the proxy.
+    pub(crate) fn start(home: PathBuf, way: &Way) -> Self {
+        fs::write(home.join("daemon.json"), "{}").unwrap();
+        let mut dockerd = command("dockerd", &home);
+        way.apply(&mut dockerd);
+        dockerd.arg("--config-file").arg(home.join("daemon.json")).arg("--data-root").arg(home.join("data"));
+        dockerd.arg("--exec-root").arg(home.join("exec")).arg("--pidfile").arg(home.join("pid"));
+        dockerd.arg("--host").arg(format!("unix://{}", home.join("sock").display()));
+        dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]);
+        let mut daemon = Process::spawn("dockerd", &mut dockerd, &home.join("dockerd.log"));
+        daemon.ready(Duration::from_secs(60), || {
+            let socket = home.join("sock");
+            socket.exists() && run(docker(&home).arg("version"), Duration::from_secs(10)).is_ok()
+        });
+        Self { home, daemon }
+    }
+}
+
+impl Client for Docker {
+    fn pull(&self, image: &str) -> Result<String, String> {
+        run(docker(&self.home).args(["pull", image]), PULL).map_err(|said| format!("{said}\n{}", self.daemon.log()))?;
+        run(docker(&self.home).args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
+    }
+}
+
+fn docker(home: &std::path::Path) -> Command {
+    let mut docker = command("docker", home);
+    docker.env("DOCKER_CONFIG", home.join("config"));
+    docker.arg("--host").arg(format!("unix://{}", home.join("sock").display()));
+    docker
+}

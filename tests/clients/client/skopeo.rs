@@ -1,0 +1,48 @@
+//! Skopeo: every pull is a copy into a new folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Client, PULL, Way, containers};
+use crate::lab::{Lab, digest, run};
+
+/// Where copies go.
+pub(crate) struct Skopeo {
+    pub(super) home: PathBuf,
+    pub(super) way: Way,
+}
+
+impl Skopeo {
+    /// A folder with its configuration.
+    pub(crate) fn home(lab: &Lab) -> PathBuf {
+        super::home(lab)
+    }
+
+    /// The command of one copy, to be run by whoever needs it running.
+    pub(crate) fn copy(home: &Path, way: &Way, image: &str, to: &Path) -> Command {
+        let mut skopeo = containers("skopeo", home, way);
+        skopeo.arg("--policy").arg(home.join("policy.json")).args(["--override-arch", "amd64", "copy", "--quiet"]);
+        skopeo.arg(format!("docker://{image}")).arg(format!("dir:{}", to.display()));
+        skopeo
+    }
+}
+
+impl Client for Skopeo {
+    fn pull(&self, image: &str) -> Result<String, String> {
+        let to = tempfile::Builder::new().prefix("copy").tempdir_in(&self.home).unwrap().keep();
+        run(&mut Self::copy(&self.home, &self.way, image, &to), PULL)?;
+        let manifest: Value = serde_json::from_slice(&fs::read(to.join("manifest.json")).unwrap()).unwrap();
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for descriptor in layers.chain([&manifest["config"]]) {
+            let name = descriptor["digest"].as_str().unwrap_or_default();
+            let content = fs::read(to.join(name.trim_start_matches("sha256:"))).map_err(|error| error.to_string())?;
+            if digest(&content) != name {
+                return Err(format!("{name} of {image} has other bytes"));
+            }
+        }
+        Ok(manifest["config"]["digest"].as_str().unwrap_or_default().to_owned())
+    }
+}

@@ -1,0 +1,86 @@
+//! The proxy killed and ended while clients pull.
+
+use std::time::Duration;
+
+use crate::client::{Curl, Kind, Skopeo};
+use crate::lab::{Image, Lab, Process, Shape, digest, eventually};
+use crate::proxy::Proxy;
+
+/// Bytes of the large layer of each image.
+const LAYER: u64 = 4_000_000;
+
+/// A stand-in for chance, the same on each run (a linear congruential generator, Knuth's constants).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn fifty_kills_leave_only_whole_blobs_and_a_cache_that_serves() {
+    let lab = Lab::new();
+    let mut chance = Chance(2);
+    let mut images: Vec<(String, Image)> = Vec::new();
+    let mut proxy = Proxy::start(&lab);
+    let (mut midway, mut whole) = (0, 0);
+    for round in 0..50 {
+        if images.len() == whole {
+            let name = format!("quay.io/lab/app:{round}");
+            let image = lab.publish(&[&name], Shape::Single, round, LAYER as usize);
+            images.push((name, image));
+        }
+        let (name, _) = &images[whole];
+        lab.quay.site.pace(20_000_000);
+        let goal = lab.quay.site.sent() + chance.below(LAYER + LAYER / 4);
+        let mut pull = pulling(&lab, &proxy, name);
+        let mut ended = None;
+        eventually("the pull has come so far, or ended", Duration::from_secs(60), || {
+            ended = pull.ended(Duration::ZERO);
+            ended.is_some() || lab.quay.site.sent() >= goal
+        });
+        proxy.kill();
+        match ended {
+            Some(status) => {
+                assert!(status.success(), "round {round}: {}", pull.log());
+                whole += 1;
+            }
+            None => midway += 1,
+        }
+        drop(pull);
+        proxy.verify_blobs();
+        proxy.again();
+    }
+    assert!(midway >= 10, "only {midway} of 50 kills came during a pull");
+    lab.quay.site.pace(0);
+    let client = Kind::Skopeo.fresh(&lab, &proxy.way());
+    for (name, image) in &images {
+        assert_eq!(client.pull(name).as_ref(), Ok(&image.id), "{name}");
+    }
+    assert!(proxy.verify_blobs() >= images.len() * 4);
+}
+
+/// Skopeo, in the midst of a pull.
+fn pulling(lab: &Lab, proxy: &Proxy, image: &str) -> Process {
+    let home = Skopeo::home(lab);
+    let mut copy = Skopeo::copy(&home, &proxy.way(), image, &home.join("to"));
+    Process::spawn("skopeo", &mut copy, &home.join("log"))
+}
+
+#[test]
+fn terminating_lets_a_blob_in_flight_finish() {
+    let lab = Lab::new();
+    let image = lab.publish(&["quay.io/lab/app:1"], Shape::Single, 1, LAYER as usize);
+    let mut proxy = Proxy::start(&lab);
+    lab.quay.site.pace(2_000_000);
+    let before = lab.quay.site.sent();
+    let home = lab.folder("curl");
+    let mut curl = Curl::new(&home, &proxy.way(), &format!("https://quay.io/v2/lab/app/blobs/{}", image.large));
+    eventually("the blob is on its way", Duration::from_secs(30), || lab.quay.site.sent() > before + LAYER / 4);
+    proxy.terminate();
+    assert_eq!(curl.body(Duration::from_secs(60)).map(|body| digest(&body)), Ok(image.large));
+    let status = proxy.ended(Duration::from_secs(30)).expect("the proxy ends after the last answer");
+    assert!(status.success(), "{status}\n{}", proxy.log());
+}

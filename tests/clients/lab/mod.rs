@@ -1,0 +1,126 @@
+//! A small internet on loopback addresses: three registries, a token service and two CDN hosts, by real names.
+//!
+//! Each name is a [`Site`]: TLS with the lab's own CA, a count of every request, a pace, and a way to be gone.
+//! Behind it runs the real program (distribution, nginx). Everything lives in one temporary folder and ends with
+//! the [`Lab`]. Nothing here knows the proxy: [`Road`] leads to the same sites without it, so that a fault of the
+//! lab shows as one (`the_lab_stands_without_the_proxy`).
+
+mod authority;
+mod image;
+mod process;
+mod registry;
+mod road;
+mod site;
+mod token;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub(crate) use image::{Image, Shape, digest};
+pub(crate) use process::{Process, command, eventually, run};
+pub(crate) use registry::Registry;
+pub(crate) use site::{Seen, Site};
+
+use authority::Authority;
+use registry::Plan;
+use road::Road;
+use site::Origin;
+use token::TokenService;
+
+/// The third registry: neither a preset nor on port 443.
+pub(crate) const EXAMPLE: &str = "registry.example.com:5000";
+
+/// The lab. Dropping it ends every program and server of it.
+pub(crate) struct Lab {
+    /// Docker Hub: a token service, blobs redirected to a CDN.
+    pub(crate) docker: Registry,
+    /// auth.docker.io.
+    pub(crate) token: Site,
+    /// quay.io: no authentication, no redirect.
+    pub(crate) quay: Registry,
+    /// registry.example.com:5000: no authentication, blobs redirected to a CDN.
+    pub(crate) example: Registry,
+    road: Road,
+    authority: Authority,
+    _runtime: Runtime,
+    dir: TempDir, // last: removed when everything in it has ended
+}
+
+impl Lab {
+    /// Starts everything, without images.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let handle = runtime.handle();
+        let authority = Authority::new(dir.path());
+        let (service, tokens) = TokenService::new(dir.path());
+        let ip = |last| IpAddr::from(Ipv4Addr::new(127, 0, 10, last));
+        let registry = |folder: &str, plan: &Plan<'_>| Registry::new(dir.path().join(folder), handle, &authority, plan);
+        let docker = registry(
+            "docker",
+            &Plan {
+                name: "registry-1.docker.io",
+                ip: ip(1),
+                cdn: Some("production.cloudflare.docker.com"),
+                tokens: Some(&tokens),
+            },
+        );
+        let token = Site::new(handle, &authority, "auth.docker.io", ip(2), Origin::Token(service));
+        let quay = registry("quay", &Plan { name: "quay.io", ip: ip(3), cdn: None, tokens: None });
+        let example = registry(
+            "example",
+            &Plan { name: "registry.example.com", ip: ip(4), cdn: Some("cdn.example.com"), tokens: None },
+        );
+        let mut ways = HashMap::from([
+            ("auth.docker.io:443".to_owned(), token.address),
+            ("registry-1.docker.io:443".to_owned(), docker.site.address),
+            ("quay.io:443".to_owned(), quay.site.address),
+            (EXAMPLE.to_owned(), example.site.address),
+        ]);
+        for cdn in [&docker.cdn, &example.cdn].into_iter().flatten() {
+            ways.insert(format!("{}:443", cdn.name()), cdn.address);
+        }
+        let road = Road::new(handle, ways);
+        Self { docker, token, quay, example, road, authority, _runtime: runtime, dir }
+    }
+
+    /// A new folder in the lab's own.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.dir.path()).unwrap();
+        folder.keep()
+    }
+
+    /// Makes an image and pushes it, on the plain road, to each of `names`.
+    pub(crate) fn publish(&self, names: &[&str], shape: Shape, seed: u64, bytes: usize) -> Image {
+        let image = Image::make(&self.folder("image"), shape, seed, bytes);
+        for name in names {
+            image.push(name, &self.road.url, self.ca_file());
+        }
+        image
+    }
+
+    /// The lab's root certificate, PEM.
+    pub(crate) fn ca_file(&self) -> &Path {
+        &self.authority.file
+    }
+
+    /// The way to the registries without the proxy: what `HTTPS_PROXY` would be.
+    pub(crate) fn road(&self) -> &str {
+        &self.road.url
+    }
+
+    /// Each registry by the name that images have.
+    pub(crate) fn registries(&self) -> [(&'static str, &Registry); 3] {
+        [("docker.io", &self.docker), ("quay.io", &self.quay), (EXAMPLE, &self.example)]
+    }
+
+    /// Each host that is no registry.
+    pub(crate) fn hosts(&self) -> Vec<(&str, SocketAddr)> {
+        let cdns = self.registries().into_iter().filter_map(|(_, registry)| registry.cdn.as_ref());
+        cdns.chain([&self.token]).map(|site| (site.name(), site.address)).collect()
+    }
+}

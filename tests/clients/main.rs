@@ -1,0 +1,15 @@
+//! The real programs: Docker Engine, containerd, Podman, Skopeo and Buildah pull through the real binary.
+//!
+//! It needs these programs, distribution and nginx, and is left out of a plain `cargo test`; `tests/run` installs
+//! them and runs it. One test at a time: each starts a dozen programs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
+
+mod client;
+mod crash;
+mod crowd;
+mod lab;
+mod proxy;
+mod pulls;
+mod readme;
+mod tags;
+mod trust;

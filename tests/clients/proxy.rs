@@ -1,0 +1,168 @@
+//! The proxy under test: the real binary with a configuration for the lab, killed and started again at will.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::client::Way;
+use crate::lab::{EXAMPLE, Lab, Process, Registry, command, run};
+
+/// A running proxy with a cache and a CA of its own.
+pub(crate) struct Proxy {
+    /// Where it keeps everything.
+    pub(crate) dir: PathBuf,
+    /// Its proxy port.
+    pub(crate) listen: SocketAddr,
+    admin: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Proxy {
+    /// Starts one with an empty cache that asks for a tag each time.
+    pub(crate) fn start(lab: &Lab) -> Self {
+        Self::with(lab, |_| {})
+    }
+
+    /// Starts one; `change` has the last word on its configuration.
+    pub(crate) fn with(lab: &Lab, change: impl FnOnce(&mut Value)) -> Self {
+        let (listen, admin) = (free(), free());
+        let dir = lab.folder("proxy");
+        let mut config = configuration(lab, listen, admin);
+        change(&mut config);
+        fs::write(dir.join("config.yaml"), format!("{config:#}")).unwrap(); // JSON is YAML
+        let mut proxy = Self { dir, listen, admin, process: None };
+        proxy.again();
+        proxy
+    }
+
+    /// Starts it again, after [`Proxy::kill`], over the same folder; ready when this returns.
+    pub(crate) fn again(&mut self) {
+        let mut serve = command(env!("CARGO_BIN_EXE_pullthrough"), &self.dir);
+        serve.args(["serve", "--config", "config.yaml"]);
+        let mut process = Process::spawn("pullthrough", &mut serve, &self.dir.join("log"));
+        process.ready(Duration::from_secs(30), || {
+            fetch(self.listen, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        self.process = Some(process);
+    }
+
+    /// Kills it at once (SIGKILL).
+    pub(crate) fn kill(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        process.signal(Signal::KILL);
+        assert!(process.ended(Duration::from_secs(10)).is_some(), "the killed proxy is still there");
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub(crate) fn terminate(&self) {
+        self.process.as_ref().unwrap().signal(Signal::TERM);
+    }
+
+    /// Changes its configuration and tells it to read that again (SIGHUP).
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut Value)) {
+        let file = self.dir.join("config.yaml");
+        let mut config = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(&file, format!("{config:#}")).unwrap();
+        self.process.as_ref().unwrap().signal(Signal::HUP);
+    }
+
+    /// Its exit status, once it has ended by itself.
+    pub(crate) fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        self.process.as_mut().unwrap().ended(within)
+    }
+
+    /// The way through it, for a client that trusts its CA besides the system's roots.
+    pub(crate) fn way(&self) -> Way {
+        let mut roots = system_roots();
+        roots.extend(fs::read(self.ca_file()).unwrap());
+        let trust = self.dir.join("trust.pem");
+        fs::write(&trust, roots).unwrap();
+        Way { proxy: format!("http://{}", self.listen), trust }
+    }
+
+    /// The way through it for a client that trusts only the system's roots.
+    pub(crate) fn way_without_trust(&self) -> Way {
+        let trust = self.dir.join("system.pem");
+        fs::write(&trust, system_roots()).unwrap();
+        Way { proxy: format!("http://{}", self.listen), trust }
+    }
+
+    /// Its root certificate.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.dir.join("ca/ca.crt")
+    }
+
+    /// Its log, of every start.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Its metrics, as scraped.
+    pub(crate) fn metrics(&self) -> String {
+        fetch(self.admin, "/metrics").expect("the admin port answers")
+    }
+
+    /// Hashes every committed blob with sha256sum; panics if one has not the bytes of its name. How many there are.
+    pub(crate) fn verify_blobs(&self) -> usize {
+        let blobs = self.dir.join("cache/blobs/sha256");
+        let files: Vec<PathBuf> =
+            fs::read_dir(&blobs).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+        if files.is_empty() {
+            return 0;
+        }
+        let sums = run(command("sha256sum", &self.dir).arg("--").args(&files), Duration::from_secs(60)).unwrap();
+        for line in sums.lines() {
+            let (sum, file) = line.split_once("  ").unwrap();
+            assert_eq!(Path::new(file).file_name().unwrap().to_str(), Some(sum), "a committed blob is damaged");
+        }
+        assert_eq!(sums.lines().count(), files.len());
+        files.len()
+    }
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn system_roots() -> Vec<u8> {
+    fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default()
+}
+
+/// The whole answer to a GET, if there is one.
+fn fetch(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn configuration(lab: &Lab, listen: SocketAddr, admin: SocketAddr) -> Value {
+    let registry = |url: &str, registry: &Registry| {
+        let endpoint = json!({ "url": url, "address": registry.site.address, "ca_file": lab.ca_file() });
+        json!({ "endpoints": [endpoint], "tags": { "fresh_for": "0s" } })
+    };
+    let hosts = lab
+        .hosts()
+        .into_iter()
+        .map(|(name, address)| (name.to_owned(), json!({ "address": address, "ca_file": lab.ca_file() })));
+    json!({
+        "listen": { "proxy": listen, "admin": admin },
+        "cache": { "max_size": "2GiB", "min_free": "0%" },
+        "registries": {
+            "docker.io": registry("https://registry-1.docker.io", &lab.docker),
+            "quay.io": registry("https://quay.io", &lab.quay),
+            EXAMPLE: registry(&format!("https://{EXAMPLE}"), &lab.example),
+        },
+        "upstream": { "hosts": hosts.collect::<serde_json::Map<_, _>>() },
+    })
+}
