@@ -7,6 +7,7 @@ mod ca_clients;
 mod ca_folder;
 mod ca_support;
 mod config;
+mod pull;
 mod store;
 mod store_catalog;
 mod store_power;

@@ -11,6 +11,7 @@ pub(crate) mod client;
 mod content;
 mod eventually;
 pub(crate) mod lab;
+mod proxy;
 mod registry;
 mod script;
 mod server;
@@ -19,6 +20,7 @@ mod token;
 
 pub(crate) use content::{INDEX, Image, MANIFEST};
 pub(crate) use eventually::eventually;
+pub(crate) use proxy::{Plan, Proxy, nowhere};
 pub(crate) use registry::{Registry, Setup};
 pub(crate) use script::{Act, Dice, Gate, Line};
 pub(crate) use server::Seen;
