@@ -85,7 +85,7 @@ impl Walk {
             if self.reader.row(&digest)?.is_none() {
                 self.shelf.adopt(&digest)?;
                 adopted += 1;
-                if adopted % FLUSHED == 0 {
+                if adopted.is_multiple_of(FLUSHED) {
                     self.shelf.catalog.flush_now(); // lookups must not wait behind a million notes
                 }
             }
