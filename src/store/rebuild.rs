@@ -120,8 +120,13 @@ impl Walk {
                     return Ok(());
                 }
                 let began = Instant::now();
-                if let Err(error) = self.shelf.prove(&row.digest) {
-                    tracing::warn!(error = &error as &dyn std::error::Error, digest = %row.digest, "a blob cannot be hashed");
+                match self.shelf.prove(&row.digest) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => _ = self.shelf.forsake(&row.digest), // dropped just now, or gone before
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, digest = %row.digest, "a blob cannot be hashed");
+                    }
                 }
                 // Half of the time the disk belongs to the pulls. A stop wakes the thread.
                 thread::park_timeout(began.elapsed());
