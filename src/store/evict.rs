@@ -30,6 +30,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const WARN_AGE: Duration = Duration::from_secs(600);
 /// A victim may get a reader between choice and removal: then others are chosen, so many times.
 const ROUNDS: usize = 4;
+/// So many victims are told to the catalog at once.
+const FLUSHED: usize = 250;
 
 #[derive(Default)]
 struct Bell {
@@ -197,10 +199,13 @@ impl Evictor {
             }
         })?;
         let mut freed = 0;
-        for row in choice.victims() {
-            if self.shelf.evict(&row)? {
-                freed += row.size;
+        for some in choice.victims().chunks(FLUSHED) {
+            for row in some {
+                if self.shelf.evict(row)? {
+                    freed += row.size;
+                }
             }
+            self.shelf.catalog.flush_now(); // lookups must not wait behind thousands of notes
         }
         Ok(freed)
     }

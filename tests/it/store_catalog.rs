@@ -276,7 +276,9 @@ fn a_later_format_is_refused_and_left_as_it_is() {
     let file = folder.path().join("cache/catalog.sqlite");
     rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let before = fs::read(&file).unwrap();
+    fs::write(folder.path().join("cache/fills/of-a-later-version"), b"half").unwrap();
     let Err(error) = Store::open(&config(folder.path(), 1 << 30)) else { panic!("opened a later format") };
     assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 1"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), before);
+    assert!(folder.path().join("cache/fills/of-a-later-version").exists());
 }
