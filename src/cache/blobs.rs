@@ -37,7 +37,7 @@ impl Cache {
         if let Some(fault) = self.known_missing(place, digest, Content::Blob, principal) {
             return Err(fault);
         }
-        if self.stored(digest).await.is_some() {
+        if self.stored(digest).await.is_some() && self.links.are_shared(&place.registry, digest).await {
             self.prove(place, digest, Content::Blob, principal, &source).await?;
             return self.enter(place, digest, principal, true, &source).await;
         }
@@ -75,28 +75,33 @@ impl Cache {
         source: &Arc<dyn Source>,
     ) -> Result<BlobFound, Fault> {
         let mut permitted = permitted;
+        // Stored, but given to another registry's credentials only: this one must deliver it itself.
+        let anew = !permitted && !self.links.are_shared(&place.registry, digest).await;
         loop {
             if permitted && let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
                 return Ok(BlobFound::Stored(blob, Outcome::Hit));
             }
-            let (fill, opening, outcome) = match self.fills.enter(digest, place, principal, permitted, source.clone()) {
-                Err(cause) => {
-                    if !permitted {
-                        self.prove(place, digest, Content::Blob, principal, source).await?;
+            let (fill, opening, outcome) =
+                match self.fills.enter(digest, place, principal, permitted, anew && !permitted, source.clone()) {
+                    Err(cause) => {
+                        if !permitted {
+                            self.prove(place, digest, Content::Blob, principal, source).await?;
+                        }
+                        return Ok(BlobFound::Unstorable(cause));
                     }
-                    return Ok(BlobFound::Unstorable(cause));
-                }
-                Ok(Entered::UnderWay(fill)) if permitted => return Ok(BlobFound::Filling(fill, Outcome::Collapsed)),
-                Ok(Entered::Stored(_)) if permitted => continue,
-                Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
-                    self.prove(place, digest, Content::Blob, principal, source).await?;
-                    permitted = true;
-                    continue;
-                }
-                Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
-                Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
-            };
+                    Ok(Entered::UnderWay(fill)) if permitted => {
+                        return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
+                    }
+                    Ok(Entered::Stored(_)) if permitted => continue,
+                    Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
+                        self.prove(place, digest, Content::Blob, principal, source).await?;
+                        permitted = true;
+                        continue;
+                    }
+                    Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
+                    Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
+                };
             if permitted {
                 return Ok(BlobFound::Filling(fill, outcome));
             }

@@ -78,7 +78,9 @@ impl Cache {
             }
         } else if let Some(fault) = self.known_missing(place, digest, Content::Manifest, principal) {
             return Err(fault);
-        } else if let Some(bytes) = self.manifest_bytes(digest).await {
+        } else if self.links.are_shared(&place.registry, digest).await
+            && let Some(bytes) = self.manifest_bytes(digest).await
+        {
             let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
             return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
         }
