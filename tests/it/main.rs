@@ -7,5 +7,6 @@ mod ca_clients;
 mod ca_folder;
 mod ca_support;
 mod config;
+mod scripted;
 mod support;
 mod upstream;
