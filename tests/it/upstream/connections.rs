@@ -154,7 +154,7 @@ async fn a_long_upload_is_not_a_silent_upstream() {
     let upstream = upstream(&Config { first_byte_timeout: SHORT, ..Config::default() }, &[&registry]);
     let pieces = futures_util::stream::unfold(0, |count| async move {
         tokio::time::sleep(Duration::from_millis(60)).await; // twenty pieces last more than twice the timeout
-        (count < 12)
+        (count < 20)
             .then(|| (Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from_static(b"piece"))), count + 1))
     });
     let body = Body::wrap(http_body_util::StreamBody::new(Box::pin(pieces)));
