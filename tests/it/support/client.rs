@@ -230,7 +230,7 @@ impl Whole {
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
-        self.body.as_ref().expect("the body ends cleanly")
+        self.body.as_ref().unwrap_or_else(|got| panic!("the body broke after {} bytes", got.len()))
     }
 }
 
