@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fill::{Entered, Fill};
+use super::fill::{Entered, Fill, Opening};
 use super::{Cache, Fault, Place, Principal, Retry, Source};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
@@ -82,26 +82,27 @@ impl Cache {
                 self.store.catalog().used(digest);
                 return Ok(BlobFound::Stored(blob, Outcome::Hit));
             }
-            let (fill, opening, outcome) =
-                match self.fills.enter(digest, place, principal, permitted, anew && !permitted, source.clone()) {
-                    Err(cause) => {
-                        if !permitted {
-                            self.prove(place, digest, Content::Blob, principal, source).await?;
-                        }
-                        return Ok(BlobFound::Unstorable(cause));
-                    }
-                    Ok(Entered::UnderWay(fill)) if permitted => {
-                        return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
-                    }
-                    Ok(Entered::Stored(_)) if permitted => continue,
-                    Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
+            let entered = self.fills.enter(digest, place, principal, permitted, anew && !permitted, source.clone());
+            let (fill, opening, outcome) = match entered {
+                Err(cause) => {
+                    if !permitted {
                         self.prove(place, digest, Content::Blob, principal, source).await?;
-                        permitted = true;
-                        continue;
                     }
-                    Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
-                    Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
-                };
+                    return Ok(BlobFound::Unstorable(cause));
+                }
+                Ok(Entered::UnderWay(fill)) if permitted => return Ok(BlobFound::Filling(fill, Outcome::Collapsed)),
+                Ok(Entered::Stored(_)) if permitted => continue,
+                Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
+                    self.prove(place, digest, Content::Blob, principal, source).await?;
+                    permitted = true;
+                    continue;
+                }
+                Ok(Entered::Leads(fill, opening)) => {
+                    self.heed_opening(place, digest, principal, opening.clone());
+                    (fill, opening, Outcome::Miss)
+                }
+                Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
+            };
             if permitted {
                 return Ok(BlobFound::Filling(fill, outcome));
             }
@@ -115,13 +116,23 @@ impl Cache {
                     self.prove(place, digest, Content::Blob, principal, source).await?;
                     permitted = true;
                 }
-                Err(fault) => {
-                    self.heed(place, principal, &fault);
-                    self.note_missing(place, digest, Content::Blob, principal, &fault);
-                    return Err(fault);
-                }
+                Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// What the leading source's own answer proves is noted even when its caller has left meanwhile.
+    fn heed_opening(&self, place: &Place, digest: &Digest, principal: &Principal, opening: Opening) {
+        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+        tokio::spawn(async move {
+            match opening.outcome().await {
+                Ok(()) => cache.proven(&place, &digest, Content::Blob, &principal, None),
+                Err(fault) => {
+                    cache.heed(&place, &principal, &fault);
+                    cache.note_missing(&place, &digest, Content::Blob, &principal, &fault);
+                }
+            }
+        });
     }
 
     /// The committed blob; one that the catalog does not know is hashed first.

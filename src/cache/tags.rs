@@ -152,7 +152,8 @@ impl Cache {
         // A registry that never said a digest by HEAD, or a tag that nobody knows: one GET tells all.
         let by_content = asking == Asking::Content && own.is_none();
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
-        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, asking, by_content, source)).await {
+        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, asking, by_content, source)).await
+        {
             Ok(Ok((said, led))) => {
                 let outcome = match (own, led) {
                     (Some(_), _) => Outcome::Revalidated,
@@ -218,7 +219,13 @@ impl Cache {
     }
 
     /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
-    async fn ask(&self, place: &Place, asking: Asking, by_content: bool, source: &Arc<dyn Source>) -> Result<Said200, Fault> {
+    async fn ask(
+        &self,
+        place: &Place,
+        asking: Asking,
+        by_content: bool,
+        source: &Arc<dyn Source>,
+    ) -> Result<Said200, Fault> {
         if !by_content {
             match source.prove().await {
                 Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {

@@ -36,6 +36,7 @@ pub enum Entered {
 }
 
 /// How the caller's own source opens: its proof that it may read.
+#[derive(Clone)]
 pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
 
 impl Opening {

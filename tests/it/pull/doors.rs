@@ -143,7 +143,7 @@ async fn another_sni_is_an_alert_and_another_host_is_421() {
     for h2 in [false, true] {
         let client = if h2 { proxy.client().h2() } else { proxy.client() };
         let error = client.tls_as(QUAY, "registry.example.com").await.expect_err("another SNI");
-        assert!(error.to_string().contains("UnrecognizedName"), "{error}");
+        assert!(error.to_string().contains("UnrecognisedName"), "{error}");
         let mut session = client.session(QUAY).await.naming("registry.example.com:443");
         assert_eq!(session.get("/v2/").await.status, 421);
     }
