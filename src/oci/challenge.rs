@@ -1,0 +1,346 @@
+//! What a `WWW-Authenticate` header demands, and how a demand of our own is written (RFC 9110, 11.6.1).
+//!
+//! The comma that parts challenges also parts their parameters; a name followed by `=` is a parameter of the
+//! challenge before it. A header that breaks the grammar gives what stood before the break and nothing else.
+
+use std::fmt;
+
+/// One challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// User and password.
+    Basic {
+        /// For a person: which user and password.
+        realm: Option<String>,
+    },
+    /// A token, to be had elsewhere.
+    Bearer(Bearer),
+    /// A scheme that nobody here knows, or a Bearer without a realm.
+    Other(String),
+}
+
+/// Where a bearer token is to be had, and for what (distribution-spec, "Token Authentication").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bearer {
+    /// The token service's URL. Any text: who asks it judges it.
+    pub realm: String,
+    /// The name of the registry at the token service.
+    pub service: Option<String>,
+    /// What the token must be for, such as `repository:library/alpine:pull`; parted at spaces.
+    pub scopes: Vec<String>,
+    /// Why the token sent was not enough: `invalid_token`, `insufficient_scope` (RFC 6750, 3.1).
+    pub error: Option<String>,
+}
+
+impl Challenge {
+    /// Reads every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
+    pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
+        headers.into_iter().flat_map(|header| Reader { rest: header }.challenges()).collect()
+    }
+
+    /// The first Bearer challenge among them.
+    #[must_use]
+    pub fn bearer(challenges: &[Self]) -> Option<&Bearer> {
+        challenges.iter().find_map(|challenge| match challenge {
+            Self::Bearer(bearer) => Some(bearer),
+            Self::Basic { .. } | Self::Other(_) => None,
+        })
+    }
+
+    /// The scheme's name as it is usually written.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        match self {
+            Self::Basic { .. } => "Basic",
+            Self::Bearer(_) => "Bearer",
+            Self::Other(scheme) => scheme,
+        }
+    }
+
+    /// Puts scheme and parameters together; of a parameter that stands twice the first counts.
+    fn of(scheme: &str, parameters: &[(String, String)]) -> Self {
+        let of = |name: &str| {
+            let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone())
+        };
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Self::Basic { realm: of("realm") };
+        }
+        match of("realm") {
+            Some(realm) if scheme.eq_ignore_ascii_case("bearer") => Self::Bearer(Bearer {
+                realm,
+                service: of("service"),
+                scopes: of("scope").unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect(),
+                error: of("error"),
+            }),
+            _ => Self::Other(scheme.to_owned()),
+        }
+    }
+}
+
+/// Reads one header from left to right.
+struct Reader<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn challenges(mut self) -> Vec<Challenge> {
+        let mut found = Vec::new();
+        loop {
+            self.separators();
+            let Some(scheme) = self.token() else { break };
+            let mut parameters = Vec::new();
+            let whole = self.parameters(&mut parameters).is_some();
+            found.push(Challenge::of(scheme, &parameters));
+            if !whole {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Everything up to the next scheme or the end; `None` where the grammar is broken.
+    fn parameters(&mut self, parameters: &mut Vec<(String, String)>) -> Option<()> {
+        if !self.rest.is_empty() && !self.rest.starts_with([' ', '\t', ',']) {
+            return None;
+        }
+        self.spaces();
+        if self.token68() {
+            return self.end_of_item();
+        }
+        loop {
+            self.separators();
+            let here = self.rest;
+            let Some(name) = self.token() else { return self.rest.is_empty().then_some(()) };
+            self.spaces();
+            let Some(value) = self.rest.strip_prefix('=') else {
+                self.rest = here; // the next challenge's scheme
+                return Some(());
+            };
+            self.rest = value;
+            self.spaces();
+            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.token()?.to_owned() };
+            parameters.push((name.to_owned(), value));
+            self.end_of_item()?;
+        }
+    }
+
+    fn end_of_item(&mut self) -> Option<()> {
+        self.spaces();
+        (self.rest.is_empty() || self.rest.starts_with(',')).then_some(())
+    }
+
+    /// Credentials of one word, as `Negotiate` has them: letters and `=` at the end, then a comma or nothing.
+    fn token68(&mut self) -> bool {
+        let word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+        let tail = self.rest.trim_start_matches(word);
+        let after = tail.trim_start_matches('=').trim_start_matches([' ', '\t']);
+        let is_one = tail.len() < self.rest.len() && (after.is_empty() || after.starts_with(','));
+        // `a=` before a comma is a parameter without a value, which nobody sends; `a` alone may be a scheme.
+        let is_one = is_one && tail.starts_with('=');
+        if is_one {
+            self.rest = after;
+        }
+        is_one
+    }
+
+    fn token(&mut self) -> Option<&'a str> {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let end = self.rest.find(|c| !is_token(c)).unwrap_or(self.rest.len());
+        let (token, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        (!token.is_empty()).then_some(token)
+    }
+
+    fn quoted(&mut self) -> Option<String> {
+        let mut value = String::new();
+        let mut characters = self.rest.char_indices().skip(1);
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '"' => {
+                    self.rest = &self.rest[at + 1..];
+                    return Some(value);
+                }
+                '\\' => value.push(characters.next()?.1),
+                plain => value.push(plain),
+            }
+        }
+        None
+    }
+
+    fn spaces(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t']);
+    }
+
+    fn separators(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', ',']);
+    }
+}
+
+/// Every value quoted, as Docker's and containers' parsers expect it, `realm` first.
+impl fmt::Display for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme())?;
+        match self {
+            Self::Basic { realm: Some(realm) } => write!(f, " realm={}", Quoted(realm)),
+            Self::Basic { realm: None } | Self::Other(_) => Ok(()),
+            Self::Bearer(bearer) => bearer.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " realm={}", Quoted(&self.realm))?;
+        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
+        let others = [("service", &self.service), ("scope", &scope), ("error", &self.error)];
+        for (name, value) in others {
+            if let Some(value) = value {
+                write!(f, ",{name}={}", Quoted(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A quoted-string. A control character has no place in one and is left out: it could end the header.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.chars().filter(|character| !character.is_control()) {
+            if matches!(character, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{character}")?;
+        }
+        f.write_str("\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bearer(realm: &str, service: &str, scopes: &[&str], error: Option<&str>) -> Challenge {
+        Challenge::Bearer(Bearer {
+            realm: realm.to_owned(),
+            service: (!service.is_empty()).then(|| service.to_owned()),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            error: error.map(str::to_owned),
+        })
+    }
+
+    fn basic(realm: &str) -> Challenge {
+        Challenge::Basic { realm: Some(realm.to_owned()) }
+    }
+
+    #[test]
+    fn what_registries_send_is_understood() {
+        let table = [
+            (
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull,push""#,
+                vec![bearer(
+                    "https://auth.docker.io/token",
+                    "registry.docker.io",
+                    &["repository:library/alpine:pull,push"],
+                    None,
+                )],
+            ),
+            (
+                r#"bearer scope="repository:a:pull repository:b:pull,push" , Realm = "https://a/t?x=1" ,error=invalid_token"#,
+                vec![bearer(
+                    "https://a/t?x=1",
+                    "",
+                    &["repository:a:pull", "repository:b:pull,push"],
+                    Some("invalid_token"),
+                )],
+            ),
+            (r#"Basic realm="a \"quoted\", \\ realm""#, vec![basic(r#"a "quoted", \ realm"#)]),
+            (r"Basic realm=plain", vec![basic("plain")]),
+            ("Basic", vec![Challenge::Basic { realm: None }]),
+            (
+                r#"Basic realm="r, Bearer realm=\"x\"", Bearer realm="https://t""#,
+                vec![basic(r#"r, Bearer realm="x""#), bearer("https://t", "", &[], None)],
+            ),
+            (
+                r#"Negotiate abc+/==, NTLM, ,Bearer service=s, realm="https://t""#,
+                vec![
+                    Challenge::Other("Negotiate".into()),
+                    Challenge::Other("NTLM".into()),
+                    bearer("https://t", "s", &[], None),
+                ],
+            ),
+            (r#"Digest realm="d", nonce="n, m", qop=auth"#, vec![Challenge::Other("Digest".into())]),
+            ("Bearer error=invalid_token", vec![Challenge::Other("Bearer".into())]),
+            (r#"Bearer realm="a", realm="b""#, vec![bearer("a", "", &[], None)]),
+        ];
+        for (header, expected) in table {
+            assert_eq!(Challenge::parse([header]), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn several_headers_are_one_list() {
+        let found = Challenge::parse(["Basic realm=a", r#"Bearer realm="https://t""#]);
+        assert_eq!(found, [basic("a"), bearer("https://t", "", &[], None)]);
+        assert_eq!(Challenge::bearer(&found).map(|bearer| bearer.realm.as_str()), Some("https://t"));
+        assert_eq!(Challenge::bearer(&found[..1]), None);
+    }
+
+    #[test]
+    fn nothing_behind_a_break_is_believed() {
+        let table = [
+            (r#"Basic realm="open, Bearer realm="https://evil""#, 1),
+            (r#"Basic realm="a" Bearer realm="b""#, 1),
+            ("Basic realm=, Bearer realm=x", 2), // `realm=` alone is a word of the old kind
+            ("Basic@x", 1),
+            ("=x", 0),
+            ("", 0),
+            (" , ,", 0),
+        ];
+        for (header, count) in table {
+            assert_eq!(Challenge::parse([header]).len(), count, "{header}");
+        }
+        assert_eq!(Challenge::parse([r#"Basic realm="open"#]), [Challenge::Basic { realm: None }]);
+    }
+
+    #[test]
+    fn a_challenge_of_our_own_cannot_break_its_header() {
+        let told = bearer("https://r/\r\nX: y", "a\"b\\", &["repository:a:pull", "repository:b:pull"], Some("e"));
+        assert_eq!(
+            told.to_string(),
+            r#"Bearer realm="https://r/X: y",service="a\"b\\",scope="repository:a:pull repository:b:pull",error="e""#
+        );
+        assert_eq!(basic("pullthrough").to_string(), r#"Basic realm="pullthrough""#);
+    }
+
+    fn any_challenge() -> impl Strategy<Value = Challenge> {
+        let text = "[ -~]{0,20}";
+        let scopes = prop::collection::vec("[!-~]{1,12}", 0..3);
+        prop_oneof![
+            prop::option::of(text).prop_map(|realm| Challenge::Basic { realm }),
+            (text, prop::option::of(text), scopes, prop::option::of(text))
+                .prop_map(|(realm, service, scopes, error)| Bearer { realm, service, scopes, error })
+                .prop_map(Challenge::Bearer),
+            "(NTLM|Hoba|X-y)".prop_map(Challenge::Other),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics_the_parser(header in prop_oneof![any::<String>(), "[A-Za-z=\", \\\\]{0,60}"]) {
+            Challenge::parse([header.as_str()]);
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(challenges in prop::collection::vec(any_challenge(), 0..4)) {
+            let printed: Vec<String> = challenges.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(&Challenge::parse([printed.join(", ").as_str()]), &challenges);
+            prop_assert_eq!(&Challenge::parse(printed.iter().map(String::as_str)), &challenges);
+        }
+    }
+}
