@@ -1,0 +1,133 @@
+//! A file that is read again when it changed, so that a rotated secret needs no restart.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use zeroize::Zeroizing;
+
+/// A write within this time of an earlier one may leave the same stamp (file systems count in ticks), so a
+/// younger file is read once more.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A file and what it was like when it was read last.
+#[derive(Debug)]
+pub struct WatchedFile {
+    path: PathBuf,
+    limit: u64,
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl WatchedFile {
+    /// A file that was not read yet, of at most `limit` bytes.
+    #[must_use]
+    pub fn new(path: PathBuf, limit: u64) -> Self {
+        Self { path, limit, seen: Mutex::new(None) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes, unless they are the ones that this read last. Symbolic links are followed anew each time, as
+    /// Kubernetes swaps them. Blocks on the file system.
+    ///
+    /// # Errors
+    /// What the system says, and [`io::ErrorKind::FileTooLarge`]; the next call reads again.
+    pub fn read_if_changed(&self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
+        let stamp = Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        };
+        if *seen == Some(stamp) {
+            return Ok(None);
+        }
+        *seen = None;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(stamp.size.min(self.limit)).unwrap_or(0)));
+        file.take(self.limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if age.is_some_and(|age| age >= SETTLED) {
+            *seen = Some(stamp);
+        }
+        Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn text(file: &WatchedFile) -> Option<String> {
+        file.read_if_changed().unwrap().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    fn written(path: &Path, text: &str, age: u64) {
+        fs::write(path, text).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(age);
+        File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_read_again_only_when_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let file = WatchedFile::new(path.clone(), 100);
+        assert_eq!(file.read_if_changed().unwrap_err().kind(), io::ErrorKind::NotFound);
+        written(&path, "one", 60);
+        assert_eq!(text(&file).as_deref(), Some("one"));
+        assert_eq!(text(&file), None);
+        written(&path, "two", 60);
+        assert_eq!(text(&file).as_deref(), Some("two"));
+        assert_eq!(text(&file), None);
+        let other = folder.path().join("other");
+        written(&other, "six", 60);
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(text(&file).as_deref(), Some("six"), "a file put in its place");
+    }
+
+    #[test]
+    fn a_file_written_just_now_is_not_trusted_to_be_its_last_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let file = WatchedFile::new(path.clone(), 100);
+        written(&path, "one", 0);
+        assert_eq!(text(&file).as_deref(), Some("one"));
+        assert_eq!(text(&file).as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        written(&path, "0123456789", 60);
+        assert_eq!(text(&WatchedFile::new(path.clone(), 10)).as_deref(), Some("0123456789"));
+        let error = WatchedFile::new(path, 9).read_if_changed().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+}

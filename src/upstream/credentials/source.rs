@@ -1,0 +1,164 @@
+//! Where one entry's credential comes from, ready to be asked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::config::{CredentialConfig, Origin};
+use super::docker::{DockerConfig, Lead};
+use super::kept::Kept;
+use super::{Credential, CredentialError, helper};
+use crate::host::{Secret, WatchedFile};
+use crate::oci::{Authority, Repository};
+
+/// How often a file is looked at, at most.
+const LOOK: Duration = Duration::from_secs(1);
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+const PASSWORD_LIMIT: u64 = 64 << 10;
+const DOCKER_LIMIT: u64 = 1 << 20;
+/// Helpers are kept for each server; patterns of registries have many.
+const SERVERS: u64 = 256;
+
+pub(super) enum Source {
+    Fixed(Credential),
+    File { file: Arc<PasswordFile>, kept: Kept<Credential> },
+    Docker { file: Arc<DockerFile>, kept: Kept<Arc<DockerConfig>>, helpers: Helpers },
+    Helper { name: String, helpers: Helpers },
+}
+
+impl Source {
+    pub(super) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
+        let life = config.lifetime.map_or(LIFETIME, |lifetime| lifetime.0);
+        Ok(match config.origin().ok_or(CredentialError::Entry)? {
+            Origin::Password(user, password) => Self::Fixed(Credential::new(user.to_owned(), password.clone())),
+            Origin::Variable(user, name) => Self::Fixed(Credential::new(user.to_owned(), variable(name)?)),
+            Origin::File(user, path) => {
+                let file = WatchedFile::new(path.clone(), PASSWORD_LIMIT);
+                let file = PasswordFile { user: user.to_owned(), file, last: Mutex::new(None) };
+                Self::File { file: Arc::new(file), kept: Kept::new() }
+            }
+            Origin::Docker(path) => {
+                let file = DockerFile { file: WatchedFile::new(path.clone(), DOCKER_LIMIT), last: Mutex::new(None) };
+                Self::Docker { file: Arc::new(file), kept: Kept::new(), helpers: Helpers::new(life) }
+            }
+            Origin::Helper(name) => Self::Helper { name: name.to_owned(), helpers: Helpers::new(life) },
+        })
+    }
+
+    /// The credential for a repository; `None` where the source knows none. Cancel-safe.
+    pub(super) async fn credential(
+        &self,
+        server: &Authority,
+        repository: &Repository,
+    ) -> Result<Option<Credential>, CredentialError> {
+        match self {
+            Self::Fixed(credential) => Ok(Some(credential.clone())),
+            Self::File { file, kept } => {
+                let file = file.clone();
+                kept.value(LOOK, move || file.read()).await.map(Some)
+            }
+            Self::Docker { file, kept, helpers } => {
+                let file = file.clone();
+                let config = kept.value(LOOK, move || file.read()).await?;
+                for lead in config.leads(server, repository) {
+                    let found = match lead {
+                        Lead::Credential(credential) => Some(credential),
+                        Lead::Helper { name, server } => helpers.ask(name, server).await?,
+                    };
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Ok(None)
+            }
+            Self::Helper { name, helpers } => helpers.ask(name.clone(), server.short(443)).await,
+        }
+    }
+
+    /// What it gave was refused upstream: it is asked anew, soon.
+    pub(super) fn refused(&self) {
+        match self {
+            Self::Fixed(_) => {}
+            Self::File { kept, .. } => kept.refused(),
+            Self::Docker { kept, helpers, .. } => {
+                kept.refused();
+                helpers.refused();
+            }
+            Self::Helper { helpers, .. } => helpers.refused(),
+        }
+    }
+}
+
+fn variable(name: &str) -> Result<Secret, CredentialError> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+    text.map(Secret::new).ok_or_else(|| CredentialError::Variable { name: name.to_owned() })
+}
+
+/// A file whose first line is a password.
+pub(super) struct PasswordFile {
+    user: String,
+    file: WatchedFile,
+    last: Mutex<Option<Credential>>,
+}
+
+impl PasswordFile {
+    fn read(&self) -> Result<Credential, CredentialError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = self.file.read_if_changed().map_err(unreadable(&self.file))? {
+            let password =
+                first_line(&bytes).ok_or_else(|| CredentialError::NoPassword { path: self.file.path().to_owned() })?;
+            *last = Some(Credential::new(self.user.clone(), password));
+        }
+        last.clone().ok_or_else(|| CredentialError::NoPassword { path: self.file.path().to_owned() })
+    }
+}
+
+/// The first line, without its end; `None` where it is empty or no text.
+pub(super) fn first_line(bytes: &[u8]) -> Option<Secret> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let line = text.lines().next().filter(|line| !line.is_empty())?;
+    Some(Secret::new(line.to_owned()))
+}
+
+/// A docker configuration that may change.
+pub(super) struct DockerFile {
+    file: WatchedFile,
+    last: Mutex<Option<Arc<DockerConfig>>>,
+}
+
+impl DockerFile {
+    fn read(&self) -> Result<Arc<DockerConfig>, CredentialError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = |problem| CredentialError::Docker { path: self.file.path().to_owned(), problem };
+        if let Some(bytes) = self.file.read_if_changed().map_err(unreadable(&self.file))? {
+            *last = Some(Arc::new(DockerConfig::parse(&bytes).map_err(broken)?));
+        }
+        last.clone().ok_or_else(|| broken("it could not be read".to_owned()))
+    }
+}
+
+fn unreadable(file: &WatchedFile) -> impl FnOnce(std::io::Error) -> CredentialError {
+    |source| CredentialError::File { path: file.path().to_owned(), source: Arc::new(source) }
+}
+
+/// The answers of helpers, by helper and server.
+pub(super) struct Helpers {
+    life: Duration,
+    kept: moka::sync::Cache<(String, String), Arc<Kept<Option<Credential>>>>,
+}
+
+impl Helpers {
+    fn new(life: Duration) -> Self {
+        Self { life, kept: moka::sync::Cache::new(SERVERS) }
+    }
+
+    async fn ask(&self, name: String, server: String) -> Result<Option<Credential>, CredentialError> {
+        let kept = self.kept.get_with((name.clone(), server.clone()), || Arc::new(Kept::new()));
+        kept.value(self.life, move || helper::ask(&name, &server)).await
+    }
+
+    fn refused(&self) {
+        for (_, kept) in &self.kept {
+            kept.refused();
+        }
+    }
+}
