@@ -1,0 +1,231 @@
+//! The tokens that are there, and how another one is asked for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::{hmac, rand};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use super::answer::Token;
+use super::{Realm, TokenError, form};
+use crate::oci::{Authority, Bearer};
+use crate::upstream::flight::Flights;
+use crate::upstream::{Credential, Endpoint, FinalHop, Upstream, quota};
+use crate::wire::{Body, collect};
+
+/// All tries for one token together: a client waits behind this.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: usize = 256 << 10;
+/// Tokens are kilobytes each.
+const KEPT_BYTES: u64 = 16 << 20;
+/// How long a realm that took no POST is asked by GET alone.
+const GET_ONLY: Duration = Duration::from_secs(3600);
+const GET_ONLY_REALMS: u64 = 1024;
+
+/// What is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenAsk<'a> {
+    /// The challenge that the registry sent.
+    pub challenge: &'a Bearer,
+    /// What the token is for, such as `repository:library/alpine:pull`; the challenge's own scopes do not count.
+    pub scopes: &'a [String],
+    /// Whose token; `None` is an anonymous one, which any realm may be asked for that the address rules allow.
+    pub credential: Option<&'a Credential>,
+    /// The host that the credential is for: the registry's, or the endpoint's whose own it is.
+    pub home: &'a Authority,
+    /// Realms elsewhere that it may be sent to: the preset's and those listed in `realms`.
+    pub realms: &'a [Realm],
+}
+
+/// The tokens. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct Tokens(Arc<Inner>);
+
+struct Inner {
+    upstream: Upstream,
+    mac: hmac::Key,
+    kept: moka::sync::Cache<Key, Kept>,
+    get_only: moka::sync::Cache<Realm, ()>,
+    flights: Flights<Key, Result<HeaderValue, TokenError>>,
+}
+
+/// What makes two needs the same. Holds a MAC of the credential, under a key that dies with the process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    realm: Realm,
+    service: Option<String>,
+    scopes: BTreeSet<String>,
+    credential: Option<[u8; 32]>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    header: HeaderValue,
+    until: Instant,
+}
+
+/// The system has no random numbers.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the system's random numbers cannot be read")]
+pub struct NoRandom;
+
+impl Tokens {
+    /// No tokens yet. They are asked for over `upstream`, under its address rules.
+    ///
+    /// # Errors
+    /// [`NoRandom`].
+    pub fn new(upstream: Upstream) -> Result<Self, NoRandom> {
+        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
+        let weigh = |key: &Key, kept: &Kept| {
+            let scopes: usize = key.scopes.iter().map(String::len).sum();
+            u32::try_from(512 + scopes + kept.header.len()).unwrap_or(u32::MAX)
+        };
+        let kept = moka::sync::Cache::builder().weigher(weigh).max_capacity(KEPT_BYTES).build();
+        let get_only = moka::sync::Cache::builder().max_capacity(GET_ONLY_REALMS).time_to_live(GET_ONLY).build();
+        Ok(Self(Arc::new(Inner { upstream, mac, kept, get_only, flights: Flights::new() })))
+    }
+
+    /// The `Authorization` header of a token, marked as sensitive: a kept one, or one request for all who need
+    /// it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`TokenError`]. Nothing was sent where it is `BadRealm` or `Untrusted`.
+    pub async fn bearer(&self, ask: &TokenAsk<'_>) -> Result<HeaderValue, TokenError> {
+        let key = self.key(ask)?;
+        if let Some(kept) = self.0.kept.get(&key) {
+            if kept.until > Instant::now() {
+                return Ok(kept.header);
+            }
+            self.0.kept.invalidate(&key);
+        }
+        let (inner, asked, credential) = (self.0.clone(), key.clone(), ask.credential.cloned());
+        let flight = self.0.flights.run(key, move || async move { inner.ask(asked, credential).await });
+        flight.await.unwrap_or(Err(TokenError::Stopping))
+    }
+
+    /// Forgets the token for this need, if it is still `refused`: the registry answered 401 to it. A newer one
+    /// stays.
+    pub fn forget(&self, ask: &TokenAsk<'_>, refused: &HeaderValue) {
+        let Ok(key) = self.key(ask) else { return };
+        if self.0.kept.get(&key).is_some_and(|kept| kept.header == *refused) {
+            self.0.kept.invalidate(&key);
+        }
+    }
+
+    fn key(&self, ask: &TokenAsk<'_>) -> Result<Key, TokenError> {
+        let realm: Realm = ask.challenge.realm.parse().map_err(|_| TokenError::BadRealm)?;
+        if ask.credential.is_some() && !realm.is_trusted(ask.home, ask.realms) {
+            return Err(TokenError::Untrusted { realm });
+        }
+        Ok(Key {
+            realm,
+            service: ask.challenge.service.clone(),
+            scopes: ask.scopes.iter().cloned().collect(),
+            credential: ask.credential.map(|credential| self.0.mac_of(credential)),
+        })
+    }
+}
+
+impl Inner {
+    fn mac_of(&self, credential: &Credential) -> [u8; 32] {
+        let mut mac = hmac::Context::with_key(&self.mac);
+        for part in credential.parts() {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(mac.sign().as_ref());
+        bytes
+    }
+
+    async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<HeaderValue, TokenError> {
+        let asked = tokio::time::timeout(PATIENCE, self.token(&key, credential.as_ref())).await;
+        let token = asked.map_err(|_| TokenError::Slow { realm: key.realm.clone(), after: PATIENCE })??;
+        self.kept.insert(key, Kept { header: token.header.clone(), until: Instant::now() + token.keep });
+        Ok(token.header)
+    }
+
+    /// By POST where there is a credential, then by GET where the service takes no POST, as containerd does.
+    async fn token(&self, key: &Key, credential: Option<&Credential>) -> Result<Token, TokenError> {
+        let scopes: Vec<String> = key.scopes.iter().cloned().collect();
+        let service = key.service.as_deref();
+        let Some(credential) = credential else { return self.get(key, service, &scopes, None).await };
+        if self.get_only.contains_key(&key.realm) && credential.basic().is_some() {
+            return self.get(key, service, &scopes, Some(credential)).await;
+        }
+        match self.post(key, service, &scopes, credential).await {
+            Err(TokenError::Refused { status, .. }) if takes_no_post(status) && credential.basic().is_some() => {
+                let token = self.get(key, service, &scopes, Some(credential)).await?;
+                self.get_only.insert(key.realm.clone(), ());
+                Ok(token)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &Key,
+        service: Option<&str>,
+        scopes: &[String],
+        credential: Option<&Credential>,
+    ) -> Result<Token, TokenError> {
+        let account = credential.and_then(Credential::user);
+        let mut request = Request::new(());
+        *request.uri_mut() =
+            form::query(&key.realm, service, scopes, account).parse().map_err(|_| TokenError::BadRealm)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(basic) = credential.and_then(Credential::basic) {
+            request.headers_mut().insert(AUTHORIZATION, basic);
+        }
+        let endpoint = Endpoint::of_host(key.realm.authority());
+        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source };
+        let answer = self.upstream.fetch(&endpoint, request).await.map_err(failed)?;
+        let moved = answer.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *key.realm.authority());
+        if moved && credential.is_some() {
+            // Without the credential that host's token would be nobody's, and kept as somebody's.
+            return Err(TokenError::Redirected { realm: key.realm.clone() });
+        }
+        read(&key.realm, answer).await
+    }
+
+    async fn post(
+        &self,
+        key: &Key,
+        service: Option<&str>,
+        scopes: &[String],
+        credential: &Credential,
+    ) -> Result<Token, TokenError> {
+        let text = form::body(service, scopes, credential);
+        let mut request = Request::new(Body::full(text.as_bytes().to_vec()));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = form::target(&key.realm).parse().map_err(|_| TokenError::BadRealm)?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let endpoint = Endpoint::of_host(key.realm.authority());
+        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source };
+        read(&key.realm, self.upstream.send(&endpoint, request).await.map_err(failed)?).await
+    }
+}
+
+/// What a service that has no POST form answers to one; 401 is what some say to a grant that they do not know.
+fn takes_no_post(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 401 | 404 | 405)
+}
+
+async fn read(realm: &Realm, answer: Response<Body>) -> Result<Token, TokenError> {
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(TokenError::Redirected { realm: realm.clone() });
+    }
+    if !status.is_success() {
+        let retry_after = quota::retry_after(answer.headers(), SystemTime::now());
+        return Err(TokenError::Refused { realm: realm.clone(), status, retry_after });
+    }
+    let body = collect(answer.into_body(), ANSWER_LIMIT).await.unwrap_or_default();
+    Token::parse(&body, SystemTime::now()).ok_or_else(|| TokenError::NoToken { realm: realm.clone() })
+}
