@@ -148,7 +148,12 @@ async fn honest(shared: &Shared, request: Request<Incoming>, acts: &[Act]) -> Dr
     let path = request.uri().path().to_owned();
     let tokens = shared.tokens.lock().unwrap().clone();
     if let (Some(tokens), "/token") = (&tokens, path.as_str()) {
-        let issued = tokens.issue(request.headers(), request.uri().query().unwrap_or_default());
+        let issued = if request.method() == Method::POST {
+            let form = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            tokens.issue_form(&String::from_utf8_lossy(&form))
+        } else {
+            tokens.issue(request.headers(), request.uri().query().unwrap_or_default())
+        };
         return issued.map_or_else(|| unauthorized("Basic realm=\"lab\""), |body| typed("application/json", body));
     }
     if path == "/v2/" {

@@ -15,6 +15,7 @@ pub(crate) struct Tokens(Arc<Mutex<State>>);
 struct State {
     public: Vec<String>,
     users: HashMap<String, (String, Vec<String>)>,
+    identities: HashMap<String, Vec<String>>,
     issued: HashMap<String, Vec<String>>,
     next: u64,
 }
@@ -45,30 +46,39 @@ impl Tokens {
         self
     }
 
+    /// Whoever has this identity token may pull repositories that match; only POST takes it.
+    pub(crate) fn identity(self, token: &str, repositories: &[&str]) -> Self {
+        let repositories = repositories.iter().map(|text| (*text).to_owned()).collect();
+        self.0.lock().unwrap().identities.insert(token.to_owned(), repositories);
+        self
+    }
+
     /// Forgets every token, as if all had expired.
     pub(crate) fn revoke_all(&self) {
         self.0.lock().unwrap().issued.clear();
     }
 
-    /// Answers a token request: the body, or `None` for a wrong password.
+    /// Answers a token request by GET: the body, or `None` for a wrong password.
     pub(super) fn issue(&self, headers: &HeaderMap, query: &str) -> Option<String> {
         let mut state = self.0.lock().unwrap();
         let mut readable = state.public.clone();
         if let Some((name, password)) = basic(headers) {
-            let (known, repositories) = state.users.get(&name)?;
-            if *known != password {
-                return None;
-            }
-            readable.extend(repositories.iter().cloned());
+            readable.extend(state.repositories(&name, &password)?);
         }
-        let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
-        let asked: Vec<String> = scopes.flat_map(|scope| scopes_of(&decoded(scope))).collect();
-        let granted = asked.into_iter().filter(|name| readable.iter().any(|pattern| star_matches(pattern, name)));
-        let granted = granted.collect();
-        state.next += 1;
-        let token = format!("token-{}", state.next);
-        state.issued.insert(token.clone(), granted);
-        Some(serde_json::json!({"token": token, "access_token": token, "expires_in": 300}).to_string())
+        Some(state.issue(&readable, query))
+    }
+
+    /// Answers a token request by POST: user and password, or an identity token, in a form.
+    pub(super) fn issue_form(&self, form: &str) -> Option<String> {
+        let of = |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(decoded));
+        let mut state = self.0.lock().unwrap();
+        let mut readable = state.public.clone();
+        match of("grant_type")?.as_str() {
+            "password" => readable.extend(state.repositories(&of("username")?, &of("password")?)?),
+            "refresh_token" => readable.extend(state.identities.get(&of("refresh_token")?)?.clone()),
+            _ => return None,
+        }
+        Some(state.issue(&readable, form))
     }
 
     /// Judges a request for a repository (none: for `/v2/`).
@@ -81,6 +91,24 @@ impl Tokens {
             (Some(granted), Some(name)) if granted.iter().any(|granted| granted == name) => Verdict::Allowed,
             (Some(_), Some(_)) => Verdict::InsufficientScope,
         }
+    }
+}
+
+impl State {
+    fn repositories(&self, user: &str, password: &str) -> Option<Vec<String>> {
+        let (known, repositories) = self.users.get(user)?;
+        (*known == password).then(|| repositories.clone())
+    }
+
+    fn issue(&mut self, readable: &[String], query: &str) -> String {
+        let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
+        let asked: Vec<String> = scopes.flat_map(|scope| scopes_of(&decoded(scope))).collect();
+        let granted = asked.into_iter().filter(|name| readable.iter().any(|pattern| star_matches(pattern, name)));
+        let granted = granted.collect();
+        self.next += 1;
+        let token = format!("token-{}", self.next);
+        self.issued.insert(token.clone(), granted);
+        serde_json::json!({"token": token, "access_token": token, "expires_in": 300}).to_string()
     }
 }
 
