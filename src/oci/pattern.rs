@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Deserialize, Deserializer, Error as _};
+
 use super::{Authority, Host};
 
 /// One name, address or pattern of names, and the port that it is for.
@@ -125,6 +127,12 @@ impl FromStr for HostPattern {
             return Err(BadPattern);
         }
         Ok(Self { host: Shape::Labels(labels), port: (stand_in.port != 0).then_some(stand_in.port) })
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

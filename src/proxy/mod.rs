@@ -17,6 +17,7 @@ mod connect;
 mod connection;
 mod content;
 mod forward;
+mod guests;
 mod intercept;
 mod own;
 mod ping;
@@ -33,6 +34,11 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
+pub use guests::{
+    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
+    Errand, Flaw, Holder, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError, Logins,
+    Offer, RuleConfig, Rules, Users,
+};
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry};
 pub use verdict::{Refusal, Verdict};

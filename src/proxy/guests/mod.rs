@@ -1,0 +1,30 @@
+//! Who may use the proxy, for what, and what is written down of it.
+//!
+//! Flow: credentials for the proxy itself are read from a header ([`Offer`]) and verified against an htpasswd
+//! file ([`Logins`]); what a client asks is judged by the configured rules ([`Rules`]); each manifest pulled or
+//! refused becomes an audit line ([`Audit`]). While a registry's token service is away, [`LocalTokens`] stand
+//! for the principals that were proven before.
+//! Scope: people and machines on our side of the proxy. Who may read what at a registry is the registry's word
+//! and the cache's grants.
+//! Never: a password in a log, an error or memory longer than needed; a hash computed on the network task; an
+//! audit line lost without being counted and told.
+//! Reading: RFC 7617 (Basic), RFC 9110 section 11.7 (Proxy-Authorization), htpasswd(1), systemd's "Native Journal
+//! Protocol".
+
+mod audit;
+mod config;
+mod htpasswd;
+mod journal;
+mod local;
+mod login;
+mod offer;
+mod pace;
+mod rules;
+
+pub use audit::{Audit, AuditError, AuditLine, AuditOutcome};
+pub use config::{Action, AuditConfig, Effect, RuleConfig};
+pub use htpasswd::{Flaw, Users};
+pub use local::{BadLocalToken, Holder, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens};
+pub use login::{Admission, LoginError, Logins};
+pub use offer::{BadOffer, Offer};
+pub use rules::{Errand, Judgement, Rules};

@@ -1,0 +1,77 @@
+//! User and password as a client sends them: `Proxy-Authorization`, or `Authorization` on the mirror's door.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use crate::host::Secret;
+
+/// What bcrypt reads of a password; a longer one is for something else.
+const LONGEST: usize = 1024;
+
+/// A user and a password, not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Who it says it is.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// A header that is not `Basic` with user and password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the credentials for the proxy are not Basic with user and password")]
+pub struct BadOffer;
+
+impl Offer {
+    /// Reads a header (RFC 7617, 2).
+    ///
+    /// # Errors
+    /// [`BadOffer`].
+    pub fn parse(header: &HeaderValue) -> Result<Self, BadOffer> {
+        let text = header.to_str().map_err(|_| BadOffer)?;
+        let (scheme, encoded) = text.split_once(' ').ok_or(BadOffer)?;
+        if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > 2 * LONGEST {
+            return Err(BadOffer);
+        }
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim()).map_err(|_| BadOffer)?);
+        let plain = std::str::from_utf8(&bytes).map_err(|_| BadOffer)?;
+        let (user, password) = plain.split_once(':').ok_or(BadOffer)?;
+        // bcrypt repeats the password with a NUL between: one that holds NULs could equal another.
+        if user.is_empty() || plain.chars().any(char::is_control) || plain.len() > LONGEST {
+            return Err(BadOffer);
+        }
+        Ok(Self { user: user.to_owned(), password: Secret::new(password.to_owned()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(plain: &str) -> HeaderValue {
+        format!("Basic {}", BASE64_STANDARD.encode(plain)).parse().unwrap()
+    }
+
+    #[test]
+    fn basic_credentials_are_read() {
+        for (plain, user, password) in [("u:p", "u", "p"), ("u:", "u", ""), ("ü:p:q", "ü", "p:q")] {
+            let offer = Offer::parse(&header(plain)).unwrap();
+            assert_eq!((offer.user.as_str(), offer.password.expose()), (user, password));
+            assert!(!format!("{offer:?}").contains("p:q"));
+        }
+        assert!(Offer::parse(&"bASIC dTpw".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in ["", "Basic", "Basic ", "Basic dTpw dTpw", "Basic ???", "Bearer dTpw", "Basic dQ=="] {
+            assert_eq!(Offer::parse(&text.parse().unwrap()), Err(BadOffer), "{text}");
+        }
+        for plain in [":p", "u:a\0a", "u\n:p"] {
+            assert_eq!(Offer::parse(&header(plain)), Err(BadOffer), "{plain:?}");
+        }
+        assert_eq!(Offer::parse(&header(&format!("u:{}", "p".repeat(LONGEST)))), Err(BadOffer));
+        assert_eq!(Offer::parse(&HeaderValue::from_bytes(b"Basic \xff").unwrap()), Err(BadOffer));
+    }
+}
