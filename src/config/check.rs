@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::endpoints::Ways;
 use super::file::File;
-use super::registries;
 use super::report::Report;
 use super::tree::KeyPath;
+use super::{credentials, guests, registries};
 use crate::host::Period;
-use crate::proxy::RegistrySettings;
+use crate::proxy::{Auth, RegistrySettings};
 
 /// The CA renews a leaf well before its end, so one of minutes makes no sense; and clients refuse one that lives
 /// longer than Apple's limit for private roots.
@@ -21,11 +21,20 @@ pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>)
     sizes(sections, report);
     times(sections, report);
     lists(sections, report);
+    guests::judge(&mut sections.clients, folder, report);
     let mut ways = Ways::default();
     for (name, body) in sections.registries.iter_mut().flatten() {
-        let path = KeyPath::of(["registries"]).key(name).key("endpoints");
-        for (index, endpoint) in body.iter_mut().flat_map(|body| &mut body.endpoints).enumerate() {
-            ways.endpoint(endpoint, folder, &path.index(index), report);
+        let Some(body) = body else { continue };
+        let path = KeyPath::of(["registries"]).key(name);
+        if let Auth::Held(held) = &mut body.auth {
+            credentials::judge(held, folder, &path.key("auth"), report);
+        }
+        for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
+            let path = path.key("endpoints").index(index);
+            ways.endpoint(endpoint, folder, &path, report);
+            if let Some(held) = &mut endpoint.auth {
+                credentials::judge(held, folder, &path.key("auth"), report);
+            }
         }
     }
     for (key, host) in &mut sections.upstream.hosts {

@@ -15,7 +15,7 @@ const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
 /// capitals.
-const VALUES: [[&str; 2]; 20] = [
+const VALUES: [[&str; 2]; 21] = [
     ["listen", "proxy"],
     ["listen", "admin"],
     ["listen", "mirror"],
@@ -26,6 +26,7 @@ const VALUES: [[&str; 2]; 20] = [
     ["cache", "max_size"],
     ["cache", "min_free"],
     ["clients", "htpasswd"],
+    ["clients", "audit"],
     ["upstream", "proxy"],
     ["upstream", "no_proxy"],
     ["upstream", "resolvers"],
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
-        let lists = ["clients.allow", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
+        let lists = ["clients.allow", "clients.rules", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
         let mut expected: Vec<String> =
             VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
         let mut found = Vec::new();

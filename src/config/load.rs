@@ -222,7 +222,66 @@ nonsense: 1
             ("registries: {'cdn*.quay.io': {}}", "the CA would have to cover quay.io as a whole; expected"),
             ("registries: {registry-1.docker.io: {}}", "is one of the hosts of docker.io; expected docker.io"),
             ("registries: {quay.io: {}, 'Quay.IO:443': {}}", "registries.quay.io: is the same host as Quay.IO:443"),
-            ("registries: {quay.io: {auth: anonymous}}", "registries.quay.io.auth: anonymous is not available yet"),
+            (
+                "registries: {quay.io: {auth: hunter2}}",
+                "registries.quay.io.auth: is neither client nor anonymous; expected",
+            ),
+            ("registries: {quay.io: {auth: 5}}", "registries.quay.io.auth: found 5; expected client, anonymous"),
+            ("registries: {quay.io: {auth: []}}", "registries.quay.io.auth: holds no credentials; expected one"),
+            ("registries: {quay.io: {auth: {username: u}}}", "quay.io.auth.username: has no password; expected"),
+            (
+                "registries: {quay.io: {auth: {username: u, password: 12}}}",
+                "auth.password: a secret is text; expected it",
+            ),
+            (
+                "registries: {quay.io: {auth: {username: u, password: p, repositorys: []}}}",
+                "auth.repositorys: unknown key; did you mean repositories?",
+            ),
+            (
+                "registries: {quay.io: {auth: [{username: u, password: p}, {username: u, password_file: none}]}}",
+                ":1: registries.quay.io.auth[1].password_file: dir/none cannot be read: No such file or directory",
+            ),
+            (
+                "registries: {quay.io: {auth: {username: u, password_env: PULLTHROUGH_NO_SUCH}}}",
+                "quay.io.auth.password_env: the environment variable PULLTHROUGH_NO_SUCH (password_env) is not set",
+            ),
+            (
+                "registries: {quay.io: {auth: {helper: no-such}}}",
+                "auth.helper: docker-credential-no-such is no program on this machine; expected",
+            ),
+            (
+                "registries: {quay.io: {auth: {username: u, password: p, repositories: [Team]}}}",
+                "auth.repositories[0]: found \"Team\"; expected a repository or a pattern",
+            ),
+            (
+                "registries: {'*.example.com': {auth: {username: u, password: p}}}",
+                "example.com.auth: a pattern is many registries, and one password is not for all of them; expected",
+            ),
+            (
+                "registries: {a.example: {endpoints: [{url: https://a, auth: {username: u}}]}}",
+                "endpoints[0].auth.username: has no password",
+            ),
+            (
+                "registries: {quay.io: {realms: ['http://a/token']}}",
+                "quay.io.realms[0]: is no realm; expected https://host",
+            ),
+            ("clients: {htpasswd: none}", "clients.htpasswd: dir/none: No such file or directory"),
+            ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: no file can be there; expected"),
+            ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; expected one"),
+            ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: cannot be a rule's name; expected"),
+            (
+                "clients: {rules: [{name: x, effect: deny}, {name: x, effect: allow}]}",
+                "clients.rules[1].name: is another rule's name; expected",
+            ),
+            (
+                "clients: {rules: [{name: x, effect: deny, users: [ci]}]}",
+                "rules[0].users[0]: nobody has a name without clients.htpasswd; expected",
+            ),
+            (
+                "clients: {rules: [{name: x, effect: deny, registries: [index.docker.io]}]}",
+                "rules[0].registries[0]: is one of the hosts of docker.io; expected docker.io",
+            ),
+            ("clients: {rules: [{name: x, effect: deny, actions: []}]}", "rules[0].actions: is empty; expected pull"),
             ("registries: {quay.io: {token_hosts: ['a:1']}}", "token_hosts[0]: found \"a:1\"; expected a host"),
             ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more"),
             (

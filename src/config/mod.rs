@@ -4,17 +4,19 @@
 //! `Config` structs (`decode`), and each key that does not fit is noted, cut out and left behind, so that the
 //! next one is found too. Variables and flags are laid over the tree and judged the same way. What each value
 //! alone cannot say is judged at the end: presets and patterns (`registries`), endpoints and their files
-//! (`endpoints`), numbers and conflicts (`check`). `locate` finds the line of a key.
+//! (`endpoints`), held credentials (`credentials`), users and rules (`guests`), numbers and conflicts (`check`). `locate` finds the line of a key.
 //! Scope: reads the configuration file and opens the certificate files that it names; creates nothing.
 //! Never: a default that is written here. Each room has its own, in its `Config`.
 //! Reading: CONTRACT.md, "Configuration".
 
 mod check;
+mod credentials;
 mod cuts;
 mod decode;
 mod endpoints;
 mod environment;
 mod file;
+mod guests;
 mod load;
 mod locate;
 mod mistake;

@@ -11,10 +11,12 @@ pub(super) struct Preset {
     pub(super) endpoint: Option<&'static str>,
     /// The hosts of its token service, where that is not the registry.
     pub(super) token_hosts: &'static [&'static str],
+    /// Its token service's URLs, where they are on another host: held credentials may go there.
+    pub(super) realms: &'static [&'static str],
 }
 
 const fn plain(name: &'static str) -> Preset {
-    Preset { name, aliases: &[], endpoint: None, token_hosts: &[] }
+    Preset { name, aliases: &[], endpoint: None, token_hosts: &[], realms: &[] }
 }
 
 /// The pattern of Amazon's registries.
@@ -28,6 +30,7 @@ pub(super) const PRESETS: [Preset; 13] = [
         aliases: &["index.docker.io", "registry-1.docker.io"],
         endpoint: Some("https://registry-1.docker.io"),
         token_hosts: &["auth.docker.io"],
+        realms: &["https://auth.docker.io/token"],
     },
     plain("quay.io"),
     plain("gcr.io"),
@@ -35,7 +38,7 @@ pub(super) const PRESETS: [Preset; 13] = [
     plain("registry.k8s.io"),
     plain("ghcr.io"),
     plain("mcr.microsoft.com"),
-    plain("registry.gitlab.com"),
+    Preset { realms: &["https://gitlab.com/jwt/auth"], ..plain("registry.gitlab.com") },
     plain("public.ecr.aws"),
     plain("nvcr.io"),
     plain("*.pkg.dev"),

@@ -9,8 +9,8 @@ use super::report::Report;
 use super::tree::KeyPath;
 use crate::host::Period;
 use crate::oci::{BadPattern, Host, HostPattern};
-use crate::proxy::{RegistryConfig, RegistrySettings};
-use crate::upstream::EndpointConfig;
+use crate::proxy::{Auth, RegistryConfig, RegistrySettings};
+use crate::upstream::{CredentialConfig, EndpointConfig, Realm};
 
 const PRESET_FRESH_FOR: Period = Period::seconds(60);
 const OTHER_FRESH_FOR: Period = Period::seconds(0);
@@ -87,6 +87,14 @@ fn of_entry(
             &endpoints,
             "a pattern is many registries and an endpoint is one; expected the name of one host above",
         );
+    }
+    if let Auth::Held(held) = &body.auth
+        && pattern.exact().is_none()
+        && held.0.iter().any(CredentialConfig::is_for_one_host)
+    {
+        let text = "a pattern is many registries, and one password is not for all of them; expected the name of one host \
+                    above, or docker_config or helper here";
+        report.say(&path.key("auth"), text);
     }
     merge(&name, &pattern, preset, body, pattern.exact().is_some()).map_err(|error| error.to_string())
 }
@@ -170,8 +178,11 @@ fn merge(
     let mut tags = body.tags;
     tags.fresh_for.get_or_insert(if preset.is_some() { PRESET_FRESH_FOR } else { OTHER_FRESH_FOR });
     tags.deadline.get_or_insert(DEADLINE);
+    let known = preset.map(|preset| preset.realms).unwrap_or_default();
+    let mut realms: Vec<Realm> = known.iter().filter_map(|realm| realm.parse().ok()).collect();
+    realms.extend(body.realms);
     let name = name.to_owned();
-    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, auth: body.auth, push: body.push, tags })
+    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth: body.auth, push: body.push, tags })
 }
 
 fn plain_endpoint(url: &str) -> EndpointConfig {

@@ -1,17 +1,21 @@
 //! The doors, who may use them, where they lead, and the registries behind them.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::guests::{AuditConfig, RuleConfig};
 use crate::cache::TagsConfig;
 use crate::host::Later;
 use crate::oci::{Host, HostPattern};
-use crate::upstream::{EndpointConfig, Target};
+use crate::upstream::{EndpointConfig, Held, Realm, Target};
 
 /// The `listen:` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenConfig {
     /// CONNECT, absolute-form, and requests for the proxy itself. Default: `[::]:3128`.
@@ -25,17 +29,22 @@ pub struct ListenConfig {
 }
 
 /// The `clients:` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientsConfig {
     /// Networks whose addresses may use the proxy. Default: loopback, private, shared and link-local ones.
     pub allow: Vec<IpNet>,
-    /// Users and passwords.
-    pub htpasswd: Option<Later>,
+    /// Users and the bcrypt hashes of their passwords; read again when it changes. With it nobody uses the proxy
+    /// without a password. Default: none.
+    pub htpasswd: Option<PathBuf>,
+    /// Who may pull and push what. Default: none, everybody everything.
+    pub rules: Vec<RuleConfig>,
+    /// Where each manifest pulled or refused is written down: a file, `journald` or `stderr`. Default: nowhere.
+    pub audit: Option<AuditConfig>,
 }
 
 /// The `tunnel:` section: hosts that are no registry.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TunnelConfig {
     /// What happens to a host that no list names. Default: allow.
@@ -49,7 +58,7 @@ pub struct TunnelConfig {
 }
 
 /// Whether unlisted hosts are tunnelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelDefault {
     /// They are, on the listed ports, to global addresses.
@@ -59,15 +68,15 @@ pub enum TunnelDefault {
 }
 
 /// The body of one entry of `registries:`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryConfig {
     /// Tried in order. Default: `https://` and the registry's own host.
     pub endpoints: Vec<EndpointConfig>,
     /// Hosts of its token service, where that is not the registry: intercepted too.
     pub token_hosts: Vec<String>,
-    /// Further realms that held credentials may be sent to.
-    pub realms: Option<Later>,
+    /// Further realms that held credentials may be sent to, such as `https://login.example.com/token`.
+    pub realms: Vec<Realm>,
     /// Whose credentials go upstream. Default: client.
     pub auth: Auth,
     /// Whether pushes and deletes pass. Default: deny.
@@ -89,6 +98,8 @@ pub struct RegistrySettings {
     pub token_hosts: Vec<Host>,
     /// Whether the configuration names this very host, which may then have a private address.
     pub named: bool,
+    /// Realms beside its own host that held credentials may be sent to: the preset's and those listed.
+    pub realms: Vec<Realm>,
     /// Whose credentials go upstream.
     pub auth: Auth,
     /// Whether pushes and deletes pass.
@@ -98,27 +109,54 @@ pub struct RegistrySettings {
 }
 
 /// Whose credentials go upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
     /// The client's own.
     #[default]
     Client,
+    /// Nobody's: only what is public is served.
+    Anonymous,
+    /// The proxy's own.
+    Held(Held),
 }
 
 impl<'de> Deserialize<'de> for Auth {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        match serde_json::Value::deserialize(deserializer)?.as_str() {
-            Some("client") => Ok(Self::Client),
-            Some("anonymous") => Err(D::Error::custom("anonymous is not available yet; only client is")),
-            Some(_) => Err(D::Error::custom("expected client")),
-            None => Err(D::Error::custom("held credentials are not available yet; only client is")),
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Whose)
+    }
+}
+
+struct Whose;
+
+impl<'de> Visitor<'de> for Whose {
+    type Value = Auth;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("client, anonymous, credentials such as {username: u, password_file: f}, or a list of them")
+    }
+
+    /// Another word is not repeated: it may be a password in the wrong place.
+    fn visit_str<E: Error>(self, text: &str) -> Result<Auth, E> {
+        match text {
+            "client" => Ok(Auth::Client),
+            "anonymous" => Ok(Auth::Anonymous),
+            _ => Err(E::custom(
+                "is neither client nor anonymous; expected one of them, or {username: u, password_file: f}",
+            )),
         }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entry: A) -> Result<Auth, A::Error> {
+        Held::deserialize(MapAccessDeserializer::new(entry)).map(Auth::Held)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, entries: A) -> Result<Auth, A::Error> {
+        Held::deserialize(SeqAccessDeserializer::new(entries)).map(Auth::Held)
     }
 }
 
 /// Whether pushes and deletes pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Push {
     /// They are answered 405.
@@ -154,7 +192,7 @@ impl Default for ClientsConfig {
             v6(0xfe80, 10),
         ];
         let allow = networks.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect();
-        Self { allow, htpasswd: None }
+        Self { allow, htpasswd: None, rules: Vec::new(), audit: None }
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
             endpoints: Vec::new(),
             token_hosts: token.iter().map(|host| host.parse().unwrap()).collect(),
             named: false,
+            realms: Vec::new(),
             auth: Default::default(),
             push: Push::Deny,
             tags: Default::default(),

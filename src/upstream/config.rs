@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Held;
 use crate::host::{Later, Period};
 
 /// The `upstream:` section.
@@ -71,8 +72,8 @@ pub struct EndpointConfig {
     pub client_cert_file: Option<PathBuf>,
     /// PEM of its key.
     pub client_key_file: Option<PathBuf>,
-    /// Credentials of this endpoint.
-    pub auth: Option<Later>,
+    /// Credentials that the proxy holds for this endpoint alone. Default: none.
+    pub auth: Option<Held>,
     /// Whether it may be asked what only the registry knows (tags, permissions) and be sent the client's
     /// credentials. An endpoint on the registry's own host always may. Default: false.
     #[serde(default)]

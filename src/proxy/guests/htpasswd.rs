@@ -9,8 +9,11 @@ const MOST_COST: u32 = 16;
 const USER_LIMIT: usize = 255;
 
 /// The users of a file.
-#[derive(Clone, Default)]
-pub struct Users(HashMap<Arc<str>, Arc<str>>);
+#[derive(Clone)]
+pub struct Users {
+    hashes: HashMap<Arc<str>, Arc<str>>,
+    decoy: Arc<str>,
+}
 
 /// A line that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +34,8 @@ impl Users {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(vec![Flaw { line: 1, text: "the file is not UTF-8; expected text".into() }]);
         };
-        let (mut users, mut flaws) = (HashMap::new(), Vec::new());
+        let (mut hashes, mut flaws) = (HashMap::<Arc<str>, Arc<str>>::new(), Vec::new());
+        let mut decoy: Option<(u32, Arc<str>)> = None;
         for (line, row) in (1..).zip(text.lines()) {
             let row = row.trim_end();
             if row.is_empty() || row.starts_with('#') {
@@ -39,46 +43,57 @@ impl Users {
             }
             match entry(row) {
                 Err(text) => flaws.push(Flaw { line, text }),
-                Ok((user, _)) if users.contains_key(user) => {
+                Ok((user, ..)) if hashes.contains_key(user) => {
                     flaws.push(Flaw {
                         line,
                         text: format!("{user:?} stands here a second time; expected each user once"),
                     });
                 }
-                Ok((user, hash)) => {
-                    users.insert(user.into(), hash.into());
+                Ok((user, hash, cost)) => {
+                    let hash: Arc<str> = hash.into();
+                    if decoy.as_ref().is_none_or(|(most, _)| cost > *most) {
+                        decoy = Some((cost, hash.clone()));
+                    }
+                    hashes.insert(user.into(), hash);
                 }
             }
         }
-        if users.is_empty() && flaws.is_empty() {
-            flaws.push(Flaw {
-                line: 1,
-                text: "the file names no user; expected lines such as those of htpasswd -B".into(),
-            });
+        match decoy {
+            Some((_, decoy)) if flaws.is_empty() => Ok(Self { hashes, decoy }),
+            None if flaws.is_empty() => {
+                let text = "the file names no user; expected lines such as those of htpasswd -B".into();
+                Err(vec![Flaw { line: 1, text }])
+            }
+            _ => Err(flaws),
         }
-        if flaws.is_empty() { Ok(Self(users)) } else { Err(flaws) }
+    }
+
+    /// A hash to compute for a user that is not there: a name that nobody has takes as long to refuse as one
+    /// that somebody has.
+    pub(super) fn decoy(&self) -> Arc<str> {
+        self.decoy.clone()
     }
 
     /// A user's name as the file has it, and the hash.
-    #[must_use]
     pub(super) fn find(&self, user: &str) -> Option<(Arc<str>, Arc<str>)> {
-        self.0.get_key_value(user).map(|(user, hash)| (user.clone(), hash.clone()))
+        self.hashes.get_key_value(user).map(|(user, hash)| (user.clone(), hash.clone()))
     }
 
     /// Whether there is such a user.
     #[must_use]
     pub fn contains(&self, user: &str) -> bool {
-        self.0.contains_key(user)
+        self.hashes.contains_key(user)
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.hashes.len()
     }
 }
 
-fn entry(row: &str) -> Result<(&str, &str), String> {
+/// User, hash, and the hash's cost.
+fn entry(row: &str) -> Result<(&str, &str, u32), String> {
     let (user, hash) = row.split_once(':').ok_or("no colon; expected user:hash, as htpasswd -B writes it")?;
     if user.is_empty() || user.len() > USER_LIMIT || user.chars().any(char::is_control) {
         return Err("the user's name is empty or too long; expected up to 255 characters".into());
@@ -94,11 +109,11 @@ fn entry(row: &str) -> Result<(&str, &str), String> {
     Err(format!("the password of {user:?} is kept as {kind}; expected bcrypt: htpasswd -B FILE {user}"))
 }
 
-fn bcrypt<'a>(user: &'a str, hash: &'a str) -> Result<(&'a str, &'a str), String> {
+fn bcrypt<'a>(user: &'a str, hash: &'a str) -> Result<(&'a str, &'a str, u32), String> {
     let parts: bcrypt::HashParts =
         hash.parse().map_err(|_| format!("the hash of {user:?} is damaged; expected 60 characters of bcrypt"))?;
     match parts.get_cost() {
-        4..=MOST_COST => Ok((user, hash)),
+        cost @ 4..=MOST_COST => Ok((user, hash, cost)),
         cost => Err(format!(
             "the hash of {user:?} has a cost of {cost}; expected 4 to {MOST_COST}, such as htpasswd -B -C 10"
         )),
@@ -108,7 +123,7 @@ fn bcrypt<'a>(user: &'a str, hash: &'a str) -> Result<(&'a str, &'a str), String
 /// Names no hash.
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.hashes.keys()).finish()
     }
 }
 

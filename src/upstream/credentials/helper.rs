@@ -4,7 +4,9 @@
 //! is thrown away and its output never repeated, since either may hold a secret.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -43,6 +45,18 @@ pub(super) fn is_name(text: &str) -> bool {
 /// The program of a helper's name.
 pub(super) fn program(name: &str) -> String {
     if name.starts_with('/') || name.starts_with(PREFIX) { name.to_owned() } else { format!("{PREFIX}{name}") }
+}
+
+/// Whether the helper's program is there and may be run.
+pub(super) fn is_there(name: &str) -> bool {
+    let runs = |path: &Path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    let program = program(name);
+    if program.starts_with('/') {
+        return runs(Path::new(&program));
+    }
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| runs(&folder.join(&program))))
 }
 
 /// Runs a helper for `server`. `None` where it knows nothing of it. Blocks, for at most 15 s.
@@ -114,7 +128,6 @@ fn end(child: &mut Child) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;

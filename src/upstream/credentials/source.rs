@@ -1,5 +1,6 @@
 //! Where one entry's credential comes from, ready to be asked.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,14 +32,9 @@ impl Source {
         Ok(match config.origin().ok_or(CredentialError::Entry)? {
             Origin::Password(user, password) => Self::Fixed(Credential::new(user.to_owned(), password.clone())),
             Origin::Variable(user, name) => Self::Fixed(Credential::new(user.to_owned(), variable(name)?)),
-            Origin::File(user, path) => {
-                let file = WatchedFile::new(path.clone(), PASSWORD_LIMIT);
-                let file = PasswordFile { user: user.to_owned(), file, last: Mutex::new(None) };
-                Self::File { file: Arc::new(file), kept: Kept::new() }
-            }
+            Origin::File(user, path) => Self::File { file: Arc::new(PasswordFile::new(user, path)), kept: Kept::new() },
             Origin::Docker(path) => {
-                let file = DockerFile { file: WatchedFile::new(path.clone(), DOCKER_LIMIT), last: Mutex::new(None) };
-                Self::Docker { file: Arc::new(file), kept: Kept::new(), helpers: Helpers::new(life) }
+                Self::Docker { file: Arc::new(DockerFile::new(path)), kept: Kept::new(), helpers: Helpers::new(life) }
             }
             Origin::Helper(name) => Self::Helper { name: name.to_owned(), helpers: Helpers::new(life) },
         })
@@ -88,6 +84,37 @@ impl Source {
     }
 }
 
+impl CredentialConfig {
+    /// Looks whether the entry's source is there and can be read: for the configuration's check. Runs no helper.
+    /// Blocks on files.
+    ///
+    /// # Errors
+    /// The key at fault, and what is wrong and was expected.
+    pub fn probe(&self) -> Result<(), (&'static str, String)> {
+        let told = |key, error: &CredentialError| {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            (key, format!("{error}{cause}; expected a file that can be read"))
+        };
+        match self.origin() {
+            None | Some(Origin::Password(..)) => Ok(()),
+            Some(Origin::Variable(_, name)) => variable(name)
+                .map(drop)
+                .map_err(|error| ("password_env", format!("{error}; expected a password in it"))),
+            Some(Origin::File(user, path)) => {
+                PasswordFile::new(user, path).read().map(drop).map_err(|error| told("password_file", &error))
+            }
+            Some(Origin::Docker(path)) => {
+                DockerFile::new(path).read().map(drop).map_err(|error| told("docker_config", &error))
+            }
+            Some(Origin::Helper(name)) if helper::is_there(name) => Ok(()),
+            Some(Origin::Helper(name)) => {
+                let program = helper::program(name);
+                Err(("helper", format!("{program} is no program on this machine; expected one that can be run")))
+            }
+        }
+    }
+}
+
 fn variable(name: &str) -> Result<Secret, CredentialError> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
     text.map(Secret::new).ok_or_else(|| CredentialError::Variable { name: name.to_owned() })
@@ -101,6 +128,11 @@ pub(super) struct PasswordFile {
 }
 
 impl PasswordFile {
+    fn new(user: &str, path: &Path) -> Self {
+        let file = WatchedFile::new(path.to_owned(), PASSWORD_LIMIT);
+        Self { user: user.to_owned(), file, last: Mutex::new(None) }
+    }
+
     fn read(&self) -> Result<Credential, CredentialError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = self.file.read_if_changed().map_err(unreadable(&self.file))? {
@@ -126,6 +158,10 @@ pub(super) struct DockerFile {
 }
 
 impl DockerFile {
+    fn new(path: &Path) -> Self {
+        Self { file: WatchedFile::new(path.to_owned(), DOCKER_LIMIT), last: Mutex::new(None) }
+    }
+
     fn read(&self) -> Result<Arc<DockerConfig>, CredentialError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let broken = |problem| CredentialError::Docker { path: self.file.path().to_owned(), problem };
