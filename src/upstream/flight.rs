@@ -8,8 +8,12 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 
 /// What is being asked now, by key. A value is an answer or a failure; every joiner gets the same.
 pub(super) struct Flights<K, V: Clone> {
-    by: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<V>>>>>>,
+    by: Arc<Mutex<HashMap<K, Flight<V>>>>,
 }
+
+/// One asking, to be waited for by many.
+#[derive(Clone)]
+struct Flight<V: Clone>(Shared<BoxFuture<'static, Option<V>>>);
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
     pub(super) fn new() -> Self {
@@ -33,10 +37,10 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
                 }
             }
         };
-        flight.await
+        flight.0.await
     }
 
-    fn start<F>(&self, key: K, asking: F) -> Shared<BoxFuture<'static, Option<V>>>
+    fn start<F>(&self, key: K, asking: F) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -46,13 +50,13 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
             drop(landed);
             value
         });
-        task.map(Result::ok).boxed().shared()
+        Flight(task.map(Result::ok).boxed().shared())
     }
 }
 
 /// Takes the flight out of the map, however its task ended.
 struct Landed<K: Eq + Hash, V: Clone> {
-    by: Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<V>>>>>>,
+    by: Arc<Mutex<HashMap<K, Flight<V>>>>,
     key: K,
 }
 

@@ -79,30 +79,41 @@ impl Stretch {
 
 /// What each registry said last. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Quotas(Arc<Mutex<HashMap<Arc<str>, (Quota, Instant)>>>);
+pub struct Quotas(Arc<Mutex<HashMap<Arc<str>, Heard>>>);
+
+#[derive(Clone, Debug)]
+struct Heard {
+    quota: Quota,
+    at: Instant,
+}
+
+impl Heard {
+    /// Within the window, that is: before all that was counted is forgotten.
+    fn is_live(&self) -> bool {
+        self.at.elapsed() < self.quota.window
+    }
+}
 
 impl Quotas {
     /// Takes note of an answer of `registry`, a configured name. One without such headers says nothing.
     pub fn note(&self, registry: &Arc<str>, headers: &HeaderMap) {
         if let Some(quota) = Quota::parse(headers) {
-            self.lock().insert(registry.clone(), (quota, Instant::now()));
+            self.lock().insert(registry.clone(), Heard { quota, at: Instant::now() });
         }
     }
 
     /// Takes note of a 429: nothing is left, whatever was said before.
     pub fn note_throttled(&self, registry: &Arc<str>) {
-        if let Some((quota, at)) = self.lock().get_mut(registry) {
-            quota.remaining = 0;
-            *at = Instant::now();
+        if let Some(heard) = self.lock().get_mut(registry) {
+            heard.quota.remaining = 0;
+            heard.at = Instant::now();
         }
     }
 
     /// What is known of `registry` within its window.
     #[must_use]
     pub fn quota(&self, registry: &str) -> Option<Quota> {
-        let quotas = self.lock();
-        let (quota, at) = quotas.get(registry)?;
-        (at.elapsed() < quota.window).then(|| quota.clone())
+        self.lock().get(registry).filter(|heard| heard.is_live()).map(|heard| heard.quota.clone())
     }
 
     /// How carefully to go on with `registry`.
@@ -115,11 +126,11 @@ impl Quotas {
     #[must_use]
     pub fn remaining(&self) -> Vec<(Arc<str>, u64)> {
         let quotas = self.lock();
-        let live = quotas.iter().filter(|(_, (quota, at))| at.elapsed() < quota.window);
-        live.map(|(registry, (quota, _))| (registry.clone(), quota.remaining)).collect()
+        let live = quotas.iter().filter(|(_, heard)| heard.is_live());
+        live.map(|(registry, heard)| (registry.clone(), heard.quota.remaining)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Quota, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Heard>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

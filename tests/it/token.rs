@@ -280,9 +280,8 @@ async fn a_realm_is_https_and_obeys_the_address_rules() {
     }
     let challenge = Bearer { realm: "https://127.0.0.1:1/token".into(), ..Bearer::default() };
     let error = lab.bearer_of(&challenge, &lab.scopes, None, &[]).await.unwrap_err();
-    let TokenError::Upstream { source: pullthrough::upstream::Error::Forbidden(_), .. } = error else {
-        panic!("{error:?}")
-    };
+    let TokenError::Upstream { source, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*source, pullthrough::upstream::Error::Forbidden(_)), "{source}");
 }
 
 #[tokio::test]

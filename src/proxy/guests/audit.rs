@@ -3,11 +3,8 @@
 //! A pull never waits for the log's disk. Where the queue is full or the disk refuses, lines are lost, and that
 //! is counted, told in the log, and written into the audit log itself as soon as it can be.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,51 +15,11 @@ use serde_json::json;
 use tracing::{error, info};
 
 use super::config::AuditConfig;
-use super::journal::{Journal, SOCKET};
-use crate::oci::{Digest, Reference, Repository};
+use super::line::{AuditLine, time};
+use super::sink::Sink;
 
 /// Lines that may wait: at 300 bytes each, about a megabyte.
 const QUEUE: usize = 4096;
-
-/// What happened to one manifest.
-#[derive(Clone, Debug)]
-pub struct AuditLine {
-    /// When.
-    pub time: SystemTime,
-    /// The client's address.
-    pub client: IpAddr,
-    /// Its user of `clients.htpasswd`.
-    pub user: Option<Arc<str>>,
-    /// The registry's configured name.
-    pub registry: Arc<str>,
-    /// The repository.
-    pub repository: Repository,
-    /// What it asked for.
-    pub reference: Reference,
-    /// What it got.
-    pub digest: Option<Digest>,
-    /// The rule of `clients.rules` that spoke.
-    pub rule: Option<Arc<str>>,
-    /// How it ended.
-    pub outcome: AuditOutcome,
-    /// The answer's status.
-    pub status: u16,
-}
-
-/// How a pull ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditOutcome {
-    /// It was served.
-    Pulled,
-    /// A rule refused it.
-    Refused,
-    /// The registry refused it: 401 or 403.
-    Denied,
-    /// It is not there.
-    Missing,
-    /// It could not be had.
-    Failed,
-}
 
 /// An audit log that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -92,47 +49,6 @@ struct Inner {
 struct Counts {
     dropped: AtomicU64,
     reopen: AtomicBool,
-}
-
-impl AuditOutcome {
-    /// The word in the line.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pulled => "pulled",
-            Self::Refused => "refused",
-            Self::Denied => "denied",
-            Self::Missing => "missing",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl AuditLine {
-    /// The line, without its newline. What is not known is left out.
-    fn json(&self) -> String {
-        let mut line = json!({
-            "time": time(self.time),
-            "client": self.client.to_canonical().to_string(),
-            "registry": &*self.registry,
-            "repository": self.repository.as_str(),
-            "reference": self.reference.to_string(),
-            "outcome": self.outcome.as_str(),
-            "status": self.status,
-        });
-        let digest = self.digest.map(|digest| digest.to_string());
-        let others = [("user", self.user.as_deref()), ("digest", digest.as_deref()), ("rule", self.rule.as_deref())];
-        for (key, value) in others {
-            if let Some(value) = value {
-                line[key] = value.into();
-            }
-        }
-        line.to_string()
-    }
-}
-
-fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
 impl Audit {
@@ -193,69 +109,6 @@ impl Counts {
     }
 }
 
-/// Where lines go.
-enum Sink {
-    Stderr,
-    Journal(Journal),
-    File(PathBuf, File),
-    #[cfg(test)]
-    Test(Box<dyn FnMut(&str) -> io::Result<()> + Send>),
-}
-
-impl Sink {
-    fn open(config: &AuditConfig) -> Result<Self, AuditError> {
-        match config {
-            AuditConfig::Stderr => Ok(Self::Stderr),
-            AuditConfig::Journald => Journal::open(Path::new(SOCKET)).map(Self::Journal).map_err(AuditError::Journal),
-            AuditConfig::File(path) => {
-                let file = open(path).map_err(|source| AuditError::File(path.clone(), source))?;
-                Ok(Self::File(path.clone(), file))
-            }
-        }
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        match self {
-            Self::Stderr => io::stderr().lock().write_all(format!("{line}\n").as_bytes()),
-            Self::Journal(journal) => journal.send(line),
-            // One call a line: with O_APPEND lines of several writers do not mix.
-            Self::File(_, file) => file.write_all(format!("{line}\n").as_bytes()),
-            #[cfg(test)]
-            Self::Test(write) => write(line),
-        }
-    }
-
-    fn reopen(&mut self) {
-        match self {
-            Self::File(path, file) => match open(path) {
-                Ok(new) => *file = new,
-                Err(error) => {
-                    error!(path = %path.display(), %error, "the audit log cannot be opened anew; the old file is written on")
-                }
-            },
-            Self::Journal(journal) => match Journal::open(Path::new(SOCKET)) {
-                Ok(new) => *journal = new,
-                Err(error) => error!(%error, "the journal cannot be reached anew"),
-            },
-            _ => {}
-        }
-    }
-}
-
-/// Appends to `path`, which is made with mode 0600. A line that a crash cut short is ended first.
-fn open(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let mut last = [b'\n'];
-    if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-    }
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
-    }
-    Ok(file)
-}
-
 /// The writer's life: until the last [`Audit`] is gone and the queue is empty.
 fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
     let mut told = 0;
@@ -291,41 +144,14 @@ fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::UnixDatagram;
     use std::sync::mpsc;
 
+    use super::super::line::tests::line;
     use super::*;
-
-    fn line(repository: &str) -> AuditLine {
-        AuditLine {
-            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_800_000_000_123),
-            client: "::ffff:192.0.2.7".parse().unwrap(),
-            user: Some("ci \"x\"\n".into()),
-            registry: "docker.io".into(),
-            repository: repository.parse().unwrap(),
-            reference: "3.20".parse().unwrap(),
-            digest: None,
-            rule: Some("office".into()),
-            outcome: AuditOutcome::Pulled,
-            status: 200,
-        }
-    }
 
     fn repositories(text: &str) -> Vec<String> {
         let parsed = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         parsed.map(|line| line["repository"].as_str().unwrap_or_default().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_line_is_one_json_object_whatever_is_in_it() {
-        let text = line("library/alpine").json();
-        assert!(!text.contains('\n'));
-        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let expected = json!({
-            "time": "2027-01-15T08:00:00.123Z", "client": "192.0.2.7", "user": "ci \"x\"\n", "registry": "docker.io",
-            "repository": "library/alpine", "reference": "3.20", "rule": "office", "outcome": "pulled", "status": 200,
-        });
-        assert_eq!(parsed, expected);
     }
 
     #[test]
@@ -394,19 +220,5 @@ mod tests {
         }
         drop(audit);
         assert_eq!(counts.dropped.load(Ordering::Relaxed), 5);
-    }
-
-    #[test]
-    fn the_journal_gets_one_message_a_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
-        let server = UnixDatagram::bind(&socket).unwrap();
-        let mut sink = Sink::Journal(Journal::open(&socket).unwrap());
-        sink.write(&line("a").json()).unwrap();
-        let mut buffer = [0; 4096];
-        let length = server.recv(&mut buffer).unwrap();
-        let text = std::str::from_utf8(&buffer[..length]).unwrap();
-        let message = text.strip_prefix("PRIORITY=6\nSYSLOG_IDENTIFIER=pullthrough-audit\nMESSAGE=").unwrap();
-        assert_eq!(repositories(message), ["a"]);
     }
 }

@@ -26,7 +26,7 @@ pub enum TokenError {
         realm: Realm,
         /// Why.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
     /// No answer in time.
     #[error("no token from {realm} within {} s", after.as_secs())]

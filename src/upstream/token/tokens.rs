@@ -182,7 +182,7 @@ impl Inner {
             request.headers_mut().insert(AUTHORIZATION, basic);
         }
         let endpoint = Endpoint::of_host(key.realm.authority());
-        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source };
+        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         let answer = self.upstream.fetch(&endpoint, request).await.map_err(failed)?;
         let moved = answer.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *key.realm.authority());
         if moved && credential.is_some() {
@@ -207,7 +207,7 @@ impl Inner {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let endpoint = Endpoint::of_host(key.realm.authority());
-        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source };
+        let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         read(&key.realm, self.upstream.send(&endpoint, request).await.map_err(failed)?).await
     }
 }

@@ -1,0 +1,122 @@
+//! One line of the audit log: what happened to one manifest, as JSON.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use crate::oci::{Digest, Reference, Repository};
+
+/// What happened to one manifest.
+#[derive(Clone, Debug)]
+pub struct AuditLine {
+    /// When.
+    pub time: SystemTime,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Its user of `clients.htpasswd`.
+    pub user: Option<Arc<str>>,
+    /// The registry's configured name.
+    pub registry: Arc<str>,
+    /// The repository.
+    pub repository: Repository,
+    /// What it asked for.
+    pub reference: Reference,
+    /// What it got.
+    pub digest: Option<Digest>,
+    /// The rule of `clients.rules` that spoke.
+    pub rule: Option<Arc<str>>,
+    /// How it ended.
+    pub outcome: AuditOutcome,
+    /// The answer's status.
+    pub status: u16,
+}
+
+/// How a pull ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It was served.
+    Pulled,
+    /// A rule refused it.
+    Refused,
+    /// The registry refused it: 401 or 403.
+    Denied,
+    /// It is not there.
+    Missing,
+    /// It could not be had.
+    Failed,
+}
+
+impl AuditOutcome {
+    /// The word in the line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pulled => "pulled",
+            Self::Refused => "refused",
+            Self::Denied => "denied",
+            Self::Missing => "missing",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl AuditLine {
+    /// The line, without its newline. What is not known is left out.
+    pub(super) fn json(&self) -> String {
+        let mut line = json!({
+            "time": time(self.time),
+            "client": self.client.to_canonical().to_string(),
+            "registry": &*self.registry,
+            "repository": self.repository.as_str(),
+            "reference": self.reference.to_string(),
+            "outcome": self.outcome.as_str(),
+            "status": self.status,
+        });
+        let digest = self.digest.map(|digest| digest.to_string());
+        let others = [("user", self.user.as_deref()), ("digest", digest.as_deref()), ("rule", self.rule.as_deref())];
+        for (key, value) in others {
+            if let Some(value) = value {
+                line[key] = value.into();
+            }
+        }
+        line.to_string()
+    }
+}
+
+pub(super) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time.max(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn line(repository: &str) -> AuditLine {
+        AuditLine {
+            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_800_000_000_123),
+            client: "::ffff:192.0.2.7".parse().unwrap(),
+            user: Some("ci \"x\"\n".into()),
+            registry: "docker.io".into(),
+            repository: repository.parse().unwrap(),
+            reference: "3.20".parse().unwrap(),
+            digest: None,
+            rule: Some("office".into()),
+            outcome: AuditOutcome::Pulled,
+            status: 200,
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_is_in_it() {
+        let text = line("library/alpine").json();
+        assert!(!text.contains('\n'));
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "time": "2027-01-15T08:00:00.123Z", "client": "192.0.2.7", "user": "ci \"x\"\n", "registry": "docker.io",
+            "repository": "library/alpine", "reference": "3.20", "rule": "office", "outcome": "pulled", "status": 200,
+        });
+        assert_eq!(parsed, expected);
+    }
+}
