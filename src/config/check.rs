@@ -28,19 +28,23 @@ pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>)
         let path = KeyPath::of(["registries"]).key(name);
         if let Auth::Held(held) = &mut body.auth {
             credentials::judge(held, folder, &path.key("auth"), report);
+            credentials::judge_ways(name, &body.endpoints, &path.key("auth"), report);
         }
         for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
             let path = path.key("endpoints").index(index);
             ways.endpoint(endpoint, folder, &path, report);
             if let Some(held) = &mut endpoint.auth {
                 credentials::judge(held, folder, &path.key("auth"), report);
+                credentials::judge_way(&endpoint.url, &path.key("auth"), report);
             }
         }
     }
     for (key, host) in &mut sections.upstream.hosts {
         ways.host(key, host, folder, &KeyPath::of(["upstream", "hosts"]).key(key), report);
     }
-    registries::settle(sections.registries.take(), report)
+    let settled = registries::settle(sections.registries.take(), report);
+    guests::judge_registries(&sections.clients.rules, &settled, report);
+    settled
 }
 
 fn doors(sections: &File, report: &mut Report<'_>) {

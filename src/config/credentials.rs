@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::report::Report;
 use super::tree::KeyPath;
-use crate::upstream::{CredentialConfig, Held};
+use crate::oci::HostPattern;
+use crate::upstream::{CredentialConfig, Endpoint, EndpointConfig, Held};
 
 /// Judges the entries below `path`; their files become relative to the configuration's folder.
 pub(super) fn judge(held: &mut Held, folder: &Path, path: &KeyPath, report: &mut Report<'_>) {
@@ -32,5 +33,24 @@ fn judge_entry(entry: &mut CredentialConfig, folder: &Path, path: &KeyPath, repo
     }
     if let Err((key, problem)) = entry.probe() {
         report.say(&path.key(key), problem);
+    }
+}
+
+/// What a registry holds goes to its own host and to endpoints that are marked as being it: not in the clear.
+pub(super) fn judge_ways(name: &str, endpoints: &[EndpointConfig], path: &KeyPath, report: &mut Report<'_>) {
+    let own: Option<HostPattern> = name.parse().ok();
+    for config in endpoints {
+        let Ok(endpoint) = Endpoint::parse(config) else { continue };
+        let at_home = own.as_ref().is_some_and(|own| own.matches_host(&endpoint.authority().host));
+        if endpoint.authoritative() || at_home {
+            judge_way(&config.url, path, report);
+        }
+    }
+}
+
+/// Credentials are not sent over http.
+pub(super) fn judge_way(url: &str, path: &KeyPath, report: &mut Report<'_>) {
+    if url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) && report.is_clean(path) {
+        report.say(path, format!("would be sent in the clear to {url}; expected https there, or no credentials"));
     }
 }

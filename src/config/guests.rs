@@ -6,7 +6,8 @@ use std::path::Path;
 use super::presets::PRESETS;
 use super::report::Report;
 use super::tree::KeyPath;
-use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RuleConfig, Users};
+use crate::oci::{Authority, HostPattern};
+use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RegistrySettings, RuleConfig, Users};
 
 /// Judges the section; its files become relative to the configuration's folder, unless a variable named them.
 pub(super) fn judge(clients: &mut ClientsConfig, folder: &Path, report: &mut Report<'_>) {
@@ -37,7 +38,6 @@ pub(super) fn judge(clients: &mut ClientsConfig, folder: &Path, report: &mut Rep
             report.say(&path.key("actions"), "is empty; expected pull, push or both, or no such key");
         }
         judge_users(rule, clients.htpasswd.is_some(), users.as_ref(), &path, report);
-        judge_registries(rule, &path, report);
     }
 }
 
@@ -64,13 +64,30 @@ fn judge_users(rule: &RuleConfig, named: bool, known: Option<&Users>, path: &Key
     }
 }
 
-/// A rule for one name of a registry that has several would be passed by with another.
-fn judge_registries(rule: &RuleConfig, path: &KeyPath, report: &mut Report<'_>) {
-    for (index, registry) in rule.registries.iter().enumerate() {
-        let name = registry.to_string();
-        if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
-            let path = path.key("registries").index(index);
-            report.say(&path, format!("is one of the hosts of {0}; expected {0}", preset.name));
+/// A rule for one name of a registry that has several would be passed by with another; and what is no registry
+/// of the configuration is tunnelled past all rules.
+pub(super) fn judge_registries(rules: &[RuleConfig], registries: &[RegistrySettings], report: &mut Report<'_>) {
+    for (number, rule) in rules.iter().enumerate() {
+        let path = KeyPath::of(["clients", "rules"]).index(number).key("registries");
+        for (index, pattern) in rule.registries.iter().enumerate() {
+            let (path, name) = (path.index(index), pattern.to_string());
+            if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
+                report.say(&path, format!("is one of the hosts of {0}; expected {0}", preset.name));
+            } else if !registries.iter().any(|registry| registry.name == name || meets(pattern, registry)) {
+                report.say(
+                    &path,
+                    "is no registry of this configuration; expected the name of one, or a pattern of their hosts",
+                );
+            }
         }
     }
+}
+
+/// Whether some host of `registry` may fit `pattern`.
+fn meets(pattern: &HostPattern, registry: &RegistrySettings) -> bool {
+    let within = |wide: &HostPattern, narrow: &HostPattern| {
+        let authority = narrow.exact().map(|host| Authority { host: host.clone(), port: narrow.port().unwrap_or(443) });
+        authority.is_some_and(|authority| wide.matches(&authority, 443))
+    };
+    registry.hosts.iter().any(|host| within(pattern, host) || within(host, pattern))
 }

@@ -281,6 +281,18 @@ nonsense: 1
                 "clients: {rules: [{name: x, effect: deny, registries: [index.docker.io]}]}",
                 "rules[0].registries[0]: is one of the hosts of docker.io; expected docker.io",
             ),
+            (
+                "clients: {rules: [{name: x, effect: deny, registries: ['*.pkg.dev', 'eu-docker.pkg.dev', quay.oi]}]}",
+                "rules[0].registries[2]: is no registry of this configuration; expected",
+            ),
+            (
+                "registries: {a.example: {endpoints: [{url: http://b, auth: {username: u, password: p}}]}}",
+                "endpoints[0].auth: would be sent in the clear to http://b; expected https",
+            ),
+            (
+                "registries: {a.example: {auth: {username: u, password: p}, endpoints: [{url: http://a.example:80}]}}",
+                "registries.a.example.auth: would be sent in the clear",
+            ),
             ("clients: {rules: [{name: x, effect: deny, actions: []}]}", "rules[0].actions: is empty; expected pull"),
             ("registries: {quay.io: {token_hosts: ['a:1']}}", "token_hosts[0]: found \"a:1\"; expected a host"),
             ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more"),

@@ -33,7 +33,7 @@ enum Who {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { failures: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_idle(MEMORY).build() }
+        Self { failures: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MEMORY).build() }
     }
 
     /// How long this login waits.
