@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fill::{Entered, Fill, Opening};
-use super::{Cache, Fault, Place, Principal, Retry, Source};
+use super::{Cache, Caller, Fault, Retry};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -19,86 +19,66 @@ pub enum BlobFound {
 }
 
 impl Cache {
-    /// Finds a blob for `principal`, asking `source` where permission or bytes are missing. Cancel-safe: what
+    /// Finds a blob for the caller, asking its source where permission or bytes are missing. Cancel-safe: what
     /// was started goes on.
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn blob(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<BlobFound, Fault> {
-        if self.released(place, digest, Content::Blob, principal).await.is_some() {
-            return self.enter(place, digest, principal, true, &source).await;
+    pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
+        if self.released(caller, digest, Content::Blob).await.is_some() {
+            return self.enter(caller, digest, true).await;
         }
-        if let Some(fault) = self.known_missing(place, digest, Content::Blob, principal) {
+        if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
         }
-        if self.stored(digest).await.is_some() && self.links.are_shared(&place.registry, digest).await {
-            self.prove(place, digest, Content::Blob, principal, &source).await?;
-            return self.enter(place, digest, principal, true, &source).await;
-        }
-        self.enter(place, digest, principal, false, &source).await
+        self.enter(caller, digest, false).await
     }
 
     /// What HEAD answers for a blob: its length in bytes. Never downloads it.
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn blob_head(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<(Option<u64>, Outcome), Fault> {
-        if self.released(place, digest, Content::Blob, principal).await.is_some() {
-            if let Some(blob) = self.stored(digest).await {
-                self.store.catalog().used(digest);
-                return Ok((Some(blob.len()), Outcome::Hit));
-            }
+    pub async fn blob_head(&self, caller: &Caller, digest: &Digest) -> Result<(Option<u64>, Outcome), Fault> {
+        if self.released(caller, digest, Content::Blob).await.is_some()
+            && let Some(blob) = self.stored(digest).await
+        {
+            self.store.catalog().used(digest);
+            return Ok((Some(blob.len()), Outcome::Hit));
         }
-        let proof = self.prove(place, digest, Content::Blob, principal, &source).await?;
+        let proof = self.prove(caller, digest, Content::Blob).await?;
         Ok((proof.size, Outcome::Miss))
     }
 
     /// Joins, starts or skips the fill. Without permission, the caller's own source must open or prove first.
-    async fn enter(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        permitted: bool,
-        source: &Arc<dyn Source>,
-    ) -> Result<BlobFound, Fault> {
+    async fn enter(&self, caller: &Caller, digest: &Digest, permitted: bool) -> Result<BlobFound, Fault> {
         let mut permitted = permitted;
         // Stored, but given to another registry's credentials only: this one must deliver it itself.
-        let anew = !permitted && !self.links.are_shared(&place.registry, digest).await;
+        let anew = !permitted && !self.links.are_shared(&caller.place.registry, digest).await;
+        if !permitted && !anew && self.stored(digest).await.is_some() {
+            self.prove(caller, digest, Content::Blob).await?;
+            permitted = true;
+        }
         loop {
             if permitted && let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
                 return Ok(BlobFound::Stored(blob, Outcome::Hit));
             }
-            let entered = self.fills.enter(digest, place, principal, permitted, anew && !permitted, source.clone());
-            let (fill, opening, outcome) = match entered {
+            let (fill, opening, outcome) = match self.fills.enter(digest, caller, permitted, anew && !permitted) {
                 Err(cause) => {
                     if !permitted {
-                        self.prove(place, digest, Content::Blob, principal, source).await?;
+                        self.prove(caller, digest, Content::Blob).await?;
                     }
                     return Ok(BlobFound::Unstorable(cause));
                 }
                 Ok(Entered::UnderWay(fill)) if permitted => return Ok(BlobFound::Filling(fill, Outcome::Collapsed)),
                 Ok(Entered::Stored(_)) if permitted => continue,
                 Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
-                    self.prove(place, digest, Content::Blob, principal, source).await?;
+                    self.prove(caller, digest, Content::Blob).await?;
                     permitted = true;
                     continue;
                 }
                 Ok(Entered::Leads(fill, opening)) => {
-                    self.heed_opening(place, digest, principal, opening.clone());
+                    self.heed_opening(caller, digest, opening.clone());
                     (fill, opening, Outcome::Miss)
                 }
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
@@ -108,12 +88,12 @@ impl Cache {
             }
             match opening.outcome().await {
                 Ok(()) => {
-                    self.proven(place, digest, Content::Blob, principal, None);
+                    self.proven(caller, digest, Content::Blob, None);
                     return Ok(BlobFound::Filling(fill, outcome));
                 }
                 // Another source brought the content home before this one was asked: prove it by HEAD.
                 Err(fault) if fault.retry == Retry::Again && self.stored(digest).await.is_some() => {
-                    self.prove(place, digest, Content::Blob, principal, source).await?;
+                    self.prove(caller, digest, Content::Blob).await?;
                     permitted = true;
                 }
                 Err(fault) => return Err(fault),
@@ -122,14 +102,14 @@ impl Cache {
     }
 
     /// What the leading source's own answer proves is noted even when its caller has left meanwhile.
-    fn heed_opening(&self, place: &Place, digest: &Digest, principal: &Principal, opening: Opening) {
-        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+    fn heed_opening(&self, caller: &Caller, digest: &Digest, opening: Opening) {
+        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         tokio::spawn(async move {
             match opening.outcome().await {
-                Ok(()) => cache.proven(&place, &digest, Content::Blob, &principal, None),
+                Ok(()) => cache.proven(&caller, &digest, Content::Blob, None),
                 Err(fault) => {
-                    cache.heed(&place, &principal, &fault);
-                    cache.note_missing(&place, &digest, Content::Blob, &principal, &fault);
+                    cache.heed(&caller, &fault);
+                    cache.note_missing(&caller, &digest, Content::Blob, &fault);
                 }
             }
         });

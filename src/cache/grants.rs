@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::{hmac, rand};
 
 use crate::cache::Place;
+use crate::store::Learned;
 
 /// How long a proof holds.
 const LIFE: Duration = Duration::from_secs(600);
@@ -21,6 +22,16 @@ pub enum Principal {
     Anonymous,
     /// Somebody's: a MAC of the credentials as they came.
     Known([u8; 32]),
+}
+
+impl Principal {
+    /// Whose word an answer to it is, for what is remembered.
+    pub(super) fn learns(&self) -> Learned {
+        match self {
+            Self::Anonymous => Learned::Anonymously,
+            Self::Known(_) => Learned::WithCredentials,
+        }
+    }
 }
 
 /// The proofs.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
-use super::{Cache, Fault, Place, Principal, Proof, Retry, Said, Source, Whole};
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -61,79 +61,57 @@ impl Manifests {
 }
 
 impl Cache {
-    /// Finds a manifest for `principal`, asking `source` where permission or bytes are missing. Cancel-safe.
+    /// Finds a manifest for the caller, asking its source where permission or bytes are missing. Cancel-safe.
     ///
     /// # Errors
     /// What the source answered instead, or that its bytes are not those of the digest.
-    pub async fn manifest(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<ManifestFound, Fault> {
-        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await {
+    pub async fn manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await {
             if let Some(bytes) = self.manifest_bytes(digest).await {
                 return Ok(found(*digest, bytes, media_type, Outcome::Hit));
             }
-        } else if let Some(fault) = self.known_missing(place, digest, Content::Manifest, principal) {
+        } else if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
             return Err(fault);
-        } else if self.links.are_shared(&place.registry, digest).await
+        } else if self.links.are_shared(&caller.place.registry, digest).await
             && let Some(bytes) = self.manifest_bytes(digest).await
         {
-            let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
+            let proof = self.prove(caller, digest, Content::Manifest).await?;
             return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
         }
-        self.fetch_manifest(place, digest, principal, source).await
+        self.fetch_manifest(caller, digest).await
     }
 
     /// What HEAD answers for a manifest by digest. Never downloads it.
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn manifest_head(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<(Proof, Outcome), Fault> {
-        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await
+    pub async fn manifest_head(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
+        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await
             && let Some(bytes) = self.manifest_bytes(digest).await
         {
             let found = found(*digest, bytes, media_type, Outcome::Hit);
-            let proof = Proof {
-                digest: Some(*digest),
-                media_type: Some(found.media_type),
-                size: Some(found.bytes.len() as u64),
-            };
-            return Ok((proof, Outcome::Hit));
+            let size = Some(found.bytes.len() as u64);
+            return Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit));
         }
-        let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
+        let proof = self.prove(caller, digest, Content::Manifest).await?;
         Ok((proof, Outcome::Miss))
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
-    async fn fetch_manifest(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<ManifestFound, Fault> {
-        let key = (place.clone(), *digest, principal.clone());
-        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+    async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let key = (caller.place.clone(), *digest, caller.principal.clone());
+        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
-            let fetched = cache.fetch_verified(&place, &digest, source).await;
+            let fetched = cache.fetch_verified(&caller, &digest).await;
             match &fetched {
                 Ok((whole, true)) => {
-                    cache.proven(&place, &digest, Content::Manifest, &principal, whole.media_type.clone());
+                    cache.proven(&caller, &digest, Content::Manifest, whole.media_type.clone());
                     cache.keep_manifest(digest, &whole.bytes).await;
                 }
                 Ok((_, false)) => {}
                 Err(fault) => {
-                    cache.heed(&place, &principal, fault);
-                    cache.note_missing(&place, &digest, Content::Manifest, &principal, fault);
+                    cache.heed(&caller, fault);
+                    cache.note_missing(&caller, &digest, Content::Manifest, fault);
                 }
             }
             fetched
@@ -149,15 +127,10 @@ impl Cache {
     /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
     /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
     /// costs no pull where pulls are counted.
-    async fn fetch_verified(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        source: Arc<dyn Source>,
-    ) -> Result<(Whole, bool), Fault> {
-        let asked = source.clone();
-        let shared =
-            self.manifests.shared.run((place.registry.clone(), *digest), move || async move { asked.whole().await });
+    async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
+        let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
+        let key = (registry.clone(), *digest);
+        let shared = self.manifests.shared.run(key, move || async move { asked.whole().await });
         let whole = match shared.await {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
@@ -174,7 +147,7 @@ impl Cache {
         if is_schema1(whole.media_type.as_deref()) {
             return Ok((whole, false));
         }
-        tracing::error!(%digest, registry = %place.registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 
@@ -202,48 +175,28 @@ impl Cache {
     }
 
     /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.
-    pub(super) async fn prove(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        content: Content,
-        principal: &Principal,
-        source: &Arc<dyn Source>,
-    ) -> Result<Proof, Fault> {
-        let asked = source.clone();
-        let key = (place.clone(), *digest, content, principal.clone());
+    pub(super) async fn prove(&self, caller: &Caller, digest: &Digest, content: Content) -> Result<Proof, Fault> {
+        let asked = caller.source.clone();
+        let key = (caller.place.clone(), *digest, content, caller.principal.clone());
         let proof = self.manifests.proofs.run(key, move || async move { asked.prove().await }).await.into_inner();
         match &proof {
-            Ok(proof) => self.proven(place, digest, content, principal, proof.media_type.clone()),
-            Err(fault) => self.heed(place, principal, fault),
+            Ok(proof) => self.proven(caller, digest, content, proof.media_type.clone()),
+            Err(fault) => self.heed(caller, fault),
         }
         proof
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.
-    pub(super) fn known_missing(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        content: Content,
-        principal: &Principal,
-    ) -> Option<Fault> {
-        if *principal != Principal::Anonymous {
+    pub(super) fn known_missing(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Fault> {
+        if caller.principal != Principal::Anonymous {
             return None;
         }
-        self.manifests.missing.get(&(place.clone(), *digest, content))
+        self.manifests.missing.get(&(caller.place.clone(), *digest, content))
     }
 
-    pub(super) fn note_missing(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        content: Content,
-        principal: &Principal,
-        fault: &Fault,
-    ) {
-        if *principal == Principal::Anonymous && fault.said == Said::Missing {
-            self.manifests.missing.insert((place.clone(), *digest, content), fault.clone());
+    pub(super) fn note_missing(&self, caller: &Caller, digest: &Digest, content: Content, fault: &Fault) {
+        if caller.principal == Principal::Anonymous && fault.said == Said::Missing {
+            self.manifests.missing.insert((caller.place.clone(), *digest, content), fault.clone());
         }
     }
 

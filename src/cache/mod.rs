@@ -24,8 +24,8 @@ mod tags;
 
 use std::sync::Arc;
 
-use crate::oci::Repository;
-use crate::store::Store;
+use crate::oci::{Digest, Repository};
+use crate::store::{Content, Store};
 use crate::telemetry::Metrics;
 
 pub use blobs::BlobFound;
@@ -38,7 +38,7 @@ pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
 pub use reading::BlobBody;
 pub use source::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
-pub use tags::{Asking, NoAnswer, TagFound};
+pub use tags::{Asking, NoAnswer, Question, TagFound};
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,17 @@ pub struct Place {
     pub registry: Arc<str>,
     /// The repository in it.
     pub repository: Repository,
+}
+
+/// Who asks at which place, and what asks upstream on its behalf. Cheap to clone.
+#[derive(Clone)]
+pub struct Caller {
+    /// Where the thing asked for is.
+    pub place: Place,
+    /// Whose credentials it carries.
+    pub principal: Principal,
+    /// Asks upstream for this very thing, with these credentials.
+    pub source: Arc<dyn Source>,
 }
 
 /// The cache: the store, what is on its way into it, and who may read what.
@@ -87,47 +98,26 @@ impl Cache {
         self.grants.clear();
     }
 
-    /// Whose word it was, for what is remembered.
-    fn learned(principal: &Principal) -> crate::store::Learned {
-        match principal {
-            Principal::Anonymous => crate::store::Learned::Anonymously,
-            Principal::Known(_) => crate::store::Learned::WithCredentials,
-        }
-    }
-
-    /// The media type under which `digest` may be released to `principal` at `place`, without asking upstream.
-    /// `None`: it must be asked. The type is `Some(None)` where none was said.
-    async fn released(
-        &self,
-        place: &Place,
-        digest: &crate::oci::Digest,
-        content: crate::store::Content,
-        principal: &Principal,
-    ) -> Option<Option<String>> {
-        let link = self.links.find(place, digest, content).await?;
+    /// The media type under which `digest` may be released to the caller without asking upstream. `None`: it must
+    /// be asked. The type is `Some(None)` where none was said.
+    async fn released(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Option<String>> {
+        let link = self.links.find(&caller.place, digest, content).await?;
         if let Some(media_type) = &link.anonymously {
             return Some(media_type.clone());
         }
-        link.with_credentials.clone().filter(|_| self.grants.holds(place, principal))
+        link.with_credentials.clone().filter(|_| self.grants.holds(&caller.place, &caller.principal))
     }
 
-    /// The source's own request was answered with 200: `principal` may read at `place`, and this is there.
-    fn proven(
-        &self,
-        place: &Place,
-        digest: &crate::oci::Digest,
-        content: crate::store::Content,
-        principal: &Principal,
-        media_type: Option<String>,
-    ) {
-        self.grants.give(place, principal);
-        self.links.note(place, digest, content, media_type, Self::learned(principal));
+    /// The source's own request was answered with 200: the caller may read at its place, and this is there.
+    fn proven(&self, caller: &Caller, digest: &Digest, content: Content, media_type: Option<String>) {
+        self.grants.give(&caller.place, &caller.principal);
+        self.links.note(&caller.place, digest, content, media_type, caller.principal.learns());
     }
 
     /// What a fault says about the caller's rights.
-    fn heed(&self, place: &Place, principal: &Principal, fault: &Fault) {
+    fn heed(&self, caller: &Caller, fault: &Fault) {
         if fault.said == Said::Denied {
-            self.grants.revoke(place, principal);
+            self.grants.revoke(&caller.place, &caller.principal);
         }
     }
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
 use super::manifests::{is_schema1, media_type_of};
-use super::{Cache, Fault, Freshness, Place, Principal, Proof, Retry, Said, Source};
+use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -29,6 +29,19 @@ pub enum Asking {
     Description,
     /// GET: the manifest will be wanted next.
     Content,
+}
+
+/// A tag, and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The tag.
+    pub tag: Tag,
+    /// What the client accepts.
+    pub accept: Accept,
+    /// How long an answer is believed.
+    pub freshness: Freshness,
+    /// What is wanted.
+    pub asking: Asking,
 }
 
 /// A tag's answer.
@@ -65,8 +78,8 @@ struct Said200 {
 
 /// The registry took longer than a client waits.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the registry has not answered within {} s", PATIENCE.as_secs())]
-pub struct NoAnswer;
+#[error("the registry has not answered within {:.1} s", .0.as_secs_f64())]
+pub struct NoAnswer(pub Duration);
 
 /// What the registry sent under a tag is not what it said it is.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +127,14 @@ impl Tags {
         self.store.catalog().note_tag(entry);
     }
 
+    /// A 404 of a moment ago; only anonymous callers share it.
+    fn known_missing(&self, caller: &Caller, tag: &Tag, accept: Accept) -> Option<Fault> {
+        if caller.principal != Principal::Anonymous {
+            return None;
+        }
+        self.missing.get(&(caller.place.clone(), tag.clone(), accept))
+    }
+
     fn forget(&self, place: &Place, tag: &Tag) {
         self.hot.invalidate(&(place.clone(), tag.clone()));
         self.store.catalog().forget_tag(&place.registry, &place.repository, tag);
@@ -121,69 +142,46 @@ impl Tags {
 }
 
 impl Cache {
-    /// Finds what a tag means for `principal`. Cancel-safe: an asking under way goes on.
+    /// Finds what a tag means for the caller. Cancel-safe: an asking under way goes on.
     ///
     /// # Errors
     /// What the source answered instead, where no last known answer may stand in for it.
-    pub async fn tag(
-        &self,
-        place: &Place,
-        tag: &Tag,
-        accept: Accept,
-        principal: &Principal,
-        freshness: Freshness,
-        asking: Asking,
-        source: Arc<dyn Source>,
-    ) -> Result<TagFound, Fault> {
-        let entries = self.tags.entries(place, tag).await;
-        let may = |entry: &&TagEntry| entry.learned == Learned::Anonymously || self.grants.holds(place, principal);
-        let own = entries.iter().filter(may).filter(|entry| entry.accept == accept).max_by_key(|entry| entry.checked);
-        if let Some(entry) = own
-            && age(entry) < freshness.fresh_for
-        {
+    pub async fn tag(&self, caller: &Caller, question: &Question) -> Result<TagFound, Fault> {
+        let Question { tag, accept, freshness, asking } = question;
+        let entries = self.tags.entries(&caller.place, tag).await;
+        let granted = self.grants.holds(&caller.place, &caller.principal);
+        let may = |entry: &&TagEntry| entry.learned == Learned::Anonymously || granted;
+        let own = entries.iter().filter(may).filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
+        if let Some(entry) = own.filter(|entry| age(entry) < freshness.fresh_for) {
             return Ok(found(entry, Outcome::Hit));
         }
-        if *principal == Principal::Anonymous
-            && let Some(fault) = self.tags.missing.get(&(place.clone(), tag.clone(), accept))
-        {
+        if let Some(fault) = self.tags.known_missing(caller, tag, *accept) {
             return Err(fault);
         }
-        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), accept));
-        // A registry that never said a digest by HEAD, or a tag that nobody knows: one GET tells all.
-        let by_content = asking == Asking::Content && own.is_none();
+        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
+        // A tag that nobody knows yet: one GET tells all.
+        let by_content = *asking == Asking::Content && own.is_none();
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
-        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, asking, by_content, source)).await
-        {
-            Ok(Ok((said, led))) => {
-                let outcome = match (own, led) {
-                    (Some(_), _) => Outcome::Revalidated,
-                    (None, true) => Outcome::Miss,
-                    (None, false) => Outcome::Collapsed,
-                };
-                Ok(TagFound {
-                    digest: said.digest,
-                    media_type: said.media_type,
-                    size: said.size,
-                    age: Duration::ZERO,
-                    outcome,
-                })
+        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let silence = match asked {
+            Ok(Landed::Led(Ok(said))) => {
+                return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
             }
-            Ok(Err(fault)) if fault.said == Said::Nothing => match stand_in {
-                Some(entry) => {
-                    info!(registry = %place.registry, repository = %place.repository, %tag, %fault, "the registry failed; its last known answer is served");
-                    Ok(found(entry, Outcome::Stale))
-                }
-                None => Err(fault),
-            },
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => match stand_in {
-                Some(entry) => {
-                    info!(registry = %place.registry, repository = %place.repository, %tag, "the registry is silent; its last known answer is served");
-                    Ok(found(entry, Outcome::Stale))
-                }
-                None => Err(Fault::new(Retry::Again, NoAnswer)),
-            },
-        }
+            Ok(Landed::Joined(Ok(said))) => {
+                return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Collapsed }));
+            }
+            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) if fault.said != Said::Nothing => {
+                return Err(fault);
+            }
+            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
+            Err(_) => Fault::new(Retry::Again, NoAnswer(wait)),
+        };
+        let Some(entry) = stand_in else { return Err(silence) };
+        info!(
+            registry = %caller.place.registry, repository = %caller.place.repository, %tag, fault = %silence,
+            "the registry failed; its last known answer is served"
+        );
+        Ok(found(entry, Outcome::Stale))
     }
 
     /// A push or delete went through: what the tag meant may no longer hold.
@@ -192,40 +190,24 @@ impl Cache {
         self.tags.forget(place, tag);
     }
 
-    async fn ask_tag(
-        &self,
-        place: &Place,
-        tag: &Tag,
-        accept: Accept,
-        principal: &Principal,
-        asking: Asking,
-        by_content: bool,
-        source: Arc<dyn Source>,
-    ) -> Result<(Said200, bool), Fault> {
-        let key = (place.clone(), tag.clone(), accept, principal.clone(), asking, by_content);
-        let (cache, place, tag, principal) = (self.clone(), place.clone(), tag.clone(), principal.clone());
+    async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
+        let Question { tag, accept, asking, .. } = question.clone();
+        let key = (caller.place.clone(), tag.clone(), accept, caller.principal.clone(), asking, by_content);
+        let (cache, caller) = (self.clone(), caller.clone());
         let landed = self.tags.asked.run(key, move || async move {
-            let said = cache.ask(&place, asking, by_content, &source).await;
+            let said = cache.ask(&caller, asking, by_content).await;
             match &said {
-                Ok(said) => cache.learn_tag(&place, &tag, accept, &principal, said).await,
-                Err(fault) => cache.learn_fault(&place, &tag, accept, &principal, fault),
+                Ok(said) => cache.learn_tag(&caller, &tag, accept, said).await,
+                Err(fault) => cache.learn_fault(&caller, &tag, accept, fault).await,
             }
             said
         });
-        match landed.await {
-            Landed::Led(said) => said.map(|said| (said, true)),
-            Landed::Joined(said) => said.map(|said| (said, false)),
-        }
+        landed.await
     }
 
     /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
-    async fn ask(
-        &self,
-        place: &Place,
-        asking: Asking,
-        by_content: bool,
-        source: &Arc<dyn Source>,
-    ) -> Result<Said200, Fault> {
+    async fn ask(&self, caller: &Caller, asking: Asking, by_content: bool) -> Result<Said200, Fault> {
+        let Caller { place, source, .. } = caller;
         if !by_content {
             match source.prove().await {
                 Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {
@@ -256,34 +238,46 @@ impl Cache {
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
-    async fn learn_tag(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, said: &Said200) {
+    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200) {
         if is_schema1(Some(&said.media_type)) {
             return;
         }
-        self.proven(place, &said.digest, Content::Manifest, principal, Some(said.media_type.clone()));
-        self.tags
-            .note(TagEntry {
-                registry: place.registry.clone(),
-                repository: place.repository.clone(),
-                tag: tag.clone(),
-                accept,
-                digest: said.digest,
-                media_type: said.media_type.clone(),
-                size: said.size,
-                checked: SystemTime::now(),
-                learned: Self::learned(principal),
-            })
-            .await;
+        self.proven(caller, &said.digest, Content::Manifest, Some(said.media_type.clone()));
+        let entry = TagEntry {
+            registry: caller.place.registry.clone(),
+            repository: caller.place.repository.clone(),
+            tag: tag.clone(),
+            accept,
+            digest: said.digest,
+            media_type: said.media_type.clone(),
+            size: said.size,
+            checked: SystemTime::now(),
+            learned: caller.principal.learns(),
+        };
+        self.tags.note(entry).await;
     }
 
-    fn learn_fault(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, fault: &Fault) {
-        self.heed(place, principal, fault);
+    /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
+    /// registries say 404 to whoever may not know that a repository is there.
+    async fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
         if fault.said == Said::Missing {
-            self.tags.forget(place, tag);
-            if *principal == Principal::Anonymous {
-                self.tags.missing.insert((place.clone(), tag.clone(), accept), fault.clone());
+            let granted = self.grants.holds(&caller.place, &caller.principal);
+            let entries = self.tags.entries(&caller.place, tag).await;
+            let hidden = |entry: &TagEntry| entry.learned == Learned::WithCredentials && !granted;
+            if !entries.iter().any(hidden) {
+                self.tags.forget(&caller.place, tag);
+            }
+            if caller.principal == Principal::Anonymous {
+                self.tags.missing.insert((caller.place.clone(), tag.clone(), accept), fault.clone());
             }
         }
+        self.heed(caller, fault);
+    }
+}
+
+impl Said200 {
+    fn found(self, outcome: Outcome) -> TagFound {
+        TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
     }
 }
 

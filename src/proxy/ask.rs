@@ -31,7 +31,7 @@ pub(super) struct Ask {
     pub(super) host: Authority,
     pub(super) repository: Repository,
     pub(super) thing: Thing,
-    pub(super) caller: Caller,
+    pub(super) credentials: Credentials,
 }
 
 /// What is asked for.
@@ -41,15 +41,15 @@ pub(super) enum Thing {
     Manifest(Reference),
 }
 
-/// What of the caller's request goes along.
+/// What of the caller's request goes along: its credentials, what it accepts, what it calls itself.
 #[derive(Clone, Default)]
-pub(super) struct Caller {
+pub(super) struct Credentials {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) accept: Vec<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
 }
 
-impl Caller {
+impl Credentials {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self {
             authorization: headers.get(AUTHORIZATION).cloned(),
@@ -119,14 +119,14 @@ impl Ask {
             .body(())
             .map_err(|cause| Fault::new(Retry::Never, cause))?;
         let headers = request.headers_mut();
-        if let Some(authorization) = self.caller.authorization.as_ref().filter(|_| endpoint.authoritative()) {
+        if let Some(authorization) = self.credentials.authorization.as_ref().filter(|_| endpoint.authoritative()) {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         if self.kind() == Kind::Manifest {
-            headers.extend(self.caller.accept.iter().map(|value| (ACCEPT, value.clone())));
+            headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
-        headers.insert(USER_AGENT, self.caller.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.insert(USER_AGENT, self.credentials.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
         headers.extend(extra.iter().cloned());
         let answered = self.upstream.fetch(endpoint, request).await;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap};
 use http::{Method, Response};
 
-use super::ask::{Ask, Caller, Thing};
+use super::ask::{Ask, Credentials, Thing};
 use super::connection::Proxy;
 use super::content::{self, Content};
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Principal, Said, Source, TagFound, Want,
+    self, Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
+    Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
 use crate::store;
@@ -62,9 +63,9 @@ impl Pulled {
 impl Pull {
     /// A blob by digest.
     pub(super) async fn blob(&self, digest: Digest) -> Pulled {
-        let (place, principal, ask) = self.parts(Thing::Blob(digest));
+        let (caller, ask) = self.parts(Thing::Blob(digest));
         if self.method == Method::HEAD {
-            return match self.proxy.cache.blob_head(&place, &digest, &principal, Arc::new(ask)).await {
+            return match self.proxy.cache.blob_head(&caller, &digest).await {
                 Ok((length, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
@@ -73,7 +74,7 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault),
             };
         }
-        let found = self.proxy.cache.blob(&place, &digest, &principal, Arc::new(ask.clone()));
+        let found = self.proxy.cache.blob(&caller, &digest);
         match tokio::time::timeout(PATIENCE, found).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, &ask).await,
@@ -123,9 +124,9 @@ impl Pull {
 
     /// A manifest by digest.
     pub(super) async fn manifest(&self, digest: Digest) -> Pulled {
-        let (place, principal, ask) = self.parts(Thing::Manifest(Reference::Digest(digest)));
+        let (caller, _) = self.parts(Thing::Manifest(Reference::Digest(digest)));
         if self.method == Method::HEAD {
-            return match self.proxy.cache.manifest_head(&place, &digest, &principal, Arc::new(ask)).await {
+            return match self.proxy.cache.manifest_head(&caller, &digest).await {
                 Ok((proof, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
@@ -135,9 +136,7 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault),
             };
         }
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&place, &digest, &principal, Arc::new(ask)))
-            .await
-        {
+        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &digest)).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) => Pulled::fault(&fault),
             Ok(Ok(found)) => self.manifest_found(&found, found.outcome, None),
@@ -146,12 +145,11 @@ impl Pull {
 
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
     pub(super) async fn tag(&self, tag: Tag) -> Pulled {
-        let freshness = self.freshness(&tag);
-        let (place, principal, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone())));
+        let (caller, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone())));
         let accept = Accept::parse(self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
         let asking = if self.method == Method::HEAD { Asking::Description } else { Asking::Content };
-        let found =
-            self.proxy.cache.tag(&place, &tag, accept, &principal, freshness, asking, Arc::new(ask.clone())).await;
+        let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
+        let found = self.proxy.cache.tag(&caller, &question).await;
         let found = match found {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault),
@@ -162,10 +160,8 @@ impl Pull {
         if asking == Asking::Description {
             return describe_tag(&found);
         }
-        let by_digest = Arc::new(ask.for_digest(found.digest));
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&place, &found.digest, &principal, by_digest))
-            .await
-        {
+        let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
+        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &found.digest)).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) => Pulled::fault(&fault),
             Ok(Ok(manifest)) => {
@@ -191,11 +187,11 @@ impl Pull {
         Pulled { response, outcome, stored: false, age: None }
     }
 
-    fn parts(&self, thing: Thing) -> (Place, Principal, Ask) {
+    fn parts(&self, thing: Thing) -> (cache::Caller, Ask) {
         let place = Place { registry: self.registry.origin(&self.authority), repository: self.repository.clone() };
-        let caller = Caller::of(&self.headers);
-        let principal =
-            self.proxy.cache.principal(&place.registry, caller.authorization.as_ref().map(|value| value.as_bytes()));
+        let credentials = Credentials::of(&self.headers);
+        let authorization = credentials.authorization.as_ref().map(|value| value.as_bytes());
+        let principal = self.proxy.cache.principal(&place.registry, authorization);
         let ask = Ask {
             upstream: self.upstream.clone(),
             metrics: self.proxy.metrics.clone(),
@@ -203,9 +199,9 @@ impl Pull {
             host: self.authority.clone(),
             repository: self.repository.clone(),
             thing,
-            caller,
+            credentials,
         };
-        (place, principal, ask)
+        (cache::Caller { place, principal, source: Arc::new(ask.clone()) }, ask)
     }
 
     /// The policy's word; a registry that is known to be ill is not waited for as long.

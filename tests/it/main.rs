@@ -7,6 +7,7 @@ mod ca_clients;
 mod ca_folder;
 mod ca_support;
 mod config;
+mod layers;
 mod pull;
 mod scripted;
 mod store;

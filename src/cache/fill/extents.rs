@@ -46,7 +46,7 @@ impl Extents {
 
     /// How many bytes are there.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.iter().map(|(from, to)| to - from).sum()
     }
 }
@@ -66,7 +66,7 @@ mod tests {
                 plain[from..from + length].fill(true);
                 extents.insert(Span { from: from as u64, to: (from + length) as u64 });
             }
-            prop_assert_eq!(extents.len() as usize, plain.iter().filter(|there| **there).count());
+            prop_assert_eq!(extents.count() as usize, plain.iter().filter(|there| **there).count());
             for at in 0..80 {
                 let run = plain[at..].iter().take_while(|there| **there).count();
                 prop_assert_eq!(extents.end_from(at as u64) as usize, at + run);

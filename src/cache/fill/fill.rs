@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::follower::Follower;
 use super::plan::{LengthChanged, Phase, Plan, Seat};
-use crate::cache::{Fault, Place, Principal, Source};
+use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
 use crate::store::Staged;
 use crate::wire::Span;
@@ -36,9 +36,7 @@ enum Head {
 /// A source and how it opened, on behalf of whom.
 #[derive(Clone)]
 pub(super) struct Lead {
-    pub(super) place: Place,
-    pub(super) principal: Principal,
-    pub(super) source: Arc<dyn Source>,
+    pub(super) caller: Caller,
     pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
 }
 
@@ -169,9 +167,10 @@ impl Fill {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// A lead of this caller at this place, if one takes part.
-    pub(super) fn lead_of(&self, place: &Place, principal: &Principal) -> Option<Lead> {
-        self.leads().iter().find(|lead| lead.place == *place && lead.principal == *principal).cloned()
+    /// The lead of the same principal at the same place, if one takes part.
+    pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
+        let same = |lead: &&Lead| lead.caller.place == caller.place && lead.caller.principal == caller.principal;
+        self.leads().iter().find(same).cloned()
     }
 
     /// Another source that can continue when the present one ends.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::fill::{Fill, Lead};
 use super::pilot;
-use crate::cache::{Fault, Place, Principal, Source};
+use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -74,20 +74,18 @@ impl Fills {
     pub fn enter(
         &self,
         digest: &Digest,
-        place: &Place,
-        principal: &Principal,
+        caller: &Caller,
         permitted: bool,
         anew: bool,
-        source: Arc<dyn Source>,
     ) -> Result<Entered, store::Error> {
-        let key = (*digest, place.registry.clone());
+        let key = (*digest, caller.place.registry.clone());
         let mut fills = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fill) = fills.get(&key).filter(|fill| !fill.is_broken()) {
-            if let Some(lead) = fill.lead_of(place, principal) {
+            if let Some(lead) = fill.lead_of(caller) {
                 return Ok(Entered::SameLead(fill.clone(), Opening(lead.opened.subscribe())));
             }
             if permitted {
-                fill.add(lead(place, principal, source));
+                fill.add(Lead::of(caller));
             }
             return Ok(Entered::UnderWay(fill.clone()));
         }
@@ -95,7 +93,7 @@ impl Fills {
         if !anew && let Ok(Some(blob)) = self.store.read(digest) {
             return Ok(Entered::Stored(blob));
         }
-        let lead = lead(place, principal, source);
+        let lead = Lead::of(caller);
         let opening = Opening(lead.opened.subscribe());
         let fill = Arc::new(Fill::new(*digest, self.store.stage(digest)?, lead));
         fills.insert(key.clone(), fill.clone());
@@ -130,6 +128,8 @@ impl Fills {
     }
 }
 
-fn lead(place: &Place, principal: &Principal, source: Arc<dyn Source>) -> Lead {
-    Lead { place: place.clone(), principal: principal.clone(), source, opened: watch::Sender::new(None) }
+impl Lead {
+    fn of(caller: &Caller) -> Self {
+        Self { caller: caller.clone(), opened: watch::Sender::new(None) }
+    }
 }

@@ -126,7 +126,7 @@ async fn gather(fill: &Fill, metrics: &Metrics) -> Result<(), Fault> {
 
 /// Opens the source at `from` and lands what it brings, until it ends.
 async fn pour(fill: &Fill, lead: &Lead, from: u64, validator: &mut Option<Validator>) -> Result<(), Fault> {
-    let flow = lead.source.open(Want { from, if_range: validator.clone() }).await?;
+    let flow = lead.caller.source.open(Want { from, if_range: validator.clone() }).await?;
     let contradiction = |cause| Fault::new(Retry::Never, cause);
     if let Some(total) = flow.total {
         fill.staged().expect(total).map_err(|cause| Fault::new(Retry::Never, cause))?;

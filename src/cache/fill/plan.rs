@@ -60,7 +60,7 @@ impl Plan {
 
     /// How many bytes have landed.
     pub(super) fn progress(&self) -> u64 {
-        self.landed.len()
+        self.landed.count()
     }
 
     /// Learns the length; whoever waits for it is woken by the caller.
