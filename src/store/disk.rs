@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -126,7 +126,9 @@ impl Disk {
 
     /// Puts a small file in place, whole or not at all, durably.
     pub(super) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
-        let fresh = path.with_added_extension("new");
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        let fresh = PathBuf::from(fresh);
         self.unlink(&fresh)?;
         let file = self.create(&fresh)?;
         self.write_at(&file, &fresh, 0, content)?;

@@ -26,8 +26,12 @@ const LOOK_BYTES: u64 = 256 << 20;
 /// Some file systems free the space of a removed file only after a while: no second pass for want of free space
 /// before that, or it would remove twice what is needed.
 const SETTLE: Duration = Duration::from_secs(5);
+/// A disk that stays full is said to be so this often.
+const WARN_AGE: Duration = Duration::from_secs(600);
 /// A victim may get a reader between choice and removal: then others are chosen, so many times.
 const ROUNDS: usize = 4;
+/// So many victims are told to the catalog at once.
+const FLUSHED: usize = 250;
 
 #[derive(Default)]
 struct Bell {
@@ -35,13 +39,21 @@ struct Bell {
     stop: bool,
 }
 
+#[derive(Default)]
+struct Pass {
+    /// When the last one for want of free space ended.
+    short_at: Option<Instant>,
+    /// When it was last said that one did not free enough.
+    warned_at: Option<Instant>,
+}
+
 /// Frees space.
 pub(super) struct Evictor {
     shelf: Arc<Shelf>,
     reader: Reader,
     disk_total: u64,
-    /// One pass at a time; when the last one for want of free space ended.
-    pass: Mutex<Option<Instant>>,
+    /// One pass at a time.
+    pass: Mutex<Pass>,
     written: AtomicU64,
     bell: Mutex<Bell>,
     rung: Condvar,
@@ -117,8 +129,8 @@ impl Evictor {
     pub(super) fn relieve(&self, minimum: u64) -> u64 {
         // A closed catalog would not learn what went.
         let Ok(_open) = self.shelf.while_open() else { return 0 };
-        let mut short_at = lock(&self.pass);
-        let short = if short_at.is_some_and(|at| at.elapsed() < SETTLE) { 0 } else { self.short() };
+        let mut pass = lock(&self.pass);
+        let short = if pass.short_at.is_some_and(|at| at.elapsed() < SETTLE) { 0 } else { self.short() };
         let need = self.over().max(short).max(minimum);
         if need == 0 {
             return 0;
@@ -126,14 +138,11 @@ impl Evictor {
         let freed = self.evict(need);
         self.look();
         if short > 0 {
-            *short_at = Some(Instant::now());
+            pass.short_at = Some(Instant::now());
         }
-        if freed < need {
-            tracing::warn!(
-                need,
-                freed,
-                "the cache cannot free as much as it should: what is left is being read or pinned"
-            );
+        if freed < need && pass.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGE) {
+            pass.warned_at = Some(Instant::now());
+            tracing::warn!(need, freed, "the cache cannot free what it should: what is left is read, staged or pinned");
         }
         freed
     }
@@ -190,10 +199,13 @@ impl Evictor {
             }
         })?;
         let mut freed = 0;
-        for row in choice.victims() {
-            if self.shelf.evict(&row)? {
-                freed += row.size;
+        for some in choice.victims().chunks(FLUSHED) {
+            for row in some {
+                if self.shelf.evict(row)? {
+                    freed += row.size;
+                }
             }
+            self.shelf.catalog.flush_now(); // lookups must not wait behind thousands of notes
         }
         Ok(freed)
     }

@@ -45,7 +45,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Makes the folder what it should be, takes its lock, and removes what was left in `fills/`.
+    /// Makes the folder what it should be and takes its lock. What another process left in it stays as it is.
     pub(super) fn open(disk: &Disk, root: &Path) -> Result<Self, Error> {
         make_all(disk, root)?;
         let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
@@ -62,13 +62,16 @@ impl Layout {
             disk.place(&root.join(INDEX), INDEX_CONTENT)?;
             disk.place(&root.join(LAYOUT), LAYOUT_CONTENT)?; // the last one: it says that the rest is there
         }
-        let layout = Self { held: Mutex::new(Some(held)), is_new, was_clean: !exists(&root.join(RUNNING)), root };
-        layout.sweep(disk)?;
-        if layout.was_clean {
-            disk.create(&layout.root.join(RUNNING))?;
-            disk.sync_folder(&layout.root)?;
+        Ok(Self { held: Mutex::new(Some(held)), is_new, was_clean: !exists(&root.join(RUNNING)), root })
+    }
+
+    /// Begins to use the folder: removes what was left in `fills/`, and marks it as in use, durably.
+    pub(super) fn begin(&self, disk: &Disk) -> Result<(), Error> {
+        self.sweep(disk)?;
+        if self.was_clean {
+            disk.create(&self.root.join(RUNNING))?;
         }
-        Ok(layout)
+        disk.sync_folder(&self.root)
     }
 
     /// The folder.
@@ -191,6 +194,7 @@ mod tests {
         let root = folder.path().join("a/b");
         let layout = open(&root).unwrap();
         assert!(layout.is_new && layout.was_clean);
+        layout.begin(&Disk::default()).unwrap();
         for path in ["oci-layout", "index.json", "blobs/sha256", "blobs/sha512", "fills", "lock", "running"] {
             assert!(root.join(path).exists(), "{path}");
         }
@@ -235,10 +239,10 @@ mod tests {
         for paths in cases {
             let folder = tempfile::tempdir().unwrap();
             for path in paths {
-                let path = folder.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                if !path.to_string_lossy().ends_with('/') {
-                    fs::write(path, b"").unwrap();
+                let (above, file) = path.rsplit_once('/').unwrap_or(("", path));
+                fs::create_dir_all(folder.path().join(above)).unwrap();
+                if !file.is_empty() {
+                    fs::write(folder.path().join(path), b"").unwrap();
                 }
             }
             assert!(open(folder.path()).is_ok(), "{paths:?}");
@@ -249,10 +253,11 @@ mod tests {
     #[test]
     fn leftovers_of_fills_are_removed_and_an_unclean_end_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        drop(open(folder.path()).unwrap());
+        open(folder.path()).unwrap().begin(&Disk::default()).unwrap();
         fs::write(folder.path().join("fills/sha256-00.1"), b"half").unwrap();
         let layout = open(folder.path()).unwrap();
         assert!(!layout.was_clean && !layout.is_new);
+        layout.begin(&Disk::default()).unwrap();
         assert_eq!(fs::read_dir(folder.path().join("fills")).unwrap().count(), 0);
         layout.mark_clean(&Disk::default()).unwrap();
         drop(layout);

@@ -18,6 +18,8 @@ use super::shelf::Shelf;
 use crate::oci::{Algorithm, Digest};
 
 const PAGE: u32 = 1000;
+/// So many found blobs are told to the catalog at once.
+const FLUSHED: usize = 250;
 
 /// The walker.
 pub(super) struct Walk {
@@ -69,6 +71,7 @@ impl Walk {
     fn adopt(&self, algorithm: Algorithm) -> Result<(), Error> {
         let folder = self.shelf.layout.folder(algorithm);
         let failed = |source| Error::io("list", &folder, source);
+        let mut adopted = 0_usize;
         for entry in fs::read_dir(&folder).map_err(failed)? {
             if self.is_stopped() {
                 return Ok(());
@@ -81,6 +84,10 @@ impl Walk {
             };
             if self.reader.row(&digest)?.is_none() {
                 self.shelf.adopt(&digest)?;
+                adopted += 1;
+                if adopted.is_multiple_of(FLUSHED) {
+                    self.shelf.catalog.flush_now(); // lookups must not wait behind a million notes
+                }
             }
         }
         Ok(())
@@ -93,8 +100,9 @@ impl Walk {
             let rows = self.reader.page(after, PAGE)?;
             let Some(last) = rows.last() else { break };
             after = last.id;
-            for row in &rows {
-                self.shelf.forsake(&row.digest);
+            let gone = rows.iter().filter(|row| self.shelf.forsake(&row.digest)).count();
+            if gone > 0 {
+                self.shelf.catalog.flush_now();
             }
         }
         Ok(())
@@ -112,8 +120,13 @@ impl Walk {
                     return Ok(());
                 }
                 let began = Instant::now();
-                if let Err(error) = self.shelf.prove(&row.digest) {
-                    tracing::warn!(error = &error as &dyn std::error::Error, digest = %row.digest, "a blob cannot be hashed");
+                match self.shelf.prove(&row.digest) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => _ = self.shelf.forsake(&row.digest), // dropped just now, or gone before
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, digest = %row.digest, "a blob cannot be hashed");
+                    }
                 }
                 // Half of the time the disk belongs to the pulls. A stop wakes the thread.
                 thread::park_timeout(began.elapsed());

@@ -53,7 +53,7 @@ impl Store {
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
         let (walk, asked) = mpsc::channel();
         let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
-        disk.sync_folder(layout.root())?; // the catalog's name
+        layout.begin(&disk)?; // only now that the catalog's format is known to be ours
         let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
         if must_walk {
             catalog.doubt();
@@ -147,7 +147,6 @@ impl Store {
 
     /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
     /// for the disk.
-    #[must_use]
     pub fn evict(&self) -> u64 {
         self.0.evictor.relieve(0)
     }

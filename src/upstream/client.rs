@@ -1,20 +1,15 @@
 //! The upstream client: exchanges, fetches and raw connections, all under the address rules.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use http::header::HOST;
-use http::{Request, Response, Version};
-use http_body::Body as _;
+use http::{Request, Response};
 use tokio::net::TcpStream;
 
 use super::dial::Dialer;
+use super::exchange::{Limits, exchange};
 use super::health::{Health, Sign};
-use super::idle::{Counted, Watched};
 use super::rules::{Forbidden, Rules};
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, redirect};
@@ -29,8 +24,7 @@ struct Inner {
     dialer: Arc<Dialer>,
     ways: Ways,
     health: Health,
-    first_byte_timeout: Duration,
-    idle_timeout: Duration,
+    limits: Limits,
 }
 
 impl Upstream {
@@ -52,8 +46,7 @@ impl Upstream {
             ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
             dialer,
             health: Health::default(),
-            first_byte_timeout: config.first_byte_timeout.0,
-            idle_timeout: config.idle_timeout.0,
+            limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
         })))
     }
 
@@ -137,37 +130,10 @@ impl Upstream {
         &self,
         way: &Way,
         to: &Authority,
-        mut request: Request<Body>,
+        request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        request.headers_mut().remove(HOST);
-        *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
-        let moved = Arc::new(AtomicU64::new(0));
-        if !request.body().is_end_stream() {
-            request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&moved))));
-        }
-        let limit = self.0.first_byte_timeout;
-        let mut answer = std::pin::pin!(way.client.request(request));
-        let mut seen = 0;
-        let answer = loop {
-            match tokio::time::timeout(limit, answer.as_mut()).await {
-                Ok(answer) => break answer.map_err(|error| failed(to, error))?,
-                Err(_) if moved.load(Ordering::Relaxed) > seen => seen = moved.load(Ordering::Relaxed),
-                Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limit }),
-            }
-        };
-        Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), self.0.idle_timeout))))
+        exchange(way, to, request, self.0.limits).await
     }
-}
-
-/// The HTTP client wraps what the connection said: our own words are taken out again.
-fn failed(to: &Authority, error: hyper_util::client::legacy::Error) -> Error {
-    if let Some(own) = Error::within(&error) {
-        return own.clone();
-    }
-    let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-    let by_client = hyper.is_some_and(hyper::Error::is_user);
-    let (to, source) = (to.clone(), Arc::new(error));
-    if by_client { Error::RequestBody { to, source } } else { Error::Exchange { to, source } }
 }
 
 impl fmt::Debug for Upstream {

@@ -151,6 +151,7 @@ async fn race(to: &Authority, addresses: Vec<SocketAddr>) -> Result<(TcpStream, 
 
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, Socket, Type};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -177,6 +178,23 @@ mod tests {
         assert_eq!(race(&to, list).await.unwrap().1, open.local_addr().unwrap());
         let error = race(&to, vec![closed]).await.unwrap_err();
         assert!(matches!(error, Error::Connect { address, .. } if address == closed));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_does_not_hold_up_the_next() {
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let waiting: Vec<Socket> = (0..4).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+        for socket in &waiting {
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&silent.into()); // fills the queue: from now on nobody is answered
+        }
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = open.local_addr().unwrap();
+        let to = Authority::parse("quay.io", 443).unwrap();
+        assert_eq!(race(&to, vec![silent, open]).await.unwrap().1, open);
     }
 
     #[test]

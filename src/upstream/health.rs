@@ -14,6 +14,9 @@ use super::{Endpoint, Error};
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(120);
 
+/// So many ill endpoints are remembered at most: clients choose hosts, too.
+const LIMIT: usize = 1024;
+
 /// The endpoints that are ill.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -80,7 +83,12 @@ impl Health {
             Some(illness) => (illness.length * 2).min(LONGEST),
             None => FIRST,
         };
-        ill.insert(endpoint.clone(), Illness { until: now + length, length });
+        if ill.len() >= LIMIT {
+            ill.retain(|_, illness| illness.until > now);
+        }
+        if ill.len() < LIMIT || ill.contains_key(endpoint) {
+            ill.insert(endpoint.clone(), Illness { until: now + length, length });
+        }
     }
 
     fn ill(&self) -> MutexGuard<'_, HashMap<Endpoint, Illness>> {
@@ -111,6 +119,21 @@ mod tests {
         assert!(!health.is_well(&endpoint));
         health.note(&endpoint, Sign::Well);
         assert!(health.is_well(&endpoint));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_number_of_ill_hosts_fills_the_memory() {
+        let health = Health::default();
+        let host = |number: usize| Endpoint::of_host(&Authority::parse(&format!("h{number}.test"), 443).unwrap());
+        for number in 0..3 * LIMIT {
+            health.note(&host(number), Sign::Ill);
+        }
+        assert_eq!(health.ill().len(), LIMIT);
+        tokio::time::advance(FIRST).await;
+        health.note(&host(0), Sign::Ill);
+        health.note(&host(3 * LIMIT), Sign::Ill);
+        assert!(!health.is_well(&host(3 * LIMIT)));
+        assert!(health.ill().len() < LIMIT);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,15 +69,23 @@ where
     }
 }
 
-/// A request's body that counts its pieces, so that a long upload is told from a silent upstream.
+/// What became of a request's body so far.
+pub(super) struct Progress {
+    /// How many pieces were taken from it.
+    pub(super) moved: AtomicU64,
+    /// Whether it failed on our side.
+    pub(super) broken: AtomicBool,
+}
+
+/// A request's body that tells its progress, so that a long upload is told from a silent upstream.
 pub(super) struct Counted {
     body: Body,
-    moved: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
 impl Counted {
-    pub(super) fn new(body: Body, moved: Arc<AtomicU64>) -> Self {
-        Self { body, moved }
+    pub(super) fn new(body: Body, progress: Arc<Progress>) -> Self {
+        Self { body, progress }
     }
 }
 
@@ -87,8 +95,11 @@ impl HttpBody for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_ready() {
-            self.moved.fetch_add(1, Ordering::Relaxed);
+        if let Poll::Ready(frame) = &polled {
+            self.progress.moved.fetch_add(1, Ordering::Relaxed);
+            if let Some(Err(_)) = frame {
+                self.progress.broken.store(true, Ordering::Relaxed);
+            }
         }
         polled
     }

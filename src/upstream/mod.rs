@@ -16,6 +16,7 @@ mod config;
 mod dial;
 mod endpoint;
 mod error;
+mod exchange;
 mod health;
 mod idle;
 mod link;

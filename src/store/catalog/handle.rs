@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::batch::Batch;
 use super::entry::{Link, Ping, TagEntry};
 use super::key::{micros, time};
 use super::look;
@@ -52,7 +53,8 @@ impl Catalog {
             walk,
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
-        let writer = Writer::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
+        let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
+        let writer = Writer::new(batch, Arc::clone(&shared));
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;

@@ -1,7 +1,7 @@
 //! What is known about the blobs, in SQLite: sizes, last uses, links, tags with their history, pings.
 //!
 //! Flow: a [`Catalog`] sends orders to one thread (`writer.rs`) that owns the connection. Notes are applied in
-//! order inside an open transaction that is committed after a moment, so lookups, which go the same way, see
+//! order inside an open transaction (`batch.rs`) that is committed after a moment, so lookups, which go the same way, see
 //! every earlier note. Who must not wait for that thread (a first read of a blob, the scan for victims) has a
 //! read-only connection of its own (`reader.rs`).
 //!
@@ -10,6 +10,7 @@
 //!
 //! Reading: `docs/format.md`; sqlite.org/wal.html; sqlite.org/pragma.html, "synchronous".
 
+mod batch;
 mod entry;
 mod handle;
 mod key;

@@ -197,14 +197,21 @@ mod tests {
 
     #[test]
     fn a_damaged_catalog_is_kept_aside_and_made_anew() {
-        for damage in
-            [&b"this is no database, and it is longer than a header of 100 bytes would be, by some more words"[..]]
-        {
+        let sound = tempfile::tempdir().unwrap();
+        drop(open(sound.path()).unwrap());
+        let sound = fs::read(sound.path().join(FILE)).unwrap();
+        let no_tables = tempfile::tempdir().unwrap();
+        let connection = Connection::open(no_tables.path().join(FILE)).unwrap();
+        connection.execute_batch("CREATE TABLE other (x); PRAGMA user_version = 1;").unwrap();
+        drop(connection);
+        let no_tables = fs::read(no_tables.path().join(FILE)).unwrap();
+        let mut scribbled = sound.clone();
+        scribbled[100..2000].fill(0xff);
+        for damage in [b"this is no database. ".repeat(500), sound[..1024].to_vec(), scribbled, no_tables] {
             let folder = tempfile::tempdir().unwrap();
-            let damage = damage.repeat(50);
             fs::write(folder.path().join(FILE), &damage).unwrap();
             assert!(open(folder.path()).unwrap().new);
-            assert_eq!(fs::read(folder.path().join(DAMAGED)).unwrap(), damage);
+            assert_eq!(fs::read(folder.path().join(DAMAGED)).unwrap().len(), damage.len());
         }
     }
 }

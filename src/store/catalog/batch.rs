@@ -1,0 +1,256 @@
+//! The catalog's connection and the notes on their way into it: one transaction at a time.
+//!
+//! A batch that SQLite cannot write (no room, an ill disk) is kept and tried again; one that stays unwritable is
+//! dropped, and the store remembers that folder and catalog differ, so that a walk over the folder mends it.
+
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::note::Note;
+use super::schema::{self, Opened, is_damage};
+use super::writer::Shared;
+use crate::store::Error;
+use crate::store::ledger::{Charge, Ledger, Totals};
+
+/// A batch is committed this long after its first note, or when it is this large.
+const AGE: Duration = Duration::from_millis(100);
+const NOTES: usize = 1000;
+/// A batch that cannot be written is tried again this often, this many times.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 60;
+const RETRY_NOTES: usize = 50_000;
+
+pub(super) struct Batch {
+    connection: Connection,
+    folder: PathBuf,
+    ledger: Arc<Ledger>,
+    shared: Arc<Shared>,
+    notes: Vec<Note>,
+    /// How many of the notes are in the open transaction; `None` without one.
+    applied: Option<usize>,
+    since: Instant,
+    written: Totals,
+    working: Totals,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Batch {
+    pub(super) fn new(
+        opened: Opened,
+        folder: PathBuf,
+        ledger: Arc<Ledger>,
+        shared: Arc<Shared>,
+    ) -> rusqlite::Result<Self> {
+        let mut batch = Self {
+            connection: opened.connection,
+            folder,
+            ledger,
+            shared,
+            notes: Vec::new(),
+            applied: None,
+            since: Instant::now(),
+            written: Totals::default(),
+            working: Totals::default(),
+            failures: 0,
+            retry_at: None,
+        };
+        let clock = batch.load_totals()?;
+        batch.shared.clock.fetch_max(clock, Ordering::Relaxed);
+        Ok(batch)
+    }
+
+    /// When it is to be committed, if there is anything in it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let at = if self.notes.len() >= NOTES { self.since } else { self.since + AGE };
+        (!self.notes.is_empty()).then_some(self.retry_at.unwrap_or(at))
+    }
+
+    /// Answers a lookup, which sees every note that could be applied.
+    pub(super) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+        let is_damaged = look(&self.connection);
+        if is_damaged {
+            self.renew();
+        }
+    }
+
+    /// Commits what can be committed and makes it durable.
+    pub(super) fn close(mut self) {
+        self.retry_at = None;
+        self.commit();
+        if !self.notes.is_empty() {
+            self.give_up();
+        }
+        // The folder is marked as clean after this, so that what the catalog knows must be on the disk: with
+        // other connections still open, closing this one would not see to it.
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        if busy != Ok(false) {
+            tracing::warn!("the catalog did not close cleanly");
+            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Adds a note and applies it.
+    pub(super) fn add(&mut self, note: Note) {
+        if self.notes.is_empty() {
+            self.since = Instant::now();
+        }
+        self.notes.push(note);
+        if let Err(error) = self.apply() {
+            self.failed(&error);
+        }
+    }
+
+    /// Applies what is not in the transaction yet.
+    fn apply(&mut self) -> rusqlite::Result<()> {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        self.retry_at = None;
+        if self.applied.is_none() {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            self.applied = Some(0);
+            self.working = self.written;
+        }
+        while let Some(note) = self.applied.and_then(|applied| self.notes.get(applied)) {
+            note.apply(&self.connection, &mut self.working)?;
+            self.applied = self.applied.map(|applied| applied + 1);
+        }
+        Ok(())
+    }
+
+    /// Commits the batch, if SQLite can.
+    pub(super) fn commit(&mut self) {
+        if self.notes.is_empty() {
+            return;
+        }
+        match self.try_commit() {
+            Ok(true) => {
+                self.written = self.working;
+                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Note::charge).collect();
+                self.ledger.publish(self.written, charges.into_iter());
+                if mem::take(&mut self.failures) > 0 {
+                    tracing::info!("the catalog is written again");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Whether the whole batch is committed.
+    fn try_commit(&mut self) -> rusqlite::Result<bool> {
+        self.apply()?;
+        if self.applied.is_none() {
+            return Ok(false);
+        }
+        let clock = self.shared.clock.load(Ordering::Relaxed);
+        self.connection.prepare_cached("UPDATE totals SET bytes = ?1, entries = ?2, clock = ?3")?.execute((
+            self.working.bytes,
+            self.working.entries,
+            clock,
+        ))?;
+        self.connection.execute_batch("COMMIT")?;
+        self.applied = None;
+        Ok(true)
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        let at = self.applied.take();
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK"); // it fails where SQLite did it by itself
+        }
+        if is_damage(error) {
+            return self.renew();
+        }
+        if let Some(at) = at.filter(|at| *at < self.notes.len() && !is_passing(error)) {
+            // Something about this one note, which no second try will change.
+            tracing::warn!(%error, "the catalog refuses a note, which is dropped");
+            let note = self.notes.remove(at);
+            self.forsake(&note);
+            return;
+        }
+        if self.failures == 0 {
+            tracing::warn!(%error, "the catalog cannot be written: it is tried again");
+        }
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        if self.failures > RETRIES || self.notes.len() > RETRY_NOTES {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
+        tracing::error!(notes = self.notes.len(), "the catalog stays unwritable: what it should have learned is lost");
+        for note in mem::take(&mut self.notes) {
+            self.forsake(&note);
+        }
+        self.failures = 0;
+    }
+
+    fn forsake(&self, note: &Note) {
+        if note.is_about_blobs() {
+            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes a damaged catalog anew, empty, and asks for the walk that fills it.
+    fn renew(&mut self) {
+        tracing::warn!("the catalog is damaged: it is moved aside and made anew from the blobs");
+        self.applied = None;
+        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+        let anew = Connection::open_in_memory().map(|nowhere| drop(mem::replace(&mut self.connection, nowhere)));
+        let opened = anew
+            .map_err(|source| Error::Catalog { doing: "be closed", source })
+            .and_then(|()| schema::move_aside(&self.folder))
+            .and_then(|()| schema::open(&self.folder));
+        match opened {
+            Ok(opened) => self.connection = opened.connection,
+            Err(error) => {
+                // The pulls go on, and this process forgets links and tags when it ends.
+                tracing::error!(%error, "no new catalog can be made: it is kept in memory only");
+                let _ = schema::make(&mut self.connection);
+            }
+        }
+        self.written = Totals::default();
+        self.ledger.publish(self.written, std::iter::empty());
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+    }
+
+    fn load_totals(&mut self) -> rusqlite::Result<i64> {
+        let (bytes, entries, clock) =
+            self.connection.query_row("SELECT bytes, entries, clock FROM totals", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        self.written = Totals { bytes, entries };
+        self.working = self.written;
+        self.ledger.publish(self.written, std::iter::empty());
+        Ok(clock)
+    }
+}
+
+/// Whether a second try may succeed.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            CannotOpen
+                | DatabaseBusy
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | PermissionDenied
+                | ReadOnly
+                | SystemIoFailure
+        )
+    )
+}

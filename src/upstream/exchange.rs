@@ -1,0 +1,116 @@
+//! One request and its answer over one way, under the timeouts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Extensions, Method, Request, Response, Version};
+use http_body::Body as _;
+
+use super::Error;
+use super::idle::{Counted, Progress, Watched};
+use super::link::Answered;
+use super::way::Way;
+use crate::oci::Authority;
+use crate::wire::Body;
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// To its head, since the last piece of the request's body.
+    pub(super) first_byte: Duration,
+    /// Between two pieces of its body.
+    pub(super) idle: Duration,
+}
+
+/// How many pooled connections may turn out to be dead for one request.
+const DEAD_LIMIT: usize = 8;
+
+/// Sends a request, whose URI is absolute, and waits for the head of the answer.
+///
+/// A server may close an idle connection just as a request goes out on it. Whether the request was read cannot
+/// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection.
+pub(super) async fn exchange(
+    way: &Way,
+    to: &Authority,
+    mut request: Request<Body>,
+    limits: Limits,
+) -> Result<Response<Body>, Error> {
+    request.headers_mut().remove(HOST);
+    *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
+    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
+    for _ in 0..DEAD_LIMIT {
+        let again = repeatable.then(|| copy(&request));
+        match (attempt(way, to, request, limits).await, again) {
+            (Err(Failure { idle: true, .. }), Some(again)) => request = again,
+            (outcome, _) => return outcome.map_err(|failure| failure.error),
+        }
+    }
+    attempt(way, to, request, limits).await.map_err(|failure| failure.error)
+}
+
+fn copy(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    *copy.version_mut() = request.version();
+    copy
+}
+
+struct Failure {
+    error: Error,
+    /// Whether the connection broke that had answered before.
+    idle: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, idle: false }
+    }
+}
+
+async fn attempt(
+    way: &Way,
+    to: &Authority,
+    mut request: Request<Body>,
+    limits: Limits,
+) -> Result<Response<Body>, Failure> {
+    let progress = Arc::new(Progress { moved: AtomicU64::new(0), broken: AtomicBool::new(false) });
+    if !request.body().is_end_stream() {
+        request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
+    }
+    let mut answer = std::pin::pin!(way.client.request(request));
+    let mut seen = 0;
+    let mut answer = loop {
+        match tokio::time::timeout(limits.first_byte, answer.as_mut()).await {
+            Ok(answer) => break answer.map_err(|error| failed(to, error, &progress))?,
+            Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
+                seen = progress.moved.load(Ordering::Relaxed);
+            }
+            Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limits.first_byte }.into()),
+        }
+    };
+    if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
+        answered.mark();
+    }
+    Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+}
+
+/// The HTTP client wraps what the connection said: our own words are taken out again.
+fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &Progress) -> Failure {
+    if let Some(own) = Error::within(&error) {
+        return own.clone().into();
+    }
+    let mut extras = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extras);
+    }
+    let idle = extras.get::<Answered>().is_some_and(Answered::is_marked);
+    let (to, source) = (to.clone(), Arc::new(error));
+    if progress.broken.load(Ordering::Relaxed) {
+        return Error::RequestBody { to, source }.into();
+    }
+    Failure { error: Error::Exchange { to, source }, idle }
+}

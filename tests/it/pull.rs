@@ -1,0 +1,32 @@
+//! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
+
+mod authorization;
+mod doors;
+mod fills;
+mod manifests;
+mod reloads;
+mod tags;
+
+use crate::support::client::{Session, Whole};
+use crate::support::{Plan, Proxy, Registry};
+
+const QUAY: &str = "quay.io:443";
+
+/// A proxy before one registry that is quay.io, without authentication.
+async fn quay() -> (Registry, Proxy) {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    (registry, proxy)
+}
+
+/// Bytes that look like a layer: no run of equal chunks, so that a shifted part shows.
+fn layer(length: usize, seed: u64) -> Vec<u8> {
+    let dice = crate::support::Dice::seeded(seed);
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| dice.below(u64::MAX).to_le_bytes()).collect();
+    bytes.truncate(length);
+    bytes
+}
+
+async fn get(session: &mut Session, path: &str, headers: &[(&str, &str)]) -> Whole {
+    session.ask("GET", path, headers).await
+}

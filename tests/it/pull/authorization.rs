@@ -1,0 +1,170 @@
+//! Whose credentials go where, and who is served what others fetched.
+
+use super::{QUAY, get, layer};
+use crate::support::client::Client;
+use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value};
+
+/// A registry that wants tokens from `auth.example.com`, and a proxy before both.
+async fn private() -> (Registry, Registry, Proxy, Tokens) {
+    let tokens = Tokens::new().public("public/*").user("alice", "secret-a", &["team/*"]).user("bob", "secret-b", &[]);
+    let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
+    auth.serve_tokens(&tokens);
+    registry.require_token(&tokens, "https://auth.example.com/token");
+    let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com], tags: {fresh_for: 1h}");
+    let proxy = plan.host("auth.example.com", &auth).start().await;
+    (registry, auth, proxy, tokens)
+}
+
+const EXAMPLE: &str = "registry.example.com:443";
+
+async fn bearer(proxy: &Proxy, user: Option<(&str, &str)>, repository: &str) -> String {
+    let path = format!("/token?service=registry.example.com&scope=repository:{repository}:pull");
+    let basic = user.map(|(name, password)| basic_value(name, password));
+    let headers: Vec<(&str, &str)> = basic.iter().map(|value| ("authorization", value.as_str())).collect();
+    let answer = get(&mut proxy.client().session("auth.example.com:443").await, &path, &headers).await;
+    let json: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
+    format!("Bearer {}", json["token"].as_str().unwrap())
+}
+
+async fn ask(client: &Client, method: &str, path: &str, authorization: Option<&str>, range: Option<&str>) -> crate::support::client::Whole {
+    let headers: Vec<(&str, &str)> = authorization.map(|value| ("authorization", value)).into_iter().chain(range.map(|value| ("range", value))).collect();
+    client.session(EXAMPLE).await.ask(method, path, &headers).await
+}
+
+#[tokio::test]
+async fn the_ping_and_its_challenge_pass_untouched_and_tokens_come_through() {
+    let (_registry, auth, proxy, _) = private().await;
+    let ping = proxy.client().get(EXAMPLE, "/v2/").await;
+    assert_eq!(ping.status, 401);
+    assert!(ping.header("www-authenticate").contains("https://auth.example.com/token"));
+    assert!(bearer(&proxy, None, "public/app").await.starts_with("Bearer token-"));
+    assert_eq!(auth.count("GET /token"), 1);
+}
+
+#[tokio::test]
+async fn a_private_image_is_not_served_to_another_caller() {
+    let (registry, _auth, proxy, _) = private().await;
+    let image = registry.push_image("team/app", "1", &[layer(50_000, 1)]);
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let bob = bearer(&proxy, Some(("bob", "secret-b")), "team/app").await;
+    let paths = [
+        "/v2/team/app/manifests/1".to_owned(),
+        format!("/v2/team/app/manifests/{}", image.digest),
+        format!("/v2/team/app/blobs/{}", image.config),
+        format!("/v2/team/app/blobs/{}", image.layers[0]),
+    ];
+    for client in [proxy.client(), proxy.client().h2()] {
+        for path in &paths {
+            assert_eq!(ask(&client, "GET", path, Some(&alice), None).await.status, 200, "{path}");
+            for caller in [None, Some(bob.as_str()), Some("Bearer invented")] {
+                for method in ["GET", "HEAD"] {
+                    for range in [None, Some("bytes=0-10")] {
+                        let refused = ask(&client, method, path, caller, range).await;
+                        assert_eq!(refused.status, 401, "{method} {path} {caller:?} {range:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
+    let (registry, _auth, proxy, _) = private().await;
+    let image = registry.push_image("team/app", "1", &[layer(50_000, 2)]);
+    registry.push_image("public/app", "1", &[layer(1000, 3)]);
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let anyone = bearer(&proxy, None, "public/app").await;
+    for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+        assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status, 200);
+        let path = format!("/v2/public/app/{noun}/{digest}");
+        for (caller, expected) in [(None, 401), (Some(anyone.as_str()), 404)] {
+            assert_eq!(ask(&proxy.client(), "GET", &path, caller, None).await.status, expected, "{noun} {caller:?}");
+            assert_eq!(ask(&proxy.client(), "HEAD", &path, caller, None).await.status, expected, "{noun} {caller:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_proves_by_head_is_served_what_another_fetched() {
+    let (registry, _auth, proxy, _) = private().await;
+    let image = registry.push_image("team/app", "1", &[layer(50_000, 4)]);
+    let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
+    let first = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    ask(&proxy.client(), "GET", &path, Some(&first), None).await;
+    proxy.stored(&image.layers[0]).await;
+    let second = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    for _ in 0..3 {
+        assert_eq!(ask(&proxy.client(), "GET", &path, Some(&second), None).await.bytes().len(), 50_000);
+    }
+    assert_eq!((registry.count("GET */blobs/*"), registry.count("HEAD */blobs/*")), (1, 1), "one proof, then believed");
+}
+
+#[tokio::test]
+async fn a_second_client_of_a_token_registry_makes_no_blob_request() {
+    let (registry, _auth, proxy, _) = private().await;
+    let image = registry.push_image("public/app", "1", &[layer(50_000, 5)]);
+    let mut blobs = Vec::new();
+    for _ in 0..2 {
+        let token = bearer(&proxy, None, "public/app").await;
+        let tag = ask(&proxy.client(), "GET", "/v2/public/app/manifests/1", Some(&token), None).await;
+        assert_eq!(tag.header("docker-content-digest"), image.digest.to_string());
+        for digest in [image.config, image.layers[0]] {
+            let blob = ask(&proxy.client(), "GET", &format!("/v2/public/app/blobs/{digest}"), Some(&token), None).await;
+            assert_eq!(blob.status, 200);
+            proxy.stored(&digest).await;
+        }
+        blobs.push(registry.count("*/blobs/*"));
+    }
+    assert_eq!(blobs, [2, 2], "its right was proven by the HEAD of the tag");
+}
+
+#[tokio::test]
+async fn a_revoked_right_ends_what_a_grant_gave() {
+    let (registry, _auth, proxy, tokens) = private().await;
+    let image = registry.push_image("team/app", "1", &[layer(1000, 6)]);
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
+    assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 200);
+    tokens.revoke_all();
+    // The registry's own no, learned on any request in the place, ends the grant for all that is in it.
+    assert_eq!(ask(&proxy.client(), "GET", "/v2/team/app/manifests/2", Some(&alice), None).await.status, 401);
+    assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 401);
+}
+
+#[tokio::test]
+async fn credentials_go_to_the_registry_itself_and_to_no_mirror() {
+    let registry = Registry::start("registry.example.com");
+    let mirror = registry.sibling(Setup::named("mirror.internal"));
+    let digest = registry.push_blob("a", layer(1000, 7));
+    let endpoint = |server: &Registry| {
+        format!("{{url: 'https://{}', address: '{}', ca_file: '{}'}}", server.name(), server.address(), server.ca_file().display())
+    };
+    let both = format!("'registry.example.com': {{endpoints: [{}, {}]}}", endpoint(&mirror), endpoint(&registry));
+    let proxy = Plan::new().raw_registry(&both).start().await;
+    let secret = Some("Basic c2VjcmV0");
+    assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/a/blobs/{digest}"), secret, None).await.status, 200);
+    registry.push_manifest("a", Some("1"), crate::support::MANIFEST, "{}");
+    assert_eq!(ask(&proxy.client(), "GET", "/v2/a/manifests/1", secret, None).await.status, 200);
+    assert!(mirror.requests().iter().all(|seen| !seen.headers.contains_key("authorization")));
+    assert_eq!(mirror.count("*/manifests/1"), 0, "what a tag means, only the registry says");
+}
+
+#[tokio::test]
+async fn a_liar_that_says_200_to_every_head_gets_no_private_byte_of_another_registry() {
+    let tokens = Tokens::new().user("alice", "secret-a", &["team/*"]);
+    let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
+    auth.serve_tokens(&tokens);
+    registry.require_token(&tokens, "https://auth.example.com/token");
+    let liar = Registry::start("quay.io");
+    liar.script("*", Act::EveryHead);
+    let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").registry(&liar, "");
+    let proxy = plan.host("auth.example.com", &auth).start().await;
+    let image = registry.push_image("team/app", "1", &[layer(50_000, 8)]);
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+        assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status, 200);
+        let stolen = proxy.client().get(QUAY, &format!("/v2/any/{noun}/{digest}")).await;
+        assert_eq!(stolen.status, 404, "{noun}");
+    }
+}

@@ -1,0 +1,171 @@
+//! The proxy in process, on free ports, with a configuration over scripted registries.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pullthrough::config::{self, Sources};
+use pullthrough::oci::Digest;
+use pullthrough::server::Running;
+
+use super::client::Client;
+use super::{Registry, eventually};
+
+/// A configuration to be.
+pub(crate) struct Plan {
+    registries: String,
+    hosts: String,
+    rest: String,
+}
+
+/// A running proxy and its folders.
+pub(crate) struct Proxy {
+    running: Option<Running>,
+    folder: tempfile::TempDir,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        Self { registries: String::new(), hosts: String::new(), rest: String::new() }
+    }
+
+    /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
+    pub(crate) fn registry(self, registry: &Registry, more: &str) -> Self {
+        let (name, url) = (registry.name(), format!("https://{}", registry.name()));
+        self.registry_as(name, &url, registry, more)
+    }
+
+    pub(crate) fn registry_as(mut self, name: &str, url: &str, registry: &Registry, more: &str) -> Self {
+        let (address, ca_file) = (registry.address(), registry.ca_file());
+        let endpoint = format!("{{url: '{url}', address: '{address}', ca_file: '{}'}}", ca_file.display());
+        let comma = if more.is_empty() { "" } else { ", " };
+        let _ = writeln!(self.registries, "  '{name}': {{endpoints: [{endpoint}]{comma}{more}}}");
+        self
+    }
+
+    /// Adds a registry's entry as it is written in YAML.
+    pub(crate) fn raw_registry(mut self, yaml: &str) -> Self {
+        let _ = writeln!(self.registries, "  {yaml}");
+        self
+    }
+
+    /// Adds how a single host is reached.
+    pub(crate) fn host(mut self, host: &str, server: &Registry) -> Self {
+        let (address, ca_file) = (server.address(), server.ca_file());
+        let _ = writeln!(self.hosts, "    '{host}': {{address: '{address}', ca_file: '{}'}}", ca_file.display());
+        self
+    }
+
+    /// Adds lines of YAML at the top level.
+    pub(crate) fn and(mut self, yaml: &str) -> Self {
+        let _ = writeln!(self.rest, "{yaml}");
+        self
+    }
+
+    fn yaml(&self, folder: &Path) -> String {
+        let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
+        format!(
+            "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
+             upstream:\n  connect_timeout: 5s\n  idle_timeout: 1s\n{2}{3}",
+            folder.display(),
+            self.registries,
+            hosts,
+            if self.rest.contains("cache:") {
+                self.rest.replace("cache: {", &format!("cache: {{dir: '{}/cache', ", folder.display()))
+            } else {
+                format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
+            },
+        )
+    }
+
+    pub(crate) async fn start(self) -> Proxy {
+        let folder = tempfile::tempdir().unwrap();
+        self.start_in(folder).await
+    }
+
+    async fn start_in(self, folder: tempfile::TempDir) -> Proxy {
+        std::fs::write(folder.path().join("pullthrough.yaml"), self.yaml(folder.path())).unwrap();
+        let running = open(folder.path()).await;
+        Proxy { running: Some(running), folder }
+    }
+}
+
+async fn open(folder: &Path) -> Running {
+    let sources = Sources { config: Some(folder.join("pullthrough.yaml")), ..Sources::default() };
+    let settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    Running::start(settings, sources).await.unwrap()
+}
+
+impl Proxy {
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running().proxy_address()
+    }
+
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.running().admin_address()
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca/ca.crt")
+    }
+
+    /// A client that uses the proxy and trusts its CA.
+    pub(crate) fn client(&self) -> Client {
+        Client::through(self.address(), &self.ca_file())
+    }
+
+    /// Writes another configuration and reloads it.
+    pub(crate) async fn reload(&self, plan: Plan) {
+        std::fs::write(self.folder.path().join("pullthrough.yaml"), plan.yaml(self.folder.path())).unwrap();
+        self.running().reload().await;
+    }
+
+    /// Stops it and starts it again over the same folders.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.running = Some(open(self.folder.path()).await);
+    }
+
+    pub(crate) async fn stop(&mut self) -> bool {
+        match self.running.take() {
+            Some(running) => running.stop(Duration::from_secs(10)).await,
+            None => true,
+        }
+    }
+
+    /// The file that a committed blob is.
+    pub(crate) fn blob_file(&self, digest: &Digest) -> PathBuf {
+        self.folder.path().join("cache/blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    pub(crate) async fn stored(&self, digest: &Digest) {
+        let file = self.blob_file(digest);
+        eventually("the blob is stored", || file.exists()).await;
+    }
+
+    /// How many blobs are stored, and how many are staged.
+    pub(crate) fn files(&self) -> (usize, usize) {
+        let count = |folder: &str| std::fs::read_dir(self.folder.path().join("cache").join(folder)).unwrap().count();
+        (count("blobs/sha256"), count("fills"))
+    }
+
+    /// One metric's value, by its line's beginning; 0 where there is none.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let session = Client::through(self.admin(), &self.ca_file());
+        let answer = session.plain_session(&self.admin().to_string()).await.get("/metrics").await;
+        let text = String::from_utf8(answer.bytes().to_vec()).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+}
+
+/// An address on this machine where nobody listens.
+pub(crate) fn nowhere() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0)).unwrap();
+    listener.local_addr().unwrap()
+}
