@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fill::{Entered, Fill};
+use super::fill::{Entered, Fill, Opening};
 use super::{Cache, Fault, Place, Principal, Retry, Source};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
@@ -37,7 +37,7 @@ impl Cache {
         if let Some(fault) = self.known_missing(place, digest, Content::Blob, principal) {
             return Err(fault);
         }
-        if self.stored(digest).await.is_some() {
+        if self.stored(digest).await.is_some() && self.links.are_shared(&place.registry, digest).await {
             self.prove(place, digest, Content::Blob, principal, &source).await?;
             return self.enter(place, digest, principal, true, &source).await;
         }
@@ -75,12 +75,15 @@ impl Cache {
         source: &Arc<dyn Source>,
     ) -> Result<BlobFound, Fault> {
         let mut permitted = permitted;
+        // Stored, but given to another registry's credentials only: this one must deliver it itself.
+        let anew = !permitted && !self.links.are_shared(&place.registry, digest).await;
         loop {
             if permitted && let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
                 return Ok(BlobFound::Stored(blob, Outcome::Hit));
             }
-            let (fill, opening, outcome) = match self.fills.enter(digest, place, principal, permitted, source.clone()) {
+            let entered = self.fills.enter(digest, place, principal, permitted, anew && !permitted, source.clone());
+            let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     if !permitted {
                         self.prove(place, digest, Content::Blob, principal, source).await?;
@@ -94,7 +97,10 @@ impl Cache {
                     permitted = true;
                     continue;
                 }
-                Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
+                Ok(Entered::Leads(fill, opening)) => {
+                    self.heed_opening(place, digest, principal, opening.clone());
+                    (fill, opening, Outcome::Miss)
+                }
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if permitted {
@@ -110,13 +116,23 @@ impl Cache {
                     self.prove(place, digest, Content::Blob, principal, source).await?;
                     permitted = true;
                 }
-                Err(fault) => {
-                    self.heed(place, principal, &fault);
-                    self.note_missing(place, digest, Content::Blob, principal, &fault);
-                    return Err(fault);
-                }
+                Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// What the leading source's own answer proves is noted even when its caller has left meanwhile.
+    fn heed_opening(&self, place: &Place, digest: &Digest, principal: &Principal, opening: Opening) {
+        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+        tokio::spawn(async move {
+            match opening.outcome().await {
+                Ok(()) => cache.proven(&place, &digest, Content::Blob, &principal, None),
+                Err(fault) => {
+                    cache.heed(&place, &principal, &fault);
+                    cache.note_missing(&place, &digest, Content::Blob, &principal, &fault);
+                }
+            }
+        });
     }
 
     /// The committed blob; one that the catalog does not know is hashed first.

@@ -63,6 +63,11 @@ impl Links {
         Some(known)
     }
 
+    /// Whether `registry`'s HEAD is proof enough for stored content. In doubt it is not.
+    pub(super) async fn are_shared(&self, registry: &str, digest: &Digest) -> bool {
+        self.store.catalog().is_shared(registry, digest).await.unwrap_or(false)
+    }
+
     pub(super) fn note(
         &self,
         place: &Place,

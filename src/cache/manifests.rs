@@ -34,7 +34,7 @@ pub struct ManifestFound {
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
     proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<Proof, Fault>>>,
-    own: Arc<Flights<(Place, Digest, Principal), Result<Whole, Fault>>>,
+    own: Arc<Flights<(Place, Digest, Principal), Result<(Whole, bool), Fault>>>,
     shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
@@ -78,16 +78,13 @@ impl Cache {
             }
         } else if let Some(fault) = self.known_missing(place, digest, Content::Manifest, principal) {
             return Err(fault);
-        } else if let Some(bytes) = self.manifest_bytes(digest).await {
+        } else if self.links.are_shared(&place.registry, digest).await
+            && let Some(bytes) = self.manifest_bytes(digest).await
+        {
             let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
             return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
         }
-        let fetched = self.fetch_manifest(place, digest, principal, source).await;
-        if let Err(fault) = &fetched {
-            self.heed(place, principal, fault);
-            self.note_missing(place, digest, Content::Manifest, principal, fault);
-        }
-        fetched
+        self.fetch_manifest(place, digest, principal, source).await
     }
 
     /// What HEAD answers for a manifest by digest. Never downloads it.
@@ -116,8 +113,7 @@ impl Cache {
         Ok((proof, Outcome::Miss))
     }
 
-    /// One GET for a registry's content at a time: who waited looks again, and proves by HEAD, which costs no
-    /// pull where pulls are counted.
+    /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
     async fn fetch_manifest(
         &self,
         place: &Place,
@@ -125,37 +121,61 @@ impl Cache {
         principal: &Principal,
         source: Arc<dyn Source>,
     ) -> Result<ManifestFound, Fault> {
-        let shared_key = (place.registry.clone(), *digest);
-        let own_key = (place.clone(), *digest, principal.clone());
-        let shared = self.manifests.shared.clone();
-        let fetched = self.manifests.own.run(own_key, move || async move {
-            let asked = source.clone();
-            match shared.run(shared_key, move || async move { asked.whole().await }).await {
-                Landed::Led(whole) => whole,
-                // Another principal's answer: it tells that the bytes exist, and nothing of this one's rights.
-                Landed::Joined(Ok(whole)) => {
-                    let proof = source.prove().await?;
-                    Ok(Whole { media_type: proof.media_type.or(whole.media_type), ..whole })
+        let key = (place.clone(), *digest, principal.clone());
+        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+        let landed = self.manifests.own.run(key, move || async move {
+            let fetched = cache.fetch_verified(&place, &digest, source).await;
+            match &fetched {
+                Ok((whole, true)) => {
+                    cache.proven(&place, &digest, Content::Manifest, &principal, whole.media_type.clone());
+                    cache.keep_manifest(digest, &whole.bytes).await;
                 }
-                Landed::Joined(Err(_)) => source.whole().await,
+                Ok((_, false)) => {}
+                Err(fault) => {
+                    cache.heed(&place, &principal, fault);
+                    cache.note_missing(&place, &digest, Content::Manifest, &principal, fault);
+                }
             }
+            fetched
         });
-        let landed = fetched.await;
-        let outcome = if matches!(landed, Landed::Led(_)) { Outcome::Miss } else { Outcome::Collapsed };
-        let whole = landed.into_inner()?;
+        let (fetched, outcome) = match landed.await {
+            Landed::Led(fetched) => (fetched, Outcome::Miss),
+            Landed::Joined(fetched) => (fetched, Outcome::Collapsed),
+        };
+        let (whole, verified) = fetched?;
+        Ok(found(digest, whole.bytes, whole.media_type, if verified { outcome } else { Outcome::Bypass }))
+    }
+
+    /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
+    /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
+    /// costs no pull where pulls are counted.
+    async fn fetch_verified(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        source: Arc<dyn Source>,
+    ) -> Result<(Whole, bool), Fault> {
+        let asked = source.clone();
+        let shared =
+            self.manifests.shared.run((place.registry.clone(), *digest), move || async move { asked.whole().await });
+        let whole = match shared.await {
+            Landed::Led(whole) => whole?,
+            // It tells that the bytes exist, and nothing of this one's rights.
+            Landed::Joined(Ok(whole)) => {
+                let proof = source.prove().await?;
+                Whole { media_type: proof.media_type.or(whole.media_type), ..whole }
+            }
+            Landed::Joined(Err(_)) => source.whole().await?,
+        };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
-        if said != *digest && is_schema1(whole.media_type.as_deref()) {
-            return Ok(found(*digest, whole.bytes, whole.media_type, Outcome::Bypass));
+        if said == *digest {
+            return Ok((whole, true));
         }
-        if said != *digest {
-            tracing::error!(%digest, registry = %place.registry, found = %said, "the registry's manifest is not what its digest says; refused");
-            return Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }));
+        if is_schema1(whole.media_type.as_deref()) {
+            return Ok((whole, false));
         }
-        self.proven(place, digest, Content::Manifest, principal, whole.media_type.clone());
-        if outcome == Outcome::Miss {
-            self.keep_manifest(*digest, &whole.bytes).await;
-        }
-        Ok(found(*digest, whole.bytes, whole.media_type, outcome))
+        tracing::error!(%digest, registry = %place.registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 
     /// The bytes, if they are here: in memory, else on disk.

@@ -23,7 +23,7 @@ const MISSING_FOR: Duration = Duration::from_secs(5);
 const CAPACITY: u64 = 200_000;
 
 /// What is asked of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asking {
     /// HEAD: the digest, the type and the size are enough.
     Description,
@@ -50,7 +50,7 @@ pub struct TagFound {
 #[derive(Clone)]
 pub(super) struct Tags {
     hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
-    asked: Arc<Flights<(Place, Tag, Accept, Principal, bool), Result<Said200, Fault>>>,
+    asked: Arc<Flights<(Place, Tag, Accept, Principal, Asking, bool), Result<Said200, Fault>>>,
     missing: moka::sync::Cache<(Place, Tag, Accept), Fault>,
     store: Store,
 }
@@ -152,7 +152,8 @@ impl Cache {
         // A registry that never said a digest by HEAD, or a tag that nobody knows: one GET tells all.
         let by_content = asking == Asking::Content && own.is_none();
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
-        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, by_content, source)).await {
+        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, asking, by_content, source)).await
+        {
             Ok(Ok((said, led))) => {
                 let outcome = match (own, led) {
                     (Some(_), _) => Outcome::Revalidated,
@@ -197,13 +198,14 @@ impl Cache {
         tag: &Tag,
         accept: Accept,
         principal: &Principal,
+        asking: Asking,
         by_content: bool,
         source: Arc<dyn Source>,
     ) -> Result<(Said200, bool), Fault> {
-        let key = (place.clone(), tag.clone(), accept, principal.clone(), by_content);
+        let key = (place.clone(), tag.clone(), accept, principal.clone(), asking, by_content);
         let (cache, place, tag, principal) = (self.clone(), place.clone(), tag.clone(), principal.clone());
         let landed = self.tags.asked.run(key, move || async move {
-            let said = cache.ask(&place, by_content, &source).await;
+            let said = cache.ask(&place, asking, by_content, &source).await;
             match &said {
                 Ok(said) => cache.learn_tag(&place, &tag, accept, &principal, said).await,
                 Err(fault) => cache.learn_fault(&place, &tag, accept, &principal, fault),
@@ -216,11 +218,21 @@ impl Cache {
         }
     }
 
-    async fn ask(&self, place: &Place, by_content: bool, source: &Arc<dyn Source>) -> Result<Said200, Fault> {
+    /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
+    async fn ask(
+        &self,
+        place: &Place,
+        asking: Asking,
+        by_content: bool,
+        source: &Arc<dyn Source>,
+    ) -> Result<Said200, Fault> {
         if !by_content {
-            let proof = source.prove().await?;
-            if let Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) } = proof {
-                return Ok(Said200 { digest, media_type, size });
+            match source.prove().await {
+                Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {
+                    return Ok(Said200 { digest, media_type, size });
+                }
+                Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
+                Ok(_) | Err(_) => {}
             }
         }
         let whole = source.whole().await?;

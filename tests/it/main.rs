@@ -8,6 +8,7 @@ mod ca_folder;
 mod ca_support;
 mod config;
 mod pull;
+mod scripted;
 mod store;
 mod store_catalog;
 mod store_power;

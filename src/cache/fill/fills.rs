@@ -36,6 +36,7 @@ pub enum Entered {
 }
 
 /// How the caller's own source opens: its proof that it may read.
+#[derive(Clone)]
 pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
 
 impl Opening {
@@ -65,7 +66,8 @@ impl Fills {
     }
 
     /// Joins the fill of `digest` at the caller's registry, or starts it. With `permitted`, the caller's
-    /// source is added to a fill under way, so that it can continue it.
+    /// source is added to a fill under way, so that it can continue it. With `anew`, what is stored does not
+    /// count: this registry has to deliver it itself.
     ///
     /// # Errors
     /// The store cannot stage a file: the content can still be passed on without storing it.
@@ -75,6 +77,7 @@ impl Fills {
         place: &Place,
         principal: &Principal,
         permitted: bool,
+        anew: bool,
         source: Arc<dyn Source>,
     ) -> Result<Entered, store::Error> {
         let key = (*digest, place.registry.clone());
@@ -89,7 +92,7 @@ impl Fills {
             return Ok(Entered::UnderWay(fill.clone()));
         }
         // Look again: a fill leaves this map only after its blob is in the store.
-        if let Ok(Some(blob)) = self.store.read(digest) {
+        if !anew && let Ok(Some(blob)) = self.store.read(digest) {
             return Ok(Entered::Stored(blob));
         }
         let lead = lead(place, principal, source);

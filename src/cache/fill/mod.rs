@@ -20,6 +20,6 @@ mod writer;
 
 pub use extents::Extents;
 pub use fill::Fill;
-pub(super) use fills::Entered;
 pub use fills::Fills;
+pub(super) use fills::{Entered, Opening};
 pub use follower::Follower;

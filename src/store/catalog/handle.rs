@@ -72,6 +72,18 @@ impl Catalog {
         self.ask("look links up", move |on| look::links(on, &registry, &repository, &digest, since)).await
     }
 
+    /// Whether content that is stored may be released on `registry`'s word by HEAD alone: it was once had without
+    /// credentials anywhere, or with any from this very registry. Else that registry must deliver it itself, as
+    /// it may say 200 to every HEAD to get what another one gave to somebody's credentials.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn is_shared(&self, registry: &str, digest: &Digest) -> Result<bool, Error> {
+        let (registry, digest) = (registry.to_owned(), *digest);
+        let since = micros(SystemTime::now() - LINK_LIFE);
+        self.ask("look links up", move |on| look::is_shared(on, &registry, &digest, since)).await
+    }
+
     /// Notes a link; the same one again renews its proof, and its media type where there is one.
     pub fn note_link(&self, mut link: Link) {
         // A clock that was ahead must not make a link immortal.

@@ -42,6 +42,16 @@ pub(super) fn links(
     .collect()
 }
 
+/// Whether HEAD at `registry` is proof enough for the digest: somebody without credentials has had it, or this
+/// registry itself was where it was proven.
+pub(super) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since: i64) -> rusqlite::Result<bool> {
+    on.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM links JOIN places ON places.id = links.place
+         WHERE digest = ?1 AND proven >= ?2 AND (learned = ?3 OR registry = ?4))",
+    )?
+    .query_row(params![key(digest), since, Learned::Anonymously as u8, registry], |row| row.get(0))
+}
+
 /// All that is known of a tag.
 pub(super) fn tags(
     on: &Connection,

@@ -26,8 +26,18 @@ async fn bearer(proxy: &Proxy, user: Option<(&str, &str)>, repository: &str) -> 
     format!("Bearer {}", json["token"].as_str().unwrap())
 }
 
-async fn ask(client: &Client, method: &str, path: &str, authorization: Option<&str>, range: Option<&str>) -> crate::support::client::Whole {
-    let headers: Vec<(&str, &str)> = authorization.map(|value| ("authorization", value)).into_iter().chain(range.map(|value| ("range", value))).collect();
+async fn ask(
+    client: &Client,
+    method: &str,
+    path: &str,
+    authorization: Option<&str>,
+    range: Option<&str>,
+) -> crate::support::client::Whole {
+    let headers: Vec<(&str, &str)> = authorization
+        .map(|value| ("authorization", value))
+        .into_iter()
+        .chain(range.map(|value| ("range", value)))
+        .collect();
     client.session(EXAMPLE).await.ask(method, path, &headers).await
 }
 
@@ -76,7 +86,10 @@ async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
     let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
     let anyone = bearer(&proxy, None, "public/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
-        assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status, 200);
+        assert_eq!(
+            ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status,
+            200
+        );
         let path = format!("/v2/public/app/{noun}/{digest}");
         for (caller, expected) in [(None, 401), (Some(anyone.as_str()), 404)] {
             assert_eq!(ask(&proxy.client(), "GET", &path, caller, None).await.status, expected, "{noun} {caller:?}");
@@ -138,7 +151,12 @@ async fn credentials_go_to_the_registry_itself_and_to_no_mirror() {
     let mirror = registry.sibling(Setup::named("mirror.internal"));
     let digest = registry.push_blob("a", layer(1000, 7));
     let endpoint = |server: &Registry| {
-        format!("{{url: 'https://{}', address: '{}', ca_file: '{}'}}", server.name(), server.address(), server.ca_file().display())
+        format!(
+            "{{url: 'https://{}', address: '{}', ca_file: '{}'}}",
+            server.name(),
+            server.address(),
+            server.ca_file().display()
+        )
     };
     let both = format!("'registry.example.com': {{endpoints: [{}, {}]}}", endpoint(&mirror), endpoint(&registry));
     let proxy = Plan::new().raw_registry(&both).start().await;
@@ -163,7 +181,10 @@ async fn a_liar_that_says_200_to_every_head_gets_no_private_byte_of_another_regi
     let image = registry.push_image("team/app", "1", &[layer(50_000, 8)]);
     let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
-        assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status, 200);
+        assert_eq!(
+            ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status,
+            200
+        );
         let stolen = proxy.client().get(QUAY, &format!("/v2/any/{noun}/{digest}")).await;
         assert_eq!(stolen.status, 404, "{noun}");
     }

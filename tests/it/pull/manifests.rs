@@ -20,7 +20,10 @@ async fn a_manifest_is_passed_byte_exact_and_fetched_once() {
         assert_eq!(answer.header("cache-status"), status);
     }
     let head = session.ask("HEAD", &path, &[]).await;
-    assert_eq!((head.header("content-length"), head.header("content-type")), (odd.len().to_string().as_str(), MANIFEST));
+    assert_eq!(
+        (head.header("content-length"), head.header("content-type")),
+        (odd.len().to_string().as_str(), MANIFEST)
+    );
     assert_eq!(registry.requests().len(), 1);
 }
 
@@ -111,11 +114,13 @@ async fn signed_schema_1_passes_untouched_and_is_not_kept() {
     let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let body = r#"{"schemaVersion":1,"signatures":[{}]}"#;
     let said = format!("sha256:{}", "1".repeat(64));
-    let headers = [("content-type", schema1), ("docker-content-digest", said.as_str())].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let headers = [("content-type", schema1), ("docker-content-digest", said.as_str())]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
     registry.script("GET */manifests/*", Act::Answer { status: 200, headers: headers.to_vec(), body: body.to_owned() });
     for reference in ["1", said.as_str()] {
         for _ in 0..2 {
-            let answer = get(&mut proxy.client().session(QUAY).await, &format!("/v2/a/manifests/{reference}"), &[]).await;
+            let answer =
+                get(&mut proxy.client().session(QUAY).await, &format!("/v2/a/manifests/{reference}"), &[]).await;
             assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, schema1), "{reference}");
             assert_eq!(answer.bytes(), body);
             assert_eq!(answer.header("cache-status"), "pullthrough; fwd=bypass", "{reference}");
@@ -133,7 +138,8 @@ async fn index_and_single_manifest_of_one_tag_stay_two_answers() {
     let listed = get(&mut session, "/v2/a/manifests/1", &[("accept", INDEX)]).await;
     assert_eq!(listed.header("docker-content-digest"), index.to_string());
     // A registry that converts for old clients answers them with the platform's own manifest.
-    let headers = [("content-type", MANIFEST), ("docker-content-digest", &image.digest.to_string())].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let headers = [("content-type", MANIFEST), ("docker-content-digest", &image.digest.to_string())]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
     let body = String::from_utf8(image.manifest.to_vec()).unwrap();
     let converted = registry.script("GET */manifests/1", Act::Answer { status: 200, headers: headers.to_vec(), body });
     let single = get(&mut session, "/v2/a/manifests/1", &[("accept", MANIFEST)]).await;

@@ -79,14 +79,18 @@ async fn a_dead_registry_is_answered_for_by_the_last_known_answer() {
     let (mut registry, proxy) = with_tags("{fresh_for: 0s}").await;
     let first = proxy.client().get(EXAMPLE, TAG).await;
     registry.stop();
-    for accept in ["*/*", MANIFEST, "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"] {
+    for accept in
+        ["*/*", MANIFEST, "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"]
+    {
         let stale = get(&mut proxy.client().session(EXAMPLE).await, TAG, &[("accept", accept)]).await;
         assert_eq!((stale.status.as_u16(), stale.bytes()), (200, first.bytes()), "{accept}");
         assert_eq!(stale.header("cache-status"), "pullthrough; hit; detail=stale-if-error");
         assert!(stale.header("warning").starts_with("299 "));
         assert!(!stale.header("age").is_empty());
     }
-    let foreign = get(&mut proxy.client().session(EXAMPLE).await, TAG, &[("accept", "application/vnd.oci.image.index.v1+json")]).await;
+    let foreign =
+        get(&mut proxy.client().session(EXAMPLE).await, TAG, &[("accept", "application/vnd.oci.image.index.v1+json")])
+            .await;
     assert_eq!(foreign.status, 502, "an answer of a type that the client does not take is no answer");
     registry.start_again();
     let moved = registry.push_manifest("a", Some("1"), MANIFEST, manifest(2));
@@ -142,7 +146,11 @@ async fn a_registry_that_says_no_digest_or_has_no_head_is_asked_by_get() {
         registry.script("*/manifests/*", act.clone());
         for _ in 0..2 {
             let answer = proxy.client().get(EXAMPLE, TAG).await;
-            assert_eq!((answer.status.as_u16(), answer.bytes()[..].to_vec()), (200, manifest(1).into_bytes()), "{act:?}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.bytes()[..].to_vec()),
+                (200, manifest(1).into_bytes()),
+                "{act:?}"
+            );
         }
         registry.push_manifest("a", Some("1"), MANIFEST, manifest(2));
         let moved = proxy.client().get(EXAMPLE, TAG).await;

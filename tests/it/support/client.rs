@@ -113,6 +113,11 @@ impl Client {
     /// TLS behind CONNECT.
     pub(crate) async fn tls(&self, authority: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let (host, _) = authority.rsplit_once(':').expect("host:port");
+        self.tls_as(authority, host).await
+    }
+
+    /// TLS behind CONNECT, asking for another name than CONNECT did.
+    pub(crate) async fn tls_as(&self, authority: &str, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let alpn: &[&[u8]] = if self.h2 { &[b"h2"] } else { &[b"http/1.1"] };
         let ca_files: Vec<&Path> = self.ca_files.iter().map(PathBuf::as_path).collect();
         let stream = self.tunnel(authority).await.expect("CONNECT is answered 200");
@@ -160,6 +165,11 @@ where
 }
 
 impl Session {
+    /// From now on, requests name another host than the connection was opened to.
+    pub(crate) fn naming(self, authority: &str) -> Self {
+        Self { authority: authority.to_owned(), ..self }
+    }
+
     /// Sends a request; the answer's body streams.
     pub(crate) async fn send(
         &mut self,
@@ -220,7 +230,7 @@ impl Whole {
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
-        self.body.as_ref().expect("the body ends cleanly")
+        self.body.as_ref().unwrap_or_else(|got| panic!("the body broke after {} bytes", got.len()))
     }
 }
 

@@ -50,14 +50,13 @@ impl Sending {
             }
         }
         if self.cut.is_some_and(|cut| cut <= self.sent) {
-            for _ in 0..16 {
-                tokio::task::yield_now().await; // what was sent so far leaves before the connection breaks
-            }
+            flushed().await;
             self.cut = Some(u64::MAX);
             self.bytes = Bytes::new();
             return Some(Err(std::io::Error::other("cut by the script")));
         }
         if self.bytes.is_empty() {
+            flushed().await; // an end that belies the length breaks the connection, too
             return None;
         }
         let piece = self.bytes.split_to(self.length());
@@ -77,5 +76,12 @@ impl Sending {
             length = length.min(stop - self.sent); // stops passed are gone
         }
         length as usize
+    }
+}
+
+/// Lets what was sent so far leave before the connection breaks.
+async fn flushed() {
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
     }
 }

@@ -2,14 +2,8 @@
 
 use super::*;
 
-fn impatient() -> Config {
-    Config {
-        connect_timeout: Period(Duration::from_millis(300)),
-        first_byte_timeout: Period(Duration::from_millis(300)),
-        idle_timeout: Period(Duration::from_millis(300)),
-        ..Config::default()
-    }
-}
+/// Long enough for a loaded machine to do its part, short enough to wait for.
+const SHORT: Period = Period(Duration::from_millis(500));
 
 #[tokio::test]
 async fn a_connection_is_kept_and_used_again() {
@@ -112,7 +106,7 @@ async fn a_refused_connection_makes_the_endpoint_ill_and_an_answer_well() {
 async fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
     let registry = Registry::start("quay.io");
     registry.hang(true);
-    let upstream = upstream(&impatient(), &[&registry]);
+    let upstream = upstream(&Config { connect_timeout: SHORT, ..Config::default() }, &[&registry]);
     let error = upstream.send(&endpoint(&registry), exchange("/v2/")).await.unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { .. }) && error.is_timeout(), "{error:?}");
     assert!(!upstream.is_well(&endpoint(&registry)));
@@ -122,7 +116,7 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
 async fn an_answer_that_does_not_come_is_given_up_in_time() {
     let registry = Registry::start("quay.io");
     registry.script("*", Act::Silence);
-    let upstream = upstream(&impatient(), &[&registry]);
+    let upstream = upstream(&Config { first_byte_timeout: SHORT, ..Config::default() }, &[&registry]);
     let error = upstream.fetch(&endpoint(&registry), get("/v2/")).await.unwrap_err();
     assert!(matches!(error, Error::FirstByteTimeout { .. }), "{error:?}");
 }
@@ -133,7 +127,7 @@ async fn a_stalled_body_ends_in_an_error_that_says_so() {
         let registry = Registry::with(Setup { h2, ..Setup::named("quay.io") });
         let digest = registry.push_blob("a", vec![7; 100_000]);
         registry.script("*/blobs/*", Act::Stall(50_000));
-        let upstream = upstream(&impatient(), &[&registry]);
+        let upstream = upstream(&Config { idle_timeout: SHORT, ..Config::default() }, &[&registry]);
         let answer = upstream.fetch(&endpoint(&registry), get(&format!("/v2/a/blobs/{digest}"))).await.unwrap();
         let error = bytes(answer).await.unwrap_err();
         assert!(matches!(Error::of_body(&error), Some(Error::Idle { .. })), "{error:?}");
@@ -157,16 +151,16 @@ async fn a_cut_body_ends_in_an_error_after_what_came() {
 #[tokio::test]
 async fn a_long_upload_is_not_a_silent_upstream() {
     let registry = Registry::start("quay.io");
-    let upstream = upstream(&impatient(), &[&registry]);
+    let upstream = upstream(&Config { first_byte_timeout: SHORT, ..Config::default() }, &[&registry]);
     let pieces = futures_util::stream::unfold(0, |count| async move {
-        tokio::time::sleep(Duration::from_millis(60)).await; // twelve pieces last more than twice the timeout
-        (count < 12)
+        tokio::time::sleep(Duration::from_millis(60)).await; // twenty pieces last more than twice the timeout
+        (count < 20)
             .then(|| (Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from_static(b"piece"))), count + 1))
     });
     let body = Body::wrap(http_body_util::StreamBody::new(Box::pin(pieces)));
     let request = Request::post("/v2/a/blobs/uploads/").body(body).unwrap();
     assert_eq!(upstream.send(&endpoint(&registry), request).await.unwrap().status(), 202);
-    assert_eq!(registry.uploaded(), 60);
+    assert_eq!(registry.uploaded(), 100);
 }
 
 #[tokio::test]
