@@ -132,7 +132,11 @@ impl Ask {
         let answered = self.upstream.fetch(endpoint, request).await;
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(self.registry.name(), self.kind(), status);
-        self.metrics.upstream_up(self.registry.name(), &endpoint.name(), self.upstream.is_well(endpoint));
+        self.metrics.upstream_up(
+            self.registry.name(),
+            &self.registry.label_of(endpoint),
+            self.upstream.is_well(endpoint),
+        );
         let response = answered.map_err(answer::fault_of)?;
         if response.status().is_success() {
             return Ok(self.counted(response));

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::connection::Proxy;
 use super::policy::Policy;
+use super::pull::PATIENCE;
 use super::record::Record;
 use super::registry::Registry;
 use super::respond::{self, Failure};
@@ -40,7 +41,21 @@ where
         parts.headers.remove(http::header::COOKIE);
     }
     let body = if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
-    let sent = policy.upstream.send(endpoint, Request::from_parts(parts, body)).await;
+    let reads = matches!(parts.method, http::Method::GET | http::Method::HEAD);
+    let sending = policy.upstream.send(endpoint, Request::from_parts(parts, body));
+    // A push may take its time; whoever only asks is answered while it still waits.
+    let sent = if reads {
+        match tokio::time::timeout(PATIENCE, sending).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                policy.upstream.note_missed(endpoint);
+                proxy.metrics.upstream_request(registry.name(), kind, None);
+                return respond::no_answer().respond();
+            }
+        }
+    } else {
+        sending.await
+    };
     let status = sent.as_ref().ok().map(|response| response.status().as_u16());
     proxy.metrics.upstream_request(registry.name(), kind, status);
     match sent {
@@ -64,7 +79,9 @@ fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Resp
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
 pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
-    let text = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
+    // Without `user:password@`, which some clients write there: it is a secret, and not for this line.
+    let text = request.uri().authority().map_or("", |authority| authority.as_str());
+    let text = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), text.clone(), "http");
     let version = request.version();
     let mut response = match judge_absolute(proxy, &request, &text) {

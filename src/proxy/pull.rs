@@ -22,7 +22,7 @@ use crate::upstream::Upstream;
 use crate::wire::Body;
 
 /// A client has its headers within this time in any case: containerd gives up after 30 s.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a registry that is known to be ill may take to revalidate a tag.
 const ILL_DEADLINE: Duration = Duration::from_secs(1);
 const LAYER_TYPE: &str = "application/octet-stream";
@@ -65,13 +65,14 @@ impl Pull {
     pub(super) async fn blob(&self, digest: Digest) -> Pulled {
         let (caller, ask) = self.parts(Thing::Blob(digest));
         if self.method == Method::HEAD {
-            return match self.proxy.cache.blob_head(&caller, &digest).await {
-                Ok((length, outcome)) => {
+            return match tokio::time::timeout(PATIENCE, self.proxy.cache.blob_head(&caller, &digest)).await {
+                Err(_) => Pulled::failure(&respond::no_answer()),
+                Ok(Ok((length, outcome))) => {
                     let mut response = Response::new(Body::empty());
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Ok(Err(fault)) => Pulled::fault(&fault),
             };
         }
         let found = self.proxy.cache.blob(&caller, &digest);
@@ -126,14 +127,15 @@ impl Pull {
     pub(super) async fn manifest(&self, digest: Digest) -> Pulled {
         let (caller, _) = self.parts(Thing::Manifest(Reference::Digest(digest)));
         if self.method == Method::HEAD {
-            return match self.proxy.cache.manifest_head(&caller, &digest).await {
-                Ok((proof, outcome)) => {
+            return match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest_head(&caller, &digest)).await {
+                Err(_) => Pulled::failure(&respond::no_answer()),
+                Ok(Ok((proof, outcome))) => {
                     let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
                     content::describe(response.headers_mut(), &digest, media_type, proof.size);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Ok(Err(fault)) => Pulled::fault(&fault),
             };
         }
         match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &digest)).await {

@@ -94,6 +94,13 @@ impl Registry {
         if deciding.is_empty() { all } else { deciding }
     }
 
+    /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose
+    /// it, so the registry's own name stands for it.
+    #[must_use]
+    pub fn label_of(&self, endpoint: &Endpoint) -> String {
+        if self.endpoints.is_empty() && !self.one { self.name.to_string() } else { endpoint.name() }
+    }
+
     /// Whether pushes and deletes pass.
     #[must_use]
     pub fn push(&self) -> Push {

@@ -61,7 +61,9 @@ async fn dispatch(
     record.registry(registry.name(), kind);
     record.reference(route.repository().map(ToString::to_string), reference(&route));
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !reads && kind != Kind::Token && changes(request.method()) {
+    // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
+    let pushes = changes(request.method()) && kind != Kind::Token && request.uri().path().starts_with("/v2");
+    if pushes && registry.is_at(authority) {
         return push(proxy, policy, &registry, authority, route, request, record).await;
     }
     let pull = |repository| Pull {
