@@ -18,6 +18,10 @@ pub trait Source: Send + Sync + 'static {
     /// Opens the bytes of `want` of a blob; every call may take another way (redirect, endpoint).
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>>;
 
+    /// Whether the registry itself answers [`Source::open`] and [`Source::whole`], so that their success proves
+    /// the caller's right. A mirror's does not: then it has to be proven first.
+    fn decides(&self) -> bool;
+
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
     /// this caller.
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>>;
@@ -63,6 +67,18 @@ pub struct Proof {
     pub size: Option<u64>,
 }
 
+impl Proof {
+    /// Whether it vouches for this very content and not for a page that answers everything with 200. `length` is
+    /// the content's, in bytes, where it is known: then a registry that says no digest is believed by it.
+    #[must_use]
+    pub fn backs(&self, digest: &Digest, length: Option<u64>) -> bool {
+        match self.digest {
+            Some(said) => said == *digest,
+            None => length.is_some() && self.size == length,
+        }
+    }
+}
+
 /// A manifest as it came.
 #[derive(Clone, Debug)]
 pub struct Whole {
@@ -101,10 +117,20 @@ pub enum Said {
     Nothing,
     /// It is not there (404).
     Missing,
-    /// This caller may not have it (401, 403).
+    /// Nobody without other credentials may have it (401).
     Denied,
+    /// This caller may not have it (403).
+    Forbidden,
     /// Something else that is an answer to this caller alone.
     Refused,
+}
+
+impl Said {
+    /// Whether a HEAD may have been refused for being a HEAD, so that a GET can still succeed: a registry says no
+    /// by 401 or 404, while a signed address for GET alone, or a server without HEAD, says something else.
+    pub(super) fn is_about_head(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Refused)
+    }
 }
 
 impl Fault {

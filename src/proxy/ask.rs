@@ -17,7 +17,7 @@ use tracing::debug;
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use crate::cache::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
-use crate::oci::{Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
+use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Endpoint, FinalHop, Upstream};
 use crate::wire::{Body, collect};
@@ -89,22 +89,27 @@ impl Ask {
         }
     }
 
-    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts.
+    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts. What a mirror refuses
+    /// says nothing about the thing; the registry's own word is final, except that it is throttled.
     async fn ask(&self, method: Method, extra: &[(http::HeaderName, HeaderValue)]) -> Result<Response<Body>, Fault> {
         let endpoints = self.endpoints(&method);
+        let mut decided = None;
         let mut last = None;
         for endpoint in self.upstream.order(&endpoints) {
             match self.ask_at(endpoint, &method, extra).await {
                 Ok(response) => return Ok(response),
-                // A mirror's no is its own; the registry's, or the last one's, counts.
-                Err(fault) if fault.retry == Retry::Never && endpoint.authoritative() => return Err(fault),
+                Err(fault) if !endpoint.authoritative() => {
+                    debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
+                    last = Some(Fault { said: Said::Nothing, ..fault });
+                }
+                Err(fault) if fault.said != Said::Nothing => return Err(fault),
                 Err(fault) => {
                     debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
-                    last = Some(fault);
+                    decided = Some(fault);
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
+        Err(decided.or(last).unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
     }
 
     async fn ask_at(
@@ -122,8 +127,15 @@ impl Ask {
         if let Some(authorization) = self.credentials.authorization.as_ref().filter(|_| endpoint.authoritative()) {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        if self.kind() == Kind::Manifest {
-            headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+        match &self.thing {
+            // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
+            Thing::Manifest(Reference::Digest(_)) => {
+                drop(headers.insert(ACCEPT, value(&Accept::EVERYTHING.to_string())?))
+            }
+            Thing::Manifest(Reference::Tag(_)) => {
+                headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+            }
+            Thing::Blob(_) => {}
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.credentials.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
@@ -138,11 +150,19 @@ impl Ask {
             self.upstream.is_well(endpoint),
         );
         let response = answered.map_err(answer::fault_of)?;
+        if let Some(left) = remaining(response.headers()) {
+            self.metrics.ratelimit_remaining(self.registry.name(), left);
+        }
         if response.status().is_success() {
             return Ok(self.counted(response));
         }
-        let elsewhere = response.extensions().get::<FinalHop>().is_some_and(|hop| hop.redirects > 0);
-        Err(refused(Refused::read(response).await, elsewhere))
+        // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
+        let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
+        if let Some(hop) = foreign {
+            let (authority, status) = (hop.authority.clone(), response.status());
+            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
+        }
+        Err(refused(Refused::read(response).await))
     }
 
     /// Counts the body's bytes as they arrive.
@@ -160,6 +180,12 @@ impl Ask {
 }
 
 impl Source for Ask {
+    fn decides(&self) -> bool {
+        let endpoints = self.endpoints(&Method::GET);
+        let deciding = endpoints.iter().filter(|endpoint| endpoint.authoritative()).count();
+        deciding == endpoints.len() || deciding == 0
+    }
+
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
             let mut extra = Vec::new();
@@ -208,13 +234,12 @@ impl Source for Ask {
     }
 }
 
-/// What a status means for the thing asked for. After a redirect a refusal is the CDN's: an expired
-/// signature, say, which a fresh redirect cures.
-fn refused(refused: Refused, elsewhere: bool) -> Fault {
+/// What the registry's own status means for the thing asked for.
+fn refused(refused: Refused) -> Fault {
     let (retry, said) = match refused.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => (Retry::Again, Said::Nothing),
         StatusCode::NOT_FOUND | StatusCode::GONE => (Retry::Never, Said::Missing),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (Retry::Never, Said::Denied),
+        StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
+        StatusCode::FORBIDDEN => (Retry::Never, Said::Forbidden),
         StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
@@ -232,6 +257,12 @@ fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
 
 fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
     text(headers, name)?.parse().ok()
+}
+
+/// `ratelimit-remaining: 76;w=21600`: how many pulls are left in the window.
+fn remaining(headers: &HeaderMap) -> Option<i64> {
+    let value = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    value.split(';').next()?.trim().parse().ok()
 }
 
 fn said_digest(headers: &HeaderMap) -> Option<Digest> {

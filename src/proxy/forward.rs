@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 
 use super::connection::Proxy;
 use super::policy::Policy;
-use super::pull::PATIENCE;
 use super::record::Record;
 use super::registry::Registry;
 use super::respond::{self, Failure};
@@ -41,21 +40,7 @@ where
         parts.headers.remove(http::header::COOKIE);
     }
     let body = if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
-    let reads = matches!(parts.method, http::Method::GET | http::Method::HEAD);
-    let sending = policy.upstream.send(endpoint, Request::from_parts(parts, body));
-    // A push may take its time; whoever only asks is answered while it still waits.
-    let sent = if reads {
-        match tokio::time::timeout(PATIENCE, sending).await {
-            Ok(sent) => sent,
-            Err(_) => {
-                policy.upstream.note_missed(endpoint);
-                proxy.metrics.upstream_request(registry.name(), kind, None);
-                return respond::no_answer().respond();
-            }
-        }
-    } else {
-        sending.await
-    };
+    let sent = policy.upstream.send(endpoint, Request::from_parts(parts, body)).await;
     let status = sent.as_ref().ok().map(|response| response.status().as_u16());
     proxy.metrics.upstream_request(registry.name(), kind, status);
     match sent {

@@ -23,8 +23,10 @@ use crate::wire::Body;
 
 /// A client has its headers within this time in any case: containerd gives up after 30 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a reader waits for the end of a fill whose length nobody said.
+const SOON: Duration = Duration::from_secs(5);
 /// How long a registry that is known to be ill may take to revalidate a tag.
-const ILL_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const ILL_DEADLINE: Duration = Duration::from_secs(1);
 const LAYER_TYPE: &str = "application/octet-stream";
 
 /// One GET or HEAD for content.
@@ -55,7 +57,7 @@ impl Pulled {
         Self { response: respond::fault(fault), outcome: Outcome::Miss, stored: false, age: None }
     }
 
-    fn failure(failure: &Failure) -> Self {
+    pub(super) fn failure(failure: &Failure) -> Self {
         Self { response: failure.respond(), outcome: Outcome::Miss, stored: false, age: None }
     }
 }
@@ -65,59 +67,65 @@ impl Pull {
     pub(super) async fn blob(&self, digest: Digest) -> Pulled {
         let (caller, ask) = self.parts(Thing::Blob(digest));
         if self.method == Method::HEAD {
-            return match tokio::time::timeout(PATIENCE, self.proxy.cache.blob_head(&caller, &digest)).await {
-                Err(_) => Pulled::failure(&respond::no_answer()),
-                Ok(Ok((length, outcome))) => {
+            return match self.proxy.cache.blob_head(&caller, &digest).await {
+                Ok((length, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Ok(Err(fault)) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault),
             };
         }
-        let found = self.proxy.cache.blob(&caller, &digest);
-        match tokio::time::timeout(PATIENCE, found).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, &ask).await,
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(BlobFound::Stored(blob, outcome))) => {
-                self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome)
-            }
-            Ok(Ok(BlobFound::Filling(fill, outcome))) => self.filling(digest, fill, outcome, &ask).await,
-            Ok(Ok(BlobFound::Unstorable(error))) => {
-                tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                self.pass_blob(digest, &ask).await
+        let mut again = true;
+        loop {
+            match self.proxy.cache.blob(&caller, &digest).await {
+                Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
+                Err(fault) => return Pulled::fault(&fault),
+                Ok(BlobFound::Stored(blob, outcome)) => {
+                    return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
+                }
+                Ok(BlobFound::Filling(fill, outcome)) => match self.filling(digest, fill, outcome).await {
+                    Ok(pulled) => return pulled,
+                    Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
+                    // What broke the fill may be another caller's refusal: this one's own source is asked then.
+                    Err(_) if again && outcome == Outcome::Collapsed => again = false,
+                    Err(fault) => return Pulled::fault(&fault),
+                },
+                Ok(BlobFound::Unstorable(error)) => {
+                    tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
+                    return self.pass_blob(digest, &ask).await;
+                }
             }
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome, ask: &Ask) -> Pulled {
-        let length = match tokio::time::timeout(PATIENCE, fill.length()).await {
-            Err(_) => return Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => return self.pass_blob(digest, ask).await,
-            Ok(Err(fault)) => return Pulled::fault(&fault),
-            Ok(Ok(length)) => length,
-        };
-        if let Some(total) = length {
-            return Pulled {
-                stored: true,
-                ..self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome)
+    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome) -> Result<Pulled, Fault> {
+        let mut length = fill.length().await?;
+        if length.is_none() {
+            // The upstream does not say how long it is. What comes soon gets a length all the same.
+            length = match tokio::time::timeout(SOON, fill.verified()).await {
+                Ok(verified) => Some(verified?),
+                Err(_) => None,
             };
         }
-        // The upstream does not say how long it is: the whole, without a length.
+        if let Some(total) = length {
+            let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
+            return Ok(Pulled { stored: true, ..pulled });
+        }
         let mut response = Response::new(Body::wrap(fill.follow(None)));
         content::describe(response.headers_mut(), &digest, LAYER_TYPE, None);
-        Pulled { response, outcome, stored: true, age: None }
+        Ok(Pulled { response, outcome, stored: true, age: None })
     }
 
     /// The whole blob past the store, verified on its way.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match tokio::time::timeout(PATIENCE, ask.open(Want { from: 0, if_range: None })).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(flow)) => {
+        match ask.open(Want { from: 0, if_range: None }).await {
+            Err(fault) => Pulled::fault(&fault),
+            Ok(flow) => {
+                // A body that is announced as empty would never be looked at.
+                let total = flow.total.filter(|total| *total > 0);
                 let mut response = Response::new(Body::wrap(Passing::new(flow.body, digest)));
-                content::describe(response.headers_mut(), &digest, LAYER_TYPE, flow.total);
+                content::describe(response.headers_mut(), &digest, LAYER_TYPE, total);
                 Pulled::bypass(response)
             }
         }
@@ -127,21 +135,19 @@ impl Pull {
     pub(super) async fn manifest(&self, digest: Digest) -> Pulled {
         let (caller, _) = self.parts(Thing::Manifest(Reference::Digest(digest)));
         if self.method == Method::HEAD {
-            return match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest_head(&caller, &digest)).await {
-                Err(_) => Pulled::failure(&respond::no_answer()),
-                Ok(Ok((proof, outcome))) => {
+            return match self.proxy.cache.manifest_head(&caller, &digest).await {
+                Ok((proof, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
                     content::describe(response.headers_mut(), &digest, media_type, proof.size);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Ok(Err(fault)) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault),
             };
         }
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &digest)).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(found)) => self.manifest_found(&found, found.outcome, None),
+        match self.proxy.cache.manifest(&caller, &digest).await {
+            Err(fault) => Pulled::fault(&fault),
+            Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
     }
 
@@ -163,10 +169,9 @@ impl Pull {
             return describe_tag(&found);
         }
         let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &found.digest)).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(manifest)) => {
+        match self.proxy.cache.manifest(&caller, &found.digest).await {
+            Err(fault) => Pulled::fault(&fault),
+            Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
                 let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };
                 self.manifest_found(

@@ -71,8 +71,8 @@ impl Running {
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
-        let current = Arc::new(Mutex::new(Current { settings, ca, leaves_before: 0 }));
-        observe(&metrics, &store, &current);
+        observe(&metrics, &store, &proxy);
+        let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), move |stream, peer| served.serve(stream, peer)));
         let measured = metrics.clone();
@@ -127,17 +127,16 @@ impl Running {
     }
 }
 
-fn observe(metrics: &Metrics, store: &Store, current: &Arc<Mutex<Current>>) {
-    let (store, current) = (store.clone(), current.clone());
+fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
+    let (store, proxy) = (store.clone(), proxy.clone());
     metrics.observe(move || {
         let usage = store.usage();
-        let current = current.lock().unwrap_or_else(PoisonError::into_inner);
         Readings {
             cache_bytes: usage.bytes,
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
-            leaf_certificates: current.leaves_before + current.ca.leaves_minted(),
+            leaf_certificates: proxy.policy().leaves_minted(),
         }
     });
 }

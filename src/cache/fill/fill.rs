@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::follower::Follower;
 use super::plan::{LengthChanged, Phase, Plan, Seat};
-use crate::cache::{Caller, Fault};
+use crate::cache::{Caller, Fault, Retry};
 use crate::oci::Digest;
 use crate::store::Staged;
 use crate::wire::Span;
@@ -39,6 +39,23 @@ pub(super) struct Lead {
     pub(super) caller: Caller,
     pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
 }
+
+impl Lead {
+    fn settle(&self, fault: &Fault) {
+        self.opened.send_if_modified(|opened| {
+            let open = opened.is_none();
+            if open {
+                *opened = Some(Err(fault.clone()));
+            }
+            open
+        });
+    }
+}
+
+/// A fill ended before the caller's source was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the fill ended before this caller's own request was made")]
+pub(super) struct NotAsked;
 
 impl Fill {
     pub(super) fn new(digest: Digest, staged: Staged, lead: Lead) -> Self {
@@ -150,15 +167,21 @@ impl Fill {
     }
 
     pub(super) fn verify(&self, total: u64) {
+        let unasked = Fault::new(Retry::Again, NotAsked);
+        self.settle(&unasked);
         self.end(Phase::Verified, Head::Verified(total));
     }
 
     pub(super) fn break_off(&self, fault: &Fault) {
-        for lead in self.leads().iter() {
-            lead.opened
-                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
-        }
+        self.settle(fault);
         self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
+    }
+
+    /// Nobody waits for ever for a lead that was not asked.
+    fn settle(&self, fault: &Fault) {
+        for lead in self.leads().iter() {
+            lead.settle(fault);
+        }
     }
 
     fn end(&self, phase: Phase, head: Head) {
@@ -169,8 +192,11 @@ impl Fill {
 
     /// The lead of the same principal at the same place, if one takes part.
     pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
+        // Only the first one is being asked, or was: another's opening might never come.
+        let leads = self.leads();
         let same = |lead: &&Lead| lead.caller.place == caller.place && lead.caller.principal == caller.principal;
-        self.leads().iter().find(same).cloned()
+        let asked = |(position, lead): &(usize, &Lead)| *position == 0 || lead.opened.borrow().is_some();
+        leads.iter().enumerate().filter(asked).map(|(_, lead)| lead).find(same).cloned()
     }
 
     /// Another source that can continue when the present one ends.
@@ -193,9 +219,7 @@ impl Fill {
         if !leads.is_empty() {
             let failed = leads.remove(0);
             drop(leads);
-            failed
-                .opened
-                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
+            failed.settle(fault);
         }
     }
 

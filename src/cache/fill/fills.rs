@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::fill::{Fill, Lead};
+use super::fill::{Fill, Lead, NotAsked};
 use super::pilot;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
@@ -40,6 +40,12 @@ pub enum Entered {
 pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
 
 impl Opening {
+    /// Whether the outcome is there already.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Waits for the outcome. Cancel-safe.
     ///
     /// # Errors
@@ -53,11 +59,6 @@ impl Opening {
     }
 }
 
-/// A fill ended before the caller's source was asked.
-#[derive(Debug, thiserror::Error)]
-#[error("the fill ended before this caller's own request was made")]
-struct NotAsked;
-
 impl Fills {
     /// Nothing under way.
     #[must_use]
@@ -66,8 +67,8 @@ impl Fills {
     }
 
     /// Joins the fill of `digest` at the caller's registry, or starts it. With `permitted`, the caller's
-    /// source is added to a fill under way, so that it can continue it. With `anew`, what is stored does not
-    /// count: this registry has to deliver it itself.
+    /// source is added to a fill under way, so that it can continue it. `takes_stored` says, when no fill is
+    /// under way, whether the caller may have what is stored; else this registry has to deliver it itself.
     ///
     /// # Errors
     /// The store cannot stage a file: the content can still be passed on without storing it.
@@ -76,7 +77,7 @@ impl Fills {
         digest: &Digest,
         caller: &Caller,
         permitted: bool,
-        anew: bool,
+        takes_stored: impl Fn() -> bool,
     ) -> Result<Entered, store::Error> {
         let key = (*digest, caller.place.registry.clone());
         let mut fills = self.by.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +91,9 @@ impl Fills {
             return Ok(Entered::UnderWay(fill.clone()));
         }
         // Look again: a fill leaves this map only after its blob is in the store.
-        if !anew && let Ok(Some(blob)) = self.store.read(digest) {
+        if takes_stored()
+            && let Ok(Some(blob)) = self.store.read(digest)
+        {
             return Ok(Entered::Stored(blob));
         }
         let lead = Lead::of(caller);
@@ -107,24 +110,6 @@ impl Fills {
             }
         });
         Ok(Entered::Leads(fill, opening))
-    }
-
-    /// The fill of `digest` that is under way at `registry`, if there is one.
-    #[must_use]
-    pub fn under_way(&self, digest: &Digest, registry: &Arc<str>) -> Option<Arc<Fill>> {
-        self.by.lock().unwrap_or_else(PoisonError::into_inner).get(&(*digest, registry.clone())).cloned()
-    }
-
-    /// How many are under way.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.by.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
