@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fill::{Entered, Fill, Opening};
+use super::lookup::Asked;
 use super::{Cache, Caller, Fault, Principal, Retry};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
@@ -78,6 +79,7 @@ impl Cache {
                 Right::Here => false,
                 Right::None => self.is_released_now(caller, digest, Content::Blob),
             };
+            let asked = Asked::now();
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored);
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
@@ -99,7 +101,7 @@ impl Cache {
                     continue;
                 }
                 Ok(Entered::Leads(fill, opening)) => {
-                    self.heed_fill(caller, digest, fill.clone(), opening.clone());
+                    self.heed_fill(caller, digest, fill.clone(), opening.clone(), asked);
                     (fill, opening, Outcome::Miss)
                 }
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
@@ -147,16 +149,16 @@ impl Cache {
 
     /// What the leading source's answer says of rights is noted at once; that the content is here, only when it
     /// was delivered whole and its digest matched. Both even when the caller has left meanwhile.
-    fn heed_fill(&self, caller: &Caller, digest: &Digest, fill: Arc<Fill>, opening: Opening) {
+    fn heed_fill(&self, caller: &Caller, digest: &Digest, fill: Arc<Fill>, opening: Opening, asked: Asked) {
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         tokio::spawn(async move {
             match opening.outcome().await {
                 Ok(()) => {
                     if caller.source.decides() {
-                        cache.grants.give(&caller.place, &caller.principal);
+                        cache.grants.give(&caller.place, &caller.principal, asked.instant);
                     }
                     if fill.verified().await.is_ok() {
-                        cache.delivered(&caller, &digest, Content::Blob, None);
+                        cache.delivered(&caller, &digest, Content::Blob, None, asked);
                     }
                 }
                 Err(fault) => {

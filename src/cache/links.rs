@@ -111,8 +111,8 @@ impl Links {
         content: Content,
         media_type: Option<String>,
         learned: Learned,
+        proven: SystemTime,
     ) {
-        let proven = SystemTime::now();
         let key = (place.clone(), *digest, content);
         self.hot.entry(key).and_upsert_with(|before| {
             let mut known = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();

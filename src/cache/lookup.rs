@@ -6,13 +6,29 @@
 //! without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or
 //! opens a body and sends rubbish, earns nothing that another one gave to somebody's credentials.
 
+use std::time::{Instant, SystemTime};
+
 use super::fill::Fills;
 use super::manifests::Manifests;
 use super::tags::Tags;
-use super::{Caller, Fault, Grants, Links, NoRandom, Principal, Proof, Said};
+use super::{Caller, Fault, Grants, Links, NoRandom, Principal, Said};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 use crate::telemetry::Metrics;
+
+/// When something was asked upstream. An answer counts as of then, not as of when it is noted: a no that came
+/// in between outweighs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) instant: Instant,
+    pub(super) time: SystemTime,
+}
+
+impl Asked {
+    pub(super) fn now() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+}
 
 /// The cache: the store, what is on its way into it, and who may read what.
 #[derive(Clone)]
@@ -70,17 +86,32 @@ impl Cache {
         })
     }
 
-    /// The registry delivered the content to the caller, and its digest matched.
-    pub(super) fn delivered(&self, caller: &Caller, digest: &Digest, content: Content, media_type: Option<String>) {
-        self.grants.give(&caller.place, &caller.principal);
-        self.links.note(&caller.place, digest, content, media_type, caller.principal.learns());
+    /// The registry delivered the content to the caller, who `asked` then, and its digest matched.
+    pub(super) fn delivered(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        asked: Asked,
+    ) {
+        self.grants.give(&caller.place, &caller.principal, asked.instant);
+        self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
     }
 
     /// The registry said 200 by HEAD to the caller, for a content that is shared or not.
-    pub(super) fn vouched(&self, caller: &Caller, digest: &Digest, content: Content, proof: &Proof, shared: bool) {
-        self.grants.give(&caller.place, &caller.principal);
+    pub(super) fn vouched(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        shared: bool,
+        asked: Asked,
+    ) {
+        self.grants.give(&caller.place, &caller.principal, asked.instant);
         if shared {
-            self.links.note(&caller.place, digest, content, proof.media_type.clone(), caller.principal.learns());
+            self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
+use super::lookup::Asked;
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
@@ -115,10 +116,11 @@ impl Cache {
         let key = (caller.place.clone(), *digest, caller.principal.clone());
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
+            let asked = Asked::now();
             let fetched = cache.fetch_verified(&caller, &digest).await;
             match &fetched {
                 Ok((whole, true)) => {
-                    cache.delivered(&caller, &digest, Content::Manifest, whole.media_type.clone());
+                    cache.delivered(&caller, &digest, Content::Manifest, whole.media_type.clone(), asked);
                     cache.keep_manifest(digest, &whole.bytes).await;
                 }
                 Ok((_, false)) => {}
@@ -201,6 +203,7 @@ impl Cache {
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         let proven = self.manifests.proofs.run(key, move || async move {
+            let asked = Asked::now();
             let proof = match caller.source.prove().await {
                 Ok(proof) => proof,
                 Err(fault) => {
@@ -215,7 +218,7 @@ impl Cache {
             }
             // Of a blob that is not here, nothing can be checked yet, and nothing is released by this.
             let shared = !unknown_blob && cache.links.are_shared(&caller.place.registry, &digest).await;
-            cache.vouched(&caller, &digest, content, &proof, shared);
+            cache.vouched(&caller, &digest, content, proof.media_type.clone(), shared, asked);
             Ok((proof, shared))
         });
         proven.await.into_inner()

@@ -5,11 +5,12 @@
 //! only when the registry is silent may a caller get another class's answer of a type that it accepts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
+use super::lookup::Asked;
 use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
@@ -202,9 +203,10 @@ impl Cache {
         let key = (caller.place.clone(), tag.clone(), accept, caller.principal.clone(), asking, by_content);
         let (cache, caller) = (self.clone(), caller.clone());
         let landed = self.tags.asked.run(key, move || async move {
+            let asked = Asked::now();
             let said = cache.ask(&caller, asking, by_content).await;
             match &said {
-                Ok(said) => cache.learn_tag(&caller, &tag, accept, said).await,
+                Ok(said) => cache.learn_tag(&caller, &tag, accept, said, asked).await,
                 Err(fault) => cache.learn_fault(&caller, &tag, accept, fault),
             }
             said
@@ -245,17 +247,16 @@ impl Cache {
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
-    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200) {
+    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200, asked: Asked) {
         if is_schema1(Some(&said.media_type)) {
             return;
         }
+        let media_type = Some(said.media_type.clone());
         if said.delivered {
-            self.delivered(caller, &said.digest, Content::Manifest, Some(said.media_type.clone()));
+            self.delivered(caller, &said.digest, Content::Manifest, media_type, asked);
         } else {
-            let proof =
-                Proof { digest: Some(said.digest), media_type: Some(said.media_type.clone()), size: Some(said.size) };
             let shared = self.links.are_shared(&caller.place.registry, &said.digest).await;
-            self.vouched(caller, &said.digest, Content::Manifest, &proof, shared);
+            self.vouched(caller, &said.digest, Content::Manifest, media_type, shared, asked);
         }
         let entry = TagEntry {
             registry: caller.place.registry.clone(),
@@ -265,7 +266,7 @@ impl Cache {
             digest: said.digest,
             media_type: said.media_type.clone(),
             size: said.size,
-            checked: SystemTime::now(),
+            checked: asked.time,
             learned: caller.principal.learns(),
         };
         self.tags.note(entry).await;

@@ -29,6 +29,9 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
         *response.body_mut() = Body::empty();
     }
     record.verdict("own", response.status().as_u16());
+    if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
+        record.quiet();
+    }
     record.attach(response)
 }
 

@@ -17,7 +17,7 @@ use crate::cache::{
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
 use crate::store;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Upstream;
 use crate::wire::Body;
 
@@ -53,8 +53,8 @@ impl Pulled {
         Self { response, outcome: Outcome::Bypass, stored: false, age: None }
     }
 
-    fn fault(fault: &Fault) -> Self {
-        Self { response: respond::fault(fault), outcome: Outcome::Miss, stored: false, age: None }
+    fn fault(fault: &Fault, kind: Kind) -> Self {
+        Self { response: respond::fault(fault, kind), outcome: Outcome::Miss, stored: false, age: None }
     }
 
     pub(super) fn failure(failure: &Failure) -> Self {
@@ -73,14 +73,14 @@ impl Pull {
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault, Kind::Blob),
             };
         }
         let mut again = true;
         loop {
             match self.proxy.cache.blob(&caller, &digest).await {
                 Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
-                Err(fault) => return Pulled::fault(&fault),
+                Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
@@ -89,7 +89,7 @@ impl Pull {
                     Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
-                    Err(fault) => return Pulled::fault(&fault),
+                    Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable(error)) => {
                     tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
@@ -120,7 +120,7 @@ impl Pull {
     /// The whole blob past the store, verified on its way.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
         match ask.open(Want { from: 0, if_range: None }).await {
-            Err(fault) => Pulled::fault(&fault),
+            Err(fault) => Pulled::fault(&fault, Kind::Blob),
             Ok(flow) => {
                 // A body that is announced as empty would never be looked at.
                 let total = flow.total.filter(|total| *total > 0);
@@ -142,11 +142,11 @@ impl Pull {
                     content::describe(response.headers_mut(), &digest, media_type, proof.size);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             };
         }
         match self.proxy.cache.manifest(&caller, &digest).await {
-            Err(fault) => Pulled::fault(&fault),
+            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
     }
@@ -160,7 +160,7 @@ impl Pull {
         let found = self.proxy.cache.tag(&caller, &question).await;
         let found = match found {
             Ok(found) => found,
-            Err(fault) => return Pulled::fault(&fault),
+            Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
         if found.outcome == Outcome::Stale {
             self.note_silence();
@@ -170,7 +170,7 @@ impl Pull {
         }
         let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
         match self.proxy.cache.manifest(&caller, &found.digest).await {
-            Err(fault) => Pulled::fault(&fault),
+            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
                 let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };

@@ -143,10 +143,11 @@ async fn push(
 /// a token service, or an alias with pages of its own.
 fn endpoint(policy: &Policy, registry: &Registry, authority: &Authority, path: &str) -> Endpoint {
     let deciding = registry.deciding_endpoints(authority);
-    if registry.is_at(authority) && path.starts_with("/v2") {
-        if let Some(endpoint) = policy.upstream.order(&deciding).first() {
-            return (*endpoint).clone();
-        }
+    if registry.is_at(authority)
+        && path.starts_with("/v2")
+        && let Some(endpoint) = policy.upstream.order(&deciding).first()
+    {
+        return (*endpoint).clone();
     }
     let asked = deciding.into_iter().find(|endpoint| endpoint.authority() == authority);
     asked.unwrap_or_else(|| Endpoint::of_host(authority))

@@ -206,7 +206,7 @@ async fn beside_a_liar() -> (Registry, Registry, Registry, Proxy) {
 async fn neither_head_nor_rubbish_earns_a_liar_what_another_registry_gave_to_credentials() {
     let (registry, _auth, liar, proxy) = beside_a_liar().await;
     let secret = layer(50_000, 9);
-    let image = registry.push_image("team/app", "1", &[secret.clone()]);
+    let image = registry.push_image("team/app", "1", std::slice::from_ref(&secret));
     let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
         let path = format!("/v2/team/app/{noun}/{digest}");
