@@ -103,6 +103,11 @@ impl Ledger {
 }
 
 impl Charge {
+    /// How many bytes it stands for; none where it gives some back.
+    pub(super) fn bytes(&self) -> u64 {
+        self.amount.bytes.max(0).cast_unsigned()
+    }
+
     /// Adds to it, or takes away.
     pub(super) fn add(&mut self, bytes: i64, entries: i64) {
         let mut book = lock(&self.ledger.book);

@@ -10,9 +10,10 @@ use super::evict::Evictor;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::lock::lock;
+use super::parking::{self, Parking};
 use super::rebuild::Walk;
 use super::shelf::Shelf;
-use super::{Blob, Config, Disk, Error, Staged, Usage};
+use super::{Blob, Config, Disk, Error, Partial, Staged, Usage};
 use crate::host::{FreeSpace, Percent, free_space};
 use crate::oci::Digest;
 
@@ -54,12 +55,13 @@ impl Store {
         let (walk, asked) = mpsc::channel();
         let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
         layout.begin(&disk)?; // only now that the catalog's format is known to be ours
+        let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
         let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
         if must_walk {
             catalog.doubt();
             let _ = walk.send(()); // the other end is right here
         }
-        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger));
+        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger, parking));
         let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
         let stop = Arc::new(AtomicBool::new(false));
         let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
@@ -67,7 +69,7 @@ impl Store {
         let store = Self(Arc::new(Inner {
             shelf,
             evictor: Arc::clone(&evictor),
-            staged: 0.into(),
+            staged: number.into(),
             stop,
             threads: Mutex::default(),
             walk,
@@ -117,14 +119,46 @@ impl Store {
         }
     }
 
-    /// A new file to be filled.
+    /// A new file to be filled, which nothing is remembered of.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Closed`], or what the system says.
     pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
+        self.stage_of(digest, None)
+    }
+
+    /// A new file to be filled from the registry `origin`. Once [`Staged::remember`] was called, it outlives its
+    /// handle and this process, for [`Store::resume`] by the same two names.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_from(&self, digest: &Digest, origin: &str) -> Result<Staged, Error> {
+        self.stage_of(digest, Some(origin))
+    }
+
+    /// An unfinished file of this content from this registry that nobody holds, left by this process or an
+    /// earlier one; at most 7 days old. Waits for the disk. Whoever takes it has it alone.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
+        let shelf = &self.0.shelf;
+        let _open = shelf.while_open()?;
+        let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
+        let path = parked.path.clone();
+        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked) {
+            Err(error) => {
+                parking::remove(&shelf.disk, &path, true);
+                if error.is_absent() { Ok(None) } else { Err(error) }
+            }
+            resumed => resumed,
+        }
+    }
+
+    fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {
         let _open = self.0.shelf.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
-        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number)
+        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin)
     }
 
     /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.

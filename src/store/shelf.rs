@@ -18,6 +18,7 @@ use super::layout::Layout;
 use super::lease::{Lease, Leases};
 use super::ledger::{Charge, Ledger};
 use super::lock::{exclusive, lock, shared};
+use super::parking::Parking;
 use super::{Blob, Disk, Error};
 use crate::oci::{Digest, Hasher};
 
@@ -34,6 +35,7 @@ pub(super) struct Shelf {
     pub(super) catalog: Catalog,
     pub(super) ledger: Arc<Ledger>,
     pub(super) leases: Arc<Leases>,
+    pub(super) parking: Parking,
     reader: Reader,
     known: Cache<Digest, u64>,
     stripes: [Mutex<()>; STRIPES],
@@ -42,7 +44,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub(super) fn new(disk: Disk, layout: Layout, catalog: Catalog, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(disk: Disk, layout: Layout, catalog: Catalog, ledger: Arc<Ledger>, parking: Parking) -> Self {
         Self {
             reader: catalog.reader(),
             disk,
@@ -50,6 +52,7 @@ impl Shelf {
             catalog,
             ledger,
             leases: Arc::default(),
+            parking,
             known: Cache::new(REMEMBERED),
             stripes: std::array::from_fn(|_| Mutex::default()),
             stripe_of: RandomState::new(),
