@@ -1,8 +1,6 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
-use std::sync::Arc;
-
-use super::fill::{Entered, Fill, Opening};
+use super::fill::{Entered, Guest, Opening};
 use super::{Cache, Caller, Fault, Retry};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
@@ -13,7 +11,7 @@ pub enum BlobFound {
     /// The store.
     Stored(Blob, Outcome),
     /// A fill under way. Its length, or what broke it, is to be waited for.
-    Filling(Arc<Fill>, Outcome),
+    Filling(Guest, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable(store::Error),
 }
@@ -69,6 +67,10 @@ impl Cache {
                         self.prove(caller, digest, Content::Blob).await?;
                     }
                     return Ok(BlobFound::Unstorable(cause));
+                }
+                Ok(Entered::Leaving(fill)) => {
+                    fill.gone().await;
+                    continue;
                 }
                 Ok(Entered::UnderWay(fill)) if permitted => return Ok(BlobFound::Filling(fill, Outcome::Collapsed)),
                 Ok(Entered::Stored(_)) if permitted => continue,

@@ -18,6 +18,7 @@ mod links;
 mod manifests;
 mod passing;
 mod policy;
+mod prefetch;
 mod reading;
 mod source;
 mod tags;
@@ -30,14 +31,14 @@ use crate::telemetry::Metrics;
 
 pub use blobs::BlobFound;
 pub use config::{TagRule, TagsConfig};
-pub use fill::{Extents, Fill, Fills, Follower};
+pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
 pub use grants::{Grants, Principal};
 pub use links::Links;
 pub use manifests::ManifestFound;
 pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
 pub use reading::BlobBody;
-pub use source::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
+pub use source::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 pub use tags::{Asking, NoAnswer, Question, TagFound};
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
@@ -69,6 +70,7 @@ pub struct Cache {
     grants: Grants,
     manifests: manifests::Manifests,
     tags: tags::Tags,
+    listings: prefetch::Listings,
 }
 
 impl Cache {
@@ -76,13 +78,14 @@ impl Cache {
     ///
     /// # Errors
     /// The system's random numbers cannot be read.
-    pub fn new(store: Store, metrics: Metrics) -> Result<Self, grants::NoRandom> {
+    pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, grants::NoRandom> {
         Ok(Self {
-            fills: Fills::new(store.clone(), metrics),
+            fills: Fills::new(store.clone(), fill, metrics),
             links: Links::new(store.clone()),
             grants: Grants::new()?,
             manifests: manifests::Manifests::new(),
             tags: tags::Tags::new(store.clone()),
+            listings: prefetch::Listings::new(),
             store,
         })
     }
@@ -112,6 +115,11 @@ impl Cache {
     fn proven(&self, caller: &Caller, digest: &Digest, content: Content, media_type: Option<String>) {
         self.grants.give(&caller.place, &caller.principal);
         self.links.note(&caller.place, digest, content, media_type, caller.principal.learns());
+    }
+
+    /// Puts away what is on its way, to be continued after the next start.
+    pub async fn put_away(&self) {
+        self.fills.put_away().await;
     }
 
     /// What a fault says about the caller's rights.

@@ -1,7 +1,5 @@
 //! Content on its way to a client: whole, in part, in parts, or not at all because the client has it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
@@ -10,7 +8,7 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::respond;
-use crate::cache::{BlobBody, Fill};
+use crate::cache::{BlobBody, Guest};
 use crate::oci::Digest;
 use crate::store::Blob;
 use crate::wire::{Asked, Body, Multipart, Span};
@@ -22,7 +20,7 @@ pub(super) enum Content {
     /// In the store.
     Stored(Blob),
     /// On their way, with the length in bytes.
-    Filling(Arc<Fill>, u64),
+    Filling(Guest, u64),
 }
 
 impl Content {

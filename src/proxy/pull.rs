@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap};
-use http::{Method, Response};
+use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
+use http::{Method, Response, StatusCode};
 
 use super::ask::{Ask, Credentials, Thing};
 use super::connection::Proxy;
@@ -12,7 +12,7 @@ use super::content::{self, Content};
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
     Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
@@ -74,23 +74,34 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault),
             };
         }
-        let found = self.proxy.cache.blob(&caller, &digest);
+        let pulled = self.blob_for(&caller, digest, &ask).await;
+        if self.headers.contains_key(RANGE) {
+            self.proxy.cache.wants_pieces(&caller, &digest);
+        } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
+            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
+            self.proxy.cache.prefetch(&caller, &digest, self.registry.prefetch(), source_of);
+        }
+        pulled
+    }
+
+    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Ask) -> Pulled {
+        let found = self.proxy.cache.blob(caller, &digest);
         match tokio::time::timeout(PATIENCE, found).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, &ask).await,
+            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, ask).await,
             Ok(Err(fault)) => Pulled::fault(&fault),
             Ok(Ok(BlobFound::Stored(blob, outcome))) => {
                 self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome)
             }
-            Ok(Ok(BlobFound::Filling(fill, outcome))) => self.filling(digest, fill, outcome, &ask).await,
+            Ok(Ok(BlobFound::Filling(fill, outcome))) => self.filling(digest, fill, outcome, ask).await,
             Ok(Ok(BlobFound::Unstorable(error))) => {
                 tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                self.pass_blob(digest, &ask).await
+                self.pass_blob(digest, ask).await
             }
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome, ask: &Ask) -> Pulled {
+    async fn filling(&self, digest: Digest, fill: Guest, outcome: Outcome, ask: &Ask) -> Pulled {
         let length = match tokio::time::timeout(PATIENCE, fill.length()).await {
             Err(_) => return Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) if is_full(&fault) => return self.pass_blob(digest, ask).await,
@@ -111,7 +122,7 @@ impl Pull {
 
     /// The whole blob past the store, verified on its way.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match tokio::time::timeout(PATIENCE, ask.open(Want { from: 0, if_range: None })).await {
+        match tokio::time::timeout(PATIENCE, ask.open(Want::default())).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) => Pulled::fault(&fault),
             Ok(Ok(flow)) => {
