@@ -20,6 +20,8 @@ pub struct Usage {
     pub limit: u64,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Damaged chunks found since the start, each blob's counted once until it was replaced.
+    pub damaged: u64,
     /// What the file system has free, as it was a moment ago.
     pub disk_free: u64,
     /// What the file system should keep free.
@@ -77,6 +79,7 @@ impl Ledger {
             entries,
             limit: self.limit,
             evictions: self.evictions.load(Ordering::Relaxed),
+            damaged: 0,
             disk_free: self.disk_free.load(Ordering::Relaxed),
             min_free: self.min_free,
         }

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::catalog::Catalog;
+use super::damage::Suspects;
 use super::evict::Evictor;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::lock::lock;
 use super::parking::{self, Parking};
 use super::rebuild::Walk;
+use super::scrub::{Pace, Scrub, Task, Verdict};
 use super::shelf::Shelf;
-use super::{Blob, Config, Disk, Error, Partial, Staged, Usage};
+use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Usage};
 use crate::host::{FreeSpace, Percent, free_space};
 use crate::oci::Digest;
 
@@ -32,6 +34,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Kept, so that the walker's end is by `stop` alone.
     walk: mpsc::Sender<()>,
+    scrub: mpsc::Sender<Task>,
 }
 
 impl Store {
@@ -53,6 +56,7 @@ impl Store {
         let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
         let (walk, asked) = mpsc::channel();
+        let (scrub, tasks) = mpsc::channel();
         let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
         layout.begin(&disk)?; // only now that the catalog's format is known to be ours
         let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
@@ -61,10 +65,11 @@ impl Store {
             catalog.doubt();
             let _ = walk.send(()); // the other end is right here
         }
-        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger, parking));
+        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
         let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
         let stop = Arc::new(AtomicBool::new(false));
         let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
+        let scrubber = Scrub::new(Arc::clone(&shelf), tasks, Arc::clone(&stop));
         let root = shelf.layout.root().to_owned();
         let store = Self(Arc::new(Inner {
             shelf,
@@ -73,10 +78,12 @@ impl Store {
             stop,
             threads: Mutex::default(),
             walk,
+            scrub,
         }));
         // From here on a failure drops the store, which ends what was started.
         store.start("evict", &root, move || evictor.run())?;
         store.start("walk", &root, move || walker.run(&asked))?;
+        store.start("scrub", &root, move || scrubber.run())?;
         store.0.evictor.ring(); // the limit may have been lowered
         Ok(store)
     }
@@ -168,7 +175,9 @@ impl Store {
     pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<Blob, Error> {
         let staged = self.stage(digest)?;
         staged.write_at(0, content)?;
-        staged.commit(content.len() as u64)
+        let mut checksums = Checksums::new();
+        checksums.update(content);
+        staged.commit_with(checksums)
     }
 
     /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
@@ -177,6 +186,20 @@ impl Store {
     /// [`Error::Closed`], or what the system says.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
         self.0.shelf.remove(digest)
+    }
+
+    /// Hashes a blob. One that has not the content of its name is dropped. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn verify(&self, digest: &Digest) -> Result<Verdict, Error> {
+        self.0.shelf.verify(digest, &mut |_| true)
+    }
+
+    /// Verifies all blobs in the background, again and again, at this pace; `None` ends that. Off until it is
+    /// called. A pass goes on where the last one was, also after a restart.
+    pub fn scrub(&self, pace: Option<Pace>) {
+        let _ = self.0.scrub.send(Task::Scrub(pace)); // nobody listens once it is closed
     }
 
     /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
@@ -194,7 +217,7 @@ impl Store {
     /// What the folder holds, from memory.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.0.shelf.ledger.usage()
+        Usage { damaged: self.0.shelf.suspects.found(), ..self.0.shelf.ledger.usage() }
     }
 
     /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
@@ -215,6 +238,7 @@ impl Inner {
         self.shelf.close();
         self.stop.store(true, Ordering::Release);
         self.evictor.stop();
+        let _ = self.scrub.send(Task::Stop);
         let _ = self.walk.send(()); // wakes the walker, which may have ended
         let threads = std::mem::take(&mut *lock(&self.threads));
         if threads.is_empty() {

@@ -14,8 +14,11 @@ use super::lock::{exclusive, lock, shared};
 use super::parking::{self, Parked, has_bytes, map_of};
 use super::partial::Landed;
 use super::shelf::Shelf;
-use super::{Blob, Error};
+use super::{Blob, Checksums, Error};
 use crate::oci::Digest;
+
+/// Bytes read at once for the checksums.
+const AT_ONCE: usize = 256 << 10;
 
 /// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
 /// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
@@ -223,13 +226,14 @@ impl Staged {
         }
     }
 
-    /// Makes it a blob of `length` bytes, durable when this returns. The caller has verified the digest. If the
-    /// blob is there already, that one stays. Waits for the disk.
+    /// Makes it a blob of as many bytes as `checksums` has seen, durable when this returns. The caller has verified
+    /// the digest over the same bytes. If the blob is there already, that one stays. Waits for the disk.
     ///
     /// # Errors
     /// [`Error::Length`] changes nothing. After any other error it is sealed: still readable, never to be
     /// committed, since after a failed sync nobody knows what the disk has.
-    pub fn commit(&self, length: u64) -> Result<Blob, Error> {
+    pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
+        let length = checksums.len();
         let mut state = exclusive(&self.state);
         if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
@@ -242,13 +246,34 @@ impl Staged {
         let synced = self.shelf.disk.sync_file(&self.file, &self.path);
         let charge = lock(&self.charge).take().unwrap_or_else(|| self.shelf.ledger.charge(0, 0));
         let blob = synced
-            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, charge))
+            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, checksums.finish(), charge))
             .map_err(|error| full(error, self.digest))?;
         *state = State::Committed(blob.clone());
         drop(state);
         self.forget();
         self.evictor.admit(0);
         Ok(blob)
+    }
+
+    /// [`Staged::commit_with`] of `length` bytes, for whoever has no checksums: reads the file once more for them.
+    ///
+    /// # Errors
+    /// As [`Staged::commit_with`].
+    pub fn commit(&self, length: u64) -> Result<Blob, Error> {
+        let failed = |source| Error::io("read", &self.path, source);
+        let found = self.file.metadata().map_err(failed)?.len();
+        if found != length {
+            return Err(Error::Length { digest: self.digest, expected: length, found });
+        }
+        let mut checksums = Checksums::new();
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(AT_ONCE).min(AT_ONCE)];
+        while checksums.len() < length {
+            match self.file.read_at(&mut buffer, checksums.len()).map_err(failed)? {
+                0 => break, // the length will not match
+                count => checksums.update(&buffer[..count]),
+            }
+        }
+        self.commit_with(checksums)
     }
 
     fn charge(&self, count: i64) {
