@@ -1,7 +1,7 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
 use super::fill::{Entered, Guest, Opening};
-use super::{Cache, Caller, Fault, Retry};
+use super::{Cache, Caller, Fault, Retry, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -9,7 +9,7 @@ use crate::telemetry::Outcome;
 /// Where a blob's bytes come from.
 pub enum BlobFound {
     /// The store.
-    Stored(Blob, Outcome),
+    Stored(Stored, Outcome),
     /// A fill under way. Its length, or what broke it, is to be waited for.
     Filling(Guest, Outcome),
     /// The store cannot take it: pass it on without keeping it.
@@ -59,7 +59,7 @@ impl Cache {
         loop {
             if permitted && let Some(blob) = self.stored(digest).await {
                 self.store.catalog().used(digest);
-                return Ok(BlobFound::Stored(blob, Outcome::Hit));
+                return Ok(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit));
             }
             let (fill, opening, outcome) = match self.fills.enter(digest, caller, permitted, anew && !permitted) {
                 Err(cause) => {

@@ -21,6 +21,7 @@ mod policy;
 mod prefetch;
 mod reading;
 mod source;
+mod stored;
 mod tags;
 
 use std::sync::Arc;
@@ -37,8 +38,8 @@ pub use links::Links;
 pub use manifests::ManifestFound;
 pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
-pub use reading::BlobBody;
 pub use source::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
+pub use stored::{BlobBody, Stored};
 pub use tags::{Asking, NoAnswer, Question, TagFound};
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
