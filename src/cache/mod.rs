@@ -127,6 +127,7 @@ impl Cache {
     fn heed(&self, caller: &Caller, fault: &Fault) {
         if fault.said == Said::Denied {
             self.grants.revoke(&caller.place, &caller.principal);
+            self.fills.doubt(caller);
         }
     }
 }

@@ -214,7 +214,10 @@ nonsense: 1
             ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
             ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
             ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
-            ("registries: {quay.io: {prefetch: some}}", "quay.io.prefetch: found \"some\"; expected on, off or a number"),
+            (
+                "registries: {quay.io: {prefetch: some}}",
+                "quay.io.prefetch: found \"some\"; expected on, off or a number",
+            ),
             ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
             ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
             ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),

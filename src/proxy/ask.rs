@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
-    IF_RANGE, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -191,7 +191,10 @@ impl Source for Ask {
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
-            if asking.range.is_some() && !is_ranged && known.is_some_and(|known| etag(&response) != Some(known.tag.clone())) {
+            if asking.range.is_some()
+                && !is_ranged
+                && known.is_some_and(|known| etag(&response) != Some(known.tag.clone()))
+            {
                 drop(response);
                 asking.validators.clear();
                 (response, endpoint) = self.ask(Method::GET, &asking).await?;

@@ -20,12 +20,7 @@ pub struct FillConfig {
 
 impl Default for FillConfig {
     fn default() -> Self {
-        Self {
-            parallel_from: Size(64 << 20),
-            lanes: 4,
-            finish_share: Percent(50),
-            finish_rest: Size(256 << 20),
-        }
+        Self { parallel_from: Size(64 << 20), lanes: 4, finish_share: Percent(50), finish_rest: Size(256 << 20) }
     }
 }
 

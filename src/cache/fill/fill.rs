@@ -48,11 +48,17 @@ enum Head {
 pub(super) struct Lead {
     pub(super) caller: Caller,
     pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
+    /// The registry has refused its principal since: what it proved proves nothing any more.
+    is_doubted: Arc<AtomicBool>,
 }
 
 impl Lead {
     pub(super) fn of(caller: &Caller) -> Self {
-        Self { caller: caller.clone(), opened: watch::Sender::new(None) }
+        Self { caller: caller.clone(), opened: watch::Sender::new(None), is_doubted: Arc::default() }
+    }
+
+    fn is_of(&self, caller: &Caller) -> bool {
+        self.caller.place == caller.place && self.caller.principal == caller.principal
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -375,10 +381,16 @@ impl Fill {
 
 /// Whose sources it has.
 impl Fill {
-    /// The lead of the same principal at the same place, if one takes part.
+    /// The lead of the same principal at the same place, if one takes part that is not doubted.
     pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
-        let same = |lead: &&Lead| lead.caller.place == caller.place && lead.caller.principal == caller.principal;
-        self.leads().iter().find(same).cloned()
+        let is_good = |lead: &&Lead| lead.is_of(caller) && !lead.is_doubted.load(Ordering::Acquire);
+        self.leads().iter().find(is_good).cloned()
+    }
+
+    /// The registry has refused `caller`. Its source may go on, and proves nothing.
+    pub(super) fn doubt(&self, caller: &Caller) {
+        let leads = self.leads();
+        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
     }
 
     /// Another source that can continue when the present one ends.

@@ -174,6 +174,11 @@ impl Fills {
         }
     }
 
+    /// The registry has refused `caller`: what its sources proved in fills under way proves nothing any more.
+    pub fn doubt(&self, caller: &Caller) {
+        self.slots().values().filter_map(|slot| slot.fill.as_ref()).for_each(|fill| fill.doubt(caller));
+    }
+
     /// Whether one of `digest` is under way at `registry`.
     #[must_use]
     pub fn has(&self, digest: &Digest, registry: &Arc<str>) -> bool {

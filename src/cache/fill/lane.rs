@@ -64,10 +64,10 @@ impl From<LengthChanged> for Outcome {
 }
 
 impl Lane {
-    /// Fetches until the claim is done, the stream ends, or the fill says stop.
+    /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
+    /// file then; the pilot releases its claim.
     pub(super) async fn run(self, fill: Arc<Fill>) -> (Self, Outcome) {
         let outcome = self.fetch(&fill).await.unwrap_or_else(|outcome| outcome);
-        fill.release(self.id);
         (self, outcome)
     }
 

@@ -187,7 +187,8 @@ impl<'a> Pilot<'a> {
                 return Ok(());
             }
             let ticks = is_watching || self.is_parallel();
-            let wake = [ticks.then_some(tick), self.patience.until(), self.scouting.until()].into_iter().flatten().min();
+            let wake =
+                [ticks.then_some(tick), self.patience.until(), self.scouting.until()].into_iter().flatten().min();
             tokio::select! {
                 Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => match ended {
                     Ok((lane, outcome)) => self.ended(&lane, outcome)?,
@@ -208,10 +209,11 @@ impl<'a> Pilot<'a> {
     }
 
     fn is_to_be_parked(&self) -> bool {
-        self.fill.is_leaving() || self.fill.total().is_some_and(|total| {
-            let landed = self.fill.progress();
-            landed < total && !self.config.finishes(landed, total)
-        })
+        self.fill.is_leaving()
+            || self.fill.total().is_some_and(|total| {
+                let landed = self.fill.progress();
+                landed < total && !self.config.finishes(landed, total)
+            })
     }
 
     fn is_parallel(&self) -> bool {
@@ -291,6 +293,7 @@ impl<'a> Pilot<'a> {
     }
 
     fn ended(&mut self, lane: &Lane, outcome: Outcome) -> Result<(), Halt> {
+        self.fill.release(lane.id); // here, so that the next lane is started only after this one was judged
         let progress = self.fill.progress();
         match (outcome, lane.role) {
             (Outcome::Done, Role::Scout) => self.scouting.gained(),
