@@ -1,10 +1,8 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
-use std::sync::Arc;
-
-use super::fill::{Entered, Fill, Opening};
+use super::fill::{Ending, Entered, Guest, Opening};
 use super::lookup::Asked;
-use super::{Cache, Caller, Fault, Principal, Retry};
+use super::{Cache, Caller, Fault, Retry, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -12,9 +10,9 @@ use crate::telemetry::Outcome;
 /// Where a blob's bytes come from.
 pub enum BlobFound {
     /// The store.
-    Stored(Blob, Outcome),
+    Stored(Stored, Outcome),
     /// A fill under way. Its length, or what broke it, is to be waited for.
-    Filling(Arc<Fill>, Outcome),
+    Filling(Guest, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable(store::Error),
 }
@@ -71,7 +69,7 @@ impl Cache {
                 && let Some(blob) = self.stored(digest).await
             {
                 self.store.catalog().used(digest);
-                return Ok(BlobFound::Stored(blob, Outcome::Hit));
+                return Ok(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit));
             }
             // A fill that ends notes its link before it leaves the map, so that nothing is fetched a second time.
             let takes_stored = || match right {
@@ -92,6 +90,10 @@ impl Cache {
                     right = Right::Released;
                     continue;
                 }
+                Ok(Entered::Leaving(fill)) => {
+                    fill.gone().await;
+                    continue;
+                }
                 Ok(Entered::UnderWay(fill)) if right != Right::None => {
                     return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
                 }
@@ -101,19 +103,13 @@ impl Cache {
                     continue;
                 }
                 Ok(Entered::Leads(fill, opening)) => {
-                    self.heed_fill(caller, digest, fill.clone(), opening.clone(), asked);
+                    self.heed_fill(caller, digest, fill.ending(), opening.clone(), asked);
                     (fill, opening, Outcome::Miss)
                 }
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if right != Right::None {
                 return Ok(BlobFound::Filling(fill, outcome));
-            }
-            // What opened long ago proves nothing for credentials that were turned away since.
-            if outcome == Outcome::Collapsed && opening.is_known() && !self.still_may(caller) {
-                let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
-                right = if shared { Right::Released } else { Right::Here };
-                continue;
             }
             match opening.outcome().await {
                 Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
@@ -143,13 +139,9 @@ impl Cache {
         }
     }
 
-    fn still_may(&self, caller: &Caller) -> bool {
-        caller.principal == Principal::Anonymous || self.grants.holds(&caller.place, &caller.principal)
-    }
-
     /// What the leading source's answer says of rights is noted at once; that the content is here, only when it
     /// was delivered whole and its digest matched. Both even when the caller has left meanwhile.
-    fn heed_fill(&self, caller: &Caller, digest: &Digest, fill: Arc<Fill>, opening: Opening, asked: Asked) {
+    fn heed_fill(&self, caller: &Caller, digest: &Digest, ending: Ending, opening: Opening, asked: Asked) {
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         tokio::spawn(async move {
             match opening.outcome().await {
@@ -157,7 +149,7 @@ impl Cache {
                     if caller.source.decides() {
                         cache.grants.give(&caller.place, &caller.principal, asked.instant);
                     }
-                    if fill.verified().await.is_ok() {
+                    if ending.is_verified().await {
                         cache.delivered(&caller, &digest, Content::Blob, None, asked);
                     }
                 }

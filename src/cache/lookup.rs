@@ -8,8 +8,9 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::fill::Fills;
+use super::fill::{FillConfig, Fills};
 use super::manifests::Manifests;
+use super::prefetch::Listings;
 use super::tags::Tags;
 use super::{Caller, Fault, Grants, Links, NoRandom, Principal, Said};
 use crate::oci::Digest;
@@ -39,6 +40,7 @@ pub struct Cache {
     pub(super) grants: Grants,
     pub(super) manifests: Manifests,
     pub(super) tags: Tags,
+    pub(super) listings: Listings,
 }
 
 impl Cache {
@@ -46,13 +48,14 @@ impl Cache {
     ///
     /// # Errors
     /// The system's random numbers cannot be read.
-    pub fn new(store: Store, metrics: Metrics) -> Result<Self, NoRandom> {
+    pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoRandom> {
         Ok(Self {
-            fills: Fills::new(store.clone(), metrics),
+            fills: Fills::new(store.clone(), fill, metrics),
             links: Links::new(store.clone()),
             grants: Grants::new()?,
             manifests: Manifests::new(),
             tags: Tags::new(store.clone()),
+            listings: Listings::new(),
             store,
         })
     }
@@ -66,6 +69,11 @@ impl Cache {
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.grants.clear();
+    }
+
+    /// Puts away what is on its way, to be continued after the next start.
+    pub async fn put_away(&self) {
+        self.fills.put_away().await;
     }
 
     /// The media type under which `digest` may be released to the caller without asking upstream. `None`: it must
@@ -120,6 +128,7 @@ impl Cache {
         if !matches!(fault.said, Said::Denied | Said::Forbidden) {
             return;
         }
+        self.fills.doubt(caller);
         match caller.principal {
             Principal::Anonymous => self.links.deny_anonymous(&caller.place),
             Principal::Known(_) => self.grants.revoke(&caller.place, &caller.principal),

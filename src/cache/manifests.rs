@@ -74,6 +74,12 @@ impl Cache {
     /// # Errors
     /// What the source answered instead, or that its bytes are not those of the digest.
     pub async fn manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let found = self.find_manifest(caller, digest).await?;
+        self.listings.note(&caller.place, digest, &found.bytes);
+        Ok(found)
+    }
+
+    async fn find_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
         if let Some(media_type) = self.released(caller, digest, Content::Manifest).await {
             if let Some(bytes) = self.manifest_bytes(digest).await {
                 return Ok(found(*digest, bytes, media_type, Outcome::Hit));

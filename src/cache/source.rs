@@ -30,26 +30,53 @@ pub trait Source: Send + Sync + 'static {
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>>;
 }
 
-/// The bytes a fill asks for: from here to the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The bytes that are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// The first byte's position.
     pub from: u64,
+    /// The position after the last one; `None` for all that follow.
+    pub to: Option<u64>,
     /// What earlier bytes came with: bytes of another version are not wanted (RFC 9110, 13.1.5).
-    pub if_range: Option<Validator>,
+    pub if_range: Vec<Validator>,
+    /// Which of several equal ways to take first: another number, another endpoint.
+    pub way: usize,
+    /// What if the host has as many downloads as it may have.
+    pub queue: Queue,
 }
 
-/// A strong validator: an entity tag.
+/// What a download does where no more are allowed at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queue {
+    /// It is not counted: its client waits for it, and sets its pace.
+    #[default]
+    Uncounted,
+    /// It waits.
+    Wait,
+    /// It fails: it was only to gain time.
+    Spare,
+}
+
+/// A strong validator: an entity tag, and which endpoint said it. Another one's tags mean nothing to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validator(pub String);
+pub struct Validator {
+    /// The tag with its quotes.
+    pub tag: String,
+    /// The endpoint's name.
+    pub endpoint: Arc<str>,
+}
 
 /// An open body.
 #[derive(Debug)]
 pub struct Flow {
     /// The position of its first byte; may lie before what was wanted, never after.
     pub at: u64,
+    /// The position after its last byte, where the upstream says it.
+    pub to: Option<u64>,
     /// The whole content's length in bytes, where the upstream says it.
     pub total: Option<u64>,
+    /// Whether the upstream answers ranges; `None` where it did not show.
+    pub ranges: Option<bool>,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The bytes.

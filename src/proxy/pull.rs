@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap};
-use http::{Method, Response};
+use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
+use http::{Method, Response, StatusCode};
 
 use super::ask::{Ask, Credentials, Thing};
 use super::connection::Proxy;
@@ -12,7 +12,7 @@ use super::content::{self, Content};
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
     Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
@@ -76,30 +76,41 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault, Kind::Blob),
             };
         }
+        let pulled = self.blob_for(&caller, digest, &ask).await;
+        if self.headers.contains_key(RANGE) {
+            self.proxy.cache.wants_pieces(&caller, &digest);
+        } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
+            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
+            self.proxy.cache.prefetch(&caller, &digest, self.registry.prefetch(), source_of);
+        }
+        pulled
+    }
+
+    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Ask) -> Pulled {
         let mut again = true;
         loop {
-            match self.proxy.cache.blob(&caller, &digest).await {
-                Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
+            match self.proxy.cache.blob(caller, &digest).await {
+                Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
                 Ok(BlobFound::Filling(fill, outcome)) => match self.filling(digest, fill, outcome).await {
                     Ok(pulled) => return pulled,
-                    Err(fault) if is_full(&fault) => return self.pass_blob(digest, &ask).await,
+                    Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
                     Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable(error)) => {
                     tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                    return self.pass_blob(digest, &ask).await;
+                    return self.pass_blob(digest, ask).await;
                 }
             }
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome) -> Result<Pulled, Fault> {
+    async fn filling(&self, digest: Digest, fill: Guest, outcome: Outcome) -> Result<Pulled, Fault> {
         let mut length = fill.length().await?;
         if length.is_none() {
             // The upstream does not say how long it is. What comes soon gets a length all the same.
@@ -119,7 +130,7 @@ impl Pull {
 
     /// The whole blob past the store, verified on its way.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match ask.open(Want { from: 0, if_range: None }).await {
+        match ask.open(Want::default()).await {
             Err(fault) => Pulled::fault(&fault, Kind::Blob),
             Ok(flow) => {
                 // A body that is announced as empty would never be looked at.

@@ -61,7 +61,12 @@ fn prepare(
 }
 
 fn tell_what_needs_a_restart(old: &Settings, new: &Settings) {
-    let keys = [("listen", old.listen != new.listen), ("cache", old.cache != new.cache), ("log", old.log != new.log)];
+    let keys = [
+        ("listen", old.listen != new.listen),
+        ("cache", old.cache != new.cache),
+        ("fill", old.fill != new.fill),
+        ("log", old.log != new.log),
+    ];
     for (key, _) in keys.iter().filter(|(_, changed)| *changed) {
         warn!(key, "a change of this section takes effect at the next start");
     }

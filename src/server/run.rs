@@ -22,6 +22,9 @@ use crate::{admin, host};
 /// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// How long unfinished fills may take to be put away then.
+const PUT_AWAY: Duration = Duration::from_secs(3);
+
 /// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
 pub struct Running {
     proxy: Arc<Proxy>,
@@ -67,7 +70,7 @@ impl Running {
         let building = (settings.clone(), ca.clone());
         let policy =
             tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
-        let cache = Cache::new(store.clone(), metrics.clone())?;
+        let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
@@ -121,6 +124,8 @@ impl Running {
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
         let finished = self.proxy.drain(deadline).await;
+        // What is on its way is remembered; a disk that takes long over it is not waited for beyond this.
+        let _ = tokio::time::timeout(PUT_AWAY, self.proxy.cache.put_away()).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()

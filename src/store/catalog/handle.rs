@@ -141,6 +141,30 @@ impl Catalog {
         self.note(Note::Ping(ping));
     }
 
+    /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
+    /// as damaged or removed. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is pinned then.
+    pub async fn pin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, true).await
+    }
+
+    /// Lets it be evicted again. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is changed then.
+    pub async fn unpin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, false).await
+    }
+
+    async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
+        self.send(Order::Note(Note::Pin { digest, pinned }))?;
+        let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
+        self.flush().await; // a pin is promised
+        Ok(is_there)
+    }
+
     /// A blob was used just now. Costs a short lock; written after some seconds.
     pub fn used(&self, digest: &Digest) {
         let stamp = self.stamp();
