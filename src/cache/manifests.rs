@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
-use super::{Cache, Fault, Place, Principal, Proof, Retry, Said, Source, Whole};
+use super::lookup::Asked;
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -14,7 +15,9 @@ use crate::telemetry::Outcome;
 /// Hot manifests may take this much memory.
 const HOT_BYTES: u64 = 64 << 20;
 /// How long a 404 is remembered for anonymous callers.
-const MISSING_FOR: Duration = Duration::from_secs(5);
+pub(super) const MISSING_FOR: Duration = Duration::from_secs(5);
+/// So many 404s at most: each keeps the registry's words, up to 64 KiB.
+pub(super) const MISSING_LIMIT: u64 = 1000;
 
 /// A manifest as it is served.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<Proof, Fault>>>,
+    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<(Proof, bool), Fault>>>,
     own: Arc<Flights<(Place, Digest, Principal), Result<(Whole, bool), Fault>>>,
     shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
@@ -47,6 +50,11 @@ pub(super) struct WrongManifest {
     pub(super) found: Digest,
 }
 
+/// A 200 to a HEAD that is not about the content asked for: a login page, say.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry's answer to HEAD does not say that it is this content")]
+struct Unproven;
+
 impl Manifests {
     pub(super) fn new() -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
@@ -55,85 +63,76 @@ impl Manifests {
             proofs: Arc::new(Flights::new()),
             own: Arc::new(Flights::new()),
             shared: Arc::new(Flights::new()),
-            missing: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(MISSING_FOR).build(),
+            missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
         }
     }
 }
 
 impl Cache {
-    /// Finds a manifest for `principal`, asking `source` where permission or bytes are missing. Cancel-safe.
+    /// Finds a manifest for the caller, asking its source where permission or bytes are missing. Cancel-safe.
     ///
     /// # Errors
     /// What the source answered instead, or that its bytes are not those of the digest.
-    pub async fn manifest(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<ManifestFound, Fault> {
-        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await {
+    pub async fn manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let found = self.find_manifest(caller, digest).await?;
+        self.listings.note(&caller.place, digest, &found.bytes);
+        Ok(found)
+    }
+
+    async fn find_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await {
             if let Some(bytes) = self.manifest_bytes(digest).await {
                 return Ok(found(*digest, bytes, media_type, Outcome::Hit));
             }
-        } else if let Some(fault) = self.known_missing(place, digest, Content::Manifest, principal) {
+        } else if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
             return Err(fault);
-        } else if self.links.are_shared(&place.registry, digest).await
-            && let Some(bytes) = self.manifest_bytes(digest).await
-        {
-            let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
-            return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
+        } else {
+            let shared = self.links.are_shared(&caller.place.registry, digest).await;
+            let stored = if shared { self.manifest_bytes(digest).await } else { None };
+            if stored.is_some() || !caller.source.decides() {
+                match (self.prove(caller, digest, Content::Manifest).await, stored) {
+                    (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
+                    (Ok(_), None) => {}
+                    (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
+                    (Err(fault), _) => return Err(fault),
+                }
+            }
         }
-        self.fetch_manifest(place, digest, principal, source).await
+        self.fetch_manifest(caller, digest).await
     }
 
     /// What HEAD answers for a manifest by digest. Never downloads it.
     ///
     /// # Errors
     /// What the source answered instead.
-    pub async fn manifest_head(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<(Proof, Outcome), Fault> {
-        if let Some(media_type) = self.released(place, digest, Content::Manifest, principal).await
+    pub async fn manifest_head(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
+        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await
             && let Some(bytes) = self.manifest_bytes(digest).await
         {
             let found = found(*digest, bytes, media_type, Outcome::Hit);
-            let proof = Proof {
-                digest: Some(*digest),
-                media_type: Some(found.media_type),
-                size: Some(found.bytes.len() as u64),
-            };
-            return Ok((proof, Outcome::Hit));
+            let size = Some(found.bytes.len() as u64);
+            return Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit));
         }
-        let proof = self.prove(place, digest, Content::Manifest, principal, &source).await?;
+        let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
         Ok((proof, Outcome::Miss))
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
-    async fn fetch_manifest(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        principal: &Principal,
-        source: Arc<dyn Source>,
-    ) -> Result<ManifestFound, Fault> {
-        let key = (place.clone(), *digest, principal.clone());
-        let (cache, place, digest, principal) = (self.clone(), place.clone(), *digest, principal.clone());
+    async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let key = (caller.place.clone(), *digest, caller.principal.clone());
+        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
-            let fetched = cache.fetch_verified(&place, &digest, source).await;
+            let asked = Asked::now();
+            let fetched = cache.fetch_verified(&caller, &digest).await;
             match &fetched {
                 Ok((whole, true)) => {
-                    cache.proven(&place, &digest, Content::Manifest, &principal, whole.media_type.clone());
+                    cache.delivered(&caller, &digest, Content::Manifest, whole.media_type.clone(), asked);
                     cache.keep_manifest(digest, &whole.bytes).await;
                 }
                 Ok((_, false)) => {}
                 Err(fault) => {
-                    cache.heed(&place, &principal, fault);
-                    cache.note_missing(&place, &digest, Content::Manifest, &principal, fault);
+                    cache.heed(&caller, fault);
+                    cache.note_missing(&caller, &digest, Content::Manifest, fault);
                 }
             }
             fetched
@@ -149,20 +148,15 @@ impl Cache {
     /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
     /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
     /// costs no pull where pulls are counted.
-    async fn fetch_verified(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        source: Arc<dyn Source>,
-    ) -> Result<(Whole, bool), Fault> {
-        let asked = source.clone();
-        let shared =
-            self.manifests.shared.run((place.registry.clone(), *digest), move || async move { asked.whole().await });
+    async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
+        let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
+        let key = (registry.clone(), *digest);
+        let shared = self.manifests.shared.run(key, move || async move { asked.whole().await });
         let whole = match shared.await {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
             Landed::Joined(Ok(whole)) => {
-                let proof = source.prove().await?;
+                let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
                 Whole { media_type: proof.media_type.or(whole.media_type), ..whole }
             }
             Landed::Joined(Err(_)) => source.whole().await?,
@@ -174,7 +168,7 @@ impl Cache {
         if is_schema1(whole.media_type.as_deref()) {
             return Ok((whole, false));
         }
-        tracing::error!(%digest, registry = %place.registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 
@@ -201,49 +195,52 @@ impl Cache {
         }
     }
 
-    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.
+    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,
+    /// and whether the content is shared, so that what is stored may be released on it.
+    ///
+    /// # Errors
+    /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
     pub(super) async fn prove(
         &self,
-        place: &Place,
+        caller: &Caller,
         digest: &Digest,
         content: Content,
-        principal: &Principal,
-        source: &Arc<dyn Source>,
-    ) -> Result<Proof, Fault> {
-        let asked = source.clone();
-        let key = (place.clone(), *digest, content, principal.clone());
-        let proof = self.manifests.proofs.run(key, move || async move { asked.prove().await }).await.into_inner();
-        match &proof {
-            Ok(proof) => self.proven(place, digest, content, principal, proof.media_type.clone()),
-            Err(fault) => self.heed(place, principal, fault),
-        }
-        proof
+    ) -> Result<(Proof, bool), Fault> {
+        let key = (caller.place.clone(), *digest, content, caller.principal.clone());
+        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
+        let proven = self.manifests.proofs.run(key, move || async move {
+            let asked = Asked::now();
+            let proof = match caller.source.prove().await {
+                Ok(proof) => proof,
+                Err(fault) => {
+                    cache.heed(&caller, &fault);
+                    return Err(fault);
+                }
+            };
+            let length = cache.store.find(&digest).await.ok().flatten().map(|blob| blob.len());
+            let unknown_blob = content == Content::Blob && length.is_none() && proof.digest.is_none();
+            if !unknown_blob && !proof.backs(&digest, length) {
+                return Err(Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) });
+            }
+            // Of a blob that is not here, nothing can be checked yet, and nothing is released by this.
+            let shared = !unknown_blob && cache.links.are_shared(&caller.place.registry, &digest).await;
+            cache.vouched(&caller, &digest, content, proof.media_type.clone(), shared, asked);
+            Ok((proof, shared))
+        });
+        proven.await.into_inner()
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.
-    pub(super) fn known_missing(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        content: Content,
-        principal: &Principal,
-    ) -> Option<Fault> {
-        if *principal != Principal::Anonymous {
+    pub(super) fn known_missing(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Fault> {
+        if caller.principal != Principal::Anonymous {
             return None;
         }
-        self.manifests.missing.get(&(place.clone(), *digest, content))
+        self.manifests.missing.get(&(caller.place.clone(), *digest, content))
     }
 
-    pub(super) fn note_missing(
-        &self,
-        place: &Place,
-        digest: &Digest,
-        content: Content,
-        principal: &Principal,
-        fault: &Fault,
-    ) {
-        if *principal == Principal::Anonymous && fault.said == Said::Missing {
-            self.manifests.missing.insert((place.clone(), *digest, content), fault.clone());
+    pub(super) fn note_missing(&self, caller: &Caller, digest: &Digest, content: Content, fault: &Fault) {
+        if caller.principal == Principal::Anonymous && fault.said == Said::Missing {
+            self.manifests.missing.insert((caller.place.clone(), *digest, content), fault.clone());
         }
     }
 

@@ -10,124 +10,32 @@
 //! Reading: RFC 9111 (freshness, revalidation), RFC 9211 (the outcomes), DESIGN.md "Links" to "Grants".
 
 mod blobs;
+mod caller;
 mod config;
 mod fill;
 mod flight;
 mod grants;
 mod links;
+mod lookup;
 mod manifests;
 mod passing;
 mod policy;
+mod prefetch;
 mod reading;
 mod source;
+mod stored;
 mod tags;
 
-use std::sync::Arc;
-
-use crate::oci::Repository;
-use crate::store::Store;
-use crate::telemetry::Metrics;
-
 pub use blobs::BlobFound;
+pub use caller::{Caller, Place};
 pub use config::{TagRule, TagsConfig};
-pub use fill::{Extents, Fill, Fills, Follower};
-pub use grants::{Grants, Principal};
+pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
+pub use grants::{Grants, NoRandom, Principal};
 pub use links::Links;
+pub use lookup::Cache;
 pub use manifests::ManifestFound;
 pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
-pub use reading::BlobBody;
-pub use source::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
-pub use tags::{Asking, NoAnswer, TagFound};
-
-/// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The registry's name, such as `docker.io`.
-    pub registry: Arc<str>,
-    /// The repository in it.
-    pub repository: Repository,
-}
-
-/// The cache: the store, what is on its way into it, and who may read what.
-#[derive(Clone)]
-pub struct Cache {
-    store: Store,
-    fills: Fills,
-    links: Links,
-    grants: Grants,
-    manifests: manifests::Manifests,
-    tags: tags::Tags,
-}
-
-impl Cache {
-    /// A cache over `store`.
-    ///
-    /// # Errors
-    /// The system's random numbers cannot be read.
-    pub fn new(store: Store, metrics: Metrics) -> Result<Self, grants::NoRandom> {
-        Ok(Self {
-            fills: Fills::new(store.clone(), metrics),
-            links: Links::new(store.clone()),
-            grants: Grants::new()?,
-            manifests: manifests::Manifests::new(),
-            tags: tags::Tags::new(store.clone()),
-            store,
-        })
-    }
-
-    /// Who `authorization` stands for at `registry`.
-    #[must_use]
-    pub fn principal(&self, registry: &str, authorization: Option<&[u8]>) -> Principal {
-        self.grants.principal(registry, authorization)
-    }
-
-    /// Forgets what callers have proven, as when the registries' configuration changed.
-    pub fn forget_grants(&self) {
-        self.grants.clear();
-    }
-
-    /// Whose word it was, for what is remembered.
-    fn learned(principal: &Principal) -> crate::store::Learned {
-        match principal {
-            Principal::Anonymous => crate::store::Learned::Anonymously,
-            Principal::Known(_) => crate::store::Learned::WithCredentials,
-        }
-    }
-
-    /// The media type under which `digest` may be released to `principal` at `place`, without asking upstream.
-    /// `None`: it must be asked. The type is `Some(None)` where none was said.
-    async fn released(
-        &self,
-        place: &Place,
-        digest: &crate::oci::Digest,
-        content: crate::store::Content,
-        principal: &Principal,
-    ) -> Option<Option<String>> {
-        let link = self.links.find(place, digest, content).await?;
-        if let Some(media_type) = &link.anonymously {
-            return Some(media_type.clone());
-        }
-        link.with_credentials.clone().filter(|_| self.grants.holds(place, principal))
-    }
-
-    /// The source's own request was answered with 200: `principal` may read at `place`, and this is there.
-    fn proven(
-        &self,
-        place: &Place,
-        digest: &crate::oci::Digest,
-        content: crate::store::Content,
-        principal: &Principal,
-        media_type: Option<String>,
-    ) {
-        self.grants.give(place, principal);
-        self.links.note(place, digest, content, media_type, Self::learned(principal));
-    }
-
-    /// What a fault says about the caller's rights.
-    fn heed(&self, place: &Place, principal: &Principal, fault: &Fault) {
-        if fault.said == Said::Denied {
-            self.grants.revoke(place, principal);
-        }
-    }
-}
+pub use source::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
+pub use stored::{BlobBody, Stored};
+pub use tags::{Asking, NoAnswer, Question, TagFound};

@@ -5,21 +5,20 @@
 //! only when the registry is silent may a caller get another class's answer of a type that it accepts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
-use super::manifests::{is_schema1, media_type_of};
-use super::{Cache, Fault, Freshness, Place, Principal, Proof, Retry, Said, Source};
+use super::lookup::Asked;
+use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
+use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
 
 /// A client is answered within this time in any case (containerd gives up after 30 s).
 const PATIENCE: Duration = Duration::from_secs(25);
-/// How long a 404 is remembered for anonymous callers.
-const MISSING_FOR: Duration = Duration::from_secs(5);
 const CAPACITY: u64 = 200_000;
 
 /// What is asked of a tag.
@@ -29,6 +28,19 @@ pub enum Asking {
     Description,
     /// GET: the manifest will be wanted next.
     Content,
+}
+
+/// A tag, and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The tag.
+    pub tag: Tag,
+    /// What the client accepts.
+    pub accept: Accept,
+    /// How long an answer is believed.
+    pub freshness: Freshness,
+    /// What is wanted.
+    pub asking: Asking,
 }
 
 /// A tag's answer.
@@ -61,12 +73,14 @@ struct Said200 {
     digest: Digest,
     media_type: String,
     size: u64,
+    /// Whether it came with the manifest itself, verified.
+    delivered: bool,
 }
 
 /// The registry took longer than a client waits.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the registry has not answered within {} s", PATIENCE.as_secs())]
-pub struct NoAnswer;
+#[error("the registry has not answered within {:.1} s", .0.as_secs_f64())]
+pub struct NoAnswer(pub Duration);
 
 /// What the registry sent under a tag is not what it said it is.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +95,7 @@ impl Tags {
         Self {
             hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(),
             asked: Arc::new(Flights::new()),
-            missing: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MISSING_FOR).build(),
+            missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
             store,
         }
     }
@@ -106,130 +120,107 @@ impl Tags {
 
     async fn note(&self, entry: TagEntry) {
         let place = Place { registry: entry.registry.clone(), repository: entry.repository.clone() };
-        let mut entries = (*self.entries(&place, &entry.tag).await).clone();
-        entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
-        entries.push(entry.clone());
-        self.missing.invalidate(&(place.clone(), entry.tag.clone(), entry.accept));
-        self.hot.insert((place, entry.tag.clone()), Arc::new(entries));
+        self.entries(&place, &entry.tag).await; // so that what the catalog holds of other classes stays
+        self.hot.entry((place.clone(), entry.tag.clone())).and_upsert_with(|before| {
+            let mut entries = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
+            entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+            entries.push(entry.clone());
+            Arc::new(entries)
+        });
+        self.missing.invalidate(&(place, entry.tag.clone(), entry.accept));
         self.store.catalog().note_tag(entry);
     }
 
-    fn forget(&self, place: &Place, tag: &Tag) {
+    /// A 404 of a moment ago; only anonymous callers share it.
+    fn known_missing(&self, caller: &Caller, tag: &Tag, accept: Accept) -> Option<Fault> {
+        if caller.principal != Principal::Anonymous {
+            return None;
+        }
+        self.missing.get(&(caller.place.clone(), tag.clone(), accept))
+    }
+
+    /// Forgets what a tag is: all of it, or for one class and one way of learning.
+    fn forget(&self, place: &Place, tag: &Tag, only: Option<(Accept, Learned)>) {
         self.hot.invalidate(&(place.clone(), tag.clone()));
-        self.store.catalog().forget_tag(&place.registry, &place.repository, tag);
+        self.store.catalog().forget_tag(&place.registry, &place.repository, tag, only);
     }
 }
 
 impl Cache {
-    /// Finds what a tag means for `principal`. Cancel-safe: an asking under way goes on.
+    /// Finds what a tag means for the caller. Cancel-safe: an asking under way goes on.
     ///
     /// # Errors
     /// What the source answered instead, where no last known answer may stand in for it.
-    pub async fn tag(
-        &self,
-        place: &Place,
-        tag: &Tag,
-        accept: Accept,
-        principal: &Principal,
-        freshness: Freshness,
-        asking: Asking,
-        source: Arc<dyn Source>,
-    ) -> Result<TagFound, Fault> {
-        let entries = self.tags.entries(place, tag).await;
-        let may = |entry: &&TagEntry| entry.learned == Learned::Anonymously || self.grants.holds(place, principal);
-        let own = entries.iter().filter(may).filter(|entry| entry.accept == accept).max_by_key(|entry| entry.checked);
-        if let Some(entry) = own
-            && age(entry) < freshness.fresh_for
-        {
+    pub async fn tag(&self, caller: &Caller, question: &Question) -> Result<TagFound, Fault> {
+        let Question { tag, accept, freshness, asking } = question;
+        let entries = self.tags.entries(&caller.place, tag).await;
+        let granted = self.grants.holds(&caller.place, &caller.principal);
+        let may = |entry: &&TagEntry| match entry.learned {
+            Learned::Anonymously => self.links.is_believed(&caller.place, entry.checked),
+            Learned::WithCredentials => granted,
+        };
+        let own = entries.iter().filter(may).filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
+        if let Some(entry) = own.filter(|entry| age(entry) < freshness.fresh_for) {
             return Ok(found(entry, Outcome::Hit));
         }
-        if *principal == Principal::Anonymous
-            && let Some(fault) = self.tags.missing.get(&(place.clone(), tag.clone(), accept))
-        {
+        if let Some(fault) = self.tags.known_missing(caller, tag, *accept) {
             return Err(fault);
         }
-        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), accept));
-        // A registry that never said a digest by HEAD, or a tag that nobody knows: one GET tells all.
-        let by_content = asking == Asking::Content && own.is_none();
+        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
+        // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
+        let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
-        match tokio::time::timeout(wait, self.ask_tag(place, tag, accept, principal, asking, by_content, source)).await
-        {
-            Ok(Ok((said, led))) => {
-                let outcome = match (own, led) {
-                    (Some(_), _) => Outcome::Revalidated,
-                    (None, true) => Outcome::Miss,
-                    (None, false) => Outcome::Collapsed,
-                };
-                Ok(TagFound {
-                    digest: said.digest,
-                    media_type: said.media_type,
-                    size: said.size,
-                    age: Duration::ZERO,
-                    outcome,
-                })
+        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let silence = match asked {
+            Ok(Landed::Led(Ok(said))) => {
+                return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
             }
-            Ok(Err(fault)) if fault.said == Said::Nothing => match stand_in {
-                Some(entry) => {
-                    info!(registry = %place.registry, repository = %place.repository, %tag, %fault, "the registry failed; its last known answer is served");
-                    Ok(found(entry, Outcome::Stale))
-                }
-                None => Err(fault),
-            },
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => match stand_in {
-                Some(entry) => {
-                    info!(registry = %place.registry, repository = %place.repository, %tag, "the registry is silent; its last known answer is served");
-                    Ok(found(entry, Outcome::Stale))
-                }
-                None => Err(Fault::new(Retry::Again, NoAnswer)),
-            },
-        }
+            Ok(Landed::Joined(Ok(said))) => {
+                return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Collapsed }));
+            }
+            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) if fault.said != Said::Nothing => {
+                return Err(fault);
+            }
+            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
+            Err(_) => Fault::new(Retry::Again, NoAnswer(wait)),
+        };
+        let Some(entry) = stand_in else { return Err(silence) };
+        info!(
+            registry = %caller.place.registry, repository = %caller.place.repository, %tag, fault = %silence,
+            "the registry failed; its last known answer is served"
+        );
+        Ok(found(entry, Outcome::Stale))
     }
 
     /// A push or delete went through: what the tag meant may no longer hold.
     pub fn forget_tag(&self, place: &Place, tag: &Tag) {
         self.tags.missing.invalidate_all();
-        self.tags.forget(place, tag);
+        self.tags.forget(place, tag, None);
     }
 
-    async fn ask_tag(
-        &self,
-        place: &Place,
-        tag: &Tag,
-        accept: Accept,
-        principal: &Principal,
-        asking: Asking,
-        by_content: bool,
-        source: Arc<dyn Source>,
-    ) -> Result<(Said200, bool), Fault> {
-        let key = (place.clone(), tag.clone(), accept, principal.clone(), asking, by_content);
-        let (cache, place, tag, principal) = (self.clone(), place.clone(), tag.clone(), principal.clone());
+    async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
+        let Question { tag, accept, asking, .. } = question.clone();
+        let key = (caller.place.clone(), tag.clone(), accept, caller.principal.clone(), asking, by_content);
+        let (cache, caller) = (self.clone(), caller.clone());
         let landed = self.tags.asked.run(key, move || async move {
-            let said = cache.ask(&place, asking, by_content, &source).await;
+            let asked = Asked::now();
+            let said = cache.ask(&caller, asking, by_content).await;
             match &said {
-                Ok(said) => cache.learn_tag(&place, &tag, accept, &principal, said).await,
-                Err(fault) => cache.learn_fault(&place, &tag, accept, &principal, fault),
+                Ok(said) => cache.learn_tag(&caller, &tag, accept, said, asked).await,
+                Err(fault) => cache.learn_fault(&caller, &tag, accept, fault),
             }
             said
         });
-        match landed.await {
-            Landed::Led(said) => said.map(|said| (said, true)),
-            Landed::Joined(said) => said.map(|said| (said, false)),
-        }
+        landed.await
     }
 
     /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
-    async fn ask(
-        &self,
-        place: &Place,
-        asking: Asking,
-        by_content: bool,
-        source: &Arc<dyn Source>,
-    ) -> Result<Said200, Fault> {
+    async fn ask(&self, caller: &Caller, asking: Asking, by_content: bool) -> Result<Said200, Fault> {
+        let Caller { place, source, .. } = caller;
         if !by_content {
             match source.prove().await {
                 Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {
-                    return Ok(Said200 { digest, media_type, size });
+                    return Ok(Said200 { digest, media_type, size, delivered: false });
                 }
                 Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
                 Ok(_) | Err(_) => {}
@@ -242,7 +233,7 @@ impl Cache {
         let found = Digest::of(algorithm, &whole.bytes);
         match whole.digest {
             Some(said) if said != found && is_schema1(Some(&media_type)) => {
-                Ok(Said200 { digest: said, media_type, size })
+                Ok(Said200 { digest: said, media_type, size, delivered: false })
             }
             Some(said) if said != found => {
                 tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
@@ -250,40 +241,55 @@ impl Cache {
             }
             _ => {
                 self.keep_manifest(found, &whole.bytes).await;
-                Ok(Said200 { digest: found, media_type, size })
+                Ok(Said200 { digest: found, media_type, size, delivered: true })
             }
         }
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
-    async fn learn_tag(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, said: &Said200) {
+    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200, asked: Asked) {
         if is_schema1(Some(&said.media_type)) {
             return;
         }
-        self.proven(place, &said.digest, Content::Manifest, principal, Some(said.media_type.clone()));
-        self.tags
-            .note(TagEntry {
-                registry: place.registry.clone(),
-                repository: place.repository.clone(),
-                tag: tag.clone(),
-                accept,
-                digest: said.digest,
-                media_type: said.media_type.clone(),
-                size: said.size,
-                checked: SystemTime::now(),
-                learned: Self::learned(principal),
-            })
-            .await;
+        let media_type = Some(said.media_type.clone());
+        if said.delivered {
+            self.delivered(caller, &said.digest, Content::Manifest, media_type, asked);
+        } else {
+            let shared = self.links.are_shared(&caller.place.registry, &said.digest).await;
+            self.vouched(caller, &said.digest, Content::Manifest, media_type, shared, asked);
+        }
+        let entry = TagEntry {
+            registry: caller.place.registry.clone(),
+            repository: caller.place.repository.clone(),
+            tag: tag.clone(),
+            accept,
+            digest: said.digest,
+            media_type: said.media_type.clone(),
+            size: said.size,
+            checked: asked.time,
+            learned: caller.principal.learns(),
+        };
+        self.tags.note(entry).await;
     }
 
-    fn learn_fault(&self, place: &Place, tag: &Tag, accept: Accept, principal: &Principal, fault: &Fault) {
-        self.heed(place, principal, fault);
+    /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
+    /// registries say 404 to whoever may not know that a repository is there.
+    fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
         if fault.said == Said::Missing {
-            self.tags.forget(place, tag);
-            if *principal == Principal::Anonymous {
-                self.tags.missing.insert((place.clone(), tag.clone(), accept), fault.clone());
+            if caller.principal == Principal::Anonymous || self.grants.holds(&caller.place, &caller.principal) {
+                self.tags.forget(&caller.place, tag, Some((accept, caller.principal.learns())));
+            }
+            if caller.principal == Principal::Anonymous {
+                self.tags.missing.insert((caller.place.clone(), tag.clone(), accept), fault.clone());
             }
         }
+        self.heed(caller, fault);
+    }
+}
+
+impl Said200 {
+    fn found(self, outcome: Outcome) -> TagFound {
+        TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
     }
 }
 

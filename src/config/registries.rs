@@ -182,7 +182,8 @@ fn merge(
     let mut realms: Vec<Realm> = known.iter().filter_map(|realm| realm.parse().ok()).collect();
     realms.extend(body.realms);
     let name = name.to_owned();
-    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth: body.auth, push: body.push, tags })
+    let (auth, push, prefetch) = (body.auth, body.push, body.prefetch);
+    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth, push, prefetch, tags })
 }
 
 fn plain_endpoint(url: &str) -> EndpointConfig {

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
-use super::connection::{Proxy, sniff};
+use super::connection::Proxy;
 use super::request;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -34,8 +34,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
 ) {
     let host = authority.host.clone();
-    let Some(stream) = accept(&proxy, client, stream, |_| Ok(host)).await else { return };
-    let served = match sniff(stream).await {
+    let Some(stream) = accept(&proxy, client, &authority.short(443), stream, |_| Ok(host)).await else { return };
+    let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();
@@ -57,13 +57,14 @@ pub(super) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
 ) -> Option<TlsStream<S>> {
     let own = |asked: Option<Host>| asked.or_else(|| host::hostname()?.parse().ok()).ok_or("no name was asked for");
-    accept(proxy, client, stream, own).await
+    accept(proxy, client, "the proxy itself", stream, own).await
 }
 
 /// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
 async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
+    to: &str,
     stream: S,
     name: impl FnOnce(Option<Host>) -> Result<Host, &'static str>,
 ) -> Option<TlsStream<S>> {
@@ -91,11 +92,11 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     if failed.reason == "untrusted" {
         let fingerprint = proxy.policy().ca.fingerprint().to_owned();
         warn!(
-            %client, alert = failed.error, fingerprint,
+            %client, to, alert = failed.error, fingerprint,
             "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs once"
         );
     } else {
-        debug!(%client, reason = failed.reason, error = failed.error, "TLS handshake failed");
+        debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }
     None
 }

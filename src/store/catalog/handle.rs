@@ -11,14 +11,14 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::entry::{Link, Ping, TagEntry};
+use super::entry::{Learned, Link, Ping, TagEntry};
 use super::key::{micros, time};
 use super::look;
 use super::note::Note;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
 use super::writer::{LINK_LIFE, Order, Shared, Writer};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
@@ -106,10 +106,10 @@ impl Catalog {
         self.note(Note::Tag(entry));
     }
 
-    /// Forgets what a tag is; that it was remains.
-    pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag) {
+    /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
+    pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Note::ForgetTag { registry, repository, tag });
+        self.note(Note::ForgetTag { registry, repository, tag, only });
     }
 
     /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
@@ -139,6 +139,30 @@ impl Catalog {
     /// Notes a registry's answer to `GET /v2/`, instead of the last one.
     pub fn note_ping(&self, ping: Ping) {
         self.note(Note::Ping(ping));
+    }
+
+    /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
+    /// as damaged or removed. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is pinned then.
+    pub async fn pin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, true).await
+    }
+
+    /// Lets it be evicted again. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is changed then.
+    pub async fn unpin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, false).await
+    }
+
+    async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
+        self.send(Order::Note(Note::Pin { digest, pinned }))?;
+        let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
+        self.flush().await; // a pin is promised
+        Ok(is_there)
     }
 
     /// A blob was used just now. Costs a short lock; written after some seconds.

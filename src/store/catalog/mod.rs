@@ -22,5 +22,6 @@ mod writer;
 
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
 pub use handle::Catalog;
+pub(super) use key::micros;
 pub(super) use note::Note;
 pub(super) use reader::{Reader, Row};

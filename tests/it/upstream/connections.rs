@@ -167,7 +167,7 @@ async fn a_long_upload_is_not_a_silent_upstream() {
 async fn an_upload_streams_before_it_is_whole() {
     let registry = Registry::start("quay.io");
     let upstream = upstream(&Config::default(), &[&registry]);
-    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<&'static [u8]>();
+    let (sender, receiver) = tokio::sync::mpsc::channel::<&'static [u8]>(16);
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async {
         let piece = receiver.recv().await?;
         Some((Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from_static(piece))), receiver))
@@ -177,9 +177,9 @@ async fn an_upload_streams_before_it_is_whole() {
     let sending = tokio::spawn(async move {
         upstream.send(&to, Request::patch("/v2/a/blobs/uploads/u").body(body).unwrap()).await.unwrap().status()
     });
-    sender.send(b"first").unwrap();
+    sender.send(b"first").await.unwrap();
     eventually("the first piece arrives before the second is written", || registry.uploaded() == 5).await;
-    sender.send(b"second").unwrap();
+    sender.send(b"second").await.unwrap();
     drop(sender);
     assert_eq!(sending.await.unwrap(), 202);
 }
