@@ -39,6 +39,11 @@ impl Links {
         Self { hot, store }
     }
 
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(super) fn forget_all(&self) {
+        self.hot.invalidate_all();
+    }
+
     pub(super) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Known>> {
         let key = (place.clone(), *digest, content);
         if let Some(known) = self.hot.get(&key) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
-use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole};
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -57,6 +57,11 @@ impl Manifests {
             shared: Arc::new(Flights::new()),
             missing: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(MISSING_FOR).build(),
         }
+    }
+
+    /// Forgets what is in memory: the store has changed below it.
+    pub(super) fn forget_all(&self) {
+        self.hot.invalidate_all();
     }
 }
 
@@ -168,7 +173,12 @@ impl Cache {
     pub(super) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
         self.manifests.hot.insert(digest, bytes.clone());
         let (store, kept) = (self.store.clone(), bytes.clone());
-        let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
+        let put = tokio::task::spawn_blocking(move || {
+            store.put(&digest, &kept)?;
+            inventory::arrived(&store, &digest, &kept);
+            Ok::<_, crate::store::Error>(())
+        });
+        let put = put.await;
         if let Ok(Err(error)) = put {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
         }

@@ -14,6 +14,7 @@ mod config;
 mod fill;
 mod flight;
 mod grants;
+mod inventory;
 mod links;
 mod manifests;
 mod passing;
@@ -32,6 +33,10 @@ pub use blobs::BlobFound;
 pub use config::{TagRule, TagsConfig};
 pub use fill::{Extents, Fill, Fills, Follower};
 pub use grants::{Grants, Principal};
+pub use inventory::{
+    Command, Damage, Event, History, ImageRow, Inventory, InventoryError, Kind, Order, Part, PinChange, RegistryShare,
+    Removal, Shown, Stats, Verified,
+};
 pub use links::Links;
 pub use manifests::ManifestFound;
 pub use passing::Passing;
@@ -96,6 +101,17 @@ impl Cache {
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.grants.clear();
+    }
+
+    /// What the cache holds, for the operator's commands.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
+        Inventory::served(self.store.clone(), move || {
+            links.forget_all();
+            tags.forget_all();
+            manifests.forget_all();
+        })
     }
 
     /// The media type under which `digest` may be released to the caller without asking upstream. `None`: it must

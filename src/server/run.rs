@@ -31,6 +31,7 @@ pub struct Running {
     current: Arc<Mutex<Current>>,
     sources: Sources,
     stop: CancellationToken,
+    control: admin::control::Control,
 }
 
 /// The addresses that are listened on.
@@ -68,6 +69,14 @@ impl Running {
         let policy =
             tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
         let cache = Cache::new(store.clone(), metrics.clone())?;
+        let inventory = cache.inventory();
+        let control = admin::control::Control::open(store.root(), inventory.clone())?;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inventory.restore_pins() {
+                let error: &dyn std::error::Error = &error;
+                warn!(error, "what is pinned and not here yet would not be kept");
+            }
+        });
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
@@ -79,7 +88,7 @@ impl Running {
         tokio::spawn(listen::accept(admin_listener, stop.clone(), move |stream, _| {
             admin::serve(stream, measured.clone())
         }));
-        Ok(Self { proxy, store, metrics, doors, current, sources, stop })
+        Ok(Self { proxy, store, metrics, doors, current, sources, stop, control })
     }
 
     /// The address of the proxy's door.
@@ -120,6 +129,7 @@ impl Running {
     /// whether all of them could finish.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
+        self.control.close(); // before the folder's lock is let go
         let finished = self.proxy.drain(deadline).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;

@@ -1,9 +1,10 @@
 //! The catalog's face: notes that do not wait, lookups that see all earlier notes.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::entry::{Link, Ping, TagEntry};
+use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
 use super::note::Note;
@@ -21,7 +23,7 @@ use super::writer::{LINK_LIFE, Order, Shared, Writer};
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
-use crate::store::lock::lock;
+use crate::store::lock::{exclusive, lock, shared};
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
@@ -32,6 +34,7 @@ pub struct Catalog {
     shared: Arc<Shared>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
+    pins: RwLock<HashSet<Digest>>,
 }
 
 impl Catalog {
@@ -58,7 +61,8 @@ impl Catalog {
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { orders, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+        let thread = Mutex::new(Some(thread));
+        Ok((Self { orders, shared, folder, thread, pins: RwLock::default() }, new))
     }
 
     /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
@@ -169,9 +173,41 @@ impl Catalog {
         }
     }
 
+    /// Keeps a blob from eviction, now if it is here, else as soon as it is: until [`Catalog::unpin`], or until the
+    /// process ends for what never came. May wait for the disk.
+    pub fn pin(&self, digest: &Digest) {
+        exclusive(&self.pins).insert(*digest);
+        self.tell(Note::Pin { digest: *digest, pinned: true });
+    }
+
+    /// Lets a blob be evicted again. May wait for the disk.
+    pub fn unpin(&self, digest: &Digest) {
+        exclusive(&self.pins).remove(digest);
+        self.tell(Note::Pin { digest: *digest, pinned: false });
+    }
+
+    /// Whether [`Catalog::pin`] was called for it.
+    #[must_use]
+    pub fn is_pinned(&self, digest: &Digest) -> bool {
+        shared(&self.pins).contains(digest)
+    }
+
+    /// Questions about everything that is committed.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn survey(&self) -> Result<Survey, Error> {
+        self.flush_now();
+        Survey::open(&self.folder)
+    }
+
     /// A change to the blobs: never dropped, so it may wait.
     pub(in crate::store) fn tell(&self, note: Note) {
+        let arrived = note.arrived().filter(|digest| self.is_pinned(digest));
         let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
+        if let Some(digest) = arrived {
+            let _ = self.orders.send(Order::Note(Note::Pin { digest, pinned: true }));
+        }
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.

@@ -27,6 +27,10 @@ pub(in crate::store) enum Note {
     Ping(Ping),
     /// When blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
+    /// A place has a digest no more.
+    Unlink { place: i64, digest: Digest },
+    /// Eviction passes a blob by, or does so no more.
+    Pin { digest: Digest, pinned: bool },
     /// Links proven before this time die.
     Expire { before: i64 },
 }
@@ -36,6 +40,14 @@ impl Note {
     pub(super) fn charge(self) -> Option<Charge> {
         match self {
             Self::Stored { charge, .. } | Self::Gone { charge, .. } => charge,
+            _ => None,
+        }
+    }
+
+    /// The blob that it says is here.
+    pub(super) fn arrived(&self) -> Option<Digest> {
+        match self {
+            Self::Stored { digest, .. } | Self::Found { digest, .. } => Some(*digest),
             _ => None,
         }
     }
@@ -56,6 +68,14 @@ impl Note {
             Self::ForgetTag { registry, repository, tag } => forget_tag(on, registry, repository, tag),
             Self::Ping(ping) => note_ping(on, ping),
             Self::Used(uses) => note_uses(on, uses),
+            Self::Unlink { place, digest } => on
+                .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
+                .execute((key(digest), place))
+                .map(drop),
+            Self::Pin { digest, pinned } => on
+                .prepare_cached("UPDATE blobs SET pinned = ?2 WHERE digest = ?1")?
+                .execute((key(digest), pinned))
+                .map(drop),
             Self::Expire { before } => {
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before]).map(drop)
             }
