@@ -173,15 +173,11 @@ impl Cache {
     pub(super) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
         self.manifests.hot.insert(digest, bytes.clone());
         let (store, kept) = (self.store.clone(), bytes.clone());
-        let put = tokio::task::spawn_blocking(move || {
-            store.put(&digest, &kept)?;
-            inventory::arrived(&store, &digest, &kept);
-            Ok::<_, crate::store::Error>(())
-        });
-        let put = put.await;
+        let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
         if let Ok(Err(error)) = put {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
         }
+        inventory::arrived(&self.store, &digest, bytes).await;
     }
 
     /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.

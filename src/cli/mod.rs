@@ -7,7 +7,7 @@
 //! Reading: CONTRACT.md, "Commands".
 
 pub mod ca;
-mod cache;
+pub mod cache;
 mod check;
 mod flags;
 mod program;

@@ -86,6 +86,13 @@ impl Disk {
         opened.map_err(|source| Error::io("open", path, source))
     }
 
+    /// Opens a file of our own to write on in it.
+    pub(super) fn reopen(&self, path: &Path) -> Result<File, Error> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags.cast_signed()).open(path);
+        opened.map_err(|source| Error::io("open", path, source))
+    }
+
     /// Writes all of `bytes` at `at`.
     pub(super) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let written = self.step(&Step::Write(path, at, bytes)).and_then(|()| file.write_all_at(bytes, at));

@@ -83,6 +83,7 @@ impl Evictor {
             }
             bell.rung = false;
             drop(bell);
+            self.shelf.parking.expire(&self.shelf.disk);
             self.look();
             self.relieve(0);
         }
@@ -169,8 +170,12 @@ impl Evictor {
     }
 
     fn evict(&self, need: u64) -> u64 {
-        let mut freed = 0;
+        // What nobody waits for, and has not even all its bytes, goes before anything that can be served.
+        let mut freed = self.shelf.parking.relieve(&self.shelf.disk, need);
         for _ in 0..ROUNDS {
+            if freed >= need {
+                break;
+            }
             self.shelf.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
             match self.round(need - freed) {
                 Ok(0) => break,
@@ -179,9 +184,6 @@ impl Evictor {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a blob cannot be evicted");
                     break;
                 }
-            }
-            if freed >= need {
-                break;
             }
         }
         self.shelf.catalog.flush_now();

@@ -65,9 +65,8 @@ impl Layout {
         Ok(Self { held: Mutex::new(Some(held)), is_new, was_clean: !exists(&root.join(RUNNING)), root })
     }
 
-    /// Begins to use the folder: removes what was left in `fills/`, and marks it as in use, durably.
+    /// Begins to use the folder: marks it as in use, durably.
     pub(super) fn begin(&self, disk: &Disk) -> Result<(), Error> {
-        self.sweep(disk)?;
         if self.was_clean {
             disk.create(&self.root.join(RUNNING))?;
         }
@@ -89,9 +88,14 @@ impl Layout {
         self.folder(digest.algorithm()).join(digest.hex())
     }
 
+    /// Where staged files are.
+    pub(super) fn fills(&self) -> PathBuf {
+        self.root.join(FILLS)
+    }
+
     /// Where a staged file is.
     pub(super) fn staged(&self, digest: &Digest, number: u64) -> PathBuf {
-        self.root.join(FILLS).join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
+        self.fills().join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
     }
 
     /// Says that this process ends with a complete catalog.
@@ -103,15 +107,6 @@ impl Layout {
     /// Lets another process have the folder.
     pub(super) fn release(&self) {
         drop(lock(&self.held).take());
-    }
-
-    fn sweep(&self, disk: &Disk) -> Result<(), Error> {
-        let fills = self.root.join(FILLS);
-        let failed = |source| Error::io("list", &fills, source);
-        for entry in fs::read_dir(&fills).map_err(failed)? {
-            disk.unlink(&entry.map_err(failed)?.path())?;
-        }
-        Ok(())
     }
 }
 
@@ -251,14 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_fills_are_removed_and_an_unclean_end_is_seen() {
+    fn an_unclean_end_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         open(folder.path()).unwrap().begin(&Disk::default()).unwrap();
-        fs::write(folder.path().join("fills/sha256-00.1"), b"half").unwrap();
         let layout = open(folder.path()).unwrap();
         assert!(!layout.was_clean && !layout.is_new);
         layout.begin(&Disk::default()).unwrap();
-        assert_eq!(fs::read_dir(folder.path().join("fills")).unwrap().count(), 0);
         layout.mark_clean(&Disk::default()).unwrap();
         drop(layout);
         assert!(open(folder.path()).unwrap().was_clean);

@@ -20,6 +20,8 @@ pub struct Usage {
     pub limit: u64,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Damaged chunks found since the start, each blob's counted once until it was replaced.
+    pub damaged: u64,
     /// What the file system has free, as it was a moment ago.
     pub disk_free: u64,
     /// What the file system should keep free.
@@ -77,6 +79,7 @@ impl Ledger {
             entries,
             limit: self.limit,
             evictions: self.evictions.load(Ordering::Relaxed),
+            damaged: 0,
             disk_free: self.disk_free.load(Ordering::Relaxed),
             min_free: self.min_free,
         }
@@ -103,6 +106,11 @@ impl Ledger {
 }
 
 impl Charge {
+    /// How many bytes it stands for; none where it gives some back.
+    pub(super) fn bytes(&self) -> u64 {
+        self.amount.bytes.max(0).cast_unsigned()
+    }
+
     /// Adds to it, or takes away.
     pub(super) fn add(&mut self, bytes: i64, entries: i64) {
         let mut book = lock(&self.ledger.book);

@@ -18,28 +18,36 @@
 
 mod blob;
 mod catalog;
+mod checksums;
 mod config;
+mod damage;
 mod disk;
 mod error;
 mod evict;
+mod judge;
 mod layout;
 mod lease;
 mod ledger;
 mod lock;
 mod operate;
+mod parking;
+mod partial;
 mod policy;
 mod rebuild;
 mod room;
+mod scrub;
 mod shelf;
 mod staged;
 
 pub use blob::Blob;
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
 pub use catalog::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
+pub use checksums::{Checksums, Damaged};
 pub use config::Config;
 pub use disk::{Disk, Step, Witness};
 pub use error::Error;
 pub use ledger::Usage;
 pub use operate::Pinned;
 pub use room::Store;
-pub use staged::Staged;
+pub use scrub::{Pace, Verdict};
+pub use staged::{Partial, Staged};

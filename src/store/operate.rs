@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Note;
-use super::{Error, Store, Survey};
+use super::{Error, Store, Survey, Verdict};
 use crate::oci::Digest;
 
 const FILE: &str = "pins.json";
@@ -74,6 +74,24 @@ impl Store {
         let path = self.root().join(FILE);
         let bytes = serde_json::to_vec_pretty(&document).map_err(|error| Error::io("write", &path, error))?;
         self.shelf().disk.place(&path, &bytes)
+    }
+
+    /// Pins these digests, or unpins them, as [`Catalog::pin`](super::Catalog::pin) does, all in one. Waits for the
+    /// disk.
+    pub fn mark<'a>(&self, digests: impl Iterator<Item = &'a Digest>, pinned: bool) {
+        for digest in digests {
+            self.catalog().tell(Note::Pin { digest: *digest, pinned });
+        }
+        self.catalog().flush_now();
+    }
+
+    /// As [`Store::verify`], telling `each` how many bytes were read; it answers whether to go on. One that is
+    /// broken off is good as far as anybody knows.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
+        self.shelf().verify(digest, each)
     }
 
     /// How many files are being filled.

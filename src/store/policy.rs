@@ -7,6 +7,25 @@ use std::collections::BinaryHeap;
 
 use super::catalog::Row;
 
+/// How long until a use counts half, in microseconds.
+pub(super) const HALF_LIFE: f64 = 3.0 * 24.0 * 3600e6;
+/// Uses that come closer than this count as parts of one, in microseconds: a client that reads a layer by a
+/// hundred ranges, or a deployment to a hundred nodes, is not a hundred pulls.
+const ONE_PULL: f64 = 60e6;
+
+/// The heat of one use at `at` (microseconds since 1970). Heat is the binary logarithm of the uses, each of which
+/// doubles in weight every half-life since 1970 instead of losing it since it happened: so it needs no updating.
+pub(super) fn heat(at: i64) -> f64 {
+    at as f64 / HALF_LIFE
+}
+
+/// The heat after a use at `at` more, `last` having been the last one before.
+pub(super) fn heated(heat_before: f64, last: i64, at: i64) -> f64 {
+    let share = ((at - last) as f64 / ONE_PULL).clamp(0.0, 1.0);
+    let most = heat_before.max(heat(at));
+    most + ((heat_before - most).exp2() + share * (heat(at) - most).exp2()).log2()
+}
+
 /// A choice in the making.
 pub(super) struct Choice {
     need: u64,
@@ -75,7 +94,7 @@ mod tests {
     use crate::oci::{Algorithm, Digest};
 
     fn row(id: i64, last_used: i64, size: u64) -> Row {
-        Row { id, digest: Digest::of(Algorithm::Sha256, b""), size, last_used, proven: true, pinned: false }
+        Row { id, digest: Digest::of(Algorithm::Sha256, b""), size, last_used, proven: true, pinned: false, heat: 0.0 }
     }
 
     proptest! {

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::catalog::Catalog;
+use super::damage::Suspects;
 use super::evict::Evictor;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::lock::lock;
+use super::parking::{self, Parking};
 use super::rebuild::Walk;
+use super::scrub::{Pace, Scrub, Task, Verdict};
 use super::shelf::Shelf;
-use super::{Blob, Config, Disk, Error, Staged, Usage};
+use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Usage};
 use crate::host::{FreeSpace, Percent, free_space};
 use crate::oci::Digest;
 
@@ -31,6 +34,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Kept, so that the walker's end is by `stop` alone.
     walk: mpsc::Sender<()>,
+    scrub: mpsc::Sender<Task>,
 }
 
 impl Store {
@@ -52,29 +56,34 @@ impl Store {
         let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
         let (walk, asked) = mpsc::channel();
+        let (scrub, tasks) = mpsc::channel();
         let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
         layout.begin(&disk)?; // only now that the catalog's format is known to be ours
+        let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
         let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
         if must_walk {
             catalog.doubt();
             let _ = walk.send(()); // the other end is right here
         }
-        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger));
+        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
         let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
         let stop = Arc::new(AtomicBool::new(false));
         let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
+        let scrubber = Scrub::new(Arc::clone(&shelf), tasks, Arc::clone(&stop));
         let root = shelf.layout.root().to_owned();
         let store = Self(Arc::new(Inner {
             shelf,
             evictor: Arc::clone(&evictor),
-            staged: 0.into(),
+            staged: number.into(),
             stop,
             threads: Mutex::default(),
             walk,
+            scrub,
         }));
         // From here on a failure drops the store, which ends what was started.
         store.start("evict", &root, move || evictor.run())?;
         store.start("walk", &root, move || walker.run(&asked))?;
+        store.start("scrub", &root, move || scrubber.run())?;
         store.0.evictor.ring(); // the limit may have been lowered
         Ok(store)
     }
@@ -117,14 +126,46 @@ impl Store {
         }
     }
 
-    /// A new file to be filled.
+    /// A new file to be filled, which nothing is remembered of.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Closed`], or what the system says.
     pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
+        self.stage_of(digest, None)
+    }
+
+    /// A new file to be filled from the registry `origin`. Once [`Staged::remember`] was called, it outlives its
+    /// handle and this process, for [`Store::resume`] by the same two names.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_from(&self, digest: &Digest, origin: &str) -> Result<Staged, Error> {
+        self.stage_of(digest, Some(origin))
+    }
+
+    /// An unfinished file of this content from this registry that nobody holds, left by this process or an
+    /// earlier one; at most 7 days old. Waits for the disk. Whoever takes it has it alone.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
+        let shelf = &self.0.shelf;
+        let _open = shelf.while_open()?;
+        let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
+        let path = parked.path.clone();
+        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked) {
+            Err(error) => {
+                parking::remove(&shelf.disk, &path, true);
+                if error.is_absent() { Ok(None) } else { Err(error) }
+            }
+            resumed => resumed,
+        }
+    }
+
+    fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {
         let _open = self.0.shelf.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
-        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number)
+        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin)
     }
 
     /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.
@@ -134,7 +175,9 @@ impl Store {
     pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<Blob, Error> {
         let staged = self.stage(digest)?;
         staged.write_at(0, content)?;
-        staged.commit(content.len() as u64)
+        let mut checksums = Checksums::new();
+        checksums.update(content);
+        staged.commit_with(checksums)
     }
 
     /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
@@ -143,6 +186,20 @@ impl Store {
     /// [`Error::Closed`], or what the system says.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
         self.0.shelf.remove(digest)
+    }
+
+    /// Hashes a blob. One that has not the content of its name is dropped. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn verify(&self, digest: &Digest) -> Result<Verdict, Error> {
+        self.0.shelf.verify(digest, &mut |_| true)
+    }
+
+    /// Verifies all blobs in the background, again and again, at this pace; `None` ends that. Off until it is
+    /// called. A pass goes on where the last one was, also after a restart.
+    pub fn scrub(&self, pace: Option<Pace>) {
+        let _ = self.0.scrub.send(Task::Scrub(pace)); // nobody listens once it is closed
     }
 
     /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
@@ -170,7 +227,7 @@ impl Store {
     /// What the folder holds, from memory.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.0.shelf.ledger.usage()
+        Usage { damaged: self.0.shelf.suspects.found(), ..self.0.shelf.ledger.usage() }
     }
 
     /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
@@ -191,6 +248,7 @@ impl Inner {
         self.shelf.close();
         self.stop.store(true, Ordering::Release);
         self.evictor.stop();
+        let _ = self.scrub.send(Task::Stop);
         let _ = self.walk.send(()); // wakes the walker, which may have ended
         let threads = std::mem::take(&mut *lock(&self.threads));
         if threads.is_empty() {

@@ -1,11 +1,10 @@
-//! The blobs by their names: opened, proven, published, removed, evicted.
+//! The blobs by their names: opened, published, removed, evicted.
 //!
 //! For each digest, one of publish, remove and evict happens at a time (a striped lock, taken on threads that may
 //! wait), and the catalog hears of them in the order in which they happened. Opening takes no such lock.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -14,17 +13,24 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use moka::sync::Cache;
 
 use super::catalog::{Catalog, Note, Reader, Row};
+use super::checksums::Sums;
+use super::damage::{Inode, Suspects};
 use super::layout::Layout;
-use super::lease::{Lease, Leases};
+use super::lease::Leases;
 use super::ledger::{Charge, Ledger};
 use super::lock::{exclusive, lock, shared};
+use super::parking::Parking;
 use super::{Blob, Disk, Error};
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 
 /// A blob of up to this many bytes is hashed where it is opened, which takes under a millisecond.
 const HASH_AT_ONCE: u64 = 1 << 20;
 /// How many digests are remembered as known to the catalog, so that a hit asks nobody.
 const REMEMBERED: u64 = 64 * 1024;
+/// Checksums in memory, in bytes: those of 512 GiB of large blobs.
+const SUMS: u64 = 32 << 20;
+/// A blob of up to this many bytes has so few checksums that they are looked up where it is opened.
+const FEW: u64 = 4 << 20;
 const STRIPES: usize = 64;
 
 /// The blobs and what is known of them.
@@ -34,15 +40,25 @@ pub(super) struct Shelf {
     pub(super) catalog: Catalog,
     pub(super) ledger: Arc<Ledger>,
     pub(super) leases: Arc<Leases>,
+    pub(super) parking: Parking,
     reader: Reader,
     known: Cache<Digest, u64>,
+    sums: Cache<Digest, Sums>,
+    pub(super) suspects: Suspects,
     stripes: [Mutex<()>; STRIPES],
     stripe_of: RandomState,
     is_open: RwLock<bool>,
 }
 
 impl Shelf {
-    pub(super) fn new(disk: Disk, layout: Layout, catalog: Catalog, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(
+        disk: Disk,
+        layout: Layout,
+        catalog: Catalog,
+        ledger: Arc<Ledger>,
+        parking: Parking,
+        suspects: Suspects,
+    ) -> Self {
         Self {
             reader: catalog.reader(),
             disk,
@@ -50,7 +66,10 @@ impl Shelf {
             catalog,
             ledger,
             leases: Arc::default(),
+            parking,
             known: Cache::new(REMEMBERED),
+            sums: Cache::builder().max_capacity(SUMS).weigher(|_, sums: &Sums| sums.weight()).build(),
+            suspects,
             stripes: std::array::from_fn(|_| Mutex::default()),
             stripe_of: RandomState::new(),
             is_open: RwLock::new(true),
@@ -58,45 +77,38 @@ impl Shelf {
     }
 
     /// Opens a blob by its name.
-    pub(super) fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+    pub(super) fn read(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
         let Some(lease) = self.leases.take(digest) else { return Ok(None) };
         let Some((file, length)) = self.open(digest)? else { return Ok(None) };
-        if self.is_known(digest, length) {
-            return Ok(Some(Blob::new(file, *digest, length, lease)));
-        }
-        if length > HASH_AT_ONCE {
-            return Err(Error::Unproven { digest: *digest });
-        }
-        self.prove_opened(digest, file, length, lease)
-    }
-
-    /// The same, hashing first what the catalog does not know. Waits as long as that takes.
-    pub(super) fn prove(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let Some(lease) = self.leases.take(digest) else { return Ok(None) };
-        let Some((file, length)) = self.open(digest)? else { return Ok(None) };
-        if self.is_known(digest, length) {
-            return Ok(Some(Blob::new(file, *digest, length, lease)));
-        }
-        self.prove_opened(digest, file, length, lease)
+        let sums = match self.look(digest, length) {
+            Some(sums) => sums,
+            None if length > HASH_AT_ONCE => return Err(Error::Unproven { digest: *digest }),
+            None => match self.hash_opened(&file, digest, length)? {
+                Some(sums) => Some(sums),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Blob::new(Arc::clone(self), file, *digest, length, sums, lease)))
     }
 
     /// Gives a staged, synced file of the right content its name. What is there already stays, if it is known.
     pub(super) fn publish(
-        &self,
+        self: &Arc<Self>,
         staged: &Path,
         digest: &Digest,
         length: u64,
+        sums: Sums,
         mut charge: Charge,
     ) -> Result<Blob, Error> {
         let _open = self.while_open()?;
         let _alone = self.alone(digest);
         if let Some((file, found)) = self.open(digest)?
             && found == length
-            && self.is_known(digest, length)
+            && let Some(known) = self.look(digest, length)
             && let Some(lease) = self.leases.take(digest)
         {
             self.disk.unlink(staged)?;
-            return Ok(Blob::new(file, *digest, length, lease));
+            return Ok(Blob::new(Arc::clone(self), file, *digest, length, known, lease));
         }
         let path = self.layout.blob(digest);
         self.disk.rename(staged, &path)?;
@@ -106,12 +118,13 @@ impl Shelf {
         }
         charge.become_bytes(length.cast_signed(), 1);
         let at = self.catalog.stamp();
-        self.catalog.tell(Note::Stored { digest: *digest, size: length, at, charge: Some(charge) });
-        self.known.insert(*digest, length);
+        self.catalog.tell(Note::Stored { digest: *digest, size: length, at, sums: sums.clone(), charge });
+        self.suspects.clear(digest);
+        self.remember(digest, length, &sums);
         let absent = || Error::io("open", &path, std::io::ErrorKind::NotFound);
         let lease = self.leases.take(digest).ok_or_else(absent)?;
         let (file, length) = self.open(digest)?.ok_or_else(absent)?;
-        Ok(Blob::new(file, *digest, length, lease))
+        Ok(Blob::new(Arc::clone(self), file, *digest, length, Some(sums), lease))
     }
 
     /// Removes a blob and its links, even while it is read: readers keep the bytes.
@@ -125,7 +138,7 @@ impl Shelf {
     pub(super) fn evict(&self, row: &Row) -> Result<bool, Error> {
         let _alone = self.alone(&row.digest);
         let Some(_leaving) = self.leases.leave(&row.digest) else { return Ok(false) };
-        self.known.invalidate(&row.digest);
+        self.forget(&row.digest);
         let was_there = self.disk.unlink(&self.layout.blob(&row.digest))?;
         let charge = self.ledger.charge(-row.size.cast_signed(), -1);
         self.catalog.tell(Note::Gone { digest: row.digest, charge: Some(charge) });
@@ -168,7 +181,14 @@ impl Shelf {
         if *open { Ok(open) } else { Err(Error::Closed) }
     }
 
-    fn open(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+    /// Opens a blob's file, and its length; none that is suspected to be damaged.
+    pub(super) fn open(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+        let suspect = self.suspects.inode(digest);
+        let opened = self.open_any(digest)?.filter(|(_, _, inode)| suspect != Some(*inode));
+        Ok(opened.map(|(file, length, _)| (file, length)))
+    }
+
+    pub(super) fn open_any(&self, digest: &Digest) -> Result<Option<(File, u64, Inode)>, Error> {
         let path = self.layout.blob(digest);
         let file = match self.disk.open(&path) {
             Ok(file) => file,
@@ -179,51 +199,51 @@ impl Shelf {
         if !metadata.is_file() {
             return Err(Error::io("read as a file", &path, std::io::ErrorKind::InvalidData));
         }
-        Ok(Some((file, metadata.len())))
+        Ok(Some((file, metadata.len(), Inode::of(&metadata))))
     }
 
-    /// Whether the catalog knows this blob as one whose content was verified.
-    fn is_known(&self, digest: &Digest, length: u64) -> bool {
-        if self.known.get(digest) == Some(length) {
-            return true;
-        }
-        // A catalog that cannot say anything knows nothing: then the blob is hashed.
-        let is_known = matches!(self.reader.row(digest), Ok(Some(row)) if row.proven && row.size == length);
-        if is_known {
-            self.known.insert(*digest, length);
-        }
-        is_known
-    }
-
-    fn prove_opened(&self, digest: &Digest, file: File, length: u64, lease: Lease) -> Result<Option<Blob>, Error> {
-        let path = self.layout.blob(digest);
-        let failed = |source| Error::io("read", &path, source);
-        let is_right = hash(&file, digest).map_err(failed)?;
-        let _open = self.while_open()?;
-        let _alone = self.alone(digest);
-        // Between opening and here the name may have gone, or have got another file.
-        let metadata = file.metadata().map_err(failed)?;
-        let named =
-            path.symlink_metadata().is_ok_and(|named| (named.dev(), named.ino()) == (metadata.dev(), metadata.ino()));
-        if is_right {
-            if named {
-                let at = self.catalog.stamp();
-                self.catalog.tell(Note::Stored { digest: *digest, size: length, at, charge: None });
+    /// What is known of a blob whose content was verified; `None` if the catalog does not know it as such. Its
+    /// checksums come along if they are in memory, or few.
+    pub(super) fn look(&self, digest: &Digest, length: u64) -> Option<Option<Sums>> {
+        let is_known = self.known.get(digest) == Some(length) || {
+            // A catalog that cannot say anything knows nothing: then the blob is hashed.
+            let is_known = matches!(self.reader.row(digest), Ok(Some(row)) if row.proven && row.size == length);
+            if is_known {
                 self.known.insert(*digest, length);
             }
-            return Ok(Some(Blob::new(file, *digest, length, lease)));
+            is_known
+        };
+        is_known.then(|| {
+            let in_memory = self.sums.get(digest).filter(|sums| sums.fits(length));
+            in_memory.or_else(|| if length <= FEW { self.recorded(digest, length) } else { None })
+        })
+    }
+
+    /// The checksums that were recorded, from memory or the catalog.
+    pub(super) fn recorded(&self, digest: &Digest, length: u64) -> Option<Sums> {
+        if let Some(sums) = self.sums.get(digest).filter(|sums| sums.fits(length)) {
+            return Some(sums);
         }
-        tracing::warn!(%digest, "a blob has not the content of its name: it is dropped");
-        if named {
-            self.drop_name(digest)?;
-        }
-        Ok(None)
+        let sums = self.reader.sums(digest).ok().flatten().filter(|sums| sums.fits(length))?;
+        self.sums.insert(*digest, sums.clone());
+        Some(sums)
+    }
+
+    /// The content was verified, and the catalog told.
+    pub(super) fn remember(&self, digest: &Digest, length: u64, sums: &Sums) {
+        self.known.insert(*digest, length);
+        self.sums.insert(*digest, sums.clone());
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.known.invalidate(digest);
+        self.sums.invalidate(digest);
     }
 
     /// With the stripe held.
-    fn drop_name(&self, digest: &Digest) -> Result<(), Error> {
+    pub(super) fn drop_name(&self, digest: &Digest) -> Result<(), Error> {
         let path = self.layout.blob(digest);
-        self.known.invalidate(digest);
+        self.forget(digest);
         let size = path.symlink_metadata().map_or(0, |metadata| metadata.len());
         let was_there = self.disk.unlink(&path)?;
         if was_there {
@@ -234,20 +254,8 @@ impl Shelf {
         Ok(())
     }
 
-    fn alone(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+    pub(super) fn alone(&self, digest: &Digest) -> MutexGuard<'_, ()> {
         let stripe = self.stripe_of.hash_one(digest) as usize % STRIPES;
         lock(&self.stripes[stripe])
-    }
-}
-
-/// Whether the file's content has this digest.
-fn hash(mut file: &File, digest: &Digest) -> std::io::Result<bool> {
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish() == *digest),
-            count => hasher.update(&buffer[..count]),
-        }
     }
 }

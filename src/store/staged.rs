@@ -4,18 +4,24 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::blob::try_read_at;
 use super::evict::Evictor;
 use super::ledger::Charge;
 use super::lock::{exclusive, lock, shared};
+use super::parking::{self, Parked, has_bytes, map_of};
+use super::partial::Landed;
 use super::shelf::Shelf;
-use super::{Blob, Error};
+use super::{Blob, Checksums, Error};
 use crate::oci::Digest;
 
+/// Bytes read at once for the checksums.
+const AT_ONCE: usize = 256 << 10;
+
 /// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
-/// Dropped without a commit, its file is removed.
+/// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
     shelf: Arc<Shelf>,
     evictor: Arc<Evictor>,
@@ -24,6 +30,23 @@ pub struct Staged {
     file: File,
     charge: Mutex<Option<Charge>>,
     state: RwLock<State>,
+    origin: Option<String>,
+    /// What the map beside the file says, if there is one.
+    landed: Mutex<Option<Landed>>,
+    /// A sync failed: nobody knows what the disk has.
+    is_ill: AtomicBool,
+}
+
+/// An unfinished fill, taken up again.
+pub struct Partial {
+    /// The file, to be filled on.
+    pub staged: Staged,
+    /// From and to (exclusive, in bytes) of what has landed: in order, disjoint, not touching.
+    pub extents: Vec<(u64, u64)>,
+    /// The content's length in bytes, if it was known.
+    pub total: Option<u64>,
+    /// The entity tag that was remembered.
+    pub validator: Option<String>,
 }
 
 enum State {
@@ -34,11 +57,55 @@ enum State {
 }
 
 impl Staged {
-    pub(super) fn new(shelf: Arc<Shelf>, evictor: Arc<Evictor>, digest: Digest, number: u64) -> Result<Self, Error> {
+    pub(super) fn new(
+        shelf: Arc<Shelf>,
+        evictor: Arc<Evictor>,
+        digest: Digest,
+        number: u64,
+        origin: Option<&str>,
+    ) -> Result<Self, Error> {
         let path = shelf.layout.staged(&digest, number);
         let file = shelf.disk.create(&path).map_err(|error| full(error, digest))?;
         let charge = Mutex::new(Some(shelf.ledger.charge(0, 0)));
-        Ok(Self { shelf, evictor, digest, path, file, charge, state: RwLock::new(State::Open) })
+        Ok(Self {
+            shelf,
+            evictor,
+            digest,
+            path,
+            file,
+            charge,
+            state: RwLock::new(State::Open),
+            origin: origin.map(Into::into),
+            landed: Mutex::default(),
+            is_ill: false.into(),
+        })
+    }
+
+    pub(super) fn resume(
+        shelf: Arc<Shelf>,
+        evictor: Arc<Evictor>,
+        digest: Digest,
+        parked: Parked,
+    ) -> Result<Option<Partial>, Error> {
+        let Parked { path, landed, charge, .. } = parked;
+        let file = shelf.disk.reopen(&path)?;
+        if !has_bytes(&file, &landed).map_err(|source| Error::io("stat", &path, source))? {
+            return Err(Error::io("read", &path, io::ErrorKind::NotFound));
+        }
+        let (extents, total, validator) = (landed.extents.clone(), landed.total, landed.validator.clone());
+        let staged = Self {
+            shelf,
+            evictor,
+            digest,
+            path,
+            file,
+            charge: Mutex::new(Some(charge)),
+            state: RwLock::new(State::Open),
+            origin: Some(landed.origin.clone()),
+            landed: Mutex::new(Some(landed)),
+            is_ill: false.into(),
+        };
+        Ok(Some(Partial { staged, extents, total, validator }))
     }
 
     /// What it is to be.
@@ -108,15 +175,67 @@ impl Staged {
         try_read_at(&self.file, at, buffer)
     }
 
-    /// Makes it a blob of `length` bytes, durable when this returns. The caller has verified the digest. If the
-    /// blob is there already, that one stays. Waits for the disk.
+    /// Remembers what has landed, so that this file is parked when its last handle goes, and found by
+    /// [`Store::resume`](super::Store::resume), also by a later process. The bytes are synced first, then named:
+    /// call it rarely (every 64 MiB or 10 s), and once before letting go. Waits for the disk; writers and readers
+    /// go on meanwhile. `extents` are from and to (exclusive) in bytes, in any order; nothing landed is nothing to
+    /// remember. A file staged without an origin is never remembered, and this does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else what the system says. What was
+    /// remembered before stays so, except after a failed sync.
+    pub fn remember(&self, extents: &[(u64, u64)], total: Option<u64>, validator: Option<&str>) -> Result<(), Error> {
+        let Some(origin) = &self.origin else { return Ok(()) };
+        let state = shared(&self.state);
+        let mut remembered = lock(&self.landed);
+        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+            return Err(Error::Sealed { digest: self.digest });
+        }
+        let landed = Landed::new(origin, extents, total, validator);
+        if landed.len() == 0 || remembered.as_ref() == Some(&landed) {
+            return Ok(());
+        }
+        let _open = self.shelf.while_open()?;
+        if let Err(error) = self.shelf.disk.sync_file(&self.file, &self.path) {
+            self.is_ill.store(true, Ordering::Release);
+            return Err(full(error, self.digest));
+        }
+        let placed = self.shelf.disk.place(&map_of(&self.path), landed.encode().as_bytes());
+        placed.map_err(|error| full(error, self.digest))?;
+        *remembered = Some(landed);
+        Ok(())
+    }
+
+    /// Gives it up for good, as after a digest that did not match: what is open reads on, nothing more is
+    /// written, and its files are removed with the last handle. Nothing of it is ever resumed.
+    pub fn abandon(&self) {
+        let mut state = exclusive(&self.state);
+        if matches!(*state, State::Open) {
+            *state = State::Failed;
+            self.forget();
+        }
+    }
+
+    /// Removes the map.
+    fn forget(&self) {
+        let Ok(_open) = self.shelf.while_open() else { return };
+        if lock(&self.landed).take().is_some()
+            && let Err(error) = self.shelf.disk.unlink(&map_of(&self.path))
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the map of a fill stays until the next start");
+        }
+    }
+
+    /// Makes it a blob of as many bytes as `checksums` has seen, durable when this returns. The caller has verified
+    /// the digest over the same bytes. If the blob is there already, that one stays. Waits for the disk.
     ///
     /// # Errors
     /// [`Error::Length`] changes nothing. After any other error it is sealed: still readable, never to be
     /// committed, since after a failed sync nobody knows what the disk has.
-    pub fn commit(&self, length: u64) -> Result<Blob, Error> {
+    pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
+        let length = checksums.len();
         let mut state = exclusive(&self.state);
-        if !matches!(*state, State::Open) {
+        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
         }
         let found = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?.len();
@@ -127,12 +246,34 @@ impl Staged {
         let synced = self.shelf.disk.sync_file(&self.file, &self.path);
         let charge = lock(&self.charge).take().unwrap_or_else(|| self.shelf.ledger.charge(0, 0));
         let blob = synced
-            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, charge))
+            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, checksums.finish(), charge))
             .map_err(|error| full(error, self.digest))?;
         *state = State::Committed(blob.clone());
         drop(state);
+        self.forget();
         self.evictor.admit(0);
         Ok(blob)
+    }
+
+    /// [`Staged::commit_with`] of `length` bytes, for whoever has no checksums: reads the file once more for them.
+    ///
+    /// # Errors
+    /// As [`Staged::commit_with`].
+    pub fn commit(&self, length: u64) -> Result<Blob, Error> {
+        let failed = |source| Error::io("read", &self.path, source);
+        let found = self.file.metadata().map_err(failed)?.len();
+        if found != length {
+            return Err(Error::Length { digest: self.digest, expected: length, found });
+        }
+        let mut checksums = Checksums::new();
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(AT_ONCE).min(AT_ONCE)];
+        while checksums.len() < length {
+            match self.file.read_at(&mut buffer, checksums.len()).map_err(failed)? {
+                0 => break, // the length will not match
+                count => checksums.update(&buffer[..count]),
+            }
+        }
+        self.commit_with(checksums)
     }
 
     fn charge(&self, count: i64) {
@@ -153,13 +294,19 @@ fn full(error: Error, digest: Digest) -> Error {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if matches!(*shared(&self.state), State::Committed(_)) {
-            return;
-        }
+        let is_open = match *shared(&self.state) {
+            State::Committed(_) => return,
+            State::Open => !self.is_ill.load(Ordering::Acquire),
+            State::Failed => false,
+        };
         // After the store was closed the name may be another process's.
         let Ok(_open) = self.shelf.while_open() else { return };
-        if let Err(error) = self.shelf.disk.unlink(&self.path) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a staged file stays until the next start");
+        match (lock(&self.landed).take(), lock(&self.charge).take()) {
+            (Some(landed), Some(charge)) if is_open => {
+                let parked = Parked::new(self.path.clone(), landed, charge);
+                self.shelf.parking.park(&self.shelf.disk, self.digest, parked);
+            }
+            (landed, _charge) => parking::remove(&self.shelf.disk, &self.path, landed.is_some()),
         }
     }
 }

@@ -12,6 +12,8 @@ mod pull;
 mod scripted;
 mod store;
 mod store_catalog;
+mod store_damage;
+mod store_partial;
 mod store_power;
 mod store_race;
 mod support;

@@ -278,7 +278,54 @@ fn a_later_format_is_refused_and_left_as_it_is() {
     let before = fs::read(&file).unwrap();
     fs::write(folder.path().join("cache/fills/of-a-later-version"), b"half").unwrap();
     let Err(error) = Store::open(&config(folder.path(), 1 << 30)) else { panic!("opened a later format") };
-    assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 2"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), before);
     assert!(folder.path().join("cache/fills/of-a-later-version").exists());
+}
+
+#[test]
+fn a_catalog_of_format_1_is_brought_up_and_its_blobs_are_hashed_before_their_use() {
+    let (folder, store) = open();
+    store.put(&digest(b"good"), b"good").unwrap();
+    store.put(&digest(b"evil"), b"evil").unwrap();
+    drop(store);
+    let file = folder.path().join("cache/catalog.sqlite");
+    let catalog = rusqlite::Connection::open(&file).unwrap();
+    let to_1 = "ALTER TABLE blobs DROP COLUMN heat; ALTER TABLE totals DROP COLUMN scrubbed;
+                ALTER TABLE totals DROP COLUMN scrub_ended; DROP TABLE checksums; DROP TABLE pins;
+                UPDATE blobs SET pinned = 1; PRAGMA user_version = 1;";
+    catalog.execute_batch(to_1).unwrap();
+    drop(catalog);
+    fs::write(crate::store::path_of(folder.path(), &digest(b"evil")), b"EVIL").unwrap();
+    let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
+    assert_eq!(bytes(&store.read(&digest(b"good")).unwrap().unwrap()), b"good");
+    assert!(store.read(&digest(b"evil")).unwrap().is_none());
+    store.close();
+    let catalog = rusqlite::Connection::open(&file).unwrap();
+    let count = |what: &str| catalog.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get::<_, i64>(0));
+    assert_eq!(count("checksums").unwrap(), 1);
+    assert_eq!(count("pins").unwrap(), 2);
+    assert_eq!(count("blobs WHERE pinned AND proven AND heat > 1000").unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_is_pinned_is_never_evicted_also_when_it_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&config(folder.path(), 1000)).unwrap();
+    let whole: Vec<Vec<u8>> = (0..12).map(|seed| crate::store::content(seed, 100)).collect();
+    store.put(&digest(&whole[0]), &whole[0]).unwrap();
+    assert!(store.catalog().pin(&digest(&whole[0])).await.unwrap());
+    assert!(!store.catalog().pin(&digest(&whole[1])).await.unwrap(), "it is not there yet");
+    store.remove(&digest(&whole[0])).unwrap();
+    for content in &whole {
+        store.put(&digest(content), content).unwrap();
+        store.catalog().used(&digest(content));
+    }
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    let is_there = |at: usize| store.read(&digest(&whole[at])).unwrap().is_some();
+    assert!(is_there(0) && is_there(1) && !is_there(2));
+    assert!(store.catalog().unpin(&digest(&whole[0])).await.unwrap());
+    store.put(&digest(b"more"), &[0; 200]).unwrap();
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    assert!(!is_there(0) && is_there(1));
 }

@@ -251,8 +251,6 @@ pub struct Damage {
     pub digest: String,
     /// Bytes.
     pub size: u64,
-    /// What is wrong with it.
-    pub reason: String,
     /// Images that need it: they fetch it again.
     pub needed_by: Vec<String>,
 }

@@ -11,7 +11,7 @@
 
 mod error;
 mod event;
-mod inventory;
+mod holder;
 mod list;
 mod moment;
 mod pins;
@@ -25,5 +25,5 @@ pub use event::{
     Command, Damage, Event, History, ImageRow, Kind, Order, Part, PinChange, RegistryShare, Removal, Shown, Stats,
     Verified,
 };
-pub use inventory::Inventory;
+pub use holder::Inventory;
 pub(super) use pins::arrived;

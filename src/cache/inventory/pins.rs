@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use super::inventory::words;
+use tracing::warn;
+
+use super::holder::words;
 use super::{Event, Inventory, InventoryError, PinChange};
 use crate::oci::{Digest, ImageName, Listing, Reference};
 use crate::store::{Pinned, Scope, Store, Survey};
@@ -26,9 +28,8 @@ impl Inventory {
         }
         // Written first: what is marked and not written would stay marked for ever.
         self.store.write_pins(&pins)?;
-        for needed in self.closure(&mut survey, &digests)? {
-            self.store.catalog().pin(&needed);
-        }
+        let needed = self.closure(&mut survey, &digests)?;
+        self.store.mark(needed.iter(), true);
         self.tell_pins(&name, &digests, true, tell)
     }
 
@@ -69,9 +70,7 @@ impl Inventory {
         let needed = self.closure(&mut survey, &digests(&stay))?;
         let freed = self.closure(&mut survey, &digests(&go))?;
         self.store.write_pins(&stay)?;
-        for digest in freed.difference(&needed) {
-            self.store.catalog().unpin(digest);
-        }
+        self.store.mark(freed.difference(&needed), false);
         Ok(())
     }
 
@@ -85,9 +84,7 @@ impl Inventory {
         if digests.is_empty() {
             return Ok(());
         }
-        for needed in self.closure(&mut self.survey()?, &digests)? {
-            self.store.catalog().pin(&needed);
-        }
+        self.store.mark(self.closure(&mut self.survey()?, &digests)?.iter(), true);
         Ok(())
     }
 
@@ -156,13 +153,17 @@ impl Inventory {
     }
 }
 
-/// A manifest came: what a pinned one lists is pinned with it. Blocks.
-pub(in crate::cache) fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
-    if !store.catalog().is_pinned(digest) {
-        return;
-    }
-    let listing = Listing::of(bytes);
-    for listed in listing.manifests.iter().chain(&listing.blobs) {
-        store.catalog().pin(listed);
+/// A manifest came: what a pinned one lists is pinned with it.
+pub(in crate::cache) async fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
+    match store.catalog().is_pinned(digest).await {
+        Ok(true) => {
+            let (store, listing) = (store.clone(), Listing::of(bytes));
+            let marked = tokio::task::spawn_blocking(move || {
+                store.mark(listing.manifests.iter().chain(&listing.blobs), true);
+            });
+            let _ = marked.await; // a panic was reported when it happened
+        }
+        Ok(false) => {}
+        Err(error) => warn!(%error, %digest, "it is not known whether this manifest is pinned"),
     }
 }

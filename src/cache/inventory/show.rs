@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::inventory::words;
+use super::holder::words;
 use super::{Event, History, Inventory, InventoryError, Kind, Part, Shown};
 use crate::oci::{Descriptor, Digest, ImageName, Listing, MediaType};
 use crate::store::{Scope, Survey};

@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::inventory::words;
+use super::holder::words;
 use super::{Damage, Event, Inventory, InventoryError, Verified};
-use crate::oci::{Hasher, ImageName};
-use crate::store::{Stored, Survey};
+use crate::oci::ImageName;
+use crate::store::{Stored, Survey, Verdict};
 
-const PIECE: usize = 256 * 1024;
 /// Progress is told after so many bytes.
 const TOLD: u64 = 16 << 20;
 const PAGE: u32 = 500;
@@ -21,135 +20,103 @@ impl Inventory {
         name: Option<&ImageName>,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(), InventoryError> {
-        let mut round = Round { inventory: self, named: None, done: Verified::default(), tell };
-        match name {
-            Some(name) => {
-                let survey = self.full_survey()?;
-                let scope = self.scope(&survey, name)?;
-                let mut todo = (0, 0);
-                survey.content(&scope, |blob| {
-                    todo = (todo.0 + 1, todo.1 + blob.size);
-                    ControlFlow::Continue(())
-                })?;
-                if todo.0 == 0 {
-                    return Err(self.unknown(&survey, name));
-                }
-                let mut flow = (round.tell)(Event::Todo(todo.1));
-                let mut failed = None;
-                survey.content(&scope, |blob| {
-                    if flow.is_continue() {
-                        flow = round.check(&blob).unwrap_or_else(|error| {
-                            failed = Some(error);
-                            ControlFlow::Break(())
-                        });
-                    }
-                    flow
-                })?;
-                if let Some(error) = failed {
-                    return Err(error);
-                }
-            }
-            None => round.everything()?,
-        }
-        let done = round.done;
+        let done = match name {
+            Some(name) => self.verify_named(name, tell)?,
+            None => self.verify_all(tell)?,
+        };
         _ = tell(Event::Verified(done));
         Ok(())
     }
-}
 
-struct Round<'a> {
-    inventory: &'a Inventory,
-    /// Names for what is damaged; made when the first one is.
-    named: Option<Survey>,
-    done: Verified,
-    tell: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
-}
+    fn verify_named(
+        &self,
+        name: &ImageName,
+        tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Verified, InventoryError> {
+        let survey = self.full_survey()?;
+        let scope = self.scope(&survey, name)?;
+        let (mut blobs, mut bytes) = (0_u64, 0);
+        survey.content(&scope, |blob| {
+            (blobs, bytes) = (blobs + 1, bytes + blob.size);
+            ControlFlow::Continue(())
+        })?;
+        if blobs == 0 {
+            return Err(self.unknown(&survey, name));
+        }
+        let mut flow = tell(Event::Todo(bytes));
+        let mut round = Round { inventory: self, named: Some(&survey), done: Verified::default(), tell };
+        let mut failed = None;
+        survey.content(&scope, |blob| {
+            if flow.is_continue() {
+                flow = round.check(&blob).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                });
+            }
+            flow
+        })?;
+        failed.map_or(Ok(round.done), Err)
+    }
 
-impl Round<'_> {
-    fn everything(&mut self) -> Result<(), InventoryError> {
-        let survey = self.inventory.survey()?;
-        let mut flow = (self.tell)(Event::Todo(self.inventory.store.usage().bytes));
+    fn verify_all(&self, tell: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Verified, InventoryError> {
+        let survey = self.survey()?;
+        let mut flow = tell(Event::Todo(self.store.usage().bytes));
+        let mut round = Round { inventory: self, named: None, done: Verified::default(), tell };
         let mut after = 0;
         while flow.is_continue() {
             let page = survey.page(after, PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
             for (_, blob) in &page {
-                flow = self.check(blob)?;
+                flow = round.check(blob)?;
                 if flow.is_break() {
                     break;
                 }
             }
         }
-        Ok(())
-    }
-
-    fn check(&mut self, blob: &Stored) -> Result<ControlFlow<()>, InventoryError> {
-        let reason = match self.read(blob)? {
-            Found::Sound => {
-                self.done.blobs += 1;
-                self.done.bytes += blob.size;
-                return Ok(ControlFlow::Continue(()));
-            }
-            Found::Left => return Ok(ControlFlow::Break(())),
-            Found::Gone => return Ok(ControlFlow::Continue(())),
-            Found::Damaged(reason) => reason,
-        };
-        if self.named.is_none() {
-            self.named = Some(self.inventory.full_survey()?); // before it goes, and its links with it
-        }
-        let needed_by = match &self.named {
-            Some(survey) => survey.needed_by(&blob.digest, NAMED)?.iter().map(words).collect(),
-            None => Vec::new(),
-        };
-        self.inventory.store.remove(&blob.digest)?;
-        (self.inventory.forget)();
-        self.done.blobs += 1;
-        self.done.bytes += blob.size;
-        self.done.damaged += 1;
-        let damage = Damage { digest: blob.digest.to_string(), size: blob.size, reason, needed_by };
-        Ok((self.tell)(Event::Damaged(damage)))
-    }
-
-    fn read(&mut self, of: &Stored) -> Result<Found, InventoryError> {
-        let digest = &of.digest;
-        let blob = match self.inventory.store.prove(digest) {
-            Ok(Some(blob)) => blob,
-            Ok(None) if of.proven => return Ok(Found::Gone), // evicted meanwhile
-            Ok(None) => return Ok(Found::Damaged("its bytes have another digest".to_owned())),
-            Err(error) => return Err(error.into()),
-        };
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut buffer = vec![0; PIECE];
-        let (mut at, mut told) = (0, 0);
-        loop {
-            match blob.read_at(at, &mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    at += count as u64;
-                }
-                Err(error) => return Ok(Found::Damaged(format!("it cannot be read: {error}"))),
-            }
-            if at - told >= TOLD {
-                if (self.tell)(Event::Checked(at - told)).is_break() {
-                    return Ok(Found::Left);
-                }
-                told = at;
-            }
-        }
-        if (self.tell)(Event::Checked(at - told)).is_break() {
-            return Ok(Found::Left);
-        }
-        let found = hasher.finish();
-        Ok(if found == *digest { Found::Sound } else { Found::Damaged(format!("its bytes have the digest {found}")) })
+        Ok(round.done)
     }
 }
 
-enum Found {
-    Sound,
-    Gone,
-    Damaged(String),
-    /// Nobody listens any more.
-    Left,
+struct Round<'a> {
+    inventory: &'a Inventory,
+    /// What names what is damaged, if it was read before; else it is when the first one is found.
+    named: Option<&'a Survey>,
+    done: Verified,
+    tell: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+impl Round<'_> {
+    fn check(&mut self, blob: &Stored) -> Result<ControlFlow<()>, InventoryError> {
+        let (mut untold, mut has_left) = (0, false);
+        let tell = &mut self.tell;
+        let verdict = self.inventory.store.verify_with(&blob.digest, &mut |bytes| {
+            untold += bytes;
+            if untold >= TOLD {
+                has_left = tell(Event::Checked(std::mem::take(&mut untold))).is_break();
+            }
+            !has_left
+        })?;
+        if has_left || (self.tell)(Event::Checked(untold)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        match verdict {
+            Verdict::Absent => return Ok(ControlFlow::Continue(())), // evicted meanwhile
+            Verdict::Good => {}
+            Verdict::Damaged => self.done.damaged += 1,
+        }
+        self.done.blobs += 1;
+        self.done.bytes += blob.size;
+        if verdict != Verdict::Damaged {
+            return Ok(ControlFlow::Continue(()));
+        }
+        (self.inventory.forget)();
+        let names = |survey: &Survey| survey.needed_by(&blob.digest, NAMED);
+        let needed_by = match self.named {
+            Some(survey) => names(survey)?,
+            None => names(&self.inventory.full_survey()?)?,
+        };
+        let needed_by = needed_by.iter().map(words).collect();
+        Ok((self.tell)(Event::Damaged(Damage { digest: blob.digest.to_string(), size: blob.size, needed_by })))
+    }
 }

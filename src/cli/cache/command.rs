@@ -105,7 +105,7 @@ impl CacheCommand {
 ///
 /// # Errors
 /// What the server, the store or writing to `out` says; and that something was damaged.
-pub(in crate::cli) fn run(command: &CacheCommand, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(command: &CacheCommand, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let is_list = matches!(command, CacheCommand::Ls { .. } | CacheCommand::Show { .. });
     let mut printer =
         Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: Progress::new() };

@@ -10,4 +10,4 @@ mod progress;
 mod reach;
 mod words;
 
-pub(super) use command::{CacheCommand, run};
+pub use command::{CacheCommand, Print, run};

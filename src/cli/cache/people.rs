@@ -144,7 +144,7 @@ pub(super) fn damaged(out: &mut dyn Write, damage: &Damage) -> io::Result<()> {
         [] => String::new(),
         names => format!("; needed by {}", names.join(", ")),
     };
-    writeln!(out, "damaged, dropped: {} ({}): {}{needed}", damage.digest, size(damage.size), damage.reason)
+    writeln!(out, "damaged, dropped: {} ({}){needed}", damage.digest, size(damage.size))
 }
 
 pub(super) fn verified(out: &mut dyn Write, verified: &Verified) -> io::Result<()> {

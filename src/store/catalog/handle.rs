@@ -1,10 +1,9 @@
 //! The catalog's face: notes that do not wait, lookups that see all earlier notes.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
@@ -23,7 +22,7 @@ use super::writer::{LINK_LIFE, Order, Shared, Writer};
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
-use crate::store::lock::{exclusive, lock, shared};
+use crate::store::lock::lock;
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
@@ -34,7 +33,6 @@ pub struct Catalog {
     shared: Arc<Shared>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
-    pins: RwLock<HashSet<Digest>>,
 }
 
 impl Catalog {
@@ -61,8 +59,7 @@ impl Catalog {
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        let thread = Mutex::new(Some(thread));
-        Ok((Self { orders, shared, folder, thread, pins: RwLock::default() }, new))
+        Ok((Self { orders, shared, folder, thread: Mutex::new(Some(thread)) }, new))
     }
 
     /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
@@ -145,6 +142,39 @@ impl Catalog {
         self.note(Note::Ping(ping));
     }
 
+    /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
+    /// as damaged or removed. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is pinned then.
+    pub async fn pin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, true).await
+    }
+
+    /// Lets it be evicted again. Whether it is there now.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`]: nothing is changed then.
+    pub async fn unpin(&self, digest: &Digest) -> Result<bool, Error> {
+        self.set_pin(*digest, false).await
+    }
+
+    /// Whether it is pinned, here or not.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = *digest;
+        self.ask("look a pin up", move |on| look::is_pinned(on, &digest)).await
+    }
+
+    async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
+        self.send(Order::Note(Note::Pin { digest, pinned }))?;
+        let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
+        self.flush().await; // a pin is promised
+        Ok(is_there)
+    }
+
     /// A blob was used just now. Costs a short lock; written after some seconds.
     pub fn used(&self, digest: &Digest) {
         let stamp = self.stamp();
@@ -173,25 +203,6 @@ impl Catalog {
         }
     }
 
-    /// Keeps a blob from eviction, now if it is here, else as soon as it is: until [`Catalog::unpin`], or until the
-    /// process ends for what never came. May wait for the disk.
-    pub fn pin(&self, digest: &Digest) {
-        exclusive(&self.pins).insert(*digest);
-        self.tell(Note::Pin { digest: *digest, pinned: true });
-    }
-
-    /// Lets a blob be evicted again. May wait for the disk.
-    pub fn unpin(&self, digest: &Digest) {
-        exclusive(&self.pins).remove(digest);
-        self.tell(Note::Pin { digest: *digest, pinned: false });
-    }
-
-    /// Whether [`Catalog::pin`] was called for it.
-    #[must_use]
-    pub fn is_pinned(&self, digest: &Digest) -> bool {
-        shared(&self.pins).contains(digest)
-    }
-
     /// Questions about everything that is committed.
     ///
     /// # Errors
@@ -203,11 +214,7 @@ impl Catalog {
 
     /// A change to the blobs: never dropped, so it may wait.
     pub(in crate::store) fn tell(&self, note: Note) {
-        let arrived = note.arrived().filter(|digest| self.is_pinned(digest));
         let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
-        if let Some(digest) = arrived {
-            let _ = self.orders.send(Order::Note(Note::Pin { digest, pinned: true }));
-        }
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.

@@ -52,6 +52,12 @@ pub(super) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since:
     .query_row(params![key(digest), since, Learned::Anonymously as u8, registry], |row| row.get(0))
 }
 
+/// Whether there is a blob.
+pub(super) fn is_there(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    on.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)")?
+        .query_row([key(digest)], |row| row.get(0))
+}
+
 /// All that is known of a tag.
 pub(super) fn tags(
     on: &Connection,
@@ -94,6 +100,12 @@ pub(super) fn history(
             Ok((digest(row.get_ref(0)?.as_blob()?)?, row.get(1)?, row.get(2)?))
         })?
         .collect()
+}
+
+/// Whether the digest is pinned, here or not.
+pub(super) fn is_pinned(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    on.prepare_cached("SELECT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)")?
+        .query_row([key(digest)], |row| row.get(0))
 }
 
 /// A registry's last answer.

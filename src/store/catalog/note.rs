@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::entry::{Link, Ping, TagEntry};
 use super::key::{key, micros};
 use crate::oci::{Digest, Repository, Tag};
+use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
+use crate::store::policy;
+use crate::store::scrub::Progress;
 
 /// One change.
 pub(in crate::store) enum Note {
-    /// A blob was committed, or hashed and found good. Times in microseconds since 1970.
-    Stored { digest: Digest, size: u64, at: i64, charge: Option<Charge> },
+    /// A blob was committed, which counts as a use. Times in microseconds since 1970.
+    Stored { digest: Digest, size: u64, at: i64, sums: Sums, charge: Charge },
+    /// A blob was hashed and found good.
+    Proven { digest: Digest, size: u64, at: i64, sums: Sums },
     /// A blob lies in the folder, and nobody knows how it got there.
     Found { digest: Digest, size: u64, at: i64 },
     /// A blob is gone, and with it its links.
@@ -29,8 +34,10 @@ pub(in crate::store) enum Note {
     Used(HashMap<Digest, i64>),
     /// A place has a digest no more.
     Unlink { place: i64, digest: Digest },
-    /// Eviction passes a blob by, or does so no more.
+    /// A blob is never evicted, or may be again; also when it comes back after it was gone.
     Pin { digest: Digest, pinned: bool },
+    /// How far the scrub is.
+    Scrubbed(Progress),
     /// Links proven before this time die.
     Expire { before: i64 },
 }
@@ -39,42 +46,40 @@ impl Note {
     /// Takes the charge out, to be settled.
     pub(super) fn charge(self) -> Option<Charge> {
         match self {
-            Self::Stored { charge, .. } | Self::Gone { charge, .. } => charge,
-            _ => None,
-        }
-    }
-
-    /// The blob that it says is here.
-    pub(super) fn arrived(&self) -> Option<Digest> {
-        match self {
-            Self::Stored { digest, .. } | Self::Found { digest, .. } => Some(*digest),
+            Self::Stored { charge, .. } => Some(charge),
+            Self::Gone { charge, .. } => charge,
             _ => None,
         }
     }
 
     /// Whether the folder and the catalog differ if this is lost.
     pub(super) fn is_about_blobs(&self) -> bool {
-        matches!(self, Self::Stored { .. } | Self::Found { .. } | Self::Gone { .. })
+        matches!(self, Self::Stored { .. } | Self::Proven { .. } | Self::Found { .. } | Self::Gone { .. })
     }
 
     /// Writes it, and what it does to the totals. Applying a note twice is applying it once.
     pub(super) fn apply(&self, on: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
         match self {
-            Self::Stored { digest, size, at, .. } => stored(on, totals, digest, *size, *at),
+            Self::Stored { digest, size, at, sums, .. } => {
+                stored(on, totals, digest, *size, *at, sums)?;
+                note_use(on, &key(digest), *at)
+            }
+            Self::Proven { digest, size, at, sums } => stored(on, totals, digest, *size, *at, sums),
             Self::Found { digest, size, at } => found(on, totals, digest, *size, *at),
             Self::Gone { digest, .. } => gone(on, totals, digest),
             Self::Link(link) => note_link(on, link),
             Self::Tag(entry) => note_tag(on, entry),
             Self::ForgetTag { registry, repository, tag } => forget_tag(on, registry, repository, tag),
             Self::Ping(ping) => note_ping(on, ping),
-            Self::Used(uses) => note_uses(on, uses),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
                 .map(drop),
-            Self::Pin { digest, pinned } => on
-                .prepare_cached("UPDATE blobs SET pinned = ?2 WHERE digest = ?1")?
-                .execute((key(digest), pinned))
+            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| note_use(on, &key(digest), *at)),
+            Self::Pin { digest, pinned } => pin(on, digest, *pinned),
+            Self::Scrubbed(Progress { after, ended }) => on
+                .prepare_cached("UPDATE totals SET scrubbed = ?1, scrub_ended = max(scrub_ended, ?2)")?
+                .execute([after, ended])
                 .map(drop),
             Self::Expire { before } => {
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before]).map(drop)
@@ -83,32 +88,54 @@ impl Note {
     }
 }
 
-fn size_of(on: &Connection, key: &[u8]) -> rusqlite::Result<Option<i64>> {
-    on.prepare_cached("SELECT size FROM blobs WHERE digest = ?1")?.query_row([key], |row| row.get(0)).optional()
+/// The row's number and size.
+fn row_of(on: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64)>> {
+    on.prepare_cached("SELECT id, size FROM blobs WHERE digest = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
-fn stored(on: &Connection, totals: &mut Totals, digest: &Digest, size: u64, at: i64) -> rusqlite::Result<()> {
-    let (key, size) = (key(digest), size.cast_signed());
-    let before = size_of(on, &key)?;
+/// A new row has the heat of one use at `at`.
+fn insert(on: &Connection, key: &[u8], size: i64, at: i64, proven: bool) -> rusqlite::Result<i64> {
     on.prepare_cached(
-        "INSERT INTO blobs (digest, size, stored, last_used, proven) VALUES (?1, ?2, ?3, ?3, 1)
-         ON CONFLICT (digest) DO UPDATE SET size = ?2, proven = 1, last_used = max(last_used, ?3)",
+        "INSERT INTO blobs (digest, size, stored, last_used, proven, pinned, heat)
+         VALUES (?1, ?2, ?3, ?3, ?4, EXISTS (SELECT 1 FROM pins WHERE digest = ?1), ?5)",
     )?
-    .execute(params![key, size, at])?;
-    totals.bytes += size - before.unwrap_or(0);
-    totals.entries += i64::from(before.is_none());
-    Ok(())
+    .execute(params![key, size, at, proven, policy::heat(at)])?;
+    Ok(on.last_insert_rowid())
+}
+
+fn stored(
+    on: &Connection,
+    totals: &mut Totals,
+    digest: &Digest,
+    size: u64,
+    at: i64,
+    sums: &Sums,
+) -> rusqlite::Result<()> {
+    let (key, size) = (key(digest), size.cast_signed());
+    let id = match row_of(on, &key)? {
+        Some((id, before)) => {
+            on.prepare_cached("UPDATE blobs SET size = ?2, proven = 1 WHERE id = ?1")?.execute((id, size))?;
+            totals.bytes += size - before;
+            id
+        }
+        None => {
+            let id = insert(on, &key, size, at, true)?;
+            totals.bytes += size;
+            totals.entries += 1;
+            id
+        }
+    };
+    on.prepare_cached("INSERT OR REPLACE INTO checksums (blob, crc32c) VALUES (?1, ?2)")?
+        .execute((id, sums.encode()))
+        .map(drop)
 }
 
 fn found(on: &Connection, totals: &mut Totals, digest: &Digest, size: u64, at: i64) -> rusqlite::Result<()> {
-    let size = size.cast_signed();
-    let rows = on
-        .prepare_cached(
-            "INSERT INTO blobs (digest, size, stored, last_used, proven) VALUES (?1, ?2, ?3, ?3, 0)
-             ON CONFLICT (digest) DO NOTHING",
-        )?
-        .execute(params![key(digest), size, at])?;
-    if rows > 0 {
+    let (key, size) = (key(digest), size.cast_signed());
+    if row_of(on, &key)?.is_none() {
+        insert(on, &key, size, at, false)?;
         totals.bytes += size;
         totals.entries += 1;
     }
@@ -117,14 +144,32 @@ fn found(on: &Connection, totals: &mut Totals, digest: &Digest, size: u64, at: i
 
 fn gone(on: &Connection, totals: &mut Totals, digest: &Digest) -> rusqlite::Result<()> {
     let key = key(digest);
-    let before = size_of(on, &key)?;
-    on.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?.execute([&key])?;
-    on.prepare_cached("DELETE FROM links WHERE digest = ?1")?.execute([&key])?;
-    if let Some(size) = before {
+    if let Some((id, size)) = row_of(on, &key)? {
+        on.prepare_cached("DELETE FROM checksums WHERE blob = ?1")?.execute([id])?;
+        on.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([id])?;
         totals.bytes -= size;
         totals.entries -= 1;
     }
-    Ok(())
+    on.prepare_cached("DELETE FROM links WHERE digest = ?1")?.execute([&key]).map(drop)
+}
+
+fn note_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let row: Option<(i64, i64, f64)> = on
+        .prepare_cached("SELECT id, last_used, heat FROM blobs WHERE digest = ?1")?
+        .query_row([key], read)
+        .optional()?;
+    let Some((id, last_used, heat)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
+    on.prepare_cached("UPDATE blobs SET last_used = ?2, heat = ?3 WHERE id = ?1")?
+        .execute((id, at, policy::heated(heat, last_used, at)))
+        .map(drop)
+}
+
+fn pin(on: &Connection, digest: &Digest, pinned: bool) -> rusqlite::Result<()> {
+    let key = key(digest);
+    let pins = if pinned { "INSERT OR IGNORE INTO pins VALUES (?1)" } else { "DELETE FROM pins WHERE digest = ?1" };
+    on.prepare_cached(pins)?.execute([&key])?;
+    on.prepare_cached("UPDATE blobs SET pinned = ?2 WHERE digest = ?1")?.execute((&key, pinned)).map(drop)
 }
 
 /// The place's number, given now if it has none.
@@ -191,13 +236,5 @@ fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
-    Ok(())
-}
-
-fn note_uses(on: &Connection, uses: &HashMap<Digest, i64>) -> rusqlite::Result<()> {
-    let mut update = on.prepare_cached("UPDATE blobs SET last_used = max(last_used, ?2) WHERE digest = ?1")?;
-    for (digest, at) in uses {
-        update.execute(params![key(digest), at])?;
-    }
     Ok(())
 }

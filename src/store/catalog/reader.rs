@@ -13,10 +13,12 @@ use super::key::{digest, key};
 use super::schema::FILE;
 use crate::oci::Digest;
 use crate::store::Error;
+use crate::store::checksums::Sums;
 use crate::store::lock::lock;
+use crate::store::scrub::Progress;
 
 /// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::store) struct Row {
     pub(in crate::store) id: i64,
     pub(in crate::store) digest: Digest,
@@ -24,9 +26,11 @@ pub(in crate::store) struct Row {
     pub(in crate::store) last_used: i64,
     pub(in crate::store) proven: bool,
     pub(in crate::store) pinned: bool,
+    /// How much it is used, as the policy reckons it.
+    pub(in crate::store) heat: f64,
 }
 
-const COLUMNS: &str = "id, digest, size, last_used, proven, pinned";
+const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 
 /// The connection, opened when it is first needed and again when the catalog was made anew.
 pub(in crate::store) struct Reader {
@@ -46,6 +50,23 @@ impl Reader {
             on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
                 .query_row([key(digest)], read)
                 .optional()
+        })
+    }
+
+    /// The blob's checksums.
+    pub(in crate::store) fn sums(&self, digest: &Digest) -> Result<Option<Sums>, Error> {
+        self.with("look checksums up", |on| {
+            on.prepare_cached("SELECT crc32c FROM checksums JOIN blobs ON id = blob WHERE digest = ?1")?
+                .query_row([key(digest)], |row| Ok(Sums::decode(row.get_ref(0)?.as_blob()?)))
+                .optional()
+        })
+    }
+
+    /// Where the scrub is.
+    pub(in crate::store) fn progress(&self) -> Result<Progress, Error> {
+        self.with("be read", |on| {
+            let read = |row: &rusqlite::Row<'_>| Ok(Progress { after: row.get(0)?, ended: row.get(1)? });
+            on.query_row("SELECT scrubbed, scrub_ended FROM totals", [], read)
         })
     }
 
@@ -115,5 +136,6 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         last_used: row.get(3)?,
         proven: row.get(4)?,
         pinned: row.get(5)?,
+        heat: row.get(6)?,
     })
 }

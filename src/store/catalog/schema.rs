@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::store::Error;
+use crate::store::{Error, policy};
 
 /// The file's name in the cache folder.
 pub(in crate::store) const FILE: &str = "catalog.sqlite";
@@ -17,7 +17,7 @@ pub(in crate::store) const FILE: &str = "catalog.sqlite";
 const DAMAGED: &str = "catalog.damaged.sqlite";
 
 /// The format that this version writes (`PRAGMA user_version`). It reads no later one.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 // No index on last use: victims are found by a scan, so that a hit costs no index page.
 const TABLES: &str = "
@@ -28,16 +28,26 @@ CREATE TABLE blobs (
     stored    INTEGER NOT NULL,
     last_used INTEGER NOT NULL,
     proven    INTEGER NOT NULL,
-    pinned    INTEGER NOT NULL DEFAULT 0
+    pinned    INTEGER NOT NULL DEFAULT 0,
+    heat      REAL    NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX unproven ON blobs (id) WHERE proven = 0;
 CREATE TABLE totals (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     bytes   INTEGER NOT NULL,
     entries INTEGER NOT NULL,
-    clock   INTEGER NOT NULL
+    clock   INTEGER NOT NULL,
+    scrubbed    INTEGER NOT NULL DEFAULT 0,
+    scrub_ended INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO totals VALUES (1, 0, 0, 0);
+INSERT INTO totals (one, bytes, entries, clock) VALUES (1, 0, 0, 0);
+CREATE TABLE checksums (
+    blob   INTEGER PRIMARY KEY,
+    crc32c BLOB NOT NULL
+) STRICT;
+CREATE TABLE pins (
+    digest BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 CREATE TABLE places (
     id         INTEGER PRIMARY KEY,
     registry   TEXT NOT NULL,
@@ -78,7 +88,24 @@ CREATE TABLE pings (
     headers  TEXT    NOT NULL,
     seen     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+";
+
+// Blobs without checksums are hashed before their next use, which records them. The heat is given by the
+// statement that follows: SQLite does not know how long a half-life is.
+const FROM_1: &str = "
+ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN scrubbed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN scrub_ended INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE checksums (
+    blob   INTEGER PRIMARY KEY,
+    crc32c BLOB NOT NULL
+) STRICT;
+CREATE TABLE pins (
+    digest BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+INSERT INTO pins SELECT digest FROM blobs WHERE pinned;
+PRAGMA user_version = 2;
 ";
 
 /// An opened catalog; whether it was made just now, empty.
@@ -148,6 +175,12 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
     if new {
         make(&mut connection)?;
     }
+    if found == 1 {
+        tracing::info!(
+            "the catalog is brought from format 1 to {FORMAT}: every blob is hashed once before its next use"
+        );
+        bring_from_1(&mut connection)?;
+    }
     connection.query_row("SELECT bytes FROM totals", [], |_| Ok(()))?;
     Ok(Opened { connection, new })
 }
@@ -156,6 +189,13 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
 pub(super) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
+    transaction.commit()
+}
+
+fn bring_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(FROM_1)?;
+    transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [policy::HALF_LIFE])?;
     transaction.commit()
 }
 
@@ -192,7 +232,7 @@ mod tests {
         opened.connection.pragma_update(None, "user_version", FORMAT + 1).unwrap();
         drop(opened);
         let Err(error) = open(folder.path()) else { panic!("opened a later format") };
-        assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, Error::Newer { found: 3, known: 2, .. }), "{error}");
     }
 
     #[test]
@@ -202,7 +242,7 @@ mod tests {
         let sound = fs::read(sound.path().join(FILE)).unwrap();
         let no_tables = tempfile::tempdir().unwrap();
         let connection = Connection::open(no_tables.path().join(FILE)).unwrap();
-        connection.execute_batch("CREATE TABLE other (x); PRAGMA user_version = 1;").unwrap();
+        connection.execute_batch("CREATE TABLE other (x); PRAGMA user_version = 2;").unwrap();
         drop(connection);
         let no_tables = fs::read(no_tables.path().join(FILE)).unwrap();
         let mut scribbled = sound.clone();

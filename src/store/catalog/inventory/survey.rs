@@ -33,8 +33,6 @@ pub struct Stored {
     pub last_used: SystemTime,
     /// Whether eviction passes it by.
     pub pinned: bool,
-    /// Whether its content was ever hashed.
-    pub proven: bool,
 }
 
 impl Survey {
@@ -118,7 +116,7 @@ impl Survey {
     /// [`Error::Catalog`].
     pub fn stored(&self, of: &Digest) -> Result<Option<Stored>, Error> {
         self.on
-            .prepare_cached("SELECT digest, size, last_used, pinned, proven FROM blobs WHERE digest = ?1")
+            .prepare_cached("SELECT digest, size, last_used, pinned FROM blobs WHERE digest = ?1")
             .and_then(|mut statement| statement.query_row([key(of)], stored).optional())
             .map_err(failed)
     }
@@ -179,7 +177,7 @@ impl Survey {
             self.on.execute_batch("DROP TABLE IF EXISTS temp.content; CREATE TEMP TABLE content (node INTEGER)")?;
             self.on.execute(CONTENT, params![registry, repository, tag, one])?;
             let mut statement = self.on.prepare(
-                "SELECT blobs.digest, size, last_used, pinned, proven FROM content JOIN nodes ON nodes.id = node
+                "SELECT blobs.digest, size, last_used, pinned FROM content JOIN nodes ON nodes.id = node
                  JOIN blobs ON blobs.digest = nodes.digest",
             )?;
             let mut rows = statement.query([])?;
@@ -199,11 +197,9 @@ impl Survey {
     /// [`Error::Catalog`].
     pub fn page(&self, after: i64, count: u32) -> Result<Vec<(i64, Stored)>, Error> {
         self.on
-            .prepare_cached(
-                "SELECT digest, size, last_used, pinned, proven, id FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2",
-            )
+            .prepare_cached("SELECT digest, size, last_used, pinned, id FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2")
             .and_then(|mut statement| {
-                statement.query_map((after, count), |row| Ok((row.get(5)?, stored(row)?)))?.collect()
+                statement.query_map((after, count), |row| Ok((row.get(4)?, stored(row)?)))?.collect()
             })
             .map_err(failed)
     }
@@ -242,6 +238,5 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         size: number(row, 1)?,
         last_used: time(row.get(2)?),
         pinned: row.get(3)?,
-        proven: row.get(4)?,
     })
 }

@@ -1,0 +1,81 @@
+//! Blobs in which a read found a damaged granule: gone for every new reader from that moment on.
+//!
+//! A read that finds damage may be on a network task, so it only says so; a thread judges the file by its full
+//! digest and drops it. The file is told by its inode, so that a fresh copy under the same name is not suspected.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+
+use super::lock::lock;
+use super::scrub::Task;
+use crate::oci::Digest;
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl Inode {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+/// The suspects.
+pub(super) struct Suspects {
+    by: Mutex<HashMap<Digest, Inode>>,
+    /// How many there are: a hit asks this and not the lock.
+    count: AtomicUsize,
+    found: AtomicU64,
+    judge: Sender<Task>,
+}
+
+impl Suspects {
+    /// `judge` is told of every new one.
+    pub(super) fn new(judge: Sender<Task>) -> Self {
+        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), judge }
+    }
+
+    /// A damaged granule was found; whether this file was not suspected yet.
+    pub(super) fn add(&self, digest: &Digest, inode: Inode) -> bool {
+        let mut by = lock(&self.by);
+        let is_new = by.insert(*digest, inode) != Some(inode);
+        self.count.store(by.len(), Ordering::Release);
+        drop(by);
+        if is_new {
+            self.count_one();
+            let _ = self.judge.send(Task::Judge(*digest)); // a closed store drops nothing
+        }
+        is_new
+    }
+
+    /// One more damaged granule.
+    pub(super) fn count_one(&self) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The suspected file of this name.
+    pub(super) fn inode(&self, digest: &Digest) -> Option<Inode> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        lock(&self.by).get(digest).copied()
+    }
+
+    /// The name has a good file, or none.
+    pub(super) fn clear(&self, digest: &Digest) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            let mut by = lock(&self.by);
+            by.remove(digest);
+            self.count.store(by.len(), Ordering::Release);
+        }
+    }
+
+    /// Damaged granules found since the start, each blob's counted once until it is replaced.
+    pub(super) fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+}
