@@ -94,13 +94,16 @@ impl Store {
         self.shelf().verify(digest, each)
     }
 
-    /// How many files are being filled.
+    /// How many blobs are being filled, or wait to be filled further.
     ///
     /// # Errors
     /// What the system says.
     pub fn fills(&self) -> Result<u64, Error> {
         let path = self.root().join("fills");
-        fs::read_dir(&path).map(|entries| entries.count() as u64).map_err(|source| Error::io("list", &path, source))
+        let failed = |source| Error::io("list", &path, source);
+        let names = fs::read_dir(&path).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        Ok(names.iter().filter(|name| !name.to_string_lossy().ends_with(".map")).count() as u64)
     }
 
     /// Does what `survey` planned. Who reads what goes keeps its bytes. Waits for the disk.
