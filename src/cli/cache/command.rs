@@ -22,6 +22,7 @@ pub enum CacheCommand {
     Ls {
         /// Only what has this name
         name: Option<ImageName>,
+        /// How it is printed
         #[command(flatten)]
         print: Print,
     },
@@ -29,11 +30,13 @@ pub enum CacheCommand {
     Show {
         /// An image or a digest
         name: ImageName,
+        /// How it is printed
         #[command(flatten)]
         print: Print,
     },
     /// Show what the cache takes, in total and by registry
     Stats {
+        /// How it is printed
         #[command(flatten)]
         print: Print,
     },
