@@ -81,11 +81,10 @@ impl Survey {
         }
         // A manifest that keeps another tag here stays.
         on.execute(
-            "INSERT OR IGNORE INTO hit SELECT hit_tags.place, nodes.id FROM hit_tags
-             JOIN tags ON tags.place = hit_tags.place AND tags.tag = hit_tags.tag
-             JOIN nodes ON nodes.digest = tags.digest
-             WHERE NOT EXISTS (SELECT 1 FROM tags AS other WHERE other.place = tags.place
-                AND other.digest = tags.digest AND NOT EXISTS (SELECT 1 FROM hit_tags AS hits
+            "INSERT OR IGNORE INTO hit SELECT place, node FROM (SELECT DISTINCT roots.place, roots.node FROM hit_tags
+                JOIN roots ON roots.place = hit_tags.place AND roots.tag = hit_tags.tag) AS named
+             WHERE NOT EXISTS (SELECT 1 FROM roots AS other WHERE other.node = named.node
+                AND other.place = named.place AND other.tag IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hit_tags AS hits
                     WHERE hits.place = other.place AND hits.tag = other.tag))",
             [],
         )?;

@@ -14,7 +14,7 @@ CREATE INDEX temp.unread ON nodes (id) WHERE manifest = 1 AND is_read = 0;
 CREATE TEMP TABLE edges (parent INTEGER, child INTEGER, PRIMARY KEY (parent, child)) WITHOUT ROWID;
 CREATE INDEX temp.parents ON edges (child);
 CREATE TEMP TABLE roots (place INTEGER, tag TEXT, node INTEGER);
-CREATE INDEX temp.roots_node ON roots (node);
+CREATE INDEX temp.roots_node ON roots (node, place);
 CREATE INDEX temp.roots_place ON roots (place, tag);
 CREATE TEMP TABLE shared (node INTEGER PRIMARY KEY);
 CREATE TEMP TABLE hit_tags (place INTEGER, tag TEXT, PRIMARY KEY (place, tag)) WITHOUT ROWID;
