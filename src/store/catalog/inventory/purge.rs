@@ -3,7 +3,7 @@
 //! A tag, a link or a blob that appears between the plan and its execution may go with the rest: the next pull
 //! fetches it again. Who reads a blob keeps its bytes.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::survey::{failed, node, number};
 use super::tables::{DOOM, DOOMED};
@@ -49,64 +49,9 @@ impl Survey {
 
     fn choose(&mut self, scope: &Scope, spared: Spared<'_>) -> rusqlite::Result<u64> {
         let on = self.on.transaction()?;
-        for one in spared.pinned {
-            let id = node(&on, one, true)?;
-            on.execute(
-                "WITH RECURSIVE need(node) AS (SELECT ?1 UNION SELECT child FROM need JOIN edges ON parent = node)
-                 INSERT OR IGNORE INTO pinned SELECT node, ?2 FROM need",
-                (id, spared.force),
-            )?;
-        }
-        on.execute(
-            "INSERT OR IGNORE INTO pinned SELECT nodes.id, ?1 FROM blobs JOIN nodes ON nodes.digest = blobs.digest
-             WHERE pinned",
-            [spared.force],
-        )?;
-        let (registry, repository, tag, one) = scope.columns();
-        let is_place = tag.is_none() && one.is_none();
-        on.execute(
-            "INSERT INTO hit_tags SELECT DISTINCT place, tag FROM tags JOIN places ON places.id = place
-             WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)
-             AND (?3 IS NULL OR tag = ?3) AND (?4 IS NULL OR digest = ?4)",
-            params![registry, repository, tag, one],
-        )?;
-        let mut pinned = 0;
-        if !spared.force {
-            pinned = on.execute(
-                "DELETE FROM hit_tags WHERE EXISTS (SELECT 1 FROM tags JOIN nodes ON nodes.digest = tags.digest
-                    JOIN pinned ON pinned.node = nodes.id
-                    WHERE tags.place = hit_tags.place AND tags.tag = hit_tags.tag)",
-                [],
-            )? as u64;
-        }
-        // A manifest that keeps another tag here stays.
-        on.execute(
-            "INSERT OR IGNORE INTO hit SELECT place, node FROM (SELECT DISTINCT roots.place, roots.node FROM hit_tags
-                JOIN roots ON roots.place = hit_tags.place AND roots.tag = hit_tags.tag) AS named
-             WHERE NOT EXISTS (SELECT 1 FROM roots AS other WHERE other.node = named.node
-                AND other.place = named.place AND other.tag IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hit_tags AS hits
-                    WHERE hits.place = other.place AND hits.tag = other.tag))",
-            [],
-        )?;
-        if tag.is_none() {
-            on.execute(
-                "INSERT OR IGNORE INTO hit SELECT place, nodes.id FROM links JOIN places ON places.id = place
-                 JOIN nodes ON nodes.digest = links.digest
-                 WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)
-                 AND (?3 IS NULL OR links.digest = ?3)",
-                params![registry, repository, one],
-            )?;
-        }
-        if let Scope::Digest(one) = scope {
-            let id = node(&on, one, false)?;
-            on.execute("INSERT OR IGNORE INTO hit VALUES (0, ?1)", [id])?;
-        }
-        if !spared.force {
-            let kept = on.execute("DELETE FROM hit WHERE node IN (SELECT node FROM pinned)", [])?;
-            if pinned == 0 && !is_place && kept > 0 {
-                pinned = 1;
-            }
-        }
+        mark_pinned(&on, spared)?;
+        let names = hit_tags(&on, scope, spared.force)?;
+        let others = hit(&on, scope, spared.force)?;
         on.execute_batch(DOOM)?;
         if let Scope::Digest(one) | Scope::Here(_, _, one) = scope {
             // A layer that is named itself goes though images need it: they fetch it again.
@@ -116,7 +61,8 @@ impl Survey {
         }
         on.execute_batch(DOOMED)?;
         on.commit()?;
-        Ok(pinned)
+        let is_place = matches!(scope, Scope::Registry(_) | Scope::Repository(..) | Scope::Everything);
+        Ok(if is_place { names } else { names.max(others.min(1)) })
     }
 
     fn total(&self, spared: u64) -> rusqlite::Result<Purge> {
@@ -162,7 +108,7 @@ impl Survey {
     }
 
     fn each(&self, sql: &str, mut each: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<()>) -> Result<(), Error> {
-        let asked = || {
+        let mut asked = || {
             let mut statement = self.on.prepare(sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
@@ -170,9 +116,74 @@ impl Survey {
             }
             Ok(())
         };
-        let mut asked = asked;
         asked().map_err(failed)
     }
+}
+
+/// Notes what is pinned, whether it is here or not.
+fn mark_pinned(on: &Connection, spared: Spared<'_>) -> rusqlite::Result<()> {
+    for one in spared.pinned {
+        let id = node(on, one, true)?;
+        on.execute(
+            "WITH RECURSIVE need(node) AS (SELECT ?1 UNION SELECT child FROM need JOIN edges ON parent = node)
+             INSERT OR IGNORE INTO pinned SELECT node, ?2 FROM need",
+            (id, spared.force),
+        )?;
+    }
+    on.execute(
+        "INSERT OR IGNORE INTO pinned SELECT nodes.id, ?1 FROM blobs JOIN nodes ON nodes.digest = blobs.digest
+         WHERE pinned",
+        [spared.force],
+    )
+    .map(drop)
+}
+
+/// Finds the tags that are to go; how many stay because they are pinned.
+fn hit_tags(on: &Connection, scope: &Scope, force: bool) -> rusqlite::Result<u64> {
+    let (registry, repository, tag, one) = scope.columns();
+    on.execute(
+        "INSERT INTO hit_tags SELECT DISTINCT place, tag FROM tags JOIN places ON places.id = place
+         WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)
+         AND (?3 IS NULL OR tag = ?3) AND (?4 IS NULL OR digest = ?4)",
+        params![registry, repository, tag, one],
+    )?;
+    if force {
+        return Ok(0);
+    }
+    let spare = "DELETE FROM hit_tags WHERE EXISTS (SELECT 1 FROM tags JOIN nodes ON nodes.digest = tags.digest
+            JOIN pinned ON pinned.node = nodes.id WHERE tags.place = hit_tags.place AND tags.tag = hit_tags.tag)";
+    on.execute(spare, []).map(|count| count as u64)
+}
+
+/// Finds the manifests and blobs that are named; how many stay because they are pinned.
+fn hit(on: &Connection, scope: &Scope, force: bool) -> rusqlite::Result<u64> {
+    // A manifest that has another tag here stays.
+    on.execute(
+        "INSERT OR IGNORE INTO hit SELECT place, node FROM (SELECT DISTINCT roots.place, roots.node FROM hit_tags
+            JOIN roots ON roots.place = hit_tags.place AND roots.tag = hit_tags.tag) AS named
+         WHERE NOT EXISTS (SELECT 1 FROM roots AS other WHERE other.node = named.node
+            AND other.place = named.place AND other.tag IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hit_tags AS hits
+                WHERE hits.place = other.place AND hits.tag = other.tag))",
+        [],
+    )?;
+    let (registry, repository, tag, one) = scope.columns();
+    if tag.is_none() {
+        on.execute(
+            "INSERT OR IGNORE INTO hit SELECT place, nodes.id FROM links JOIN places ON places.id = place
+             JOIN nodes ON nodes.digest = links.digest
+             WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)
+             AND (?3 IS NULL OR links.digest = ?3)",
+            params![registry, repository, one],
+        )?;
+    }
+    if let Scope::Digest(one) = scope {
+        let id = node(on, one, false)?;
+        on.execute("INSERT OR IGNORE INTO hit VALUES (0, ?1)", [id])?;
+    }
+    if force {
+        return Ok(0);
+    }
+    on.execute("DELETE FROM hit WHERE node IN (SELECT node FROM pinned)", []).map(|count| count as u64)
 }
 
 const UNLINKED: &str = "FROM gone JOIN nodes ON nodes.id = gone.node
