@@ -37,6 +37,7 @@ mod room;
 mod scrub;
 mod shelf;
 mod staged;
+mod trouble;
 
 pub use blob::Blob;
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
@@ -48,3 +49,4 @@ pub use ledger::Usage;
 pub use room::Store;
 pub use scrub::{Pace, Verdict};
 pub use staged::{Partial, Staged};
+pub use trouble::Trouble;
