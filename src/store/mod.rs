@@ -38,6 +38,7 @@ mod room;
 mod scrub;
 mod shelf;
 mod staged;
+mod trouble;
 
 pub use blob::Blob;
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
@@ -51,3 +52,4 @@ pub use operate::Pinned;
 pub use room::Store;
 pub use scrub::{Pace, Verdict};
 pub use staged::{Partial, Staged};
+pub use trouble::Trouble;
