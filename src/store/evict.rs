@@ -1,4 +1,4 @@
-//! Makes room: on a thread of its own when the folder is over its limit or the file system short of space, and
+//! Makes room: on a thread of its own when the folder nears its limit or the file system is short of space, and
 //! at once when a write finds none.
 //!
 //! Never a pinned blob, never one that is read. A pass frees down to a low mark, so that passes are rare.
@@ -14,10 +14,10 @@ use super::policy::Choice;
 use super::shelf::Shelf;
 use crate::host::free_space;
 
-/// A pass frees down to this share of the limit.
-const LOW_PERCENT: u64 = 95;
-/// Writes that come faster than blobs can be evicted may exceed the limit by this share; then they wait.
-const SLACK_PERCENT: u64 = 5;
+/// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
+/// Writes that come faster than blobs can be evicted wait at the limit itself.
+const HIGH_PERCENT: u64 = 97;
+const LOW_PERCENT: u64 = 94;
 /// The least that a full disk makes room for, in bytes.
 const AT_LEAST: u64 = 64 << 20;
 /// The file system is looked at this often, and after this many written bytes.
@@ -100,12 +100,11 @@ impl Evictor {
     pub(super) fn admit(&self, count: u64) -> bool {
         let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
         let limit = self.shelf.ledger.limit;
-        let most = limit + limit / 100 * SLACK_PERCENT;
-        if self.shelf.ledger.bytes() > most {
+        if self.shelf.ledger.bytes() > limit {
             self.relieve(0);
-            return self.shelf.ledger.bytes() <= most;
+            return self.shelf.ledger.bytes() <= limit;
         }
-        if self.shelf.ledger.bytes() > limit || written > LOOK_BYTES {
+        if self.over() > 0 || written > LOOK_BYTES {
             self.ring();
         }
         true
@@ -148,10 +147,11 @@ impl Evictor {
         freed
     }
 
-    /// Bytes above the low mark, once the limit is exceeded.
+    /// Bytes above the low mark, once the high one is exceeded.
     fn over(&self) -> u64 {
         let (bytes, limit) = (self.shelf.ledger.bytes(), self.shelf.ledger.limit);
-        if bytes > limit { bytes - limit / 100 * LOW_PERCENT } else { 0 }
+        let share = |percent| limit / 100 * percent + limit % 100 * percent / 100;
+        if bytes > share(HIGH_PERCENT) { bytes - share(LOW_PERCENT) } else { 0 }
     }
 
     /// Bytes that the file system lacks, and a hundredth of it more, once it is short.
