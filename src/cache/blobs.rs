@@ -1,9 +1,8 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
-use std::sync::Arc;
-
-use super::fill::{Entered, Fill, Opening};
-use super::{Cache, Caller, Fault, Retry};
+use super::fill::{Ending, Entered, Guest, Opening};
+use super::lookup::Asked;
+use super::{Cache, Caller, Fault, Retry, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -11,11 +10,22 @@ use crate::telemetry::Outcome;
 /// Where a blob's bytes come from.
 pub enum BlobFound {
     /// The store.
-    Stored(Blob, Outcome),
+    Stored(Stored, Outcome),
     /// A fill under way. Its length, or what broke it, is to be waited for.
-    Filling(Arc<Fill>, Outcome),
+    Filling(Guest, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable(store::Error),
+}
+
+/// How far the caller's right to a blob reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// Its own GET has to earn it.
+    None,
+    /// What this registry delivers: a fill of it, not what is stored from elsewhere.
+    Here,
+    /// Whatever is stored.
+    Released,
 }
 
 impl Cache {
@@ -26,12 +36,12 @@ impl Cache {
     /// What the source answered instead.
     pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
         if self.released(caller, digest, Content::Blob).await.is_some() {
-            return self.enter(caller, digest, true).await;
+            return self.enter(caller, digest, Right::Released).await;
         }
         if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
         }
-        self.enter(caller, digest, false).await
+        self.enter(caller, digest, Right::None).await
     }
 
     /// What HEAD answers for a blob: its length in bytes. Never downloads it.
@@ -45,68 +55,104 @@ impl Cache {
             self.store.catalog().used(digest);
             return Ok((Some(blob.len()), Outcome::Hit));
         }
-        let proof = self.prove(caller, digest, Content::Blob).await?;
+        let (proof, _) = self.prove(caller, digest, Content::Blob).await?;
         Ok((proof.size, Outcome::Miss))
     }
 
-    /// Joins, starts or skips the fill. Without permission, the caller's own source must open or prove first.
-    async fn enter(&self, caller: &Caller, digest: &Digest, permitted: bool) -> Result<BlobFound, Fault> {
-        let mut permitted = permitted;
-        // Stored, but given to another registry's credentials only: this one must deliver it itself.
-        let anew = !permitted && !self.links.are_shared(&caller.place.registry, digest).await;
-        if !permitted && !anew && self.stored(digest).await.is_some() {
-            self.prove(caller, digest, Content::Blob).await?;
-            permitted = true;
+    /// Joins, starts or skips the fill, as far as the caller's right reaches.
+    async fn enter(&self, caller: &Caller, digest: &Digest, mut right: Right) -> Result<BlobFound, Fault> {
+        if right == Right::None {
+            right = self.right_by_head(caller, digest).await?;
         }
         loop {
-            if permitted && let Some(blob) = self.stored(digest).await {
+            if right == Right::Released
+                && let Some(blob) = self.stored(digest).await
+            {
                 self.store.catalog().used(digest);
-                return Ok(BlobFound::Stored(blob, Outcome::Hit));
+                return Ok(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit));
             }
-            let (fill, opening, outcome) = match self.fills.enter(digest, caller, permitted, anew && !permitted) {
+            // A fill that ends notes its link before it leaves the map, so that nothing is fetched a second time.
+            let takes_stored = || match right {
+                Right::Released => true,
+                Right::Here => false,
+                Right::None => self.is_released_now(caller, digest, Content::Blob),
+            };
+            let asked = Asked::now();
+            let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored);
+            let (fill, opening, outcome) = match entered {
                 Err(cause) => {
-                    if !permitted {
+                    if right == Right::None {
                         self.prove(caller, digest, Content::Blob).await?;
                     }
                     return Ok(BlobFound::Unstorable(cause));
                 }
-                Ok(Entered::UnderWay(fill)) if permitted => return Ok(BlobFound::Filling(fill, Outcome::Collapsed)),
-                Ok(Entered::Stored(_)) if permitted => continue,
-                Ok(Entered::Stored(_) | Entered::UnderWay(_)) => {
-                    self.prove(caller, digest, Content::Blob).await?;
-                    permitted = true;
+                Ok(Entered::Stored(_)) => {
+                    right = Right::Released;
+                    continue;
+                }
+                Ok(Entered::Leaving(fill)) => {
+                    fill.gone().await;
+                    continue;
+                }
+                Ok(Entered::UnderWay(fill)) if right != Right::None => {
+                    return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
+                }
+                Ok(Entered::UnderWay(_)) => {
+                    let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
+                    right = if shared { Right::Released } else { Right::Here };
                     continue;
                 }
                 Ok(Entered::Leads(fill, opening)) => {
-                    self.heed_opening(caller, digest, opening.clone());
+                    self.heed_fill(caller, digest, fill.ending(), opening.clone(), asked);
                     (fill, opening, Outcome::Miss)
                 }
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
-            if permitted {
+            if right != Right::None {
                 return Ok(BlobFound::Filling(fill, outcome));
             }
             match opening.outcome().await {
-                Ok(()) => {
-                    self.proven(caller, digest, Content::Blob, None);
-                    return Ok(BlobFound::Filling(fill, outcome));
-                }
+                Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
                 // Another source brought the content home before this one was asked: prove it by HEAD.
                 Err(fault) if fault.retry == Retry::Again && self.stored(digest).await.is_some() => {
-                    self.prove(caller, digest, Content::Blob).await?;
-                    permitted = true;
+                    let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
+                    right = if shared { Right::Released } else { Right::Here };
                 }
                 Err(fault) => return Err(fault),
             }
         }
     }
 
-    /// What the leading source's own answer proves is noted even when its caller has left meanwhile.
-    fn heed_opening(&self, caller: &Caller, digest: &Digest, opening: Opening) {
+    /// What a HEAD can earn before anything is fetched: the stored content, if it is shared; or the right to what
+    /// a mirror will deliver. Where HEAD is refused for its own sake, the caller's own GET will tell.
+    async fn right_by_head(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
+        let shared = self.links.are_shared(&caller.place.registry, digest).await;
+        let takes_stored = shared && self.stored(digest).await.is_some();
+        if !takes_stored && caller.source.decides() {
+            return Ok(Right::None);
+        }
+        match self.prove(caller, digest, Content::Blob).await {
+            Ok(_) if takes_stored => Ok(Right::Released),
+            Ok(_) => Ok(Right::Here),
+            Err(fault) if caller.source.decides() && fault.said.is_about_head() => Ok(Right::None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// What the leading source's answer says of rights is noted at once; that the content is here, only when it
+    /// was delivered whole and its digest matched. Both even when the caller has left meanwhile.
+    fn heed_fill(&self, caller: &Caller, digest: &Digest, ending: Ending, opening: Opening, asked: Asked) {
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         tokio::spawn(async move {
             match opening.outcome().await {
-                Ok(()) => cache.proven(&caller, &digest, Content::Blob, None),
+                Ok(()) => {
+                    if caller.source.decides() {
+                        cache.grants.give(&caller.place, &caller.principal, asked.instant);
+                    }
+                    if ending.is_verified().await {
+                        cache.delivered(&caller, &digest, Content::Blob, None, asked);
+                    }
+                }
                 Err(fault) => {
                     cache.heed(&caller, &fault);
                     cache.note_missing(&caller, &digest, Content::Blob, &fault);

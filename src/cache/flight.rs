@@ -37,7 +37,8 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     }
 
     /// Joins the flight of `key`, or starts it with what `make` makes. The asking goes on in a task of its
-    /// own when its callers leave, so this is cancel-safe.
+    /// own when its callers leave, so this is cancel-safe. A leader whose task was ended by a shutdown waits for
+    /// ever: its own caller's deadline ends that.
     pub(super) async fn run<F>(&self, key: K, make: impl FnOnce() -> F) -> Landed<V>
     where
         F: Future<Output = V> + Send + 'static,

@@ -3,7 +3,7 @@
 //! Kept in memory only, by a MAC under a key that dies with the process: a dump of the grants is no list of
 //! credentials.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
 
@@ -39,6 +39,9 @@ impl Principal {
 pub struct Grants {
     key: hmac::Key,
     proofs: moka::sync::Cache<(Place, Principal), ()>,
+    /// When the registry last said no: what was asked before that proves nothing any more, however late its
+    /// answer is noted.
+    denials: moka::sync::Cache<(Place, Principal), Instant>,
 }
 
 /// The system has no random numbers.
@@ -53,7 +56,9 @@ impl Grants {
     /// [`NoRandom`].
     pub fn new() -> Result<Self, NoRandom> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
-        Ok(Self { key, proofs: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build() })
+        let proofs = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build();
+        let denials = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build();
+        Ok(Self { key, proofs, denials })
     }
 
     /// Who sends `authorization` to `registry`. The same header at two registries is two principals.
@@ -76,16 +81,20 @@ impl Grants {
         self.proofs.contains_key(&(place.clone(), principal.clone()))
     }
 
-    /// The registry itself said 200 to `principal` at `place`.
-    pub fn give(&self, place: &Place, principal: &Principal) {
-        if *principal != Principal::Anonymous {
-            self.proofs.insert((place.clone(), principal.clone()), ());
+    /// The registry itself said 200 to `principal` at `place`, to something `asked` then.
+    pub fn give(&self, place: &Place, principal: &Principal, asked: Instant) {
+        let key = (place.clone(), principal.clone());
+        let outdated = self.denials.get(&key).is_some_and(|denied| denied >= asked);
+        if *principal != Principal::Anonymous && !outdated {
+            self.proofs.insert(key, ());
         }
     }
 
     /// The registry itself said no.
     pub fn revoke(&self, place: &Place, principal: &Principal) {
-        self.proofs.invalidate(&(place.clone(), principal.clone()));
+        let key = (place.clone(), principal.clone());
+        self.denials.insert(key.clone(), Instant::now());
+        self.proofs.invalidate(&key);
     }
 
     /// Forgets all proofs, as when the registries' configuration changed.
@@ -106,19 +115,24 @@ mod tests {
     fn a_proof_is_for_one_place_and_one_principal() {
         let grants = Grants::new().unwrap();
         let (alice, bob) = (grants.principal("a", Some(b"alice")), grants.principal("a", Some(b"bob")));
-        grants.give(&place("a"), &alice);
+        let before = Instant::now();
+        grants.give(&place("a"), &alice, before);
         assert!(grants.holds(&place("a"), &alice));
         assert!(!grants.holds(&place("a"), &bob));
         assert!(!grants.holds(&place("b"), &alice));
         assert_ne!(alice, grants.principal("b", Some(b"alice")));
         grants.revoke(&place("a"), &alice);
         assert!(!grants.holds(&place("a"), &alice));
+        grants.give(&place("a"), &alice, before);
+        assert!(!grants.holds(&place("a"), &alice), "what was asked before the no proves nothing");
+        grants.give(&place("a"), &alice, Instant::now());
+        assert!(grants.holds(&place("a"), &alice));
     }
 
     #[test]
     fn nobody_is_never_granted_anything() {
         let grants = Grants::new().unwrap();
-        grants.give(&place("a"), &Principal::Anonymous);
+        grants.give(&place("a"), &Principal::Anonymous, Instant::now());
         assert!(!grants.holds(&place("a"), &Principal::Anonymous));
     }
 }

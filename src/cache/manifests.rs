@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
+use super::lookup::Asked;
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
@@ -14,7 +15,9 @@ use crate::telemetry::Outcome;
 /// Hot manifests may take this much memory.
 const HOT_BYTES: u64 = 64 << 20;
 /// How long a 404 is remembered for anonymous callers.
-const MISSING_FOR: Duration = Duration::from_secs(5);
+pub(super) const MISSING_FOR: Duration = Duration::from_secs(5);
+/// So many 404s at most: each keeps the registry's words, up to 64 KiB.
+pub(super) const MISSING_LIMIT: u64 = 1000;
 
 /// A manifest as it is served.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<Proof, Fault>>>,
+    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<(Proof, bool), Fault>>>,
     own: Arc<Flights<(Place, Digest, Principal), Result<(Whole, bool), Fault>>>,
     shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
@@ -47,6 +50,11 @@ pub(super) struct WrongManifest {
     pub(super) found: Digest,
 }
 
+/// A 200 to a HEAD that is not about the content asked for: a login page, say.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry's answer to HEAD does not say that it is this content")]
+struct Unproven;
+
 impl Manifests {
     pub(super) fn new() -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
@@ -55,7 +63,7 @@ impl Manifests {
             proofs: Arc::new(Flights::new()),
             own: Arc::new(Flights::new()),
             shared: Arc::new(Flights::new()),
-            missing: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(MISSING_FOR).build(),
+            missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
         }
     }
 
@@ -71,17 +79,29 @@ impl Cache {
     /// # Errors
     /// What the source answered instead, or that its bytes are not those of the digest.
     pub async fn manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let found = self.find_manifest(caller, digest).await?;
+        self.listings.note(&caller.place, digest, &found.bytes);
+        Ok(found)
+    }
+
+    async fn find_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
         if let Some(media_type) = self.released(caller, digest, Content::Manifest).await {
             if let Some(bytes) = self.manifest_bytes(digest).await {
                 return Ok(found(*digest, bytes, media_type, Outcome::Hit));
             }
         } else if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
             return Err(fault);
-        } else if self.links.are_shared(&caller.place.registry, digest).await
-            && let Some(bytes) = self.manifest_bytes(digest).await
-        {
-            let proof = self.prove(caller, digest, Content::Manifest).await?;
-            return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit));
+        } else {
+            let shared = self.links.are_shared(&caller.place.registry, digest).await;
+            let stored = if shared { self.manifest_bytes(digest).await } else { None };
+            if stored.is_some() || !caller.source.decides() {
+                match (self.prove(caller, digest, Content::Manifest).await, stored) {
+                    (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
+                    (Ok(_), None) => {}
+                    (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
+                    (Err(fault), _) => return Err(fault),
+                }
+            }
         }
         self.fetch_manifest(caller, digest).await
     }
@@ -98,7 +118,7 @@ impl Cache {
             let size = Some(found.bytes.len() as u64);
             return Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit));
         }
-        let proof = self.prove(caller, digest, Content::Manifest).await?;
+        let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
         Ok((proof, Outcome::Miss))
     }
 
@@ -107,10 +127,11 @@ impl Cache {
         let key = (caller.place.clone(), *digest, caller.principal.clone());
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
+            let asked = Asked::now();
             let fetched = cache.fetch_verified(&caller, &digest).await;
             match &fetched {
                 Ok((whole, true)) => {
-                    cache.proven(&caller, &digest, Content::Manifest, whole.media_type.clone());
+                    cache.delivered(&caller, &digest, Content::Manifest, whole.media_type.clone(), asked);
                     cache.keep_manifest(digest, &whole.bytes).await;
                 }
                 Ok((_, false)) => {}
@@ -140,7 +161,7 @@ impl Cache {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
             Landed::Joined(Ok(whole)) => {
-                let proof = source.prove().await?;
+                let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
                 Whole { media_type: proof.media_type.or(whole.media_type), ..whole }
             }
             Landed::Joined(Err(_)) => source.whole().await?,
@@ -180,16 +201,39 @@ impl Cache {
         inventory::arrived(&self.store, &digest, bytes).await;
     }
 
-    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves.
-    pub(super) async fn prove(&self, caller: &Caller, digest: &Digest, content: Content) -> Result<Proof, Fault> {
-        let asked = caller.source.clone();
+    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,
+    /// and whether the content is shared, so that what is stored may be released on it.
+    ///
+    /// # Errors
+    /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
+    pub(super) async fn prove(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+    ) -> Result<(Proof, bool), Fault> {
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
-        let proof = self.manifests.proofs.run(key, move || async move { asked.prove().await }).await.into_inner();
-        match &proof {
-            Ok(proof) => self.proven(caller, digest, content, proof.media_type.clone()),
-            Err(fault) => self.heed(caller, fault),
-        }
-        proof
+        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
+        let proven = self.manifests.proofs.run(key, move || async move {
+            let asked = Asked::now();
+            let proof = match caller.source.prove().await {
+                Ok(proof) => proof,
+                Err(fault) => {
+                    cache.heed(&caller, &fault);
+                    return Err(fault);
+                }
+            };
+            let length = cache.store.find(&digest).await.ok().flatten().map(|blob| blob.len());
+            let unknown_blob = content == Content::Blob && length.is_none() && proof.digest.is_none();
+            if !unknown_blob && !proof.backs(&digest, length) {
+                return Err(Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) });
+            }
+            // Of a blob that is not here, nothing can be checked yet, and nothing is released by this.
+            let shared = !unknown_blob && cache.links.are_shared(&caller.place.registry, &digest).await;
+            cache.vouched(&caller, &digest, content, proof.media_type.clone(), shared, asked);
+            Ok((proof, shared))
+        });
+        proven.await.into_inner()
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.

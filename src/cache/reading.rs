@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::store::{Blob, Staged};
@@ -114,44 +113,5 @@ impl<F: ReadAt> Pump<F> {
             self.sent.push_back(bytes.clone());
         }
         bytes
-    }
-}
-
-/// A span of a stored blob as a body.
-pub struct BlobBody {
-    pump: Pump<Blob>,
-    rest: Span,
-}
-
-impl BlobBody {
-    /// The bytes of `span`, which must lie within the blob.
-    #[must_use]
-    pub fn new(blob: Blob, span: Span) -> Self {
-        Self { pump: Pump::new(blob), rest: span }
-    }
-}
-
-impl Body for BlobBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = self.get_mut();
-        if this.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let bytes = ready!(this.pump.poll_chunk(cx, this.rest));
-        Poll::Ready(Some(bytes.map(|bytes| {
-            this.rest.from += bytes.len() as u64;
-            Frame::data(bytes)
-        })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len())
     }
 }

@@ -18,6 +18,10 @@ pub trait Source: Send + Sync + 'static {
     /// Opens the bytes of `want` of a blob; every call may take another way (redirect, endpoint).
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>>;
 
+    /// Whether the registry itself answers [`Source::open`] and [`Source::whole`], so that their success proves
+    /// the caller's right. A mirror's does not: then it has to be proven first.
+    fn decides(&self) -> bool;
+
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
     /// this caller.
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>>;
@@ -26,26 +30,53 @@ pub trait Source: Send + Sync + 'static {
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>>;
 }
 
-/// The bytes a fill asks for: from here to the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The bytes that are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// The first byte's position.
     pub from: u64,
+    /// The position after the last one; `None` for all that follow.
+    pub to: Option<u64>,
     /// What earlier bytes came with: bytes of another version are not wanted (RFC 9110, 13.1.5).
-    pub if_range: Option<Validator>,
+    pub if_range: Vec<Validator>,
+    /// Which of several equal ways to take first: another number, another endpoint.
+    pub way: usize,
+    /// What if the host has as many downloads as it may have.
+    pub queue: Queue,
 }
 
-/// A strong validator: an entity tag.
+/// What a download does where no more are allowed at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Queue {
+    /// It is not counted: its client waits for it, and sets its pace.
+    #[default]
+    Uncounted,
+    /// It waits.
+    Wait,
+    /// It fails: it was only to gain time.
+    Spare,
+}
+
+/// A strong validator: an entity tag, and which endpoint said it. Another one's tags mean nothing to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validator(pub String);
+pub struct Validator {
+    /// The tag with its quotes.
+    pub tag: String,
+    /// The endpoint's name.
+    pub endpoint: Arc<str>,
+}
 
 /// An open body.
 #[derive(Debug)]
 pub struct Flow {
     /// The position of its first byte; may lie before what was wanted, never after.
     pub at: u64,
+    /// The position after its last byte, where the upstream says it.
+    pub to: Option<u64>,
     /// The whole content's length in bytes, where the upstream says it.
     pub total: Option<u64>,
+    /// Whether the upstream answers ranges; `None` where it did not show.
+    pub ranges: Option<bool>,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The bytes.
@@ -61,6 +92,18 @@ pub struct Proof {
     pub media_type: Option<String>,
     /// Its length in bytes.
     pub size: Option<u64>,
+}
+
+impl Proof {
+    /// Whether it vouches for this very content and not for a page that answers everything with 200. `length` is
+    /// the content's, in bytes, where it is known: then a registry that says no digest is believed by it.
+    #[must_use]
+    pub fn backs(&self, digest: &Digest, length: Option<u64>) -> bool {
+        match self.digest {
+            Some(said) => said == *digest,
+            None => length.is_some() && self.size == length,
+        }
+    }
 }
 
 /// A manifest as it came.
@@ -101,10 +144,20 @@ pub enum Said {
     Nothing,
     /// It is not there (404).
     Missing,
-    /// This caller may not have it (401, 403).
+    /// Nobody without other credentials may have it (401).
     Denied,
+    /// This caller may not have it (403).
+    Forbidden,
     /// Something else that is an answer to this caller alone.
     Refused,
+}
+
+impl Said {
+    /// Whether a HEAD may have been refused for being a HEAD, so that a GET can still succeed: a registry says no
+    /// by 401 or 404, while a signed address for GET alone, or a server without HEAD, says something else.
+    pub(super) fn is_about_head(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Refused)
+    }
 }
 
 impl Fault {

@@ -5,12 +5,13 @@
 //! only when the registry is silent may a caller get another class's answer of a type that it accepts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
-use super::manifests::{is_schema1, media_type_of};
+use super::lookup::Asked;
+use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
@@ -18,8 +19,6 @@ use crate::telemetry::Outcome;
 
 /// A client is answered within this time in any case (containerd gives up after 30 s).
 const PATIENCE: Duration = Duration::from_secs(25);
-/// How long a 404 is remembered for anonymous callers.
-const MISSING_FOR: Duration = Duration::from_secs(5);
 const CAPACITY: u64 = 200_000;
 
 /// What is asked of a tag.
@@ -74,6 +73,8 @@ struct Said200 {
     digest: Digest,
     media_type: String,
     size: u64,
+    /// Whether it came with the manifest itself, verified.
+    delivered: bool,
 }
 
 /// The registry took longer than a client waits.
@@ -94,7 +95,7 @@ impl Tags {
         Self {
             hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(),
             asked: Arc::new(Flights::new()),
-            missing: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MISSING_FOR).build(),
+            missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
             store,
         }
     }
@@ -124,11 +125,14 @@ impl Tags {
 
     async fn note(&self, entry: TagEntry) {
         let place = Place { registry: entry.registry.clone(), repository: entry.repository.clone() };
-        let mut entries = (*self.entries(&place, &entry.tag).await).clone();
-        entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
-        entries.push(entry.clone());
-        self.missing.invalidate(&(place.clone(), entry.tag.clone(), entry.accept));
-        self.hot.insert((place, entry.tag.clone()), Arc::new(entries));
+        self.entries(&place, &entry.tag).await; // so that what the catalog holds of other classes stays
+        self.hot.entry((place.clone(), entry.tag.clone())).and_upsert_with(|before| {
+            let mut entries = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
+            entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+            entries.push(entry.clone());
+            Arc::new(entries)
+        });
+        self.missing.invalidate(&(place, entry.tag.clone(), entry.accept));
         self.store.catalog().note_tag(entry);
     }
 
@@ -140,9 +144,10 @@ impl Tags {
         self.missing.get(&(caller.place.clone(), tag.clone(), accept))
     }
 
-    fn forget(&self, place: &Place, tag: &Tag) {
+    /// Forgets what a tag is: all of it, or for one class and one way of learning.
+    fn forget(&self, place: &Place, tag: &Tag, only: Option<(Accept, Learned)>) {
         self.hot.invalidate(&(place.clone(), tag.clone()));
-        self.store.catalog().forget_tag(&place.registry, &place.repository, tag);
+        self.store.catalog().forget_tag(&place.registry, &place.repository, tag, only);
     }
 }
 
@@ -155,7 +160,10 @@ impl Cache {
         let Question { tag, accept, freshness, asking } = question;
         let entries = self.tags.entries(&caller.place, tag).await;
         let granted = self.grants.holds(&caller.place, &caller.principal);
-        let may = |entry: &&TagEntry| entry.learned == Learned::Anonymously || granted;
+        let may = |entry: &&TagEntry| match entry.learned {
+            Learned::Anonymously => self.links.is_believed(&caller.place, entry.checked),
+            Learned::WithCredentials => granted,
+        };
         let own = entries.iter().filter(may).filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
         if let Some(entry) = own.filter(|entry| age(entry) < freshness.fresh_for) {
             return Ok(found(entry, Outcome::Hit));
@@ -164,8 +172,8 @@ impl Cache {
             return Err(fault);
         }
         let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
-        // A tag that nobody knows yet: one GET tells all.
-        let by_content = *asking == Asking::Content && own.is_none();
+        // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
+        let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
         let silence = match asked {
@@ -192,7 +200,7 @@ impl Cache {
     /// A push or delete went through: what the tag meant may no longer hold.
     pub fn forget_tag(&self, place: &Place, tag: &Tag) {
         self.tags.missing.invalidate_all();
-        self.tags.forget(place, tag);
+        self.tags.forget(place, tag, None);
     }
 
     async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
@@ -200,10 +208,11 @@ impl Cache {
         let key = (caller.place.clone(), tag.clone(), accept, caller.principal.clone(), asking, by_content);
         let (cache, caller) = (self.clone(), caller.clone());
         let landed = self.tags.asked.run(key, move || async move {
+            let asked = Asked::now();
             let said = cache.ask(&caller, asking, by_content).await;
             match &said {
-                Ok(said) => cache.learn_tag(&caller, &tag, accept, said).await,
-                Err(fault) => cache.learn_fault(&caller, &tag, accept, fault).await,
+                Ok(said) => cache.learn_tag(&caller, &tag, accept, said, asked).await,
+                Err(fault) => cache.learn_fault(&caller, &tag, accept, fault),
             }
             said
         });
@@ -216,7 +225,7 @@ impl Cache {
         if !by_content {
             match source.prove().await {
                 Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {
-                    return Ok(Said200 { digest, media_type, size });
+                    return Ok(Said200 { digest, media_type, size, delivered: false });
                 }
                 Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
                 Ok(_) | Err(_) => {}
@@ -229,7 +238,7 @@ impl Cache {
         let found = Digest::of(algorithm, &whole.bytes);
         match whole.digest {
             Some(said) if said != found && is_schema1(Some(&media_type)) => {
-                Ok(Said200 { digest: said, media_type, size })
+                Ok(Said200 { digest: said, media_type, size, delivered: false })
             }
             Some(said) if said != found => {
                 tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
@@ -237,17 +246,23 @@ impl Cache {
             }
             _ => {
                 self.keep_manifest(found, &whole.bytes).await;
-                Ok(Said200 { digest: found, media_type, size })
+                Ok(Said200 { digest: found, media_type, size, delivered: true })
             }
         }
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
-    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200) {
+    async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200, asked: Asked) {
         if is_schema1(Some(&said.media_type)) {
             return;
         }
-        self.proven(caller, &said.digest, Content::Manifest, Some(said.media_type.clone()));
+        let media_type = Some(said.media_type.clone());
+        if said.delivered {
+            self.delivered(caller, &said.digest, Content::Manifest, media_type, asked);
+        } else {
+            let shared = self.links.are_shared(&caller.place.registry, &said.digest).await;
+            self.vouched(caller, &said.digest, Content::Manifest, media_type, shared, asked);
+        }
         let entry = TagEntry {
             registry: caller.place.registry.clone(),
             repository: caller.place.repository.clone(),
@@ -256,7 +271,7 @@ impl Cache {
             digest: said.digest,
             media_type: said.media_type.clone(),
             size: said.size,
-            checked: SystemTime::now(),
+            checked: asked.time,
             learned: caller.principal.learns(),
         };
         self.tags.note(entry).await;
@@ -264,13 +279,10 @@ impl Cache {
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
     /// registries say 404 to whoever may not know that a repository is there.
-    async fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
+    fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
         if fault.said == Said::Missing {
-            let granted = self.grants.holds(&caller.place, &caller.principal);
-            let entries = self.tags.entries(&caller.place, tag).await;
-            let hidden = |entry: &TagEntry| entry.learned == Learned::WithCredentials && !granted;
-            if !entries.iter().any(hidden) {
-                self.tags.forget(&caller.place, tag);
+            if caller.principal == Principal::Anonymous || self.grants.holds(&caller.place, &caller.principal) {
+                self.tags.forget(&caller.place, tag, Some((accept, caller.principal.learns())));
             }
             if caller.principal == Principal::Anonymous {
                 self.tags.missing.insert((caller.place.clone(), tag.clone(), accept), fault.clone());

@@ -19,6 +19,7 @@ const LEAF_LIFETIME: RangeInclusive<Period> = Period::seconds(3600)..=Period::se
 pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>) -> Vec<RegistrySettings> {
     doors(sections, report);
     sizes(sections, report);
+    numbers(sections, report);
     times(sections, report);
     lists(sections, report);
     let mut ways = Ways::default();
@@ -51,6 +52,17 @@ fn sizes(sections: &File, report: &mut Report<'_>) {
     }
     if sections.cache.min_free.0 >= 100 {
         report.say(&KeyPath::of(["cache", "min_free"]), "leaves no room for blobs; expected less than 100%");
+    }
+}
+
+fn numbers(sections: &File, report: &mut Report<'_>) {
+    for (path, number) in [
+        (["fill", "lanes"], sections.fill.lanes),
+        (["upstream", "downloads_per_host"], sections.upstream.downloads_per_host),
+    ] {
+        if number == 0 {
+            report.say(&KeyPath::of(path), "found 0; expected at least 1");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
 /// capitals.
-const VALUES: [[&str; 2]; 20] = [
+const VALUES: [[&str; 2]; 25] = [
     ["listen", "proxy"],
     ["listen", "admin"],
     ["listen", "mirror"],
@@ -25,6 +25,10 @@ const VALUES: [[&str; 2]; 20] = [
     ["cache", "dir"],
     ["cache", "max_size"],
     ["cache", "min_free"],
+    ["fill", "parallel_from"],
+    ["fill", "lanes"],
+    ["fill", "finish_share"],
+    ["fill", "finish_rest"],
     ["clients", "htpasswd"],
     ["upstream", "proxy"],
     ["upstream", "no_proxy"],
@@ -33,6 +37,7 @@ const VALUES: [[&str; 2]; 20] = [
     ["upstream", "connect_timeout"],
     ["upstream", "first_byte_timeout"],
     ["upstream", "idle_timeout"],
+    ["upstream", "downloads_per_host"],
     ["tunnel", "default"],
     ["log", "format"],
     ["log", "access"],
@@ -72,6 +77,9 @@ fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: Place, report: &
     let value = match (*path, text) {
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),
+        (["fill", "lanes"] | ["upstream", "downloads_per_host"], digits) => {
+            digits.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+        }
         _ => text.into(),
     };
     set(root, path, value);

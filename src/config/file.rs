@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::cache::FillConfig;
 use crate::proxy::{ClientsConfig, ListenConfig, RegistryConfig, TunnelConfig};
 use crate::{ca, store, telemetry, upstream};
 
@@ -17,6 +18,8 @@ pub(super) struct File {
     pub(super) ca: ca::Config,
     #[serde(deserialize_with = "or_default")]
     pub(super) cache: store::Config,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) fill: FillConfig,
     /// Absent means all presets, and no value would be ambiguous; a body may be left empty.
     #[serde(deserialize_with = "present")]
     pub(super) registries: Option<BTreeMap<String, Option<RegistryConfig>>>,

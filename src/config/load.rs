@@ -63,6 +63,7 @@ fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Repo
         listen: sections.listen,
         ca: sections.ca,
         cache: sections.cache,
+        fill: sections.fill,
         registries,
         clients: sections.clients,
         upstream: sections.upstream,
@@ -170,8 +171,8 @@ nonsense: 1
             "dir/f.yaml:22: registries.*.com: covers the whole of .com; expected a domain of your own, such as \
              *.example.com",
             "dir/f.yaml:23: cache: stands here a second time; expected each key once",
-            "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, registries, clients, upstream, \
-             tunnel, log",
+            "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, fill, registries, clients, \
+             upstream, tunnel, log",
         ];
         let found = mistakes(text);
         for (found, expected) in found.iter().zip(expected) {
@@ -210,6 +211,14 @@ nonsense: 1
             ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: cannot be connected to; expected"),
             ("upstream: {proxy: [direct]}", "upstream.proxy: not available yet"),
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
+            ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
+            ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
+            ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
+            (
+                "registries: {quay.io: {prefetch: some}}",
+                "quay.io.prefetch: found \"some\"; expected on, off or a number",
+            ),
+            ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
             ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
             ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
             ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),

@@ -171,7 +171,8 @@ fn merge(
     tags.fresh_for.get_or_insert(if preset.is_some() { PRESET_FRESH_FOR } else { OTHER_FRESH_FOR });
     tags.deadline.get_or_insert(DEADLINE);
     let name = name.to_owned();
-    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, auth: body.auth, push: body.push, tags })
+    let (auth, push, prefetch) = (body.auth, body.push, body.prefetch);
+    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, auth, push, prefetch, tags })
 }
 
 fn plain_endpoint(url: &str) -> EndpointConfig {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::mistake::{Mistake, Mistakes, Place};
 use crate::ca::{Overview, Permitted};
+use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
 use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
 use crate::{ca, host, store, telemetry, upstream};
@@ -19,6 +20,8 @@ pub struct Settings {
     pub ca: ca::Config,
     /// The cache's folder and size.
     pub cache: store::Config,
+    /// How blobs get into the cache.
+    pub fill: FillConfig,
     /// The registries; the first one with a matching host is meant.
     pub registries: Vec<RegistrySettings>,
     /// Who may use the proxy.

@@ -9,6 +9,8 @@ pub enum Code {
     BlobUnknown,
     /// Manifest unknown to registry.
     ManifestUnknown,
+    /// Authentication required.
+    Unauthorized,
     /// Access to the resource is denied.
     Denied,
     /// The operation is unsupported.
@@ -28,6 +30,7 @@ impl Code {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",

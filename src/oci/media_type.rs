@@ -66,6 +66,9 @@ pub struct Accept(u8);
 const ANY: u8 = 1 << 7;
 
 impl Accept {
+    /// Every known type, and any other.
+    pub const EVERYTHING: Self = Self(ANY | 0b11_1111);
+
     /// Reads all values of the `Accept` headers of one request. None at all means `*/*` (RFC 9110, 12.5.1).
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut class = 0;

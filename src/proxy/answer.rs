@@ -5,6 +5,7 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::cache::{Fault, Retry};
+use crate::oci::Authority;
 use crate::upstream::{self, Error};
 use crate::wire::{Body, collect};
 
@@ -28,6 +29,14 @@ pub(super) struct Refused {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream's Content-Range is not the one asked for")]
 pub(super) struct BadRange;
+
+/// A host to which the registry redirected refused. Its words are not passed on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{authority}, to which the registry redirects, answered {status}")]
+pub(super) struct Elsewhere {
+    pub(super) authority: Authority,
+    pub(super) status: StatusCode,
+}
 
 /// A registry without any endpoint.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
-    IF_RANGE, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -16,10 +16,10 @@ use tracing::debug;
 
 use super::answer::{self, Refused};
 use super::registry::Registry;
-use crate::cache::{Fault, Flow, Proof, Retry, Said, Source, Validator, Want, Whole};
-use crate::oci::{Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
+use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
+use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::{Endpoint, FinalHop, Upstream};
+use crate::upstream::{Downloads, Endpoint, FinalHop, Upstream};
 use crate::wire::{Body, collect};
 
 /// Who asks, and for what.
@@ -65,6 +65,11 @@ impl Ask {
         Self { thing: Thing::Manifest(Reference::Digest(digest)), ..self.clone() }
     }
 
+    /// The same caller asking for a blob.
+    pub(super) fn for_blob(&self, digest: Digest) -> Self {
+        Self { thing: Thing::Blob(digest), ..self.clone() }
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self.thing {
             Thing::Blob(_) => Kind::Blob,
@@ -89,30 +94,34 @@ impl Ask {
         }
     }
 
-    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts.
-    async fn ask(&self, method: Method, extra: &[(http::HeaderName, HeaderValue)]) -> Result<Response<Body>, Fault> {
+    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts. What a mirror refuses
+    /// says nothing about the thing; the registry's own word is final, except that it is throttled. Answers whose
+    /// it is, too.
+    async fn ask(&self, method: Method, asking: &Asking) -> Result<(Response<Body>, Endpoint), Fault> {
         let endpoints = self.endpoints(&method);
+        let mut order = self.upstream.order(&endpoints);
+        let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
+        order[..well].rotate_left(asking.way.checked_rem(well).unwrap_or(0));
+        let mut decided = None;
         let mut last = None;
-        for endpoint in self.upstream.order(&endpoints) {
-            match self.ask_at(endpoint, &method, extra).await {
-                Ok(response) => return Ok(response),
-                // A mirror's no is its own; the registry's, or the last one's, counts.
-                Err(fault) if fault.retry == Retry::Never && endpoint.authoritative() => return Err(fault),
+        for endpoint in order {
+            match self.ask_at(endpoint, &method, asking).await {
+                Ok(response) => return Ok((response, endpoint.clone())),
+                Err(fault) if !endpoint.authoritative() => {
+                    debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
+                    last = Some(Fault { said: Said::Nothing, ..fault });
+                }
+                Err(fault) if fault.said != Said::Nothing => return Err(fault),
                 Err(fault) => {
                     debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
-                    last = Some(fault);
+                    decided = Some(fault);
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
+        Err(decided.or(last).unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
     }
 
-    async fn ask_at(
-        &self,
-        endpoint: &Endpoint,
-        method: &Method,
-        extra: &[(http::HeaderName, HeaderValue)],
-    ) -> Result<Response<Body>, Fault> {
+    async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
         let mut request = Request::builder()
             .method(method)
             .uri(self.path())
@@ -122,23 +131,48 @@ impl Ask {
         if let Some(authorization) = self.credentials.authorization.as_ref().filter(|_| endpoint.authoritative()) {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        if self.kind() == Kind::Manifest {
-            headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+        match &self.thing {
+            // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
+            Thing::Manifest(Reference::Digest(_)) => {
+                drop(headers.insert(ACCEPT, value(&Accept::EVERYTHING.to_string())?))
+            }
+            Thing::Manifest(Reference::Tag(_)) => {
+                headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+            }
+            Thing::Blob(_) => {}
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.credentials.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
-        headers.extend(extra.iter().cloned());
-        let answered = self.upstream.fetch(endpoint, request).await;
+        if let Some(range) = &asking.range {
+            headers.insert(RANGE, range.clone());
+            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
+            if let Some(known) = known {
+                headers.insert(IF_RANGE, value(&known.tag)?);
+            }
+        }
+        let answered = self.upstream.download(endpoint, request, asking.downloads).await;
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(self.registry.name(), self.kind(), status);
-        self.metrics.upstream_up(self.registry.name(), &endpoint.name(), self.upstream.is_well(endpoint));
+        self.metrics.upstream_up(
+            self.registry.name(),
+            &self.registry.label_of(endpoint),
+            self.upstream.is_well(endpoint),
+        );
         let response = answered.map_err(answer::fault_of)?;
+        if let Some(left) = remaining(response.headers()) {
+            self.metrics.ratelimit_remaining(self.registry.name(), left);
+        }
         if response.status().is_success() {
             return Ok(self.counted(response));
         }
-        let elsewhere = response.extensions().get::<FinalHop>().is_some_and(|hop| hop.redirects > 0);
-        Err(refused(Refused::read(response).await, elsewhere))
+        // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
+        let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
+        if let Some(hop) = foreign {
+            let (authority, status) = (hop.authority.clone(), response.status());
+            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
+        }
+        Err(refused(Refused::read(response).await))
     }
 
     /// Counts the body's bytes as they arrive.
@@ -155,35 +189,54 @@ impl Ask {
     }
 }
 
+/// How a request is made, besides what it is for.
+#[derive(Default)]
+struct Asking {
+    range: Option<HeaderValue>,
+    validators: Vec<Validator>,
+    way: usize,
+    downloads: Downloads,
+}
+
 impl Source for Ask {
+    fn decides(&self) -> bool {
+        let endpoints = self.endpoints(&Method::GET);
+        let deciding = endpoints.iter().filter(|endpoint| endpoint.authoritative()).count();
+        deciding == endpoints.len() || deciding == 0
+    }
+
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
-            let mut extra = Vec::new();
-            if want.from > 0 {
-                extra.push((RANGE, value(&format!("bytes={}-", want.from))?));
-                if let Some(Validator(tag)) = &want.if_range {
-                    extra.push((IF_RANGE, value(tag)?));
-                }
-            }
-            let response = self.ask(Method::GET, &extra).await?;
-            let (at, total) = match response.status() {
-                StatusCode::PARTIAL_CONTENT => content_range(response.headers())
-                    .filter(|(at, _)| *at <= want.from)
-                    .ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?,
-                _ => (
-                    0,
-                    number(response.headers(), &CONTENT_LENGTH)
-                        .or_else(|| http_body::Body::size_hint(response.body()).exact()),
-                ),
+            let range = match (want.from, want.to) {
+                (0, None) => None,
+                (from, None) => Some(value(&format!("bytes={from}-"))?),
+                (from, Some(to)) => Some(value(&format!("bytes={from}-{}", to.saturating_sub(1)))?),
             };
-            let validator = text(response.headers(), &ETAG).filter(|tag| tag.starts_with('"')).map(Validator);
-            Ok(Flow { at, total, validator, body: response.into_body() })
+            let downloads = match want.queue {
+                Queue::Uncounted => Downloads::Uncounted,
+                Queue::Wait => Downloads::Wait,
+                Queue::Spare => Downloads::Spare,
+            };
+            let mut asking = Asking { range, validators: want.if_range, way: want.way, downloads };
+            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await?;
+            // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
+            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
+            let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
+            if asking.range.is_some()
+                && !is_ranged
+                && known.is_some_and(|known| etag(&response) != Some(known.tag.clone()))
+            {
+                drop(response);
+                asking.validators.clear();
+                (response, endpoint) = self.ask(Method::GET, &asking).await?;
+            }
+            flow(response, &endpoint, want.from, asking.range.is_some())
         })
     }
 
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
         Box::pin(async move {
-            let response = self.ask(Method::HEAD, &[]).await?;
+            let (response, _) = self.ask(Method::HEAD, &Asking::default()).await?;
             let headers = response.headers();
             Ok(Proof {
                 digest: said_digest(headers),
@@ -195,7 +248,7 @@ impl Source for Ask {
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
         Box::pin(async move {
-            let response = self.ask(Method::GET, &[]).await?;
+            let (response, _) = self.ask(Method::GET, &Asking::default()).await?;
             let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
             let bytes =
                 collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
@@ -204,13 +257,12 @@ impl Source for Ask {
     }
 }
 
-/// What a status means for the thing asked for. After a redirect a refusal is the CDN's: an expired
-/// signature, say, which a fresh redirect cures.
-fn refused(refused: Refused, elsewhere: bool) -> Fault {
+/// What the registry's own status means for the thing asked for.
+fn refused(refused: Refused) -> Fault {
     let (retry, said) = match refused.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => (Retry::Again, Said::Nothing),
         StatusCode::NOT_FOUND | StatusCode::GONE => (Retry::Never, Said::Missing),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (Retry::Never, Said::Denied),
+        StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
+        StatusCode::FORBIDDEN => (Retry::Never, Said::Forbidden),
         StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
@@ -230,16 +282,56 @@ fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
     text(headers, name)?.parse().ok()
 }
 
+/// `ratelimit-remaining: 76;w=21600`: how many pulls are left in the window.
+fn remaining(headers: &HeaderMap) -> Option<i64> {
+    let value = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    value.split(';').next()?.trim().parse().ok()
+}
+
 fn said_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-/// `Content-Range: bytes 5-9/10`: where it begins, and the whole length if it is said.
-fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+fn etag(response: &Response<Body>) -> Option<String> {
+    text(response.headers(), &ETAG).filter(|tag| tag.starts_with('"'))
+}
+
+/// An open body, from what its head says.
+fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: bool) -> Result<Flow, Fault> {
+    let headers = response.headers();
+    let validator = etag(&response).map(|tag| Validator { tag, endpoint: endpoint.name().into() });
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        let range = content_range(headers).filter(|range| range.at <= from);
+        let ContentRange { at, to, total } = range.ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?;
+        return Ok(Flow { at, to: Some(to), total, ranges: Some(true), validator, body: response.into_body() });
+    }
+    let said = text(headers, &ACCEPT_RANGES);
+    let ranges = match said.as_deref() {
+        _ if is_ranged => Some(false),
+        Some("none") => Some(false),
+        Some(_) => Some(true),
+        None => None,
+    };
+    let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());
+    Ok(Flow { at: 0, to: None, total: length, ranges, validator, body: response.into_body() })
+}
+
+/// `Content-Range: bytes 5-9/10`: where it begins, where it ends (exclusive), and the whole length if it is said.
+#[derive(Debug, PartialEq, Eq)]
+struct ContentRange {
+    at: u64,
+    to: u64,
+    total: Option<u64>,
+}
+
+fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
     let range = text(headers, &CONTENT_RANGE)?;
     let (span, total) = range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = span.split_once('-')?;
-    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+    let (first, last) = span.split_once('-')?;
+    let (at, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let total = total.trim().parse().ok();
+    let is_sound = at <= last && total.is_none_or(|total| last < total);
+    is_sound.then(|| ContentRange { at, to: last.saturating_add(1), total })
 }
 
 #[cfg(test)]
@@ -249,15 +341,18 @@ mod tests {
     #[test]
     fn content_range_says_where_a_part_begins() {
         let table = [
-            ("bytes 5-9/10", Some((5, Some(10)))),
-            ("bytes 5-9/*", Some((5, None))),
+            ("bytes 5-9/10", Some((5, 10, Some(10)))),
+            ("bytes 5-9/*", Some((5, 10, None))),
+            ("bytes 9-5/10", None),
+            ("bytes 5-10/10", None),
             ("bytes */10", None),
             ("items 1-2/3", None),
         ];
         for (header, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_RANGE, HeaderValue::from_static(header));
-            assert_eq!(content_range(&headers), expected, "{header}");
+            let found = content_range(&headers).map(|range| (range.at, range.to, range.total));
+            assert_eq!(found, expected, "{header}");
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct RegistryConfig {
     pub auth: Auth,
     /// Whether pushes and deletes pass. Default: deny.
     pub push: Push,
+    /// How many other blobs of an image are fetched ahead, at a time, once a client has begun with its layers:
+    /// `on`, `off` or a number. Default: on, which is 8.
+    pub prefetch: Prefetch,
     /// How long tags are believed.
     pub tags: TagsConfig,
 }
@@ -93,6 +96,8 @@ pub struct RegistrySettings {
     pub auth: Auth,
     /// Whether pushes and deletes pass.
     pub push: Push,
+    /// How many blobs are fetched ahead at a time.
+    pub prefetch: Prefetch,
     /// How long tags are believed; `fresh_for` and `deadline` are filled in.
     pub tags: TagsConfig,
 }
@@ -126,6 +131,30 @@ pub enum Push {
     Deny,
     /// They stream through, unbuffered and uncached.
     Allow,
+}
+
+/// How many blobs of one registry are fetched ahead at a time; 0 is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch(pub usize);
+
+impl Default for Prefetch {
+    fn default() -> Self {
+        Self(8)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefetch {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|number| *number <= 64);
+        match (value.as_str(), value.as_bool(), number) {
+            (Some("on"), ..) | (_, Some(true), _) => Ok(Self::default()),
+            (Some("off"), ..) | (_, Some(false), _) => Ok(Self(0)),
+            (.., Some(number)) => Ok(Self(number)),
+            _ => Err(D::Error::custom("expected on, off or a number up to 64")),
+        }
+    }
 }
 
 impl Default for ListenConfig {

@@ -19,11 +19,17 @@ use crate::wire::Body;
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
 pub(super) async fn answer(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
-    let Ok(authority) = Authority::parse(text, 443) else {
+    let parsed = Authority::parse(text, 443);
+    let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
+    let mut record = Record::new(&proxy.metrics, client, "CONNECT", host, "connect");
+    let Ok(authority) = parsed else {
+        proxy.metrics.connect("malformed");
         let message = "CONNECT needs a host and a port, such as quay.io:443";
-        return Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message).respond();
+        return refuse(
+            record,
+            &Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message),
+        );
     };
-    let mut record = Record::new(&proxy.metrics, client, "CONNECT", authority.to_string(), "connect");
     let policy = proxy.policy();
     let verdict = policy.judge(&authority);
     proxy.metrics.connect(verdict.label());
@@ -49,7 +55,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, client: IpAddr, request: Request<
                 Ok((upstream, _)) => {
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| {
-                        tunnel::run(proxy, authority, stream, upstream, record)
+                        tunnel::run(proxy, client, authority, stream, upstream, record)
                     })
                 }
             }

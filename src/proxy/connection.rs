@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -77,6 +78,7 @@ impl Proxy {
     /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. What
     /// callers have proven is forgotten, as the new policy may ask for other proofs.
     pub fn adopt(&self, policy: Policy) {
+        let policy = policy.after(&self.policy());
         self.policy.store(Arc::new(policy));
         self.cache.forget_grants();
         self.changed.send_replace(());
@@ -105,15 +107,24 @@ impl Proxy {
 
     async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let Some((spoken, stream)) = sniff(stream).await? else { return Ok(()) };
+        keep_alive(&stream)?;
+        let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let door = |proxy: Arc<Self>| move |request| answer(proxy.clone(), client, request);
         match spoken {
             Spoken::Tls => {
                 let Some(stream) = intercept::accept_own(&self, client, stream).await else { return Ok(()) };
-                let Some((spoken, stream)) = sniff(stream).await? else { return Ok(()) };
+                let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
                 self.serve_http(spoken, stream, door(self.clone())).await
             }
             spoken => self.serve_http(spoken, stream, door(self.clone())).await,
+        }
+    }
+
+    /// As [`sniff`]; a connection that has not spoken yet does not hold a drain.
+    pub(super) async fn sniff<S: AsyncRead + Unpin>(&self, stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+        tokio::select! {
+            told = sniff(stream) => told,
+            () = self.stop.cancelled() => Ok(None),
         }
     }
 
@@ -170,6 +181,12 @@ impl Proxy {
     }
 }
 
+/// A client that vanished without a word is noticed: a tunnel to it would stay for ever.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let every = Duration::from_secs(60);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
+}
+
 /// One request at the door itself, not inside an intercepted connection.
 async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
     if !proxy.policy().admits(client) {
@@ -194,7 +211,7 @@ pub(super) enum Spoken {
 
 /// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
 /// deadline as the first byte.
-pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
     let mut ahead = BytesMut::with_capacity(512);
     let told = tokio::time::timeout(FIRST_BYTE, async {
         loop {

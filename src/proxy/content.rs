@@ -1,7 +1,5 @@
 //! Content on its way to a client: whole, in part, in parts, or not at all because the client has it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
@@ -10,9 +8,8 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::respond;
-use crate::cache::{BlobBody, Fill};
+use crate::cache::{Guest, Stored};
 use crate::oci::Digest;
-use crate::store::Blob;
 use crate::wire::{Asked, Body, Multipart, Span};
 
 /// Where the bytes are.
@@ -20,9 +17,9 @@ pub(super) enum Content {
     /// In memory.
     Memory(Bytes),
     /// In the store.
-    Stored(Blob),
+    Stored(Stored),
     /// On their way, with the length in bytes.
-    Filling(Arc<Fill>, u64),
+    Filling(Guest, u64),
 }
 
 impl Content {
@@ -40,7 +37,7 @@ impl Content {
                 let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 Body::full(bytes.slice(position(span.from)..position(span.to)))
             }
-            Self::Stored(blob) => Body::wrap(BlobBody::new(blob.clone(), span)),
+            Self::Stored(blob) => Body::wrap(blob.body(span)),
             Self::Filling(fill, _) => Body::wrap(fill.follow(Some(span))),
         }
     }
@@ -106,22 +103,14 @@ pub(super) fn answer(
     response
 }
 
-/// The spans to send, in the order asked, merged where they touch; `None` for the whole. `If-Range` with
+/// The spans to send; `None` for the whole. `If-Range` with
 /// another tag than ours means the whole (RFC 9110, 13.1.5).
 fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {
     let ours = |value: &HeaderValue| value.to_str().is_ok_and(|tag| tag == format!("\"{digest}\""));
     if asked.get(IF_RANGE).is_some_and(|value| !ours(value)) {
         return None;
     }
-    let spans = Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)?;
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if span.from <= last.to && span.from >= last.from => last.to = last.to.max(span.to),
-            _ => merged.push(span),
-        }
-    }
-    Some(merged)
+    Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)
 }
 
 fn has_it_already(asked: &HeaderMap, digest: &Digest) -> bool {

@@ -64,7 +64,9 @@ fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Resp
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
 pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
-    let text = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
+    // Without `user:password@`, which some clients write there: it is a secret, and not for this line.
+    let text = request.uri().authority().map_or("", |authority| authority.as_str());
+    let text = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), text.clone(), "http");
     let version = request.version();
     let mut response = match judge_absolute(proxy, &request, &text) {

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
-use super::connection::{Proxy, sniff};
+use super::connection::Proxy;
 use super::request;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -35,7 +35,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let host = authority.host.clone();
     let Some(stream) = accept(&proxy, client, &authority.short(443), stream, |_| Ok(host)).await else { return };
-    let served = match sniff(stream).await {
+    let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();

@@ -30,7 +30,7 @@ mod tunnel;
 mod verdict;
 
 pub use config::{
-    Auth, ClientsConfig, ListenConfig, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
+    Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
 pub use policy::Policy;

@@ -29,6 +29,9 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
         *response.body_mut() = Body::empty();
     }
     record.verdict("own", response.status().as_u16());
+    if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
+        record.quiet();
+    }
     record.attach(response)
 }
 
@@ -82,7 +85,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 
 /// 403 for an address that is not in `clients.allow`.
 pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
-    let host = request.uri().authority().map_or("-", |authority| authority.as_str()).to_owned();
+    let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
     record.verdict("refuse", 403);

@@ -4,23 +4,21 @@
 //! gave to a request without credentials is remembered.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::connection::Proxy;
 use super::policy::Policy;
-use super::pull::Pulled;
+use super::pull::{ILL_DEADLINE, Pulled};
 use super::registry::Registry;
 use super::{forward, respond};
 use crate::oci::Authority;
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::Body;
-
-const ILL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Answers a ping.
 pub(super) async fn answer(
@@ -65,6 +63,8 @@ fn bodiless(request: &Request<Incoming>) -> (http::request::Parts, ()) {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
+    // Threat: a length without its body would make the next request on that pooled connection part of it.
+    copy.headers_mut().remove(CONTENT_LENGTH);
     copy.into_parts()
 }
 

@@ -25,6 +25,8 @@ pub struct Policy {
     pub upstream: Upstream,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::Authority>,
+    /// Leaves minted by CAs that this policy's has replaced.
+    leaves_before: u64,
     warned: Mutex<HashSet<Authority>>,
 }
 
@@ -38,7 +40,20 @@ impl Policy {
         upstream: Upstream,
         ca: Arc<ca::Authority>,
     ) -> Self {
-        Self { registries, tunnel, clients, upstream, ca, warned: Mutex::default() }
+        Self { registries, tunnel, clients, upstream, ca, leaves_before: 0, warned: Mutex::default() }
+    }
+
+    /// Takes the place of `before`, so that what is counted goes on.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
+        self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
+        self
+    }
+
+    /// Leaves minted since the start.
+    #[must_use]
+    pub fn leaves_minted(&self) -> u64 {
+        self.leaves_before + self.ca.leaves_minted()
     }
 
     /// Whether `client` may use the proxy. IPv4 mapped into IPv6 counts as IPv4.
@@ -53,7 +68,7 @@ impl Policy {
     pub fn judge(&self, authority: &Authority) -> Verdict {
         let verdict = judge(&self.registries, &self.tunnel, |host| self.ca.covers(host), authority);
         if let Verdict::Uncovered(registry) = &verdict
-            && self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(authority.clone())
+            && self.is_news(authority)
         {
             tracing::warn!(
                 %authority, registry = %registry.name(),
@@ -61,6 +76,12 @@ impl Policy {
             );
         }
         verdict
+    }
+
+    /// Bounded, as clients choose the hosts under a pattern.
+    fn is_news(&self, authority: &Authority) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.len() < 1000 && warned.insert(authority.clone())
     }
 
     /// The registry that `authority` is or belongs to as a token service.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap};
-use http::{Method, Response};
+use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
+use http::{Method, Response, StatusCode};
 
 use super::ask::{Ask, Credentials, Thing};
 use super::connection::Proxy;
@@ -12,19 +12,21 @@ use super::content::{self, Content};
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Fill, Freshness, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
     Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
 use crate::store;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Upstream;
 use crate::wire::Body;
 
 /// A client has its headers within this time in any case: containerd gives up after 30 s.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a reader waits for the end of a fill whose length nobody said.
+const SOON: Duration = Duration::from_secs(5);
 /// How long a registry that is known to be ill may take to revalidate a tag.
-const ILL_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const ILL_DEADLINE: Duration = Duration::from_secs(1);
 const LAYER_TYPE: &str = "application/octet-stream";
 
 /// One GET or HEAD for content.
@@ -51,11 +53,11 @@ impl Pulled {
         Self { response, outcome: Outcome::Bypass, stored: false, age: None }
     }
 
-    fn fault(fault: &Fault) -> Self {
-        Self { response: respond::fault(fault), outcome: Outcome::Miss, stored: false, age: None }
+    fn fault(fault: &Fault, kind: Kind) -> Self {
+        Self { response: respond::fault(fault, kind), outcome: Outcome::Miss, stored: false, age: None }
     }
 
-    fn failure(failure: &Failure) -> Self {
+    pub(super) fn failure(failure: &Failure) -> Self {
         Self { response: failure.respond(), outcome: Outcome::Miss, stored: false, age: None }
     }
 }
@@ -71,52 +73,70 @@ impl Pull {
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault, Kind::Blob),
             };
         }
-        let found = self.proxy.cache.blob(&caller, &digest);
-        match tokio::time::timeout(PATIENCE, found).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, &ask).await,
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(BlobFound::Stored(blob, outcome))) => {
-                self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome)
-            }
-            Ok(Ok(BlobFound::Filling(fill, outcome))) => self.filling(digest, fill, outcome, &ask).await,
-            Ok(Ok(BlobFound::Unstorable(error))) => {
-                tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                self.pass_blob(digest, &ask).await
+        let pulled = self.blob_for(&caller, digest, &ask).await;
+        if self.headers.contains_key(RANGE) {
+            self.proxy.cache.wants_pieces(&caller, &digest);
+        } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
+            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
+            self.proxy.cache.prefetch(&caller, &digest, self.registry.prefetch(), source_of);
+        }
+        pulled
+    }
+
+    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Ask) -> Pulled {
+        let mut again = true;
+        loop {
+            match self.proxy.cache.blob(caller, &digest).await {
+                Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+                Err(fault) => return Pulled::fault(&fault, Kind::Blob),
+                Ok(BlobFound::Stored(blob, outcome)) => {
+                    return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
+                }
+                Ok(BlobFound::Filling(fill, outcome)) => match self.filling(digest, fill, outcome).await {
+                    Ok(pulled) => return pulled,
+                    Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+                    // What broke the fill may be another caller's refusal: this one's own source is asked then.
+                    Err(_) if again && outcome == Outcome::Collapsed => again = false,
+                    Err(fault) => return Pulled::fault(&fault, Kind::Blob),
+                },
+                Ok(BlobFound::Unstorable(error)) => {
+                    tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
+                    return self.pass_blob(digest, ask).await;
+                }
             }
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Arc<Fill>, outcome: Outcome, ask: &Ask) -> Pulled {
-        let length = match tokio::time::timeout(PATIENCE, fill.length()).await {
-            Err(_) => return Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => return self.pass_blob(digest, ask).await,
-            Ok(Err(fault)) => return Pulled::fault(&fault),
-            Ok(Ok(length)) => length,
-        };
-        if let Some(total) = length {
-            return Pulled {
-                stored: true,
-                ..self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome)
+    async fn filling(&self, digest: Digest, fill: Guest, outcome: Outcome) -> Result<Pulled, Fault> {
+        let mut length = fill.length().await?;
+        if length.is_none() {
+            // The upstream does not say how long it is. What comes soon gets a length all the same.
+            length = match tokio::time::timeout(SOON, fill.verified()).await {
+                Ok(verified) => Some(verified?),
+                Err(_) => None,
             };
         }
-        // The upstream does not say how long it is: the whole, without a length.
+        if let Some(total) = length {
+            let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
+            return Ok(Pulled { stored: true, ..pulled });
+        }
         let mut response = Response::new(Body::wrap(fill.follow(None)));
         content::describe(response.headers_mut(), &digest, LAYER_TYPE, None);
-        Pulled { response, outcome, stored: true, age: None }
+        Ok(Pulled { response, outcome, stored: true, age: None })
     }
 
     /// The whole blob past the store, verified on its way.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match tokio::time::timeout(PATIENCE, ask.open(Want { from: 0, if_range: None })).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(flow)) => {
+        match ask.open(Want::default()).await {
+            Err(fault) => Pulled::fault(&fault, Kind::Blob),
+            Ok(flow) => {
+                // A body that is announced as empty would never be looked at.
+                let total = flow.total.filter(|total| *total > 0);
                 let mut response = Response::new(Body::wrap(Passing::new(flow.body, digest)));
-                content::describe(response.headers_mut(), &digest, LAYER_TYPE, flow.total);
+                content::describe(response.headers_mut(), &digest, LAYER_TYPE, total);
                 Pulled::bypass(response)
             }
         }
@@ -133,13 +153,12 @@ impl Pull {
                     content::describe(response.headers_mut(), &digest, media_type, proof.size);
                     Pulled { response, outcome, stored: false, age: None }
                 }
-                Err(fault) => Pulled::fault(&fault),
+                Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             };
         }
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &digest)).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(found)) => self.manifest_found(&found, found.outcome, None),
+        match self.proxy.cache.manifest(&caller, &digest).await {
+            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
+            Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
     }
 
@@ -152,7 +171,7 @@ impl Pull {
         let found = self.proxy.cache.tag(&caller, &question).await;
         let found = match found {
             Ok(found) => found,
-            Err(fault) => return Pulled::fault(&fault),
+            Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
         if found.outcome == Outcome::Stale {
             self.note_silence();
@@ -161,10 +180,9 @@ impl Pull {
             return describe_tag(&found);
         }
         let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
-        match tokio::time::timeout(PATIENCE, self.proxy.cache.manifest(&caller, &found.digest)).await {
-            Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) => Pulled::fault(&fault),
-            Ok(Ok(manifest)) => {
+        match self.proxy.cache.manifest(&caller, &found.digest).await {
+            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
+            Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
                 let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };
                 self.manifest_found(

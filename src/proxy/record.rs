@@ -22,6 +22,7 @@ pub(super) struct Record {
     started: Instant,
     metrics: Metrics,
     counted: Option<Counted>,
+    quiet: bool,
 }
 
 struct Counted {
@@ -47,7 +48,7 @@ impl Record {
             elapsed: std::time::Duration::ZERO,
             detail: None,
         };
-        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None }
+        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
     }
 
     /// It is for this registry, and counts in its metrics.
@@ -61,6 +62,11 @@ impl Record {
     pub(super) fn reference(&mut self, repository: Option<String>, reference: Option<String>) {
         self.line.repository = repository;
         self.line.reference = reference;
+    }
+
+    /// It is a probe, asked every few seconds: it writes no line.
+    pub(super) fn quiet(&mut self) {
+        self.quiet = true;
     }
 
     /// Where its answer came from.
@@ -90,7 +96,10 @@ impl Record {
     /// Goes along with the answer's body until its end.
     pub(super) fn attach(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
-        response.map(|body| Body::wrap(Recorded { body, record: self, ended: false }))
+        response.map(|body| {
+            let left = body.size_hint().exact();
+            Body::wrap(Recorded { body, record: self, left, ended: false })
+        })
     }
 }
 
@@ -101,7 +110,9 @@ impl Drop for Record {
             self.metrics.request(&counted.registry, counted.kind, counted.outcome, self.line.status, self.line.elapsed);
             self.metrics.client_bytes(&counted.registry, self.line.bytes);
         }
-        self.line.emit();
+        if !self.quiet {
+            self.line.emit();
+        }
     }
 }
 
@@ -109,6 +120,8 @@ impl Drop for Record {
 struct Recorded {
     body: Body,
     record: Record,
+    /// What the answer still owes, in bytes, where its length was known: hyper asks no further at 0.
+    left: Option<u64>,
     ended: bool,
 }
 
@@ -121,7 +134,11 @@ impl http_body::Body for Recorded {
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             None => this.ended = true,
-            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.record.sent(length);
+                this.left = this.left.map(|left| left.saturating_sub(length));
+            }
             Some(Err(error)) => {
                 this.ended = true;
                 this.record.detail(format!("broken off: {}", super::respond::chain(error)));
@@ -141,7 +158,7 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.ended && !self.body.is_end_stream() {
+        if !self.ended && self.left != Some(0) && !self.body.is_end_stream() {
             self.record.detail("the client left before the end");
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Push, RegistrySettings};
+use super::config::{Prefetch, Push, RegistrySettings};
 use crate::cache::{BadRule, TagPolicy};
 use crate::oci::{Authority, HostPattern};
 use crate::upstream::{BadEndpoint, Endpoint};
@@ -16,6 +16,7 @@ pub struct Registry {
     token_hosts: Vec<Authority>,
     endpoints: Vec<Endpoint>,
     push: Push,
+    prefetch: Prefetch,
     tags: TagPolicy,
     one: bool,
 }
@@ -50,6 +51,7 @@ impl Registry {
             token_hosts: settings.token_hosts.iter().map(|host| Authority { host: host.clone(), port: 443 }).collect(),
             endpoints: settings.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
             push: settings.push,
+            prefetch: settings.prefetch,
             tags: TagPolicy::new(&settings.tags, Duration::ZERO).map_err(|cause| BadRegistry::Rule(name(), cause))?,
             one: settings.hosts.iter().all(|host| host.exact().is_some()),
         })
@@ -94,10 +96,23 @@ impl Registry {
         if deciding.is_empty() { all } else { deciding }
     }
 
+    /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose
+    /// it, so the registry's own name stands for it.
+    #[must_use]
+    pub fn label_of(&self, endpoint: &Endpoint) -> String {
+        if self.endpoints.is_empty() && !self.one { self.name.to_string() } else { endpoint.name() }
+    }
+
     /// Whether pushes and deletes pass.
     #[must_use]
     pub fn push(&self) -> Push {
         self.push
+    }
+
+    /// How many of its blobs are fetched ahead at a time.
+    #[must_use]
+    pub fn prefetch(&self) -> usize {
+        self.prefetch.0
     }
 
     /// How long its tags are believed.

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::config::Push;
 use super::connection::Proxy;
 use super::policy::Policy;
-use super::pull::{Pull, Pulled};
+use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
 use super::registry::Registry;
 use super::{forward, ping, respond};
@@ -61,27 +61,40 @@ async fn dispatch(
     record.registry(registry.name(), kind);
     record.reference(route.repository().map(ToString::to_string), reference(&route));
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !reads && kind != Kind::Token && changes(request.method()) {
+    // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
+    let pushes = changes(request.method()) && kind != Kind::Token && request.uri().path().starts_with("/v2");
+    if pushes && registry.is_at(authority) {
         return push(proxy, policy, &registry, authority, route, request, record).await;
     }
+    let (method, headers) = (request.method().clone(), request.headers().clone());
     let pull = |repository| Pull {
         proxy: proxy.clone(),
         upstream: policy.upstream.clone(),
         registry: registry.clone(),
         authority: authority.clone(),
         repository,
-        method: request.method().clone(),
-        headers: request.headers().clone(),
+        method,
+        headers,
     };
-    let pulled = match route {
-        Route::Ping if reads => ping::answer(proxy, policy, &registry, authority, request).await,
-        Route::Blob(repository, digest) if reads => pull(repository).blob(digest).await,
-        Route::Manifest(repository, Reference::Digest(digest)) if reads => pull(repository).manifest(digest).await,
-        Route::Manifest(repository, Reference::Tag(tag)) if reads => pull(repository).tag(tag).await,
-        _ => {
-            let endpoint = endpoint(policy, &registry, authority);
-            Pulled::bypass(forward::pass(proxy, policy, &registry, &endpoint, kind, request).await)
+    let pulling = async {
+        match route {
+            Route::Ping if reads => ping::answer(proxy, policy, &registry, authority, request).await,
+            Route::Blob(repository, digest) if reads => pull(repository).blob(digest).await,
+            Route::Manifest(repository, Reference::Digest(digest)) if reads => pull(repository).manifest(digest).await,
+            Route::Manifest(repository, Reference::Tag(tag)) if reads => pull(repository).tag(tag).await,
+            _ => {
+                let endpoint = endpoint(policy, &registry, authority, request.uri().path());
+                Pulled::bypass(forward::pass(proxy, policy, &registry, &endpoint, kind, request).await)
+            }
         }
+    };
+    // Whoever reads has an answer within what clients wait; what was begun goes on behind it. Another method may
+    // take its time.
+    let pulled = if reads {
+        let answered = tokio::time::timeout(PATIENCE, pulling).await;
+        answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
+    } else {
+        pulling.await
     };
     mark(pulled, record)
 }
@@ -114,7 +127,7 @@ async fn push(
     if registry.push() == Push::Deny {
         return respond::no_push(registry.name());
     }
-    let endpoint = endpoint(policy, registry, authority);
+    let endpoint = endpoint(policy, registry, authority, request.uri().path());
     let mut response = forward::pass(proxy, policy, registry, &endpoint, Kind::Upload, request).await;
     if response.status().is_success() {
         proxy.cache.forget_missing();
@@ -126,17 +139,18 @@ async fn push(
     response
 }
 
-/// Where what is not pulled goes: the asked token service itself, else the registry.
-fn endpoint(policy: &Policy, registry: &Registry, authority: &Authority) -> Endpoint {
-    if !registry.is_at(authority) {
-        return Endpoint::of_host(authority);
-    }
+/// Where what is not pulled goes: under `/v2/` to the registry, else to the very host that was asked, which may be
+/// a token service, or an alias with pages of its own.
+fn endpoint(policy: &Policy, registry: &Registry, authority: &Authority, path: &str) -> Endpoint {
     let deciding = registry.deciding_endpoints(authority);
-    policy
-        .upstream
-        .order(&deciding)
-        .first()
-        .map_or_else(|| Endpoint::of_host(authority), |endpoint| (*endpoint).clone())
+    if registry.is_at(authority)
+        && path.starts_with("/v2")
+        && let Some(endpoint) = policy.upstream.order(&deciding).first()
+    {
+        return (*endpoint).clone();
+    }
+    let asked = deciding.into_iter().find(|endpoint| endpoint.authority() == authority);
+    asked.unwrap_or_else(|| Endpoint::of_host(authority))
 }
 
 fn changes(method: &Method) -> bool {

@@ -15,7 +15,7 @@ use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
-use crate::telemetry::Outcome;
+use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Error;
 use crate::wire::{Body, end_to_end};
 
@@ -68,15 +68,16 @@ impl Failure {
 }
 
 /// What a fault becomes: the registry's own answer, if it gave one, else ours.
-pub(super) fn fault(fault: &Fault) -> Response<Body> {
+pub(super) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
     match fault.cause.downcast_ref::<Refused>() {
-        Some(refused) => pass_on(refused),
+        Some(refused) => pass_on(refused, kind),
         None => failure(fault).respond(),
     }
 }
 
-/// The registry's refusal as it came, challenge and `Retry-After` included.
-fn pass_on(refused: &Refused) -> Response<Body> {
+/// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
+/// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
+fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     let mut response = Response::new(Body::full(refused.body.clone()));
     *response.status_mut() = refused.status;
     *response.headers_mut() = refused.headers.clone();
@@ -84,7 +85,23 @@ fn pass_on(refused: &Refused) -> Response<Body> {
     end_to_end(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
+    if refused.body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (code, words) = words_of(refused.status, kind);
+        *response.body_mut() = Body::full(error_body(code, words));
+    }
     response
+}
+
+fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
+    match status {
+        StatusCode::NOT_FOUND if kind == Kind::Blob => (Code::BlobUnknown, "blob unknown to registry"),
+        StatusCode::NOT_FOUND => (Code::ManifestUnknown, "manifest unknown"),
+        StatusCode::UNAUTHORIZED => (Code::Unauthorized, "authentication required"),
+        StatusCode::FORBIDDEN => (Code::Denied, "requested access to the resource is denied"),
+        StatusCode::TOO_MANY_REQUESTS => (Code::TooManyRequests, "too many requests"),
+        _ => (Code::Unknown, "the registry refused the request"),
+    }
 }
 
 /// The words for a fault that no registry gave.

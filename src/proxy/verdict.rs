@@ -107,11 +107,12 @@ mod tests {
             named: false,
             auth: Default::default(),
             push: Push::Deny,
+            prefetch: Prefetch::default(),
             tags: Default::default(),
         };
         Arc::new(Registry::new(&settings).unwrap())
     }
-    use super::super::config::Push;
+    use super::super::config::{Prefetch, Push};
 
     fn verdict(tunnel: &TunnelConfig, authority: &str) -> String {
         let registries = [registry("registry-1.docker.io", Some("auth.docker.io")), registry("*.pkg.dev", None)];

@@ -15,8 +15,6 @@ use crate::telemetry::Metrics;
 pub(super) struct Current {
     pub(super) settings: Settings,
     pub(super) ca: Arc<ca::Authority>,
-    /// Leaves minted by CAs that were replaced.
-    pub(super) leaves_before: u64,
 }
 
 /// Reads the configuration again and puts it in force. Blocks on files.
@@ -33,7 +31,6 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
         Ok((policy, ca)) => {
             tell_what_needs_a_restart(&current.settings, &settings);
             if !Arc::ptr_eq(&ca, &current.ca) {
-                current.leaves_before += current.ca.leaves_minted();
                 metrics.ca(ca.expiry());
                 current.ca = ca;
             }
@@ -64,7 +61,12 @@ fn prepare(
 }
 
 fn tell_what_needs_a_restart(old: &Settings, new: &Settings) {
-    let keys = [("listen", old.listen != new.listen), ("cache", old.cache != new.cache), ("log", old.log != new.log)];
+    let keys = [
+        ("listen", old.listen != new.listen),
+        ("cache", old.cache != new.cache),
+        ("fill", old.fill != new.fill),
+        ("log", old.log != new.log),
+    ];
     for (key, _) in keys.iter().filter(|(_, changed)| *changed) {
         warn!(key, "a change of this section takes effect at the next start");
     }

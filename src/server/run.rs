@@ -22,6 +22,9 @@ use crate::{admin, host};
 /// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// How long unfinished fills may take to be put away then.
+const PUT_AWAY: Duration = Duration::from_secs(3);
+
 /// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
 pub struct Running {
     proxy: Arc<Proxy>,
@@ -68,7 +71,7 @@ impl Running {
         let building = (settings.clone(), ca.clone());
         let policy =
             tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
-        let cache = Cache::new(store.clone(), metrics.clone())?;
+        let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();
         let control = admin::control::Control::open(store.root(), inventory.clone())?;
         tokio::task::spawn_blocking(move || {
@@ -80,8 +83,8 @@ impl Running {
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
-        let current = Arc::new(Mutex::new(Current { settings, ca, leaves_before: 0 }));
-        observe(&metrics, &store, &current);
+        observe(&metrics, &store, &proxy);
+        let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), move |stream, peer| served.serve(stream, peer)));
         let measured = metrics.clone();
@@ -131,24 +134,25 @@ impl Running {
         self.stop.cancel();
         self.control.close(); // before the folder's lock is let go
         let finished = self.proxy.drain(deadline).await;
+        // What is on its way is remembered; a disk that takes long over it is not waited for beyond this.
+        let _ = tokio::time::timeout(PUT_AWAY, self.proxy.cache.put_away()).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()
     }
 }
 
-fn observe(metrics: &Metrics, store: &Store, current: &Arc<Mutex<Current>>) {
-    let (store, current) = (store.clone(), current.clone());
+fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
+    let (store, proxy) = (store.clone(), proxy.clone());
     metrics.observe(move || {
         let usage = store.usage();
-        let current = current.lock().unwrap_or_else(PoisonError::into_inner);
         Readings {
             cache_bytes: usage.bytes,
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
             damaged_chunks: usage.damaged,
-            leaf_certificates: current.leaves_before + current.ca.leaves_minted(),
+            leaf_certificates: proxy.policy().leaves_minted(),
         }
     });
 }

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 
 use super::dial::Dialer;
+use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
 use super::health::{Health, Sign};
 use super::rules::{Forbidden, Rules};
@@ -25,6 +26,7 @@ struct Inner {
     ways: Ways,
     health: Health,
     limits: Limits,
+    places: Places,
 }
 
 impl Upstream {
@@ -46,6 +48,7 @@ impl Upstream {
             ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
             dialer,
             health: Health::default(),
+            places: Places::new(config.downloads_per_host.into()),
             limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
         })))
     }
@@ -77,7 +80,21 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`], and for redirects that are not followed.
     pub async fn fetch(&self, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
-        redirect::fetch(self, to, request).await
+        self.download(to, request, Downloads::Uncounted).await
+    }
+
+    /// As [`Upstream::fetch`], among the downloads that each host on the way serves at a time. The answer's body
+    /// keeps its place until it ends or is dropped.
+    ///
+    /// # Errors
+    /// As [`Upstream::fetch`], and [`Error::Busy`].
+    pub async fn download(
+        &self,
+        to: &Endpoint,
+        request: Request<()>,
+        downloads: Downloads,
+    ) -> Result<Response<Body>, Error> {
+        redirect::fetch(self, to, request, downloads).await
     }
 
     /// A raw connection for a tunnel, by the same rules and the same `address`, and the address it goes to.
@@ -119,6 +136,10 @@ impl Upstream {
 
     pub(super) fn note<B>(&self, endpoint: &Endpoint, outcome: Result<&Response<B>, &Error>) {
         self.0.health.note(endpoint, Sign::of(outcome.map(Response::status)));
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     pub(super) fn ways(&self) -> &Ways {

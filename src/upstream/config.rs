@@ -26,6 +26,8 @@ pub struct Config {
     pub first_byte_timeout: Period,
     /// A body that brings no byte for so long is given up and the next way is tried. Default: 30 s.
     pub idle_timeout: Period,
+    /// How many downloads into the cache one host serves at a time, all blobs together. Default: 32.
+    pub downloads_per_host: u16,
     /// How to reach single hosts: a token service, a CDN, a tunnelled host. Keys are `host` or `host:port`.
     pub hosts: BTreeMap<String, HostConfig>,
 }
@@ -105,6 +107,7 @@ impl Default for Config {
             connect_timeout: Period::seconds(5),
             first_byte_timeout: Period::seconds(300),
             idle_timeout: Period::seconds(30),
+            downloads_per_host: 32,
             hosts: BTreeMap::new(),
         }
     }

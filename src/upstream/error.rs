@@ -115,6 +115,14 @@ pub enum Error {
         /// The timeout.
         after: Duration,
     },
+    /// The host has as many downloads as `upstream.downloads_per_host` allows, and this one was only to gain time.
+    #[error("{to} has {limit} downloads under way already")]
+    Busy {
+        /// Which host.
+        to: Authority,
+        /// The limit.
+        limit: usize,
+    },
     /// More redirects than anybody needs.
     #[error("more than {limit} redirects, the last from {from}")]
     Redirects {
@@ -224,6 +232,7 @@ impl Error {
             | Self::Tls { .. }
             | Self::FirstByteTimeout { .. }
             | Self::Idle { .. }
+            | Self::Busy { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
             | Self::BadLocation { .. } => Retry::NextWay,

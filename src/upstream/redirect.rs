@@ -13,6 +13,7 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
+use super::downloads::{Downloads, holding};
 use super::location::{Place, resolve};
 use super::{Endpoint, Error, Upstream};
 use crate::oci::Authority;
@@ -45,7 +46,12 @@ const HARMLESS: [HeaderName; 12] = [
     VIA,
 ];
 
-pub(super) async fn fetch(upstream: &Upstream, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
+pub(super) async fn fetch(
+    upstream: &Upstream,
+    to: &Endpoint,
+    request: Request<()>,
+    downloads: Downloads,
+) -> Result<Response<Body>, Error> {
     let first = first_place(to, &request)?;
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follow = method == Method::GET || method == Method::HEAD;
@@ -54,6 +60,7 @@ pub(super) async fn fetch(upstream: &Upstream, to: &Endpoint, request: Request<(
         let at_home = place.same_origin(&first);
         let way = if at_home { upstream.ways().to_endpoint(to) } else { upstream.ways().to_host(&place.authority) };
         let request = request_to(&place, method.clone(), headers.clone())?;
+        let held = upstream.places().take(&place.authority, downloads).await?;
         let outcome = upstream.exchange(way, &place.authority, request).await;
         if redirects == 0 {
             upstream.note(to, outcome.as_ref());
@@ -61,7 +68,7 @@ pub(super) async fn fetch(upstream: &Upstream, to: &Endpoint, request: Request<(
         let mut answer = outcome?;
         if !follow || !is_redirect(answer.status()) {
             answer.extensions_mut().insert(FinalHop { authority: place.authority, redirects });
-            return Ok(answer);
+            return Ok(answer.map(|body| holding(body, held)));
         }
         let next = next_place(&place, &answer)?;
         if !next.same_origin(&place) {

@@ -1,9 +1,9 @@
-//! The proxy killed and ended while clients pull.
+//! The proxy killed and ended, and registries cut off, while clients pull.
 
 use std::time::Duration;
 
 use crate::client::{Curl, Kind, Skopeo};
-use crate::lab::{Image, Lab, Process, Shape, digest, eventually};
+use crate::lab::{EXAMPLE, Image, Lab, Process, Shape, digest, eventually};
 use crate::proxy::Proxy;
 
 /// Bytes of the large layer of each image.
@@ -60,6 +60,37 @@ fn fifty_kills_leave_only_whole_blobs_and_a_cache_that_serves() {
         assert_eq!(client.pull(name).as_ref(), Ok(&image.id), "{name}");
     }
     assert!(proxy.verify_blobs() >= images.len() * 4);
+}
+
+#[test]
+fn a_registry_and_a_cdn_that_break_off_are_resumed_unseen() {
+    let lab = Lab::new();
+    let mut chance = Chance(3);
+    let direct = "quay.io/lab/app:1".to_owned();
+    let redirected = format!("{EXAMPLE}/lab/app:1");
+    let image = lab.publish(&[&direct, &redirected], Shape::Single, 1, LAYER as usize);
+    let cdn = lab.example.cdn.as_ref().unwrap();
+    for (name, site) in [(direct, &lab.quay.site), (redirected, cdn)] {
+        let proxy = Proxy::start(&lab);
+        site.pace(4_000_000);
+        let from = site.sent();
+        let home = Skopeo::home(&lab);
+        let mut copy = Skopeo::copy(&home, &proxy.way(), &name, &home.join("to"));
+        let mut pull = Process::spawn("skopeo", &mut copy, &home.join("log"));
+        let mut cuts: Vec<u64> = (0..5).map(|_| chance.below(LAYER)).collect();
+        cuts.sort_unstable();
+        for cut in cuts {
+            eventually("so much has been sent", Duration::from_secs(60), || site.sent() >= from + cut);
+            site.stop();
+            site.start();
+        }
+        let status = pull.ended(Duration::from_secs(60)).expect("the pull ends");
+        assert!(status.success(), "{name}: {}\n{}", pull.log(), proxy.log());
+        let hex = image.large.trim_start_matches("sha256:");
+        let opened = site.seen().into_iter().filter(|seen| seen.method == "GET" && seen.path.contains(hex)).count();
+        assert!(opened >= 3, "{name}: the cuts missed it, {opened} requests");
+        assert!(proxy.verify_blobs() >= 4);
+    }
 }
 
 /// Skopeo, in the midst of a pull.

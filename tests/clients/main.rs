@@ -11,5 +11,7 @@ mod lab;
 mod proxy;
 mod pulls;
 mod readme;
+mod rights;
 mod tags;
 mod trust;
+mod tunnel;

@@ -36,8 +36,11 @@ impl Proxy {
         let mut config = configuration(lab, listen, admin);
         change(&mut config);
         fs::write(dir.join("config.yaml"), format!("{config:#}")).unwrap(); // JSON is YAML
-        let mut proxy = Self { dir, listen, admin, process: None };
+        let mut proxy = Self { dir: dir.clone(), listen, admin, process: None };
         proxy.again();
+        let roots = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
+        fs::write(dir.join("system.pem"), &roots).unwrap();
+        fs::write(dir.join("trust.pem"), [roots, fs::read(proxy.ca_file()).unwrap()].concat()).unwrap();
         proxy
     }
 
@@ -80,18 +83,16 @@ impl Proxy {
 
     /// The way through it, for a client that trusts its CA besides the system's roots.
     pub(crate) fn way(&self) -> Way {
-        let mut roots = system_roots();
-        roots.extend(fs::read(self.ca_file()).unwrap());
-        let trust = self.dir.join("trust.pem");
-        fs::write(&trust, roots).unwrap();
-        Way { proxy: format!("http://{}", self.listen), trust }
+        self.way_trusting("trust.pem")
     }
 
     /// The way through it for a client that trusts only the system's roots.
     pub(crate) fn way_without_trust(&self) -> Way {
-        let trust = self.dir.join("system.pem");
-        fs::write(&trust, system_roots()).unwrap();
-        Way { proxy: format!("http://{}", self.listen), trust }
+        self.way_trusting("system.pem")
+    }
+
+    fn way_trusting(&self, roots: &str) -> Way {
+        Way { proxy: format!("http://{}", self.listen), trust: self.dir.join(roots) }
     }
 
     /// Its root certificate.
@@ -130,10 +131,6 @@ impl Proxy {
 /// An address that nobody listens on.
 pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn system_roots() -> Vec<u8> {
-    fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default()
 }
 
 /// The whole answer to a GET, if there is one.

@@ -142,3 +142,20 @@ fn a_digest_of_one_registry_is_not_readable_through_another() {
         assert!(said.contains("manifest unknown"), "{name}: {said}");
     }
 }
+
+#[test]
+fn what_is_not_there_is_told_by_every_client_as_without_the_proxy() {
+    let published = Published::new();
+    let proxy = Proxy::start(&published.lab);
+    let direct = Way { proxy: published.lab.road().to_owned(), trust: published.lab.ca_file().to_owned() };
+    for kind in Kind::ALL {
+        let words = if kind == Kind::Containerd { "not found" } else { "manifest unknown" };
+        for way in [&direct, &proxy.way()] {
+            let client = kind.fresh(&published.lab, way);
+            for name in ["quay.io/lab/app:none", "quay.io/lab/none:1"] {
+                let said = client.pull(name).expect_err("nobody published it");
+                assert!(said.contains(words), "{kind:?}, {name}, by {}: {said}", way.proxy);
+            }
+        }
+    }
+}

@@ -94,7 +94,7 @@ fn without_configuration_it_serves_and_says_what_to_do_next() {
     let process = Process::spawn("pullthrough", &mut serve, &home.path().join("log"));
     eventually("it has said what to do next", Duration::from_secs(30), || {
         let log = process.log().to_lowercase();
-        [&listen.port().to_string(), "ca.crt", "sha256", "docker", "podman", "containerd", "https_proxy"]
+        [&listen.port().to_string(), "ca.crt", "sha-256", "docker", "podman", "containerd", "https_proxy"]
             .iter()
             .all(|word| log.contains(word))
     });

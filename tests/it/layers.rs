@@ -76,7 +76,7 @@ fn imports_only_go_down() {
             assert!(import == room || down, "{} imports {import}, which is not below {room}", inside.display());
         }
     }
-    assert!(seen > 300, "only {seen} imports were read: the reader of this test is broken");
+    assert!(seen > 200, "only {seen} imports were read: the reader of this test is broken");
 }
 
 #[test]

@@ -3,7 +3,12 @@
 mod authorization;
 mod doors;
 mod fills;
+mod lanes;
 mod manifests;
+mod model;
+mod parking;
+mod prefetch;
+mod ranges;
 mod reloads;
 mod tags;
 

@@ -137,7 +137,7 @@ async fn a_tag_is_kept_by_class_and_way_of_learning_and_its_past_is_remembered()
     drop(store);
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
     assert_eq!(find(&store).await.len(), 3, "a restart keeps them");
-    store.catalog().forget_tag("quay.io", &place, &tag);
+    store.catalog().forget_tag("quay.io", &place, &tag, None);
     assert_eq!(find(&store).await, []);
     let past = store.catalog().tag_history("quay.io", &place, &tag).await.unwrap();
     let past: Vec<Digest> = past.into_iter().map(|(digest, ..)| digest).collect();

@@ -9,6 +9,34 @@ use crate::wire::Span;
 pub struct Extents(BTreeMap<u64, u64>); // from -> to, never touching
 
 impl Extents {
+    /// The set of these extents, from and to (exclusive), in any order.
+    #[must_use]
+    pub fn of(pairs: &[(u64, u64)]) -> Self {
+        let mut extents = Self::default();
+        for &(from, to) in pairs {
+            extents.insert(Span { from, to: to.max(from) });
+        }
+        extents
+    }
+
+    /// The extents in order, from and to (exclusive).
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(u64, u64)> {
+        self.0.iter().map(|(&from, &to)| (from, to)).collect()
+    }
+
+    /// Whether the byte at `at` is there.
+    #[must_use]
+    pub fn holds(&self, at: u64) -> bool {
+        self.end_from(at) > at
+    }
+
+    /// Where the first extent begins that begins at `at` or later.
+    #[must_use]
+    pub fn next_from(&self, at: u64) -> Option<u64> {
+        self.0.range(at..).next().map(|(&from, _)| from)
+    }
+
     /// Adds the bytes of `span`.
     pub fn insert(&mut self, span: Span) {
         if span.is_empty() {
@@ -37,11 +65,10 @@ impl Extents {
         }
     }
 
-    /// The first byte that is not there, and where the next extent begins, if one does.
+    /// The position after the last byte that is there.
     #[must_use]
-    pub fn first_hole(&self) -> (u64, Option<u64>) {
-        let from = self.end_from(0);
-        (from, self.0.range(from..).next().map(|(&next, _)| next))
+    pub fn end(&self) -> u64 {
+        self.0.last_key_value().map_or(0, |(_, &to)| to)
     }
 
     /// How many bytes are there.
@@ -71,9 +98,13 @@ mod tests {
                 let run = plain[at..].iter().take_while(|there| **there).count();
                 prop_assert_eq!(extents.end_from(at as u64) as usize, at + run);
             }
-            let hole = plain.iter().position(|there| !there).unwrap_or(80);
-            let next = plain[hole..].iter().position(|there| *there).map(|gap| (hole + gap) as u64);
-            prop_assert_eq!(extents.first_hole(), (hole as u64, next));
+            let starts = |at: usize| plain[at] && (at == 0 || !plain[at - 1]);
+            for at in 0..80 {
+                prop_assert_eq!(extents.holds(at as u64), plain[at]);
+                prop_assert_eq!(extents.next_from(at as u64), (at..80).find(|at| starts(*at)).map(|at| at as u64));
+            }
+            prop_assert_eq!(extents.end() as usize, plain.iter().rposition(|there| *there).map_or(0, |at| at + 1));
+            prop_assert_eq!(Extents::of(&extents.pairs()), extents.clone());
             let touching = extents.0.iter().zip(extents.0.iter().skip(1)).any(|((_, end), (next, _))| end >= next);
             prop_assert!(!touching);
         }

@@ -1,16 +1,19 @@
-//! The state of one fill, shared by its pilot, its digest reader and its followers.
+//! The state of one fill, shared by its pilot, its lanes, its digest reader and its followers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::follower::Follower;
-use super::plan::{LengthChanged, Phase, Plan, Seat};
-use crate::cache::{Caller, Fault};
+use super::Extents;
+use super::claims::{GoOn, LaneId, Role};
+use super::plan::{Gone, LengthChanged, Phase, Plan, Seat, stopping};
+use super::wishes::Wish;
+use crate::cache::{Caller, Fault, Flow, Retry, Validator};
 use crate::oci::Digest;
-use crate::store::Staged;
+use crate::store::{Partial, Staged};
 use crate::wire::Span;
 
 /// One content on its way into the store.
@@ -20,7 +23,14 @@ pub struct Fill {
     plan: Mutex<Plan>,
     seats: AtomicU64,
     sources: Mutex<Vec<Lead>>,
+    validators: Mutex<Vec<Validator>>,
+    has_ranges: AtomicBool,
+    is_leaving: AtomicBool,
     head: watch::Sender<Head>,
+    /// Rung when the pilot should look after something.
+    bell: Notify,
+    stop: CancellationToken,
+    parked: CancellationToken,
 }
 
 /// What a caller can be told before the first byte.
@@ -38,17 +48,71 @@ enum Head {
 pub(super) struct Lead {
     pub(super) caller: Caller,
     pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
+    /// The registry has refused its principal since: what it proved proves nothing any more.
+    is_doubted: Arc<AtomicBool>,
 }
 
+impl Lead {
+    pub(super) fn of(caller: &Caller) -> Self {
+        Self { caller: caller.clone(), opened: watch::Sender::new(None), is_doubted: Arc::default() }
+    }
+
+    fn is_of(&self, caller: &Caller) -> bool {
+        self.caller.place == caller.place && self.caller.principal == caller.principal
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.opened.same_channel(&other.opened)
+    }
+
+    fn failed(&self, fault: &Fault) {
+        self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
+    }
+}
+
+/// How a fill will end, for whoever wants to know without being waited for.
+pub struct Ending(watch::Receiver<Head>);
+
+impl Ending {
+    /// Waits for it: whether the whole content is there and its digest matched. Cancel-safe.
+    pub async fn is_verified(mut self) -> bool {
+        let end = self.0.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await;
+        end.is_ok_and(|head| matches!(*head, Head::Verified(_)))
+    }
+}
+
+/// A fill ended before the caller's source was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the fill ended before this caller's own request was made")]
+pub(super) struct NotAsked;
+
+/// What its readers and its pilot see.
 impl Fill {
-    pub(super) fn new(digest: Digest, staged: Staged, lead: Lead) -> Self {
+    /// Nothing has landed.
+    pub(super) fn new(staged: Staged, lead: Lead) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), lead)
+    }
+
+    /// Goes on where an earlier one stopped.
+    pub(super) fn resumed(partial: Partial, lead: Lead) -> Self {
+        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead)
+    }
+
+    fn begin(staged: Staged, plan: Plan, lead: Lead) -> Self {
+        let head = plan.total().filter(|_| plan.progress() > 0).map_or(Head::Opening, |total| Head::Open(Some(total)));
         Self {
-            digest,
+            digest: *staged.digest(),
             staged: Arc::new(staged),
-            plan: Mutex::new(Plan::new()),
+            plan: Mutex::new(plan),
             seats: AtomicU64::new(1),
             sources: Mutex::new(vec![lead]),
-            head: watch::Sender::new(Head::Opening),
+            validators: Mutex::default(),
+            has_ranges: true.into(),
+            is_leaving: false.into(),
+            head: watch::Sender::new(head),
+            bell: Notify::new(),
+            stop: CancellationToken::new(),
+            parked: CancellationToken::new(),
         }
     }
 
@@ -58,12 +122,13 @@ impl Fill {
         &self.digest
     }
 
-    /// Waits until the content's length is known, in bytes; `None` when the upstream does not say it and the
-    /// end is not there yet. An empty content answers once its digest matched. Cancel-safe.
-    ///
-    /// # Errors
-    /// The fault that broke the fill.
-    pub async fn length(&self) -> Result<Option<u64>, Fault> {
+    /// How many bytes have landed.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.plan().progress()
+    }
+
+    pub(super) async fn length(&self) -> Result<Option<u64>, Fault> {
         let mut head = self.head.subscribe();
         let known = head.wait_for(|head| !matches!(head, Head::Opening | Head::Open(Some(0)))).await;
         match known.as_deref() {
@@ -74,11 +139,7 @@ impl Fill {
         }
     }
 
-    /// Waits until the digest matched and answers the length in bytes. Cancel-safe.
-    ///
-    /// # Errors
-    /// The fault that broke the fill.
-    pub async fn verified(&self) -> Result<u64, Fault> {
+    pub(super) async fn verified(&self) -> Result<u64, Fault> {
         let mut head = self.head.subscribe();
         match head.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await.as_deref() {
             Ok(Head::Broken(fault)) => Err(fault.clone()),
@@ -87,21 +148,51 @@ impl Fill {
         }
     }
 
-    /// A reader of the whole content (`span` is `None`) or of a part of it. A whole, and a part from 0 to the
-    /// end, is held back by its last byte until the digest matched.
-    #[must_use]
-    pub fn follow(self: &Arc<Self>, span: Option<Span>) -> Follower {
-        let total = self.plan().total();
-        let hold = span.is_none_or(|span| span.from == 0 && total.is_none_or(|total| span.to >= total));
-        Follower::new(self.clone(), self.staged.clone(), Seat(self.seats.fetch_add(1, Ordering::Relaxed)), span, hold)
+    pub(super) fn ending(&self) -> Ending {
+        Ending(self.head.subscribe())
+    }
+
+    /// Somebody waits for the content; see [`Plan::enter`].
+    pub(super) fn enter(&self) -> bool {
+        self.plan().enter()
+    }
+
+    /// See [`Plan::enter_with_another`].
+    pub(super) fn enter_with_another(&self) {
+        self.plan().enter_with_another();
+    }
+
+    /// One who entered leaves.
+    pub(super) fn exit(&self) {
+        if self.plan().exit() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// A seat for a reader of `span`.
+    pub(super) fn sit(&self, span: Span) -> Seat {
+        let seat = Seat(self.seats.fetch_add(1, Ordering::Relaxed));
+        self.plan().sit(seat, span);
+        seat
     }
 
     pub(super) fn staged(&self) -> &Arc<Staged> {
         &self.staged
     }
 
-    pub(super) fn readable(&self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Fault>> {
-        self.plan().readable(at, hold, seat, cx)
+    pub(super) fn readable(&self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
+        let mut plan = self.plan();
+        let readable = plan.readable(at, hold, seat, cx);
+        let is_far = readable.is_pending() && seat != Seat::HASHER && plan.is_far(at);
+        drop(plan);
+        if is_far {
+            self.bell.notify_one();
+        }
+        readable
+    }
+
+    pub(super) fn leave(&self, at: u64, seat: Seat) {
+        self.plan().leave(at, seat);
     }
 
     pub(super) fn total(&self) -> Option<u64> {
@@ -112,33 +203,86 @@ impl Fill {
         matches!(self.plan().phase(), Phase::Verified)
     }
 
-    pub(super) fn is_broken(&self) -> bool {
-        matches!(self.plan().phase(), Phase::Broken(_))
+    pub(super) fn is_missing(&self) -> bool {
+        self.plan().is_missing()
     }
 
-    pub(super) fn hole(&self) -> Option<(u64, Option<u64>)> {
-        self.plan().hole()
+    pub(super) fn is_deserted(&self) -> bool {
+        self.plan().is_deserted() || self.is_leaving()
     }
 
-    pub(super) fn progress(&self) -> u64 {
-        self.plan().progress()
+    /// What has landed, and the length.
+    pub(super) fn extents(&self) -> (Vec<(u64, u64)>, Option<u64>) {
+        let plan = self.plan();
+        (plan.landed().pairs(), plan.total())
     }
 
-    pub(super) fn leave(&self, at: u64, seat: Seat) {
-        self.plan().leave(at, seat);
+    /// Whether much is there already behind `at`, so that a stream would better end there.
+    pub(super) fn is_followed_by_much(&self, at: u64) -> bool {
+        const MUCH: u64 = 1 << 20;
+        self.plan().landed().end_from(at) - at > MUCH
     }
 
-    pub(super) fn land(&self, span: Span) {
-        let woken = self.plan().land(span);
-        woken.into_iter().for_each(Waker::wake);
+    /// The proxy stops: what has landed is to be kept for the next start.
+    pub(super) fn send_away(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+        self.bell.notify_one();
     }
 
-    /// A source is open and has said this length, or none.
-    pub(super) fn opened(&self, total: Option<u64>) -> Result<(), LengthChanged> {
-        if let Some(total) = total {
-            let woken = self.plan().learn_total(total)?;
-            woken.into_iter().for_each(Waker::wake);
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn stirred(&self) {
+        self.bell.notified().await;
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    pub(super) async fn parked(&self) {
+        self.parked.cancelled().await;
+    }
+}
+
+/// What its lanes do to it.
+impl Fill {
+    /// A source is open and has said what it knows.
+    pub(super) fn opened(&self, flow: &Flow) -> Result<(), LengthChanged> {
+        if flow.ranges == Some(false) {
+            self.doubt_ranges();
         }
+        if let Some(validator) = &flow.validator {
+            let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+            validators.retain(|known| known.endpoint != validator.endpoint);
+            validators.push(validator.clone());
+        }
+        match flow.total {
+            Some(total) => self.learn_total(total)?,
+            None => self.announce(None),
+        }
+        Ok(())
+    }
+
+    /// The content has so many bytes.
+    pub(super) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
+        let woken = self.plan().learn_total(total)?;
+        woken.into_iter().for_each(Waker::wake);
+        self.announce(Some(total));
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    fn announce(&self, total: Option<u64>) {
         self.head.send_if_modified(|head| {
             let news = matches!(head, Head::Opening) || matches!((&head, total), (Head::Open(None), Some(_)));
             if news {
@@ -146,19 +290,103 @@ impl Fill {
             }
             news
         });
-        Ok(())
+    }
+
+    pub(super) fn validators(&self) -> Vec<Validator> {
+        self.validators.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether ranges can be asked for, as far as is known.
+    pub(super) fn has_ranges(&self) -> bool {
+        self.has_ranges.load(Ordering::Relaxed)
+    }
+
+    /// They are of no use here.
+    pub(super) fn doubt_ranges(&self) {
+        self.has_ranges.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn claim_work(&self, lane: LaneId, chunk: u64, least: u64) -> Option<Span> {
+        self.plan().claim_work(lane, chunk, least)
+    }
+
+    pub(super) fn wish(&self) -> (Option<Wish>, bool) {
+        self.plan().wish()
+    }
+
+    pub(super) fn claim_wish(&self, lane: LaneId, wish: Wish) -> Option<Span> {
+        self.plan().claim_wish(lane, wish)
+    }
+
+    pub(super) fn reserve(&self, lane: LaneId, wanted: u64) -> u64 {
+        self.plan().reserve(lane, wanted)
+    }
+
+    pub(super) fn go_on(&self, lane: LaneId, stream_to: Option<u64>, limit: u64) -> GoOn {
+        self.plan().go_on(lane, stream_to, limit)
+    }
+
+    pub(super) fn unclaimed_rest(&self, lane: LaneId) -> u64 {
+        self.plan().rest(lane)
+    }
+
+    pub(super) fn is_wanted(&self, lane: LaneId) -> bool {
+        self.plan().is_wanted(lane)
+    }
+
+    pub(super) fn measured(&self, lane: LaneId, rate: u64) {
+        self.plan().measured(lane, rate);
+    }
+
+    pub(super) fn lanes(&self, role: Role) -> usize {
+        self.plan().lanes(role)
+    }
+
+    pub(super) fn release(&self, lane: LaneId) {
+        self.plan().release(lane);
+    }
+
+    pub(super) fn land(&self, lane: LaneId, span: Span) {
+        let woken = self.plan().land(lane, span);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// How it ends.
+impl Fill {
+    /// Stops for want of readers; `false` if one came meanwhile.
+    pub(super) fn park(&self) -> bool {
+        let mut plan = self.plan();
+        if !plan.is_deserted() && !self.is_leaving() {
+            return false;
+        }
+        let woken = plan.end(Phase::Parked);
+        drop(plan);
+        self.fail_leads(&stopping());
+        self.head.send_replace(Head::Broken(stopping()));
+        self.parked.cancel();
+        woken.into_iter().for_each(Waker::wake);
+        true
     }
 
     pub(super) fn verify(&self, total: u64) {
+        self.fail_leads(&Fault::new(Retry::Again, NotAsked)); // nobody waits for ever for one that was not asked
         self.end(Phase::Verified, Head::Verified(total));
     }
 
+    /// The disk takes no more.
+    pub(super) fn adrift(&self, fault: &Fault) {
+        self.fail_leads(fault);
+        self.end(Phase::Adrift(fault.clone()), Head::Broken(fault.clone()));
+    }
+
     pub(super) fn break_off(&self, fault: &Fault) {
-        for lead in self.leads().iter() {
-            lead.opened
-                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
-        }
+        self.fail_leads(fault);
         self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
+    }
+
+    fn fail_leads(&self, fault: &Fault) {
+        self.leads().iter().for_each(|lead| lead.failed(fault));
     }
 
     fn end(&self, phase: Phase, head: Head) {
@@ -167,10 +395,27 @@ impl Fill {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// The lead of the same principal at the same place, if one takes part.
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose sources it has.
+impl Fill {
+    /// The lead of the same principal at the same place, if one takes part that is not doubted.
     pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
-        let same = |lead: &&Lead| lead.caller.place == caller.place && lead.caller.principal == caller.principal;
-        self.leads().iter().find(same).cloned()
+        let is_good = |lead: &&Lead| lead.is_of(caller) && !lead.is_doubted.load(Ordering::Acquire);
+        // Only the first one is being asked, or was: another's opening might never come.
+        let leads = self.leads();
+        let asked =
+            leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.opened.borrow().is_some());
+        asked.map(|(_, lead)| lead).find(is_good).cloned()
+    }
+
+    /// The registry has refused `caller`. Its source may go on, and proves nothing.
+    pub(super) fn doubt(&self, caller: &Caller) {
+        let leads = self.leads();
+        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
     }
 
     /// Another source that can continue when the present one ends.
@@ -187,20 +432,10 @@ impl Fill {
         self.leads().first().cloned()
     }
 
-    /// The source failed for good; the next one is first now.
-    pub(super) fn drop_first_lead(&self, fault: &Fault) {
-        let mut leads = self.leads();
-        if !leads.is_empty() {
-            let failed = leads.remove(0);
-            drop(leads);
-            failed
-                .opened
-                .send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
-        }
-    }
-
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A source failed for good; another one is first now.
+    pub(super) fn drop_lead(&self, lead: &Lead, fault: &Fault) {
+        self.leads().retain(|known| !known.is(lead));
+        lead.failed(fault);
     }
 
     fn leads(&self) -> MutexGuard<'_, Vec<Lead>> {

@@ -7,26 +7,55 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::fill::Fill;
-use super::plan::Seat;
+use super::drift::Drift;
+use super::guest::Guest;
+use super::plan::{Gone, Seat};
 use crate::cache::reading::Pump;
 use crate::store::Staged;
 use crate::wire::{BodyError, Span};
 
 /// Follows a fill over a span, or to its end.
 pub struct Follower {
-    fill: Arc<Fill>,
+    guest: Guest,
     seat: Seat,
     at: u64,
     end: Option<u64>,
     hold: bool,
     pump: Pump<Arc<Staged>>,
+    /// Since the disk takes no more.
+    drift: Option<Drift>,
 }
 
 impl Follower {
-    pub(super) fn new(fill: Arc<Fill>, staged: Arc<Staged>, seat: Seat, span: Option<Span>, hold: bool) -> Self {
-        let end = span.map(|span| span.to).or_else(|| fill.total());
-        Self { fill, seat, at: span.map_or(0, |span| span.from), end, hold, pump: Pump::new(staged) }
+    pub(super) fn new(guest: Guest, span: Option<Span>, hold: bool) -> Self {
+        let end = span.map(|span| span.to).or_else(|| guest.fill().total());
+        let at = span.map_or(0, |span| span.from);
+        let seat = guest.fill().sit(Span { from: at, to: end.unwrap_or(u64::MAX) });
+        let pump = Pump::new(guest.fill().staged().clone());
+        Self { guest, seat, at, end, hold, pump, drift: None }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.end == Some(self.at) {
+            return Poll::Ready(None);
+        }
+        if let Some(drift) = &mut self.drift {
+            return drift.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
+        }
+        let readable = match ready!(self.guest.fill().readable(self.at, self.hold, self.seat, cx)) {
+            Ok(end) => self.end.map_or(end, |own| own.min(end)),
+            Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
+            Err(Gone::Adrift(_)) => {
+                let end = self.end.or_else(|| self.guest.fill().total());
+                self.drift = Some(Drift::begin(&self.guest, self.at, end, self.hold));
+                return self.poll_bytes(cx);
+            }
+        };
+        if readable == self.at {
+            return Poll::Ready(None); // the end of a content whose length was not known before
+        }
+        let bytes = ready!(self.pump.poll_chunk(cx, Span { from: self.at, to: readable }));
+        Poll::Ready(Some(bytes.map_err(BodyError::new)))
     }
 }
 
@@ -36,25 +65,17 @@ impl Body for Follower {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if this.end == Some(this.at) {
-            return Poll::Ready(None);
-        }
-        let readable = match ready!(this.fill.readable(this.at, this.hold, this.seat, cx)) {
-            Ok(end) => this.end.map_or(end, |own| own.min(end)),
-            Err(fault) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
-        };
-        if readable == this.at {
-            return Poll::Ready(None); // the end of a content whose length was not known before
-        }
-        let bytes = ready!(this.pump.poll_chunk(cx, Span { from: this.at, to: readable }));
-        Poll::Ready(Some(bytes.map_err(BodyError::new).map(|bytes| {
-            this.at += bytes.len() as u64;
-            Frame::data(bytes)
-        })))
+        let bytes = ready!(this.poll_bytes(cx));
+        Poll::Ready(bytes.map(|bytes| {
+            bytes.map(|bytes| {
+                this.at += bytes.len() as u64;
+                Frame::data(bytes)
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.end == Some(self.at) && (!self.hold || self.fill.verified_now())
+        self.end == Some(self.at) && (!self.hold || self.drift.is_some() || self.guest.fill().verified_now())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -64,6 +85,6 @@ impl Body for Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.fill.leave(self.at, self.seat);
+        self.guest.fill().leave(self.at, self.seat);
     }
 }

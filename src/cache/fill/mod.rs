@@ -1,25 +1,41 @@
 //! One download for each digest and registry, however many ask; every reader follows the growing file.
 //!
-//! Flow: [`Fills`] joins callers of the same content. A [`Fill`] owns a staged file and a plan of what has
-//! landed. Its pilot opens sources one after another until nothing is missing, while a digest reader
-//! follows like any other reader; when the digest matched, held bytes are released and the file is
-//! committed. A [`Follower`] is a body that reads the staged file at its own pace.
+//! Flow: [`Fills`] joins callers of the same content; a [`Guest`] is one caller's share. A [`Fill`] owns a staged
+//! file and a plan of what has landed. Its pilot starts lanes, each an upstream request with a claim on bytes that
+//! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
+//! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
+//! follows like any other reader; when the digest matched, held bytes are released and the file is committed. A
+//! [`Follower`] is a body that reads the staged file at its own pace. A fill that nobody waits for is parked: its
+//! file and its extents are kept, and the next demand goes on from there, after a restart, too. A disk that takes
+//! no more sets the readers adrift (`drift`): each goes on by a request of its own.
 //! Scope: blobs. Manifests are small and fetched whole.
-//! Never: publish a byte range as whole before its digest matched; let a reader slow the fill; let one
-//! registry's bytes reach another registry's readers before they are verified.
+//! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the
+//! fill; let one registry's bytes reach another registry's readers before they are verified.
 //! Reading: DESIGN.md "Fill"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
+mod claims;
+mod config;
+mod drift;
 mod extents;
 #[allow(clippy::module_inception, reason = "the room is named for its one noun")]
 mod fill;
 mod fills;
 mod follower;
+mod guest;
+mod hashing;
+mod lane;
+mod patience;
 mod pilot;
 mod plan;
+mod scale;
+mod wishes;
 mod writer;
 
+pub use config::FillConfig;
 pub use extents::Extents;
+pub(super) use fill::Ending;
 pub use fill::Fill;
 pub use fills::Fills;
 pub(super) use fills::{Entered, Opening};
 pub use follower::Follower;
+pub use guest::Guest;

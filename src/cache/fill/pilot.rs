@@ -1,4 +1,4 @@
-//! The task that brings a fill home: asks sources until nothing is missing, verifies, commits.
+//! The task that brings a fill home: starts lanes until nothing is missing, verifies, commits; or parks it.
 //!
 //! A cut, a stall or an expired address is not an error here as long as bytes keep coming: the rest is
 //! asked for again. Only a source that gains nothing several times in a row is given up for the next.
@@ -6,25 +6,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use tracing::{debug, error, warn};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
 
-use super::fill::{Fill, Lead};
-use super::plan::Seat;
-use super::writer::Writer;
-use crate::cache::{Fault, Retry, Validator, Want};
-use crate::oci::{Digest, Hasher};
-use crate::store::{Blob, Staged};
+use super::claims::{LaneId, Role};
+use super::fill::Fill;
+use super::hashing;
+use super::lane::{Lane, Outcome};
+use super::scale::{Scale, TICK};
+use super::{FillConfig, patience::Patience};
+use crate::cache::{Fault, Queue, Retry};
+use crate::oci::Digest;
+use crate::store::Staged;
 use crate::telemetry::Metrics;
 
-/// How often in a row a source may fail without bringing a byte, before and after the first byte came.
-const TRIES_AT_FIRST: u32 = 2;
-const TRIES_LATER: u32 = 8;
-/// Between two such tries; doubled each time up to the limit.
-const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_LIMIT: Duration = Duration::from_secs(5);
-/// How much the digest reader takes at once.
-const HASH_CHUNK: usize = 256 << 10;
+/// How many lanes may fetch for readers far ahead at a time.
+const SCOUTS: usize = 8;
+/// A lane of several takes about so many seconds' bytes at once, within these bounds.
+const CHUNK_SECONDS: u64 = 2;
+const CHUNK_LEAST: u64 = 4 << 20;
+const CHUNK_MOST: u64 = 64 << 20;
+/// No claim is cut to less than this for another lane.
+const CUT_LEAST: u64 = 1 << 20;
+/// What has landed is remembered across restarts when so much was added, or after so long.
+const REMEMBER_BYTES: u64 = 64 << 20;
+const REMEMBER_AFTER: Duration = Duration::from_secs(10);
+/// A broken fill of less is not worth keeping.
+const KEEP_FROM: u64 = 1 << 20;
 
 /// The content is not what its name says.
 #[derive(Debug, thiserror::Error)]
@@ -34,181 +43,312 @@ pub(super) struct Mismatch {
     found: Digest,
 }
 
-/// The upstream brought more bytes than it had said.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream sent more than the {0} bytes that it announced")]
-struct TooMuch(u64);
-
-/// The upstream ended early.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream ended at byte {at} of {total}")]
-struct TooLittle {
-    at: u64,
-    total: u64,
-}
-
 /// Every source has failed and said nothing that can be passed on.
 #[derive(Debug, thiserror::Error)]
 #[error("no source is left")]
 struct NoSource;
 
-/// Runs a fill to its end. Answers the committed blob, or `None` when it broke.
-pub(super) async fn run(fill: Arc<Fill>, metrics: Metrics) -> Option<Blob> {
+/// Why the lanes stopped before all was there.
+enum Halt {
+    Parked,
+    Adrift(Fault),
+    Broken(Fault),
+}
+
+/// Runs a fill to its end.
+pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     let counted = metrics.fill();
     let gathering = async {
-        let gathered = gather(&fill, &metrics).await;
-        if let Err(fault) = &gathered {
-            fill.break_off(fault);
+        let gathered = Pilot::new(&fill, config, &metrics).gather().await;
+        match &gathered {
+            Err(Halt::Adrift(fault)) => {
+                error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
+                fill.adrift(fault);
+            }
+            Err(Halt::Broken(fault)) => fill.break_off(fault),
+            Ok(()) | Err(Halt::Parked) => {}
         }
         gathered
     };
-    let (gathered, hashed) = tokio::join!(gathering, digest(&fill));
-    drop(counted);
-    match gathered.and(hashed) {
-        Ok((found, length)) if found == *fill.digest() => {
-            fill.verify(length);
-            commit(fill, length).await
+    // A parked fill's digest reader would wait for ever.
+    let hashing = async {
+        tokio::select! {
+            hashed = hashing::digest(&fill) => Some(hashed),
+            () = fill.parked() => None,
         }
-        Ok((found, _)) => {
+    };
+    let (gathered, hashed) = tokio::join!(gathering, hashing);
+    drop(counted);
+    match (gathered, hashed) {
+        (Err(Halt::Parked), _) | (Ok(()), None) => {
+            info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
+            keep(&fill).await;
+        }
+        (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
+        (Err(Halt::Broken(fault)), _) | (Ok(()), Some(Err(fault))) => {
+            debug!(digest = %fill.digest(), %fault, "fill ended without content");
+            fill.break_off(&fault);
+            if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
+                keep(&fill).await;
+            } else {
+                fill.staged().abandon();
+            }
+        }
+        (Ok(()), Some(Ok((found, length)))) if found == *fill.digest() => {
+            fill.verify(length);
+            commit(&fill, length).await;
+        }
+        (Ok(()), Some(Ok((found, _)))) => {
             let mismatch = Mismatch { wanted: *fill.digest(), found };
             error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
             metrics.digest_mismatch();
+            fill.staged().abandon();
             fill.break_off(&Fault::new(Retry::Never, mismatch));
-            None
-        }
-        Err(fault) => {
-            debug!(digest = %fill.digest(), %fault, "fill ended without content");
-            fill.break_off(&fault);
-            None
         }
     }
 }
 
-async fn commit(fill: Arc<Fill>, length: u64) -> Option<Blob> {
+async fn commit(fill: &Arc<Fill>, length: u64) {
     let staged: Arc<Staged> = fill.staged().clone();
-    match tokio::task::spawn_blocking(move || staged.commit(length)).await {
-        Ok(Ok(blob)) => Some(blob),
-        Ok(Err(cause)) => {
-            error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
-            None
-        }
-        Err(_) => None, // the runtime is going down
+    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit(length)).await {
+        error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
     }
 }
 
-/// Asks one source after another until nothing is missing.
-async fn gather(fill: &Fill, metrics: &Metrics) -> Result<(), Fault> {
-    let mut validator = None;
-    let mut in_vain = 0;
-    let mut last = Fault::new(Retry::Never, NoSource);
-    while let Some((from, _)) = fill.hole() {
-        let Some(lead) = fill.first_lead() else { return Err(last) };
-        let before = fill.progress();
-        if before > 0 {
-            metrics.fill_resumed();
+/// Remembers what has landed, for the next demand.
+async fn keep(fill: &Fill) {
+    if let Err(error) = remember(fill).await {
+        debug!(%error, "the remembering was interrupted");
+    }
+}
+
+fn remember(fill: &Fill) -> JoinHandle<()> {
+    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = staged.remember(&extents, total, None) {
+            warn!(digest = %staged.digest(), %error, "what has landed of a fill is not remembered");
         }
-        let Err(fault) = pour(fill, &lead, from, &mut validator).await else { continue };
-        in_vain = if fill.progress() > before { 0 } else { in_vain + 1 };
-        let tries = if before == 0 { TRIES_AT_FIRST } else { TRIES_LATER };
-        if fault.retry == Retry::Never || in_vain >= tries {
-            fill.drop_first_lead(&fault);
-            in_vain = 0;
+    })
+}
+
+struct Pilot<'a> {
+    fill: &'a Arc<Fill>,
+    config: FillConfig,
+    metrics: &'a Metrics,
+    lanes: JoinSet<(Lane, Outcome)>,
+    next: u64,
+    scale: Scale,
+    patience: Patience,
+    /// As `patience`, for the lanes of readers far ahead.
+    scouting: Patience,
+    way: usize,
+    last: Fault,
+    remembered: (u64, Instant),
+    remembering: Option<JoinHandle<()>>,
+}
+
+impl<'a> Pilot<'a> {
+    fn new(fill: &'a Arc<Fill>, config: FillConfig, metrics: &'a Metrics) -> Self {
+        Self {
+            fill,
+            config,
+            metrics,
+            lanes: JoinSet::new(),
+            next: 0,
+            scale: Scale::new(config.lanes.into()),
+            patience: Patience::default(),
+            scouting: Patience::default(),
+            way: 0,
+            last: Fault::new(Retry::Again, NoSource),
+            remembered: (fill.progress(), Instant::now()),
+            remembering: None,
+        }
+    }
+
+    /// Fetches until nothing is missing. Whatever it answers, no lane is left.
+    async fn gather(&mut self) -> Result<(), Halt> {
+        let gathered = self.fly().await;
+        self.fill.stop();
+        while self.lanes.join_next().await.is_some() {}
+        if let Some(remembering) = self.remembering.take() {
+            let _ = remembering.await; // what it remembers is no more than has landed
+        }
+        gathered
+    }
+
+    async fn fly(&mut self) -> Result<(), Halt> {
+        let (mut tick, mut seen) = (Instant::now() + TICK, self.fill.progress());
+        loop {
+            if self.fill.is_deserted() && self.is_to_be_parked() && self.fill.park() {
+                return Err(Halt::Parked);
+            }
+            let is_watching = self.dispatch()?;
+            if self.lanes.is_empty() && !self.fill.is_missing() {
+                return Ok(());
+            }
+            let ticks = is_watching || self.is_parallel();
+            let wake =
+                [ticks.then_some(tick), self.patience.until(), self.scouting.until()].into_iter().flatten().min();
+            tokio::select! {
+                Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => match ended {
+                    Ok((lane, outcome)) => self.ended(&lane, outcome)?,
+                    Err(_) => return Err(Halt::Broken(self.last.clone())), // the runtime is going down
+                },
+                () = self.fill.stirred() => {}
+                () = sleep_until(wake) => {}
+            }
+            if ticks && tick <= Instant::now() {
+                let progress = self.fill.progress();
+                if self.is_parallel() {
+                    self.scale.tick(progress - seen);
+                }
+                (tick, seen) = (Instant::now() + TICK, progress);
+            }
+            self.remember_sometimes();
+        }
+    }
+
+    fn is_to_be_parked(&self) -> bool {
+        self.fill.is_leaving()
+            || self.fill.total().is_some_and(|total| {
+                let landed = self.fill.progress();
+                landed < total && !self.config.finishes(landed, total)
+            })
+    }
+
+    fn is_parallel(&self) -> bool {
+        self.fill.has_ranges() && self.fill.total().is_some_and(|total| total >= self.config.parallel_from.0)
+    }
+
+    /// Starts the lanes that should run and do not. Whether there is somebody to look after again soon.
+    fn dispatch(&mut self) -> Result<bool, Halt> {
+        if !self.patience.is_over() {
+            return Ok(false);
+        }
+        let target = if self.is_parallel() { self.scale.lanes() } else { 1 };
+        let mut workers = self.fill.lanes(Role::Worker);
+        while workers < target {
+            let alone = target == 1;
+            let chunk = if alone { u64::MAX } else { self.chunk() };
+            let id = self.id();
+            let least = if workers == 0 { u64::MAX } else { CUT_LEAST };
+            let Some(claim) = self.fill.claim_work(id, chunk, least) else { break };
+            let bounded = !alone || self.fill.is_followed_by_much(claim.to);
+            if workers == 0 && self.patience.is_tried() && claim.from > 0 {
+                self.metrics.fill_resumed();
+            }
+            let queue = if workers == 0 { Queue::Wait } else { Queue::Spare };
+            self.start(Lane { way: self.way + workers, ..self.lane(id, Role::Worker, claim, bounded, queue)? });
+            workers += 1;
+        }
+        self.scout()
+    }
+
+    fn scout(&mut self) -> Result<bool, Halt> {
+        while self.fill.has_ranges() && self.scouting.is_over() {
+            let (wish, is_watching) = self.fill.wish();
+            let Some(wish) = wish else { return Ok(is_watching) };
+            if self.fill.lanes(Role::Scout) >= SCOUTS {
+                return Ok(false); // a lane's end is the next occasion
+            }
+            let id = self.id();
+            let Some(claim) = self.fill.claim_wish(id, wish) else { return Ok(true) };
+            let lane = self.lane(id, Role::Scout, claim, true, Queue::Wait)?;
+            self.start(Lane { way: self.way + usize::try_from(id.0).unwrap_or(0), ..lane });
+        }
+        Ok(false)
+    }
+
+    fn id(&mut self) -> LaneId {
+        self.next += 1;
+        LaneId(self.next)
+    }
+
+    fn lane(
+        &self,
+        id: LaneId,
+        role: Role,
+        claim: crate::wire::Span,
+        bounded: bool,
+        queue: Queue,
+    ) -> Result<Lane, Halt> {
+        match self.fill.first_lead() {
+            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue }),
+            None => {
+                self.fill.release(id);
+                Err(Halt::Broken(self.last.clone()))
+            }
+        }
+    }
+
+    fn start(&mut self, lane: Lane) {
+        // What one source's opening proves is its own: it takes the first way.
+        let is_proven = lane.lead.opened.borrow().is_some();
+        let lane = Lane { way: if is_proven { lane.way } else { 0 }, ..lane };
+        self.lanes.spawn(lane.run(self.fill.clone()));
+    }
+
+    fn chunk(&self) -> u64 {
+        self.scale.lane_rate().saturating_mul(CHUNK_SECONDS).clamp(CHUNK_LEAST, CHUNK_MOST)
+    }
+
+    fn ended(&mut self, lane: &Lane, outcome: Outcome) -> Result<(), Halt> {
+        self.fill.release(lane.id); // here, so that the next lane is started only after this one was judged
+        let progress = self.fill.progress();
+        match (outcome, lane.role) {
+            (Outcome::Done, Role::Scout) => self.scouting.gained(),
+            (Outcome::Done, Role::Worker) => self.patience.gained(),
+            (Outcome::NoRanges, _) => {}
+            (Outcome::Unstorable(fault), _) => return Err(Halt::Adrift(fault)),
+            (Outcome::Failed(fault), Role::Scout) => {
+                debug!(digest = %self.fill.digest(), %fault, "a range far ahead could not be had");
+                self.scouting.failed(progress);
+                if fault.retry == Retry::Never || self.scouting.in_vain() >= 4 {
+                    self.fill.doubt_ranges(); // its readers wait for the others then
+                }
+            }
+            (Outcome::Failed(fault), Role::Worker) => {
+                let others = self.fill.lanes(Role::Worker);
+                if others > 0 {
+                    debug!(digest = %self.fill.digest(), %fault, others, "one lane of several failed");
+                    self.scale.hold(others);
+                } else {
+                    self.give_up_or_wait(lane, fault, progress);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault, progress: u64) {
+        self.patience.failed(progress);
+        self.way += 1;
+        if fault.retry == Retry::Never || self.patience.is_exhausted(progress) {
+            self.fill.drop_lead(&lane.lead, &fault);
+            self.patience.another();
         } else {
-            warn!(digest = %fill.digest(), at = fill.progress(), %fault, "upstream broke off, asking for the rest");
-            if in_vain > 0 {
-                tokio::time::sleep((PAUSE * 2_u32.saturating_pow(in_vain - 1)).min(PAUSE_LIMIT)).await;
-            }
+            warn!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
         }
-        last = fault;
+        self.last = fault;
     }
-    Ok(())
-}
 
-/// Opens the source at `from` and lands what it brings, until it ends.
-async fn pour(fill: &Fill, lead: &Lead, from: u64, validator: &mut Option<Validator>) -> Result<(), Fault> {
-    let flow = lead.caller.source.open(Want { from, if_range: validator.clone() }).await?;
-    let contradiction = |cause| Fault::new(Retry::Never, cause);
-    if let Some(total) = flow.total {
-        fill.staged().expect(total).map_err(|cause| Fault::new(Retry::Never, cause))?;
-    }
-    fill.opened(flow.total).map_err(contradiction)?;
-    lead.opened.send_replace(Some(Ok(())));
-    if validator.is_none() {
-        *validator = flow.validator;
-    }
-    let mut skip = from.saturating_sub(flow.at); // the upstream does not do ranges, or not this one
-    let mut writer = Writer::new(fill.staged().clone(), from);
-    let mut body = flow.body;
-    let mut broken = None;
-    let mut ended = false;
-    while !ended || writer.is_busy() {
-        tokio::select! {
-            frame = body.frame(), if !ended && writer.has_room() => match frame {
-                None => ended = true,
-                Some(Err(cause)) => {
-                    broken = Some(Fault::new(Retry::Again, cause));
-                    ended = true;
-                }
-                Some(Ok(frame)) => if let Ok(mut bytes) = frame.into_data() {
-                    let skipped = skip.min(bytes.len() as u64);
-                    skip -= skipped;
-                    let bytes = bytes.split_off(skipped as usize);
-                    if let Some(total) = fill.total() && writer.position() + bytes.len() as u64 > total {
-                        return Err(contradiction_of_length(total));
-                    }
-                    if !bytes.is_empty() {
-                        writer.push(bytes);
-                    }
-                }
-            },
-            landed = writer.landed(), if writer.is_busy() => {
-                fill.land(landed?);
-            }
+    fn remember_sometimes(&mut self) {
+        if self.remembering.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.remembering = None;
         }
-    }
-    if let Some(fault) = broken {
-        return Err(fault);
-    }
-    match fill.total() {
-        None => fill.opened(Some(writer.position())).map_err(contradiction),
-        Some(total) if writer.position() < total && fill.hole().is_some() => {
-            Err(Fault::new(Retry::Again, TooLittle { at: writer.position(), total }))
+        let (bytes, when) = self.remembered;
+        let progress = self.fill.progress();
+        let is_due = progress - bytes >= REMEMBER_BYTES || (progress > bytes && when.elapsed() >= REMEMBER_AFTER);
+        if is_due && self.remembering.is_none() && progress >= KEEP_FROM {
+            self.remembered = (progress, Instant::now());
+            self.remembering = Some(remember(self.fill));
         }
-        Some(_) => Ok(()),
     }
 }
 
-fn contradiction_of_length(total: u64) -> Fault {
-    Fault::new(Retry::Never, TooMuch(total))
-}
-
-/// The fill's first follower: reads the page cache on a blocking thread, so that sequential and resumed
-/// fills hash alike. Answers the digest and the length in bytes.
-async fn digest(fill: &Fill) -> Result<(Digest, u64), Fault> {
-    let mut hasher = Hasher::new(fill.digest().algorithm());
-    let mut buffer = vec![0; HASH_CHUNK];
-    let mut at = 0;
-    loop {
-        let end = std::future::poll_fn(|cx| fill.readable(at, false, Seat(0), cx)).await?;
-        if end == at {
-            return Ok((hasher.finish(), at));
-        }
-        let staged = fill.staged().clone();
-        let hashed = tokio::task::spawn_blocking(move || {
-            while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(HASH_CHUNK).min(HASH_CHUNK);
-                match staged.read_at(at, &mut buffer[..wanted])? {
-                    0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                    read => {
-                        hasher.update(&buffer[..read]);
-                        at += read as u64;
-                    }
-                }
-            }
-            Ok((hasher, buffer, at))
-        });
-        let hashed: Result<_, std::io::Error> =
-            hashed.await.unwrap_or_else(|_| Err(std::io::Error::other("interrupted")));
-        (hasher, buffer, at) = hashed.map_err(|cause| Fault::new(Retry::Never, cause))?;
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,6 @@
 //! Writes what arrives to the staged file, off the network task, in batches of whatever came meanwhile.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,21 +11,21 @@ use crate::store::{self, Staged};
 use crate::wire::Span;
 
 /// Bytes may wait here while a write is under way; past this the upstream is not read, so that a slow disk
-/// costs this much memory a fill and no more.
-const PENDING_LIMIT: usize = 4 << 20;
+/// costs this much memory a lane and no more.
+const PENDING_LIMIT: usize = 2 << 20;
 
-/// Appends to a staged file from one position on.
+/// Writes to a staged file from one position on.
 pub(super) struct Writer {
     staged: Arc<Staged>,
     at: u64,
-    pending: Vec<Bytes>,
+    pending: VecDeque<(u64, Bytes)>,
     pending_len: usize,
     writing: Option<JoinHandle<Result<Span, store::Error>>>,
 }
 
 impl Writer {
     pub(super) fn new(staged: Arc<Staged>, at: u64) -> Self {
-        Self { staged, at, pending: Vec::new(), pending_len: 0, writing: None }
+        Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None }
     }
 
     /// Where the next byte given to [`Writer::push`] goes.
@@ -43,19 +44,33 @@ impl Writer {
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
+        let from = self.at;
         self.at += bytes.len() as u64;
         self.pending_len += bytes.len();
-        self.pending.push(bytes);
+        self.pending.push_back((from, bytes));
         self.start();
     }
 
+    /// Leaves out so many bytes.
+    pub(super) fn jump(&mut self, count: u64) {
+        self.at += count;
+    }
+
+    /// Starts to write what is pending, up to the first jump.
     fn start(&mut self) {
-        if self.writing.is_some() || self.pending.is_empty() {
+        if self.writing.is_some() {
             return;
         }
-        let batch = std::mem::take(&mut self.pending);
-        let from = self.at - self.pending_len as u64;
-        self.pending_len = 0;
+        let Some((from, first)) = self.pending.pop_front() else { return };
+        let mut to = from + first.len() as u64;
+        let mut batch = vec![first];
+        while self.pending.front().is_some_and(|(at, _)| *at == to)
+            && let Some((_, bytes)) = self.pending.pop_front()
+        {
+            to += bytes.len() as u64;
+            batch.push(bytes);
+        }
+        self.pending_len -= batch.iter().map(Bytes::len).sum::<usize>();
         let staged = self.staged.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let mut at = from;

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::entry::{Link, Ping, TagEntry};
+use super::entry::{Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
@@ -19,7 +19,7 @@ use super::note::Note;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
 use super::writer::{LINK_LIFE, Order, Shared, Writer};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
@@ -110,10 +110,10 @@ impl Catalog {
         self.note(Note::Tag(entry));
     }
 
-    /// Forgets what a tag is; that it was remains.
-    pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag) {
+    /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
+    pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Note::ForgetTag { registry, repository, tag });
+        self.note(Note::ForgetTag { registry, repository, tag, only });
     }
 
     /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{Link, Ping, TagEntry};
+use super::entry::{Learned, Link, Ping, TagEntry};
 use super::key::{key, micros};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
 use crate::store::policy;
@@ -27,7 +27,7 @@ pub(in crate::store) enum Note {
     /// What a tag is.
     Tag(TagEntry),
     /// A tag is no more, or not to be trusted.
-    ForgetTag { registry: String, repository: Repository, tag: Tag },
+    ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
     /// What a registry answered.
     Ping(Ping),
     /// When blobs were last used, in microseconds since 1970.
@@ -69,7 +69,7 @@ impl Note {
             Self::Gone { digest, .. } => gone(on, totals, digest),
             Self::Link(link) => note_link(on, link),
             Self::Tag(entry) => note_tag(on, entry),
-            Self::ForgetTag { registry, repository, tag } => forget_tag(on, registry, repository, tag),
+            Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::Ping(ping) => note_ping(on, ping),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
@@ -226,9 +226,19 @@ fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn forget_tag(on: &Connection, registry: &str, repository: &Repository, tag: &Tag) -> rusqlite::Result<()> {
+fn forget_tag(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    tag: &Tag,
+    only: Option<(Accept, Learned)>,
+) -> rusqlite::Result<()> {
     let Some(place) = super::look::place(on, registry, repository)? else { return Ok(()) };
-    on.prepare_cached("DELETE FROM tags WHERE place = ?1 AND tag = ?2")?.execute(params![place, tag.as_str()])?;
+    let (accept, learned) = only.map(|(accept, learned)| (accept.code(), learned as u8)).unzip();
+    on.prepare_cached(
+        "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
+    )?
+    .execute(params![place, tag.as_str(), accept, learned])?;
     Ok(())
 }
 

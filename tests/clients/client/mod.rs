@@ -66,7 +66,7 @@ impl Kind {
             Self::Docker => Box::new(docker::Docker::start(home, way)),
             Self::Containerd => Box::new(containerd::Containerd::start(home, way)),
             Self::Podman => Box::new(podman::Podman { home, way: way.clone() }),
-            Self::Skopeo => Box::new(Skopeo { home, way: way.clone() }),
+            Self::Skopeo => Box::new(Skopeo { home, way: way.clone(), credentials: None }),
             Self::Buildah => Box::new(buildah::Buildah { home, way: way.clone() }),
         }
     }

@@ -13,9 +13,15 @@ use crate::lab::{Lab, digest, run};
 pub(crate) struct Skopeo {
     pub(super) home: PathBuf,
     pub(super) way: Way,
+    pub(super) credentials: Option<&'static str>,
 }
 
 impl Skopeo {
+    /// One that logs in as `user:password`.
+    pub(crate) fn with_credentials(lab: &Lab, way: &Way, credentials: &'static str) -> Self {
+        Self { home: super::home(lab), way: way.clone(), credentials: Some(credentials) }
+    }
+
     /// A folder with its configuration.
     pub(crate) fn home(lab: &Lab) -> PathBuf {
         super::home(lab)
@@ -33,7 +39,11 @@ impl Skopeo {
 impl Client for Skopeo {
     fn pull(&self, image: &str) -> Result<String, String> {
         let to = tempfile::Builder::new().prefix("copy").tempdir_in(&self.home).unwrap().keep();
-        run(&mut Self::copy(&self.home, &self.way, image, &to), PULL)?;
+        let mut copy = Self::copy(&self.home, &self.way, image, &to);
+        if let Some(credentials) = self.credentials {
+            copy.arg("--src-creds").arg(credentials);
+        }
+        run(&mut copy, PULL)?;
         let manifest: Value = serde_json::from_slice(&fs::read(to.join("manifest.json")).unwrap()).unwrap();
         let layers = manifest["layers"].as_array().into_iter().flatten();
         for descriptor in layers.chain([&manifest["config"]]) {

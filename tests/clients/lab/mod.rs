@@ -24,6 +24,7 @@ pub(crate) use image::{Image, Shape, digest};
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
 pub(crate) use site::{Seen, Site};
+pub(crate) use token::OWNER;
 
 use authority::Authority;
 use registry::Plan;
@@ -98,7 +99,7 @@ impl Lab {
     pub(crate) fn publish(&self, names: &[&str], shape: Shape, seed: u64, bytes: usize) -> Image {
         let image = Image::make(&self.folder("image"), shape, seed, bytes);
         for name in names {
-            image.push(name, &self.road.url, self.ca_file());
+            image.push(name, &self.road.url, self.ca_file()).unwrap();
         }
         image
     }

@@ -17,8 +17,10 @@ use super::site::{Body, plain};
 pub(crate) const ISSUER: &str = "lab token service";
 /// For whom; the name that Docker Hub's challenge has.
 pub(crate) const SERVICE: &str = "registry.docker.io";
-/// User and password of the one who may push; anybody may pull.
-pub(crate) const PUSHER: &str = "lab:lab";
+/// User and password of the one who may push, and pull what is private.
+pub(crate) const OWNER: &str = "lab:lab";
+/// Where anybody may pull, except for names that begin so.
+const PRIVATE: &str = "private/";
 
 /// Signs tokens by ES256 with a certificate that distribution trusts as a root.
 pub(crate) struct TokenService {
@@ -42,11 +44,11 @@ impl TokenService {
         if request.uri().path() != "/token" {
             return plain(StatusCode::NOT_FOUND, "not found");
         }
-        let pushes = request.headers().get(AUTHORIZATION).is_some_and(is_pusher);
+        let owner = request.headers().get(AUTHORIZATION).is_some_and(is_owner);
         let query = request.uri().query().unwrap_or_default().replace("%3A", ":").replace("%2F", "/");
         let query = query.replace("%2C", ",");
         let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope=repository:"));
-        let access: Vec<_> = scopes.filter_map(|scope| grant(scope, pushes)).collect();
+        let access: Vec<_> = scopes.filter_map(|scope| grant(scope, owner)).collect();
         let token = self.sign(&access);
         let body = json!({ "token": token, "access_token": token, "expires_in": 300 }).to_string();
         let mut answer = plain(StatusCode::OK, body);
@@ -68,14 +70,15 @@ impl TokenService {
     }
 }
 
-fn grant(scope: &str, pushes: bool) -> Option<serde_json::Value> {
+fn grant(scope: &str, owner: bool) -> Option<serde_json::Value> {
     let (name, asked) = scope.rsplit_once(':')?;
-    let actions: Vec<_> = asked.split(',').filter(|action| *action == "pull" || pushes).collect();
+    let public = |action: &str| action == "pull" && !name.starts_with(PRIVATE);
+    let actions: Vec<_> = asked.split(',').filter(|action| owner || public(action)).collect();
     Some(json!({ "type": "repository", "name": name, "actions": actions }))
 }
 
-fn is_pusher(value: &HeaderValue) -> bool {
-    value.as_bytes() == format!("Basic {}", base64(PUSHER.as_bytes(), STANDARD, true)).as_bytes()
+fn is_owner(value: &HeaderValue) -> bool {
+    value.as_bytes() == format!("Basic {}", base64(OWNER.as_bytes(), STANDARD, true)).as_bytes()
 }
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

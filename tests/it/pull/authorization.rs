@@ -189,3 +189,167 @@ async fn a_liar_that_says_200_to_every_head_gets_no_private_byte_of_another_regi
         assert_eq!(stolen.status, 404, "{noun}");
     }
 }
+
+/// A proxy before a private registry and a liar that is open to everybody.
+async fn beside_a_liar() -> (Registry, Registry, Registry, Proxy) {
+    let tokens = Tokens::new().user("alice", "secret-a", &["team/*"]);
+    let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
+    auth.serve_tokens(&tokens);
+    registry.require_token(&tokens, "https://auth.example.com/token");
+    let liar = Registry::start("quay.io");
+    let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").registry(&liar, "");
+    let proxy = plan.host("auth.example.com", &auth).start().await;
+    (registry, auth, liar, proxy)
+}
+
+#[tokio::test]
+async fn neither_head_nor_rubbish_earns_a_liar_what_another_registry_gave_to_credentials() {
+    let (registry, _auth, liar, proxy) = beside_a_liar().await;
+    let secret = layer(50_000, 9);
+    let image = registry.push_image("team/app", "1", std::slice::from_ref(&secret));
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+        let path = format!("/v2/team/app/{noun}/{digest}");
+        assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 200);
+        proxy.stored(&digest).await;
+    }
+    liar.script("*", Act::EveryHead);
+    // The same length as the real ones, under the digests of the real ones.
+    liar.push_blob_as("any", &image.layers[0], layer(50_000, 10));
+    let headers = [("content-type", crate::support::MANIFEST), ("docker-content-digest", &image.digest.to_string())];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let rubbish = "x".repeat(image.manifest.len());
+    liar.script("GET */manifests/*", Act::Answer { status: 200, headers, body: rubbish });
+    let mut session = proxy.client().session(QUAY).await;
+    session.ask("HEAD", "/v2/any/manifests/tag", &[]).await;
+    for _ in 0..3 {
+        for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+            let path = format!("/v2/any/{noun}/{digest}");
+            proxy.client().session(QUAY).await.ask("HEAD", &path, &[]).await;
+            let got = proxy.client().get(QUAY, &path).await;
+            let bytes = got.body.clone().unwrap_or_else(|part| part);
+            let real = if noun == "blobs" { &secret[..] } else { &image.manifest[..] };
+            assert!(bytes.len() < 100 || !real.starts_with(&bytes[..100]), "{noun}: not one private byte");
+            assert!(!got.status.is_success() || got.body.is_err(), "{noun}: and no clean end of the rubbish");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mirrors_yes_is_no_permission() {
+    let tokens = Tokens::new().user("alice", "secret-a", &["team/*"]);
+    let registry = Registry::start("registry.example.com");
+    registry.require_token(&tokens, "https://registry.example.com/token");
+    let mirror = registry.sibling(Setup::named("mirror.internal"));
+    let image = registry.push_image("team/app", "1", &[layer(1000, 11)]);
+    let endpoint = |server: &Registry| {
+        let (name, address, ca_file) = (server.name(), server.address(), server.ca_file());
+        format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca_file.display())
+    };
+    let both = format!("'registry.example.com': {{endpoints: [{}, {}]}}", endpoint(&mirror), endpoint(&registry));
+    let proxy = Plan::new().raw_registry(&both).start().await;
+    for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+        for caller in [None, Some("Bearer invented")] {
+            let answer = ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), caller, None).await;
+            assert_eq!(answer.status, 401, "{noun} {caller:?}");
+        }
+    }
+    assert_eq!(mirror.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_login_page_that_answers_every_head_with_200_proves_nothing() {
+    let (registry, _auth, proxy, _) = private().await;
+    let image = registry.push_image("team/app", "1", &[layer(50_000, 12)]);
+    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let page =
+        Act::Answer { status: 200, headers: vec![("content-type".into(), "text/html".into())], body: "<login>".into() };
+    for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
+        let path = format!("/v2/team/app/{noun}/{digest}");
+        assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 200);
+        proxy.stored(&digest).await;
+        let line = registry.script("*", page.clone());
+        for _ in 0..2 {
+            let answer = ask(&proxy.client(), "GET", &path, None, None).await;
+            assert!(!answer.status.is_success() || answer.body.is_err(), "{noun}");
+        }
+        registry.unscript(line);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_hosts_challenge_does_not_reach_the_client() {
+    let registry = Registry::start("quay.io");
+    let cdn = registry.sibling(Setup::named("cdn.quay.io"));
+    registry.redirect_blobs("https://cdn.quay.io");
+    cdn.script("*", Act::Status(401));
+    cdn.script("*", Act::Header("www-authenticate".into(), "Bearer realm=\"https://evil.example/\"".into()));
+    let proxy = Plan::new().registry(&registry, "").host("cdn.quay.io", &cdn).start().await;
+    let digest = registry.push_blob("a", layer(1000, 13));
+    let answer = proxy.client().get(QUAY, &format!("/v2/a/blobs/{digest}")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (502, ""));
+}
+
+#[tokio::test]
+async fn a_repository_that_turned_private_is_not_served_to_nobody_any_more() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 1h}").start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 14)]);
+    let paths = [
+        "/v2/a/manifests/1".to_owned(),
+        format!("/v2/a/manifests/{}", image.digest),
+        format!("/v2/a/blobs/{}", image.layers[0]),
+    ];
+    for path in &paths {
+        assert_eq!(proxy.client().get(QUAY, path).await.status, 200);
+    }
+    registry.script("*", Act::Status(401));
+    // Any request of the place that reaches the registry tells.
+    assert_eq!(proxy.client().get(QUAY, "/v2/a/manifests/2").await.status, 401);
+    for path in &paths {
+        assert_eq!(proxy.client().get(QUAY, path).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_404_does_not_take_the_owners_last_known_answer() {
+    let registry = Registry::start("registry.example.com");
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;
+    registry.push_image("team/app", "1", &[layer(1000, 15)]);
+    let (owner, stranger, tag) = (Some("Basic b3duZXI="), Some("Basic c3RyYW5nZXI="), "/v2/team/app/manifests/1");
+    assert_eq!(ask(&proxy.client(), "GET", tag, owner, None).await.status, 200);
+    // Many registries say 404 to whoever may not know that a repository is there.
+    let hidden = registry.script("*/manifests/1", Act::Status(404));
+    assert_eq!(ask(&proxy.client(), "GET", tag, stranger, None).await.status, 404);
+    assert_eq!(ask(&proxy.client(), "GET", tag, None, None).await.status, 404);
+    registry.unscript(hidden);
+    registry.script("*", Act::Status(503));
+    assert_eq!(ask(&proxy.client(), "GET", tag, owner, None).await.status, 200);
+    assert_eq!(ask(&proxy.client(), "GET", tag, stranger, None).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_new_token_proves_a_fresh_tag_by_head_which_is_not_counted() {
+    let (registry, _auth, proxy, _) = private().await;
+    registry.push_image("public/app", "1", &[layer(1000, 16)]);
+    for _ in 0..3 {
+        let token = bearer(&proxy, None, "public/app").await;
+        let answer = ask(&proxy.client(), "GET", "/v2/public/app/manifests/1", Some(&token), None).await;
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!((registry.count("GET */manifests/*"), registry.count("HEAD */manifests/*")), (1, 2));
+}
+
+#[tokio::test]
+async fn where_head_is_refused_the_callers_own_get_tells() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let bytes = layer(10_000, 17);
+    let digest = registry.push_blob("a", bytes.clone());
+    registry.push_blob("b", bytes.clone());
+    proxy.client().get(QUAY, &format!("/v2/a/blobs/{digest}")).await;
+    proxy.stored(&digest).await;
+    registry.script("HEAD *", Act::Status(403));
+    let answer = proxy.client().get(QUAY, &format!("/v2/b/blobs/{digest}")).await;
+    assert!(answer.status == 200 && *answer.bytes() == bytes);
+}

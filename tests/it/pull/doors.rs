@@ -329,3 +329,25 @@ async fn the_proxy_itself_speaks_tls_and_h2_on_the_same_port() {
         assert_eq!(session.get("/healthz").await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn what_is_no_push_passes_whatever_its_method() {
+    let (registry, proxy) = quay().await;
+    let posted = proxy.client().session(QUAY).await.ask("POST", "/api/v1/signin", &[]).await;
+    assert_ne!(posted.status, 405);
+    assert_eq!(registry.count("POST /api/v1/signin"), 1);
+}
+
+#[tokio::test]
+async fn a_ping_with_a_body_does_not_spoil_the_next_request_on_its_connection() {
+    let (registry, proxy) = quay().await;
+    for _ in 0..3 {
+        let mut session = proxy.client().session(QUAY).await;
+        let body = Body::full("GET /evil HTTP/1.1\r\nHost: quay.io\r\n\r\n");
+        let answer = session.send("GET", "/v2/", &[], body).await.unwrap();
+        assert!(answer.status().is_success());
+        answer.into_body().collect().await.unwrap();
+        assert_ne!(proxy.client().get(QUAY, "/v2/a/tags/list").await.status, 400);
+    }
+    assert_eq!(registry.count("* /evil") + registry.count("GET /evil"), 0);
+}

@@ -17,6 +17,7 @@ pub(crate) struct Plan {
     registries: String,
     hosts: String,
     rest: String,
+    downloads: usize,
 }
 
 /// A running proxy and its folders.
@@ -27,7 +28,7 @@ pub(crate) struct Proxy {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self { registries: String::new(), hosts: String::new(), rest: String::new() }
+        Self { registries: String::new(), hosts: String::new(), rest: String::new(), downloads: 32 }
     }
 
     /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
@@ -57,6 +58,11 @@ impl Plan {
         self
     }
 
+    /// How many downloads one host serves at a time.
+    pub(crate) fn downloads_per_host(self, downloads: usize) -> Self {
+        Self { downloads, ..self }
+    }
+
     /// Adds lines of YAML at the top level.
     pub(crate) fn and(mut self, yaml: &str) -> Self {
         let _ = writeln!(self.rest, "{yaml}");
@@ -67,7 +73,7 @@ impl Plan {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
             "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
-             upstream:\n  connect_timeout: 5s\n  idle_timeout: 1s\n{2}{3}",
+             upstream:\n  connect_timeout: 5s\n  idle_timeout: 1s\n  downloads_per_host: {4}\n{2}{3}",
             folder.display(),
             self.registries,
             hosts,
@@ -76,6 +82,7 @@ impl Plan {
             } else {
                 format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
             },
+            self.downloads,
         )
     }
 

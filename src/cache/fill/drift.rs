@@ -1,0 +1,153 @@
+//! A reader whose fill the disk takes no more of: it goes on by an upstream request of its own.
+//!
+//! A reader of the whole is verified all the same: what it has had is hashed from the file, the rest as it
+//! comes, and its last bytes stay back until the digest matched.
+
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use tokio::sync::mpsc;
+
+use super::guest::Guest;
+use super::hashing;
+use super::patience::Patience;
+use crate::cache::{Fault, Retry, Want};
+use crate::oci::{Digest, Hasher};
+
+/// Pieces that may wait for the connection.
+const AHEAD: usize = 4;
+
+/// The rest of a content, from upstream.
+pub(super) struct Drift(mpsc::Receiver<Result<Bytes, Fault>>);
+
+/// The content is not what its name says.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's bytes have the digest {found}, not {wanted}")]
+struct Mismatch {
+    wanted: Digest,
+    found: Digest,
+}
+
+/// The upstream ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream ended at byte {0}")]
+struct TooLittle(u64);
+
+impl Drift {
+    /// Goes on at `at`, up to `end` if it is known. With `hold` it is a whole that is read.
+    pub(super) fn begin(guest: &Guest, at: u64, end: Option<u64>, hold: bool) -> Self {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let drifting = Drifting { guest: guest.clone(), at, end, hasher: None, held: Bytes::new(), sender };
+        tokio::spawn(async move {
+            let sender = drifting.sender.clone();
+            if let Err(Stop::Fault(fault)) = drifting.run(hold).await {
+                let _ = sender.send(Err(fault)).await; // a reader that has left is fine
+            }
+        });
+        Self(receiver)
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+struct Drifting {
+    guest: Guest,
+    at: u64,
+    end: Option<u64>,
+    hasher: Option<Hasher>,
+    held: Bytes,
+    sender: mpsc::Sender<Result<Bytes, Fault>>,
+}
+
+enum Stop {
+    Fault(Fault),
+    /// The reader has left.
+    Left,
+}
+
+impl Drifting {
+    async fn run(mut self, hold: bool) -> Result<(), Stop> {
+        let fill = self.guest.fill().clone();
+        if hold {
+            let hasher = Hasher::new(fill.digest().algorithm());
+            self.hasher = Some(hashing::hash(hasher, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
+        }
+        let mut patience = Patience::default();
+        let mut way = 0;
+        while self.end.is_none_or(|end| self.at < end) {
+            let fault = match self.fetch(way).await {
+                Ok(()) => continue,
+                Err(Stop::Left) => return Err(Stop::Left),
+                Err(Stop::Fault(fault)) => fault,
+            };
+            patience.failed(self.at);
+            way += 1;
+            if fault.retry == Retry::Never || patience.is_exhausted(self.at) {
+                return Err(Stop::Fault(fault));
+            }
+            if let Some(until) = patience.until() {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+        if let Some(hasher) = self.hasher.take() {
+            let (wanted, found) = (*fill.digest(), hasher.finish());
+            if wanted != found {
+                return Err(Stop::Fault(Fault::new(Retry::Never, Mismatch { wanted, found })));
+            }
+        }
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() { Ok(()) } else { self.send(held).await }
+    }
+
+    /// Asks for the rest and passes on what comes of it.
+    async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
+        let want = Want { from: self.at, to: self.end, way, ..Want::default() };
+        let flow = self.guest.caller().source.open(want).await.map_err(Stop::Fault)?;
+        self.end = self.end.or(flow.total);
+        let mut skip = self.at.saturating_sub(flow.at);
+        let mut body = flow.body;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|cause| Stop::Fault(Fault::new(Retry::Again, cause)))?;
+            let Ok(mut bytes) = frame.into_data() else { continue };
+            let left_out = skip.min(bytes.len() as u64);
+            bytes.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
+            skip -= left_out;
+            if let Some(end) = self.end {
+                bytes.truncate(usize::try_from(end - self.at).unwrap_or(usize::MAX));
+            }
+            if !bytes.is_empty() {
+                self.pass(bytes).await?;
+            }
+            if self.end == Some(self.at) {
+                return Ok(());
+            }
+        }
+        match self.end {
+            Some(_) => Err(Stop::Fault(Fault::new(Retry::Again, TooLittle(self.at)))),
+            None => {
+                self.end = Some(self.at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Of a whole, the latest piece stays back.
+    async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        self.at += bytes.len() as u64;
+        let ready = match &mut self.hasher {
+            None => bytes,
+            Some(hasher) => {
+                hasher.update(&bytes);
+                std::mem::replace(&mut self.held, bytes)
+            }
+        };
+        if ready.is_empty() { Ok(()) } else { self.send(ready).await }
+    }
+
+    async fn send(&self, bytes: Bytes) -> Result<(), Stop> {
+        self.sender.send(Ok(bytes)).await.map_err(|_| Stop::Left)
+    }
+}

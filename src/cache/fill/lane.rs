@@ -1,0 +1,222 @@
+//! One lane: an upstream request, and the bytes that it brings, put where its claim says.
+//!
+//! A lane is never aborted: told to stop, it lets the write under way end before it lets go of its claim, so
+//! that nothing is ever written late over bytes that were hashed.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use super::claims::{GoOn, LaneId, Role};
+use super::fill::{Fill, Lead};
+use super::plan::LengthChanged;
+use super::writer::Writer;
+use crate::cache::{Fault, Flow, Queue, Retry, Want};
+use crate::wire::{Body, Span};
+
+/// Leaving out so many bytes of a stream is cheaper than a new request.
+const SKIP: u64 = 1 << 20;
+
+/// A lane to be run.
+pub(super) struct Lane {
+    pub(super) id: LaneId,
+    pub(super) role: Role,
+    pub(super) lead: Lead,
+    pub(super) claim: Span,
+    /// Ask for the claim alone, not for everything from there on.
+    pub(super) bounded: bool,
+    pub(super) way: usize,
+    pub(super) queue: Queue,
+}
+
+/// How a lane ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Its claim, or what it could do of it, has landed.
+    Done,
+    /// The upstream does not answer ranges.
+    NoRanges,
+    /// The upstream failed.
+    Failed(Fault),
+    /// The disk did.
+    Unstorable(Fault),
+}
+
+/// The upstream brought more bytes than it had said.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream sent more than the bytes that it announced")]
+struct TooMuch;
+
+/// The upstream ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream ended at byte {at}, {missing} bytes early")]
+struct TooLittle {
+    at: u64,
+    missing: u64,
+}
+
+impl From<LengthChanged> for Outcome {
+    fn from(changed: LengthChanged) -> Self {
+        Self::Failed(Fault::new(Retry::Never, changed))
+    }
+}
+
+impl Lane {
+    /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
+    /// file then; the pilot releases its claim.
+    pub(super) async fn run(self, fill: Arc<Fill>) -> (Self, Outcome) {
+        let outcome = self.fetch(&fill).await.unwrap_or_else(|outcome| outcome);
+        (self, outcome)
+    }
+
+    async fn fetch(&self, fill: &Fill) -> Result<Outcome, Outcome> {
+        let want = Want {
+            from: self.claim.from,
+            to: self.bounded.then_some(self.claim.to),
+            if_range: fill.validators(),
+            way: self.way,
+            queue: self.queue,
+        };
+        let flow = tokio::select! {
+            flow = self.lead.caller.source.open(want) => flow.map_err(Outcome::Failed)?,
+            () = fill.stopped() => return Ok(Outcome::Done),
+        };
+        if let Some(total) = flow.total {
+            fill.staged().expect(total).map_err(|cause| Outcome::Unstorable(Fault::new(Retry::Never, cause)))?;
+        }
+        fill.opened(&flow)?;
+        self.lead.opened.send_replace(Some(Ok(())));
+        // Reading from the beginning is for the last one that is left.
+        if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
+            return Ok(Outcome::NoRanges);
+        }
+        let stream_to = flow.to.or(flow.total);
+        let mut stream = Stream {
+            id: self.id,
+            writer: Writer::new(fill.staged().clone(), self.claim.from),
+            skip: self.claim.from.saturating_sub(flow.at),
+            surplus: Bytes::new(),
+            stream_to,
+            limit: if flow.ranges == Some(false) { u64::MAX } else { SKIP },
+            began: Instant::now(),
+            brought: 0,
+        };
+        let poured = stream.pour(fill, flow, self.role).await;
+        stream.settle(fill).await?;
+        poured?;
+        self.judge_end(fill, stream.position(), stream_to)
+    }
+
+    /// A stream that ended where it said is fine, even if the claim reached further.
+    fn judge_end(&self, fill: &Fill, at: u64, stream_to: Option<u64>) -> Result<Outcome, Outcome> {
+        match fill.total() {
+            None => {
+                fill.learn_total(at)?;
+                Ok(Outcome::Done)
+            }
+            Some(total) => {
+                let end = stream_to.unwrap_or(total).min(total);
+                let missing = end.saturating_sub(at).min(fill.unclaimed_rest(self.id));
+                if missing > 0 && !fill.is_stopped() && (self.role == Role::Worker || fill.is_wanted(self.id)) {
+                    return Err(Outcome::Failed(Fault::new(Retry::Again, TooLittle { at, missing })));
+                }
+                Ok(Outcome::Done)
+            }
+        }
+    }
+}
+
+/// A stream on its way to the file.
+struct Stream {
+    id: LaneId,
+    writer: Writer,
+    /// Bytes to leave out before the next one that is wanted.
+    skip: u64,
+    /// Bytes that came and have no place yet.
+    surplus: Bytes,
+    stream_to: Option<u64>,
+    /// How many bytes may be left out at a time.
+    limit: u64,
+    began: Instant,
+    brought: u64,
+}
+
+impl Stream {
+    fn position(&self) -> u64 {
+        self.writer.position()
+    }
+
+    async fn pour(&mut self, fill: &Fill, flow: Flow, role: Role) -> Result<(), Outcome> {
+        let mut body: Body = flow.body;
+        let mut ended = false;
+        loop {
+            if self.place(fill)? {
+                return Ok(()); // its claim is done
+            }
+            if ended && self.surplus.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                frame = body.frame(), if !ended && self.surplus.is_empty() => match frame {
+                    None => ended = true,
+                    Some(Err(cause)) => return Err(Outcome::Failed(Fault::new(Retry::Again, cause))),
+                    Some(Ok(frame)) => self.surplus = frame.into_data().unwrap_or_default(),
+                },
+                landed = self.writer.landed(), if self.writer.is_busy() => {
+                    self.land(fill, landed.map_err(Outcome::Unstorable)?);
+                    if role == Role::Scout && !fill.is_wanted(self.id) {
+                        return Ok(()); // its readers are gone
+                    }
+                }
+                () = fill.stopped() => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands over what came, as far as there is room. Whether there is nothing more to do for this stream.
+    fn place(&mut self, fill: &Fill) -> Result<bool, Outcome> {
+        while !self.surplus.is_empty() && (self.skip > 0 || self.writer.has_room()) {
+            let left_out = self.skip.min(self.surplus.len() as u64);
+            self.surplus.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
+            self.skip -= left_out;
+            if self.surplus.is_empty() {
+                break;
+            }
+            let granted = fill.reserve(self.id, self.surplus.len() as u64);
+            if granted > 0 {
+                self.writer.push(self.surplus.split_to(usize::try_from(granted).unwrap_or(usize::MAX)));
+                continue;
+            }
+            match fill.go_on(self.id, self.stream_to, self.limit) {
+                GoOn::Skip(count) => {
+                    self.skip = count;
+                    self.writer.jump(count);
+                }
+                GoOn::Stop => return Ok(true),
+                GoOn::TooMuch => return Err(Outcome::Failed(Fault::new(Retry::Never, TooMuch))),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until nothing is on its way to the file any more.
+    async fn settle(&mut self, fill: &Fill) -> Result<(), Outcome> {
+        while self.writer.is_busy() {
+            let landed = self.writer.landed().await.map_err(Outcome::Unstorable)?;
+            self.land(fill, landed);
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, fill: &Fill, span: Span) {
+        self.brought += span.len();
+        let elapsed = self.began.elapsed().as_millis();
+        if elapsed > 0 {
+            let rate = u128::from(self.brought) * 1000 / elapsed;
+            fill.measured(self.id, u64::try_from(rate).unwrap_or(u64::MAX));
+        }
+        fill.land(self.id, span);
+    }
+}

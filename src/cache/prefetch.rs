@@ -1,0 +1,161 @@
+//! The other blobs of an image, fetched ahead once a client has begun with its layers.
+//!
+//! Never on a manifest or its configuration alone: scanners and update bots read those and pull nothing. Never
+//! for a client that begins with ranges: it wants pieces. And only what the caller itself may read: its own
+//! source is asked, with its own rights, as if it had asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::{BlobFound, Cache, Caller, Place, Principal, Source};
+use crate::oci::{Digest, Listing};
+
+/// How long it is remembered what a manifest lists, and which ones were begun.
+const LATELY: Duration = Duration::from_secs(600);
+/// How long a caller that has begun with ranges counts as one that wants pieces.
+const PIECES: Duration = Duration::from_secs(60);
+/// Threat: a manifest that lists endlessly. No image has so many layers.
+const BLOBS_LIMIT: usize = 256;
+const MANIFESTS: u64 = 20_000;
+
+/// What the manifests served lately list, and for whom it is being fetched.
+#[derive(Clone)]
+pub(super) struct Listings {
+    seen: moka::sync::Cache<(Place, Digest), ()>,
+    by_blob: moka::sync::Cache<(Place, Digest), Arc<Listed>>,
+    begun: moka::sync::Cache<(Place, Principal, Digest), ()>,
+    pieces: moka::sync::Cache<(Place, Principal, Digest), ()>,
+    at_once: Arc<Mutex<HashMap<Arc<str>, Turns>>>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    manifest: Digest,
+    /// The configuration first, then the layers.
+    blobs: Vec<Digest>,
+}
+
+/// One registry's turns.
+#[derive(Clone, Debug)]
+struct Turns {
+    limit: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Listings {
+    pub(super) fn new() -> Self {
+        let lately = |capacity| moka::sync::Cache::builder().max_capacity(capacity).time_to_live(LATELY);
+        Self {
+            seen: lately(MANIFESTS).build(),
+            by_blob: moka::sync::Cache::builder().max_capacity(MANIFESTS * 10).time_to_live(LATELY).build(),
+            begun: moka::sync::Cache::builder().max_capacity(MANIFESTS).time_to_live(LATELY).build(),
+            pieces: moka::sync::Cache::builder().max_capacity(MANIFESTS).time_to_live(PIECES).build(),
+            at_once: Arc::default(),
+        }
+    }
+
+    /// A manifest was given to a caller at `place`.
+    pub(super) fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
+        let key = (place.clone(), *manifest);
+        if self.seen.contains_key(&key) {
+            return;
+        }
+        self.seen.insert(key, ());
+        let blobs = Listing::of(bytes).blobs;
+        if blobs.len() < 2 || blobs.len() > BLOBS_LIMIT {
+            return;
+        }
+        let listed = Arc::new(Listed { manifest: *manifest, blobs });
+        for blob in &listed.blobs {
+            self.by_blob.insert((place.clone(), *blob), listed.clone());
+        }
+    }
+
+    /// The image that a layer belongs to. An image's configuration, which comes first, is no layer.
+    fn of_layer(&self, place: &Place, layer: &Digest) -> Option<Arc<Listed>> {
+        self.by_blob.get(&(place.clone(), *layer)).filter(|listed| listed.blobs.first() != Some(layer))
+    }
+
+    fn turns(&self, registry: &Arc<str>, limit: usize) -> Arc<Semaphore> {
+        let mut at_once = self.at_once.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = at_once.get(registry).filter(|turns| turns.limit == limit).cloned();
+        let turns = turns.unwrap_or_else(|| Turns { limit, free: Arc::new(Semaphore::new(limit)) });
+        at_once.insert(registry.clone(), turns.clone());
+        turns.free
+    }
+}
+
+impl Cache {
+    /// A caller asked for pieces of a blob.
+    pub fn wants_pieces(&self, caller: &Caller, blob: &Digest) {
+        if let Some(listed) = self.listings.of_layer(&caller.place, blob) {
+            self.listings.pieces.insert((caller.place.clone(), caller.principal.clone(), listed.manifest), ());
+        }
+    }
+
+    /// A caller began to read a whole blob. If it is a layer of an image whose manifest was served here lately, the
+    /// image's other blobs are fetched into the cache, `at_once` of the registry at a time, by the sources that
+    /// `source_of` makes. Returns at once.
+    pub fn prefetch<F>(&self, caller: &Caller, blob: &Digest, at_once: usize, source_of: F)
+    where
+        F: Fn(Digest) -> Arc<dyn Source> + Send + 'static,
+    {
+        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| at_once > 0) else { return };
+        let key = (caller.place.clone(), caller.principal.clone(), listed.manifest);
+        if self.listings.pieces.contains_key(&key) || self.listings.begun.contains_key(&key) {
+            return;
+        }
+        self.listings.begun.insert(key, ());
+        let (cache, caller, blob) = (self.clone(), caller.clone(), *blob);
+        let turns = self.listings.turns(&caller.place.registry, at_once);
+        tokio::spawn(async move {
+            for sibling in listed.blobs.iter().copied().filter(|sibling| *sibling != blob) {
+                let Ok(turn) = turns.clone().acquire_owned().await else { return };
+                if cache.is_at_hand(&caller, &sibling) {
+                    continue;
+                }
+                let (cache, caller) = (cache.clone(), Caller { source: source_of(sibling), ..caller.clone() });
+                tokio::spawn(async move {
+                    match cache.blob(&caller, &sibling).await {
+                        Ok(BlobFound::Filling(guest, _)) => drop(guest.verified().await),
+                        Ok(BlobFound::Stored(..) | BlobFound::Unstorable(_)) => {}
+                        Err(fault) => tracing::debug!(digest = %sibling, %fault, "not fetched ahead"),
+                    }
+                    drop(turn);
+                });
+            }
+        });
+    }
+
+    /// Whether it is stored, or on its way from the same registry.
+    fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
+        !matches!(self.store.read(digest), Ok(None)) || self.fills.has(digest, &caller.place.registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn a_layer_leads_to_its_image_and_a_configuration_does_not() {
+        let place = |repository: &str| Place { registry: "a".into(), repository: repository.parse().unwrap() };
+        let digest = |text: &str| Digest::of(Algorithm::Sha256, text.as_bytes());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{}"}},"layers":[{{"digest":"{}"}},{{"digest":"{}"}}]}}"#,
+            digest("config"),
+            digest("one"),
+            digest("two"),
+        );
+        let listings = Listings::new();
+        listings.note(&place("app"), &digest("manifest"), manifest.as_bytes());
+        let found = listings.of_layer(&place("app"), &digest("two")).unwrap();
+        assert_eq!(found.blobs, [digest("config"), digest("one"), digest("two")]);
+        assert!(listings.of_layer(&place("app"), &digest("config")).is_none());
+        assert!(listings.of_layer(&place("other"), &digest("two")).is_none(), "another place");
+    }
+}

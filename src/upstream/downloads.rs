@@ -1,0 +1,94 @@
+//! How many downloads one host serves us at a time, whoever asks: a crowd of fills is no attack on a registry.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Error;
+use crate::oci::Authority;
+use crate::wire::Body;
+
+/// What a request does where a host has as many downloads as it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downloads {
+    /// It is no download, or one that its client paces: not counted.
+    #[default]
+    Uncounted,
+    /// It waits for another one's end.
+    Wait,
+    /// It fails with [`Error::Busy`].
+    Spare,
+}
+
+/// The places at each host.
+#[derive(Debug)]
+pub(super) struct Places {
+    limit: usize,
+    hosts: Mutex<HashMap<Authority, Arc<Semaphore>>>,
+}
+
+/// So many hosts are remembered before those without a download are forgotten.
+const REMEMBERED: usize = 1024;
+
+impl Places {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), hosts: Mutex::default() }
+    }
+
+    /// A place at a host; `None` for what is not counted. Cancel-safe.
+    pub(super) async fn take(&self, to: &Authority, how: Downloads) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let busy = || Error::Busy { to: to.clone(), limit: self.limit };
+        match how {
+            Downloads::Uncounted => Ok(None),
+            Downloads::Wait => self.of(to).acquire_owned().await.map(Some).map_err(|_| busy()),
+            Downloads::Spare => self.of(to).try_acquire_owned().map(Some).map_err(|_| busy()),
+        }
+    }
+
+    fn of(&self, to: &Authority) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= REMEMBERED {
+            let limit = self.limit;
+            hosts.retain(|_, places| Arc::strong_count(places) > 1 || places.available_permits() < limit);
+        }
+        hosts.entry(to.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))).clone()
+    }
+}
+
+/// The body keeps the place until it ends or is dropped.
+pub(super) fn holding(body: Body, place: Option<OwnedSemaphorePermit>) -> Body {
+    match place {
+        None => body,
+        Some(place) => Body::wrap(body.map_frame(move |frame: Frame<Bytes>| {
+            let _held = &place;
+            frame
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_serves_so_many_and_no_more() {
+        let places = Places::new(2);
+        let host = |name| Authority::parse(name, 443).unwrap();
+        let (quay, other) = (host("quay.io"), host("other.example"));
+        let one = places.take(&quay, Downloads::Spare).await.unwrap();
+        let two = places.take(&quay, Downloads::Wait).await.unwrap();
+        assert!(matches!(places.take(&quay, Downloads::Spare).await, Err(Error::Busy { limit: 2, .. })));
+        assert!(places.take(&quay, Downloads::Uncounted).await.unwrap().is_none());
+        assert!(places.take(&other, Downloads::Spare).await.is_ok());
+        let body = holding(Body::empty(), two);
+        drop(one);
+        let three = places.take(&quay, Downloads::Wait).await.unwrap();
+        assert!(places.take(&quay, Downloads::Spare).await.is_err());
+        drop((body, three));
+        assert!(places.take(&quay, Downloads::Spare).await.is_ok());
+    }
+}
