@@ -7,8 +7,10 @@
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
 mod authority;
+mod descriptor;
 mod digest;
 mod error;
+mod image;
 mod manifest;
 mod media_type;
 mod name;
@@ -16,8 +18,10 @@ mod pattern;
 mod route;
 
 pub use authority::{Authority, BadAuthority, Host};
+pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};
 pub use error::{Code, error_body};
+pub use image::{BadImageName, DigestPrefix, ImageName};
 pub use manifest::{Listing, MANIFEST_LIMIT};
 pub use media_type::{Accept, MediaType};
 pub use name::{BadName, Reference, Repository, Tag};

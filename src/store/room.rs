@@ -208,6 +208,16 @@ impl Store {
         self.0.evictor.relieve(0)
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.0.shelf.layout.root()
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.0.shelf
+    }
+
     /// What is known about the blobs.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {

@@ -6,6 +6,7 @@ mod ca_cli;
 mod ca_clients;
 mod ca_folder;
 mod ca_support;
+mod cache_cli;
 mod config;
 mod layers;
 mod pull;

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::entry::{Learned, Link, Ping, TagEntry};
+use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
 use super::note::Note;
@@ -158,6 +159,15 @@ impl Catalog {
         self.set_pin(*digest, false).await
     }
 
+    /// Whether it is pinned, here or not.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = *digest;
+        self.ask("look a pin up", move |on| look::is_pinned(on, &digest)).await
+    }
+
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
         self.send(Order::Note(Note::Pin { digest, pinned }))?;
         let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
@@ -191,6 +201,15 @@ impl Catalog {
         if self.orders.send(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
             let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
         }
+    }
+
+    /// Questions about everything that is committed.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn survey(&self) -> Result<Survey, Error> {
+        self.flush_now();
+        Survey::open(&self.folder)
     }
 
     /// A change to the blobs: never dropped, so it may wait.
