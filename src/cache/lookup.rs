@@ -82,6 +82,17 @@ impl Cache {
         self.grants.clear();
     }
 
+    /// What the cache holds, for the operator's commands.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
+        Inventory::served(self.store.clone(), move || {
+            links.forget_all();
+            tags.forget_all();
+            manifests.forget_all();
+        })
+    }
+
     /// Puts away what is on its way, to be continued after the next start.
     pub async fn put_away(&self) {
         self.fills.put_away().await;

@@ -54,6 +54,10 @@ impl Sim {
 }
 
 impl Source for Sim {
+    fn decides(&self) -> bool {
+        true
+    }
+
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
             self.opened.fetch_add(1, Ordering::Relaxed);
