@@ -66,17 +66,6 @@ impl Cache {
         self.grants.principal(registry, authorization)
     }
 
-    /// What the cache holds, for the operator's commands.
-    #[must_use]
-    pub fn inventory(&self) -> Inventory {
-        let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
-        Inventory::served(self.store.clone(), move || {
-            links.forget_all();
-            tags.forget_all();
-            manifests.forget_all();
-        })
-    }
-
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.grants.clear();
