@@ -99,7 +99,7 @@ impl Shelf {
                 if sums.is_some() {
                     tracing::warn!(%digest, "its digest is right: its checksums were wrong, and are recorded anew");
                 }
-                self.suspects.clear(digest);
+                self.suspects.clear_one(digest, suspect);
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
