@@ -33,8 +33,7 @@ fn main() {
     let seal = |buffer: &mut [u8]| {
         for record in buffer.chunks_mut(RECORD) {
             let nonce = Nonce::assume_unique_for_key([1; 12]);
-            let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), record).unwrap();
-            std::hint::black_box(tag.as_ref());
+            let _ = std::hint::black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), record).unwrap());
         }
     };
     let (mut plain_best, mut checked_best) = (Duration::MAX, Duration::MAX);
