@@ -15,7 +15,7 @@ use super::{banner, build, listen, reload};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
 use crate::proxy::Proxy;
-use crate::store::Store;
+use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings};
 use crate::{admin, host};
 
@@ -71,6 +71,7 @@ impl Running {
         let building = (settings.clone(), ca.clone());
         let policy =
             tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
+        store.scrub(Some(Pace::default()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();
         let control = admin::control::Control::open(store.root(), inventory.clone())?;
@@ -151,6 +152,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
+            disk_trouble: store.trouble().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
         }

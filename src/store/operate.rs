@@ -112,7 +112,9 @@ impl Store {
     /// [`Error::Closed`], or what the system says; what was done until then stays done.
     pub fn purge(&self, survey: &Survey) -> Result<(), Error> {
         let catalog = self.catalog();
-        survey.each_tag(|registry, repository, tag| catalog.tell(Note::ForgetTag { registry, repository, tag, only: None }))?;
+        survey.each_tag(|registry, repository, tag| {
+            catalog.tell(Note::ForgetTag { registry, repository, tag, only: None })
+        })?;
         survey.each_link(|place, digest| catalog.tell(Note::Unlink { place, digest }))?;
         for digest in survey.doomed()? {
             self.remove(&digest)?;
