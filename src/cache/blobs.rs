@@ -149,7 +149,7 @@ impl Cache {
                     if caller.source.decides() {
                         cache.grants.give(&caller.place, &caller.principal, asked.instant);
                     }
-                    if ending.is_verified().await {
+                    if ending.verified().await {
                         cache.delivered(&caller, &digest, Content::Blob, None, asked);
                     }
                 }

@@ -50,6 +50,11 @@ impl Links {
         Self { hot, denied, store }
     }
 
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(super) fn forget_all(&self) {
+        self.hot.invalidate_all();
+    }
+
     /// The place turned an anonymous caller away.
     pub(super) fn deny_anonymous(&self, place: &Place) {
         self.denied.insert(place.clone(), SystemTime::now());

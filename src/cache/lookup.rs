@@ -12,7 +12,7 @@ use super::fill::{FillConfig, Fills};
 use super::manifests::Manifests;
 use super::prefetch::Listings;
 use super::tags::Tags;
-use super::{Caller, Fault, Grants, Links, NoRandom, Principal, Said};
+use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Principal, Said};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 use crate::telemetry::Metrics;
@@ -69,6 +69,17 @@ impl Cache {
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.grants.clear();
+    }
+
+    /// What the cache holds, for the operator's commands.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
+        Inventory::served(self.store.clone(), move || {
+            links.forget_all();
+            tags.forget_all();
+            manifests.forget_all();
+        })
     }
 
     /// Puts away what is on its way, to be continued after the next start.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
 use super::lookup::Asked;
-use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole};
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -65,6 +65,11 @@ impl Manifests {
             shared: Arc::new(Flights::new()),
             missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
         }
+    }
+
+    /// Forgets what is in memory: the store has changed below it.
+    pub(super) fn forget_all(&self) {
+        self.hot.invalidate_all();
     }
 }
 
@@ -193,6 +198,7 @@ impl Cache {
         if let Ok(Err(error)) = put {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
         }
+        inventory::arrived(&self.store, &digest, bytes).await;
     }
 
     /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,

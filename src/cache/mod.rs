@@ -15,6 +15,7 @@ mod config;
 mod fill;
 mod flight;
 mod grants;
+mod inventory;
 mod links;
 mod lookup;
 mod manifests;
@@ -31,6 +32,10 @@ pub use caller::{Caller, Place};
 pub use config::{TagRule, TagsConfig};
 pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
 pub use grants::{Grants, NoRandom, Principal};
+pub use inventory::{
+    Command, Damage, Event, History, ImageRow, Inventory, InventoryError, Kind, Order, Part, PinChange, RegistryShare,
+    Removal, Shown, Stats, Verified,
+};
 pub use links::Links;
 pub use lookup::Cache;
 pub use manifests::ManifestFound;

@@ -100,6 +100,11 @@ impl Tags {
         }
     }
 
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(super) fn forget_all(&self) {
+        self.hot.invalidate_all();
+    }
+
     async fn entries(&self, place: &Place, tag: &Tag) -> Arc<Vec<TagEntry>> {
         let key = (place.clone(), tag.clone());
         if let Some(entries) = self.hot.get(&key) {

@@ -7,6 +7,7 @@
 //! Reading: CONTRACT.md, "Commands".
 
 pub mod ca;
+pub mod cache;
 mod check;
 mod flags;
 mod program;

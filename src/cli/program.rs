@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::ca::{self, CaCommand};
+use super::cache::{self, CacheCommand};
 use super::flags::{ConfigFlag, ServeFlags};
 use super::{check, serve};
 use crate::config::{self, Mistakes};
@@ -31,6 +32,13 @@ enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
+    /// Look at and change what the cache holds, while the server runs or not
+    Cache {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
 }
 
 impl Cli {
@@ -54,6 +62,7 @@ impl Command {
                 let permitted = settings.permitted()?.and_hosts(settings.own_names());
                 ca::run(&command, &settings.ca, &permitted, out)
             }
+            Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
         }
     }
 }

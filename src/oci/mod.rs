@@ -8,9 +8,11 @@
 
 mod authority;
 mod challenge;
+mod descriptor;
 mod digest;
 mod error;
 mod glob;
+mod image;
 mod manifest;
 mod media_type;
 mod name;
@@ -19,9 +21,11 @@ mod route;
 
 pub use authority::{Authority, BadAuthority, Host};
 pub use challenge::{Bearer, Challenge};
+pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};
 pub use error::{Code, error_body};
 pub use glob::{BadRepositoryPattern, RepositoryPattern};
+pub use image::{BadImageName, DigestPrefix, ImageName};
 pub use manifest::{Listing, MANIFEST_LIMIT};
 pub use media_type::{Accept, MediaType};
 pub use name::{BadName, Reference, Repository, Tag};

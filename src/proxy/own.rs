@@ -74,6 +74,9 @@ async fn unready(proxy: &Proxy) -> Option<String> {
     if proxy.policy().ca.expiry() <= SystemTime::now() {
         return Some("the CA has expired".to_owned());
     }
+    if let Some(trouble) = proxy.store.trouble() {
+        return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
+    }
     let store = proxy.store.clone();
     let probe = tokio::task::spawn_blocking(move || store.stage(&Digest::of(Algorithm::Sha256, b"")).map(drop)).await;
     match probe {

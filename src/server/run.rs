@@ -15,7 +15,7 @@ use super::{banner, build, listen, reload};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
 use crate::proxy::Proxy;
-use crate::store::Store;
+use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings};
 use crate::{admin, host};
 
@@ -34,6 +34,7 @@ pub struct Running {
     current: Arc<Mutex<Current>>,
     sources: Sources,
     stop: CancellationToken,
+    control: admin::control::Control,
 }
 
 /// The addresses that are listened on.
@@ -70,7 +71,16 @@ impl Running {
         let building = (settings.clone(), ca.clone());
         let policy =
             tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
+        store.scrub(Some(Pace::default()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
+        let inventory = cache.inventory();
+        let control = admin::control::Control::open(store.root(), inventory.clone())?;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inventory.restore_pins() {
+                let error: &dyn std::error::Error = &error;
+                warn!(error, "what is pinned and not here yet would not be kept");
+            }
+        });
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
@@ -82,7 +92,7 @@ impl Running {
         tokio::spawn(listen::accept(admin_listener, stop.clone(), move |stream, _| {
             admin::serve(stream, measured.clone())
         }));
-        Ok(Self { proxy, store, metrics, doors, current, sources, stop })
+        Ok(Self { proxy, store, metrics, doors, current, sources, stop, control })
     }
 
     /// The address of the proxy's door.
@@ -123,6 +133,7 @@ impl Running {
     /// whether all of them could finish.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
+        self.control.close(); // before the folder's lock is let go
         let finished = self.proxy.drain(deadline).await;
         // What is on its way is remembered; a disk that takes long over it is not waited for beyond this.
         let _ = tokio::time::timeout(PUT_AWAY, self.proxy.cache.put_away()).await;
@@ -141,6 +152,8 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
+            disk_trouble: store.trouble().is_some(),
+            damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
         }
     });

@@ -1,4 +1,4 @@
-//! Makes room: on a thread of its own when the folder is over its limit or the file system short of space, and
+//! Makes room: on a thread of its own when the folder nears its limit or the file system is short of space, and
 //! at once when a write finds none.
 //!
 //! Never a pinned blob, never one that is read. A pass frees down to a low mark, so that passes are rare.
@@ -7,22 +7,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::Error;
 use super::catalog::Reader;
 use super::lock::lock;
 use super::policy::Choice;
 use super::shelf::Shelf;
+use super::{Error, Trouble};
 use crate::host::free_space;
 
-/// A pass frees down to this share of the limit.
-const LOW_PERCENT: u64 = 95;
-/// Writes that come faster than blobs can be evicted may exceed the limit by this share; then they wait.
-const SLACK_PERCENT: u64 = 5;
+/// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
+/// Writes that come faster than blobs can be evicted wait at the limit itself.
+const HIGH_PERCENT: u64 = 97;
+const LOW_PERCENT: u64 = 94;
 /// The least that a full disk makes room for, in bytes.
 const AT_LEAST: u64 = 64 << 20;
 /// The file system is looked at this often, and after this many written bytes.
 const LOOK_AGE: Duration = Duration::from_secs(10);
 const LOOK_BYTES: u64 = 256 << 20;
+/// While there is trouble it is tried again this often, by so many bytes; a full disk by more, so that it has room
+/// for something once it is said to be well.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+const PROBE: usize = 4 << 10;
+const PROBE_FULL: usize = 1 << 20;
 /// Some file systems free the space of a removed file only after a while: no second pass for want of free space
 /// before that, or it would remove twice what is needed.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -76,16 +81,37 @@ impl Evictor {
     pub(super) fn run(&self) {
         loop {
             let bell = lock(&self.bell);
-            let waited = self.rung.wait_timeout_while(bell, LOOK_AGE, |bell| !bell.rung && !bell.stop);
+            let is_well = self.shelf.disk.health().trouble().is_none();
+            let patience = if is_well { LOOK_AGE } else { PROBE_AGE };
+            let waited = self.rung.wait_timeout_while(bell, patience, |bell| !bell.rung && !bell.stop);
             let (mut bell, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
             if bell.stop {
                 return;
             }
             bell.rung = false;
             drop(bell);
+            self.probe();
             self.shelf.parking.expire(&self.shelf.disk);
             self.look();
             self.relieve(0);
+        }
+    }
+
+    /// Tries again what failed.
+    fn probe(&self) {
+        let Ok(_open) = self.shelf.while_open() else { return };
+        self.shelf.disk.health().probe(|trouble| {
+            let path = self.shelf.layout.fills().join("probe");
+            let bytes = vec![0; if trouble == Trouble::Full { PROBE_FULL } else { PROBE }];
+            let (disk, layout) = (&self.shelf.disk, &self.shelf.layout);
+            disk.unlink(&path)?;
+            let file = disk.create(&path)?;
+            let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
+            disk.unlink(&path)?;
+            written.and_then(|()| disk.sync_folder(&layout.fills()))
+        });
+        if self.shelf.disk.health().catalog().is_some() {
+            self.shelf.catalog.probe();
         }
     }
 
@@ -100,12 +126,11 @@ impl Evictor {
     pub(super) fn admit(&self, count: u64) -> bool {
         let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
         let limit = self.shelf.ledger.limit;
-        let most = limit + limit / 100 * SLACK_PERCENT;
-        if self.shelf.ledger.bytes() > most {
+        if self.shelf.ledger.bytes() > limit {
             self.relieve(0);
-            return self.shelf.ledger.bytes() <= most;
+            return self.shelf.ledger.bytes() <= limit;
         }
-        if self.shelf.ledger.bytes() > limit || written > LOOK_BYTES {
+        if self.over() > 0 || written > LOOK_BYTES {
             self.ring();
         }
         true
@@ -148,10 +173,11 @@ impl Evictor {
         freed
     }
 
-    /// Bytes above the low mark, once the limit is exceeded.
+    /// Bytes above the low mark, once the high one is exceeded.
     fn over(&self) -> u64 {
         let (bytes, limit) = (self.shelf.ledger.bytes(), self.shelf.ledger.limit);
-        if bytes > limit { bytes - limit / 100 * LOW_PERCENT } else { 0 }
+        let share = |percent| limit / 100 * percent + limit % 100 * percent / 100;
+        if bytes > share(HIGH_PERCENT) { bytes - share(LOW_PERCENT) } else { 0 }
     }
 
     /// Bytes that the file system lacks, and a hundredth of it more, once it is short.

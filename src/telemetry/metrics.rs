@@ -274,7 +274,9 @@ mod tests {
             cache_bytes: 1,
             cache_entries: 2,
             disk_free_bytes: 3,
+            disk_trouble: true,
             evictions: 4,
+            damaged_chunks: 6,
             leaf_certificates: 6,
         });
         let page = metrics.encode();
@@ -300,6 +302,7 @@ mod tests {
             "pullthrough_cache_bytes 1",
             "pullthrough_cache_entries 2",
             "pullthrough_disk_free_bytes 3",
+            "pullthrough_disk_trouble 1",
             "pullthrough_evictions_total 4",
             "pullthrough_leaf_certificates_total 6",
         ];

@@ -18,8 +18,12 @@ pub struct Readings {
     pub cache_entries: u64,
     /// Bytes that may still be written to the cache's file system.
     pub disk_free_bytes: u64,
+    /// Whether the cache's disk is full, failing or read-only, so that pulls go on uncached.
+    pub disk_trouble: bool,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Damaged chunks of blobs found since the start.
+    pub damaged_chunks: u64,
     /// Leaf certificates minted since the start.
     pub leaf_certificates: u64,
 }
@@ -48,7 +52,11 @@ impl Collector for Observed {
             gauge(&mut encoder, "cache_bytes", "Bytes of blobs and fills on disk", readings.cache_bytes)?;
             gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
             gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache's folder", readings.disk_free_bytes)?;
+            let trouble = u64::from(readings.disk_trouble);
+            gauge(&mut encoder, "disk_trouble", "Whether the disk takes nothing: full, failing or read-only", trouble)?;
             counter(&mut encoder, "evictions", "Blobs evicted", readings.evictions)?;
+            let help = "Chunks of blobs found damaged on the disk";
+            counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);

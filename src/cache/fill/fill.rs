@@ -75,7 +75,7 @@ pub struct Ending(watch::Receiver<Head>);
 
 impl Ending {
     /// Waits for it: whether the whole content is there and its digest matched. Cancel-safe.
-    pub async fn is_verified(mut self) -> bool {
+    pub async fn verified(mut self) -> bool {
         let end = self.0.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await;
         end.is_ok_and(|head| matches!(*head, Head::Verified(_)))
     }

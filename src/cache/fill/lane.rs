@@ -213,8 +213,7 @@ impl Stream {
     fn land(&mut self, fill: &Fill, span: Span) {
         self.brought += span.len();
         let elapsed = self.began.elapsed().as_millis();
-        if elapsed > 0 {
-            let rate = u128::from(self.brought) * 1000 / elapsed;
+        if let Some(rate) = (u128::from(self.brought) * 1000).checked_div(elapsed) {
             fill.measured(self.id, u64::try_from(rate).unwrap_or(u64::MAX));
         }
         fill.land(self.id, span);

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::entry::{Learned, Link, Ping, TagEntry};
+use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
 use super::note::Note;
@@ -22,6 +23,7 @@ use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
+use crate::store::trouble::Health;
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
@@ -41,6 +43,7 @@ impl Catalog {
         folder: PathBuf,
         ledger: Arc<Ledger>,
         walk: mpsc::Sender<()>,
+        health: Arc<Health>,
     ) -> Result<(Self, bool), Error> {
         let opened = schema::open(&folder)?;
         let new = opened.new;
@@ -51,6 +54,7 @@ impl Catalog {
             doubts: 0.into(),
             mended: 0.into(),
             walk,
+            health,
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
@@ -158,6 +162,15 @@ impl Catalog {
         self.set_pin(*digest, false).await
     }
 
+    /// Whether it is pinned, here or not.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = *digest;
+        self.ask("look a pin up", move |on| look::is_pinned(on, &digest)).await
+    }
+
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
         self.send(Order::Note(Note::Pin { digest, pinned }))?;
         let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
@@ -193,9 +206,23 @@ impl Catalog {
         }
     }
 
+    /// Questions about everything that is committed.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn survey(&self) -> Result<Survey, Error> {
+        self.flush_now();
+        Survey::open(&self.folder)
+    }
+
     /// A change to the blobs: never dropped, so it may wait.
     pub(in crate::store) fn tell(&self, note: Note) {
         let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
+    }
+
+    /// Has something written, so that it is seen whether that goes well again.
+    pub(in crate::store) fn probe(&self) {
+        self.note(Note::Expire { before: micros(SystemTime::now() - LINK_LIFE) });
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.

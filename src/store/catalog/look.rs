@@ -102,6 +102,12 @@ pub(super) fn history(
         .collect()
 }
 
+/// Whether the digest is pinned, here or not.
+pub(super) fn is_pinned(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    on.prepare_cached("SELECT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)")?
+        .query_row([key(digest)], |row| row.get(0))
+}
+
 /// A registry's last answer.
 pub(super) fn ping(on: &Connection, registry: &Arc<str>) -> rusqlite::Result<Option<Ping>> {
     let read = |row: &Row<'_>| {

@@ -13,6 +13,7 @@
 mod batch;
 mod entry;
 mod handle;
+mod inventory;
 mod key;
 mod look;
 mod note;
@@ -22,6 +23,7 @@ mod writer;
 
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
 pub use handle::Catalog;
+pub use inventory::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
 pub(super) use key::micros;
 pub(super) use note::Note;
 pub(super) use reader::{Reader, Row};

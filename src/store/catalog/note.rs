@@ -32,6 +32,8 @@ pub(in crate::store) enum Note {
     Ping(Ping),
     /// When blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
+    /// A place has a digest no more.
+    Unlink { place: i64, digest: Digest },
     /// A blob is never evicted, or may be again; also when it comes back after it was gone.
     Pin { digest: Digest, pinned: bool },
     /// How far the scrub is.
@@ -69,6 +71,10 @@ impl Note {
             Self::Tag(entry) => note_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::Ping(ping) => note_ping(on, ping),
+            Self::Unlink { place, digest } => on
+                .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
+                .execute((key(digest), place))
+                .map(drop),
             Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| note_use(on, &key(digest), *at)),
             Self::Pin { digest, pinned } => pin(on, digest, *pinned),
             Self::Scrubbed(Progress { after, ended }) => on

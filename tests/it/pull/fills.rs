@@ -131,7 +131,8 @@ async fn an_upstream_without_ranges_is_resumed_too() {
 
 #[tokio::test]
 async fn a_stalled_upstream_is_left_after_the_idle_timeout_and_asked_for_the_rest() {
-    let (registry, proxy) = quay().await;
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").impatient().start().await;
     registry.script_times(1, BLOBS, Act::Stall(100_000));
     let bytes = layer(300_000, 7);
     let digest = registry.push_blob("a", bytes.clone());

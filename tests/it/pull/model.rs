@@ -54,6 +54,10 @@ impl Sim {
 }
 
 impl Source for Sim {
+    fn decides(&self) -> bool {
+        true
+    }
+
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
             self.opened.fetch_add(1, Ordering::Relaxed);
@@ -196,6 +200,12 @@ impl Case {
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 30)), min_free: Percent(0) };
         let store = Store::open(&config).unwrap();
         let opened = runtime.block_on(async {
+            // The catalog answers from a thread of its own, which the clock does not see: it must not leap meanwhile.
+            tokio::spawn(async {
+                loop {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
             let fill = FillConfig {
                 parallel_from: Size(2 * MIB),
                 lanes: 4,

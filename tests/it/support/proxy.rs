@@ -18,6 +18,7 @@ pub(crate) struct Plan {
     hosts: String,
     rest: String,
     downloads: usize,
+    idle: &'static str,
 }
 
 /// A running proxy and its folders.
@@ -28,7 +29,7 @@ pub(crate) struct Proxy {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self { registries: String::new(), hosts: String::new(), rest: String::new(), downloads: 32 }
+        Self { registries: String::new(), hosts: String::new(), rest: String::new(), downloads: 32, idle: "20s" }
     }
 
     /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
@@ -58,6 +59,12 @@ impl Plan {
         self
     }
 
+    /// Leaves an upstream that is silent for a second. Not for tests that hold an upstream back: on a busy
+    /// machine they would be taken for silence.
+    pub(crate) fn impatient(self) -> Self {
+        Self { idle: "1s", ..self }
+    }
+
     /// How many downloads one host serves at a time.
     pub(crate) fn downloads_per_host(self, downloads: usize) -> Self {
         Self { downloads, ..self }
@@ -73,7 +80,7 @@ impl Plan {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
             "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
-             upstream:\n  connect_timeout: 5s\n  idle_timeout: 1s\n  downloads_per_host: {4}\n{2}{3}",
+             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{2}{3}",
             folder.display(),
             self.registries,
             hosts,
@@ -83,6 +90,7 @@ impl Plan {
                 format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
             },
             self.downloads,
+            self.idle,
         )
     }
 

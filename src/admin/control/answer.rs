@@ -1,0 +1,113 @@
+//! One control connection: requests read, commands run on a thread that may wait, what they tell sent as it comes.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::protocol::{Line, ORDER_LIMIT, PREFIX, sentence};
+use crate::cache::{Command, Inventory, Order};
+use crate::wire::{Body, collect};
+
+const HEAD: Duration = Duration::from_secs(30);
+/// Lines that may wait for a slow reader.
+const AHEAD: usize = 256;
+
+/// What a connection is served with.
+#[derive(Clone)]
+struct Desk {
+    inventory: Inventory,
+    turns: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<Semaphore>, stop: CancellationToken) {
+    let desk = Desk { inventory, turns, stop: stop.clone() };
+    let service = service_fn(move |request| {
+        let desk = desk.clone();
+        async move { Ok::<_, Infallible>(answer(request, desk).await) }
+    });
+    let mut builder = http1::Builder::new();
+    let connection =
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).serve_connection(TokioIo::new(stream), service);
+    let ended = tokio::select! {
+        ended = connection => ended,
+        () = stop.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a control connection ended");
+    }
+}
+
+async fn answer(request: Request<Incoming>, desk: Desk) -> Response<Body> {
+    let Some(command) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
+        return refuse(StatusCode::NOT_FOUND, format!("{} knows no {}", this(), request.uri().path()));
+    };
+    if request.method() != Method::POST {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "commands are sent by POST".to_owned());
+    }
+    let Ok(command) = serde_json::from_value::<Command>(command.clone().into()) else {
+        return refuse(StatusCode::NOT_FOUND, format!("{} knows no command {command}", this()));
+    };
+    let body = match collect(request.into_body(), ORDER_LIMIT).await {
+        Ok(body) => body,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, sentence(&error)),
+    };
+    match serde_json::from_slice::<Order>(&body) {
+        Ok(order) if order.command == command => run(order, desk).await,
+        Ok(_) => refuse(StatusCode::BAD_REQUEST, "the order is for another command than its path".to_owned()),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the order: {error}", this())),
+    }
+}
+
+async fn run(order: Order, desk: Desk) -> Response<Body> {
+    let Ok(turn) = desk.turns.acquire_owned().await else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".to_owned());
+    };
+    info!(command = order.command.as_str(), name = order.name.as_deref(), "a command by the control socket");
+    let (lines, mut told) = mpsc::channel::<Line>(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut tell = |event| {
+            let left = desk.stop.is_cancelled() || lines.blocking_send(Line::Event(event)).is_err();
+            if left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let last = match desk.inventory.run(&order, &mut tell) {
+            Ok(()) if desk.stop.is_cancelled() => Line::Failed("the server is stopping".to_owned()),
+            Ok(()) => Line::End,
+            Err(error) => Line::Failed(sentence(&error)),
+        };
+        let _ = lines.blocking_send(last); // who asked may have left
+    });
+    let frames = futures_util::stream::poll_fn(move |cx| {
+        told.poll_recv(cx).map(|line| line.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line.text())))))
+    });
+    let mut response = Response::new(Body::wrap(StreamBody::new(frames)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn this() -> String {
+    format!("the running server (pullthrough {})", env!("CARGO_PKG_VERSION"))
+}
+
+fn refuse(status: StatusCode, words: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(Line::Failed(words).text()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}

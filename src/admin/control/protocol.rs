@@ -1,0 +1,49 @@
+//! The words of the socket: `POST /v1/cache/COMMAND` with an order, answered by lines of JSON.
+//!
+//! The version is in the path. A later client may say what this server does not know, which is answered with words
+//! for a person; a line that this client does not know ends the command with words, too.
+
+use std::error::Error;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Event;
+
+/// The paths' beginning.
+pub(super) const PREFIX: &str = "/v1/cache/";
+/// The most that an order takes, in bytes.
+pub(super) const ORDER_LIMIT: usize = 64 << 10;
+/// The most that a line takes, in bytes: an image with thousands of layers.
+pub(super) const LINE_LIMIT: usize = 64 << 20;
+
+/// A line of an answer. The last one is [`Line::Failed`] or [`Line::End`]; without it the answer was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Line {
+    /// Something was found or done.
+    Event(Event),
+    /// The command failed: why, with its causes.
+    Failed(String),
+    /// The command has done all.
+    End,
+}
+
+impl Line {
+    pub(super) fn text(&self) -> Vec<u8> {
+        let mut text =
+            serde_json::to_vec(self).unwrap_or_else(|_| br#"{"failed":"an answer cannot be written"}"#.to_vec());
+        text.push(b'\n');
+        text
+    }
+}
+
+/// An error with its causes, as one sentence.
+pub(super) fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,139 @@
+//! The inventory: a store, and what is to be forgotten in memory when something was removed from it.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Command, Event, InventoryError, Order};
+use crate::oci::{BadImageName, Digest, ImageName, Listing, MANIFEST_LIMIT, Reference};
+use crate::store::{Held, Scope, Store, Survey};
+
+/// So many tags are named to who asked for one that is not there.
+const HINTED: u32 = 10;
+
+/// What the cache holds. Clones are one. Its calls block.
+#[derive(Clone)]
+pub struct Inventory {
+    pub(super) store: Store,
+    pub(super) forget: Arc<dyn Fn() + Send + Sync>,
+    pub(super) is_served: bool,
+    changing: Arc<Mutex<()>>,
+}
+
+impl Inventory {
+    /// That of a folder which this process has for itself.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, forget: Arc::new(|| ()), is_served: false, changing: Arc::default() }
+    }
+
+    /// That of a running server: `forget` is called after something was removed.
+    pub(in crate::cache) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { store, forget: Arc::new(forget), is_served: true, changing: Arc::default() }
+    }
+
+    /// Carries out `order`; `tell` hears of each thing found and may end it.
+    ///
+    /// # Errors
+    /// [`InventoryError`].
+    pub fn run(&self, order: &Order, tell: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<(), InventoryError> {
+        match order.command {
+            Command::Ls => self.list(order.optional_name()?.as_ref(), tell),
+            Command::Show => self.show(order.name()?.or_latest(), tell),
+            Command::Stats => self.stats().map(|stats| _ = tell(Event::Stats(stats))),
+            Command::Rm => self.remove(&order.name()?, order, tell),
+            Command::Pin => self.pin(&order.name()?.or_latest(), tell),
+            Command::Unpin => self.unpin(&order.name()?.or_latest(), tell),
+            Command::Verify => self.verify(order.optional_name()?.as_ref(), tell),
+        }
+    }
+
+    pub(super) fn survey(&self) -> Result<Survey, InventoryError> {
+        Ok(self.store.catalog().survey()?)
+    }
+
+    /// A survey that has read all manifests.
+    pub(super) fn full_survey(&self) -> Result<Survey, InventoryError> {
+        let mut survey = self.survey()?;
+        survey.read_all(|digest| self.listing(digest))?;
+        Ok(survey)
+    }
+
+    /// What a manifest lists; nothing where it cannot be read.
+    pub(super) fn listing(&self, digest: &Digest) -> Option<Listing> {
+        self.manifest(digest).map(|bytes| Listing::of(&bytes))
+    }
+
+    /// A stored manifest's bytes.
+    pub(super) fn manifest(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let blob = self.store.read(digest).ok()??;
+        let length = usize::try_from(blob.len()).ok().filter(|length| *length <= MANIFEST_LIMIT)?;
+        let mut bytes = vec![0; length];
+        let mut at = 0;
+        while at < length {
+            match blob.read_at(at as u64, &mut bytes[at..]) {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => at += read,
+            }
+        }
+        Some(bytes)
+    }
+
+    /// One change of the pins at a time.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a name means.
+    pub(super) fn scope(&self, survey: &Survey, name: &ImageName) -> Result<Scope, InventoryError> {
+        Ok(match name.clone() {
+            ImageName::Registry(registry) => Scope::Registry(registry.to_string()),
+            ImageName::Repository(registry, repository) => Scope::Repository(registry.to_string(), repository),
+            ImageName::Image(registry, repository, Reference::Tag(tag)) => {
+                Scope::Tag(registry.to_string(), repository, tag)
+            }
+            ImageName::Image(registry, repository, Reference::Digest(digest)) => {
+                Scope::Here(registry.to_string(), repository, digest)
+            }
+            ImageName::Digest(prefix) => match survey.beginning(&prefix)?.as_slice() {
+                [] => return Err(self.unknown(survey, name)),
+                [one] => Scope::Digest(*one),
+                [first, ..] => {
+                    return Err(InventoryError::Ambiguous { prefix: prefix.to_string(), first: *first });
+                }
+            },
+        })
+    }
+
+    pub(super) fn unknown(&self, survey: &Survey, name: &ImageName) -> InventoryError {
+        let hint = match name {
+            ImageName::Repository(registry, repository) | ImageName::Image(registry, repository, _) => {
+                let tags = survey.tags(registry, repository, HINTED).unwrap_or_default();
+                match tags.as_slice() {
+                    [] => format!("it knows no tag of {registry}/{repository}"),
+                    tags => format!("of {registry}/{repository} it knows the tags {}", tags.join(", ")),
+                }
+            }
+            ImageName::Registry(_) | ImageName::Digest(_) => "pullthrough cache ls lists what it holds".to_owned(),
+        };
+        InventoryError::Unknown { name: name.to_string(), hint }
+    }
+}
+
+impl Order {
+    fn name(&self) -> Result<ImageName, InventoryError> {
+        self.optional_name()?.ok_or(InventoryError::Nameless)
+    }
+
+    fn optional_name(&self) -> Result<Option<ImageName>, InventoryError> {
+        let parsed: Result<Option<ImageName>, BadImageName> = self.name.as_deref().map(str::parse).transpose();
+        Ok(parsed?)
+    }
+}
+
+/// The name of an image as people write it.
+pub(super) fn words(held: &Held) -> String {
+    match &held.tag {
+        Some(tag) => format!("{}/{}:{tag}", held.registry, held.repository),
+        None => format!("{}/{}@{}", held.registry, held.repository, held.digest),
+    }
+}

@@ -1,0 +1,13 @@
+//! `pullthrough cache`: lists, shows, counts, removes, pins and verifies what the cache holds.
+//!
+//! Flow: a command becomes an [`Order`](crate::cache::Order); `reach` has it carried out, by the running server or
+//! on the folder itself; what comes back is printed as it comes, for people (`people`) or as JSON.
+//! Never: hold the whole answer; a list may have 100,000 lines.
+
+mod command;
+mod people;
+mod progress;
+mod reach;
+mod words;
+
+pub use command::{CacheCommand, Print, run};

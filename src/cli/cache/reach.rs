@@ -1,0 +1,64 @@
+//! Who carries a command out: the server that has the cache folder, else this process itself.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::admin::control::Client;
+use crate::cache::{Event, Inventory, Order};
+use crate::store::{Config, Error, Store};
+
+/// Carries `order` out on the cache of `config`.
+pub(super) fn carry_out(
+    config: &Config,
+    order: &Order,
+    tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        match Client::connect(&config.dir).await? {
+            Some(client) => client.run(order, tell).await.map(|()| true),
+            None => Ok(false),
+        }
+    })?;
+    if served { Ok(()) } else { directly(config, order, tell) }
+}
+
+fn directly(config: &Config, order: &Order, tell: &mut dyn FnMut(Event) -> ControlFlow<()>) -> anyhow::Result<()> {
+    must_be_ours(&config.dir)?;
+    let store = match Store::open(config) {
+        Err(Error::Held { folder }) => bail!(
+            "a pullthrough has the cache folder {} and does not answer on its control socket: it is starting, \
+             stopping, or an earlier version; try again, or stop it",
+            folder.display()
+        ),
+        opened => opened.context("the cache cannot be opened")?,
+    };
+    let inventory = Inventory::new(store.clone());
+    let done = inventory.restore_pins().and_then(|()| inventory.run(order, tell));
+    store.close();
+    Ok(done?)
+}
+
+/// A command makes no cache where there is none, and leaves no files in one that their owner's server could not use.
+fn must_be_ours(folder: &Path) -> anyhow::Result<()> {
+    match folder.join("oci-layout").metadata() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("the cache folder {} is another user's: run this as that user, or as root", folder.display())
+        }
+        Err(_) => bail!(
+            "there is no cache in {}: say where it is with cache.dir in the configuration (--config), or with \
+             PULLTHROUGH_CACHE_DIR",
+            folder.display()
+        ),
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => bail!(
+            "the cache folder {} belongs to the user {}, and no server runs that could be asked: run this as that user",
+            folder.display(),
+            metadata.uid()
+        ),
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,211 @@
+//! The images by the names that people have for them.
+
+use std::ops::ControlFlow;
+
+use rusqlite::{Row, params};
+
+use super::Survey;
+use super::survey::{failed, number};
+use super::tables::SHARED;
+use crate::oci::{Digest, Repository, Tag};
+use crate::store::Error;
+use crate::store::catalog::key::{bad, digest, key};
+
+/// Which images are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    Everything,
+    /// Those of a registry.
+    Registry(String),
+    /// Those of a repository.
+    Repository(String, Repository),
+    /// One tag.
+    Tag(String, Repository, Tag),
+    /// A digest in a repository.
+    Here(String, Repository, Digest),
+    /// A digest, wherever it is.
+    Digest(Digest),
+}
+
+/// An image as the catalog knows it: a tag, or a manifest that was had by its digest alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The registry.
+    pub registry: String,
+    /// The repository there.
+    pub repository: Repository,
+    /// The tag; `None` for what was had by digest only.
+    pub tag: Option<Tag>,
+    /// The manifest or index.
+    pub digest: Digest,
+    /// Whether it is an index; as far as that was read.
+    pub is_index: bool,
+}
+
+/// How much of an image is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes present: manifests, configurations, layers.
+    pub bytes: u64,
+    /// Those of them that another image, or another name of this one, needs too.
+    pub shared: u64,
+    /// Things that it lists and that are not here: other platforms, mostly.
+    pub missing: u64,
+}
+
+impl Scope {
+    /// Registry, repository, tag and digest, each where it matters.
+    pub(super) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
+        match self {
+            Self::Everything => (None, None, None, None),
+            Self::Registry(registry) => (Some(registry), None, None, None),
+            Self::Repository(registry, name) => (Some(registry), Some(name.as_str()), None, None),
+            Self::Tag(registry, name, tag) => (Some(registry), Some(name.as_str()), Some(tag.as_str()), None),
+            Self::Here(registry, name, one) => (Some(registry), Some(name.as_str()), None, Some(key(one))),
+            Self::Digest(one) => (None, None, None, Some(key(one))),
+        }
+    }
+}
+
+impl Survey {
+    /// The images in `scope`, by name; after [`Survey::read_all`]. `each` may end it.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn images(
+        &self,
+        scope: &Scope,
+        mut each: impl FnMut(Held) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        // Sorted into a table of its own, so that a slow reader holds nothing of the catalog.
+        let sorted = "DROP TABLE IF EXISTS temp.listed;
+             CREATE TEMP TABLE listed AS SELECT registry, repository, tag, nodes.digest, is_index
+                FROM roots JOIN places ON places.id = roots.place JOIN nodes ON nodes.id = roots.node
+                ORDER BY registry, repository, tag IS NULL, tag, nodes.digest";
+        self.on.execute_batch(sorted).map_err(failed)?;
+        let (registry, repository, tag, one) = scope.columns();
+        let mut statement = self
+            .on
+            .prepare_cached(
+                "SELECT * FROM listed WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)
+                 AND (?3 IS NULL OR tag = ?3) AND (?4 IS NULL OR digest = ?4) ORDER BY rowid",
+            )
+            .map_err(failed)?;
+        let mut rows = statement.query(params![registry, repository, tag, one]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            if each(held(row).map_err(failed)?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what more than one name needs; [`Extent::shared`] is 0 before.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn find_shared(&self) -> Result<(), Error> {
+        self.on.execute_batch(SHARED).map_err(failed)
+    }
+
+    /// How much of an image is here.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn extent(&self, of: &Digest) -> Result<Extent, Error> {
+        self.on
+            .prepare_cached(
+                "WITH RECURSIVE need(node) AS (SELECT id FROM nodes WHERE digest = ?1
+                    UNION SELECT child FROM need JOIN edges ON parent = node)
+                 SELECT coalesce(sum(size), 0), coalesce(sum(iif(shared.node IS NULL, 0, size)), 0),
+                    count(*) - count(blobs.id)
+                 FROM need JOIN nodes ON nodes.id = need.node LEFT JOIN blobs ON blobs.digest = nodes.digest
+                 LEFT JOIN shared ON shared.node = need.node",
+            )
+            .and_then(|mut statement| {
+                statement.query_row([key(of)], |row| {
+                    Ok(Extent { bytes: number(row, 0)?, shared: number(row, 1)?, missing: number(row, 2)? })
+                })
+            })
+            .map_err(failed)
+    }
+
+    /// The names of up to `count` images that need this digest; after [`Survey::read_all`].
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn needed_by(&self, of: &Digest, count: u32) -> Result<Vec<Held>, Error> {
+        self.on
+            .prepare_cached(
+                "WITH RECURSIVE up(node) AS (SELECT id FROM nodes WHERE digest = ?1
+                    UNION SELECT parent FROM up JOIN edges ON child = node)
+                 SELECT registry, repository, tag, nodes.digest, is_index FROM up JOIN roots ON roots.node = up.node
+                 JOIN places ON places.id = roots.place JOIN nodes ON nodes.id = up.node
+                 ORDER BY registry, repository, tag LIMIT ?2",
+            )
+            .and_then(|mut statement| statement.query_map(params![key(of), count], held)?.collect())
+            .map_err(failed)
+    }
+
+    /// Up to `count` repositories in which the digest is linked.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn places(&self, of: &Digest, count: u32) -> Result<Vec<String>, Error> {
+        self.on
+            .prepare_cached(
+                "SELECT DISTINCT registry || '/' || repository FROM links JOIN places ON places.id = links.place
+                 WHERE digest = ?1 ORDER BY 1 LIMIT ?2",
+            )
+            .and_then(|mut statement| statement.query_map(params![key(of), count], |row| row.get(0))?.collect())
+            .map_err(failed)
+    }
+
+    /// The digests that a tag has, for any class of `Accept`.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn tagged(&self, registry: &str, repository: &Repository, tag: &Tag) -> Result<Vec<Digest>, Error> {
+        self.on
+            .prepare_cached(
+                "SELECT DISTINCT digest FROM tags JOIN places ON places.id = tags.place
+                 WHERE registry = ?1 AND repository = ?2 AND tag = ?3 ORDER BY checked DESC",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![registry, repository.as_str(), tag.as_str()], |row| {
+                        digest(row.get_ref(0)?.as_blob()?)
+                    })?
+                    .collect()
+            })
+            .map_err(failed)
+    }
+
+    /// Up to `count` tags of a repository, the latest checked first.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn tags(&self, registry: &str, repository: &Repository, count: u32) -> Result<Vec<String>, Error> {
+        self.on
+            .prepare_cached(
+                "SELECT tag FROM tags JOIN places ON places.id = tags.place
+                 WHERE registry = ?1 AND repository = ?2 GROUP BY tag ORDER BY max(checked) DESC LIMIT ?3",
+            )
+            .and_then(|mut statement| {
+                statement.query_map(params![registry, repository.as_str(), count], |row| row.get(0))?.collect()
+            })
+            .map_err(failed)
+    }
+}
+
+fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+    let tag: Option<String> = row.get(2)?;
+    Ok(Held {
+        registry: row.get(0)?,
+        repository: row.get::<_, String>(1)?.parse().map_err(|_| bad("a repository"))?,
+        tag: tag.map(|tag| tag.parse().map_err(|_| bad("a tag"))).transpose()?,
+        digest: digest(row.get_ref(3)?.as_blob()?)?,
+        is_index: row.get(4)?,
+    })
+}

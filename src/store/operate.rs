@@ -1,0 +1,137 @@
+//! The operator's own word on the store: which images are pinned, and what is to go.
+//!
+//! Pins are in a file of their own, `pins.json`: they are intent, which nothing could rebuild after the catalog
+//! was lost. The marks on blobs that eviction reads follow from them.
+
+use std::fs;
+use std::io;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Note;
+use super::{Error, Store, Survey, Verdict};
+use crate::oci::Digest;
+
+const FILE: &str = "pins.json";
+const VERSION: u32 = 1;
+
+/// A pinned image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The name that it was pinned by.
+    pub name: String,
+    /// What that name was then.
+    pub digest: Digest,
+    /// When.
+    pub since: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    pins: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    name: String,
+    digest: String,
+    since: String,
+}
+
+impl Store {
+    /// The pinned images, in the order in which they were pinned. Reads a small file.
+    ///
+    /// # Errors
+    /// What the system says, or that the file is not what this program writes.
+    pub fn pins(&self) -> Result<Vec<Pinned>, Error> {
+        let path = self.root().join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error::io("read", &path, source)),
+        };
+        let ill = |words: String| Error::io("understand", &path, io::Error::other(words));
+        let document: Document = serde_json::from_slice(&bytes).map_err(|error| ill(error.to_string()))?;
+        if document.version != VERSION {
+            return Err(ill(format!("it has version {}, and this program knows {VERSION}", document.version)));
+        }
+        document
+            .pins
+            .into_iter()
+            .map(|entry| entry.read().ok_or_else(|| ill("a pin is not well formed".into())))
+            .collect()
+    }
+
+    /// Writes the pinned images, all of them, durably.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn write_pins(&self, pins: &[Pinned]) -> Result<(), Error> {
+        let _open = self.shelf().while_open()?;
+        let document = Document { version: VERSION, pins: pins.iter().map(Entry::of).collect() };
+        let path = self.root().join(FILE);
+        let bytes = serde_json::to_vec_pretty(&document).map_err(|error| Error::io("write", &path, error))?;
+        self.shelf().disk.place(&path, &bytes)
+    }
+
+    /// Pins these digests, or unpins them, as [`Catalog::pin`](super::Catalog::pin) does, all in one. Waits for the
+    /// disk.
+    pub fn mark<'a>(&self, digests: impl Iterator<Item = &'a Digest>, pinned: bool) {
+        for digest in digests {
+            self.catalog().tell(Note::Pin { digest: *digest, pinned });
+        }
+        self.catalog().flush_now();
+    }
+
+    /// As [`Store::verify`], telling `each` how many bytes were read; it answers whether to go on. One that is
+    /// broken off is good as far as anybody knows.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
+        self.shelf().verify(digest, each)
+    }
+
+    /// How many blobs are being filled, or wait to be filled further.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn fills(&self) -> Result<u64, Error> {
+        let path = self.root().join("fills");
+        let failed = |source| Error::io("list", &path, source);
+        let names = fs::read_dir(&path).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        Ok(names.iter().filter(|name| !name.to_string_lossy().ends_with(".map")).count() as u64)
+    }
+
+    /// Does what `survey` planned. Who reads what goes keeps its bytes. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says; what was done until then stays done.
+    pub fn purge(&self, survey: &Survey) -> Result<(), Error> {
+        let catalog = self.catalog();
+        survey.each_tag(|registry, repository, tag| {
+            catalog.tell(Note::ForgetTag { registry, repository, tag, only: None })
+        })?;
+        survey.each_link(|place, digest| catalog.tell(Note::Unlink { place, digest }))?;
+        for digest in survey.doomed()? {
+            self.remove(&digest)?;
+        }
+        catalog.flush_now();
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn of(pin: &Pinned) -> Self {
+        let since = humantime::format_rfc3339_seconds(pin.since).to_string();
+        Self { name: pin.name.clone(), digest: pin.digest.to_string(), since }
+    }
+
+    fn read(self) -> Option<Pinned> {
+        let since = humantime::parse_rfc3339(&self.since).ok()?;
+        Some(Pinned { name: self.name, digest: self.digest.parse().ok()?, since })
+    }
+}
