@@ -1,6 +1,5 @@
 //! CONNECT: judged by name, then refused, tunnelled or intercepted.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
@@ -9,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use super::connection::Proxy;
+use super::guests::Visitor;
 use super::record::Record;
 use super::respond::{self, Failure};
 use super::verdict::Verdict;
@@ -17,7 +17,8 @@ use crate::oci::{Authority, Code};
 use crate::wire::Body;
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(super) async fn answer(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Request<Incoming>) -> Response<Body> {
+    let client = visitor.client;
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
     let parsed = Authority::parse(text, 443);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
@@ -42,7 +43,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, client: IpAddr, request: Request<
             record.verdict("intercept", 200);
             upgrade(proxy, request, move |proxy, stream| async move {
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, client, authority, stream).await;
+                intercept::run(proxy, visitor, authority, stream).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {

@@ -192,10 +192,17 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -
     if !proxy.policy().admits(client) {
         return own::stranger(&proxy, client, &request);
     }
-    if request.method() == Method::CONNECT {
-        return connect::answer(&proxy, client, request).await;
-    }
-    if request.uri().authority().is_some() && request.version() != Version::HTTP_2 {
+    let connects = request.method() == Method::CONNECT;
+    let proxied = connects || (request.uri().authority().is_some() && request.version() != Version::HTTP_2);
+    if proxied {
+        // The proxy's own pages need no password: the CA is fetched before anything else can work.
+        let visitor = match proxy.policy().house.admit(client, request.headers()).await {
+            Ok(visitor) => visitor,
+            Err(refusal) => return own::turned_away(&proxy, client, &request, *refusal),
+        };
+        if connects {
+            return connect::answer(&proxy, visitor, request).await;
+        }
         return forward::absolute(&proxy, client, request).await;
     }
     own::answer(&proxy, client, &request).await

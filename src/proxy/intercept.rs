@@ -16,6 +16,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
 use super::connection::Proxy;
+use super::guests::Visitor;
 use super::request;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -29,17 +30,17 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Serves an intercepted connection to `authority` until it ends.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     proxy: Arc<Proxy>,
-    client: IpAddr,
+    visitor: Visitor,
     authority: Authority,
     stream: S,
 ) {
-    let host = authority.host.clone();
+    let (client, host) = (visitor.client, authority.host.clone());
     let Some(stream) = accept(&proxy, client, &authority.short(443), stream, |_| Ok(host)).await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();
-            let handle = move |asked| request::answer(handed.clone(), client, target.clone(), asked);
+            let handle = move |asked| request::answer(handed.clone(), visitor.clone(), target.clone(), asked);
             proxy.serve_http(spoken, stream, handle).await
         }
         Ok(None) => Ok(()),

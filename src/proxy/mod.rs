@@ -16,6 +16,7 @@ mod config;
 mod connect;
 mod connection;
 mod content;
+mod errand;
 mod forward;
 mod guests;
 mod intercept;
@@ -36,8 +37,8 @@ pub use config::{
 pub use connection::Proxy;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
-    Errand, Flaw, Holder, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError, Logins,
-    Offer, RuleConfig, Rules, Users,
+    Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
+    Logins, Offer, RuleConfig, Rules, Users, Visitor,
 };
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry};

@@ -97,6 +97,20 @@ pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
+/// The answer to one whose user or password is missing or wrong, noted.
+pub(super) fn turned_away<B>(
+    proxy: &Proxy,
+    client: IpAddr,
+    request: &Request<B>,
+    refusal: Response<Body>,
+) -> Response<Body> {
+    let host = request.uri().host().unwrap_or("-").to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), host, "login");
+    record.verdict("refuse", refusal.status().as_u16());
+    proxy.metrics.connect("login");
+    refusal
+}
+
 fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {
     let mut response = Response::new(Body::full(words.into()));
     *response.status_mut() = status;

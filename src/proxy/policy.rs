@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use super::config::TunnelConfig;
+use super::guests::House;
 use super::registry::Registry;
 use super::verdict::{Verdict, judge};
 use crate::ca;
@@ -25,6 +26,8 @@ pub struct Policy {
     pub upstream: Upstream,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::Authority>,
+    /// Users, rules and the audit log.
+    pub house: House,
     /// Leaves minted by CAs that this policy's has replaced.
     leaves_before: u64,
     warned: Mutex<HashSet<Authority>>,
@@ -40,7 +43,22 @@ impl Policy {
         upstream: Upstream,
         ca: Arc<ca::Authority>,
     ) -> Self {
-        Self { registries, tunnel, clients, upstream, ca, leaves_before: 0, warned: Mutex::default() }
+        Self {
+            registries,
+            tunnel,
+            clients,
+            upstream,
+            ca,
+            house: House::default(),
+            leaves_before: 0,
+            warned: Mutex::default(),
+        }
+    }
+
+    /// The same with users, rules and an audit log.
+    #[must_use]
+    pub fn with(self, house: House) -> Self {
+        Self { house, ..self }
     }
 
     /// Takes the place of `before`, so that what is counted goes on.

@@ -1,6 +1,5 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -9,6 +8,8 @@ use hyper::body::Incoming;
 
 use super::config::Push;
 use super::connection::Proxy;
+use super::errand;
+use super::guests::{AuditOutcome, Judgement, Visitor};
 use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
@@ -23,19 +24,33 @@ use crate::wire::{self, Body};
 /// Answers a request on a connection that was opened to `authority`.
 pub(super) async fn answer(
     proxy: Arc<Proxy>,
-    client: IpAddr,
+    visitor: Visitor,
     authority: Authority,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), authority.short(443), "other");
+    let mut record =
+        Record::new(&proxy.metrics, visitor.client, request.method().as_str(), authority.short(443), "other");
     let policy = proxy.policy();
     let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
-    let Some(registry) = registry.filter(|_| policy.admits(client)) else {
+    let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
         record.verdict("refuse", 421);
         return record.attach(respond::misdirected());
     };
     let version = request.version();
-    let mut response = dispatch(&proxy, &policy, registry, &authority, request, &mut record).await;
+    let errand = errand::of(&registry, &visitor, &authority, &request);
+    let mut response = match errand.judge(&policy.house.rules) {
+        Judgement::Denied(rule) => {
+            record.registry(registry.name(), Kind::from(errand.route()));
+            record.detail(format!("refused by the rule {rule}"));
+            errand.note(&policy.house, None, AuditOutcome::Refused, Some(rule.clone()));
+            respond::no_entry(&rule)
+        }
+        Judgement::Allowed(rule) => {
+            let response = dispatch(&proxy, &policy, registry, &authority, request, &mut record).await;
+            errand.note_answer(&policy.house, &response, rule);
+            response
+        }
+    };
     wire::via(response.headers_mut(), version);
     record.attach(response)
 }

@@ -175,6 +175,12 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
     response
 }
 
+/// 403: a rule of `clients.rules` says no.
+pub(super) fn no_entry(rule: &str) -> Response<Body> {
+    let message = format!("the rule {rule} of this proxy does not allow this");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
 /// 421: the request is for another host than the connection was opened to.
 pub(super) fn misdirected() -> Response<Body> {
     let message = "this connection was opened to another host than the request names";

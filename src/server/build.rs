@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ca;
 use crate::config::Settings;
-use crate::proxy::{BadRegistry, Policy, Registry};
+use crate::proxy::{self, Audit, AuditError, BadRegistry, House, LoginError, Logins, Policy, Registry};
 use crate::upstream::{self, Rules, Upstream};
 
 /// A part could not be built.
@@ -20,6 +20,12 @@ pub(super) enum Error {
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
+    /// The users.
+    #[error("clients.htpasswd cannot be used")]
+    Logins(#[from] LoginError),
+    /// The audit log.
+    #[error("clients.audit cannot be used")]
+    Audit(#[from] AuditError),
 }
 
 /// Opens the CA for what the settings intercept, and for the proxy's own names. Blocks on files.
@@ -44,4 +50,24 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
         upstream,
         ca,
     ))
+}
+
+/// Users, rules and the audit log that `settings` mean. What did not change is taken over from `before`: open
+/// files, and who was verified lately. Blocks on files.
+pub(super) fn house(settings: &Settings, before: Option<(&Settings, &House)>) -> Result<House, Error> {
+    let (old, now) = (before.map(|(settings, _)| &settings.clients), &settings.clients);
+    let kept = before.map(|(_, house)| house);
+    let logins = match (&now.htpasswd, kept) {
+        (Some(file), Some(kept)) if old.is_some_and(|old| old.htpasswd.as_ref() == Some(file)) => kept.logins.clone(),
+        (Some(file), _) => Some(Logins::open(file.clone())?),
+        (None, _) => None,
+    };
+    let audit = match (&now.audit, kept) {
+        (Some(config), Some(kept)) if old.is_some_and(|old| old.audit.as_ref() == Some(config)) => {
+            kept.audit.clone().inspect(Audit::reopen) // as log rotation expects of a SIGHUP
+        }
+        (Some(config), _) => Some(Audit::open(config)?),
+        (None, _) => None,
+    };
+    Ok(House { logins, rules: proxy::Rules::new(&now.rules), audit })
 }

@@ -27,7 +27,7 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
             return;
         }
     };
-    match prepare(current, &settings, doors) {
+    match prepare(current, &settings, doors, proxy) {
         Ok((policy, ca)) => {
             tell_what_needs_a_restart(&current.settings, &settings);
             if !Arc::ptr_eq(&ca, &current.ca) {
@@ -51,12 +51,14 @@ fn prepare(
     current: &Current,
     settings: &Settings,
     doors: &Doors,
+    proxy: &Proxy,
 ) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
     let same = settings.ca == current.settings.ca
         && settings.permitted()? == current.settings.permitted()?
         && settings.own_names() == current.settings.own_names();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
-    let policy = build::policy(settings, ca.clone(), doors.addresses())?;
+    let house = build::house(settings, Some((&current.settings, &proxy.policy().house)))?;
+    let policy = build::policy(settings, ca.clone(), doors.addresses())?.with(house);
     Ok((policy, ca))
 }
 

@@ -69,8 +69,12 @@ impl Running {
         let admin_listener = listen::open(settings.listen.admin, "listen.admin")?;
         let doors = Doors { proxy: proxy_listener.local_addr()?, admin: admin_listener.local_addr()? };
         let building = (settings.clone(), ca.clone());
-        let policy =
-            tokio::task::spawn_blocking(move || build::policy(&building.0, building.1, doors.addresses())).await??;
+        let policy = tokio::task::spawn_blocking(move || {
+            let (settings, ca) = building;
+            let house = build::house(&settings, None)?;
+            build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(house))
+        })
+        .await??;
         store.scrub(Some(Pace::default()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();

@@ -22,6 +22,7 @@ mod offer;
 mod pace;
 mod rules;
 mod sink;
+mod visitor;
 
 pub use audit::{Audit, AuditError};
 pub use config::{Action, AuditConfig, Effect, RuleConfig};
@@ -31,3 +32,4 @@ pub use local::{BadLocalToken, Holder, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_P
 pub use login::{Admission, LoginError, Logins};
 pub use offer::{BadOffer, Offer};
 pub use rules::{Errand, Judgement, Rules};
+pub use visitor::{House, Visitor};
