@@ -88,7 +88,7 @@ impl Pull {
         let found = self.proxy.cache.blob(caller, &digest);
         match tokio::time::timeout(PATIENCE, found).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => self.pass_blob(digest, ask).await,
+            Ok(Err(fault)) if is_of_the_store(&fault) => self.pass_blob(digest, ask).await,
             Ok(Err(fault)) => Pulled::fault(&fault),
             Ok(Ok(BlobFound::Stored(blob, outcome))) => {
                 self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome)
@@ -104,7 +104,7 @@ impl Pull {
     async fn filling(&self, digest: Digest, fill: Guest, outcome: Outcome, ask: &Ask) -> Pulled {
         let length = match tokio::time::timeout(PATIENCE, fill.length()).await {
             Err(_) => return Pulled::failure(&respond::no_answer()),
-            Ok(Err(fault)) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+            Ok(Err(fault)) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
             Ok(Err(fault)) => return Pulled::fault(&fault),
             Ok(Ok(length)) => length,
         };
@@ -120,11 +120,15 @@ impl Pull {
         Pulled { response, outcome, stored: true, age: None }
     }
 
-    /// The whole blob past the store, verified on its way.
+    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match tokio::time::timeout(PATIENCE, ask.open(Want::default())).await {
+        let part = content::one_part(&self.headers, &digest);
+        let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
+        match tokio::time::timeout(PATIENCE, ask.open(want)).await {
             Err(_) => Pulled::failure(&respond::no_answer()),
             Ok(Err(fault)) => Pulled::fault(&fault),
+            Ok(Ok(flow)) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)
+                .map_or_else(|| Pulled::failure(&respond::no_answer()), Pulled::bypass),
             Ok(Ok(flow)) => {
                 let mut response = Response::new(Body::wrap(Passing::new(flow.body, digest)));
                 content::describe(response.headers_mut(), &digest, LAYER_TYPE, flow.total);
@@ -240,7 +244,7 @@ fn describe_tag(found: &TagFound) -> Pulled {
     Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
 }
 
-/// Whether the store has no room for it: then it passes through.
-fn is_full(fault: &Fault) -> bool {
-    fault.said == Said::Nothing && matches!(fault.cause.downcast_ref(), Some(store::Error::Full { .. }))
+/// Whether the store, and not the registry, is what failed: then it passes through.
+fn is_of_the_store(fault: &Fault) -> bool {
+    fault.said == Said::Nothing && fault.cause.downcast_ref::<store::Error>().is_some()
 }

@@ -99,8 +99,8 @@ mod tests {
                 prop_assert_eq!(extents.end_from(at as u64) as usize, at + run);
             }
             let starts = |at: usize| plain[at] && (at == 0 || !plain[at - 1]);
-            for at in 0..80 {
-                prop_assert_eq!(extents.holds(at as u64), plain[at]);
+            for (at, there) in plain.iter().enumerate() {
+                prop_assert_eq!(extents.holds(at as u64), *there);
                 prop_assert_eq!(extents.next_from(at as u64), (at..80).find(|at| starts(*at)).map(|at| at as u64));
             }
             prop_assert_eq!(extents.end() as usize, plain.iter().rposition(|there| *there).map_or(0, |at| at + 1));

@@ -212,9 +212,8 @@ impl Stream {
 
     fn land(&mut self, fill: &Fill, span: Span) {
         self.brought += span.len();
-        let elapsed = self.began.elapsed().as_millis();
-        if elapsed > 0 {
-            let rate = u128::from(self.brought) * 1000 / elapsed;
+        let rate = (u128::from(self.brought) * 1000).checked_div(self.began.elapsed().as_millis());
+        if let Some(rate) = rate {
             fill.measured(self.id, u64::try_from(rate).unwrap_or(u64::MAX));
         }
         fill.land(self.id, span);
