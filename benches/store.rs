@@ -22,7 +22,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 30)), min_free: Percent(0) };
     let store = Store::open(&config).unwrap();
-    let content: Vec<u8> = (0..LENGTH).map(|at| (at * 31 >> 5) as u8).collect();
+    let content: Vec<u8> = (0..LENGTH).map(|at| ((at * 31) >> 5) as u8).collect();
     let digest = Digest::of(Algorithm::Sha256, &content);
     let blob = store.put(&digest, &content).unwrap();
     let plain = File::open(config.dir.join("blobs/sha256").join(digest.hex())).unwrap();
@@ -33,7 +33,7 @@ fn main() {
     let seal = |buffer: &mut [u8]| {
         for record in buffer.chunks_mut(RECORD) {
             let nonce = Nonce::assume_unique_for_key([1; 12]);
-            std::hint::black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), record).unwrap());
+            let _ = std::hint::black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), record).unwrap());
         }
     };
     let (mut plain_best, mut checked_best) = (Duration::MAX, Duration::MAX);

@@ -142,6 +142,7 @@ fn observe(metrics: &Metrics, store: &Store, current: &Arc<Mutex<Current>>) {
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
+            damaged_chunks: usage.damaged,
             leaf_certificates: current.leaves_before + current.ca.leaves_minted(),
         }
     });

@@ -119,7 +119,7 @@ mod tests {
             length in 0..300_000_usize,
             cuts in prop::collection::vec(1..100_000_usize, 1..8),
         ) {
-            let content: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8).collect();
+            let content: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
             let mut sums = Checksums::new();
             let (mut at, mut cut) = (0, cuts.iter().cycle());
             while at < length {

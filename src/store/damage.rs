@@ -65,11 +65,22 @@ impl Suspects {
         lock(&self.by).get(digest).copied()
     }
 
-    /// The name has a good file, or none.
+    /// The name has a new file.
     pub(super) fn clear(&self, digest: &Digest) {
+        self.clear_if(digest, |_| true);
+    }
+
+    /// This file was judged. Another one that came to be suspected meanwhile stays so.
+    pub(super) fn clear_one(&self, digest: &Digest, inode: Inode) {
+        self.clear_if(digest, |suspect| suspect == inode);
+    }
+
+    fn clear_if(&self, digest: &Digest, is_it: impl Fn(Inode) -> bool) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut by = lock(&self.by);
-            by.remove(digest);
+            if by.get(digest).is_some_and(|suspect| is_it(*suspect)) {
+                by.remove(digest);
+            }
             self.count.store(by.len(), Ordering::Release);
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Error;
+use super::trouble::Health;
 
 /// One step towards durability. A file is named by the path it had when the step was taken.
 #[derive(Clone, Copy, Debug)]
@@ -45,17 +46,25 @@ pub trait Witness: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Disk {
     witness: Option<Arc<dyn Witness>>,
+    health: Arc<Health>,
 }
 
 impl Disk {
     /// A disk whose every durable step is shown to `witness` first.
     #[must_use]
     pub fn watched(witness: Arc<dyn Witness>) -> Self {
-        Self { witness: Some(witness) }
+        Self { witness: Some(witness), health: Arc::default() }
     }
 
-    fn step(&self, step: &Step<'_>) -> io::Result<()> {
-        self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step))
+    /// How it is.
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Takes one step.
+    fn take<T>(&self, step: &Step<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let seen = self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step));
+        seen.and_then(|()| act()).inspect_err(|error| self.health.failed(error))
     }
 
     /// Makes one folder and its name durable; one that is there already is fine.
@@ -63,7 +72,7 @@ impl Disk {
         if path.is_dir() {
             return Ok(());
         }
-        let made = self.step(&Step::MakeFolder(path)).and_then(|()| fs::DirBuilder::new().mode(0o700).create(path));
+        let made = self.take(&Step::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
         made.map_err(|source| Error::io("make the folder", path, source))?;
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
@@ -75,7 +84,7 @@ impl Disk {
     pub(super) fn create(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let made = self.step(&Step::Create(path)).and_then(|()| options.open(path));
+        let made = self.take(&Step::Create(path), || options.open(path));
         made.map_err(|source| Error::io("create", path, source))
     }
 
@@ -95,25 +104,25 @@ impl Disk {
 
     /// Writes all of `bytes` at `at`.
     pub(super) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.step(&Step::Write(path, at, bytes)).and_then(|()| file.write_all_at(bytes, at));
+        let written = self.take(&Step::Write(path, at, bytes), || file.write_all_at(bytes, at));
         written.map_err(|source| Error::io("write", path, source))
     }
 
     /// Makes a file's bytes and length durable.
     pub(super) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
-        let synced = self.step(&Step::SyncFile(path)).and_then(|()| file.sync_all());
+        let synced = self.take(&Step::SyncFile(path), || file.sync_all());
         synced.map_err(|source| Error::io("sync", path, source))
     }
 
     /// Moves a name, replacing what has the new one.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let renamed = self.step(&Step::Rename(from, to)).and_then(|()| fs::rename(from, to));
+        let renamed = self.take(&Step::Rename(from, to), || fs::rename(from, to));
         renamed.map_err(|source| Error::io("rename", from, source))
     }
 
     /// Removes a name; whether it was there.
     pub(super) fn unlink(&self, path: &Path) -> Result<bool, Error> {
-        match self.step(&Step::Unlink(path)).and_then(|()| fs::remove_file(path)) {
+        match self.take(&Step::Unlink(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(Error::io("remove", path, source)),
@@ -122,7 +131,7 @@ impl Disk {
 
     /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
     pub(super) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
-        let synced = self.step(&Step::SyncFolder(path)).and_then(|()| File::open(path)?.sync_all());
+        let synced = self.take(&Step::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
                 Err(Error::io("sync the folder", path, source))

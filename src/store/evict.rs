@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::Error;
 use super::catalog::Reader;
 use super::lock::lock;
 use super::policy::Choice;
 use super::shelf::Shelf;
+use super::{Error, Trouble};
 use crate::host::free_space;
 
 /// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
@@ -23,6 +23,11 @@ const AT_LEAST: u64 = 64 << 20;
 /// The file system is looked at this often, and after this many written bytes.
 const LOOK_AGE: Duration = Duration::from_secs(10);
 const LOOK_BYTES: u64 = 256 << 20;
+/// While there is trouble it is tried again this often, by so many bytes; a full disk by more, so that it has room
+/// for something once it is said to be well.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+const PROBE: usize = 4 << 10;
+const PROBE_FULL: usize = 1 << 20;
 /// Some file systems free the space of a removed file only after a while: no second pass for want of free space
 /// before that, or it would remove twice what is needed.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -76,16 +81,37 @@ impl Evictor {
     pub(super) fn run(&self) {
         loop {
             let bell = lock(&self.bell);
-            let waited = self.rung.wait_timeout_while(bell, LOOK_AGE, |bell| !bell.rung && !bell.stop);
+            let is_well = self.shelf.disk.health().trouble().is_none();
+            let patience = if is_well { LOOK_AGE } else { PROBE_AGE };
+            let waited = self.rung.wait_timeout_while(bell, patience, |bell| !bell.rung && !bell.stop);
             let (mut bell, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
             if bell.stop {
                 return;
             }
             bell.rung = false;
             drop(bell);
+            self.probe();
             self.shelf.parking.expire(&self.shelf.disk);
             self.look();
             self.relieve(0);
+        }
+    }
+
+    /// Tries again what failed.
+    fn probe(&self) {
+        let Ok(_open) = self.shelf.while_open() else { return };
+        self.shelf.disk.health().probe(|trouble| {
+            let path = self.shelf.layout.fills().join("probe");
+            let bytes = vec![0; if trouble == Trouble::Full { PROBE_FULL } else { PROBE }];
+            let (disk, layout) = (&self.shelf.disk, &self.shelf.layout);
+            disk.unlink(&path)?;
+            let file = disk.create(&path)?;
+            let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
+            disk.unlink(&path)?;
+            written.and_then(|()| disk.sync_folder(&layout.fills()))
+        });
+        if self.shelf.disk.health().catalog().is_some() {
+            self.shelf.catalog.probe();
         }
     }
 

@@ -99,7 +99,7 @@ impl Shelf {
                 if sums.is_some() {
                     tracing::warn!(%digest, "its digest is right: its checksums were wrong, and are recorded anew");
                 }
-                self.suspects.clear(digest);
+                self.suspects.clear_one(digest, suspect);
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -123,11 +123,12 @@ impl Shelf {
         let _open = self.while_open()?;
         let _alone = self.alone(digest);
         if self.is_named(file, digest)? {
-            if self.suspects.inode(digest).is_none() {
-                self.suspects.count_one();
-                tracing::warn!(%digest, "a blob has not the content of its name: it is dropped");
-            }
+            let is_suspect = self.suspects.inode(digest).is_some();
             self.drop_name(digest)?;
+            if !is_suspect {
+                self.suspects.count_one();
+                tracing::warn!(%digest, "a blob had not the content of its name: it was dropped");
+            }
         }
         Ok(())
     }

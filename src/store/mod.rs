@@ -4,15 +4,17 @@
 //! grows; [`Staged::commit`] syncs it, renames it to `blobs/<algorithm>/<hex>`, syncs the folder and tells the
 //! catalog, in this order. [`Store::read`] opens a blob by its name and gives a [`Blob`], whose lease keeps
 //! eviction away while it lives. The catalog (SQLite, one thread that writes) knows sizes, last uses, links,
-//! tags and pings; a thread evicts what was used longest ago when the folder is over its limit or the file system
-//! under its own; a third one goes over the folder once after an unclean end.
+//! tags and pings, and the checksums that every read of a blob is checked against. A thread evicts what earns least
+//! when the folder nears its limit or the file system goes under its own, and tries an ill disk again; one goes over
+//! the folder once after an unclean end; one judges blobs in which a read found damage, and scrubs. A fill that is
+//! not finished is remembered ([`Staged::remember`]) and taken up later ([`Store::resume`]).
 //!
 //! Scope: one folder, held by one process. It knows digests, registries and repositories as words, and nothing of
 //! HTTP, of permissions or of where bytes come from.
 //!
-//! Never: publish what was not synced; serve a blob that the catalog does not know before it was hashed; evict
-//! what is being read; list or stat the blobs at start; wait for the disk on a network task, except to open a
-//! file by its name. All durable file operations go through `disk.rs`, so that a test can cut the power anywhere.
+//! Never: publish what was not synced; give out a byte whose checksum does not match; serve a blob that the catalog
+//! does not know before it was hashed; evict what is pinned or being read; list or stat the blobs at start; wait for
+//! the disk on a network task, except to open a file by its name. All durable file operations go through `disk.rs`, so that a test can cut the power anywhere.
 //!
 //! Reading: OCI image-spec, "Image Layout"; `docs/format.md`; sqlite.org/wal.html.
 
@@ -37,6 +39,7 @@ mod room;
 mod scrub;
 mod shelf;
 mod staged;
+mod trouble;
 
 pub use blob::Blob;
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
@@ -48,3 +51,4 @@ pub use ledger::Usage;
 pub use room::Store;
 pub use scrub::{Pace, Verdict};
 pub use staged::{Partial, Staged};
+pub use trouble::Trouble;

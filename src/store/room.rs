@@ -15,7 +15,7 @@ use super::parking::{self, Parking};
 use super::rebuild::Walk;
 use super::scrub::{Pace, Scrub, Task, Verdict};
 use super::shelf::Shelf;
-use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Usage};
+use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage};
 use crate::host::{FreeSpace, Percent, free_space};
 use crate::oci::Digest;
 
@@ -57,7 +57,8 @@ impl Store {
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
         let (walk, asked) = mpsc::channel();
         let (scrub, tasks) = mpsc::channel();
-        let (catalog, is_new_catalog) = Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone())?;
+        let (catalog, is_new_catalog) =
+            Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone(), Arc::clone(disk.health()))?;
         layout.begin(&disk)?; // only now that the catalog's format is known to be ours
         let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
         let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
@@ -218,6 +219,13 @@ impl Store {
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage { damaged: self.0.shelf.suspects.found(), ..self.0.shelf.ledger.usage() }
+    }
+
+    /// What keeps the cache from being written, if anything does: pulls go on uncached, and what is stored is
+    /// served. It goes by itself, a second or two after the cause went.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.0.shelf.disk.health().trouble()
     }
 
     /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.

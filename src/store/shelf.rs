@@ -134,10 +134,13 @@ impl Shelf {
         self.drop_name(digest)
     }
 
-    /// Evicts a blob unless somebody reads it; whether it did.
+    /// Evicts a blob unless somebody reads it or has pinned it; whether it did.
     pub(super) fn evict(&self, row: &Row) -> Result<bool, Error> {
         let _alone = self.alone(&row.digest);
         let Some(_leaving) = self.leases.leave(&row.digest) else { return Ok(false) };
+        if matches!(self.reader.row(&row.digest), Ok(Some(now)) if now.pinned) {
+            return Ok(false); // pinned after it was chosen
+        }
         self.forget(&row.digest);
         let was_there = self.disk.unlink(&self.layout.blob(&row.digest))?;
         let charge = self.ledger.charge(-row.size.cast_signed(), -1);

@@ -275,6 +275,7 @@ mod tests {
             cache_entries: 2,
             disk_free_bytes: 3,
             evictions: 4,
+            damaged_chunks: 6,
             leaf_certificates: 6,
         });
         let page = metrics.encode();

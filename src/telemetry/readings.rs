@@ -20,6 +20,8 @@ pub struct Readings {
     pub disk_free_bytes: u64,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Damaged chunks of blobs found since the start.
+    pub damaged_chunks: u64,
     /// Leaf certificates minted since the start.
     pub leaf_certificates: u64,
 }
@@ -49,6 +51,8 @@ impl Collector for Observed {
             gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
             gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache's folder", readings.disk_free_bytes)?;
             counter(&mut encoder, "evictions", "Blobs evicted", readings.evictions)?;
+            let help = "Chunks of blobs found damaged on the disk";
+            counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);

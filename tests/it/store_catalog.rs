@@ -319,7 +319,6 @@ async fn what_is_pinned_is_never_evicted_also_when_it_comes_back() {
     store.remove(&digest(&whole[0])).unwrap();
     for content in &whole {
         store.put(&digest(content), content).unwrap();
-        store.catalog().used(&digest(content));
     }
     eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
     let is_there = |at: usize| store.read(&digest(&whole[at])).unwrap().is_some();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use pullthrough::oci::Digest;
-use pullthrough::store::{Disk, Error, Step, Store, Witness};
+use pullthrough::store::{Disk, Error, Staged, Step, Store, Witness};
 
 use crate::store::{bytes, config, content, digest, eventually, lying_in};
 
@@ -26,6 +26,8 @@ enum Event {
     SyncFolder(PathBuf),
     /// A commit returned.
     Promised(Digest),
+    /// So much of this content was remembered.
+    Remembered(Vec<u8>, Vec<(u64, u64)>),
     /// The catalog's files, as they are now.
     Catalog(Vec<(String, Vec<u8>)>),
 }
@@ -127,7 +129,7 @@ impl Model {
                 self.pending = rest;
                 synced.into_iter().for_each(|(path, what)| self.last(path, what));
             }
-            Event::Promised(_) | Event::Catalog(_) => {}
+            Event::Promised(_) | Event::Remembered(..) | Event::Catalog(_) => {}
         }
     }
 
@@ -171,6 +173,7 @@ enum Fate {
 }
 
 const LIMIT: u64 = 4000;
+const ORIGIN: &str = "quay.io";
 
 /// Puts, staged commits out of order, two commits of one digest, a removal, evictions, a clean end.
 fn record(root: &Path) -> Vec<Event> {
@@ -199,11 +202,79 @@ fn record(root: &Path) -> Vec<Event> {
     put(&content(4, 1500));
     drop(store.stage(&digest(b"abandoned")).unwrap());
     drop((one, two));
+    fill_by_halves(&store, &recorder);
     put(&content(5, 1400));
     store.evict();
     put(&gone);
+    put(&content(6, 1500));
+    let staged = begin(&store, &recorder, 9);
     store.close();
+    drop(staged);
     recorder.events.lock().unwrap().clone()
+}
+
+/// Lands and remembers the first and the last third of 900 bytes.
+fn begin(store: &Store, recorder: &Recorder, seed: u64) -> Staged {
+    let whole = content(seed, 900);
+    let staged = store.stage_from(&digest(&whole), ORIGIN).unwrap();
+    for extents in [vec![(0, 300)], vec![(0, 300), (600, 900)]] {
+        let (from, to) = *extents.last().unwrap();
+        staged.write_at(from, &whole[from as usize..to as usize]).unwrap();
+        staged.remember(&extents, Some(900), None).unwrap();
+        recorder.push(Event::Remembered(whole.clone(), extents));
+    }
+    staged
+}
+
+/// One fill is parked, resumed and committed; another is given up.
+fn fill_by_halves(store: &Store, recorder: &Recorder) {
+    drop(begin(store, recorder, 7));
+    let whole = content(7, 900);
+    let partial = store.resume(&digest(&whole), ORIGIN).unwrap().unwrap();
+    partial.staged.write_at(300, &whole[300..600]).unwrap();
+    partial.staged.commit(900).unwrap();
+    recorder.push(Event::Promised(digest(&whole)));
+    begin(store, recorder, 8).abandon();
+}
+
+/// What was remembered last, of each content, and neither committed nor given up since.
+fn remembered(events: &[Event]) -> BTreeMap<Vec<u8>, Vec<(u64, u64)>> {
+    let mut remembered = BTreeMap::new();
+    for event in events {
+        match event {
+            Event::Remembered(whole, extents) => drop(remembered.insert(whole.clone(), extents.clone())),
+            Event::Unlink(path) | Event::Rename(path, _) if path.starts_with("cache/fills") => {
+                let name = path.to_string_lossy();
+                // What is renamed within is a map that takes the place of the last one.
+                if !name.ends_with(".new") {
+                    remembered.retain(|whole, _| !name.contains(&digest(whole).hex()));
+                }
+            }
+            _ => {}
+        }
+    }
+    remembered
+}
+
+/// What is resumed is right, and what was remembered is resumed.
+fn check_fills(store: &Store, events: &[Event], case: &str) {
+    let promised = remembered(events);
+    for seed in 7..=9 {
+        let whole = content(seed, 900);
+        let partial = store.resume(&digest(&whole), ORIGIN).unwrap();
+        let is_covered = |extents: &[(u64, u64)], at: u64| extents.iter().any(|(from, to)| (*from..*to).contains(&at));
+        let found = partial.as_ref().map_or(&[][..], |partial| &partial.extents);
+        for at in promised.get(&whole).into_iter().flatten().flat_map(|(from, to)| *from..*to) {
+            assert!(is_covered(found, at), "{case}: byte {at} of {seed} was remembered");
+        }
+        let Some(partial) = &partial else { continue };
+        for (from, to) in &partial.extents {
+            let mut read = vec![0; (to - from) as usize];
+            assert_eq!(partial.staged.read_at(*from, &mut read).unwrap(), read.len(), "{case}");
+            assert_eq!(read, whole[*from as usize..*to as usize], "{case}: what is said to have landed has");
+        }
+        partial.staged.abandon();
+    }
 }
 
 /// What was promised and not taken back before the cut.
@@ -252,6 +323,7 @@ fn check(events: &[Event], disk: &BTreeMap<PathBuf, Option<Vec<u8>>>, with_catal
             assert_eq!(digest(&bytes(&blob)), name, "{case}");
         }
     }
+    check_fills(&store, events, case);
     store.evict();
     store.close();
     assert_eq!(store.usage().bytes, lying_in(folder.path()), "{case}: all that is there is counted, and no more");

@@ -14,8 +14,8 @@ use rusqlite::{Connection, ErrorCode};
 use super::note::Note;
 use super::schema::{self, Opened, is_damage};
 use super::writer::Shared;
-use crate::store::Error;
 use crate::store::ledger::{Charge, Ledger, Totals};
+use crate::store::{Error, Trouble};
 
 /// A batch is committed this long after its first note, or when it is this large.
 const AGE: Duration = Duration::from_millis(100);
@@ -134,6 +134,7 @@ impl Batch {
                 self.written = self.working;
                 let charges: Vec<Charge> = self.notes.drain(..).filter_map(Note::charge).collect();
                 self.ledger.publish(self.written, charges.into_iter());
+                self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
                     tracing::info!("the catalog is written again");
                 }
@@ -178,6 +179,7 @@ impl Batch {
         if self.failures == 0 {
             tracing::warn!(%error, "the catalog cannot be written: it is tried again");
         }
+        self.shared.health.set_catalog(trouble(error));
         self.failures += 1;
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         if self.failures > RETRIES || self.notes.len() > RETRY_NOTES {
@@ -232,6 +234,17 @@ impl Batch {
         self.working = self.written;
         self.ledger.publish(self.written, std::iter::empty());
         Ok(clock)
+    }
+}
+
+/// What it says of the disk.
+fn trouble(error: &rusqlite::Error) -> Option<Trouble> {
+    use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    match error.sqlite_error_code()? {
+        DiskFull => Some(Trouble::Full),
+        CannotOpen | PermissionDenied | ReadOnly => Some(Trouble::ReadOnly),
+        SystemIoFailure => Some(Trouble::Failing),
+        _ => None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
+use crate::store::trouble::Health;
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
@@ -41,6 +42,7 @@ impl Catalog {
         folder: PathBuf,
         ledger: Arc<Ledger>,
         walk: mpsc::Sender<()>,
+        health: Arc<Health>,
     ) -> Result<(Self, bool), Error> {
         let opened = schema::open(&folder)?;
         let new = opened.new;
@@ -51,6 +53,7 @@ impl Catalog {
             doubts: 0.into(),
             mended: 0.into(),
             walk,
+            health,
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
@@ -196,6 +199,11 @@ impl Catalog {
     /// A change to the blobs: never dropped, so it may wait.
     pub(in crate::store) fn tell(&self, note: Note) {
         let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
+    }
+
+    /// Has something written, so that it is seen whether that goes well again.
+    pub(in crate::store) fn probe(&self) {
+        self.note(Note::Expire { before: micros(SystemTime::now() - LINK_LIFE) });
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.

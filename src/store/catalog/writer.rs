@@ -15,6 +15,7 @@ use super::key::micros;
 use super::note::Note;
 use crate::oci::Digest;
 use crate::store::lock::lock;
+use crate::store::trouble::Health;
 
 /// Last uses are written this often.
 const USES_AGE: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub(super) mended: AtomicU64,
     /// Asks for that walk.
     pub(super) walk: Sender<()>,
+    /// Is told when the file cannot be written, and when it can again.
+    pub(super) health: Arc<Health>,
 }
 
 impl Shared {
