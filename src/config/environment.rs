@@ -127,7 +127,7 @@ mod tests {
         let mut expected: Vec<String> =
             VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
         let mut found = Vec::new();
-        for section in ["listen", "ca", "cache", "clients", "upstream", "tunnel", "log"] {
+        for section in ["listen", "ca", "cache", "fill", "clients", "upstream", "tunnel", "log"] {
             let text = format!("{section}: {{no_such_key: 1}}");
             let mut root = tree::parse(&text).unwrap().root;
             let mut report = Report::new(None, &text);
