@@ -8,9 +8,9 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::respond;
-use crate::cache::{Guest, Stored};
+use crate::cache::{Flow, Guest, Stored};
 use crate::oci::Digest;
-use crate::wire::{Asked, Body, Multipart, Span};
+use crate::wire::{Asked, Body, Multipart, Part, Span};
 
 /// Where the bytes are.
 pub(super) enum Content {
@@ -111,6 +111,34 @@ fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {
         return None;
     }
     Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)
+}
+
+/// From where to where (exclusive) a request for one part wants it; `None` for anything else, and for a part whose
+/// place depends on the length.
+pub(super) fn one_part(asked: &HeaderMap, digest: &Digest) -> Option<(u64, Option<u64>)> {
+    let ours = |value: &HeaderValue| value.to_str().is_ok_and(|tag| tag == format!("\"{digest}\""));
+    if asked.get(IF_RANGE).is_some_and(|value| !ours(value)) {
+        return None;
+    }
+    match Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())) {
+        Asked::Parts(parts) => match parts.as_slice() {
+            [Part::Between(first, last)] if first <= last => Some((*first, Some(last.saturating_add(1)))),
+            [Part::From(first)] if *first > 0 => Some((*first, None)),
+            _ => None,
+        },
+        Asked::Whole => None,
+    }
+}
+
+/// A part on its way from upstream to the client alone; `None` if it does not say what it is a part of.
+pub(super) fn passing_part(flow: Flow, digest: &Digest, media_type: &str) -> Option<Response<Body>> {
+    let (to, total) = (flow.to?, flow.total?);
+    let mut response = Response::new(flow.body);
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    describe(response.headers_mut(), digest, media_type, to.checked_sub(flow.at));
+    let range = format!("bytes {}-{}/{total}", flow.at, to.checked_sub(1)?);
+    response.headers_mut().insert(CONTENT_RANGE, HeaderValue::from_str(&range).ok()?);
+    Some(response)
 }
 
 fn has_it_already(asked: &HeaderMap, digest: &Digest) -> bool {

@@ -90,14 +90,14 @@ impl Pull {
         let mut again = true;
         loop {
             match self.proxy.cache.blob(caller, &digest).await {
-                Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+                Err(fault) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
                 Ok(BlobFound::Filling(fill, outcome)) => match self.filling(digest, fill, outcome).await {
                     Ok(pulled) => return pulled,
-                    Err(fault) if is_full(&fault) => return self.pass_blob(digest, ask).await,
+                    Err(fault) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
                     Err(fault) => return Pulled::fault(&fault, Kind::Blob),
@@ -128,10 +128,14 @@ impl Pull {
         Ok(Pulled { response, outcome, stored: true, age: None })
     }
 
-    /// The whole blob past the store, verified on its way.
+    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole.
     async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        match ask.open(Want::default()).await {
+        let part = content::one_part(&self.headers, &digest);
+        let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
+        match ask.open(want).await {
             Err(fault) => Pulled::fault(&fault, Kind::Blob),
+            Ok(flow) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)
+                .map_or_else(|| Pulled::failure(&respond::no_answer()), Pulled::bypass),
             Ok(flow) => {
                 // A body that is announced as empty would never be looked at.
                 let total = flow.total.filter(|total| *total > 0);
@@ -247,7 +251,7 @@ fn describe_tag(found: &TagFound) -> Pulled {
     Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
 }
 
-/// Whether the store has no room for it: then it passes through.
-fn is_full(fault: &Fault) -> bool {
-    fault.said == Said::Nothing && matches!(fault.cause.downcast_ref(), Some(store::Error::Full { .. }))
+/// Whether the store, and not the registry, is what failed: then it passes through.
+fn is_of_the_store(fault: &Fault) -> bool {
+    fault.said == Said::Nothing && fault.cause.downcast_ref::<store::Error>().is_some()
 }

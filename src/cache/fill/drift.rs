@@ -10,10 +10,10 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use super::guest::Guest;
-use super::hashing;
+use super::hashing::{self, Proof};
 use super::patience::Patience;
 use crate::cache::{Fault, Retry, Want};
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 
 /// Pieces that may wait for the connection.
 const AHEAD: usize = 4;
@@ -38,7 +38,7 @@ impl Drift {
     /// Goes on at `at`, up to `end` if it is known. With `hold` it is a whole that is read.
     pub(super) fn begin(guest: &Guest, at: u64, end: Option<u64>, hold: bool) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let drifting = Drifting { guest: guest.clone(), at, end, hasher: None, held: Bytes::new(), sender };
+        let drifting = Drifting { guest: guest.clone(), at, end, proof: None, held: Bytes::new(), sender };
         tokio::spawn(async move {
             let sender = drifting.sender.clone();
             if let Err(Stop::Fault(fault)) = drifting.run(hold).await {
@@ -57,7 +57,7 @@ struct Drifting {
     guest: Guest,
     at: u64,
     end: Option<u64>,
-    hasher: Option<Hasher>,
+    proof: Option<Proof>,
     held: Bytes,
     sender: mpsc::Sender<Result<Bytes, Fault>>,
 }
@@ -72,8 +72,8 @@ impl Drifting {
     async fn run(mut self, hold: bool) -> Result<(), Stop> {
         let fill = self.guest.fill().clone();
         if hold {
-            let hasher = Hasher::new(fill.digest().algorithm());
-            self.hasher = Some(hashing::hash(hasher, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
+            let proof = Proof::new(fill.digest().algorithm());
+            self.proof = Some(hashing::take(proof, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
         }
         let mut patience = Patience::default();
         let mut way = 0;
@@ -92,8 +92,8 @@ impl Drifting {
                 tokio::time::sleep_until(until).await;
             }
         }
-        if let Some(hasher) = self.hasher.take() {
-            let (wanted, found) = (*fill.digest(), hasher.finish());
+        if let Some(proof) = self.proof.take() {
+            let (wanted, (found, _)) = (*fill.digest(), proof.finish());
             if wanted != found {
                 return Err(Stop::Fault(Fault::new(Retry::Never, Mismatch { wanted, found })));
             }
@@ -137,10 +137,10 @@ impl Drifting {
     /// Of a whole, the latest piece stays back.
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
         self.at += bytes.len() as u64;
-        let ready = match &mut self.hasher {
+        let ready = match &mut self.proof {
             None => bytes,
-            Some(hasher) => {
-                hasher.update(&bytes);
+            Some(proof) => {
+                proof.update(&bytes);
                 std::mem::replace(&mut self.held, bytes)
             }
         };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,6 @@ pub struct Fill {
     /// Rung when the pilot should look after something.
     bell: Notify,
     stop: CancellationToken,
-    parked: CancellationToken,
 }
 
 /// What a caller can be told before the first byte.
@@ -112,7 +112,6 @@ impl Fill {
             head: watch::Sender::new(head),
             bell: Notify::new(),
             stop: CancellationToken::new(),
-            parked: CancellationToken::new(),
         }
     }
 
@@ -249,8 +248,15 @@ impl Fill {
         self.stop.cancelled().await;
     }
 
-    pub(super) async fn parked(&self) {
-        self.parked.cancelled().await;
+    /// Waits until no blocking thread reads for somebody who has left: the file is put away with its last handle.
+    pub(super) async fn let_go(&self) {
+        const LOOK: Duration = Duration::from_millis(2);
+        for _ in 0..500 {
+            if Arc::strong_count(&self.staged) == 1 {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -364,7 +370,6 @@ impl Fill {
         drop(plan);
         self.fail_leads(&stopping());
         self.head.send_replace(Head::Broken(stopping()));
-        self.parked.cancel();
         woken.into_iter().for_each(Waker::wake);
         true
     }

@@ -18,7 +18,7 @@ use super::scale::{Scale, TICK};
 use super::{FillConfig, patience::Patience};
 use crate::cache::{Fault, Queue, Retry};
 use crate::oci::Digest;
-use crate::store::Staged;
+use crate::store::{Checksums, Staged};
 use crate::telemetry::Metrics;
 
 /// How many lanes may fetch for readers far ahead at a time.
@@ -70,22 +70,16 @@ pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         }
         gathered
     };
-    // A parked fill's digest reader would wait for ever.
-    let hashing = async {
-        tokio::select! {
-            hashed = hashing::digest(&fill) => Some(hashed),
-            () = fill.parked() => None,
-        }
-    };
-    let (gathered, hashed) = tokio::join!(gathering, hashing);
+    let (gathered, hashed) = tokio::join!(gathering, hashing::prove(&fill));
     drop(counted);
     match (gathered, hashed) {
-        (Err(Halt::Parked), _) | (Ok(()), None) => {
+        (Err(Halt::Parked), _) => {
             info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
             keep(&fill).await;
+            fill.let_go().await;
         }
         (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
-        (Err(Halt::Broken(fault)), _) | (Ok(()), Some(Err(fault))) => {
+        (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "fill ended without content");
             fill.break_off(&fault);
             if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
@@ -94,11 +88,11 @@ pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
                 fill.staged().abandon();
             }
         }
-        (Ok(()), Some(Ok((found, length)))) if found == *fill.digest() => {
-            fill.verify(length);
-            commit(&fill, length).await;
+        (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
+            fill.verify(checksums.len());
+            commit(&fill, checksums).await;
         }
-        (Ok(()), Some(Ok((found, _)))) => {
+        (Ok(()), Ok((found, _))) => {
             let mismatch = Mismatch { wanted: *fill.digest(), found };
             error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
             metrics.digest_mismatch();
@@ -108,9 +102,9 @@ pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     }
 }
 
-async fn commit(fill: &Arc<Fill>, length: u64) {
+async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     let staged: Arc<Staged> = fill.staged().clone();
-    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit(length)).await {
+    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
         error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
     }
 }

@@ -222,6 +222,7 @@ impl Plan {
         let free = match &self.phase {
             Phase::Verified => return Poll::Ready(Ok(landed)),
             Phase::Broken(fault) => return Poll::Ready(Err(Gone::Broken(fault.clone()))),
+            Phase::Parked if seat == Seat::HASHER => return Poll::Ready(Err(Gone::Broken(stopping()))),
             Phase::Filling | Phase::Parked | Phase::Adrift(_) if hold => self.held_end(landed),
             Phase::Filling | Phase::Parked | Phase::Adrift(_) => landed,
         };

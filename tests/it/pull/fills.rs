@@ -295,6 +295,33 @@ async fn what_the_cache_cannot_hold_passes_through_verified() {
     registry.script(BLOBS, Act::WrongByte(1_000_000));
     let wrong = proxy.client().get(QUAY, &path).await;
     assert!(wrong.body.is_err(), "a wrong content does not end cleanly here either");
+    let part = get(&mut proxy.client().session(QUAY).await, &path, &[("range", "bytes=10-19")]).await;
+    assert_eq!((part.status.as_u16(), part.header("content-range")), (206, "bytes 10-19/3145728"));
+    assert!(part.bytes()[..] == bytes[10..20]);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_blob_that_was_damaged_on_disk_is_continued_from_the_registry() {
+    use std::os::unix::fs::FileExt;
+    for at in [0, 2_000_000, 2_999_999] {
+        let (registry, proxy) = quay().await;
+        let bytes = layer(3_000_000, 18);
+        let digest = registry.push_blob("a", bytes.clone());
+        let path = format!("/v2/a/blobs/{digest}");
+        proxy.client().get(QUAY, &path).await;
+        proxy.stored(&digest).await;
+        while proxy.client().get(QUAY, &path).await.header("cache-status") != "pullthrough; hit" {
+            eventually("no fill is left", || proxy.files().1 == 0).await; // it may just be ending
+        }
+        let file = std::fs::File::options().write(true).open(proxy.blob_file(&digest)).unwrap();
+        file.write_all_at(&[bytes[at as usize] ^ 8], at).unwrap();
+        let answer = proxy.client().get(QUAY, &path).await;
+        assert!(*answer.bytes() == bytes, "damage at {at}");
+        assert_eq!(answer.header("cache-status"), "pullthrough; hit");
+        let plain = registry.requests().iter().filter(|seen| !seen.headers.contains_key("range")).count();
+        assert_eq!(plain, 2, "fetched again once; a reader far in gets a range of its own");
+        eventually("it is stored anew", || std::fs::read(proxy.blob_file(&digest)).is_ok_and(|now| now == bytes)).await;
+    }
 }
 
 #[tokio::test]

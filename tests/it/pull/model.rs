@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use pullthrough::cache::{BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Want, Whole};
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
-use pullthrough::store::{self, Store};
+use pullthrough::store::{self, Disk, Step, Store, Witness};
 use pullthrough::telemetry::Metrics;
 use pullthrough::wire::{Body, Span};
 use tokio::time::sleep;
@@ -122,6 +122,21 @@ impl Sending {
     }
 }
 
+/// A disk that takes so many writes of fills and no more.
+struct Full(AtomicUsize);
+
+impl Witness for Full {
+    fn before(&self, step: &Step<'_>) -> std::io::Result<()> {
+        let is_staged = |path: &&std::path::Path| path.components().any(|part| part.as_os_str() == "fills");
+        let Step::Write(path, ..) = step else { return Ok(()) };
+        if !is_staged(path) {
+            return Ok(());
+        }
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| std::io::Error::other("the disk is ill"))
+    }
+}
+
 /// One reader: where it reads, when it comes, and after how many bytes it leaves.
 #[derive(Clone, Debug)]
 struct Reader {
@@ -138,6 +153,8 @@ struct Case {
     trouble: i64,
     has_ranges: bool,
     says_length: bool,
+    /// The disk takes so many writes and no more.
+    writes: Option<usize>,
     readers: Vec<Reader>,
 }
 
@@ -164,6 +181,8 @@ impl Reader {
                 (Body::wrap(stored.body(Span { from, to })), from, to)
             }
             Ok(BlobFound::Filling(guest, _)) => match guest.length().await {
+                // It would be passed on without the cache.
+                Err(fault) if fault.cause.downcast_ref::<store::Error>().is_some() => return true,
                 Err(_) => return false,
                 Ok(None) => (Body::wrap(guest.follow(None)), 0, total),
                 Ok(Some(length)) => {
@@ -198,7 +217,8 @@ impl Case {
         let folder = tempfile::tempdir().unwrap();
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 30)), min_free: Percent(0) };
-        let store = Store::open(&config).unwrap();
+        let disk = self.writes.map_or_else(Disk::default, |writes| Disk::watched(Arc::new(Full(writes.into()))));
+        let store = Store::open_on(&config, disk).unwrap();
         let opened = runtime.block_on(async {
             // The catalog answers from a thread of its own, which the clock does not see: it must not leap meanwhile.
             tokio::spawn(async {
@@ -253,16 +273,23 @@ fn case() -> impl Strategy<Value = Case> {
     let length = prop_oneof![1 => 1..1000_u64, 2 => 1..300_000_u64, 4 => MIB..8 * MIB];
     length.prop_flat_map(|length| {
         let readers = prop::collection::vec(reader(length), 1..12);
-        (any::<u64>(), 0..12_i64, prop::bool::weighted(0.8), prop::bool::weighted(0.85), readers).prop_map(
-            move |(seed, trouble, has_ranges, says_length, readers)| Case {
+        (
+            any::<u64>(),
+            0..12_i64,
+            prop::bool::weighted(0.8),
+            prop::bool::weighted(0.85),
+            prop::option::weighted(0.3, 0..60_usize),
+            readers,
+        )
+            .prop_map(move |(seed, trouble, has_ranges, says_length, writes, readers)| Case {
+                writes,
                 seed,
                 length,
                 trouble,
                 has_ranges,
                 says_length,
                 readers,
-            },
-        )
+            })
     })
 }
 
@@ -286,7 +313,18 @@ fn a_thousand_readers_of_one_blob_through_cuts_get_right_bytes_and_nobody_is_lef
         Reader { span, comes: dice.below(2000), leaves, is_slow: number % 50 == 0 }
     });
     let readers = readers.collect();
-    let case = Case { seed: 78, length, trouble: 7, has_ranges: true, says_length: true, readers };
+    let case = Case { seed: 78, length, trouble: 7, has_ranges: true, says_length: true, writes: None, readers };
     let opened = case.play();
     assert!(opened < 60, "asked {opened} times: ranges next to each other are fetched together");
+}
+
+#[test]
+fn readers_go_on_without_the_cache_when_the_disk_takes_no_more() {
+    for says_length in [true, false] {
+        let length = 4 * MIB;
+        let spans = [None, Some((0, length)), Some((100, length)), Some((3 * MIB, 3 * MIB + 100_000))];
+        let readers = spans.map(|span| Reader { span, comes: 0, leaves: None, is_slow: true }).to_vec();
+        let case = Case { seed: 79, length, trouble: 2, has_ranges: true, says_length, writes: Some(6), readers };
+        case.play();
+    }
 }
