@@ -10,5 +10,6 @@ use crate::{config, server};
 pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;
+    config::check_available(&settings)?;
     server::run(settings, sources)
 }

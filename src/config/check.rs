@@ -31,17 +31,8 @@ pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>)
             credentials::judge(held, folder, &path.key("auth"), report);
             credentials::judge_ways(name, &body.endpoints, &path.key("auth"), report);
         }
-        if !matches!(body.auth, Auth::Client) && report.is_clean(&path.key("auth")) {
-            report.say(&path.key("auth"), "is not available yet; expected client, or no such key");
-        }
-        if !body.realms.is_empty() && report.is_clean(&path.key("realms")) {
-            report.say(&path.key("realms"), "not available yet: take this key out");
-        }
         for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
             let path = path.key("endpoints").index(index);
-            if endpoint.auth.is_some() && report.is_clean(&path.key("auth")) {
-                report.say(&path.key("auth"), "not available yet: take this key out");
-            }
             ways.endpoint(endpoint, folder, &path, report);
             if let Some(held) = &mut endpoint.auth {
                 credentials::judge(held, folder, &path.key("auth"), report);

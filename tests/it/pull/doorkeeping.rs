@@ -1,0 +1,95 @@
+//! Users, rules and the audit log, as a client meets them.
+
+use super::{QUAY, get, layer};
+use crate::support::{MANIFEST, Plan, Proxy, Registry, basic_value, eventually};
+
+/// bcrypt of `secret`, at the least cost.
+fn htpasswd(folder: &std::path::Path) -> String {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let file = folder.join("htpasswd");
+    std::fs::write(&file, format!("ci:{hash}\nguest:{hash}\n")).unwrap();
+    file.display().to_string()
+}
+
+async fn guarded(rules: &str) -> (Registry, Proxy, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start("quay.io");
+    registry.push_image("team/app", "1", &[layer(1000, 1)]);
+    registry.push_image("other/app", "1", &[layer(1000, 2)]);
+    let (file, audit) = (htpasswd(folder.path()), folder.path().join("audit.log").display().to_string());
+    let clients = format!("clients: {{htpasswd: '{file}', audit: '{audit}', rules: {rules}}}");
+    let proxy = Plan::new().registry(&registry, "").and(&clients).start().await;
+    (registry, proxy, folder)
+}
+
+#[tokio::test]
+async fn with_an_htpasswd_file_nobody_uses_the_proxy_without_a_password() {
+    let (registry, proxy, _folder) = guarded("[]").await;
+    let wrong = basic_value("ci", "wrong");
+    for client in [proxy.client(), proxy.client().connect_header("Proxy-Authorization", &wrong)] {
+        for host in [QUAY, "example.com:443"] {
+            let refusal = client.tunnel(host).await.expect_err("no password, no tunnel");
+            assert_eq!(refusal.status, 407, "{host}");
+            assert!(
+                refusal.text.to_ascii_lowercase().contains("proxy-authenticate: basic realm=\"pullthrough\""),
+                "{}",
+                refusal.text
+            );
+        }
+    }
+    assert_eq!(registry.requests().len(), 0);
+    let right = basic_value("ci", "secret");
+    let client = proxy.client().connect_header("Proxy-Authorization", &right);
+    assert_eq!(client.get(QUAY, "/v2/team/app/manifests/1").await.status, 200);
+    assert!(registry.requests().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
+    let mut pages = proxy.client().plain_session(&proxy.address().to_string()).await;
+    assert_eq!(pages.get("/ca.crt").await.status, 200, "the CA comes before any password");
+}
+
+#[tokio::test]
+async fn a_rule_refuses_by_user_and_repository_and_is_named() {
+    let rules = "[{name: only-team, effect: deny, users: [guest], repositories: ['other/*']}]";
+    let (registry, proxy, _folder) = guarded(rules).await;
+    let client = |user: &str| proxy.client().connect_header("Proxy-Authorization", &basic_value(user, "secret"));
+    let path = "/v2/other/app/manifests/1";
+    assert_eq!(client("ci").get(QUAY, path).await.status, 200);
+    let asked = registry.requests().len();
+    for method in ["GET", "HEAD"] {
+        let refused = client("guest").session(QUAY).await.ask(method, path, &[]).await;
+        assert_eq!(refused.status, 403);
+        if method == "GET" {
+            let text = String::from_utf8_lossy(refused.bytes()).into_owned();
+            assert!(text.contains("DENIED") && text.contains("only-team"), "{text}");
+        }
+    }
+    assert_eq!(registry.requests().len(), asked, "not even what is cached, and nothing is asked");
+    assert_eq!(client("guest").get(QUAY, "/v2/team/app/manifests/1").await.status, 200);
+    assert_eq!(client("guest").get(QUAY, "/v2/").await.status, 200);
+}
+
+#[tokio::test]
+async fn each_manifest_pulled_or_refused_is_one_line_of_the_audit_log() {
+    let rules = "[{name: no-other, effect: deny, repositories: ['other/*']}]";
+    let (_registry, proxy, folder) = guarded(rules).await;
+    let client = proxy.client().connect_header("Proxy-Authorization", &basic_value("ci", "secret"));
+    let mut session = client.session(QUAY).await;
+    for path in [
+        "/v2/team/app/manifests/1",
+        "/v2/other/app/manifests/1",
+        "/v2/team/app/manifests/none",
+        "/v2/team/app/tags/list",
+    ] {
+        get(&mut session, path, &[("accept", MANIFEST)]).await;
+    }
+    let read = || std::fs::read_to_string(folder.path().join("audit.log")).unwrap_or_default();
+    eventually("three lines are written", || read().lines().count() == 3).await;
+    let lines: Vec<serde_json::Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes: Vec<&str> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["pulled", "refused", "missing"]);
+    assert!(
+        lines.iter().all(|line| line["user"] == "ci" && line["registry"] == "quay.io" && line["client"] == "127.0.0.1")
+    );
+    assert!(lines[0]["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!((&lines[1]["rule"], &lines[1]["repository"]), (&"no-other".into(), &"other/app".into()));
+    assert!(!read().contains("secret"));
+}
