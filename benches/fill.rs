@@ -31,6 +31,10 @@ struct Slow {
 }
 
 impl Source for Slow {
+    fn decides(&self) -> bool {
+        true
+    }
+
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;

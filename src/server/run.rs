@@ -25,6 +25,8 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// How long unfinished fills may take to be put away then.
 const PUT_AWAY: Duration = Duration::from_secs(3);
 
+const SCRUB_AFTER: Duration = Duration::from_secs(600);
+
 /// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
 pub struct Running {
     proxy: Arc<Proxy>,
@@ -75,7 +77,7 @@ impl Running {
             build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(house))
         })
         .await??;
-        store.scrub(Some(Pace::default()));
+        tokio::spawn(scrub_later(store.clone(), stop.clone()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();
         let control = admin::control::Control::open(store.root(), inventory.clone())?;
@@ -144,6 +146,14 @@ impl Running {
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()
+    }
+}
+
+/// Begins to verify what is stored, once the start is long over: those minutes belong to the clients.
+async fn scrub_later(store: Store, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(SCRUB_AFTER) => store.scrub(Some(Pace::default())),
     }
 }
 
