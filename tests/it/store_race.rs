@@ -102,7 +102,7 @@ fn commit_until_killed() {
 fn a_killed_process_loses_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let mut promised = BTreeSet::new();
-    for round in 0..50 {
+    for round in 0..200 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "store_race::commit_until_killed", "--nocapture", "--test-threads=1"])
             .env(FOLDER, format!("{}#{round}", folder.path().display()))
