@@ -11,7 +11,7 @@ pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
             continue;
         }
         let load = Load { anew: true, ..Load::http1(4, manifest(&scene.image.manifest.digest.to_string())) };
-        for peer in &scene.peers {
+        for peer in scene.turns() {
             let name = peer.kind.name();
             let target = if resumed { peer.target.clone() } else { peer.target.without_resumption() };
             match load.run_at(&target, scene.lab.options.window, || peer.program.cpu()).await {

@@ -30,7 +30,7 @@ async fn one(scene: &Scene<'_>, table: &mut Table, what: &str, repository: &str,
     if !scene.lab.options.wants(what) {
         return;
     }
-    for peer in &scene.peers {
+    for peer in scene.turns() {
         let cold = scene.lab.origin.content.blob(length);
         let before = peer.program.cpu();
         match fetch(&peer.target, &blob(repository, &cold)).await {
@@ -68,7 +68,7 @@ async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
     if !scene.lab.options.wants(what) {
         return;
     }
-    for peer in &scene.peers {
+    for peer in scene.turns() {
         // The single client of the same moment, to compare with.
         let alone = scene.lab.origin.content.blob(length);
         let single = match fetch(&peer.target, &blob("slow/app", &alone)).await {

@@ -64,7 +64,7 @@ async fn each(scene: &Scene<'_>, what: &str, load: &Load, mut note: impl FnMut(&
         return;
     }
     let needs_http2 = load.protocol != Protocol::Http1;
-    for peer in scene.peers.iter().filter(|peer| !needs_http2 || peer.kind.has_http2()) {
+    for peer in scene.turns().filter(|peer| !needs_http2 || peer.kind.has_http2()) {
         match load.run(peer, scene.lab.options.window).await {
             Ok(sample) => note(peer, &sample),
             Err(error) => complain(what, peer, &error),

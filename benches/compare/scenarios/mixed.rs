@@ -24,7 +24,7 @@ pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
     if !scene.lab.options.wants(what) {
         return;
     }
-    for peer in &scene.peers {
+    for peer in scene.turns() {
         let image = scene.lab.origin.content.image(&LAYERS);
         for state in ["cold", "hot"] {
             let before = peer.program.cpu();

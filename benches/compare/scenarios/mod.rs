@@ -21,13 +21,15 @@ pub(super) struct Scene<'a> {
     peers: Vec<Peer>,
     blobs: Vec<(&'static str, Blob)>,
     image: Image,
+    round: usize,
 }
 
 /// Runs everything that the options want.
 pub(super) async fn run(lab: &Lab, options: &Options, table: &mut Table) -> anyhow::Result<()> {
-    let scene = Scene::set(lab, table).await?;
-    for round in 1..=options.rounds {
-        eprintln!("round {round} of {}", options.rounds);
+    let mut scene = Scene::set(lab, table).await?;
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
+        scene.round = round;
         hot::run(&scene, table).await;
         churn::run(&scene, table).await;
         mixed::run(&scene, table).await;
@@ -48,7 +50,7 @@ impl<'a> Scene<'a> {
         let sizes = if lab.options.quick { &sizes[..2] } else { &sizes[..] };
         let blobs = sizes.iter().map(|(name, length)| (*name, content.blob(*length))).collect();
         let image = content.image(&mixed::LAYERS);
-        let mut scene = Self { lab, peers: Vec::new(), blobs, image };
+        let mut scene = Self { lab, peers: Vec::new(), blobs, image, round: 0 };
         for kind in Kind::all(lab) {
             if !kind.is_there() {
                 table.absent(kind.name());
@@ -64,6 +66,12 @@ impl<'a> Scene<'a> {
             }
         }
         Ok(scene)
+    }
+
+    /// The peers, each round with another one first.
+    fn turns(&self) -> impl Iterator<Item = &Peer> {
+        let count = self.peers.len();
+        (0..count).map(move |at| &self.peers[(at + self.round) % count])
     }
 
     async fn warm(&self, peer: &Peer) -> anyhow::Result<()> {
