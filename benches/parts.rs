@@ -211,7 +211,7 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
     let fault = |fault: Fault| anyhow::anyhow!("{fault}");
     let question = Question {
         tag: "16".parse()?,
-        accept: Accept::parse(["application/vnd.oci.image.manifest.v1+json"].into_iter()),
+        accept: Accept::parse(["application/vnd.oci.image.manifest.v1+json"]),
         freshness: Freshness { fresh_for: Duration::from_secs(3600), deadline: Duration::from_secs(1) },
         asking: Asking::Content,
     };
