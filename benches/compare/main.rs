@@ -23,6 +23,7 @@ mod table;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use lab::Lab;
 use options::Options;
@@ -51,7 +52,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut table = Table::default();
     let finished = runtime.block_on(async {
         let lab = Lab::open(options).await?;
-        scenarios::run(&lab, options, &mut table).await
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Dropped, not ended: so the children and the folder go also when somebody has seen enough.
+        tokio::select! {
+            finished = scenarios::run(&lab, options, &mut table) => finished,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        }
     });
     println!("{table}");
     finished
