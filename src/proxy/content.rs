@@ -45,15 +45,15 @@ impl Content {
 
 /// The headers that describe a content, always there: type, digest, length, and that ranges work.
 pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: &str, length: Option<u64>) {
-    let text = digest.to_string();
+    let tag = format!("\"{digest}\"");
     let set = |headers: &mut HeaderMap, name: http::HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
     set(headers, CONTENT_TYPE, media_type);
-    set(headers, respond::CONTENT_DIGEST, &text);
-    set(headers, ETAG, &format!("\"{text}\""));
+    set(headers, respond::CONTENT_DIGEST, tag.trim_matches('"'));
+    set(headers, ETAG, &tag);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));
     if let Some(length) = length {
@@ -142,6 +142,9 @@ pub(super) fn passing_part(flow: Flow, digest: &Digest, media_type: &str) -> Opt
 }
 
 fn has_it_already(asked: &HeaderMap, digest: &Digest) -> bool {
+    if !asked.contains_key(IF_NONE_MATCH) {
+        return false;
+    }
     let tag = digest.to_string();
     let bare = |item: &str| item.trim().trim_start_matches("W/").trim_matches('"').to_owned();
     let values = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

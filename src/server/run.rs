@@ -187,7 +187,9 @@ pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
-    runtime.block_on(serve(settings, sources))
+    let served = runtime.block_on(serve(settings, sources));
+    crate::telemetry::flush();
+    served
 }
 
 async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The log on standard error: text or JSON, times in UTC (RFC 3339).
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use tracing::Subscriber;
@@ -13,8 +14,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access;
+use super::behind::Behind;
 use super::text::TextFields;
 use super::{Config, Format};
+
+/// The thread that writes, once the log was started.
+static WRITER: OnceLock<Option<Behind>> = OnceLock::new();
 
 /// The environment variable that names the level.
 pub const LEVEL_VARIABLE: &str = "PULLTHROUGH_LOG_LEVEL";
@@ -45,9 +50,20 @@ pub fn init(config: &Config) -> Result<(), BadLevel> {
         Err(_) => LevelFilter::INFO,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = match WRITER.get_or_init(|| Behind::start(io::stderr()).ok()) {
+        Some(behind) => subscriber(config, level, colour, || behind.clone()),
+        None => subscriber(config, level, colour, io::stderr),
+    };
     // A second call has nothing to tell its caller: the log that it wants is there.
-    let _ = subscriber(config, level, colour, io::stderr).try_init();
+    let _ = subscriber.try_init();
     Ok(())
+}
+
+/// Waits until all lines of the log are written: before the process ends.
+pub fn flush() {
+    if let Some(Some(behind)) = WRITER.get() {
+        behind.flush();
+    }
 }
 
 fn subscriber<W>(config: &Config, level: LevelFilter, colour: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>

@@ -9,6 +9,7 @@
 //! Reading: OpenMetrics 1.0; RFC 9211 for the outcomes.
 
 mod access;
+mod behind;
 mod config;
 mod labels;
 mod log;
@@ -20,7 +21,7 @@ mod text;
 
 pub use access::AccessLine;
 pub use config::{Config, Format};
-pub use log::{BadLevel, LEVEL_VARIABLE, init, level};
+pub use log::{BadLevel, LEVEL_VARIABLE, flush, init, level};
 pub use metrics::{Metrics, OpenConnection, RunningFill};
 pub use outcome::{Kind, Outcome};
 pub use readings::Readings;

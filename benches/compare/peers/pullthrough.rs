@@ -1,0 +1,30 @@
+//! pullthrough itself, as a user would run it: access log on, digests on, one private registry.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::{Lab, free_address};
+
+pub(super) fn command(lab: &Lab, program: &Path, address: SocketAddr, folder: &Path) -> anyhow::Result<Command> {
+    let config = serde_json::json!({
+        "listen": {"proxy": address, "admin": free_address()?},
+        "ca": {"dir": folder.join("ca")},
+        "cache": {"dir": folder.join("cache"), "max_size": "50GiB", "min_free": "1%"},
+        "registries": {
+            lab.authority(): {
+                "endpoints": [{
+                    "url": format!("https://{}", lab.authority()),
+                    "address": lab.origin.address,
+                    "ca_file": lab.certificates.ca,
+                }],
+                "tags": {"fresh_for": "1h"},
+            },
+        },
+    });
+    let path = folder.join("config.yaml"); // JSON is YAML too
+    std::fs::write(&path, config.to_string())?;
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--config").arg(path);
+    Ok(command)
+}

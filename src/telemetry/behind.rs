@@ -1,0 +1,149 @@
+//! The log's writer: a thread of its own, so that no request waits for whoever reads the log.
+//!
+//! Threat: a reader that stands still (a full pipe) would stop every request at its access line. Defence: lines
+//! wait in memory, up to a bound; what is past it is dropped and counted in the log itself. Exposure: a process
+//! that is killed takes the lines of its last milliseconds along.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Lines may wait in so many bytes.
+const LIMIT: usize = 4 << 20;
+/// After a write, more lines are let gather for so long: one system call for each line was a twelfth of a small hit.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long an end of the process waits for a reader that stands still.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where lines go in; clones share the thread.
+#[derive(Clone)]
+pub(super) struct Behind(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Vec<u8>,
+    dropped: u64,
+    is_writing: bool,
+}
+
+impl Behind {
+    /// Starts the thread that writes to `sink`.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
+        let drained = shared.clone();
+        thread::Builder::new().name("log".into()).spawn(move || drained.drain(sink))?;
+        Ok(Self(shared))
+    }
+
+    /// Waits until all lines are written, but not for ever.
+    pub(super) fn flush(&self) {
+        let busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
+        drop(self.0.changed.wait_timeout_while(self.0.queue(), PATIENCE, busy));
+    }
+}
+
+impl Write for Behind {
+    /// Takes a whole line, or drops it where too many wait.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut queue = self.0.queue();
+        if queue.lines.len() + line.len() > LIMIT {
+            queue.dropped += 1;
+            return Ok(line.len());
+        }
+        let was_empty = queue.lines.is_empty();
+        queue.lines.extend_from_slice(line);
+        drop(queue);
+        if was_empty {
+            self.0.changed.notify_all();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drain(&self, mut sink: impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let waiting = self.changed.wait_while(self.queue(), |queue| queue.lines.is_empty());
+            let mut queue = waiting.unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut queue.lines, &mut batch);
+            let dropped = std::mem::take(&mut queue.dropped);
+            queue.is_writing = true;
+            drop(queue);
+            let _ = sink.write_all(&batch); // a log that cannot be written has nobody to be told to
+            if dropped > 0 {
+                let _ = writeln!(sink, "{dropped} lines of the log were dropped: it is read more slowly than written");
+            }
+            let _ = sink.flush();
+            batch.clear();
+            self.queue().is_writing = false;
+            self.changed.notify_all();
+            thread::sleep(GATHER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A reader that takes nothing until it is let.
+    struct Stuck(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_come_out_whole_and_in_order() {
+        let (open, gate) = mpsc::channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        drop(open); // not stuck at all
+        let mut log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        (0..100).for_each(|number| writeln!(log, "line {number}").unwrap());
+        Behind::flush(&log);
+        let expected: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(String::from_utf8(seen.lock().unwrap().clone()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_stops_nobody_and_hears_what_it_missed() {
+        let (open, gate) = mpsc::channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let line = [b'x'; 1 << 20];
+        (0..20).for_each(|_| log.write_all(&line).unwrap());
+        drop(open);
+        Behind::flush(&log);
+        let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        assert!(text.len() < 12 << 20, "{}", text.len());
+        assert!(text.contains("lines of the log were dropped"), "{}", text.len());
+    }
+}
