@@ -168,7 +168,7 @@ fn merge(
     }
     let mut endpoints = body.endpoints;
     if endpoints.is_empty() {
-        endpoints.extend(preset.and_then(|preset| preset.endpoint).map(plain_endpoint));
+        endpoints.extend(preset.and_then(|preset| preset.endpoint).map(|url| EndpointConfig::of_url(url.to_owned())));
     }
     let known = preset.map(|preset| preset.token_hosts).unwrap_or_default();
     let mut token_hosts: Vec<Host> = body.token_hosts.iter().filter_map(|host| host.parse().ok()).collect();
@@ -184,18 +184,6 @@ fn merge(
     let name = name.to_owned();
     let (auth, push, prefetch) = (body.auth, body.push, body.prefetch);
     Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth, push, prefetch, tags })
-}
-
-fn plain_endpoint(url: &str) -> EndpointConfig {
-    EndpointConfig {
-        url: url.to_owned(),
-        address: None,
-        ca_file: None,
-        client_cert_file: None,
-        client_key_file: None,
-        auth: None,
-        authoritative: false,
-    }
 }
 
 fn section() -> KeyPath {
