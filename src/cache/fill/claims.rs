@@ -4,9 +4,15 @@
 //! let go of it, so that bytes which were hashed are never written over.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Extents;
 use crate::wire::Span;
+
+/// How long a measured rate is believed: a lane that brings nothing more does not measure again.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// One lane of a fill: an upstream request and the task that lands what it brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +37,8 @@ pub(super) struct Claim {
     next: u64,
     /// The first byte that is not its own.
     to: u64,
-    /// Bytes a second, once it has brought some.
-    rate: Option<u64>,
+    /// Bytes a second, and when that was measured, once it has brought some.
+    rate: Option<(u64, Instant)>,
 }
 
 /// What a lane may do whose stream has more bytes than its claim.
@@ -73,9 +79,9 @@ impl Claim {
         if at < self.next { 0 } else { at - self.base }
     }
 
-    /// Bytes a second, once it has brought some.
-    pub(super) fn rate(&self) -> Option<u64> {
-        self.rate
+    /// Bytes a second, if it has brought some lately.
+    pub(super) fn rate(&self, now: Instant) -> Option<u64> {
+        self.rate.filter(|(_, at)| now.saturating_duration_since(*at) < BELIEVED).map(|(rate, _)| rate)
     }
 
     /// How many of its bytes are not reserved yet.
@@ -149,9 +155,9 @@ impl Claims {
     }
 
     /// A lane has measured how fast it is, in bytes a second.
-    pub(super) fn measured(&mut self, lane: LaneId, rate: u64) {
+    pub(super) fn measured(&mut self, lane: LaneId, rate: u64, now: Instant) {
         if let Some(claim) = self.0.get_mut(&lane) {
-            claim.rate = Some(rate);
+            claim.rate = Some((rate, now));
         }
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Extents;
@@ -317,7 +318,7 @@ impl Fill {
     }
 
     pub(super) fn wish(&self) -> (Option<Wish>, bool) {
-        self.plan().wish()
+        self.plan().wish(Instant::now())
     }
 
     pub(super) fn claim_wish(&self, lane: LaneId, wish: Wish) -> Option<Span> {
@@ -341,7 +342,7 @@ impl Fill {
     }
 
     pub(super) fn measured(&self, lane: LaneId, rate: u64) {
-        self.plan().measured(lane, rate);
+        self.plan().measured(lane, rate, Instant::now());
     }
 
     pub(super) fn lanes(&self, role: Role) -> usize {

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
+use tokio::time::Instant;
+
 use super::Extents;
 use super::claims::{Claims, GoOn, Ground, LaneId, Role};
 use super::wishes::{Wish, Wishes};
@@ -168,10 +170,10 @@ impl Plan {
 
     /// The next reader that waits for what no lane brings soon; and whether there is one that should be looked at
     /// again later.
-    pub(super) fn wish(&mut self) -> (Option<Wish>, bool) {
+    pub(super) fn wish(&mut self, now: Instant) -> (Option<Wish>, bool) {
         let Some(total) = self.total else { return (None, false) };
         let waiting = self.waiting.keys().filter(|(_, seat)| *seat != Seat::HASHER).map(|(at, seat)| (*at, *seat));
-        self.wishes.next(waiting, &self.claims, Ground { landed: &self.landed, total: Some(total) })
+        self.wishes.next(waiting, &self.claims, Ground { landed: &self.landed, total: Some(total) }, now)
     }
 
     /// See [`Claims::reserve`].
@@ -185,8 +187,8 @@ impl Plan {
     }
 
     /// See [`Claims::measured`].
-    pub(super) fn measured(&mut self, lane: LaneId, rate: u64) {
-        self.claims.measured(lane, rate);
+    pub(super) fn measured(&mut self, lane: LaneId, rate: u64, now: Instant) {
+        self.claims.measured(lane, rate, now);
     }
 
     /// A lane is gone.

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tokio::time::Instant;
+
 use super::claims::{Claim, Claims, Ground, Role};
 use super::plan::Seat;
 use crate::wire::Span;
@@ -43,8 +45,8 @@ pub(super) fn is_near(claim: &Claim, at: u64) -> bool {
     claim.distance(at) <= NEAR
 }
 
-fn is_soon(claim: &Claim, at: u64) -> bool {
-    claim.rate().is_some_and(|rate| claim.distance(at) <= rate.saturating_mul(SOON))
+fn is_soon(claim: &Claim, at: u64, now: Instant) -> bool {
+    claim.rate(now).is_some_and(|rate| claim.distance(at) <= rate.saturating_mul(SOON))
 }
 
 impl Wishes {
@@ -83,6 +85,7 @@ impl Wishes {
         waiting: impl Iterator<Item = (u64, Seat)>,
         claims: &Claims,
         ground: Ground<'_>,
+        now: Instant,
     ) -> (Option<Wish>, bool) {
         let mut places: Vec<(bool, bool, u64)> = Vec::new(); // who waits first, then round robin
         let mut place = |is_later: bool, at: u64| {
@@ -100,7 +103,7 @@ impl Wishes {
         for (_, _, at) in places {
             match claims.cover(at) {
                 Some(claim) if is_near(claim, at) => {}
-                Some(claim) if is_soon(claim, at) => later = true,
+                Some(claim) if is_soon(claim, at, now) => later = true,
                 // The next worker begins there, or just before.
                 None if no_worker && hole.is_some_and(|hole| hole <= at && at - hole <= NEAR) => {}
                 _ => return (Some(Wish { at, length: self.length(at) }), later),
@@ -128,6 +131,8 @@ impl Wishes {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::cache::fill::Extents;
     use crate::cache::fill::claims::LaneId;
@@ -137,7 +142,7 @@ mod tests {
     fn next(wishes: &Wishes, claims: &Claims, waiting: &[u64]) -> (Option<Wish>, bool) {
         let landed = Extents::default();
         let ground = Ground { landed: &landed, total: Some(1000 * MIB) };
-        wishes.next(waiting.iter().map(|at| (*at, Seat(1))), claims, ground)
+        wishes.next(waiting.iter().map(|at| (*at, Seat(1))), claims, ground, Instant::now())
     }
 
     #[test]
@@ -151,10 +156,12 @@ mod tests {
         wishes.sit(Seat(1), Span { from: 50 * MIB, to: 50 * MIB + 10 });
         let wish = Some(Wish { at: 50 * MIB, length: LEAST });
         assert_eq!(next(&wishes, &claims, &[50 * MIB]), (wish, false));
-        claims.measured(LaneId(1), 60 * MIB);
+        claims.measured(LaneId(1), 60 * MIB, Instant::now());
         assert_eq!(next(&wishes, &claims, &[50 * MIB]), (None, true), "at this rate it is there soon");
-        claims.measured(LaneId(1), MIB);
+        claims.measured(LaneId(1), MIB, Instant::now());
         assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, wish, "but it fell");
+        claims.measured(LaneId(1), 60 * MIB, Instant::now() - Duration::from_secs(1));
+        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, wish, "what was measured before it stalled is not believed");
     }
 
     #[test]
