@@ -3,6 +3,7 @@
 //! The marks are made so that a cut at any point leaves either a finished folder or one that the next start
 //! recognises as its own and finishes. What another program made is refused, since eviction would delete it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -88,6 +89,12 @@ impl Layout {
         self.folder(digest.algorithm()).join(digest.hex())
     }
 
+    /// The blobs of an algorithm that lie in the folder now: read as it is asked for, up to the first error.
+    pub(super) fn list(&self, algorithm: Algorithm) -> impl Iterator<Item = Digest> {
+        let entries = fs::read_dir(self.folder(algorithm)).into_iter().flatten();
+        entries.map_while(Result::ok).filter_map(move |entry| digest_of(algorithm, &entry.file_name()))
+    }
+
     /// Where staged files are.
     pub(super) fn fills(&self) -> PathBuf {
         self.root.join(FILLS)
@@ -108,6 +115,11 @@ impl Layout {
     pub(super) fn release(&self) {
         drop(lock(&self.held).take());
     }
+}
+
+/// The digest that a name among the blobs stands for.
+pub(super) fn digest_of(algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
+    format!("{}:{}", algorithm.name(), name.to_str()?).parse().ok()
 }
 
 /// Makes a folder with those above it.
