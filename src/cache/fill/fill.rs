@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Extents;
 use super::claims::{GoOn, LaneId, Role};
+use super::endpoints::Endpoints;
+use super::leads::{Lead, Leads, not_asked};
 use super::plan::{Gone, LengthChanged, Phase, Plan, Seat, stopping};
 use super::wishes::Wish;
-use crate::cache::{Caller, Fault, Flow, Retry, Validator};
+use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
 use crate::wire::Span;
@@ -24,8 +26,8 @@ pub struct Fill {
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
     seats: AtomicU64,
-    sources: Mutex<Vec<Lead>>,
-    validators: Mutex<Vec<Validator>>,
+    leads: Leads,
+    endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
     head: watch::Sender<Head>,
@@ -44,33 +46,6 @@ enum Head {
     Broken(Fault),
 }
 
-/// A source and how it opened, on behalf of whom.
-#[derive(Clone)]
-pub(super) struct Lead {
-    pub(super) caller: Caller,
-    pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
-    /// The registry has refused its principal since: what it proved proves nothing any more.
-    is_doubted: Arc<AtomicBool>,
-}
-
-impl Lead {
-    pub(super) fn of(caller: &Caller) -> Self {
-        Self { caller: caller.clone(), opened: watch::Sender::new(None), is_doubted: Arc::default() }
-    }
-
-    fn is_of(&self, caller: &Caller) -> bool {
-        self.caller.place == caller.place && self.caller.principal == caller.principal
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.opened.same_channel(&other.opened)
-    }
-
-    fn failed(&self, fault: &Fault) {
-        self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
-    }
-}
-
 /// How a fill will end, for whoever wants to know without being waited for.
 pub struct Ending(watch::Receiver<Head>);
 
@@ -82,32 +57,27 @@ impl Ending {
     }
 }
 
-/// A fill ended before the caller's source was asked.
-#[derive(Debug, thiserror::Error)]
-#[error("the fill ended before this caller's own request was made")]
-pub(super) struct NotAsked;
-
 /// What its readers and its pilot see.
 impl Fill {
     /// Nothing has landed.
-    pub(super) fn new(staged: Staged, lead: Lead) -> Self {
-        Self::begin(staged, Plan::new(Extents::default(), None), lead)
+    pub(super) fn new(staged: Staged, lead: Lead, endpoints: Endpoints) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), lead, endpoints)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(super) fn resumed(partial: Partial, lead: Lead) -> Self {
-        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead)
+    pub(super) fn resumed(partial: Partial, lead: Lead, endpoints: Endpoints) -> Self {
+        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead, endpoints)
     }
 
-    fn begin(staged: Staged, plan: Plan, lead: Lead) -> Self {
+    fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
         let head = plan.total().filter(|_| plan.progress() > 0).map_or(Head::Opening, |total| Head::Open(Some(total)));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
             seats: AtomicU64::new(1),
-            sources: Mutex::new(vec![lead]),
-            validators: Mutex::default(),
+            leads: Leads::new(lead),
+            endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
             head: watch::Sender::new(head),
@@ -268,11 +238,10 @@ impl Fill {
         if flow.ranges == Some(false) {
             self.doubt_ranges();
         }
-        if let Some(validator) = &flow.validator {
-            let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
-            validators.retain(|known| known.endpoint != validator.endpoint);
-            validators.push(validator.clone());
-        }
+        let mut endpoints = self.endpoints();
+        flow.endpoint.iter().for_each(|name| endpoints.opened(name));
+        flow.validator.iter().for_each(|validator| endpoints.vouched(validator));
+        drop(endpoints);
         match flow.total {
             Some(total) => self.learn_total(total)?,
             None => self.announce(None),
@@ -299,8 +268,14 @@ impl Fill {
         });
     }
 
-    pub(super) fn validators(&self) -> Vec<Validator> {
-        self.validators.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Who brings its bytes.
+    pub(super) fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose sources it has.
+    pub(super) fn leads(&self) -> &Leads {
+        &self.leads
     }
 
     /// Whether ranges can be asked for, as far as is known.
@@ -369,30 +344,26 @@ impl Fill {
         }
         let woken = plan.end(Phase::Parked);
         drop(plan);
-        self.fail_leads(&stopping());
+        self.leads.fail(&stopping());
         self.head.send_replace(Head::Broken(stopping()));
         woken.into_iter().for_each(Waker::wake);
         true
     }
 
     pub(super) fn verify(&self, total: u64) {
-        self.fail_leads(&Fault::new(Retry::Again, NotAsked)); // nobody waits for ever for one that was not asked
+        self.leads.fail(&not_asked()); // nobody waits for ever for one that was not asked
         self.end(Phase::Verified, Head::Verified(total));
     }
 
     /// The disk takes no more.
     pub(super) fn adrift(&self, fault: &Fault) {
-        self.fail_leads(fault);
+        self.leads.fail(fault);
         self.end(Phase::Adrift(fault.clone()), Head::Broken(fault.clone()));
     }
 
     pub(super) fn break_off(&self, fault: &Fault) {
-        self.fail_leads(fault);
+        self.leads.fail(fault);
         self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
-    }
-
-    fn fail_leads(&self, fault: &Fault) {
-        self.leads().iter().for_each(|lead| lead.failed(fault));
     }
 
     fn end(&self, phase: Phase, head: Head) {
@@ -403,48 +374,5 @@ impl Fill {
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whose sources it has.
-impl Fill {
-    /// The lead of the same principal at the same place, if one takes part that is not doubted.
-    pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
-        let is_good = |lead: &&Lead| lead.is_of(caller) && !lead.is_doubted.load(Ordering::Acquire);
-        // Only the first one is being asked, or was: another's opening might never come.
-        let leads = self.leads();
-        let asked =
-            leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.opened.borrow().is_some());
-        asked.map(|(_, lead)| lead).find(is_good).cloned()
-    }
-
-    /// The registry has refused `caller`. Its source may go on, and proves nothing.
-    pub(super) fn doubt(&self, caller: &Caller) {
-        let leads = self.leads();
-        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
-    }
-
-    /// Another source that can continue when the present one ends.
-    pub(super) fn add(&self, lead: Lead) {
-        const ENOUGH: usize = 16; // a thousand joiners need not all be able to lead
-        let mut leads = self.leads();
-        if leads.len() < ENOUGH {
-            leads.push(lead);
-        }
-    }
-
-    /// The source to ask now.
-    pub(super) fn first_lead(&self) -> Option<Lead> {
-        self.leads().first().cloned()
-    }
-
-    /// A source failed for good; another one is first now.
-    pub(super) fn drop_lead(&self, lead: &Lead, fault: &Fault) {
-        self.leads().retain(|known| !known.is(lead));
-        lead.failed(fault);
-    }
-
-    fn leads(&self) -> MutexGuard<'_, Vec<Lead>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

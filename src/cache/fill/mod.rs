@@ -13,9 +13,11 @@
 //! fill; let one registry's bytes reach another registry's readers before they are verified.
 //! Reading: DESIGN.md "Fill"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
+mod berth;
 mod claims;
 mod config;
 mod drift;
+mod endpoints;
 mod extents;
 #[allow(clippy::module_inception, reason = "the room is named for its one noun")]
 mod fill;
@@ -24,6 +26,7 @@ mod follower;
 mod guest;
 mod hashing;
 mod lane;
+mod leads;
 mod patience;
 mod pilot;
 mod plan;
@@ -35,7 +38,8 @@ pub use config::FillConfig;
 pub use extents::Extents;
 pub(super) use fill::Ending;
 pub use fill::Fill;
+pub(super) use fills::Entered;
 pub use fills::Fills;
-pub(super) use fills::{Entered, Opening};
 pub use follower::Follower;
 pub use guest::Guest;
+pub(super) use leads::Opening;

@@ -12,6 +12,9 @@ use crate::store::ledger::{Charge, Totals};
 use crate::store::policy;
 use crate::store::scrub::Progress;
 
+/// So many digests of a tag's past are kept: the latest.
+const PAST: i64 = 64;
+
 /// One change.
 pub(in crate::store) enum Note {
     /// A blob was committed, which counts as a use. Times in microseconds since 1970.
@@ -40,6 +43,9 @@ pub(in crate::store) enum Note {
     Scrubbed(Progress),
     /// Links proven before this time die.
     Expire { before: i64 },
+    /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
+    /// is known any more.
+    Prune { tags: i64, history: i64 },
 }
 
 impl Note {
@@ -84,6 +90,7 @@ impl Note {
             Self::Expire { before } => {
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before]).map(drop)
             }
+            Self::Prune { tags, history } => prune(on, *tags, *history),
         }
     }
 }
@@ -223,7 +230,23 @@ fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
          ON CONFLICT DO UPDATE SET first = min(first, ?4), last = max(last, ?4)",
     )?
     .execute(params![place, tag, digest, checked])?;
-    Ok(())
+    on.prepare_cached(
+        "DELETE FROM history WHERE place = ?1 AND tag = ?2 AND last < (
+         SELECT last FROM history WHERE place = ?1 AND tag = ?2 ORDER BY last DESC LIMIT 1 OFFSET ?3)",
+    )?
+    .execute(params![place, tag, PAST - 1])
+    .map(drop)
+}
+
+fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
+    on.prepare_cached("DELETE FROM tags WHERE checked < ?1")?.execute([tags])?;
+    on.prepare_cached("DELETE FROM history WHERE last < ?1")?.execute([history])?;
+    on.prepare_cached(
+        "DELETE FROM places WHERE id NOT IN (
+         SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history)",
+    )?
+    .execute([])
+    .map(drop)
 }
 
 fn forget_tag(
@@ -247,4 +270,80 @@ fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::oci::Algorithm;
+    use crate::store::Content;
+
+    fn at(second: u64) -> std::time::SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn entry(repository: &str, digest: u64, checked: u64) -> TagEntry {
+        TagEntry {
+            registry: "quay.io".into(),
+            repository: repository.parse().unwrap(),
+            tag: "1".parse().unwrap(),
+            accept: Accept::EVERYTHING,
+            digest: Digest::of(Algorithm::Sha256, &digest.to_le_bytes()),
+            media_type: "application/json".into(),
+            size: 2,
+            checked: at(checked),
+            learned: Learned::Anonymously,
+        }
+    }
+
+    fn link(repository: &str) -> Link {
+        Link {
+            registry: "quay.io".into(),
+            repository: repository.parse().unwrap(),
+            digest: Digest::of(Algorithm::Sha256, b"x"),
+            content: Content::Blob,
+            media_type: None,
+            learned: Learned::Anonymously,
+            proven: at(1000),
+        }
+    }
+
+    fn made() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        super::super::schema::make(&mut connection).unwrap();
+        connection
+    }
+
+    fn apply(on: &Connection, note: Note) {
+        note.apply(on, &mut Totals::default()).unwrap();
+    }
+
+    fn names(on: &Connection, sql: &str) -> Vec<String> {
+        let sql = format!("SELECT repository FROM places WHERE id IN ({sql}) ORDER BY repository");
+        on.prepare(&sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_was_not_checked_for_long_goes_and_a_place_goes_with_the_last_that_is_known_of_it() {
+        let on = made();
+        for (repository, checked) in [("dead", 10), ("past", 20), ("live", 30), ("linked", 10)] {
+            apply(&on, Note::Tag(entry(repository, 1, checked)));
+        }
+        apply(&on, Note::Link(link("linked")));
+        apply(&on, Note::Prune { tags: 25_000_000, history: 15_000_000 });
+        assert_eq!(names(&on, "SELECT place FROM tags"), ["live"]);
+        assert_eq!(names(&on, "SELECT place FROM history"), ["live", "past"]);
+        assert_eq!(names(&on, "SELECT id FROM places"), ["linked", "live", "past"]);
+    }
+
+    #[test]
+    fn of_a_tag_that_moves_for_ever_the_latest_past_is_kept() {
+        let on = made();
+        (0..200).for_each(|n| apply(&on, Note::Tag(entry("a", n, 100 + n))));
+        let kept: (i64, i64) =
+            on.query_row("SELECT count(*), min(last) FROM history", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(kept, (PAST, (300 - PAST) * 1_000_000));
+    }
 }
