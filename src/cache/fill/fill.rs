@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Extents;
 use super::claims::{GoOn, LaneId, Role};
 use super::endpoints::Endpoints;
+use super::head::Head;
 use super::leads::{Lead, Leads, not_asked};
-use super::plan::{Gone, LengthChanged, Phase, Plan, Seat, stopping};
+use super::phase::{Gone, Phase, stopping};
+use super::plan::{LengthChanged, Plan, Seat};
 use super::wishes::Wish;
 use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
@@ -30,31 +32,10 @@ pub struct Fill {
     endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
-    head: watch::Sender<Head>,
+    head: Head,
     /// Rung when the pilot should look after something.
     bell: Notify,
     stop: CancellationToken,
-}
-
-/// What a caller can be told before the first byte.
-#[derive(Clone, Debug)]
-enum Head {
-    Opening,
-    /// A source is open; the length, if it said one.
-    Open(Option<u64>),
-    Verified(u64),
-    Broken(Fault),
-}
-
-/// How a fill will end, for whoever wants to know without being waited for.
-pub struct Ending(watch::Receiver<Head>);
-
-impl Ending {
-    /// Waits for it: whether the whole content is there and its digest matched. Cancel-safe.
-    pub async fn verified(mut self) -> bool {
-        let end = self.0.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await;
-        end.is_ok_and(|head| matches!(*head, Head::Verified(_)))
-    }
 }
 
 /// What its readers and its pilot see.
@@ -70,7 +51,7 @@ impl Fill {
     }
 
     fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
-        let head = plan.total().filter(|_| plan.progress() > 0).map_or(Head::Opening, |total| Head::Open(Some(total)));
+        let head = Head::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
@@ -80,7 +61,7 @@ impl Fill {
             endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
-            head: watch::Sender::new(head),
+            head,
             bell: Notify::new(),
             stop: CancellationToken::new(),
         }
@@ -98,28 +79,9 @@ impl Fill {
         self.plan().progress()
     }
 
-    pub(super) async fn length(&self) -> Result<Option<u64>, Fault> {
-        let mut head = self.head.subscribe();
-        let known = head.wait_for(|head| !matches!(head, Head::Opening | Head::Open(Some(0)))).await;
-        match known.as_deref() {
-            Ok(Head::Broken(fault)) => Err(fault.clone()),
-            Ok(Head::Open(total)) => Ok(*total),
-            Ok(Head::Verified(total)) => Ok(Some(*total)),
-            Ok(Head::Opening) | Err(_) => Ok(None), // the sender lives in self
-        }
-    }
-
-    pub(super) async fn verified(&self) -> Result<u64, Fault> {
-        let mut head = self.head.subscribe();
-        match head.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await.as_deref() {
-            Ok(Head::Broken(fault)) => Err(fault.clone()),
-            Ok(Head::Verified(total)) => Ok(*total),
-            _ => Ok(0),
-        }
-    }
-
-    pub(super) fn ending(&self) -> Ending {
-        Ending(self.head.subscribe())
+    /// What can be waited for before the first byte.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Somebody waits for the content; see [`Plan::enter`].
@@ -244,7 +206,7 @@ impl Fill {
         drop(endpoints);
         match flow.total {
             Some(total) => self.learn_total(total)?,
-            None => self.announce(None),
+            None => self.head.open(None),
         }
         Ok(())
     }
@@ -253,19 +215,9 @@ impl Fill {
     pub(super) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
         let woken = self.plan().learn_total(total)?;
         woken.into_iter().for_each(Waker::wake);
-        self.announce(Some(total));
+        self.head.open(Some(total));
         self.bell.notify_one();
         Ok(())
-    }
-
-    fn announce(&self, total: Option<u64>) {
-        self.head.send_if_modified(|head| {
-            let news = matches!(head, Head::Opening) || matches!((&head, total), (Head::Open(None), Some(_)));
-            if news {
-                *head = Head::Open(total);
-            }
-            news
-        });
     }
 
     /// Who brings its bytes.
@@ -345,30 +297,30 @@ impl Fill {
         let woken = plan.end(Phase::Parked);
         drop(plan);
         self.leads.fail(&stopping());
-        self.head.send_replace(Head::Broken(stopping()));
+        self.head.break_off(&stopping());
         woken.into_iter().for_each(Waker::wake);
         true
     }
 
     pub(super) fn verify(&self, total: u64) {
         self.leads.fail(&not_asked()); // nobody waits for ever for one that was not asked
-        self.end(Phase::Verified, Head::Verified(total));
+        self.end(Phase::Verified, |head| head.verify(total));
     }
 
     /// The disk takes no more.
     pub(super) fn adrift(&self, fault: &Fault) {
         self.leads.fail(fault);
-        self.end(Phase::Adrift(fault.clone()), Head::Broken(fault.clone()));
+        self.end(Phase::Adrift(fault.clone()), |head| head.break_off(fault));
     }
 
     pub(super) fn break_off(&self, fault: &Fault) {
         self.leads.fail(fault);
-        self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
+        self.end(Phase::Broken(fault.clone()), |head| head.break_off(fault));
     }
 
-    fn end(&self, phase: Phase, head: Head) {
+    fn end(&self, phase: Phase, tell: impl FnOnce(&Head)) {
         let woken = self.plan().end(phase);
-        self.head.send_replace(head);
+        tell(&self.head);
         woken.into_iter().for_each(Waker::wake);
     }
 

@@ -9,7 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::drift::Drift;
 use super::guest::Guest;
-use super::plan::{Gone, Seat};
+use super::phase::Gone;
+use super::plan::Seat;
 use crate::cache::reading::Pump;
 use crate::store::Staged;
 use crate::wire::{BodyError, Span};
