@@ -1,19 +1,20 @@
-//! One thing asked of a registry with one caller's credentials: the cache's source, made of upstream requests.
+//! One thing asked of a registry in one caller's name: the cache's source, made of upstream requests.
 //!
-//! The caller's credentials go to the registry's own host, or to an endpoint marked authoritative, and to
-//! no other. Every call asks anew from the registry on, so an expired signed URL is never met twice.
+//! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
+//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so an expired signed URL is never met twice.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
+    IF_RANGE, RANGE, USER_AGENT,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use tracing::debug;
 
+use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
@@ -26,12 +27,16 @@ use crate::wire::{Body, collect};
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) upstream: Upstream,
+    pub(super) access: Access,
     pub(super) metrics: Metrics,
     pub(super) registry: Arc<Registry>,
     pub(super) host: Authority,
     pub(super) repository: Repository,
     pub(super) thing: Thing,
-    pub(super) credentials: Credentials,
+    pub(super) who: Who,
+    /// Anybody may read here, as far as is known.
+    pub(super) public: bool,
+    pub(super) manner: Manner,
 }
 
 /// What is asked for.
@@ -41,21 +46,16 @@ pub(super) enum Thing {
     Manifest(Reference),
 }
 
-/// What of the caller's request goes along: its credentials, what it accepts, what it calls itself.
+/// What of the caller's request goes along besides its name: what it accepts, what it calls itself.
 #[derive(Clone, Default)]
-pub(super) struct Credentials {
-    pub(super) authorization: Option<HeaderValue>,
+pub(super) struct Manner {
     pub(super) accept: Vec<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
 }
 
-impl Credentials {
+impl Manner {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self {
-            authorization: headers.get(AUTHORIZATION).cloned(),
-            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
-            user_agent: headers.get(USER_AGENT).cloned(),
-        }
+        Self { accept: headers.get_all(ACCEPT).iter().cloned().collect(), user_agent: headers.get(USER_AGENT).cloned() }
     }
 }
 
@@ -68,6 +68,11 @@ impl Ask {
     /// The same caller asking for a blob.
     pub(super) fn for_blob(&self, digest: Digest) -> Self {
         Self { thing: Thing::Blob(digest), ..self.clone() }
+    }
+
+    /// The same thing asked for with nobody's credentials.
+    pub(super) fn for_nobody(&self) -> Self {
+        Self { who: Who::Nobody, public: false, ..self.clone() }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -122,27 +127,19 @@ impl Ask {
     }
 
     async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.path())
-            .body(())
-            .map_err(|cause| Fault::new(Retry::Never, cause))?;
-        let headers = request.headers_mut();
-        if let Some(authorization) = self.credentials.authorization.as_ref().filter(|_| endpoint.authoritative()) {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
+        let mut headers = HeaderMap::new();
         match &self.thing {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
             Thing::Manifest(Reference::Digest(_)) => {
                 drop(headers.insert(ACCEPT, value(&Accept::EVERYTHING.to_string())?))
             }
             Thing::Manifest(Reference::Tag(_)) => {
-                headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+                headers.extend(self.manner.accept.iter().map(|value| (ACCEPT, value.clone())));
             }
             Thing::Blob(_) => {}
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
-        headers.insert(USER_AGENT, self.credentials.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
         if let Some(range) = &asking.range {
             headers.insert(RANGE, range.clone());
@@ -151,20 +148,35 @@ impl Ask {
                 headers.insert(IF_RANGE, value(&known.tag)?);
             }
         }
-        let answered = self.upstream.download(endpoint, request, asking.downloads).await;
-        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream_request(self.registry.name(), self.kind(), status);
-        self.metrics.upstream_up(
-            self.registry.name(),
-            &self.registry.label_of(endpoint),
-            self.upstream.is_well(endpoint),
-        );
-        let response = answered.map_err(answer::fault_of)?;
-        if let Some(left) = remaining(response.headers()) {
-            self.metrics.ratelimit_remaining(self.registry.name(), left);
+        let target = self.path();
+        let sending = Sending {
+            registry: &self.registry,
+            endpoint,
+            repository: &self.repository,
+            method,
+            target: &target,
+            headers: &headers,
+            downloads: asking.downloads,
+        };
+        let who = self.registry.name_for(endpoint, &self.who);
+        let mut answered = self.send(&who, &sending).await;
+        let is_refused = match &answered {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
+            Err(unasked) => unasked.exchange().is_none(),
+        };
+        if is_refused && self.public && !matches!(who, Who::Nobody) {
+            answered = self.send(&Who::Nobody, &sending).await;
         }
+        let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() {
             return Ok(self.counted(response));
+        }
+        if let Who::Caller(None) = who
+            && response.status() == StatusCode::UNAUTHORIZED
+            && !is_foreign(&response, endpoint)
+            && wants_a_token(response.headers())
+        {
+            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response).await) });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
@@ -173,6 +185,18 @@ impl Ask {
             return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
         }
         Err(refused(Refused::read(response).await))
+    }
+
+    async fn send(&self, who: &Who, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(&self.upstream, who, sending).await;
+        let (name, endpoint) = (self.registry.name(), sending.endpoint);
+        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+        self.metrics.upstream_request(name, self.kind(), status);
+        self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
+        if let Some(quota) = self.access.quotas().quota(name) {
+            self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
+        }
+        answered
     }
 
     /// Counts the body's bytes as they arrive.
@@ -280,12 +304,6 @@ fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
 
 fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
     text(headers, name)?.parse().ok()
-}
-
-/// `ratelimit-remaining: 76;w=21600`: how many pulls are left in the window.
-fn remaining(headers: &HeaderMap) -> Option<i64> {
-    let value = headers.get("ratelimit-remaining")?.to_str().ok()?;
-    value.split(';').next()?.trim().parse().ok()
 }
 
 fn said_digest(headers: &HeaderMap) -> Option<Digest> {

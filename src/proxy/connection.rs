@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::bearers::Bearers;
 use super::policy::Policy;
 use super::{connect, forward, intercept, own};
 use crate::cache::Cache;
@@ -48,6 +49,7 @@ pub struct Proxy {
     pub store: Store,
     /// The metrics.
     pub metrics: Metrics,
+    pub(super) bearers: Bearers,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     tasks: TaskTracker,
@@ -62,6 +64,7 @@ impl Proxy {
             cache,
             store,
             metrics,
+            bearers: Bearers::new(),
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             tasks: TaskTracker::new(),

@@ -14,7 +14,7 @@ use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
 use super::registry::Registry;
-use super::{forward, ping, respond};
+use super::{forward, leg, ping, respond};
 use crate::cache::Place;
 use crate::oci::{Authority, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
@@ -85,6 +85,7 @@ async fn dispatch(
     let pull = |repository| Pull {
         proxy: proxy.clone(),
         upstream: policy.upstream.clone(),
+        access: policy.access.clone(),
         registry: registry.clone(),
         authority: authority.clone(),
         repository,
@@ -99,6 +100,10 @@ async fn dispatch(
             Route::Manifest(repository, Reference::Tag(tag)) if reads => pull(repository).tag(tag).await,
             _ => {
                 let endpoint = endpoint(policy, &registry, authority, request.uri().path());
+                if kind == Kind::Token {
+                    let passed = leg::pass(proxy, policy, &registry, authority, &endpoint, request);
+                    return Pulled::bypass(passed.await);
+                }
                 Pulled::bypass(forward::pass(proxy, policy, &registry, &endpoint, kind, request).await)
             }
         }
@@ -174,8 +179,17 @@ fn changes(method: &Method) -> bool {
 
 /// A token service on the registry's own host is known by the paths that registries use for it.
 fn kind(registry: &Registry, authority: &Authority, route: &Route, path: &str) -> Kind {
-    const TOKEN_PATHS: [&str; 7] =
-        ["/token", "/v2/token", "/v2/auth", "/oauth2/token", "/oauth2/exchange", "/proxy_auth", "/jwt/auth"];
+    const TOKEN_PATHS: [&str; 8] = [
+        "/token",
+        "/v2/token",
+        "/v2/auth",
+        "/oauth2/token",
+        "/oauth2/exchange",
+        "/proxy_auth",
+        "/jwt/auth",
+        "/service/token",
+    ];
+    let path = path.trim_end_matches('/');
     if registry.has_token_host(authority) && !registry.is_at(authority) || TOKEN_PATHS.contains(&path) {
         return Kind::Token;
     }

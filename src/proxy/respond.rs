@@ -11,12 +11,13 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
+use super::access::Unasked;
 use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Error;
+use crate::upstream::{Error, TokenError};
 use crate::wire::{Body, end_to_end};
 
 /// `Cache-Status`
@@ -111,6 +112,9 @@ fn failure(fault: &Fault) -> Failure {
     {
         return of_upstream(error);
     }
+    if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
+        return of_unasked(unasked);
+    }
     if fault.cause.is::<store::Error>() {
         let message = format!("the cache's disk failed: {}", chain(fault));
         return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
@@ -120,6 +124,23 @@ fn failure(fault: &Fault) -> Failure {
         return no_answer();
     }
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
+}
+
+/// The registry could not be asked in the name that it would have taken.
+fn of_unasked(unasked: &Unasked) -> Failure {
+    if let Some(error) = unasked.exchange() {
+        return Failure { message: chain(unasked), ..of_upstream(error) };
+    }
+    if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
+        let failure =
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(unasked));
+        let seconds = retry_after.and_then(|wait| u32::try_from(wait.as_secs()).ok());
+        return Failure { retry_after: seconds, ..failure };
+    }
+    if unasked.is_denial() {
+        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(unasked));
+    }
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
 }
 
 /// An upstream could not be asked.

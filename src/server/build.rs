@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ca;
 use crate::config::Settings;
 use crate::proxy::{self, Audit, AuditError, BadRegistry, House, LoginError, Logins, Policy, Registry};
-use crate::upstream::{self, Rules, Upstream};
+use crate::upstream::{self, NoRandom, Rules, Tokens, Upstream};
 
 /// A part could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub(super) enum Error {
     /// The way to upstreams.
     #[error("upstreams cannot be set up")]
     Upstream(#[from] upstream::Error),
+    /// The keys that compare secrets.
+    #[error("a key cannot be made")]
+    Random(#[from] NoRandom),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
@@ -47,6 +50,7 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
         registries.collect::<Result<_, _>>()?,
         settings.tunnel.clone(),
         settings.clients.allow.clone(),
+        Tokens::new(upstream.clone())?,
         upstream,
         ca,
     ))

@@ -30,6 +30,8 @@ pub(in crate::store) enum Note {
     ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
     /// What a registry answered.
     Ping(Ping),
+    /// When a registry said that anybody may read a repository, in microseconds since 1970; or that nobody may.
+    Public { registry: String, repository: Repository, proven: Option<i64> },
     /// When blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
     /// A place has a digest no more.
@@ -71,6 +73,7 @@ impl Note {
             Self::Tag(entry) => note_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::Ping(ping) => note_ping(on, ping),
+            Self::Public { registry, repository, proven } => note_public(on, registry, repository, *proven),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
@@ -247,4 +250,14 @@ fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
+}
+
+fn note_public(on: &Connection, registry: &str, repository: &Repository, proven: Option<i64>) -> rusqlite::Result<()> {
+    let place = place(on, registry, repository)?;
+    let Some(proven) = proven else {
+        return on.prepare_cached("DELETE FROM public WHERE place = ?1")?.execute([place]).map(drop);
+    };
+    on.prepare_cached("INSERT OR REPLACE INTO public (place, proven) VALUES (?1, ?2)")?
+        .execute((place, proven))
+        .map(drop)
 }
