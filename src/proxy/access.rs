@@ -124,7 +124,7 @@ impl Access {
                 return Ok(response);
             }
             self.quotas.note_throttled(sending.registry.name());
-            keys_left -= 1;
+            keys_left = keys_left.saturating_sub(1);
             if let (Who::Held { keyring, .. }, Key::Held(picked)) = (who, &key) {
                 let now = SystemTime::now();
                 keyring.throttled(picked, retry_after(response.headers(), now).unwrap_or(REST));
@@ -348,7 +348,9 @@ mod tests {
         ];
         for (said, credential, expected) in table {
             let mut headers = HeaderMap::new();
-            said.iter().for_each(|one| drop(headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(one))));
+            for one in &said {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(one));
+            }
             let found = answerable(&headers, credential);
             assert_eq!(found.as_ref().map(Challenge::scheme), expected, "{said:?} {credential:?}");
         }

@@ -189,8 +189,8 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
         );
         bring_from_1(&mut connection)?;
     }
-    connection.execute_batch(PUBLIC)?;
     connection.query_row("SELECT bytes FROM totals", [], |_| Ok(()))?;
+    connection.execute_batch(PUBLIC)?;
     Ok(Opened { connection, new })
 }
 

@@ -130,11 +130,11 @@ async fn without_a_last_known_answer_every_status_reaches_the_client_as_it_was()
     for status in [401, 403, 404, 429, 500, 503] {
         let (registry, proxy) = with_tags("{fresh_for: 0s}").await;
         registry.script("*/manifests/*", Act::Status(status));
-        registry.script("*/manifests/*", Act::Header("retry-after".into(), "7".into()));
+        registry.script("*/manifests/*", Act::Header("retry-after".into(), "70".into()));
         registry.script("*/manifests/*", Act::Header("www-authenticate".into(), "Bearer realm=\"x\"".into()));
         let answer = proxy.client().get(EXAMPLE, TAG).await;
         assert_eq!(answer.status, status);
-        assert_eq!((answer.header("retry-after"), answer.header("www-authenticate")), ("7", "Bearer realm=\"x\""));
+        assert_eq!((answer.header("retry-after"), answer.header("www-authenticate")), ("70", "Bearer realm=\"x\""));
         assert!(String::from_utf8_lossy(answer.bytes()).contains("errors"), "the registry's own body");
     }
 }
