@@ -20,16 +20,21 @@ mod errand;
 mod forward;
 mod guests;
 mod intercept;
+mod lent;
+mod outages;
 mod own;
 mod ping;
 mod policy;
 mod pull;
+mod realm;
 mod record;
 mod registry;
 mod request;
 mod respond;
+mod site;
 mod tunnel;
 mod verdict;
+mod wish;
 
 pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,

@@ -9,10 +9,12 @@ use http::{Method, Response, StatusCode};
 use super::ask::{Ask, Credentials, Thing};
 use super::connection::Proxy;
 use super::content::{self, Content};
+use super::guests::Holder;
+use super::lent::Lent;
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Principal, Question, Said, Source, TagFound,
     Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
@@ -38,6 +40,8 @@ pub(super) struct Pull {
     pub(super) repository: Repository,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
+    /// Whom a token of ours stands for, if the caller has one instead of credentials.
+    pub(super) holder: Option<Holder>,
 }
 
 /// A response, and where it came from.
@@ -80,7 +84,8 @@ impl Pull {
         if self.headers.contains_key(RANGE) {
             self.proxy.cache.wants_pieces(&caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
+            let lent = self.holder.is_some();
+            let source_of = move |digest| source(ask.for_blob(digest), lent);
             self.proxy.cache.prefetch(&caller, &digest, self.registry.prefetch(), source_of);
         }
         pulled
@@ -177,13 +182,10 @@ impl Pull {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
-        if found.outcome == Outcome::Stale {
-            self.note_silence();
-        }
         if asking == Asking::Description {
             return describe_tag(&found);
         }
-        let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
+        let caller = cache::Caller { source: self.source(ask.for_digest(found.digest)), ..caller };
         match self.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
@@ -213,7 +215,11 @@ impl Pull {
         let place = Place { registry: self.registry.origin(&self.authority), repository: self.repository.clone() };
         let credentials = Credentials::of(&self.headers);
         let authorization = credentials.authorization.as_ref().map(|value| value.as_bytes());
-        let principal = self.proxy.cache.principal(&place.registry, authorization);
+        let principal = match self.holder {
+            Some(Holder::Known(known)) => Principal::Known(known),
+            Some(Holder::Nobody) => Principal::Anonymous,
+            None => self.proxy.cache.principal(&place.registry, authorization),
+        };
         let ask = Ask {
             upstream: self.upstream.clone(),
             metrics: self.proxy.metrics.clone(),
@@ -223,7 +229,11 @@ impl Pull {
             thing,
             credentials,
         };
-        (cache::Caller { place, principal, source: Arc::new(ask.clone()) }, ask)
+        (cache::Caller { place, principal, source: self.source(ask.clone()) }, ask)
+    }
+
+    fn source(&self, ask: Ask) -> Arc<dyn Source> {
+        source(ask, self.holder.is_some())
     }
 
     /// The policy's word; a registry that is known to be ill is not waited for as long.
@@ -236,12 +246,10 @@ impl Pull {
             ..freshness
         }
     }
+}
 
-    fn note_silence(&self) {
-        for endpoint in self.registry.deciding_endpoints(&self.authority) {
-            self.upstream.note_missed(&endpoint);
-        }
-    }
+fn source(ask: Ask, lent: bool) -> Arc<dyn Source> {
+    if lent { Arc::new(Lent(ask)) } else { Arc::new(ask) }
 }
 
 fn describe_tag(found: &TagFound) -> Pulled {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{Prefetch, Push, RegistrySettings};
+use super::outages::Outages;
 use crate::cache::{BadRule, TagPolicy};
 use crate::oci::{Authority, HostPattern};
-use crate::upstream::{BadEndpoint, Endpoint};
+use crate::upstream::{BadEndpoint, Endpoint, Outage};
 
 /// One registry of the configuration.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Registry {
     prefetch: Prefetch,
     tags: TagPolicy,
     one: bool,
+    outages: Outages,
 }
 
 /// A registry's settings that cannot be used; the configuration's check finds these first.
@@ -54,6 +56,7 @@ impl Registry {
             prefetch: settings.prefetch,
             tags: TagPolicy::new(&settings.tags, Duration::ZERO).map_err(|cause| BadRegistry::Rule(name(), cause))?,
             one: settings.hosts.iter().all(|host| host.exact().is_some()),
+            outages: Outages::default(),
         })
     }
 
@@ -94,6 +97,16 @@ impl Registry {
         let all = self.endpoints(asked);
         let deciding: Vec<Endpoint> = all.iter().filter(|endpoint| endpoint.authoritative()).cloned().collect();
         if deciding.is_empty() { all } else { deciding }
+    }
+
+    /// Whether it is away, with all that belongs to it: each host of a pattern for itself, as in the cache.
+    #[must_use]
+    pub fn outage(&self, asked: &Authority) -> Outage {
+        self.outages.of(&self.origin(asked), || {
+            let homes = self.deciding_endpoints(asked);
+            let mirrors = self.endpoints(asked).into_iter().filter(|endpoint| !homes.contains(endpoint)).collect();
+            Outage::new(homes, mirrors)
+        })
     }
 
     /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose
