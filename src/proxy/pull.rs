@@ -14,8 +14,8 @@ use super::lent::Lent;
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Principal, Question, Said, Source, TagFound,
-    Want,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Principal, Question, Said, Source,
+    TagFound, Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
 use crate::store;

@@ -9,12 +9,12 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::forward;
 use super::guests::{Holder, LocalTokens};
 use super::pull::Pulled;
 use super::respond::{self, Failure};
 use super::site::Site;
 use super::wish::Wish;
-use super::forward;
 use crate::cache::Principal;
 use crate::oci::{Challenge, Code, Repository};
 use crate::telemetry::Kind;
@@ -98,7 +98,8 @@ fn hand_out(site: &Site<'_>, wish: &Wish) -> Option<Response<Body>> {
         Principal::Known(known) => Holder::Known(known),
     };
     let now = SystemTime::now();
-    let mut response = Response::new(Body::full(LocalTokens::answer(&site.proxy.local.mint(&site.origin, holder, now), now)));
+    let mut response =
+        Response::new(Body::full(LocalTokens::answer(&site.proxy.local.mint(&site.origin, holder, now), now)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Some(response)

@@ -127,7 +127,9 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
         pulled = once() => Some(pulled),
         () = site.outage.opened(), if !was_away => None,
     };
-    let pulled = match pulled.filter(|pulled| was_away || !site.outage.is_open() || !pulled.response.status().is_server_error()) {
+    let pulled = match pulled
+        .filter(|pulled| was_away || !site.outage.is_open() || !pulled.response.status().is_server_error())
+    {
         Some(pulled) => pulled,
         None => once().await,
     };

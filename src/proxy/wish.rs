@@ -17,9 +17,8 @@ impl Wish {
         let pairs = || query.split('&').chain(form.split('&')).filter_map(|pair| pair.split_once('='));
         let value = |name: &str| pairs().find(|(key, _)| *key == name).map(|(_, value)| decoded(value));
         let scopes = pairs().filter(|(name, _)| *name == "scope");
-        let scopes = scopes.flat_map(|(_, value)| {
-            decoded(value).split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        });
+        let scopes = scopes
+            .flat_map(|(_, value)| decoded(value).split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>());
         let of_header = headers.get(AUTHORIZATION).map(|value| Zeroizing::new(value.as_bytes().to_vec()));
         let credential = of_header.or_else(|| {
             if let Some(token) = value("refresh_token") {
@@ -104,7 +103,8 @@ mod tests {
         let by_post = Wish::read(&HeaderMap::new(), "", form);
         assert_eq!(by_get.credential(), by_post.credential());
         assert!(by_post.is_to_pull());
-        let identity = Wish::read(&HeaderMap::new(), "", b"grant_type=refresh_token&refresh_token=r&scope=repository:a:pull");
+        let identity =
+            Wish::read(&HeaderMap::new(), "", b"grant_type=refresh_token&refresh_token=r&scope=repository:a:pull");
         assert_eq!(identity.credential(), Some(b"Identity r".as_slice()));
         assert_eq!(Wish::read(&HeaderMap::new(), "scope=x", b"").credential(), None);
     }

@@ -8,7 +8,9 @@ use tracing::warn;
 
 use crate::ca;
 use crate::config::Settings;
-use crate::proxy::{self, Audit, AuditError, BadRegistry, House, KeyError, LocalTokens, LoginError, Logins, Policy, Registry};
+use crate::proxy::{
+    self, Audit, AuditError, BadRegistry, House, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
+};
 use crate::upstream::{self, Rules, Upstream};
 
 /// The file of that key, beside the store's own.

@@ -246,9 +246,7 @@ impl Probe {
         let mut state = outage.state();
         let homes = outage.0.homes.iter().filter(|home| !answered.contains(home)).cloned().map(Part::Home);
         let others = failed.into_iter().filter_map(|part| match part {
-            Part::Elsewhere(host, vain) => {
-                (vain + 1 < PATIENCE_ELSEWHERE).then_some(Part::Elsewhere(host, vain + 1))
-            }
+            Part::Elsewhere(host, vain) => (vain + 1 < PATIENCE_ELSEWHERE).then_some(Part::Elsewhere(host, vain + 1)),
             part => Some(part),
         });
         let others: Vec<Part> = others.collect();

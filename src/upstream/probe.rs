@@ -50,7 +50,6 @@ async fn is_back(upstream: &Upstream, part: &Part) -> bool {
     }
 }
 
-
 /// Whether it says anything but that it cannot.
 async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> bool {
     let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
