@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
@@ -170,9 +171,13 @@ impl Cache {
             return Err(fault);
         }
         let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
+        if let Some(entry) = stand_in.filter(|_| caller.source.is_away()) {
+            return Ok(found(entry, Outcome::Stale));
+        }
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
+        let begun = Instant::now();
         let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
@@ -193,7 +198,10 @@ impl Cache {
                 return Err(fault);
             }
             Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
-            Err(_) => Fault::new(Retry::Again, NoAnswer(wait)),
+            Err(_) => {
+                caller.source.missed(begun);
+                Fault::new(Retry::Again, NoAnswer(wait))
+            }
         };
         let Some(entry) = stand_in else { return Err(silence) };
         info!(

@@ -98,10 +98,16 @@ impl Access {
         &self.quotas
     }
 
-    /// Goes on over another way, with the same tokens and limits; what endpoints ask for may differ there.
+    /// The same, with tokens asked for over this way.
     #[must_use]
     pub fn over(&self, upstream: &Upstream) -> Self {
-        Self { quotas: self.quotas.clone(), ..Self::new(self.tokens.over(upstream)) }
+        Self { tokens: self.tokens.over(upstream), ..self.clone() }
+    }
+
+    /// The same tokens and limits under another configuration, where endpoints may ask for something else.
+    #[must_use]
+    pub fn after(self, before: &Self, upstream: &Upstream) -> Self {
+        Self { tokens: before.tokens.over(upstream), quotas: before.quotas.clone(), ..self }
     }
 
     /// The answer, whatever its status. Redirects are followed. Cancel-safe.

@@ -3,6 +3,7 @@
 //! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
 //! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so an expired signed URL is never met twice.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -12,6 +13,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
@@ -20,7 +22,7 @@ use super::registry::Registry;
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::{Downloads, Endpoint, FinalHop, Upstream};
+use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Upstream};
 use crate::wire::{Body, collect};
 
 /// Who asks, and for what.
@@ -79,6 +81,18 @@ impl Ask {
         match self.thing {
             Thing::Blob(_) => Kind::Blob,
             Thing::Manifest(_) => Kind::Manifest,
+        }
+    }
+
+    /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
+    async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
+        let (begun, mut answer) = (Instant::now(), pin!(answer));
+        match tokio::time::timeout(self.registry.tags().deadline(), answer.as_mut()).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.missed(begun);
+                answer.await
+            }
         }
     }
 
@@ -242,7 +256,12 @@ impl Source for Ask {
                 Queue::Spare => Downloads::Spare,
             };
             let mut asking = Asking { range, validators: want.if_range, way: want.way, downloads };
-            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await?;
+            // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
+            let again = |fault: Fault| match fault.cause.downcast_ref() {
+                Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+                _ => fault,
+            };
+            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await.map_err(again)?;
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
@@ -260,7 +279,7 @@ impl Source for Ask {
 
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
         Box::pin(async move {
-            let (response, _) = self.ask(Method::HEAD, &Asking::default()).await?;
+            let (response, _) = self.watched(self.ask(Method::HEAD, &Asking::default())).await?;
             let headers = response.headers();
             Ok(Proof {
                 digest: said_digest(headers),
@@ -272,12 +291,20 @@ impl Source for Ask {
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
         Box::pin(async move {
-            let (response, _) = self.ask(Method::GET, &Asking::default()).await?;
+            let (response, _) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
             let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
             let bytes =
                 collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
             Ok(Whole { bytes, media_type, digest })
         })
+    }
+
+    fn is_away(&self) -> bool {
+        self.registry.outage(&self.host).is_open()
+    }
+
+    fn missed(&self, begun: Instant) {
+        self.upstream.note_missed(&self.registry.deciding_endpoints(&self.host), None, begun);
     }
 }
 

@@ -18,8 +18,8 @@ use http::{Method, Uri};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::guests::LocalTokens;
 use super::registry::Registry;
+use super::wish::Wish;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
 use crate::oci::{Authority, Repository};
@@ -50,8 +50,8 @@ const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id",
 
 /// Whose a request is, as far as its `Authorization` header tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// It has none; or one of ours, which is nobody's at a registry.
+pub(super) enum Bears {
+    /// It has none.
     Nobody,
     /// It has a token that anybody is given. `lapsed`: its time is over.
     Anybody { lapsed: bool },
@@ -106,31 +106,28 @@ impl Bearers {
     }
 
     /// Whose `header` is, at `registry`, asked as `asked` for something in `repository`.
-    pub(super) fn holder(
+    pub(super) fn bears(
         &self,
         cache: &Cache,
         registry: &Registry,
         asked: &Authority,
         repository: &Repository,
         header: Option<&HeaderValue>,
-    ) -> Holder {
-        let Some(header) = header else { return Holder::Nobody };
-        if LocalTokens::within(header).is_some() {
-            return Holder::Nobody;
-        }
-        if let Some(basic) = basic(header) {
-            return Holder::Credential { mac: cache.mac(&[b"password", &basic]), lapsed: false };
+    ) -> Bears {
+        let Some(header) = header else { return Bears::Nobody };
+        if basic(header.as_bytes()).is_some() {
+            return Bears::Credential { mac: mac(cache, header.as_bytes()), lapsed: false };
         }
         let bound = bearer(header).and_then(|token| self.0.get(&key(cache, token)));
         let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
-            return Holder::Itself;
+            return Bears::Itself;
         };
         let age = bound.since.elapsed();
         if !bound.leg.reaches(repository) || age > bound.life + remembered(registry.lives()) {
-            return Holder::Itself;
+            return Bears::Itself;
         }
         let lapsed = age > bound.life;
-        bound.leg.credential.map_or(Holder::Anybody { lapsed }, |mac| Holder::Credential { mac, lapsed })
+        bound.leg.credential.map_or(Bears::Anybody { lapsed }, |mac| Bears::Credential { mac, lapsed })
     }
 }
 
@@ -146,36 +143,19 @@ impl Leg {
         if !headers.keys().all(is_plain) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
-        let query = parameters(uri.query().unwrap_or_default().as_bytes());
-        if !query.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name.as_str())) {
+        let mut query = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        if !query.all(|pair| PLAIN_PARAMETERS.contains(&pair.split_once('=').map_or(pair, |(name, _)| name))) {
             return None;
         }
-        let authorization = headers.get(AUTHORIZATION);
-        if *method == Method::GET {
-            let credential = match authorization {
-                Some(header) => Some(cache.mac(&[b"password", &basic(header)?])),
-                None => None,
-            };
-            return Some(Self { credential, repositories: repositories(&query) });
-        }
-        if *method != Method::POST || authorization.is_some() {
-            return None;
-        }
-        let form = parameters(form);
-        let of = |name: &str| {
-            let mut found = form.iter().filter(|(key, _)| key == name);
-            found.next().filter(|_| found.next().is_none()).map(|(_, value)| value.as_str())
+        let wish = Wish::read(headers, uri.query().unwrap_or_default(), form);
+        let is_understood = match (method, headers.get(AUTHORIZATION)) {
+            (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
+            (&Method::GET, None) => form.is_empty(),
+            (&Method::POST, None) => wish.is_a_grant(),
+            _ => false,
         };
-        let credential = match of("grant_type")? {
-            "password" => {
-                let text = Zeroizing::new(format!("{}:{}", of("username")?, of("password")?));
-                cache.mac(&[b"password", text.as_bytes()])
-            }
-            "refresh_token" => cache.mac(&[b"identity", of("refresh_token")?.as_bytes()]),
-            _ => return None,
-        };
-        let asked: Vec<_> = query.iter().chain(&form).cloned().collect();
-        Some(Self { credential: Some(credential), repositories: repositories(&asked) })
+        let credential = wish.credential().map(|credential| mac(cache, credential));
+        is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
     }
 
     fn reaches(&self, repository: &Repository) -> bool {
@@ -185,44 +165,24 @@ impl Leg {
 }
 
 /// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.
-fn repositories(parameters: &[(String, Zeroizing<String>)]) -> Option<Arc<[String]>> {
-    let scopes = || parameters.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
-    let names = scopes().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+fn repositories(scopes: &[String]) -> Option<Arc<[String]>> {
+    let names = scopes.iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
     let names: Arc<[String]> = names.map(|(name, _)| name.to_owned()).collect();
-    let is_of_something_else = names.is_empty() && scopes().any(|scope| !scope.is_empty());
+    let is_of_something_else = names.is_empty() && !scopes.is_empty();
     (!is_of_something_else).then_some(names)
 }
 
-/// `name=value&...`, decoded; what is no text is left out.
-fn parameters(text: &[u8]) -> Vec<(String, Zeroizing<String>)> {
-    let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-    let decoded = pairs.filter_map(|pair| {
-        let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let (name, value) = pair.split_at(at);
-        Some((decoded(name)?, Zeroizing::new(decoded(value.get(1..).unwrap_or_default())?)))
-    });
-    decoded.collect()
-}
-
-fn decoded(text: &[u8]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let hex = || u8::from_str_radix(std::str::from_utf8(tail.get(..2)?).ok()?, 16).ok();
-        let (byte, after) = match first {
-            b'%' => (hex()?, tail.get(2..)?),
-            b'+' => (b' ', tail),
-            plain => (*plain, tail),
-        };
-        bytes.push(byte);
-        rest = after;
+/// The MAC of a credential that is written as an `Authorization` header would have it, from wherever it came.
+pub(super) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
+    match basic(credential) {
+        Some(pair) => cache.mac(&[b"password", &pair]),
+        None => cache.mac(&[b"other", credential]),
     }
-    String::from_utf8(bytes).ok()
 }
 
 /// User and password of `Basic`, as bytes.
-fn basic(header: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
-    let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
+fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
     let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
     Some(Zeroizing::new(bytes))
 }

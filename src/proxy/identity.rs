@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 
 use super::access::Who;
-use super::bearers::Holder;
+use super::bearers::Bears;
+use super::guests::Holder;
 use super::pull::Pull;
 use super::registry::Whose;
 use crate::cache::{Place, Principal, Trust};
@@ -31,10 +32,19 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
     if matches!(pull.registry.whose(), Whose::Nobody) {
         return nobody(false);
     }
-    let holder = pull.proxy.bearers.holder(cache, &pull.registry, &pull.authority, &place.repository, header);
+    let bears = match pull.holder {
+        Some(Holder::Known(known)) => {
+            // A token of ours means nothing to the registry: its holder is believed, and nobody is asked for it.
+            let public = cache.is_public(place, trust).await.is_some();
+            let who = if public { Who::Nobody } else { Who::Caller(None) };
+            return Identity { principal: Principal::Known(known), who, public, lapsed: false };
+        }
+        Some(Holder::Nobody) => Bears::Nobody,
+        None => pull.proxy.bearers.bears(cache, &pull.registry, &pull.authority, &place.repository, header),
+    };
     let known = cache.is_public(place, trust).await;
     let public = known.is_some();
-    if let (Whose::Held(keyring), Holder::Nobody | Holder::Anybody { .. }) = (pull.registry.whose(), holder) {
+    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (pull.registry.whose(), bears) {
         let listed = keyring.lists(&place.repository);
         if !listed && known != Some(true) {
             return nobody(false); // its answer is the proof, if it is one
@@ -43,17 +53,17 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
         return Identity { principal: Principal::Proxy, who, public, lapsed: false };
     }
     let header = || header.cloned();
-    match holder {
-        Holder::Nobody if public => nobody(false),
-        Holder::Nobody => Identity { who: Who::Caller(None), ..nobody(false) },
-        Holder::Anybody { lapsed } => {
+    match bears {
+        Bears::Nobody if public => nobody(false),
+        Bears::Nobody => Identity { who: Who::Caller(None), ..nobody(false) },
+        Bears::Anybody { lapsed } => {
             Identity { principal: Principal::Anybody, who: Who::Caller(header()), public, lapsed }
         }
-        Holder::Credential { mac, lapsed } => {
+        Bears::Credential { mac, lapsed } => {
             let principal = cache.principal(&place.registry, Some(&mac));
             Identity { principal, who: Who::Caller(header()), public, lapsed }
         }
-        Holder::Itself => {
+        Bears::Itself => {
             let principal = cache.principal(&place.registry, header().as_ref().map(|header| header.as_bytes()));
             Identity { principal, who: Who::Caller(header()), public, lapsed: false }
         }

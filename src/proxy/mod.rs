@@ -25,17 +25,22 @@ mod forward;
 mod guests;
 mod identity;
 mod intercept;
-mod leg;
+mod legs;
+mod lent;
+mod outages;
 mod own;
 mod ping;
 mod policy;
 mod pull;
+mod realm;
 mod record;
 mod registry;
 mod request;
 mod respond;
+mod site;
 mod tunnel;
 mod verdict;
+mod wish;
 
 pub use access::Access;
 pub use config::{

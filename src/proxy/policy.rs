@@ -68,7 +68,7 @@ impl Policy {
 
     /// Takes the place of `before`, so that what is counted goes on.
     pub(super) fn after(mut self, before: &Self) -> Self {
-        self.access = before.access.over(&self.upstream);
+        self.access = self.access.after(&before.access, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
         self

@@ -10,7 +10,9 @@ use super::access::{Access, Who};
 use super::ask::{Ask, Manner, Thing};
 use super::connection::Proxy;
 use super::content::{self, Content};
+use super::guests::Holder;
 use super::identity;
+use super::lent::Lent;
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
@@ -41,6 +43,8 @@ pub(super) struct Pull {
     pub(super) repository: Repository,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
+    /// Whom a token of ours stands for, if the caller has one instead of credentials.
+    pub(super) holder: Option<Holder>,
 }
 
 /// A response, and where it came from.
@@ -89,8 +93,8 @@ impl Pull {
         if self.headers.contains_key(RANGE) {
             self.proxy.cache.wants_pieces(caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let ask = ask.clone();
-            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
+            let (ask, lent) = (ask.clone(), self.is_lent(ask));
+            let source_of = move |digest| source(ask.for_blob(digest), lent);
             // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
             let may = self.access.quotas().stretch(self.registry.name()).prefetch;
             let at_once = if may { self.registry.prefetch() } else { 0 };
@@ -202,15 +206,12 @@ impl Pull {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
-        if found.outcome == Outcome::Stale {
-            self.note_silence();
-        }
         if asking == Asking::Description {
             return describe_tag(&found);
         }
         // Who was just told the last known answer does not wait for the registry a second time.
         let away = caller.trust.away || found.outcome == Outcome::Stale;
-        let source = Arc::new(ask.for_digest(found.digest));
+        let source = self.source(ask.for_digest(found.digest));
         let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
         match self.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
@@ -251,13 +252,26 @@ impl Pull {
             public,
             manner: Manner::of(&self.headers),
         };
-        let deadline = self.deadline(self.registry.tags().deadline());
-        let trust = Trust { lives: self.registry.lives(), deadline, away: false, lapsed: false };
+        let trust = Trust {
+            lives: self.registry.lives(),
+            deadline: self.registry.tags().deadline(),
+            away: false,
+            lapsed: false,
+        };
         let identity = identity::of(self, &place, &trust).await;
         let ask = ask(identity.who, identity.public);
         let trust = Trust { away: ask.is_away(), lapsed: identity.lapsed, ..trust };
-        let source = Arc::new(ask.clone());
-        (cache::Caller { place, principal: identity.principal, source, trust }, ask)
+        (cache::Caller { place, principal: identity.principal, source: self.source(ask.clone()), trust }, ask)
+    }
+
+    fn source(&self, ask: Ask) -> Arc<dyn Source> {
+        let lent = self.is_lent(&ask);
+        source(ask, lent)
+    }
+
+    /// Whether it is asked as nobody for one who holds a token of ours: a no says nothing of the holder.
+    fn is_lent(&self, ask: &Ask) -> bool {
+        matches!(self.holder, Some(Holder::Known(_))) || (self.holder.is_some() && matches!(ask.who, Who::Caller(_)))
     }
 
     /// Has it found out behind whether anybody may have what the caller was just given, or refused.
@@ -277,24 +291,12 @@ impl Pull {
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.registry.tags().of(tag);
         let stretch = self.access.quotas().stretch(self.registry.name());
-        Freshness {
-            deadline: self.deadline(freshness.deadline),
-            fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
-        }
+        Freshness { fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness), ..freshness }
     }
+}
 
-    /// A registry that is known to be ill is not waited for as long.
-    fn deadline(&self, deadline: Duration) -> Duration {
-        let deciding = self.registry.deciding_endpoints(&self.authority);
-        let well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
-        if well { deadline } else { deadline.min(ILL_DEADLINE) }
-    }
-
-    fn note_silence(&self) {
-        for endpoint in self.registry.deciding_endpoints(&self.authority) {
-            self.upstream.note_missed(&endpoint);
-        }
-    }
+fn source(ask: Ask, lent: bool) -> Arc<dyn Source> {
+    if lent { Arc::new(Lent(ask)) } else { Arc::new(ask) }
 }
 
 fn describe_tag(found: &TagFound) -> Pulled {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::access::Who;
 use super::config::{Auth, Prefetch, Push, RegistrySettings};
+use super::outages::Outages;
 use crate::cache::{BadRule, Lives, TagPolicy};
 use crate::oci::{Authority, HostPattern};
-use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Realm};
+use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Outage, Realm};
 
 /// One registry of the configuration.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Registry {
     prefetch: Prefetch,
     tags: TagPolicy,
     one: bool,
+    outages: Outages,
     whose: Whose,
     realms: Vec<Realm>,
     /// Of the endpoints that have credentials of their own.
@@ -92,6 +94,7 @@ impl Registry {
             realms: settings.realms.clone(),
             keyrings,
             lives: settings.grants.lives(),
+            outages: Outages::default(),
         })
     }
 
@@ -132,6 +135,16 @@ impl Registry {
         let all = self.endpoints(asked);
         let deciding: Vec<Endpoint> = all.iter().filter(|endpoint| endpoint.authoritative()).cloned().collect();
         if deciding.is_empty() { all } else { deciding }
+    }
+
+    /// Whether it is away, with all that belongs to it: each host of a pattern for itself, as in the cache.
+    #[must_use]
+    pub fn outage(&self, asked: &Authority) -> Outage {
+        self.outages.of(&self.origin(asked), || {
+            let homes = self.deciding_endpoints(asked);
+            let mirrors = self.endpoints(asked).into_iter().filter(|endpoint| !homes.contains(endpoint)).collect();
+            Outage::new(homes, mirrors)
+        })
     }
 
     /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose

@@ -29,6 +29,13 @@ pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 /// `Docker-Distribution-Api-Version`
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
+/// The `Proxy-Status` of what is not asked, as the registry is away.
+const AWAY: &str = "destination_unavailable";
+
+/// Marks such an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away;
+
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -63,6 +70,9 @@ impl Failure {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.error == AWAY {
+            response.extensions_mut().insert(Away);
         }
         response
     }
@@ -147,6 +157,9 @@ fn of_unasked(unasked: &Unasked) -> Failure {
 pub(super) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
+        Error::Away { retry_after, .. } => {
+            return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
+        }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -162,6 +175,11 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
     };
     let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
     Failure::new(status, code, kind, chain(error))
+}
+
+/// The registry is away, and what was asked is not cached; for seconds.
+pub(super) fn away(message: impl Into<String>, seconds: u32) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
 }
 
 /// The registry has not answered in the time that clients wait; what was begun goes on.

@@ -1,53 +1,31 @@
-//! A request for a token on its way through us: passed on as it is, and remembered for whom the token was.
+//! The answer to a request for a token, on its way through us: passed on unaltered, and remembered for whom it was.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use http::header::{ACCEPT_ENCODING, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
-use hyper::body::Incoming;
-use zeroize::Zeroizing;
 
 use super::bearers::Leg;
 use super::connection::Proxy;
-use super::forward;
-use super::policy::Policy;
-use super::registry::Registry;
 use crate::oci::Authority;
-use crate::telemetry::Kind;
-use crate::upstream::Endpoint;
 use crate::wire::Body;
 
-/// A form with a password, a refresh token and scopes; a longer one passes without being read.
-const FORM_LIMIT: usize = 64 << 10;
 /// An answer with a token; a longer one passes without being read.
 const ANSWER_LIMIT: usize = 256 << 10;
 
-/// Passes a token request that was made to `authority` on to `endpoint`, and its answer back unaltered.
-pub(super) async fn pass(
+/// Notes the tokens that `realm` answered to `leg`.
+pub(super) async fn heard(
     proxy: &Proxy,
-    policy: &Policy,
-    registry: &Registry,
-    authority: &Authority,
-    endpoint: &Endpoint,
-    request: Request<Incoming>,
+    realm: &Authority,
+    leg: Option<Leg>,
+    response: Response<Body>,
 ) -> Response<Body> {
-    let (mut parts, body) = request.into_parts();
-    let (form, body) = match ahead(Body::wrap(body), FORM_LIMIT).await {
-        Ahead::Whole(form) => (Some(Zeroizing::new(form.to_vec())), Body::full(form)),
-        Ahead::Part(body) => (None, body),
-    };
-    let leg = form.and_then(|form| Leg::of(&proxy.cache, &parts.method, &parts.uri, &parts.headers, &form));
-    // So that the answer can be read; it is small.
-    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let asked = Request::from_parts(parts, body);
-    let response = forward::pass(proxy, policy, registry, endpoint, Kind::Token, asked).await;
     let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return response };
     let (parts, body) = response.into_parts();
     let body = match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
-            proxy.bearers.bind(&proxy.cache, authority, &leg, &bytes);
+            proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
             Body::full(bytes)
         }
         Ahead::Part(body) => body,
