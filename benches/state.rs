@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pullthrough::cache::{
     Asking, BlobFound, Cache, Caller, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question, Retry,
-    Source, Want, Whole,
+    Source, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Accept, Algorithm, Digest, Tag};
@@ -129,6 +129,9 @@ fn build(config: &store::Config, count: u64) -> anyhow::Result<()> {
                 learned: Learned::Anonymously,
             });
         }
+        if number % REPOSITORY_OF == 0 {
+            store.catalog().note_public(&place.registry, &place.repository, Some(SystemTime::now()));
+        }
         let (registry, repository) = (place.registry, place.repository);
         let (learned, proven) = (Learned::Anonymously, SystemTime::now());
         store.catalog().note_link(Link { registry, repository, digest, content, media_type, learned, proven });
@@ -149,7 +152,12 @@ fn path(dir: &Path, digest: &Digest) -> std::path::PathBuf {
 
 /// A caller whose registry is never asked.
 fn caller(number: u64) -> anyhow::Result<Caller> {
-    Ok(Caller { place: place(number)?, principal: Principal::Anonymous, source: Arc::new(Silent) })
+    Ok(Caller {
+        place: place(number)?,
+        principal: Principal::Anonymous,
+        source: Arc::new(Silent),
+        trust: Trust::default(),
+    })
 }
 
 fn question(number: u64) -> anyhow::Result<Question> {
