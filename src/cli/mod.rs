@@ -10,8 +10,11 @@ pub mod ca;
 pub mod cache;
 mod check;
 mod flags;
+mod paper;
 mod program;
 mod serve;
+mod setup;
+pub mod trust;
 
 pub use flags::{ConfigFlag, ServeFlags};
 pub use program::Cli;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
+use super::base::Base;
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
 use super::report::{LIMIT, Report};
 use super::settings::{Settings, check_available};
 use super::source::Sources;
 use super::tree::{self, KeyPath};
-use super::{check, environment};
+use super::{check, environment, predecessor};
 
 /// Reads and checks a configuration.
 ///
@@ -50,18 +51,23 @@ fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Repo
     let mut root = parse(file.as_deref(), text, report);
     // The file alone first: a variable over a mistake does not mend it.
     decode(&mut root, report);
+    let notices = match &file {
+        None => predecessor::overlay(&mut root, sources, report),
+        Some(_) => Vec::new(),
+    };
     environment::overlay(&mut root, sources, report);
     let mut sections = decode(&mut root, report);
-    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let base = Base::of(file.as_deref(), sources);
     for (path, dir) in [(["ca", "dir"], &mut sections.ca.dir), (["cache", "dir"], &mut sections.cache.dir)] {
         let path = KeyPath::of(path);
         if tree::find(&root, &path).is_some() && !report.is_overridden(&path) {
-            *dir = folder.join(&dir);
+            *dir = base.join(dir);
         }
     }
-    let registries = check::check(&mut sections, &folder, report);
+    let registries = check::check(&mut sections, &base, report);
     Settings {
         file,
+        notices,
         listen: sections.listen,
         ca: sections.ca,
         cache: sections.cache,

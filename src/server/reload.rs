@@ -22,7 +22,8 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
     let settings = match config::reload(sources, &current.settings) {
         Ok(settings) => settings,
         Err(mistakes) => {
-            error!("the configuration was not reloaded, the old one stays in force:\n{mistakes}");
+            let mistakes = mistakes.to_string().replace('\n', "; ");
+            error!("the configuration was not reloaded, the old one stays in force: {mistakes}");
             metrics.reload(false);
             return;
         }

@@ -12,6 +12,8 @@ mod guests;
 mod layers;
 mod pull;
 mod scripted;
+mod service;
+mod setup;
 mod store;
 mod store_catalog;
 mod store_damage;
