@@ -10,6 +10,8 @@ mod cache_cli;
 mod config;
 mod guests;
 mod layers;
+mod limits;
+mod predecessor;
 mod pull;
 mod scripted;
 mod service;
