@@ -9,6 +9,7 @@
 pub mod ca;
 pub mod cache;
 mod check;
+mod doctor;
 mod flags;
 mod paper;
 mod program;

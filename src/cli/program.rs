@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use super::ca::{self, CaCommand};
 use super::cache::{self, CacheCommand};
+use super::doctor::{self, DoctorFlags};
 use super::flags::{ConfigFlag, ServeFlags};
 use super::setup::{self, SetupFlags};
 use super::trust::{self, TrustCommand};
@@ -63,6 +64,13 @@ enum Command {
         #[command(flatten)]
         flags: SetupFlags,
     },
+    /// Test this machine's way to the proxy and through it, each failure with its cure
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        flags: DoctorFlags,
+    },
     /// Print the completions for a shell
     #[command(hide = true)]
     Completions {
@@ -107,6 +115,7 @@ impl Command {
                 trust::run(&command, &ca, root.as_deref(), out)
             }
             Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
+            Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
             Self::Completions { shell } => paper::completions(shell, out),
             Self::Man { dir } => paper::man(dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),

@@ -199,6 +199,13 @@ impl Layer<'_, '_> {
             self.notices.push(format!(
                 "AUTH_REGISTRIES: everybody who may use this proxy may read what the credentials for {host} may"
             ));
+            if !PRESETS.iter().any(|preset| preset.name == host) {
+                self.notices.push(format!(
+                    "AUTH_REGISTRIES: the credentials for {host} are for the registry of that name; where {host} is the \
+                     token service of another one, as with GitLab, write a configuration with auth and realms under that \
+                     registry"
+                ));
+            }
             held.push((host, Value::Mapping(credential)));
         }
         held

@@ -69,6 +69,9 @@ esac
 [ "${#wanted}" -eq 64 ] || fail "the fingerprint is not a SHA-256: it has ${#wanted} digits instead of 64"
 [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
 
+# The proxy itself is not reached through a proxy.
+unset http_proxy HTTP_PROXY https_proxy HTTPS_PROXY all_proxy ALL_PROXY
+
 # Runs a command in the system that is set up.
 run() {
   if [ -n "$root" ]; then chroot "$root" "$@"; else "$@"; fi
@@ -92,7 +95,7 @@ trap 'rm -rf "$scratch"' EXIT
 if [ -n "${PULLTHROUGH_CA_FILE:-}" ]; then
   cp "$PULLTHROUGH_CA_FILE" "$scratch/fetched"
 elif command -v curl >/dev/null 2>&1; then
-  curl -fsS --noproxy '*' -o "$scratch/fetched" "$proxy/ca.crt" || fail "$proxy/ca.crt cannot be fetched: is the proxy there?"
+  curl -fsS -o "$scratch/fetched" "$proxy/ca.crt" || fail "$proxy/ca.crt cannot be fetched: is the proxy there?"
 elif command -v wget >/dev/null 2>&1; then
   wget -q -O "$scratch/fetched" "$proxy/ca.crt" || fail "$proxy/ca.crt cannot be fetched: is the proxy there?"
 else

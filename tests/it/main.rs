@@ -8,6 +8,7 @@ mod ca_folder;
 mod ca_support;
 mod cache_cli;
 mod config;
+mod doctor;
 mod guests;
 mod layers;
 mod limits;
