@@ -81,7 +81,7 @@ fn decrypt(key: &[u8; KEY], iv: [u8; BLOCK], mut bytes: Zeroizing<Vec<u8>>) -> O
     }
     let padding = usize::from(*bytes.last()?);
     let kept = bytes.len().checked_sub(padding).filter(|_| (1..=BLOCK).contains(&padding))?;
-    if bytes[kept..].iter().any(|byte| usize::from(*byte) != padding) || bytes.len() % BLOCK != 0 {
+    if bytes[kept..].iter().any(|byte| usize::from(*byte) != padding) || !bytes.len().is_multiple_of(BLOCK) {
         return None;
     }
     bytes.truncate(kept);

@@ -16,6 +16,7 @@ mod program;
 mod serve;
 mod setup;
 pub mod trust;
+mod why;
 
 pub use flags::{ConfigFlag, ServeFlags};
 pub use program::Cli;

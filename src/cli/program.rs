@@ -13,6 +13,7 @@ use super::doctor::{self, DoctorFlags};
 use super::flags::{ConfigFlag, ServeFlags};
 use super::setup::{self, SetupFlags};
 use super::trust::{self, TrustCommand};
+use super::why::{self, WhyFlags};
 use super::{check, paper, serve};
 use crate::config::{self, Mistakes};
 
@@ -71,6 +72,13 @@ enum Command {
         #[command(flatten)]
         flags: DoctorFlags,
     },
+    /// Explain what the configuration and the cache say of an image: freshness, platforms, who may read it
+    Why {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        flags: WhyFlags,
+    },
     /// Print the completions for a shell
     #[command(hide = true)]
     Completions {
@@ -116,6 +124,7 @@ impl Command {
             }
             Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
             Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
+            Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
             Self::Completions { shell } => paper::completions(shell, out),
             Self::Man { dir } => paper::man(dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),

@@ -1,73 +1,19 @@
-//! docker-registry-proxy's environment and volumes, so that its image can be swapped for ours.
-//!
-//! Looked at only where there is no configuration file: its variables have plain names (`REGISTRIES`, `DEBUG`) that
-//! may stand in any environment, and whoever has a file has left them behind. Variables of our own lie over them.
-//! Reading: docker-registry-proxy's README, Dockerfile and entrypoint.sh; nginx, "Configuration file measurement
-//! units".
+//! The layer that docker-registry-proxy's variables and volumes make, under those of our own.
 
 use serde_yaml::{Mapping, Value};
 
-use super::mistake::Place;
-use super::presets::PRESETS;
-use super::report::Report;
-use super::source::Sources;
-use super::tree::{KeyPath, find, set};
-
-/// Every variable that is understood, and every one that is told to have no meaning.
-pub(super) const NAMES: [&str; 31] = [
-    "REGISTRIES",
-    "AUTH_REGISTRIES",
-    "AUTH_REGISTRIES_DELIMITER",
-    "AUTH_REGISTRY_DELIMITER",
-    "CACHE_MAX_SIZE",
-    "ENABLE_MANIFEST_CACHE",
-    "MANIFEST_CACHE_PRIMARY_REGEX",
-    "MANIFEST_CACHE_PRIMARY_TIME",
-    "MANIFEST_CACHE_SECONDARY_REGEX",
-    "MANIFEST_CACHE_SECONDARY_TIME",
-    "MANIFEST_CACHE_DEFAULT_TIME",
-    "ALLOW_PUSH",
-    "DISABLE_IPV6",
-    "VERIFY_SSL",
-    "PROXY_CONNECT_TIMEOUT",
-    "PROXY_READ_TIMEOUT",
-    "CA_KEY_FILE",
-    "CA_CRT_FILE",
-    "CA_SRL_FILE",
-    "SEND_TIMEOUT",
-    "CLIENT_BODY_TIMEOUT",
-    "CLIENT_HEADER_TIMEOUT",
-    "KEEPALIVE_TIMEOUT",
-    "PROXY_SEND_TIMEOUT",
-    "PROXY_CONNECT_READ_TIMEOUT",
-    "PROXY_CONNECT_CONNECT_TIMEOUT",
-    "PROXY_CONNECT_SEND_TIMEOUT",
-    "PROXY_REQUEST_BUFFERING",
-    "DEBUG",
-    "DEBUG_HUB",
-    "DEBUG_NGINX",
-];
-
-/// Those without a meaning here, and why.
-const MEANINGLESS: [(&str, &str); 12] = [
-    ("SEND_TIMEOUT", "a client that reads slowly holds up nobody"),
-    ("CLIENT_BODY_TIMEOUT", "pushes stream through"),
-    ("CLIENT_HEADER_TIMEOUT", "a request's head has 120 s"),
-    ("KEEPALIVE_TIMEOUT", "connections are kept for 120 s between two requests"),
-    ("PROXY_SEND_TIMEOUT", "pushes stream through"),
-    ("PROXY_CONNECT_READ_TIMEOUT", "a tunnel stays as long as both ends want it"),
-    ("PROXY_CONNECT_CONNECT_TIMEOUT", "PROXY_CONNECT_TIMEOUT is for tunnels too"),
-    ("PROXY_CONNECT_SEND_TIMEOUT", "a tunnel stays as long as both ends want it"),
-    ("PROXY_REQUEST_BUFFERING", "pushes stream through, unbuffered"),
-    ("DEBUG", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
-    ("DEBUG_HUB", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
-    ("DEBUG_NGINX", "PULLTHROUGH_LOG_LEVEL=debug says more"),
-];
+use super::names::MEANINGLESS;
+use super::words::{canonical, size, time};
+use crate::config::mistake::Place;
+use crate::config::presets::PRESETS;
+use crate::config::report::Report;
+use crate::config::source::Sources;
+use crate::config::tree::{KeyPath, find, set};
 
 const HUB: &str = "docker.io";
 
 /// Lays what the predecessor's variables mean over `root`, and answers what a person should know of it.
-pub(super) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
+pub(in crate::config) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
     let mut layer = Layer { root, sources, report, notices: Vec::new() };
     layer.volumes();
     layer.registries();
@@ -268,36 +214,6 @@ impl Layer<'_, '_> {
 
 fn of(variable: &str) -> Place {
     Place::Variable(variable.to_owned())
-}
-
-/// The registry's own name: there, Docker Hub was its registry's or its token service's host.
-fn canonical(host: &str) -> String {
-    let host = host.trim().to_ascii_lowercase();
-    let realm_of =
-        |realm: &&str| realm.strip_prefix("https://").and_then(|rest| rest.split('/').next()) == Some(&*host);
-    let known = PRESETS.iter().find(|preset| {
-        preset.aliases.contains(&&*host)
-            || preset.token_hosts.contains(&&*host)
-            || preset.realms.iter().any(|realm| realm_of(&realm))
-    });
-    known.map_or(host.clone(), |preset| preset.name.to_owned())
-}
-
-/// nginx's sizes are powers of 1,024, in bytes where no letter is.
-fn size(text: &str) -> String {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    match &text[digits.len()..] {
-        "k" | "K" => format!("{digits}KiB"),
-        "m" | "M" => format!("{digits}MiB"),
-        "g" | "G" => format!("{digits}GiB"),
-        _ => text.to_owned(),
-    }
-}
-
-/// nginx's times are seconds where no letter is; before a time of `proxy_cache_valid` may stand statuses.
-fn time(text: &str) -> String {
-    let text = text.split_whitespace().last().unwrap_or(text);
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() }
 }
 
 #[cfg(test)]
