@@ -221,6 +221,10 @@ nonsense: 1
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
             ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
             ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
+            ("clients: {connections: 0}", "clients.connections: found 0; expected"),
+            ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
+            ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: is less than 64KiB a second"),
+            ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
             ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
             (
                 "registries: {quay.io: {prefetch: some}}",

@@ -86,12 +86,14 @@ impl Proxy {
         self.policy.load_full()
     }
 
-    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. What
-    /// callers have proven is forgotten, as the new policy may ask for other proofs.
-    pub fn adopt(&self, policy: Policy) {
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. Where it
+    /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
+    pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
         self.policy.store(Arc::new(policy));
-        self.cache.forget_grants();
+        if asks_anew {
+            self.cache.forget_grants();
+        }
         self.changed.send_replace(());
     }
 

@@ -35,8 +35,9 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
                 metrics.ca(ca.expiry());
                 current.ca = ca;
             }
-            current.settings = settings;
-            proxy.adopt(policy);
+            let old = std::mem::replace(&mut current.settings, settings);
+            let asks_anew = old.registries != current.settings.registries || old.upstream != current.settings.upstream;
+            proxy.adopt(policy, asks_anew);
             metrics.reload(true);
             info!("the configuration was reloaded");
         }
