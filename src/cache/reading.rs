@@ -6,27 +6,35 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
+use crate::host;
 use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
 const CHUNK: usize = 256 << 10;
-/// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain.
+/// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer
+/// where large rings would take more than an eighth of the memory that this process may use.
 const CROWD: usize = 200;
 const CROWDED_CHUNK: usize = 64 << 10;
+static FITTING: LazyLock<usize> = LazyLock::new(|| fitting(host::memory_limit()));
+
+fn fitting(memory: u64) -> usize {
+    CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (RING * CHUNK))
+}
 
 /// How many bodies there are.
 static BODIES: AtomicUsize = AtomicUsize::new(0);
 
 fn is_crowded() -> bool {
-    BODIES.load(Ordering::Relaxed) > CROWD
+    BODIES.load(Ordering::Relaxed) > *FITTING
 }
+
 /// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
 const RING: usize = 4;
 
@@ -141,5 +149,17 @@ impl<F: ReadAt> Pump<F> {
 impl<F> Drop for Pump<F> {
     fn drop(&mut self) {
         BODIES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_chunks_are_for_as_many_as_memory_holds() {
+        for (memory, bodies) in [(64 << 20, 8), (512 << 20, 64), (u64::MAX, 200), (0, 0)] {
+            assert_eq!(fitting(memory), bodies, "{memory}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
 //! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so an expired signed URL is never met twice.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub(super) struct Ask {
     /// Anybody may read here, as far as is known.
     pub(super) public: bool,
     pub(super) manner: Manner,
+    /// The client for whom it is asked: of its share of the bandwidth.
+    pub(super) client: IpAddr,
 }
 
 /// What is asked for.
@@ -219,6 +222,7 @@ impl Ask {
     fn counted(&self, response: Response<Body>) -> Response<Body> {
         let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
         response.map(|body| {
+            let body = self.upstream.share(self.client, body);
             Body::wrap(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
                     metrics.upstream_bytes(&registry, data.len() as u64);

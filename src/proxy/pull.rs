@@ -1,5 +1,6 @@
 //! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub(super) struct Pull {
     pub(super) headers: HeaderMap,
     /// Whom a token of ours stands for, if the caller has one instead of credentials.
     pub(super) holder: Option<Holder>,
+    pub(super) client: IpAddr,
 }
 
 /// A response, and where it came from.
@@ -251,6 +253,7 @@ impl Pull {
             who,
             public,
             manner: Manner::of(&self.headers),
+            client: self.client,
         };
         let trust = Trust {
             lives: self.registry.lives(),

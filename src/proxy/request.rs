@@ -1,5 +1,6 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(super) async fn answer(
             respond::no_entry(&rule)
         }
         Judgement::Allowed(rule) => {
-            let response = dispatch(&proxy, &policy, registry, &authority, request, &mut record).await;
+            let response = dispatch(&proxy, &policy, registry, &authority, visitor.client, request, &mut record).await;
             errand.note_answer(&policy.house, &response, rule);
             response
         }
@@ -72,6 +73,7 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
+    client: IpAddr,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
@@ -82,7 +84,7 @@ async fn dispatch(
     let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, &route, &path) };
     record.registry(registry.name(), kind);
     record.reference(route.repository().map(ToString::to_string), reference(&route));
-    let site = Site::new(proxy, policy, &registry, authority, request.headers_mut());
+    let site = Site::new(proxy, policy, &registry, authority, client, request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
     let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
@@ -153,6 +155,7 @@ async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &Head
         method: method.clone(),
         headers: headers.clone(),
         holder: site.holder,
+        client: site.client,
     };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

@@ -6,3 +6,4 @@ mod pinning;
 mod removing;
 mod served;
 mod socket;
+mod why;

@@ -86,8 +86,13 @@ impl Lab {
     }
 
     pub(super) fn say(&self, arguments: &[&str]) -> Said {
+        self.run(&[&["cache"], arguments].concat())
+    }
+
+    /// Any command of the program, with the lab's configuration.
+    pub(super) fn run(&self, arguments: &[&str]) -> Said {
         let mut command = self.command();
-        command.arg("cache").args(arguments).arg("--config").arg(self.file()).stdin(Stdio::null());
+        command.args(arguments).arg("--config").arg(self.file()).stdin(Stdio::null());
         let Output { status, stdout, stderr } = command.output().unwrap();
         Said {
             status: status.code().unwrap(),
