@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -28,8 +29,8 @@ pub struct Overrides {
     pub ca_dir: Option<String>,
 }
 
-/// Everything that a configuration is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything that a configuration is made of. Its `Debug` tells no value of the environment: one may hold passwords.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// `--config`: this file and no other.
     pub config: Option<PathBuf>,
@@ -42,6 +43,15 @@ pub struct Sources {
     pub volumes: Option<PathBuf>,
     /// Flags.
     pub overrides: Overrides,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("config", &self.config)
+            .field("environment", &self.environment.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {

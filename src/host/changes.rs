@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// A file that was written a moment ago may be half of itself.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Tells when a set of files has changed and then stayed the same for [`SETTLED`].
+/// Tells when a set of files has changed and then stayed the same for a second.
 #[derive(Debug)]
 pub struct Changes {
     files: Vec<PathBuf>,

@@ -68,6 +68,8 @@ fn its_environment_is_a_configuration() {
     let checked = program("check", &[("REGISTRIES", "quay.io ghcr.io"), ("CACHE_MAX_SIZE", "32g")]);
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(said.ends_with("3 registries: docker.io, ghcr.io, quay.io\n"), "{said}");
+    let checked = program("check", &[("SEND_TIMEOUT", "60s")]);
+    assert!(String::from_utf8(checked.stdout).unwrap().starts_with("note: SEND_TIMEOUT has no meaning here"));
 }
 
 #[test]

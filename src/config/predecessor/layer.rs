@@ -296,7 +296,8 @@ mod tests {
             assert!(told.contains("AUTH_REGISTRIES: ") && !told.contains("canary"), "{told}");
         }
         let settings = settings(&[("AUTH_REGISTRIES", "quay.io:me:canary")]);
-        assert!(!format!("{settings:?}").contains("canary"));
+        let sources = sources(&[("AUTH_REGISTRIES", "quay.io:me:canary")]);
+        assert!(!format!("{settings:?} {sources:?}").contains("canary"));
     }
 
     #[test]
