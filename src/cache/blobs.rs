@@ -1,8 +1,8 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
 use super::fill::{Ending, Entered, Guest, Opening};
-use super::lookup::Asked;
-use super::{Cache, Caller, Fault, Retry, Stored};
+use super::lookup::{Asked, Standing};
+use super::{Cache, Caller, Fault, Retry, Said, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -35,13 +35,19 @@ impl Cache {
     /// # Errors
     /// What the source answered instead.
     pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
-        if self.released(caller, digest, Content::Blob).await.is_some() {
+        let released = self.released(caller, digest, Content::Blob).await;
+        if released.as_ref().is_some_and(|released| released.standing == Standing::Good) {
             return self.enter(caller, digest, Right::Released).await;
         }
         if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
         }
-        self.enter(caller, digest, Right::None).await
+        let right = match self.right_by_head(caller, digest, released.is_some()).await {
+            // It might read lately, and the registry cannot be asked.
+            Err(fault) if released.is_some() && fault.said == Said::Nothing => Right::Released,
+            right => right?,
+        };
+        self.enter(caller, digest, right).await
     }
 
     /// What HEAD answers for a blob: its length in bytes. Never downloads it.
@@ -49,21 +55,25 @@ impl Cache {
     /// # Errors
     /// What the source answered instead.
     pub async fn blob_head(&self, caller: &Caller, digest: &Digest) -> Result<(Option<u64>, Outcome), Fault> {
-        if self.released(caller, digest, Content::Blob).await.is_some()
-            && let Some(blob) = self.stored(digest).await
-        {
-            self.store.catalog().used(digest);
-            return Ok((Some(blob.len()), Outcome::Hit));
+        let released = self.released(caller, digest, Content::Blob).await;
+        let stored = if released.is_some() { self.stored(digest).await } else { None };
+        let (Some(released), Some(blob)) = (released, stored) else {
+            return self.prove(caller, digest, Content::Blob).await.map(|(proof, _)| (proof.size, Outcome::Miss));
+        };
+        if released.standing < Standing::Good {
+            match self.prove_in_time(caller, digest, Content::Blob, true).await {
+                Ok((proof, _)) => return Ok((proof.size, Outcome::Miss)),
+                Err(fault) if fault.said == Said::Nothing => {}
+                Err(fault) => return Err(fault),
+            }
         }
-        let (proof, _) = self.prove(caller, digest, Content::Blob).await?;
-        Ok((proof.size, Outcome::Miss))
+        self.store.catalog().used(digest);
+        Ok((Some(blob.len()), Outcome::Hit))
     }
 
     /// Joins, starts or skips the fill, as far as the caller's right reaches.
     async fn enter(&self, caller: &Caller, digest: &Digest, mut right: Right) -> Result<BlobFound, Fault> {
-        if right == Right::None {
-            right = self.right_by_head(caller, digest).await?;
-        }
+        let mut again = true;
         loop {
             if right == Right::Released
                 && let Some(blob) = self.stored(digest).await
@@ -118,6 +128,12 @@ impl Cache {
                     let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
                     right = if shared { Right::Released } else { Right::Here };
                 }
+                // The leader's token may have expired; this one has its own.
+                Err(fault) if again && outcome == Outcome::Collapsed && fault.said == Said::Denied => {
+                    again = false;
+                    self.prove(caller, digest, Content::Blob).await?;
+                    right = Right::Here;
+                }
                 Err(fault) => return Err(fault),
             }
         }
@@ -125,13 +141,13 @@ impl Cache {
 
     /// What a HEAD can earn before anything is fetched: the stored content, if it is shared; or the right to what
     /// a mirror will deliver. Where HEAD is refused for its own sake, the caller's own GET will tell.
-    async fn right_by_head(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
+    async fn right_by_head(&self, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
         let shared = self.links.are_shared(&caller.place.registry, digest).await;
         let takes_stored = shared && self.stored(digest).await.is_some();
         if !takes_stored && caller.source.decides() {
             return Ok(Right::None);
         }
-        match self.prove(caller, digest, Content::Blob).await {
+        match self.prove_in_time(caller, digest, Content::Blob, lapsed).await {
             Ok(_) if takes_stored => Ok(Right::Released),
             Ok(_) => Ok(Right::Here),
             Err(fault) if caller.source.decides() && fault.said.is_about_head() => Ok(Right::None),
@@ -139,16 +155,14 @@ impl Cache {
         }
     }
 
-    /// What the leading source's answer says of rights is noted at once; that the content is here, only when it
-    /// was delivered whole and its digest matched. Both even when the caller has left meanwhile.
+    /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
+    /// whole and its digest matched: a page that answers everything with 200 says neither. Both even when the
+    /// caller has left meanwhile.
     fn heed_fill(&self, caller: &Caller, digest: &Digest, ending: Ending, opening: Opening, asked: Asked) {
         let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
         tokio::spawn(async move {
             match opening.outcome().await {
                 Ok(()) => {
-                    if caller.source.decides() {
-                        cache.grants.give(&caller.place, &caller.principal, asked.instant);
-                    }
                     if ending.verified().await {
                         cache.delivered(&caller, &digest, Content::Blob, None, asked);
                     }

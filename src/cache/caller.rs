@@ -1,8 +1,9 @@
 //! Who asks, where, and through what: the subject of every lookup.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Principal, Source};
+use super::{GrantsConfig, Lives, Principal, Source};
 use crate::oci::Repository;
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
@@ -23,4 +24,26 @@ pub struct Caller {
     pub principal: Principal,
     /// Asks upstream for this very thing, with these credentials.
     pub source: Arc<dyn Source>,
+    /// How long what the registry said of rights is believed.
+    pub trust: Trust,
+}
+
+/// How far the registry's earlier word goes for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// For how long.
+    pub lives: Lives,
+    /// How long the registry is waited for, before its earlier word stands in for it.
+    pub deadline: Duration,
+    /// The registry is known to be away: its earlier word stands in at once.
+    pub away: bool,
+    /// The caller's token has expired: a no to it says nothing of whoever obtained it.
+    pub lapsed: bool,
+}
+
+impl Default for Trust {
+    /// As without any configuration, at a registry that is there.
+    fn default() -> Self {
+        Self { lives: GrantsConfig::default().lives(), deadline: Duration::from_secs(10), away: false, lapsed: false }
+    }
 }

@@ -1,4 +1,6 @@
-//! How long a tag's answer is believed.
+//! How long a registry's answers are believed: what a tag is, and who may read.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -26,4 +28,41 @@ pub struct TagRule {
     pub pattern: String,
     /// As in the section.
     pub fresh_for: Period,
+}
+
+/// The `grants:` section of a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrantsConfig {
+    /// How long a caller's right to read a repository, and that a repository is public, is believed before the
+    /// registry is asked again: so long may a right outlive its withdrawal. Default: 10 min.
+    pub life: Period,
+    /// How long a caller's right is believed while the registry cannot be asked. Default: 24 h.
+    pub outage: Period,
+}
+
+impl Default for GrantsConfig {
+    fn default() -> Self {
+        Self { life: Period::seconds(600), outage: Period::seconds(86_400) }
+    }
+}
+
+impl GrantsConfig {
+    /// The longest that either may be: no proof is remembered for longer.
+    pub const LONGEST: Period = Period::seconds(7 * 86_400);
+
+    /// The two as times.
+    #[must_use]
+    pub fn lives(self) -> Lives {
+        Lives { life: self.life.0, outage: self.outage.0.max(self.life.0) }
+    }
+}
+
+/// How long a yes of a registry is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lives {
+    /// While it can be asked.
+    pub life: Duration,
+    /// While it cannot: a caller's right. That a repository is public holds for 7 days.
+    pub outage: Duration,
 }

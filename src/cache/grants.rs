@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
 
+use super::config::GrantsConfig;
 use crate::cache::Place;
 use crate::store::Learned;
 
-/// How long a proof holds.
-const LIFE: Duration = Duration::from_secs(600);
 /// So many proofs are remembered at most.
 const CAPACITY: u64 = 1_000_000;
 
@@ -20,17 +19,23 @@ const CAPACITY: u64 = 1_000_000;
 pub enum Principal {
     /// Nobody's.
     Anonymous,
-    /// Somebody's: a MAC of the credentials as they came.
+    /// Nobody's, by a token that the registry gives to anybody: it reads what nobody may read.
+    Anybody,
+    /// Somebody's: a MAC of the credentials.
     Known([u8; 32]),
+    /// The proxy's own, for callers without any.
+    Proxy,
 }
 
 impl Principal {
+    /// Whether what it is answered is for everybody.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Anonymous | Self::Anybody)
+    }
+
     /// Whose word an answer to it is, for what is remembered.
     pub(super) fn learns(&self) -> Learned {
-        match self {
-            Self::Anonymous => Learned::Anonymously,
-            Self::Known(_) => Learned::WithCredentials,
-        }
+        if self.is_nobody() { Learned::Anonymously } else { Learned::WithCredentials }
     }
 }
 
@@ -38,7 +43,7 @@ impl Principal {
 #[derive(Clone)]
 pub struct Grants {
     key: hmac::Key,
-    proofs: moka::sync::Cache<(Place, Principal), ()>,
+    proofs: moka::sync::Cache<(Place, Principal), Instant>,
     /// When the registry last said no: what was asked before that proves nothing any more, however late its
     /// answer is noted.
     denials: moka::sync::Cache<(Place, Principal), Instant>,
@@ -56,37 +61,47 @@ impl Grants {
     /// [`NoRandom`].
     pub fn new() -> Result<Self, NoRandom> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
-        let proofs = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build();
-        let denials = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build();
+        let remembered =
+            || moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(GrantsConfig::LONGEST.0).build();
+        let (proofs, denials) = (remembered(), remembered());
         Ok(Self { key, proofs, denials })
     }
 
-    /// Who sends `authorization` to `registry`. The same header at two registries is two principals.
+    /// A MAC of `parts` under a key that dies with the process. No two lists of parts have the same.
     #[must_use]
-    pub fn principal(&self, registry: &str, authorization: Option<&[u8]>) -> Principal {
-        let Some(authorization) = authorization else { return Principal::Anonymous };
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = hmac::Context::with_key(&self.key);
-        mac.update(registry.as_bytes());
-        mac.update(&[0]); // a registry's name holds no zero byte
-        mac.update(authorization);
-        let mut known = [0; 32];
-        known.copy_from_slice(mac.sign().as_ref());
-        Principal::Known(known)
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(mac.sign().as_ref());
+        bytes
     }
 
-    /// Whether `principal` has proven lately that it may read at `place`. Nobody never has: what is open to
-    /// all is said by a link.
+    /// Whoever has `credential` at `registry`. The same at two registries is two principals.
     #[must_use]
-    pub fn holds(&self, place: &Place, principal: &Principal) -> bool {
-        self.proofs.contains_key(&(place.clone(), principal.clone()))
+    pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
+        credential.map_or(Principal::Anonymous, |known| Principal::Known(self.mac(&[registry.as_bytes(), known])))
+    }
+
+    /// How long ago `principal` has proven that it may read at `place`. Nobody never has: what is open to all
+    /// is public.
+    #[must_use]
+    pub fn age(&self, place: &Place, principal: &Principal) -> Option<Duration> {
+        if principal.is_nobody() {
+            return None;
+        }
+        self.proofs.get(&(place.clone(), principal.clone())).map(|proven| proven.elapsed())
     }
 
     /// The registry itself said 200 to `principal` at `place`, to something `asked` then.
     pub fn give(&self, place: &Place, principal: &Principal, asked: Instant) {
         let key = (place.clone(), principal.clone());
         let outdated = self.denials.get(&key).is_some_and(|denied| denied >= asked);
-        if *principal != Principal::Anonymous && !outdated {
-            self.proofs.insert(key, ());
+        if !principal.is_nobody() && !outdated {
+            self.proofs.insert(key, asked);
         }
     }
 
@@ -116,23 +131,28 @@ mod tests {
         let grants = Grants::new().unwrap();
         let (alice, bob) = (grants.principal("a", Some(b"alice")), grants.principal("a", Some(b"bob")));
         let before = Instant::now();
+        let holds = |at: &str, who: &Principal| grants.age(&place(at), who).is_some();
         grants.give(&place("a"), &alice, before);
-        assert!(grants.holds(&place("a"), &alice));
-        assert!(!grants.holds(&place("a"), &bob));
-        assert!(!grants.holds(&place("b"), &alice));
+        assert!(holds("a", &alice));
+        assert!(!holds("a", &bob));
+        assert!(!holds("b", &alice));
         assert_ne!(alice, grants.principal("b", Some(b"alice")));
         grants.revoke(&place("a"), &alice);
-        assert!(!grants.holds(&place("a"), &alice));
+        assert!(!holds("a", &alice));
         grants.give(&place("a"), &alice, before);
-        assert!(!grants.holds(&place("a"), &alice), "what was asked before the no proves nothing");
+        assert!(!holds("a", &alice), "what was asked before the no proves nothing");
         grants.give(&place("a"), &alice, Instant::now());
-        assert!(grants.holds(&place("a"), &alice));
+        assert!(holds("a", &alice));
     }
 
     #[test]
     fn nobody_is_never_granted_anything() {
         let grants = Grants::new().unwrap();
-        grants.give(&place("a"), &Principal::Anonymous, Instant::now());
-        assert!(!grants.holds(&place("a"), &Principal::Anonymous));
+        for nobody in [Principal::Anonymous, Principal::Anybody] {
+            grants.give(&place("a"), &nobody, Instant::now());
+            assert_eq!(grants.age(&place("a"), &nobody), None);
+        }
+        grants.give(&place("a"), &Principal::Proxy, Instant::now());
+        assert!(grants.age(&place("a"), &Principal::Proxy).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! What is known to be where: a content in a repository, and whether it was learned with credentials.
 //!
-//! A link learned anonymously answers everybody; one learned with credentials answers who holds a grant
-//! for the place. A blob's link never answers under `/manifests/`, nor the reverse.
+//! A link is no permission: whoever may read in the place has what is linked there. A blob's link never answers
+//! under `/manifests/`, nor the reverse.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,25 +19,14 @@ const CAPACITY: u64 = 500_000;
 /// The links, hot ones in memory and all of them in the catalog.
 #[derive(Clone)]
 pub struct Links {
-    hot: moka::sync::Cache<(Place, Digest, Content), Arc<Remembered>>,
-    /// Places that turned an anonymous caller away, and when: what was learned there without credentials before
-    /// is not believed any more.
-    denied: moka::sync::Cache<Place, SystemTime>,
+    hot: moka::sync::Cache<(Place, Digest, Content), Arc<Known>>,
     store: Store,
 }
 
-/// What is known of one content in one place: its media type, as each kind of asker was told it.
+/// What is known of one content in one place: its media type, where one was said.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    pub(super) anonymously: Option<Option<String>>,
-    pub(super) with_credentials: Option<Option<String>>,
-}
-
-/// The same with the time of the anonymous proof.
-#[derive(Clone, Debug, Default)]
-struct Remembered {
-    anonymously: Option<(Option<String>, SystemTime)>,
-    with_credentials: Option<Option<String>>,
+struct Known {
+    media_type: Option<String>,
 }
 
 impl Links {
@@ -46,8 +35,7 @@ impl Links {
     pub fn new(store: Store) -> Self {
         // Shorter than a link's life, so that the catalog's word on expiry is heard.
         let hot = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(Duration::from_secs(3600)).build();
-        let denied = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(LIFE).build();
-        Self { hot, denied, store }
+        Self { hot, store }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -55,17 +43,8 @@ impl Links {
         self.hot.invalidate_all();
     }
 
-    /// The place turned an anonymous caller away.
-    pub(super) fn deny_anonymous(&self, place: &Place) {
-        self.denied.insert(place.clone(), SystemTime::now());
-    }
-
-    /// Whether something learned without credentials at `when` is still believed.
-    pub(super) fn is_believed(&self, place: &Place, when: SystemTime) -> bool {
-        self.denied.get(place).is_none_or(|denied| when > denied)
-    }
-
-    pub(super) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Known> {
+    /// The media type of `digest` in `place`, if it is there: `Some(None)` where none was said.
+    pub(super) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
         let key = (place.clone(), *digest, content);
         let known = match self.hot.get(&key) {
             Some(known) => known,
@@ -75,21 +54,15 @@ impl Links {
                 known
             }
         };
-        Some(self.believed(place, &known))
+        Some(known.media_type.clone())
     }
 
-    /// What is known in memory.
-    pub(super) fn find_hot(&self, place: &Place, digest: &Digest, content: Content) -> Option<Known> {
-        self.hot.get(&(place.clone(), *digest, content)).map(|known| self.believed(place, &known))
+    /// The same by what is in memory.
+    pub(super) fn find_hot(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
+        self.hot.get(&(place.clone(), *digest, content)).map(|known| known.media_type.clone())
     }
 
-    fn believed(&self, place: &Place, known: &Remembered) -> Known {
-        let anonymously = known.anonymously.clone().filter(|(_, when)| self.is_believed(place, *when));
-        let with_credentials = known.with_credentials.clone();
-        Known { anonymously: anonymously.map(|(media_type, _)| media_type), with_credentials }
-    }
-
-    async fn look_up(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Remembered>> {
+    async fn look_up(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Known>> {
         let links = match self.store.catalog().links(&place.registry, &place.repository, digest).await {
             Ok(links) => links,
             Err(error) => {
@@ -97,11 +70,10 @@ impl Links {
                 return None;
             }
         };
-        let mut known = Remembered::default();
-        for link in links.into_iter().filter(|link| link.content == content && is_alive(link)) {
-            known.learn(link.learned, link.media_type, link.proven);
-        }
-        (known.anonymously.is_some() || known.with_credentials.is_some()).then(|| Arc::new(known))
+        let links = links.into_iter().filter(|link| link.content == content && is_alive(link));
+        // The latest that says a type, else that none was said.
+        let latest = links.max_by_key(|link| (link.media_type.is_some(), link.proven))?;
+        Some(Arc::new(Known { media_type: latest.media_type }))
     }
 
     /// Whether `registry`'s HEAD is proof enough for stored content. In doubt it is not.
@@ -120,9 +92,8 @@ impl Links {
     ) {
         let key = (place.clone(), *digest, content);
         self.hot.entry(key).and_upsert_with(|before| {
-            let mut known = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
-            known.learn(learned, media_type.clone(), proven);
-            Arc::new(known)
+            let before = before.and_then(|before| before.into_value().media_type.clone());
+            Arc::new(Known { media_type: media_type.clone().or(before) })
         });
         self.store.catalog().note_link(Link {
             registry: place.registry.clone(),
@@ -133,15 +104,6 @@ impl Links {
             learned,
             proven,
         });
-    }
-}
-
-impl Remembered {
-    fn learn(&mut self, learned: Learned, media_type: Option<String>, proven: SystemTime) {
-        match learned {
-            Learned::Anonymously => self.anonymously = Some((media_type, proven)),
-            Learned::WithCredentials => self.with_credentials = Some(media_type),
-        }
     }
 }
 

@@ -1,18 +1,19 @@
 //! The cache as a whole, and the rules of permission that all its lookups share.
 //!
-//! Three things are kept apart. A *grant*: the registry said 200 to this principal in this repository. A
-//! *link*: this content is in this repository; it is noted when the registry has delivered the verified
-//! content, or has vouched by HEAD for content that is shared already. *Shared* content has been delivered
-//! without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or
+//! Three things are kept apart. A *right*: the registry said 200 in this repository, to this principal (a grant)
+//! or to nobody's request (it is public). A *link*: this content is in this repository; it is noted when the
+//! registry has delivered the verified content, or has vouched by HEAD for content that is shared already.
+//! *Shared* content has been delivered without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or
 //! opens a body and sends rubbish, earns nothing that another one gave to somebody's credentials.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::fill::{FillConfig, Fills};
 use super::manifests::Manifests;
 use super::prefetch::Listings;
+use super::publics::{self, Publics};
 use super::tags::Tags;
-use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Principal, Said};
+use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Place, Principal, Said, Trust};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 use crate::telemetry::Metrics;
@@ -31,6 +32,35 @@ impl Asked {
     }
 }
 
+/// How a caller stands at a place, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It has to prove that it may read.
+    Unknown,
+    /// It might read some time ago: enough while the registry cannot be asked.
+    Lapsed,
+    /// It may read.
+    Good,
+}
+
+impl Standing {
+    fn of(proven: Option<Duration>, trust: &Trust, longest: Duration) -> Self {
+        match proven {
+            Some(age) if age < trust.lives.life || (trust.away && age < longest) => Self::Good,
+            Some(age) if age < longest => Self::Lapsed,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Content that is known to be where the caller asks for it.
+#[derive(Clone, Debug)]
+pub(super) struct Released {
+    pub(super) media_type: Option<String>,
+    /// `Good` or `Lapsed`.
+    pub(super) standing: Standing,
+}
+
 /// The cache: the store, what is on its way into it, and who may read what.
 #[derive(Clone)]
 pub struct Cache {
@@ -38,6 +68,7 @@ pub struct Cache {
     pub(super) fills: Fills,
     pub(super) links: Links,
     pub(super) grants: Grants,
+    pub(super) publics: Publics,
     pub(super) manifests: Manifests,
     pub(super) tags: Tags,
     pub(super) listings: Listings,
@@ -53,6 +84,7 @@ impl Cache {
             fills: Fills::new(store.clone(), fill, metrics),
             links: Links::new(store.clone()),
             grants: Grants::new()?,
+            publics: Publics::new(store.clone()),
             manifests: Manifests::new(),
             tags: Tags::new(store.clone()),
             listings: Listings::new(),
@@ -60,10 +92,26 @@ impl Cache {
         })
     }
 
-    /// Who `authorization` stands for at `registry`.
+    /// Who has `credential` at `registry`: a header as it came, or what [`Cache::mac`] made of a credential.
     #[must_use]
-    pub fn principal(&self, registry: &str, authorization: Option<&[u8]>) -> Principal {
-        self.grants.principal(registry, authorization)
+    pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
+        self.grants.principal(registry, credential)
+    }
+
+    /// A MAC of secrets under a key that dies with the process, to compare them by.
+    #[must_use]
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.grants.mac(parts)
+    }
+
+    /// Whether the registry said of the repository that anybody may read it, within `lives`, or so long ago that
+    /// it counts only while the registry cannot be asked.
+    pub async fn is_public(&self, place: &Place, trust: &Trust) -> Option<bool> {
+        match Standing::of(self.publics.age(place).await, trust, publics::LONGEST) {
+            Standing::Good => Some(true),
+            Standing::Lapsed => Some(false),
+            Standing::Unknown => None,
+        }
     }
 
     /// Forgets what callers have proven, as when the registries' configuration changed.
@@ -75,8 +123,10 @@ impl Cache {
     #[must_use]
     pub fn inventory(&self) -> Inventory {
         let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
+        let publics = self.publics.clone();
         Inventory::served(self.store.clone(), move || {
             links.forget_all();
+            publics.forget_all();
             tags.forget_all();
             manifests.forget_all();
         })
@@ -87,22 +137,33 @@ impl Cache {
         self.fills.put_away().await;
     }
 
-    /// The media type under which `digest` may be released to the caller without asking upstream. `None`: it must
-    /// be asked. The type is `Some(None)` where none was said.
-    pub(super) async fn released(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Option<String>> {
-        let link = self.links.find(&caller.place, digest, content).await?;
-        if let Some(media_type) = &link.anonymously {
-            return Some(media_type.clone());
+    /// How the caller stands where it asks.
+    pub(super) async fn standing(&self, caller: &Caller) -> Standing {
+        let by_grant = self.granted(caller);
+        if by_grant == Standing::Good {
+            return by_grant;
         }
-        link.with_credentials.clone().filter(|_| self.grants.holds(&caller.place, &caller.principal))
+        by_grant.max(Standing::of(self.publics.age(&caller.place).await, &caller.trust, publics::LONGEST))
     }
 
-    /// The same by what is in memory, without waiting.
+    fn granted(&self, caller: &Caller) -> Standing {
+        let age = self.grants.age(&caller.place, &caller.principal);
+        Standing::of(age, &caller.trust, caller.trust.lives.outage)
+    }
+
+    /// Whether `digest` is where the caller asks for it and the caller may read there, or might lately. `None`: it
+    /// must be asked.
+    pub(super) async fn released(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Released> {
+        let media_type = self.links.find(&caller.place, digest, content).await?;
+        let standing = self.standing(caller).await;
+        (standing > Standing::Unknown).then_some(Released { media_type, standing })
+    }
+
+    /// The same by what is in memory, without waiting, and by what holds in any case.
     pub(super) fn is_released_now(&self, caller: &Caller, digest: &Digest, content: Content) -> bool {
-        self.links.find_hot(&caller.place, digest, content).is_some_and(|link| {
-            let granted = || self.grants.holds(&caller.place, &caller.principal);
-            link.anonymously.is_some() || (link.with_credentials.is_some() && granted())
-        })
+        let public = || Standing::of(self.publics.hot_age(&caller.place), &caller.trust, publics::LONGEST);
+        self.links.find_hot(&caller.place, digest, content).is_some()
+            && self.granted(caller).max(public()) == Standing::Good
     }
 
     /// The registry delivered the content to the caller, who `asked` then, and its digest matched.
@@ -114,7 +175,7 @@ impl Cache {
         media_type: Option<String>,
         asked: Asked,
     ) {
-        self.grants.give(&caller.place, &caller.principal, asked.instant);
+        self.may(caller, asked);
         self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
     }
 
@@ -128,21 +189,33 @@ impl Cache {
         shared: bool,
         asked: Asked,
     ) {
-        self.grants.give(&caller.place, &caller.principal, asked.instant);
+        self.may(caller, asked);
         if shared {
             self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
         }
     }
 
-    /// What a fault says about the caller's rights.
+    /// The registry itself said yes to the caller.
+    fn may(&self, caller: &Caller, asked: Asked) {
+        if caller.principal.is_nobody() {
+            self.publics.open(&caller.place, asked.time);
+        } else {
+            self.grants.give(&caller.place, &caller.principal, asked.instant);
+        }
+    }
+
+    /// What a fault says about the caller's rights. A token that has expired, or that anybody is given and was
+    /// asked for something else, is refused without a word about them.
     pub(super) fn heed(&self, caller: &Caller, fault: &Fault) {
-        if !matches!(fault.said, Said::Denied | Said::Forbidden) {
+        if !matches!(fault.said, Said::Denied | Said::Forbidden) || (caller.trust.lapsed && fault.said == Said::Denied)
+        {
             return;
         }
         self.fills.doubt(caller);
         match caller.principal {
-            Principal::Anonymous => self.links.deny_anonymous(&caller.place),
-            Principal::Known(_) => self.grants.revoke(&caller.place, &caller.principal),
+            Principal::Anonymous => self.publics.close(&caller.place, SystemTime::now()),
+            Principal::Anybody => {}
+            Principal::Known(_) | Principal::Proxy => self.grants.revoke(&caller.place, &caller.principal),
         }
     }
 }

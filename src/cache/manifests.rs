@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::flight::{Flights, Landed};
-use super::lookup::Asked;
-use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
+use super::lookup::{Asked, Released, Standing};
+use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Whole, inventory};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -85,9 +85,10 @@ impl Cache {
     }
 
     async fn find_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
-        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await {
+        let released = self.released(caller, digest, Content::Manifest).await;
+        if let Some(released) = released.as_ref().filter(|released| released.standing == Standing::Good) {
             if let Some(bytes) = self.manifest_bytes(digest).await {
-                return Ok(found(*digest, bytes, media_type, Outcome::Hit));
+                return Ok(found(*digest, bytes, released.media_type.clone(), Outcome::Hit));
             }
         } else if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
             return Err(fault);
@@ -95,9 +96,14 @@ impl Cache {
             let shared = self.links.are_shared(&caller.place.registry, digest).await;
             let stored = if shared { self.manifest_bytes(digest).await } else { None };
             if stored.is_some() || !caller.source.decides() {
-                match (self.prove(caller, digest, Content::Manifest).await, stored) {
+                let lapsed = released.is_some();
+                match (self.prove_in_time(caller, digest, Content::Manifest, lapsed).await, stored) {
                     (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
                     (Ok(_), None) => {}
+                    (Err(fault), Some(bytes)) if lapsed && fault.said == Said::Nothing => {
+                        let media_type = released.and_then(|released| released.media_type);
+                        return Ok(found(*digest, bytes, media_type, Outcome::Hit));
+                    }
                     (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
                     (Err(fault), _) => return Err(fault),
                 }
@@ -111,43 +117,55 @@ impl Cache {
     /// # Errors
     /// What the source answered instead.
     pub async fn manifest_head(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
-        if let Some(media_type) = self.released(caller, digest, Content::Manifest).await
-            && let Some(bytes) = self.manifest_bytes(digest).await
-        {
-            let found = found(*digest, bytes, media_type, Outcome::Hit);
-            let size = Some(found.bytes.len() as u64);
-            return Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit));
+        let released = self.released(caller, digest, Content::Manifest).await;
+        let stored = if released.is_some() { self.manifest_bytes(digest).await } else { None };
+        let (Some(Released { media_type, standing }), Some(bytes)) = (released, stored) else {
+            return self.prove(caller, digest, Content::Manifest).await.map(|(proof, _)| (proof, Outcome::Miss));
+        };
+        if standing < Standing::Good {
+            match self.prove_in_time(caller, digest, Content::Manifest, true).await {
+                Ok((proof, _)) => return Ok((proof, Outcome::Miss)),
+                Err(fault) if fault.said == Said::Nothing => {}
+                Err(fault) => return Err(fault),
+            }
         }
-        let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
-        Ok((proof, Outcome::Miss))
+        let found = found(*digest, bytes, media_type, Outcome::Hit);
+        let size = Some(found.bytes.len() as u64);
+        Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit))
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
     async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
         let key = (caller.place.clone(), *digest, caller.principal.clone());
-        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
-        let landed = self.manifests.own.run(key, move || async move {
-            let asked = Asked::now();
-            let fetched = cache.fetch_verified(&caller, &digest).await;
-            match &fetched {
-                Ok((whole, true)) => {
-                    cache.delivered(&caller, &digest, Content::Manifest, whole.media_type.clone(), asked);
-                    cache.keep_manifest(digest, &whole.bytes).await;
-                }
-                Ok((_, false)) => {}
-                Err(fault) => {
-                    cache.heed(&caller, fault);
-                    cache.note_missing(&caller, &digest, Content::Manifest, fault);
-                }
-            }
-            fetched
-        });
+        let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
+        let landed = self.manifests.own.run(key, move || async move { cache.fetch_and_keep(&leader, &wanted).await });
         let (fetched, outcome) = match landed.await {
             Landed::Led(fetched) => (fetched, Outcome::Miss),
+            // The leader's token may have expired; this one has its own.
+            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+                (self.fetch_and_keep(caller, digest).await, Outcome::Miss)
+            }
             Landed::Joined(fetched) => (fetched, Outcome::Collapsed),
         };
         let (whole, verified) = fetched?;
-        Ok(found(digest, whole.bytes, whole.media_type, if verified { outcome } else { Outcome::Bypass }))
+        Ok(found(*digest, whole.bytes, whole.media_type, if verified { outcome } else { Outcome::Bypass }))
+    }
+
+    async fn fetch_and_keep(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
+        let asked = Asked::now();
+        let fetched = self.fetch_verified(caller, digest).await;
+        match &fetched {
+            Ok((whole, true)) => {
+                self.delivered(caller, digest, Content::Manifest, whole.media_type.clone(), asked);
+                self.keep_manifest(*digest, &whole.bytes).await;
+            }
+            Ok((_, false)) => {}
+            Err(fault) => {
+                self.heed(caller, fault);
+                self.note_missing(caller, digest, Content::Manifest, fault);
+            }
+        }
+        fetched
     }
 
     /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
@@ -213,27 +231,58 @@ impl Cache {
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
-        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
-        let proven = self.manifests.proofs.run(key, move || async move {
-            let asked = Asked::now();
-            let proof = match caller.source.prove().await {
-                Ok(proof) => proof,
-                Err(fault) => {
-                    cache.heed(&caller, &fault);
-                    return Err(fault);
-                }
-            };
-            let length = cache.store.find(&digest).await.ok().flatten().map(|blob| blob.len());
-            let unknown_blob = content == Content::Blob && length.is_none() && proof.digest.is_none();
-            if !unknown_blob && !proof.backs(&digest, length) {
-                return Err(Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) });
+        let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
+        let proven =
+            self.manifests.proofs.run(key, move || async move { cache.ask_for_proof(&leader, &wanted, content).await });
+        match proven.await {
+            // The leader's token may have expired; this one has its own.
+            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+                self.ask_for_proof(caller, digest, content).await
             }
-            // Of a blob that is not here, nothing can be checked yet, and nothing is released by this.
-            let shared = !unknown_blob && cache.links.are_shared(&caller.place.registry, &digest).await;
-            cache.vouched(&caller, &digest, content, proof.media_type.clone(), shared, asked);
-            Ok((proof, shared))
-        });
-        proven.await.into_inner()
+            landed => landed.into_inner(),
+        }
+    }
+
+    /// The same for one who might read lately, and would be served on that: it waits for the registry no longer
+    /// than its deadline.
+    pub(super) async fn prove_in_time(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+        lapsed: bool,
+    ) -> Result<(Proof, bool), Fault> {
+        let proving = self.prove(caller, digest, content);
+        if !lapsed {
+            return proving.await;
+        }
+        let begun = tokio::time::Instant::now();
+        tokio::time::timeout(caller.trust.deadline, proving).await.unwrap_or_else(|_| {
+            caller.source.missed(begun);
+            Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
+        })
+    }
+
+    async fn ask_for_proof(&self, caller: &Caller, digest: &Digest, content: Content) -> Result<(Proof, bool), Fault> {
+        let asked = Asked::now();
+        let proof = match caller.source.prove().await {
+            Ok(proof) => proof,
+            Err(fault) => {
+                self.heed(caller, &fault);
+                return Err(fault);
+            }
+        };
+        let length = self.store.find(digest).await.ok().flatten().map(|blob| blob.len());
+        // Of a blob that is not here, nothing can be checked yet, and nothing is proven or released by this.
+        if content == Content::Blob && length.is_none() && proof.digest.is_none() {
+            return Ok((proof, false));
+        }
+        if !proof.backs(digest, length) {
+            return Err(Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) });
+        }
+        let shared = self.links.are_shared(&caller.place.registry, digest).await;
+        self.vouched(caller, digest, content, proof.media_type.clone(), shared, asked);
+        Ok((proof, shared))
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.

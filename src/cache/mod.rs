@@ -2,7 +2,8 @@
 //!
 //! Flow: a [`Place`] (registry and repository), a reference and a [`Principal`] come in with a [`Source`].
 //! Permission first: a [`links`](Links) entry says that this content is in this place, [`Grants`] say that
-//! this principal may read there; without both, the source is asked with the caller's own credentials. Then
+//! this principal may read there, [`Publics`] that anybody may; without both, the source is asked with the
+//! caller's own credentials, and while it cannot be asked its earlier word counts for longer ([`Trust`]). Then
 //! the content: from the store, from a fill under way, or by a new one. Tags are believed for a while, then
 //! revalidated by HEAD, and their last known answer outlives the registry's silence.
 //! Scope: pulls. Pushes and everything else pass by above.
@@ -22,14 +23,16 @@ mod manifests;
 mod passing;
 mod policy;
 mod prefetch;
+mod probe;
+mod publics;
 mod reading;
 mod source;
 mod stored;
 mod tags;
 
 pub use blobs::BlobFound;
-pub use caller::{Caller, Place};
-pub use config::{TagRule, TagsConfig};
+pub use caller::{Caller, Place, Trust};
+pub use config::{GrantsConfig, Lives, TagRule, TagsConfig};
 pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
 pub use grants::{Grants, NoRandom, Principal};
 pub use inventory::{
@@ -41,6 +44,8 @@ pub use lookup::Cache;
 pub use manifests::ManifestFound;
 pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
+pub use probe::Occasion;
+pub use publics::Publics;
 pub use source::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 pub use stored::{BlobBody, Stored};
 pub use tags::{Asking, NoAnswer, Question, TagFound};

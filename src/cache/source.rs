@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::oci::Digest;
 use crate::wire::Body;
@@ -28,6 +29,16 @@ pub trait Source: Send + Sync + 'static {
 
     /// Gets a manifest as a whole.
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>>;
+
+    /// Whether the registry is known to be away: then what is known already is the answer, and nobody waits.
+    fn is_away(&self) -> bool {
+        false
+    }
+
+    /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
+    fn missed(&self, begun: Instant) {
+        let _ = begun;
+    }
 }
 
 /// The bytes that are asked for.
@@ -148,6 +159,8 @@ pub enum Said {
     Nothing,
     /// It is not there (404).
     Missing,
+    /// It wants a token first, which anybody may be given: nothing is said of rights yet (401 to no credentials).
+    Challenged,
     /// Nobody without other credentials may have it (401).
     Denied,
     /// This caller may not have it (403).

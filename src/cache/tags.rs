@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::flight::{Flights, Landed};
-use super::lookup::Asked;
+use super::lookup::{Asked, Standing};
 use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
@@ -159,23 +160,33 @@ impl Cache {
     pub async fn tag(&self, caller: &Caller, question: &Question) -> Result<TagFound, Fault> {
         let Question { tag, accept, freshness, asking } = question;
         let entries = self.tags.entries(&caller.place, tag).await;
-        let granted = self.grants.holds(&caller.place, &caller.principal);
-        let may = |entry: &&TagEntry| match entry.learned {
-            Learned::Anonymously => self.links.is_believed(&caller.place, entry.checked),
-            Learned::WithCredentials => granted,
-        };
+        let standing = self.standing(caller).await;
+        // Who might read lately is told the last answer if the registry cannot be asked, and not before.
+        let may = |_: &&TagEntry| standing > Standing::Unknown;
         let own = entries.iter().filter(may).filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
-        if let Some(entry) = own.filter(|entry| age(entry) < freshness.fresh_for) {
+        if let Some(entry) = own.filter(|entry| standing == Standing::Good && age(entry) < freshness.fresh_for) {
             return Ok(found(entry, Outcome::Hit));
         }
         if let Some(fault) = self.tags.known_missing(caller, tag, *accept) {
             return Err(fault);
         }
         let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
+        if let Some(entry) = stand_in.filter(|_| caller.source.is_away()) {
+            return Ok(found(entry, Outcome::Stale));
+        }
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
+        let begun = Instant::now();
         let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let asked = match asked {
+            // The leader's token may have expired; this one has its own.
+            Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
+                let alone = tokio::time::timeout(wait, self.ask_and_learn(caller, question, by_content));
+                alone.await.map(Landed::Led)
+            }
+            asked => asked,
+        };
         let silence = match asked {
             Ok(Landed::Led(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
@@ -187,7 +198,10 @@ impl Cache {
                 return Err(fault);
             }
             Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
-            Err(_) => Fault::new(Retry::Again, NoAnswer(wait)),
+            Err(_) => {
+                caller.source.missed(begun);
+                Fault::new(Retry::Again, NoAnswer(wait))
+            }
         };
         let Some(entry) = stand_in else { return Err(silence) };
         info!(
@@ -204,19 +218,23 @@ impl Cache {
     }
 
     async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
-        let Question { tag, accept, asking, .. } = question.clone();
-        let key = (caller.place.clone(), tag.clone(), accept, caller.principal.clone(), asking, by_content);
-        let (cache, caller) = (self.clone(), caller.clone());
-        let landed = self.tags.asked.run(key, move || async move {
-            let asked = Asked::now();
-            let said = cache.ask(&caller, asking, by_content).await;
-            match &said {
-                Ok(said) => cache.learn_tag(&caller, &tag, accept, said, asked).await,
-                Err(fault) => cache.learn_fault(&caller, &tag, accept, fault),
-            }
-            said
-        });
+        let Question { tag, accept, asking, .. } = question;
+        let key = (caller.place.clone(), tag.clone(), *accept, caller.principal.clone(), *asking, by_content);
+        let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
+        let landed =
+            self.tags.asked.run(key, move || async move { cache.ask_and_learn(&leader, &question, by_content).await });
         landed.await
+    }
+
+    async fn ask_and_learn(&self, caller: &Caller, question: &Question, by_content: bool) -> Result<Said200, Fault> {
+        let Question { tag, accept, asking, .. } = question;
+        let asked = Asked::now();
+        let said = self.ask(caller, *asking, by_content).await;
+        match &said {
+            Ok(said) => self.learn_tag(caller, tag, *accept, said, asked).await,
+            Err(fault) => self.learn_fault(caller, tag, *accept, fault),
+        }
+        said
     }
 
     /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
@@ -281,7 +299,7 @@ impl Cache {
     /// registries say 404 to whoever may not know that a repository is there.
     fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
         if fault.said == Said::Missing {
-            if caller.principal == Principal::Anonymous || self.grants.holds(&caller.place, &caller.principal) {
+            if caller.principal.is_nobody() || self.grants.age(&caller.place, &caller.principal).is_some() {
                 self.tags.forget(&caller.place, tag, Some((accept, caller.principal.learns())));
             }
             if caller.principal == Principal::Anonymous {

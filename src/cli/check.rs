@@ -11,7 +11,6 @@ use crate::config::{self, Settings};
 /// The configuration's mistakes; what the CA's folder and writing to `out` say.
 pub(super) fn run(config: &ConfigFlag, out: &mut dyn Write) -> anyhow::Result<()> {
     let settings = config::load(&config.sources())?;
-    config::check_available(&settings)?;
     if let Some(mistakes) = config::check_sealed(&settings)? {
         return Err(mistakes.into());
     }

@@ -10,6 +10,5 @@ use crate::{config, server};
 pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;
-    config::check_available(&settings)?;
     server::run(settings, sources)
 }

@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
 use super::report::{LIMIT, Report};
-use super::settings::{Settings, check_available};
+use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
 use super::{check, environment};
@@ -40,9 +40,7 @@ pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistake
         }
         _ => {}
     }
-    let settings = load(sources)?;
-    check_available(&settings)?;
-    Ok(settings)
+    load(sources)
 }
 
 /// What a text comes to; it counts only if the report stays empty.

@@ -31,5 +31,5 @@ mod tree;
 
 pub use load::{load, reload};
 pub use mistake::{Mistake, Mistakes, Place};
-pub use settings::{Settings, check_available, check_sealed};
+pub use settings::{Settings, check_sealed};
 pub use source::{Overrides, Sources};

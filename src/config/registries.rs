@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use super::presets::{ECR, PRESETS, Preset, expand};
 use super::report::Report;
 use super::tree::KeyPath;
+use crate::cache::GrantsConfig;
 use crate::host::Period;
 use crate::oci::{BadPattern, Host, HostPattern};
 use crate::proxy::{Auth, RegistryConfig, RegistrySettings};
@@ -138,6 +139,12 @@ fn judge_body(body: &RegistryConfig, path: &KeyPath, report: &mut Report<'_>) {
             report.say(&path, format!("found {host:?}; expected a host without a port, such as auth.example.com"));
         }
     }
+    let grants = path.key("grants");
+    for (key, period) in [("life", body.grants.life), ("outage", body.grants.outage)] {
+        if period.0.is_zero() || period > GrantsConfig::LONGEST {
+            report.say(&grants.key(key), format!("found {period}; expected more than 0s and at most 7d"));
+        }
+    }
     let tags = path.key("tags");
     if body.tags.deadline.is_some_and(|deadline| deadline.0.is_zero()) {
         report.say(&tags.key("deadline"), "found 0s; expected more, such as 10s");
@@ -182,8 +189,8 @@ fn merge(
     let mut realms: Vec<Realm> = known.iter().filter_map(|realm| realm.parse().ok()).collect();
     realms.extend(body.realms);
     let name = name.to_owned();
-    let (auth, push, prefetch) = (body.auth, body.push, body.prefetch);
-    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth, push, prefetch, tags })
+    let (auth, push, prefetch, grants) = (body.auth, body.push, body.prefetch, body.grants);
+    Ok(RegistrySettings { name, hosts, endpoints, token_hosts, named, realms, auth, push, prefetch, tags, grants })
 }
 
 fn section() -> KeyPath {

@@ -6,7 +6,7 @@ use super::mistake::{Mistake, Mistakes, Place};
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
-use crate::proxy::{Auth, ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
+use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
 use crate::{ca, host, store, telemetry, upstream};
 
 /// A configuration that was checked, presets and defaults filled in.
@@ -75,25 +75,4 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
     };
     let lacking: Vec<Mistake> = issuing.lacks(&settings.permitted()?).into_iter().map(mistake).collect();
     Ok((!lacking.is_empty()).then(|| Mistakes::new(lacking)))
-}
-
-/// What is read and judged already, and not built yet: it must not be taken for working.
-///
-/// # Errors
-/// The keys, as mistakes.
-pub fn check_available(settings: &Settings) -> Result<(), Mistakes> {
-    let place = || settings.file.clone().map_or(Place::Defaults, |file| Place::File(file, None));
-    let mut mistakes = Vec::new();
-    for registry in &settings.registries {
-        let held = !matches!(registry.auth, Auth::Client);
-        let keys =
-            [("auth", held), ("endpoints.auth", registry.endpoints.iter().any(|endpoint| endpoint.auth.is_some()))];
-        for (key, _) in keys.iter().filter(|(_, given)| *given) {
-            let key = format!("registries.{}.{key}", registry.name);
-            let text =
-                "credentials held by the proxy are not available yet; expected client, or no such key".to_owned();
-            mistakes.push(Mistake { place: place(), key, text });
-        }
-    }
-    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes::new(mistakes)) }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use crate::cache::{Fault, Retry};
+use super::access::Unasked;
+use crate::cache::{Fault, Retry, Said};
 use crate::oci::Authority;
 use crate::upstream::{self, Error};
 use crate::wire::{Body, collect};
@@ -56,4 +57,13 @@ impl Refused {
 pub(super) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
     Fault::new(retry, error)
+}
+
+/// A request that was not made, or not answered, as the cache understands it.
+pub(super) fn fault_of_unasked(unasked: Unasked) -> Fault {
+    match unasked {
+        Unasked::Upstream(error) => fault_of(error),
+        denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
+        other => Fault::new(Retry::Never, other),
+    }
 }

@@ -1,37 +1,44 @@
-//! One thing asked of a registry with one caller's credentials: the cache's source, made of upstream requests.
+//! One thing asked of a registry in one caller's name: the cache's source, made of upstream requests.
 //!
-//! The caller's credentials go to the registry's own host, or to an endpoint marked authoritative, and to
-//! no other. Every call asks anew from the registry on, so an expired signed URL is never met twice.
+//! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
+//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so an expired signed URL is never met twice.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
+    IF_RANGE, RANGE, USER_AGENT,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 use tracing::debug;
 
+use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::{Downloads, Endpoint, FinalHop, Upstream};
+use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Upstream};
 use crate::wire::{Body, collect};
 
 /// Who asks, and for what.
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) upstream: Upstream,
+    pub(super) access: Access,
     pub(super) metrics: Metrics,
     pub(super) registry: Arc<Registry>,
     pub(super) host: Authority,
     pub(super) repository: Repository,
     pub(super) thing: Thing,
-    pub(super) credentials: Credentials,
+    pub(super) who: Who,
+    /// Anybody may read here, as far as is known.
+    pub(super) public: bool,
+    pub(super) manner: Manner,
 }
 
 /// What is asked for.
@@ -41,21 +48,16 @@ pub(super) enum Thing {
     Manifest(Reference),
 }
 
-/// What of the caller's request goes along: its credentials, what it accepts, what it calls itself.
+/// What of the caller's request goes along besides its name: what it accepts, what it calls itself.
 #[derive(Clone, Default)]
-pub(super) struct Credentials {
-    pub(super) authorization: Option<HeaderValue>,
+pub(super) struct Manner {
     pub(super) accept: Vec<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
 }
 
-impl Credentials {
+impl Manner {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self {
-            authorization: headers.get(AUTHORIZATION).cloned(),
-            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
-            user_agent: headers.get(USER_AGENT).cloned(),
-        }
+        Self { accept: headers.get_all(ACCEPT).iter().cloned().collect(), user_agent: headers.get(USER_AGENT).cloned() }
     }
 }
 
@@ -70,10 +72,27 @@ impl Ask {
         Self { thing: Thing::Blob(digest), ..self.clone() }
     }
 
+    /// The same thing asked for with nobody's credentials.
+    pub(super) fn for_nobody(&self) -> Self {
+        Self { who: Who::Nobody, public: false, ..self.clone() }
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self.thing {
             Thing::Blob(_) => Kind::Blob,
             Thing::Manifest(_) => Kind::Manifest,
+        }
+    }
+
+    /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
+    async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
+        let (begun, mut answer) = (Instant::now(), pin!(answer));
+        match tokio::time::timeout(self.registry.tags().deadline(), answer.as_mut()).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.missed(begun);
+                answer.await
+            }
         }
     }
 
@@ -124,27 +143,19 @@ impl Ask {
     }
 
     async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.path())
-            .body(())
-            .map_err(|cause| Fault::new(Retry::Never, cause))?;
-        let headers = request.headers_mut();
-        if let Some(authorization) = self.credentials.authorization.as_ref().filter(|_| endpoint.authoritative()) {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
+        let mut headers = HeaderMap::new();
         match &self.thing {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
             Thing::Manifest(Reference::Digest(_)) => {
                 drop(headers.insert(ACCEPT, value(&Accept::EVERYTHING.to_string())?))
             }
             Thing::Manifest(Reference::Tag(_)) => {
-                headers.extend(self.credentials.accept.iter().map(|value| (ACCEPT, value.clone())));
+                headers.extend(self.manner.accept.iter().map(|value| (ACCEPT, value.clone())));
             }
             Thing::Blob(_) => {}
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
-        headers.insert(USER_AGENT, self.credentials.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
         if let Some(range) = &asking.range {
             headers.insert(RANGE, range.clone());
@@ -153,20 +164,35 @@ impl Ask {
                 headers.insert(IF_RANGE, value(&known.tag)?);
             }
         }
-        let answered = self.upstream.download(endpoint, request, asking.downloads).await;
-        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream_request(self.registry.name(), self.kind(), status);
-        self.metrics.upstream_up(
-            self.registry.name(),
-            &self.registry.label_of(endpoint),
-            self.upstream.is_well(endpoint),
-        );
-        let response = answered.map_err(answer::fault_of)?;
-        if let Some(left) = remaining(response.headers()) {
-            self.metrics.ratelimit_remaining(self.registry.name(), left);
+        let target = self.path();
+        let sending = Sending {
+            registry: &self.registry,
+            endpoint,
+            repository: &self.repository,
+            method,
+            target: &target,
+            headers: &headers,
+            downloads: asking.downloads,
+        };
+        let who = self.registry.name_for(endpoint, &self.who);
+        let mut answered = self.send(&who, &sending).await;
+        let is_refused = match &answered {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
+            Err(unasked) => unasked.exchange().is_none(),
+        };
+        if is_refused && self.public && !matches!(who, Who::Nobody) {
+            answered = self.send(&Who::Nobody, &sending).await;
         }
+        let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() {
             return Ok(self.counted(response));
+        }
+        if let Who::Caller(None) = who
+            && response.status() == StatusCode::UNAUTHORIZED
+            && !is_foreign(&response, endpoint)
+            && wants_a_token(response.headers())
+        {
+            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response).await) });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
@@ -175,6 +201,18 @@ impl Ask {
             return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
         }
         Err(refused(Refused::read(response).await))
+    }
+
+    async fn send(&self, who: &Who, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(&self.upstream, who, sending).await;
+        let (name, endpoint) = (self.registry.name(), sending.endpoint);
+        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+        self.metrics.upstream_request(name, self.kind(), status);
+        self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
+        if let Some(quota) = self.access.quotas().quota(name) {
+            self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
+        }
+        answered
     }
 
     /// Counts the body's bytes as they arrive.
@@ -221,7 +259,12 @@ impl Source for Ask {
                 Queue::Spare => Downloads::Spare,
             };
             let mut asking = Asking { range, validators: want.if_range, way: want.way, last: want.last, downloads };
-            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await?;
+            // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
+            let again = |fault: Fault| match fault.cause.downcast_ref() {
+                Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+                _ => fault,
+            };
+            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await.map_err(again)?;
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
@@ -239,7 +282,7 @@ impl Source for Ask {
 
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
         Box::pin(async move {
-            let (response, _) = self.ask(Method::HEAD, &Asking::default()).await?;
+            let (response, _) = self.watched(self.ask(Method::HEAD, &Asking::default())).await?;
             let headers = response.headers();
             Ok(Proof {
                 digest: said_digest(headers),
@@ -251,12 +294,20 @@ impl Source for Ask {
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
         Box::pin(async move {
-            let (response, _) = self.ask(Method::GET, &Asking::default()).await?;
+            let (response, _) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
             let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
             let bytes =
                 collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
             Ok(Whole { bytes, media_type, digest })
         })
+    }
+
+    fn is_away(&self) -> bool {
+        self.registry.outage(&self.host).is_open()
+    }
+
+    fn missed(&self, begun: Instant) {
+        self.upstream.note_missed(&self.registry.deciding_endpoints(&self.host), None, begun);
     }
 }
 
@@ -283,12 +334,6 @@ fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
 
 fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
     text(headers, name)?.parse().ok()
-}
-
-/// `ratelimit-remaining: 76;w=21600`: how many pulls are left in the window.
-fn remaining(headers: &HeaderMap) -> Option<i64> {
-    let value = headers.get("ratelimit-remaining")?.to_str().ok()?;
-    value.split(';').next()?.trim().parse().ok()
 }
 
 fn said_digest(headers: &HeaderMap) -> Option<Digest> {

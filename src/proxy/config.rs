@@ -9,7 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::guests::{AuditConfig, RuleConfig};
-use crate::cache::TagsConfig;
+use crate::cache::{GrantsConfig, TagsConfig};
 use crate::host::Later;
 use crate::oci::{Host, HostPattern};
 use crate::upstream::{EndpointConfig, Held, Realm, Target};
@@ -86,6 +86,8 @@ pub struct RegistryConfig {
     pub prefetch: Prefetch,
     /// How long tags are believed.
     pub tags: TagsConfig,
+    /// How long rights are believed.
+    pub grants: GrantsConfig,
 }
 
 /// A registry as the proxy uses it: a preset and the body of its entry, put together and checked.
@@ -111,6 +113,8 @@ pub struct RegistrySettings {
     pub prefetch: Prefetch,
     /// How long tags are believed; `fresh_for` and `deadline` are filled in.
     pub tags: TagsConfig,
+    /// How long rights are believed.
+    pub grants: GrantsConfig,
 }
 
 /// Whose credentials go upstream.

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::bearers::Bearers;
+use super::guests::LocalTokens;
 use super::policy::Policy;
 use super::{connect, forward, intercept, own};
 use crate::cache::Cache;
@@ -48,6 +50,9 @@ pub struct Proxy {
     pub store: Store,
     /// The metrics.
     pub metrics: Metrics,
+    pub(super) bearers: Bearers,
+    /// Tokens of our own, for while a registry is away.
+    pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     tasks: TaskTracker,
@@ -57,11 +62,13 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy under its first policy.
     #[must_use]
-    pub fn new(cache: Cache, store: Store, metrics: Metrics, policy: Policy) -> Arc<Self> {
+    pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         Arc::new(Self {
             cache,
             store,
             metrics,
+            bearers: Bearers::new(),
+            local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             tasks: TaskTracker::new(),

@@ -9,21 +9,20 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::connection::Proxy;
-use super::policy::Policy;
 use super::record::Record;
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use super::verdict::Verdict;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::{Endpoint, EndpointConfig};
+use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
 use crate::wire::{self, Body, BodyError};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
 pub(super) async fn pass<B>(
     proxy: &Proxy,
-    policy: &Policy,
+    upstream: &Upstream,
     registry: &Registry,
     endpoint: &Endpoint,
     kind: Kind,
@@ -40,11 +39,14 @@ where
         parts.headers.remove(http::header::COOKIE);
     }
     let body = if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
-    let sent = policy.upstream.send(endpoint, Request::from_parts(parts, body)).await;
+    let sent = upstream.send(endpoint, Request::from_parts(parts, body)).await;
     let status = sent.as_ref().ok().map(|response| response.status().as_u16());
-    proxy.metrics.upstream_request(registry.name(), kind, status);
+    if !matches!(sent, Err(Error::Away { .. })) {
+        proxy.metrics.upstream_request(registry.name(), kind, status);
+    }
     match sent {
         Ok(response) => counted(proxy, registry, returned(response)),
+        Err(error @ Error::Away { .. }) => respond::of_upstream(&error).respond(),
         Err(error) => {
             tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
             respond::of_upstream(&error).respond()
@@ -104,7 +106,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
         Verdict::Tunnel => {}
     }
     if let Some(forbidden) = policy.upstream.forbidden(&authority) {
-        return Err(respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+        return Err(respond::of_upstream(&Error::Forbidden(forbidden)));
     }
     Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
 }

@@ -3,15 +3,19 @@
 //! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`). A
 //! CONNECT is judged (`verdict`) and refused, tunnelled (`tunnel`) or intercepted: TLS is taken off with a
 //! leaf of the local CA (`intercept`), and each request inside is routed (`request`) to a pull (`pull`, which
-//! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Facts become answers
+//! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Who asks is told by
+//! `identity` (a bearer by the credential that obtained it, `bearers`), and `access` sends a request in a name:
+//! the caller's, nobody's, or that of credentials that the proxy holds. Facts become answers
 //! in `respond`; `content` sends bytes; `record` writes the access line. Requests for the proxy itself are
 //! `own`.
 //! Scope: everything that a client sees. Configuration may change under it at any time ([`Policy`]).
 //! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.
 //! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
+mod access;
 mod answer;
 mod ask;
+mod bearers;
 mod config;
 mod connect;
 mod connection;
@@ -19,18 +23,26 @@ mod content;
 mod errand;
 mod forward;
 mod guests;
+mod identity;
 mod intercept;
+mod legs;
+mod lent;
+mod outages;
 mod own;
 mod ping;
 mod policy;
 mod pull;
+mod realm;
 mod record;
 mod registry;
 mod request;
 mod respond;
+mod site;
 mod tunnel;
 mod verdict;
+mod wish;
 
+pub use access::Access;
 pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
@@ -41,5 +53,5 @@ pub use guests::{
     Logins, Offer, RuleConfig, Rules, Users, Visitor,
 };
 pub use policy::Policy;
-pub use registry::{BadRegistry, Registry};
+pub use registry::{BadRegistry, Registry, Whose};
 pub use verdict::{Refusal, Verdict};

@@ -1,74 +1,133 @@
-//! `GET /v2/`: the registry's own answer, challenge and all; its last known one when it is away.
+//! `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
 //!
-//! Podman takes its challenge from this answer alone, so it is never made up: only a 200 that the registry
-//! gave to a request without credentials is remembered.
+//! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
+//! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and
+//! everybody else is sent to our own token service.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response};
 
-use super::connection::Proxy;
-use super::policy::Policy;
 use super::pull::{ILL_DEADLINE, Pulled};
-use super::registry::Registry;
-use super::{forward, respond};
-use crate::oci::Authority;
+use super::registry::Whose;
+use super::site::Site;
+use super::{forward, realm, respond};
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::Body;
 
-/// Answers a ping.
-pub(super) async fn answer(
-    proxy: &Arc<Proxy>,
-    policy: &Policy,
-    registry: &Arc<Registry>,
-    authority: &Authority,
-    request: Request<Incoming>,
-) -> Pulled {
-    let origin = registry.origin(authority);
-    let anonymous = !request.headers().contains_key(AUTHORIZATION);
-    let head = *request.method() == http::Method::HEAD;
-    let deciding = registry.deciding_endpoints(authority);
-    let well = deciding.iter().any(|endpoint| policy.upstream.is_well(endpoint));
-    let deadline = if well { registry.tags().deadline() } else { ILL_DEADLINE };
-    let mut last = Pulled::bypass(respond::no_answer().respond());
-    for endpoint in policy.upstream.order(&deciding) {
-        let (parts, ()) = bodiless(&request);
-        let asked =
-            forward::pass(proxy, policy, registry, endpoint, Kind::Ping, Request::from_parts(parts, Body::empty()));
-        match tokio::time::timeout(deadline, asked).await {
-            Err(_) => policy.upstream.note_missed(endpoint),
-            Ok(response)
-                if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS =>
-            {
-                last = Pulled::bypass(response);
+/// What decides who answers a ping.
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    /// The registry is away, or has just failed to answer.
+    away: bool,
+    /// The proxy has credentials of its own for it: clients need none, but have to ask us for a token that says so.
+    held: bool,
+    /// What the client carries.
+    carried: Carried,
+}
+
+/// Which credentials a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    Nothing,
+    /// A good token of ours.
+    Local,
+    /// Its own, which only the registry can judge.
+    Own,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// The registry.
+    Theirs,
+    /// We, with 200.
+    Welcome,
+    /// We: the registry's last 200, else a challenge that leads to our token service.
+    LastKnown,
+    /// We, with that challenge in any case.
+    Challenge,
+}
+
+impl Door {
+    fn word(self) -> Word {
+        match self {
+            Self { away: true, carried: Carried::Local, .. } | Self { held: true, carried: Carried::Local, .. } => {
+                Word::Welcome
             }
+            Self { held: true, carried: Carried::Nothing, .. } => Word::Challenge,
+            Self { away: true, .. } => Word::LastKnown,
+            Self { away: false, .. } => Word::Theirs,
+        }
+    }
+}
+
+/// Answers a ping.
+pub(super) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Pulled {
+    let carried = match (&site.holder, headers.contains_key(AUTHORIZATION)) {
+        (Some(_), _) => Carried::Local,
+        (None, true) => Carried::Own,
+        (None, false) => Carried::Nothing,
+    };
+    let held = match site.registry.whose() {
+        Whose::Client => false,
+        // Nobody needs credentials, and none would be used.
+        Whose::Nobody => return Pulled::bypass(welcome(method)),
+        Whose::Held(_) => true,
+    };
+    let door = Door { away: site.outage.is_open(), held, carried };
+    let word = match door.word() {
+        Word::Theirs => match ask(site, method, headers).await {
+            Some(pulled) => return pulled,
+            None => Door { away: true, ..door }.word(),
+        },
+        word => word,
+    };
+    match word {
+        Word::Welcome => Pulled::bypass(welcome(method)),
+        Word::LastKnown => {
+            let known = recall(site, method).await;
+            known.unwrap_or_else(|| Pulled::bypass(realm::challenge(site, None)))
+        }
+        Word::Challenge | Word::Theirs => Pulled::bypass(realm::challenge(site, None)),
+    }
+}
+
+/// The registry's answer, if it has one but that it cannot, or not now.
+async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+    let deciding = site.registry.deciding_endpoints(site.authority);
+    let well = deciding.iter().any(|endpoint| site.upstream.is_well(endpoint));
+    let deadline = if well { site.registry.tags().deadline() } else { ILL_DEADLINE };
+    for endpoint in site.upstream.order(&deciding) {
+        let begun = tokio::time::Instant::now();
+        let request = bodiless(method, headers)?;
+        let asked = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Ping, request);
+        match tokio::time::timeout(deadline, asked).await {
+            Err(_) => site.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
+            Ok(response) if realm::has_failed(response.status()) => {}
             Ok(response) => {
-                if anonymous {
-                    remember(proxy, &origin, &response);
+                if !headers.contains_key(AUTHORIZATION) {
+                    remember(site, &response);
                 }
-                return Pulled::bypass(response);
+                return Some(Pulled::bypass(response));
             }
         }
     }
-    recall(proxy, &origin, head).await.unwrap_or(last)
+    None
 }
 
-fn bodiless(request: &Request<Incoming>) -> (http::request::Parts, ()) {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
+fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {
+    let mut request = Request::builder().method(method).uri("/v2/").body(Body::empty()).ok()?;
+    *request.headers_mut() = headers.clone();
     // Threat: a length without its body would make the next request on that pooled connection part of it.
-    copy.headers_mut().remove(CONTENT_LENGTH);
-    copy.into_parts()
+    request.headers_mut().remove(http::header::CONTENT_LENGTH);
+    Some(request)
 }
 
-fn remember(proxy: &Proxy, origin: &Arc<str>, response: &Response<Body>) {
+fn remember(site: &Site<'_>, response: &Response<Body>) {
     let kept = |name: &HeaderName| {
         *name == respond::API_VERSION
             || name.as_str().starts_with("www-authenticate")
@@ -76,18 +135,27 @@ fn remember(proxy: &Proxy, origin: &Arc<str>, response: &Response<Body>) {
     };
     let headers = response.headers().iter().filter(|(name, _)| kept(name));
     let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    proxy.store.catalog().note_ping(Ping {
-        registry: origin.clone(),
+    site.proxy.store.catalog().note_ping(Ping {
+        registry: Arc::clone(&site.origin),
         status: response.status().as_u16(),
         headers: headers.collect(),
         seen: SystemTime::now(),
     });
 }
 
+/// Whether the registry wants no credentials, as far as is known: it answered 200 to somebody without.
+pub(super) async fn is_open_to_all(site: &Site<'_>) -> bool {
+    last_known(site).await.is_some()
+}
+
+async fn last_known(site: &Site<'_>) -> Option<Ping> {
+    site.proxy.store.catalog().ping(&site.origin).await.ok().flatten().filter(|ping| ping.status == 200)
+}
+
 /// The last 200 of a registry that wants no credentials.
-async fn recall(proxy: &Proxy, origin: &Arc<str>, head: bool) -> Option<Pulled> {
-    let ping = proxy.store.catalog().ping(origin).await.ok().flatten().filter(|ping| ping.status == 200)?;
-    let mut response = Response::new(if head { Body::empty() } else { Body::full("{}") });
+async fn recall(site: &Site<'_>, method: &Method) -> Option<Pulled> {
+    let ping = last_known(site).await?;
+    let mut response = Response::new(body(method));
     for (name, value) in &ping.headers {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             response.headers_mut().append(name, value);
@@ -95,4 +163,42 @@ async fn recall(proxy: &Proxy, origin: &Arc<str>, head: bool) -> Option<Pulled> 
     }
     let age = ping.seen.elapsed().unwrap_or_default();
     Some(Pulled { response, outcome: Outcome::Stale, stored: false, age: Some(age) })
+}
+
+/// Ours to whoever has a token of ours.
+fn welcome(method: &Method) -> Response<Body> {
+    let mut response = Response::new(body(method));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+fn body(method: &Method) -> Body {
+    if *method == Method::HEAD { Body::empty() } else { Body::full("{}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_learns_from_its_ping_what_its_protocol_needs() {
+        let table = [
+            (false, false, Carried::Nothing, Word::Theirs),
+            (false, false, Carried::Own, Word::Theirs),
+            (false, false, Carried::Local, Word::Theirs),
+            (true, false, Carried::Nothing, Word::LastKnown),
+            (true, false, Carried::Own, Word::LastKnown),
+            (true, false, Carried::Local, Word::Welcome),
+            (false, true, Carried::Nothing, Word::Challenge),
+            (false, true, Carried::Own, Word::Theirs),
+            (false, true, Carried::Local, Word::Welcome),
+            (true, true, Carried::Nothing, Word::Challenge),
+            (true, true, Carried::Own, Word::LastKnown),
+            (true, true, Carried::Local, Word::Welcome),
+        ];
+        for (away, held, carried, expected) in table {
+            assert_eq!(Door { away, held, carried }.word(), expected, "away {away}, held {held}, {carried:?}");
+        }
+    }
 }

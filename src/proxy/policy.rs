@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
+use super::access::Access;
 use super::config::TunnelConfig;
 use super::guests::House;
 use super::registry::Registry;
 use super::verdict::{Verdict, judge};
 use crate::ca;
 use crate::oci::Authority;
-use crate::upstream::Upstream;
+use crate::upstream::{Tokens, Upstream};
 
 /// One configuration, ready for use.
 pub struct Policy {
@@ -24,6 +25,8 @@ pub struct Policy {
     pub clients: Vec<IpNet>,
     /// The way to upstreams.
     pub upstream: Upstream,
+    /// In whose name registries are asked.
+    pub access: Access,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::Authority>,
     /// Users, rules and the audit log.
@@ -40,6 +43,7 @@ impl Policy {
         registries: Vec<Arc<Registry>>,
         tunnel: TunnelConfig,
         clients: Vec<IpNet>,
+        tokens: Tokens,
         upstream: Upstream,
         ca: Arc<ca::Authority>,
     ) -> Self {
@@ -47,6 +51,7 @@ impl Policy {
             registries,
             tunnel,
             clients,
+            access: Access::new(tokens),
             upstream,
             ca,
             house: House::default(),
@@ -63,6 +68,7 @@ impl Policy {
 
     /// Takes the place of `before`, so that what is counted goes on.
     pub(super) fn after(mut self, before: &Self) -> Self {
+        self.access = self.access.after(&before.access, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
         self

@@ -6,14 +6,18 @@ use std::time::Duration;
 use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
-use super::ask::{Ask, Credentials, Thing};
+use super::access::{Access, Who};
+use super::ask::{Ask, Manner, Thing};
 use super::connection::Proxy;
 use super::content::{self, Content};
+use super::guests::Holder;
+use super::identity;
+use super::lent::Lent;
 use super::registry::Registry;
 use super::respond::{self, Failure};
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Passing, Place, Question, Said, Source, TagFound,
-    Want,
+    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Occasion, Passing, Place, Principal, Question,
+    Said, Source, TagFound, Trust, Want,
 };
 use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
 use crate::store;
@@ -33,11 +37,14 @@ const LAYER_TYPE: &str = "application/octet-stream";
 pub(super) struct Pull {
     pub(super) proxy: Arc<Proxy>,
     pub(super) upstream: Upstream,
+    pub(super) access: Access,
     pub(super) registry: Arc<Registry>,
     pub(super) authority: Authority,
     pub(super) repository: Repository,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
+    /// Whom a token of ours stands for, if the caller has one instead of credentials.
+    pub(super) holder: Option<Holder>,
 }
 
 /// A response, and where it came from.
@@ -65,9 +72,15 @@ impl Pulled {
 impl Pull {
     /// A blob by digest.
     pub(super) async fn blob(&self, digest: Digest) -> Pulled {
-        let (caller, ask) = self.parts(Thing::Blob(digest));
+        let (caller, ask) = self.parts(Thing::Blob(digest)).await;
+        let pulled = self.blob_of(&caller, &ask, digest).await;
+        self.probe(&caller, &ask, &pulled);
+        pulled
+    }
+
+    async fn blob_of(&self, caller: &cache::Caller, ask: &Ask, digest: Digest) -> Pulled {
         if self.method == Method::HEAD {
-            return match self.proxy.cache.blob_head(&caller, &digest).await {
+            return match self.proxy.cache.blob_head(caller, &digest).await {
                 Ok((length, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
@@ -76,12 +89,16 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault, Kind::Blob),
             };
         }
-        let pulled = self.blob_for(&caller, digest, &ask).await;
+        let pulled = self.blob_for(caller, digest, ask).await;
         if self.headers.contains_key(RANGE) {
-            self.proxy.cache.wants_pieces(&caller, &digest);
+            self.proxy.cache.wants_pieces(caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let source_of = move |digest| Arc::new(ask.for_blob(digest)) as Arc<dyn Source>;
-            self.proxy.cache.prefetch(&caller, &digest, self.registry.prefetch(), source_of);
+            let (ask, lent) = (ask.clone(), self.is_lent(ask));
+            let source_of = move |digest| source(ask.for_blob(digest), lent);
+            // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
+            let may = self.access.quotas().stretch(self.registry.name()).prefetch;
+            let at_once = if may { self.registry.prefetch() } else { 0 };
+            self.proxy.cache.prefetch(caller, &digest, at_once, source_of);
         }
         pulled
     }
@@ -148,9 +165,15 @@ impl Pull {
 
     /// A manifest by digest.
     pub(super) async fn manifest(&self, digest: Digest) -> Pulled {
-        let (caller, _) = self.parts(Thing::Manifest(Reference::Digest(digest)));
+        let (caller, ask) = self.parts(Thing::Manifest(Reference::Digest(digest))).await;
+        let pulled = self.manifest_of(&caller, digest).await;
+        self.probe(&caller, &ask, &pulled);
+        pulled
+    }
+
+    async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Pulled {
         if self.method == Method::HEAD {
-            return match self.proxy.cache.manifest_head(&caller, &digest).await {
+            return match self.proxy.cache.manifest_head(caller, &digest).await {
                 Ok((proof, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
@@ -160,7 +183,7 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             };
         }
-        match self.proxy.cache.manifest(&caller, &digest).await {
+        match self.proxy.cache.manifest(caller, &digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
@@ -168,22 +191,28 @@ impl Pull {
 
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
     pub(super) async fn tag(&self, tag: Tag) -> Pulled {
-        let (caller, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone())));
+        let (caller, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone()))).await;
+        let pulled = self.tag_of(&caller, &ask, tag).await;
+        self.probe(&caller, &ask, &pulled);
+        pulled
+    }
+
+    async fn tag_of(&self, caller: &cache::Caller, ask: &Ask, tag: Tag) -> Pulled {
         let accept = Accept::parse(self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
         let asking = if self.method == Method::HEAD { Asking::Description } else { Asking::Content };
         let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
-        let found = self.proxy.cache.tag(&caller, &question).await;
+        let found = self.proxy.cache.tag(caller, &question).await;
         let found = match found {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
-        if found.outcome == Outcome::Stale {
-            self.note_silence();
-        }
         if asking == Asking::Description {
             return describe_tag(&found);
         }
-        let caller = cache::Caller { source: Arc::new(ask.for_digest(found.digest)), ..caller };
+        // Who was just told the last known answer does not wait for the registry a second time.
+        let away = caller.trust.away || found.outcome == Outcome::Stale;
+        let source = self.source(ask.for_digest(found.digest));
+        let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
         match self.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
@@ -209,39 +238,65 @@ impl Pull {
         Pulled { response, outcome, stored: false, age: None }
     }
 
-    fn parts(&self, thing: Thing) -> (cache::Caller, Ask) {
+    async fn parts(&self, thing: Thing) -> (cache::Caller, Ask) {
         let place = Place { registry: self.registry.origin(&self.authority), repository: self.repository.clone() };
-        let credentials = Credentials::of(&self.headers);
-        let authorization = credentials.authorization.as_ref().map(|value| value.as_bytes());
-        let principal = self.proxy.cache.principal(&place.registry, authorization);
-        let ask = Ask {
+        let ask = |who, public| Ask {
             upstream: self.upstream.clone(),
+            access: self.access.clone(),
             metrics: self.proxy.metrics.clone(),
             registry: self.registry.clone(),
             host: self.authority.clone(),
             repository: self.repository.clone(),
             thing,
-            credentials,
+            who,
+            public,
+            manner: Manner::of(&self.headers),
         };
-        (cache::Caller { place, principal, source: Arc::new(ask.clone()) }, ask)
+        let trust = Trust {
+            lives: self.registry.lives(),
+            deadline: self.registry.tags().deadline(),
+            away: false,
+            lapsed: false,
+        };
+        let identity = identity::of(self, &place, &trust).await;
+        let ask = ask(identity.who, identity.public);
+        let trust = Trust { away: ask.is_away(), lapsed: identity.lapsed, ..trust };
+        (cache::Caller { place, principal: identity.principal, source: self.source(ask.clone()), trust }, ask)
     }
 
-    /// The policy's word; a registry that is known to be ill is not waited for as long.
+    fn source(&self, ask: Ask) -> Arc<dyn Source> {
+        let lent = self.is_lent(&ask);
+        source(ask, lent)
+    }
+
+    /// Whether it is asked as nobody for one who holds a token of ours: a no says nothing of the holder.
+    fn is_lent(&self, ask: &Ask) -> bool {
+        matches!(self.holder, Some(Holder::Known(_))) || (self.holder.is_some() && matches!(ask.who, Who::Caller(_)))
+    }
+
+    /// Has it found out behind whether anybody may have what the caller was just given, or refused.
+    fn probe(&self, caller: &cache::Caller, ask: &Ask, pulled: &Pulled) {
+        let occasion = match (pulled.response.status(), &caller.principal) {
+            (status, Principal::Known(_) | Principal::Proxy) if status.is_success() => Occasion::Served,
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if ask.public => Occasion::Refused,
+            _ => return,
+        };
+        if pulled.outcome != Outcome::Stale && !matches!(ask.who, Who::Nobody) {
+            let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
+            self.proxy.cache.probe(&cache::Caller { principal, source, ..caller.clone() }, occasion);
+        }
+    }
+
+    /// The policy's word, for longer where little is left of what the registry lets us ask.
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.registry.tags().of(tag);
-        let well =
-            self.registry.deciding_endpoints(&self.authority).iter().any(|endpoint| self.upstream.is_well(endpoint));
-        Freshness {
-            deadline: if well { freshness.deadline } else { freshness.deadline.min(ILL_DEADLINE) },
-            ..freshness
-        }
+        let stretch = self.access.quotas().stretch(self.registry.name());
+        Freshness { fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness), ..freshness }
     }
+}
 
-    fn note_silence(&self) {
-        for endpoint in self.registry.deciding_endpoints(&self.authority) {
-            self.upstream.note_missed(&endpoint);
-        }
-    }
+fn source(ask: Ask, lent: bool) -> Arc<dyn Source> {
+    if lent { Arc::new(Lent(ask)) } else { Arc::new(ask) }
 }
 
 fn describe_tag(found: &TagFound) -> Pulled {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Prefetch, Push, RegistrySettings};
-use crate::cache::{BadRule, TagPolicy};
+use super::access::Who;
+use super::config::{Auth, Prefetch, Push, RegistrySettings};
+use super::outages::Outages;
+use crate::cache::{BadRule, Lives, TagPolicy};
 use crate::oci::{Authority, HostPattern};
-use crate::upstream::{BadEndpoint, Endpoint};
+use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Outage, Realm};
 
 /// One registry of the configuration.
 #[derive(Debug)]
@@ -19,6 +21,23 @@ pub struct Registry {
     prefetch: Prefetch,
     tags: TagPolicy,
     one: bool,
+    outages: Outages,
+    whose: Whose,
+    realms: Vec<Realm>,
+    /// Of the endpoints that have credentials of their own.
+    keyrings: Vec<(Endpoint, Arc<Keyring>)>,
+    lives: Lives,
+}
+
+/// Whose credentials go upstream.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// The client's own.
+    Client,
+    /// Nobody's.
+    Nobody,
+    /// The proxy's, for clients without any.
+    Held(Arc<Keyring>),
 }
 
 /// A registry's settings that cannot be used; the configuration's check finds these first.
@@ -30,6 +49,9 @@ pub enum BadRegistry {
     /// A tag rule.
     #[error("the registry {0} has a tag rule that cannot be used")]
     Rule(String, #[source] BadRule),
+    /// Held credentials.
+    #[error("the credentials for the registry {0} cannot be used")]
+    Credential(String, #[source] CredentialError),
 }
 
 impl Registry {
@@ -45,15 +67,34 @@ impl Registry {
             let authoritative = endpoint.authoritative() || own(&endpoint);
             Ok(endpoint.with_authoritative(authoritative))
         };
+        let endpoints: Vec<Endpoint> = settings.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let keyring =
+            |held: &Held| Keyring::new(held).map(Arc::new).map_err(|cause| BadRegistry::Credential(name(), cause));
+        let whose = match &settings.auth {
+            Auth::Client => Whose::Client,
+            Auth::Anonymous => Whose::Nobody,
+            Auth::Held(held) => Whose::Held(keyring(held)?),
+        };
+        let mut keyrings = Vec::new();
+        for (endpoint, config) in endpoints.iter().zip(&settings.endpoints) {
+            if let Some(held) = &config.auth {
+                keyrings.push((endpoint.clone(), keyring(held)?));
+            }
+        }
         Ok(Self {
             name: settings.name.as_str().into(),
             hosts: settings.hosts.clone(),
             token_hosts: settings.token_hosts.iter().map(|host| Authority { host: host.clone(), port: 443 }).collect(),
-            endpoints: settings.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
+            endpoints,
             push: settings.push,
             prefetch: settings.prefetch,
             tags: TagPolicy::new(&settings.tags, Duration::ZERO).map_err(|cause| BadRegistry::Rule(name(), cause))?,
             one: settings.hosts.iter().all(|host| host.exact().is_some()),
+            whose,
+            realms: settings.realms.clone(),
+            keyrings,
+            lives: settings.grants.lives(),
+            outages: Outages::default(),
         })
     }
 
@@ -96,11 +137,59 @@ impl Registry {
         if deciding.is_empty() { all } else { deciding }
     }
 
+    /// Whether it is away, with all that belongs to it: each host of a pattern for itself, as in the cache.
+    #[must_use]
+    pub fn outage(&self, asked: &Authority) -> Outage {
+        self.outages.of(&self.origin(asked), || {
+            let homes = self.deciding_endpoints(asked);
+            let mirrors = self.endpoints(asked).into_iter().filter(|endpoint| !homes.contains(endpoint)).collect();
+            Outage::new(homes, mirrors)
+        })
+    }
+
     /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose
     /// it, so the registry's own name stands for it.
     #[must_use]
     pub fn label_of(&self, endpoint: &Endpoint) -> String {
         if self.endpoints.is_empty() && !self.one { self.name.to_string() } else { endpoint.name() }
+    }
+
+    /// Whose credentials go upstream.
+    #[must_use]
+    pub fn whose(&self) -> &Whose {
+        &self.whose
+    }
+
+    /// Realms elsewhere that held credentials may be sent to.
+    #[must_use]
+    pub fn realms(&self) -> &[Realm] {
+        &self.realms
+    }
+
+    /// How long what callers have proven is believed.
+    #[must_use]
+    pub fn lives(&self) -> Lives {
+        self.lives
+    }
+
+    /// Whether tokens that `realm` issues are this registry's own, as `asked` takes them.
+    #[must_use]
+    pub fn is_served_by(&self, realm: &Authority, asked: &Authority) -> bool {
+        self.has_token_host(realm) || if self.one { self.is_at(realm) } else { realm == asked }
+    }
+
+    /// In whose name `endpoint` is asked by one who asks the registry as `who`. A mirror never sees what is for
+    /// the registry; its own credentials are used only where something else decides who may read.
+    pub(super) fn name_for(&self, endpoint: &Endpoint, who: &Who) -> Who {
+        let own = self.keyrings.iter().find(|(one, _)| one == endpoint).map(|(_, keyring)| keyring.clone());
+        match (own, who) {
+            (Some(keyring), Who::Held { .. }) if endpoint.authoritative() => Who::Held { keyring, listed: false },
+            (_, who) if endpoint.authoritative() => who.clone(),
+            (Some(keyring), _) if self.endpoints.iter().any(Endpoint::authoritative) => {
+                Who::Held { keyring, listed: false }
+            }
+            _ => Who::Nobody,
+        }
     }
 
     /// Whether pushes and deletes pass.

@@ -1,22 +1,26 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, HeaderMap};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::config::Push;
 use super::connection::Proxy;
 use super::errand;
-use super::guests::{AuditOutcome, Judgement, Visitor};
+use super::guests::{AuditOutcome, Judgement, LOCAL_TOKEN_PATH, Visitor};
 use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
 use super::registry::Registry;
-use super::{forward, ping, respond};
+use super::respond::Away;
+use super::site::Site;
+use super::{forward, ping, realm, respond};
 use crate::cache::Place;
-use crate::oci::{Authority, Reference, Route};
+use crate::oci::{Authority, Reference, Repository, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
 use crate::wire::{self, Body};
@@ -68,50 +72,94 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
-    let route = if registry.is_at(authority) { Route::parse(request.uri().path()) } else { Route::Other };
-    let kind = kind(&registry, authority, &route, request.uri().path());
+    let is_registry = registry.is_at(authority);
+    let path = request.uri().path().to_owned();
+    let route = if is_registry { Route::parse(&path) } else { Route::Other };
+    let is_own_realm = is_registry && path == LOCAL_TOKEN_PATH;
+    let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, &route, &path) };
     record.registry(registry.name(), kind);
     record.reference(route.repository().map(ToString::to_string), reference(&route));
+    let site = Site::new(proxy, policy, &registry, authority, request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
-    let pushes = changes(request.method()) && kind != Kind::Token && request.uri().path().starts_with("/v2");
-    if pushes && registry.is_at(authority) {
-        return push(proxy, policy, &registry, authority, route, request, record).await;
+    let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
+    if pushes && is_registry {
+        return push(&site, route, request, record).await;
     }
-    let (method, headers) = (request.method().clone(), request.headers().clone());
-    let pull = |repository| Pull {
-        proxy: proxy.clone(),
-        upstream: policy.upstream.clone(),
-        registry: registry.clone(),
-        authority: authority.clone(),
-        repository,
-        method,
-        headers,
-    };
-    let pulling = async {
-        match route {
-            Route::Ping if reads => ping::answer(proxy, policy, &registry, authority, request).await,
-            Route::Blob(repository, digest) if reads => pull(repository).blob(digest).await,
-            Route::Manifest(repository, Reference::Digest(digest)) if reads => pull(repository).manifest(digest).await,
-            Route::Manifest(repository, Reference::Tag(tag)) if reads => pull(repository).tag(tag).await,
-            _ => {
-                let endpoint = endpoint(policy, &registry, authority, request.uri().path());
-                Pulled::bypass(forward::pass(proxy, policy, &registry, &endpoint, kind, request).await)
+    let pulled = match route {
+        _ if is_own_realm => realm::answer(&site, request).await,
+        Route::Ping | Route::Blob(..) | Route::Manifest(..) if reads => {
+            read(&site, &route, request.method(), request.headers()).await
+        }
+        _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
+            let endpoint = endpoint(&site, &path);
+            let leg = tokio::time::timeout(PATIENCE, realm::leg(&site, &endpoint, request)).await;
+            leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
+        }
+        _ => {
+            let endpoint = endpoint(&site, &path);
+            let asked = forward::pass(proxy, &site.upstream, &registry, &endpoint, kind, request);
+            // Whoever reads has an answer within what clients wait. Another method may take its time.
+            let patience = if reads { PATIENCE } else { Duration::MAX };
+            match tokio::time::timeout(patience, asked).await {
+                Ok(response) => Pulled::bypass(response),
+                Err(_) => Pulled::failure(&respond::no_answer()),
             }
         }
     };
-    // Whoever reads has an answer within what clients wait; what was begun goes on behind it. Another method may
-    // take its time.
-    let pulled = if reads {
-        let answered = tokio::time::timeout(PATIENCE, pulling).await;
-        answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
-    } else {
-        pulling.await
-    };
     mark(pulled, record)
+}
+
+/// What can be answered from the cache: by the registry's word while it is there, without it when it is away.
+/// Where that turns out on the way, what can be answered now is. What was begun goes on behind it.
+async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    let until = Instant::now() + PATIENCE;
+    let no_answer = || Pulled::failure(&respond::no_answer());
+    let once = || async {
+        let answered = tokio::time::timeout_at(until, content(site, route, method, headers)).await;
+        answered.unwrap_or_else(|_| no_answer())
+    };
+    let was_away = site.outage.is_open();
+    let pulled = tokio::select! {
+        pulled = once() => Some(pulled),
+        () = site.outage.opened(), if !was_away => None,
+    };
+    let pulled = match pulled
+        .filter(|pulled| was_away || !site.outage.is_open() || !pulled.response.status().is_server_error())
+    {
+        Some(pulled) => pulled,
+        None => once().await,
+    };
+    // Whoever carries nothing of ours may have a right that a grant remembers, and is told how to show it: except
+    // where the ping said that nobody needs credentials, since a client believes that until its end.
+    let is_away = pulled.response.extensions().get::<Away>().is_some() && site.outage.is_open();
+    if is_away && site.holder.is_none() && !ping::is_open_to_all(site).await {
+        return Pulled::bypass(realm::challenge(site, route.repository()));
+    }
+    pulled
+}
+
+async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    let pull = |repository: &Repository| Pull {
+        proxy: site.proxy.clone(),
+        upstream: site.upstream.clone(),
+        access: site.access.clone(),
+        registry: site.registry.clone(),
+        authority: site.authority.clone(),
+        repository: repository.clone(),
+        method: method.clone(),
+        headers: headers.clone(),
+        holder: site.holder,
+    };
+    match route {
+        Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
+        Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
+        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
+        _ => ping::answer(site, method, headers).await,
+    }
 }
 
 fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
@@ -129,25 +177,18 @@ fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
 }
 
 /// A push or delete: refused, or streamed through; what the cache believed of its target is forgotten.
-async fn push(
-    proxy: &Arc<Proxy>,
-    policy: &Policy,
-    registry: &Arc<Registry>,
-    authority: &Authority,
-    route: Route,
-    request: Request<Incoming>,
-    record: &mut Record,
-) -> Response<Body> {
+async fn push(site: &Site<'_>, route: Route, request: Request<Incoming>, record: &mut Record) -> Response<Body> {
     record.outcome(Outcome::Bypass);
+    let Site { proxy, registry, .. } = site;
     if registry.push() == Push::Deny {
         return respond::no_push(registry.name());
     }
-    let endpoint = endpoint(policy, registry, authority, request.uri().path());
-    let mut response = forward::pass(proxy, policy, registry, &endpoint, Kind::Upload, request).await;
+    let endpoint = endpoint(site, request.uri().path());
+    let mut response = forward::pass(proxy, &site.upstream, registry, &endpoint, Kind::Upload, request).await;
     if response.status().is_success() {
         proxy.cache.forget_missing();
         if let Route::Manifest(repository, Reference::Tag(tag)) = route {
-            proxy.cache.forget_tag(&Place { registry: registry.origin(authority), repository }, &tag);
+            proxy.cache.forget_tag(&Place { registry: site.origin.clone(), repository }, &tag);
         }
     }
     respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
@@ -156,15 +197,16 @@ async fn push(
 
 /// Where what is not pulled goes: under `/v2/` to the registry, else to the very host that was asked, which may be
 /// a token service, or an alias with pages of its own.
-fn endpoint(policy: &Policy, registry: &Registry, authority: &Authority, path: &str) -> Endpoint {
+fn endpoint(site: &Site<'_>, path: &str) -> Endpoint {
+    let Site { registry, authority, .. } = site;
     let deciding = registry.deciding_endpoints(authority);
     if registry.is_at(authority)
         && path.starts_with("/v2")
-        && let Some(endpoint) = policy.upstream.order(&deciding).first()
+        && let Some(endpoint) = site.upstream.order(&deciding).first()
     {
         return (*endpoint).clone();
     }
-    let asked = deciding.into_iter().find(|endpoint| endpoint.authority() == authority);
+    let asked = deciding.into_iter().find(|endpoint| endpoint.authority() == *authority);
     asked.unwrap_or_else(|| Endpoint::of_host(authority))
 }
 
@@ -174,8 +216,17 @@ fn changes(method: &Method) -> bool {
 
 /// A token service on the registry's own host is known by the paths that registries use for it.
 fn kind(registry: &Registry, authority: &Authority, route: &Route, path: &str) -> Kind {
-    const TOKEN_PATHS: [&str; 7] =
-        ["/token", "/v2/token", "/v2/auth", "/oauth2/token", "/oauth2/exchange", "/proxy_auth", "/jwt/auth"];
+    const TOKEN_PATHS: [&str; 8] = [
+        "/token",
+        "/v2/token",
+        "/v2/auth",
+        "/oauth2/token",
+        "/oauth2/exchange",
+        "/proxy_auth",
+        "/jwt/auth",
+        "/service/token",
+    ];
+    let path = path.trim_end_matches('/');
     if registry.has_token_host(authority) && !registry.is_at(authority) || TOKEN_PATHS.contains(&path) {
         return Kind::Token;
     }

@@ -11,12 +11,13 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
+use super::access::Unasked;
 use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Error;
+use crate::upstream::{Error, TokenError};
 use crate::wire::{Body, end_to_end};
 
 /// `Cache-Status`
@@ -27,6 +28,13 @@ pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-statu
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// `Docker-Distribution-Api-Version`
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// The `Proxy-Status` of what is not asked, as the registry is away.
+const AWAY: &str = "destination_unavailable";
+
+/// Marks such an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away;
 
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
@@ -62,6 +70,9 @@ impl Failure {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.error == AWAY {
+            response.extensions_mut().insert(Away);
         }
         response
     }
@@ -111,6 +122,9 @@ fn failure(fault: &Fault) -> Failure {
     {
         return of_upstream(error);
     }
+    if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
+        return of_unasked(unasked);
+    }
     if fault.cause.is::<store::Error>() {
         let message = format!("the cache's disk failed: {}", chain(fault));
         return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
@@ -122,10 +136,30 @@ fn failure(fault: &Fault) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
 }
 
+/// The registry could not be asked in the name that it would have taken.
+fn of_unasked(unasked: &Unasked) -> Failure {
+    if let Some(error) = unasked.exchange() {
+        return Failure { message: chain(unasked), ..of_upstream(error) };
+    }
+    if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
+        let failure =
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(unasked));
+        let seconds = retry_after.and_then(|wait| u32::try_from(wait.as_secs()).ok());
+        return Failure { retry_after: seconds, ..failure };
+    }
+    if unasked.is_denial() {
+        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(unasked));
+    }
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
+}
+
 /// An upstream could not be asked.
 pub(super) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
+        Error::Away { retry_after, .. } => {
+            return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
+        }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -141,6 +175,11 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
     };
     let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
     Failure::new(status, code, kind, chain(error))
+}
+
+/// The registry is away, and what was asked is not cached; for seconds.
+pub(super) fn away(message: impl Into<String>, seconds: u32) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
 }
 
 /// The registry has not answered in the time that clients wait; what was begun goes on.

@@ -110,6 +110,7 @@ mod tests {
             push: Push::Deny,
             prefetch: Prefetch::default(),
             tags: Default::default(),
+            grants: Default::default(),
         };
         Arc::new(Registry::new(&settings).unwrap())
     }

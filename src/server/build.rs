@@ -1,12 +1,20 @@
 //! From settings to the proxy's policy.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+
+use tracing::warn;
 
 use crate::ca;
 use crate::config::Settings;
-use crate::proxy::{self, Audit, AuditError, BadRegistry, House, LoginError, Logins, Policy, Registry};
-use crate::upstream::{self, Rules, Upstream};
+use crate::proxy::{
+    self, Audit, AuditError, BadRegistry, House, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
+};
+use crate::upstream::{self, NoRandom, Rules, Tokens, Upstream};
+
+/// The file of that key, beside the store's own.
+const LOCAL_TOKENS: &str = "tokens.key";
 
 /// A part could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +25,15 @@ pub(super) enum Error {
     /// The way to upstreams.
     #[error("upstreams cannot be set up")]
     Upstream(#[from] upstream::Error),
+    /// The keys that compare secrets.
+    #[error("a key cannot be made")]
+    Random(#[from] NoRandom),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
+    /// The key of our own tokens.
+    #[error("no key can be made for tokens")]
+    Tokens(#[from] KeyError),
     /// The users.
     #[error("clients.htpasswd cannot be used")]
     Logins(#[from] LoginError),
@@ -47,9 +61,20 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
         registries.collect::<Result<_, _>>()?,
         settings.tunnel.clone(),
         settings.clients.allow.clone(),
+        Tokens::new(upstream.clone())?,
         upstream,
         ca,
     ))
+}
+
+/// The key of our own tokens, in the cache folder. One that cannot be kept there is one for this run. Blocks.
+pub(super) fn local_tokens(folder: &Path) -> Result<LocalTokens, Error> {
+    let file = folder.join(LOCAL_TOKENS);
+    LocalTokens::open(&file).or_else(|error| {
+        let error: &dyn std::error::Error = &error;
+        warn!(error, "tokens handed out while a registry is away will not outlive this process");
+        Ok(LocalTokens::of_this_run()?)
+    })
 }
 
 /// Users, rules and the audit log that `settings` mean. What did not change is taken over from `before`: open

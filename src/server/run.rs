@@ -61,10 +61,11 @@ impl Running {
         let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let opening = settings.clone();
-        let (ca, store) = tokio::task::spawn_blocking(move || {
+        let (ca, store, local) = tokio::task::spawn_blocking(move || {
             let ca = build::authority(&opening)?;
             let store = Store::open(&opening.cache).context("the cache cannot be opened")?;
-            anyhow::Ok((ca, store))
+            let local = build::local_tokens(store.root())?;
+            anyhow::Ok((ca, store, local))
         })
         .await??;
         let proxy_listener = listen::open(settings.listen.proxy, "listen.proxy")?;
@@ -87,7 +88,7 @@ impl Running {
                 warn!(error, "what is pinned and not here yet would not be kept");
             }
         });
-        let proxy = Proxy::new(cache, store.clone(), metrics.clone(), policy);
+        let proxy = Proxy::new(cache, store.clone(), metrics.clone(), local, policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
         observe(&metrics, &store, &proxy);

@@ -1,25 +1,33 @@
 //! The upstream client: exchanges, fetches and raw connections, all under the address rules.
+//!
+//! What is sent for a registry ([`Upstream::of_registry`]) makes up its outage, and is not sent while that is open.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
 use super::health::{Health, Sign};
+use super::outage::Outage;
 use super::rules::{Forbidden, Rules};
 use super::way::{Way, Ways};
-use super::{Config, Endpoint, EndpointConfig, Error, redirect};
+use super::{Config, Endpoint, EndpointConfig, Error, probe, redirect};
 use crate::oci::{Authority, HostPattern};
 use crate::wire::Body;
 
 /// The way to every upstream. Cheap to clone; a new configuration is a new one, with connections of its own.
 #[derive(Clone)]
-pub struct Upstream(Arc<Inner>);
+pub struct Upstream {
+    inner: Arc<Inner>,
+    outage: Option<Outage>,
+}
 
 struct Inner {
     dialer: Arc<Dialer>,
@@ -44,31 +52,41 @@ impl Upstream {
         let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
         rules.named.extend(named);
         let dialer = Arc::new(Dialer { rules, family: config.ip, connect_timeout: config.connect_timeout.0 });
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
             dialer,
             health: Health::default(),
             places: Places::new(config.downloads_per_host.into()),
             limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
-        })))
+        };
+        Ok(Self { inner: Arc::new(inner), outage: None })
+    }
+
+    /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
+    /// redirects to. All of that makes up its outage. While that is open, all but its mirrors is refused at once.
+    #[must_use]
+    pub fn of_registry(&self, outage: &Outage) -> Self {
+        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
     /// endpoint's prefix is put into it, and Host is set here. Cancel-safe: a dropped exchange is closed.
     ///
     /// # Errors
-    /// Whatever kept the head of the answer away. A failure of the body comes from the body
-    /// ([`Error::of_body`]).
+    /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
+    /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
         let (mut parts, body) = request.into_parts();
-        parts.uri = parts
-            .uri
-            .path_and_query()
+        let target = parts.uri.path_and_query().cloned();
+        parts.uri = target
+            .as_ref()
             .and_then(|target| to.uri(target))
             .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
         let request = Request::from_parts(parts, body);
-        let outcome = self.exchange(self.0.ways.to_endpoint(to), to.authority(), request).await;
-        self.note(to, outcome.as_ref());
+        self.admit(to)?;
+        let begun = Instant::now();
+        let outcome = self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await;
+        self.note(to, target.as_ref(), begun, outcome.as_ref());
         outcome
     }
 
@@ -102,9 +120,9 @@ impl Upstream {
     /// # Errors
     /// [`Error::Forbidden`], or what kept the connection from being made in time.
     pub async fn dial(&self, to: &Authority) -> Result<(TcpStream, SocketAddr), Error> {
-        let dialer = &self.0.dialer;
+        let dialer = &self.inner.dialer;
         let after = dialer.connect_timeout;
-        let dialled = tokio::time::timeout(after, dialer.dial(to, self.0.ways.to_host(to).given)).await;
+        let dialled = tokio::time::timeout(after, dialer.dial(to, self.inner.ways.to_host(to).given)).await;
         dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), after }))
     }
 
@@ -112,19 +130,26 @@ impl Upstream {
     /// resolving or dialling: for an early refusal. `None` says nothing about other names.
     #[must_use]
     pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
-        self.0.dialer.forbidden(to, self.0.ways.to_host(to).given)
+        self.inner.dialer.forbidden(to, self.inner.ways.to_host(to).given)
     }
 
     /// Whether an endpoint is well, as far as is known.
     #[must_use]
     pub fn is_well(&self, endpoint: &Endpoint) -> bool {
-        self.0.health.is_well(endpoint)
+        self.inner.health.is_well(endpoint)
     }
 
-    /// Tells that an endpoint missed a deadline of the caller's. What `send` and `fetch` see themselves they
-    /// note themselves.
-    pub fn note_missed(&self, endpoint: &Endpoint) {
-        self.0.health.note(endpoint, Sign::Ill);
+    /// Tells that nothing answered within a deadline of the caller's what was asked of these endpoints at
+    /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
+    pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
+        for endpoint in endpoints {
+            self.inner.health.note(endpoint, Sign::Ill);
+            if let Some(outage) = &self.outage
+                && outage.missed(endpoint, target, begun)
+            {
+                self.probe(outage);
+            }
+        }
     }
 
     /// The endpoints in the order to ask them: healthy ones first, each group as configured.
@@ -134,16 +159,59 @@ impl Upstream {
         well.into_iter().chain(ill).collect()
     }
 
-    pub(super) fn note<B>(&self, endpoint: &Endpoint, outcome: Result<&Response<B>, &Error>) {
-        self.0.health.note(endpoint, Sign::of(outcome.map(Response::status)));
+    /// Whether it may be asked now.
+    pub(super) fn admit(&self, to: &Endpoint) -> Result<(), Error> {
+        match &self.outage {
+            Some(outage) if outage.is_open() && outage.covers(to) => {
+                Err(Error::Away { to: to.authority().clone(), retry_after: outage.retry_after() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn note<B>(
+        &self,
+        endpoint: &Endpoint,
+        target: Option<&PathAndQuery>,
+        begun: Instant,
+        outcome: Result<&Response<B>, &Error>,
+    ) {
+        let outcome = outcome.map(Response::status);
+        self.inner.health.note(endpoint, Sign::of(outcome));
+        if let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint))
+            && outage.note(endpoint, target, begun, outcome)
+        {
+            self.probe(outage);
+        }
+    }
+
+    /// The same of a host that `endpoint` redirected to.
+    pub(super) fn note_elsewhere<B>(
+        &self,
+        endpoint: &Endpoint,
+        host: &Authority,
+        begun: Instant,
+        outcome: Result<&Response<B>, &Error>,
+    ) {
+        if let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint))
+            && outage.note_elsewhere(host, begun, outcome.map(Response::status))
+        {
+            self.probe(outage);
+        }
+    }
+
+    /// The one that an open state has.
+    fn probe(&self, outage: &Outage) {
+        let plain = Self { inner: Arc::clone(&self.inner), outage: None };
+        tokio::spawn(probe::run(plain, outage.probe()));
     }
 
     pub(super) fn places(&self) -> &Places {
-        &self.0.places
+        &self.inner.places
     }
 
     pub(super) fn ways(&self) -> &Ways {
-        &self.0.ways
+        &self.inner.ways
     }
 
     /// One exchange over `way`; the URI is absolute.
@@ -153,12 +221,12 @@ impl Upstream {
         to: &Authority,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        exchange(way, to, request, self.0.limits).await
+        exchange(way, to, request, self.inner.limits).await
     }
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("dialer", &self.0.dialer).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("dialer", &self.inner.dialer).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
 
 use super::{EndpointConfig, HostConfig};
-use crate::oci::Authority;
+use crate::oci::{Authority, Repository};
 
 /// Where a registry's content can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +86,12 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> String {
         self.to_string()
+    }
+
+    /// The name that it has for `repository`: with the prefix, as a token's scope must say it.
+    #[must_use]
+    pub fn name_of(&self, repository: &Repository) -> String {
+        if self.prefix.is_empty() { repository.to_string() } else { format!("{}/{repository}", self.prefix) }
     }
 
     pub(super) fn reach(&self) -> &HostConfig {

@@ -115,6 +115,14 @@ pub enum Error {
         /// The timeout.
         after: Duration,
     },
+    /// The registry is known to be away: nothing was sent.
+    #[error("the registry is away, and {to} is not asked until it is back")]
+    Away {
+        /// Who was meant.
+        to: Authority,
+        /// When asking again may help.
+        retry_after: Duration,
+    },
     /// The host has as many downloads as `upstream.downloads_per_host` allows, and this one was only to gain time.
     #[error("{to} has {limit} downloads under way already")]
     Busy {
@@ -236,7 +244,8 @@ impl Error {
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
             | Self::BadLocation { .. } => Retry::NextWay,
-            Self::RequestBody { .. }
+            Self::Away { .. }
+            | Self::RequestBody { .. }
             | Self::BadRequest { .. }
             | Self::File { .. }
             | Self::Pem { .. }

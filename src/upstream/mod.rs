@@ -3,7 +3,8 @@
 //! Flow: a request for an [`Endpoint`] takes the way that the configuration has for it (an `address`, a CA
 //! file, a client certificate), over a pooled connection or a new one: resolve, judge every address by the
 //! [`Rules`], dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange,
-//! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection.
+//! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection. What is sent on behalf
+//! of one registry makes up its [`Outage`]; while that is open, only a probe asks.
 //! Scope: everything between "this endpoint" and bytes. It knows nothing of caches, tags or grants.
 //! Never: an address that was not judged; TLS that is not verified; credentials on a redirect to another host;
 //! our own environment's proxy variables; a query string in an error or a log.
@@ -24,6 +25,8 @@ mod health;
 mod idle;
 mod link;
 mod location;
+mod outage;
+mod probe;
 mod quota;
 mod redirect;
 mod rules;
@@ -39,6 +42,7 @@ pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyri
 pub use downloads::Downloads;
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Error, Retry, Side};
+pub use outage::Outage;
 pub use quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
 pub use redirect::FinalHop;
 pub use rules::{Forbidden, Rules, Why};

@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
+use tokio::time::Instant;
 
 use super::downloads::{Downloads, holding};
 use super::location::{Place, resolve};
@@ -60,10 +61,14 @@ pub(super) async fn fetch(
         let at_home = place.same_origin(&first);
         let way = if at_home { upstream.ways().to_endpoint(to) } else { upstream.ways().to_host(&place.authority) };
         let request = request_to(&place, method.clone(), headers.clone())?;
+        upstream.admit(to)?;
         let held = upstream.places().take(&place.authority, downloads).await?;
+        let begun = Instant::now();
         let outcome = upstream.exchange(way, &place.authority, request).await;
-        if redirects == 0 {
-            upstream.note(to, outcome.as_ref());
+        if at_home {
+            upstream.note(to, Some(&place.target), begun, outcome.as_ref());
+        } else {
+            upstream.note_elsewhere(to, &place.authority, begun, outcome.as_ref());
         }
         let mut answer = outcome?;
         if !follow || !is_redirect(answer.status()) {

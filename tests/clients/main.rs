@@ -9,6 +9,7 @@ mod client;
 mod crash;
 mod crowd;
 mod lab;
+mod outage;
 mod proxy;
 mod pulls;
 mod readme;

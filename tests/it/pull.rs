@@ -8,6 +8,8 @@ mod fills;
 mod lanes;
 mod manifests;
 mod model;
+mod outage;
+mod outage_parts;
 mod parking;
 mod prefetch;
 mod ranges;

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::cache::fill::FillConfig;
     use crate::cache::grants::Principal;
-    use crate::cache::{Caller, Flow, Place, Proof, Source, Want, Whole};
+    use crate::cache::{Caller, Flow, Place, Proof, Source, Trust, Want, Whole};
     use crate::host::{Percent, Size};
     use crate::oci::Algorithm;
     use crate::store::Store;
@@ -127,7 +127,8 @@ mod tests {
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
         let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new());
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let caller = Caller { place, principal: Principal::Anonymous, source: Arc::new(Silent) };
+        let caller =
+            Caller { place, principal: Principal::Anonymous, source: Arc::new(Silent), trust: Trust::default() };
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let slot = watch::channel(());
         let key = Key(digest, "quay.io".into());

@@ -94,6 +94,16 @@ impl LocalTokens {
         }
     }
 
+    /// Tokens under a key that dies with the process.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRandom`].
+    pub fn of_this_run() -> Result<Self, KeyError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        rand::fill(&mut *bytes).map_err(|_| KeyError::NoRandom)?;
+        Ok(Self::of_key(&bytes))
+    }
+
     fn read(mut open: File, file: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File(file.to_owned(), source);
         if open.metadata().map_err(failed)?.mode() & 0o077 != 0 {

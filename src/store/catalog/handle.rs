@@ -95,6 +95,23 @@ impl Catalog {
         self.note(Note::Link(link));
     }
 
+    /// When `registry` last said that anybody may read the repository, and did not take it back.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn public(&self, registry: &str, repository: &Repository) -> Result<Option<SystemTime>, Error> {
+        let (registry, repository) = (registry.to_owned(), repository.clone());
+        let proven = self.ask("look a repository up", move |on| look::public(on, &registry, &repository)).await?;
+        Ok(proven.map(time))
+    }
+
+    /// Notes that `registry` said so when it was asked then, or that it takes it back.
+    pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
+        let (registry, repository) = (registry.into(), repository.clone());
+        let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
+        self.note(Note::Public { registry, repository, proven });
+    }
+
     /// All that is known of a tag: of every class of `Accept`, however learned.
     ///
     /// # Errors

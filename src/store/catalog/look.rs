@@ -42,14 +42,21 @@ pub(super) fn links(
     .collect()
 }
 
-/// Whether HEAD at `registry` is proof enough for the digest: somebody without credentials has had it, or this
-/// registry itself was where it was proven.
+/// Whether HEAD at `registry` is proof enough for the digest: somebody without credentials has had it or may have
+/// it where it is, or this registry itself was where it was proven.
 pub(super) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since: i64) -> rusqlite::Result<bool> {
     on.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM links JOIN places ON places.id = links.place
-         WHERE digest = ?1 AND proven >= ?2 AND (learned = ?3 OR registry = ?4))",
+         WHERE digest = ?1 AND links.proven >= ?2 AND (learned = ?3 OR registry = ?4
+             OR EXISTS (SELECT 1 FROM public WHERE public.place = links.place AND public.proven >= ?2)))",
     )?
     .query_row(params![key(digest), since, Learned::Anonymously as u8, registry], |row| row.get(0))
+}
+
+/// When a registry last said that anybody may read a repository (microseconds since 1970).
+pub(super) fn public(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<Option<i64>> {
+    let Some(place) = place(on, registry, repository)? else { return Ok(None) };
+    on.prepare_cached("SELECT proven FROM public WHERE place = ?1")?.query_row([place], |row| row.get(0)).optional()
 }
 
 /// Whether there is a blob.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::entry::{Learned, Link, Ping, TagEntry};
 use super::key::key;
-use super::place::{forget_tag, note_link, note_ping, note_tag, prune};
+use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -31,6 +31,8 @@ pub(in crate::store) enum Note {
     ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
     /// What a registry answered.
     Ping(Ping),
+    /// When a registry said that anybody may read a repository, in microseconds since 1970; or that nobody may.
+    Public { registry: String, repository: Repository, proven: Option<i64> },
     /// When blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
     /// A place has a digest no more.
@@ -39,7 +41,7 @@ pub(in crate::store) enum Note {
     Pin { digest: Digest, pinned: bool },
     /// How far the scrub is.
     Scrubbed(Progress),
-    /// Links proven before this time die.
+    /// Links proven before this time die, and what was public before it is not known to be any more.
     Expire { before: i64 },
     /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
     /// is known any more.
@@ -75,6 +77,7 @@ impl Note {
             Self::Tag(entry) => note_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::Ping(ping) => note_ping(on, ping),
+            Self::Public { registry, repository, proven } => note_public(on, registry, repository, *proven),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
@@ -86,7 +89,8 @@ impl Note {
                 .execute([after, ended])
                 .map(drop),
             Self::Expire { before } => {
-                on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before]).map(drop)
+                on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
+                on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
             }
             Self::Prune { tags, history } => prune(on, *tags, *history),
         }

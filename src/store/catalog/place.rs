@@ -73,7 +73,8 @@ pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Resul
     on.prepare_cached("DELETE FROM history WHERE last < ?1")?.execute([history])?;
     on.prepare_cached(
         "DELETE FROM places WHERE id NOT IN (
-         SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history)",
+         SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history
+         UNION SELECT place FROM public)",
     )?
     .execute([])
     .map(drop)
@@ -100,6 +101,21 @@ pub(super) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
+}
+
+pub(super) fn note_public(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    proven: Option<i64>,
+) -> rusqlite::Result<()> {
+    let place = place(on, registry, repository)?;
+    let Some(proven) = proven else {
+        return on.prepare_cached("DELETE FROM public WHERE place = ?1")?.execute([place]).map(drop);
+    };
+    on.prepare_cached("INSERT OR REPLACE INTO public (place, proven) VALUES (?1, ?2)")?
+        .execute((place, proven))
+        .map(drop)
 }
 
 #[cfg(test)]

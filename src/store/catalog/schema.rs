@@ -114,6 +114,14 @@ pub(super) struct Opened {
     pub(super) new: bool,
 }
 
+// Beside the format: a version that does not know it loses nothing by it. Which repositories anybody may read.
+const PUBLIC: &str = "
+CREATE TABLE IF NOT EXISTS public (
+    place  INTEGER PRIMARY KEY REFERENCES places,
+    proven INTEGER NOT NULL
+) STRICT;
+";
+
 /// Opens the catalog in `folder`, or makes it. One that is damaged is moved aside and made anew.
 pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
     let path = folder.join(FILE);
@@ -184,6 +192,7 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
         bring_from_1(&mut connection)?;
     }
     connection.query_row("SELECT bytes FROM totals", [], |_| Ok(()))?;
+    connection.execute_batch(PUBLIC)?;
     Ok(Opened { connection, new })
 }
 
@@ -191,6 +200,7 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
 pub(super) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(PUBLIC)?;
     transaction.commit()
 }
 

@@ -68,6 +68,19 @@ impl Keyring {
         failure.map_or(Ok(None), Err)
     }
 
+    /// Whether an entry's `repositories` name this repository.
+    #[must_use]
+    pub fn lists(&self, repository: &Repository) -> bool {
+        self.entries.iter().any(|entry| entry.repositories.iter().any(|pattern| pattern.matches(repository)))
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "the configuration's check lets none be empty")]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The upstream answered 429 to this one; others are taken for so long.
     pub fn throttled(&self, picked: &Picked, wait: Duration) {
         if let Some(until) = self.until().get_mut(picked.entry) {

@@ -40,12 +40,14 @@ pub struct TokenAsk<'a> {
     pub realms: &'a [Realm],
 }
 
-/// The tokens. Cheap to clone; clones share them.
+/// The tokens, and the way to whoever issues them. Cheap to clone; clones share the tokens.
 #[derive(Clone)]
-pub struct Tokens(Arc<Inner>);
+pub struct Tokens {
+    inner: Arc<Inner>,
+    upstream: Upstream,
+}
 
 struct Inner {
-    upstream: Upstream,
     mac: hmac::Key,
     kept: moka::sync::Cache<Key, Kept>,
     get_only: moka::sync::Cache<Realm, ()>,
@@ -85,7 +87,13 @@ impl Tokens {
         };
         let kept = moka::sync::Cache::builder().weigher(weigh).max_capacity(KEPT_BYTES).build();
         let get_only = moka::sync::Cache::builder().max_capacity(GET_ONLY_REALMS).time_to_live(GET_ONLY).build();
-        Ok(Self(Arc::new(Inner { upstream, mac, kept, get_only, flights: Flights::new() })))
+        Ok(Self { inner: Arc::new(Inner { mac, kept, get_only, flights: Flights::new() }), upstream })
+    }
+
+    /// The same tokens, asked for over another way from now on.
+    #[must_use]
+    pub fn over(&self, upstream: &Upstream) -> Self {
+        Self { inner: self.inner.clone(), upstream: upstream.clone() }
     }
 
     /// The `Authorization` header of a token, marked as sensitive: a kept one, or one request for all who need
@@ -95,14 +103,14 @@ impl Tokens {
     /// [`TokenError`]. Nothing was sent where it is `BadRealm` or `Untrusted`.
     pub async fn bearer(&self, ask: &TokenAsk<'_>) -> Result<HeaderValue, TokenError> {
         let key = self.key(ask)?;
-        if let Some(kept) = self.0.kept.get(&key) {
+        if let Some(kept) = self.inner.kept.get(&key) {
             if kept.until > Instant::now() {
                 return Ok(kept.header);
             }
-            self.0.kept.invalidate(&key);
+            self.inner.kept.invalidate(&key);
         }
-        let (inner, asked, credential) = (self.0.clone(), key.clone(), ask.credential.cloned());
-        let flight = self.0.flights.run(key, move || async move { inner.ask(asked, credential).await });
+        let (asking, asked, credential) = (self.clone(), key.clone(), ask.credential.cloned());
+        let flight = self.inner.flights.run(key, move || async move { asking.ask(asked, credential).await });
         flight.await.unwrap_or(Err(TokenError::Stopping))
     }
 
@@ -110,8 +118,8 @@ impl Tokens {
     /// stays.
     pub fn forget(&self, ask: &TokenAsk<'_>, refused: &HeaderValue) {
         let Ok(key) = self.key(ask) else { return };
-        if self.0.kept.get(&key).is_some_and(|kept| kept.header == *refused) {
-            self.0.kept.invalidate(&key);
+        if self.inner.kept.get(&key).is_some_and(|kept| kept.header == *refused) {
+            self.inner.kept.invalidate(&key);
         }
     }
 
@@ -124,7 +132,7 @@ impl Tokens {
             realm,
             service: ask.challenge.service.clone(),
             scopes: ask.scopes.iter().cloned().collect(),
-            credential: ask.credential.map(|credential| self.0.mac_of(credential)),
+            credential: ask.credential.map(|credential| self.inner.mac_of(credential)),
         })
     }
 }
@@ -140,11 +148,13 @@ impl Inner {
         bytes.copy_from_slice(mac.sign().as_ref());
         bytes
     }
+}
 
+impl Tokens {
     async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<HeaderValue, TokenError> {
         let asked = tokio::time::timeout(PATIENCE, self.token(&key, credential.as_ref())).await;
         let token = asked.map_err(|_| TokenError::Slow { realm: key.realm.clone(), after: PATIENCE })??;
-        self.kept.insert(key, Kept { header: token.header.clone(), until: Instant::now() + token.keep });
+        self.inner.kept.insert(key, Kept { header: token.header.clone(), until: Instant::now() + token.keep });
         Ok(token.header)
     }
 
@@ -153,13 +163,13 @@ impl Inner {
         let scopes: Vec<String> = key.scopes.iter().cloned().collect();
         let service = key.service.as_deref();
         let Some(credential) = credential else { return self.get(key, service, &scopes, None).await };
-        if self.get_only.contains_key(&key.realm) && credential.basic().is_some() {
+        if self.inner.get_only.contains_key(&key.realm) && credential.basic().is_some() {
             return self.get(key, service, &scopes, Some(credential)).await;
         }
         match self.post(key, service, &scopes, credential).await {
             Err(TokenError::Refused { status, .. }) if takes_no_post(status) && credential.basic().is_some() => {
                 let token = self.get(key, service, &scopes, Some(credential)).await?;
-                self.get_only.insert(key.realm.clone(), ());
+                self.inner.get_only.insert(key.realm.clone(), ());
                 Ok(token)
             }
             outcome => outcome,

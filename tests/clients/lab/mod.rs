@@ -119,6 +119,25 @@ impl Lab {
         [("docker.io", &self.docker), ("quay.io", &self.quay), (EXAMPLE, &self.example)]
     }
 
+    /// Every registry, every CDN and the token service go off the net.
+    pub(crate) fn stop_all(&self) {
+        self.token.stop();
+        self.registries().into_iter().for_each(|(_, registry)| registry.stop());
+    }
+
+    /// All of them take connections from now on and say nothing.
+    pub(crate) fn silence_all(&self) {
+        self.token.fall_silent();
+        self.registries().into_iter().for_each(|(_, registry)| registry.fall_silent());
+    }
+
+    /// All of them are back.
+    pub(crate) fn start_all(&self) {
+        self.token.stop();
+        self.token.start();
+        self.registries().into_iter().for_each(|(_, registry)| registry.start());
+    }
+
     /// Each host that is no registry.
     pub(crate) fn hosts(&self) -> Vec<(&str, SocketAddr)> {
         let cdns = self.registries().into_iter().filter_map(|(_, registry)| registry.cdn.as_ref());

@@ -64,8 +64,18 @@ impl Registry {
         self.programs.lock().unwrap().clear();
     }
 
-    /// Comes back after [`Registry::stop`], at the same addresses, with the same content.
+    /// Ends the programs; its hosts take connections and say nothing on them.
+    pub(crate) fn fall_silent(&self) {
+        self.stop();
+        self.site.fall_silent();
+        if let Some(cdn) = &self.cdn {
+            cdn.fall_silent();
+        }
+    }
+
+    /// Comes back after [`Registry::stop`] or [`Registry::fall_silent`], at the same addresses, with the same content.
     pub(crate) fn start(&self) {
+        self.stop();
         self.start_programs();
         self.site.start();
         if let Some(cdn) = &self.cdn {

@@ -100,6 +100,19 @@ impl Site {
         let _ = self.runtime.block_on(task); // until the listener is closed
     }
 
+    /// From now on takes connections and says nothing on them; [`Site::stop`] ends that, too.
+    pub(crate) fn fall_silent(&self) {
+        self.stop();
+        let listener = self.runtime.block_on(TcpListener::bind(self.address)).unwrap();
+        let task = self.runtime.spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
+        *self.serving.lock().unwrap() = Some(task);
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.shared.name

@@ -23,7 +23,7 @@ const QUAY: &str = "quay.io:443";
 
 async fn pulled() -> (Registry, Proxy) {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 1h}").start().await;
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 1h}, prefetch: off").start().await;
     (registry, proxy)
 }
 

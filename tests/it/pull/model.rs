@@ -11,7 +11,9 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
-use pullthrough::cache::{BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Want, Whole};
+use pullthrough::cache::{
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Trust, Want, Whole,
+};
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::store::{self, Disk, Step, Store, Witness};
@@ -246,7 +248,8 @@ impl Case {
                 opened: 0.into(),
             });
             let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-            let caller = Caller { place, principal: cache.principal("quay.io", None), source: source.clone() };
+            let trust = Trust::default();
+            let caller = Caller { place, principal: cache.principal("quay.io", None), source: source.clone(), trust };
             let all = join_all(self.readers.iter().map(|reader| reader.read(&cache, &caller, &digest, &bytes, &dice)));
             tokio::time::timeout(Duration::from_secs(3600), all).await.expect("nobody is left waiting");
             // Whatever happened before, the whole is to be had in the end, and right.

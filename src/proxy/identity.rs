@@ -1,0 +1,71 @@
+//! Who asks for something in a repository, and in whose name the registry is asked for it.
+//!
+//! A caller's own credentials decide, as if the proxy were not there. Where the operator has said so, nobody's
+//! are used, or the proxy's own for callers who bring none: those serve what is public and what `repositories`
+//! lists, and nothing else.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+
+use super::access::Who;
+use super::bearers::Bears;
+use super::guests::Holder;
+use super::pull::Pull;
+use super::registry::Whose;
+use crate::cache::{Place, Principal, Trust};
+
+/// Who asks, and how.
+pub(super) struct Identity {
+    pub(super) principal: Principal,
+    pub(super) who: Who,
+    /// Anybody may read here, as far as is known: a no to the caller's token is no reason not to.
+    pub(super) public: bool,
+    /// The caller's token has expired.
+    pub(super) lapsed: bool,
+}
+
+/// Tells who a pull is from, at its place.
+pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
+    let (cache, header) = (&pull.proxy.cache, pull.headers.get(AUTHORIZATION));
+    let nobody = |public| Identity { principal: Principal::Anonymous, who: Who::Nobody, public, lapsed: false };
+    if matches!(pull.registry.whose(), Whose::Nobody) {
+        return nobody(false);
+    }
+    let bears = match pull.holder {
+        Some(Holder::Known(known)) => {
+            // A token of ours means nothing to the registry: its holder is believed, and nobody is asked for it.
+            let public = cache.is_public(place, trust).await.is_some();
+            let who = if public { Who::Nobody } else { Who::Caller(None) };
+            return Identity { principal: Principal::Known(known), who, public, lapsed: false };
+        }
+        Some(Holder::Nobody) => Bears::Nobody,
+        None => pull.proxy.bearers.bears(cache, &pull.registry, &pull.authority, &place.repository, header),
+    };
+    let known = cache.is_public(place, trust).await;
+    let public = known.is_some();
+    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (pull.registry.whose(), bears) {
+        let listed = keyring.lists(&place.repository);
+        if !listed && known != Some(true) {
+            return nobody(false); // its answer is the proof, if it is one
+        }
+        let who = Who::Held { keyring: Arc::clone(keyring), listed };
+        return Identity { principal: Principal::Proxy, who, public, lapsed: false };
+    }
+    let header = || header.cloned();
+    match bears {
+        Bears::Nobody if public => nobody(false),
+        Bears::Nobody => Identity { who: Who::Caller(None), ..nobody(false) },
+        Bears::Anybody { lapsed } => {
+            Identity { principal: Principal::Anybody, who: Who::Caller(header()), public, lapsed }
+        }
+        Bears::Credential { mac, lapsed } => {
+            let principal = cache.principal(&place.registry, Some(&mac));
+            Identity { principal, who: Who::Caller(header()), public, lapsed }
+        }
+        Bears::Itself => {
+            let principal = cache.principal(&place.registry, header().as_ref().map(|header| header.as_bytes()));
+            Identity { principal, who: Who::Caller(header()), public, lapsed: false }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A source for whoever holds a token of ours: it asks as nobody.
+//!
+//! What the registry denies to nobody says nothing of the holder, so it takes away no right and no last known
+//! answer; where there is none, the registry's own 401 reaches the client.
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::ask::Ask;
+use crate::cache::{Fault, Flow, Proof, Said, Source, Want, Whole};
+
+/// Asks without the caller's credentials.
+pub(super) struct Lent(pub(super) Ask);
+
+impl Source for Lent {
+    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+        Box::pin(async move { self.0.open(want).await.map_err(softened) })
+    }
+
+    fn decides(&self) -> bool {
+        self.0.decides()
+    }
+
+    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+        Box::pin(async move { self.0.prove().await.map_err(softened) })
+    }
+
+    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+        Box::pin(async move { self.0.whole().await.map_err(softened) })
+    }
+
+    fn is_away(&self) -> bool {
+        self.0.is_away()
+    }
+
+    fn missed(&self, begun: Instant) {
+        self.0.missed(begun);
+    }
+}
+
+/// Many registries say 404 to whoever may not know that something is there.
+fn softened(fault: Fault) -> Fault {
+    match fault.said {
+        Said::Challenged | Said::Denied | Said::Forbidden | Said::Missing => Fault { said: Said::Nothing, ..fault },
+        Said::Nothing | Said::Refused => fault,
+    }
+}

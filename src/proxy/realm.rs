@@ -1,0 +1,124 @@
+//! Our own token service: it stands in for a registry's while that is away, and hands out tokens of ours.
+//!
+//! Such a token is a claim, not a right: what it opens, the cache's grants decide, and what is public.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::bearers::{self, Leg};
+use super::guests::{Holder, LocalTokens};
+use super::pull::Pulled;
+use super::respond::{self, Failure};
+use super::site::Site;
+use super::wish::Wish;
+use super::{forward, legs};
+use crate::cache::Principal;
+use crate::oci::{Challenge, Code, Repository};
+use crate::telemetry::Kind;
+use crate::upstream::Endpoint;
+use crate::wire::{Body, collect};
+
+/// A form with a token in it is shorter.
+const FORM_LIMIT: usize = 64 << 10;
+const LATER: u32 = 30;
+
+/// 401: a token is to be had from us. With a repository, for pulling from it.
+pub(super) fn challenge(site: &Site<'_>, repository: Option<&Repository>) -> Response<Body> {
+    let scopes = repository.map(|name| format!("repository:{name}:pull"));
+    let bearer = LocalTokens::challenge(site.authority, scopes.into_iter().collect());
+    let message = "authentication required; while the registry is away, this proxy hands out the token";
+    let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
+    let mut response = failure.respond();
+    if let Ok(value) = HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+/// A request to our own token service.
+pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulled {
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Pulled::failure(&refused(StatusCode::METHOD_NOT_ALLOWED, "a token is to be had by GET or POST"));
+    }
+    match read(request).await {
+        Ok((_, _, wish)) => Pulled::bypass(hand_out(site, &wish).unwrap_or_else(|| only_pulls().respond())),
+        Err(failure) => Pulled::failure(&failure),
+    }
+}
+
+/// A request to the registry's own token service: its answer, or one of ours where it has none in time.
+pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<Incoming>) -> Pulled {
+    let (parts, form, wish) = match read(request).await {
+        Ok(read) => read,
+        Err(failure) => return Pulled::failure(&failure),
+    };
+    let target = parts.uri.path_and_query().cloned();
+    let leg = Leg::of(&site.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+    let mut request = Request::from_parts(parts, Body::full(form));
+    // So that the answer can be read; it is small.
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let asked = async {
+        let answer = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Token, request).await;
+        legs::heard(site.proxy, site.authority, leg, answer).await
+    };
+    let Some(token) = hand_out(site, &wish) else { return Pulled::bypass(asked.await) };
+    if site.outage.is_open() {
+        return Pulled::bypass(token);
+    }
+    let begun = Instant::now();
+    let answered = tokio::select! {
+        answered = tokio::time::timeout(site.registry.tags().deadline(), asked) => answered.ok(),
+        () = site.outage.opened() => return Pulled::bypass(token),
+    };
+    match answered {
+        None => site.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
+        Some(answer) if has_failed(answer.status()) => {}
+        Some(answer) => return Pulled::bypass(answer),
+    }
+    Pulled::bypass(token)
+}
+
+/// Whether a service says that it cannot, or not now: what is cached needs no token of it.
+pub(super) fn has_failed(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes::Bytes, Wish), Failure> {
+    let (parts, body) = request.into_parts();
+    let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
+    let Ok(Ok(form)) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
+    let wish = Wish::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
+    Ok((parts, form, wish))
+}
+
+/// A token of ours, if that is what can be wished for.
+fn hand_out(site: &Site<'_>, wish: &Wish) -> Option<Response<Body>> {
+    if !wish.is_to_pull() {
+        return None;
+    }
+    let credential = wish.credential().map(|credential| bearers::mac(&site.proxy.cache, credential));
+    let holder = match site.proxy.cache.principal(&site.origin, credential.as_ref().map(|mac| &mac[..])) {
+        Principal::Known(known) => Holder::Known(known),
+        Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,
+    };
+    let now = SystemTime::now();
+    let mut response =
+        Response::new(Body::full(LocalTokens::answer(&site.proxy.local.mint(&site.origin, holder, now), now)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
+}
+
+fn only_pulls() -> Failure {
+    let message = "this token service stands in while the registry is away: it verifies no login and lets nobody \
+                   push; ask again when the registry is back";
+    respond::away(message, LATER)
+}
+
+fn refused(status: StatusCode, message: &str) -> Failure {
+    Failure::new(status, Code::Unsupported, "http_request_error", message)
+}

@@ -1,0 +1,54 @@
+//! Where a request was made to: the registry behind the host, the way to it, whether it is away.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::access::Access;
+use super::connection::Proxy;
+use super::guests::{Holder, LocalTokens};
+use super::policy::Policy;
+use super::registry::Registry;
+use crate::oci::Authority;
+use crate::upstream::{Outage, Upstream};
+
+/// One host of a registry, for one request.
+pub(super) struct Site<'a> {
+    pub(super) proxy: &'a Arc<Proxy>,
+    pub(super) registry: &'a Arc<Registry>,
+    pub(super) authority: &'a Authority,
+    /// The registry's name in the cache.
+    pub(super) origin: Arc<str>,
+    pub(super) outage: Outage,
+    /// What is sent by it makes up the outage.
+    pub(super) upstream: Upstream,
+    /// Tokens are asked for by it.
+    pub(super) access: Access,
+    /// For whom a token of ours stands, if the request carried a good one.
+    pub(super) holder: Option<Holder>,
+}
+
+impl<'a> Site<'a> {
+    /// Takes a token of ours out of the headers, good or bad: below here nothing can forward it.
+    pub(super) fn new(
+        proxy: &'a Arc<Proxy>,
+        policy: &Policy,
+        registry: &'a Arc<Registry>,
+        authority: &'a Authority,
+        headers: &mut HeaderMap,
+    ) -> Self {
+        let (origin, outage) = (registry.origin(authority), registry.outage(authority));
+        let holder = take(&proxy.local, &origin, headers);
+        let upstream = policy.upstream.of_registry(&outage);
+        let access = policy.access.over(&upstream);
+        Self { proxy, registry, authority, origin, outage, upstream, access, holder }
+    }
+}
+
+fn take(tokens: &LocalTokens, origin: &str, headers: &mut HeaderMap) -> Option<Holder> {
+    // Another header beside it would be forwarded with whatever it holds.
+    let ours = headers.get_all(AUTHORIZATION).iter().find_map(LocalTokens::within)?.to_owned();
+    headers.remove(AUTHORIZATION);
+    tokens.validate(origin, &ours, std::time::SystemTime::now()).ok()
+}
