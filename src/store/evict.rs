@@ -23,6 +23,8 @@ const LOW_PERCENT: u64 = 94;
 /// less than a hundredth of a large one.
 const ROOM: u64 = 64 << 20;
 const ROOM_PART: u64 = 8;
+/// What the catalog needs to write what it could not, in bytes.
+const CATALOG_ROOM: u64 = 8 << 20;
 /// The file system is looked at this often, and after this many written bytes.
 const LOOK_AGE: Duration = Duration::from_secs(10);
 const LOOK_BYTES: u64 = 256 << 20;
@@ -129,8 +131,9 @@ impl Evictor {
             return;
         }
         self.look();
-        if self.shelf.ledger.disk_free.load(Ordering::Relaxed) < self.room() {
-            self.relieve(self.room());
+        let wanted = self.room().min(CATALOG_ROOM);
+        if self.shelf.ledger.disk_free.load(Ordering::Relaxed) < wanted {
+            self.relieve(wanted);
         }
     }
 
