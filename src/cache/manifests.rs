@@ -230,6 +230,10 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
+        if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            return self.ask_for_proof(caller, digest, content).await;
+        }
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let proven =

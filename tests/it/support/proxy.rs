@@ -87,7 +87,8 @@ impl Plan {
             if self.rest.contains("cache:") {
                 self.rest.replace("cache: {", &format!("cache: {{dir: '{}/cache', ", folder.display()))
             } else {
-                format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
+                // However full the machine's disk is just now.
+                format!("cache: {{dir: '{}/cache', min_free: 0%}}\n{}", folder.display(), self.rest)
             },
             self.downloads,
             self.idle,
