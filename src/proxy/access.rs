@@ -153,6 +153,20 @@ impl Access {
         }
     }
 
+    /// A token that the registry's own service gives for a credential of a caller's.
+    pub(super) async fn token_for(
+        &self,
+        registry: &Registry,
+        endpoint: &Endpoint,
+        challenge: &Bearer,
+        scopes: &[String],
+        credential: &Credential,
+    ) -> Result<HeaderValue, Unasked> {
+        let (home, realms) = (endpoint.authority(), registry.realms());
+        let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
+        Ok(self.tokens.bearer(&ask).await?)
+    }
+
     async fn key(&self, who: &Who, sending: &Sending<'_>) -> Result<Key, Unasked> {
         match who {
             Who::Caller(header) => Ok(Key::AsIs(header.clone())),
@@ -300,7 +314,7 @@ pub(super) fn wants_a_token(headers: &HeaderMap) -> bool {
     Challenge::bearer(&challenges(headers)).is_some()
 }
 
-fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     Challenge::parse(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()))
 }
 

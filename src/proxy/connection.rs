@@ -23,9 +23,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::bearers::Bearers;
+use super::crowd::Crowd;
 use super::guests::LocalTokens;
 use super::policy::Policy;
 use super::{connect, forward, intercept, own};
@@ -51,6 +52,7 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
+    crowd: Crowd,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -68,6 +70,7 @@ impl Proxy {
             store,
             metrics,
             bearers: Bearers::new(),
+            crowd: Crowd::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
@@ -106,6 +109,12 @@ impl Proxy {
         self.spawn(async move {
             let _open = proxy.metrics.connection("proxy");
             let client = peer.ip().to_canonical();
+            if let Some(client) = proxy.crowd.came(client) {
+                warn!(
+                    %client,
+                    "every connection so far came from one address: if that is a gateway (NAT, a container network), clients.allow lets everybody in who is behind it; clients.htpasswd tells them apart"
+                );
+            }
             if let Err(error) = proxy.serve_stream(stream, client).await {
                 debug!(%client, %error, "connection ended");
             }

@@ -19,7 +19,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::Away;
 use super::site::Site;
-use super::{forward, ping, realm, respond};
+use super::{forward, listing, ping, realm, respond};
 use crate::cache::Place;
 use crate::oci::{Authority, Reference, Repository, Route};
 use crate::telemetry::{Kind, Outcome};
@@ -100,6 +100,13 @@ async fn dispatch(
             let leg = tokio::time::timeout(PATIENCE, realm::leg(&site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
+        Route::Tags(ref repository) | Route::Referrers(ref repository, _) if reads => {
+            let endpoint = endpoint(&site, &path);
+            let pull = pull(&site, repository, request.method(), request.headers());
+            let asked = listing::pass(&site, &pull, &endpoint, kind, request);
+            let answered = tokio::time::timeout(PATIENCE, asked).await;
+            answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
+        }
         _ => {
             let endpoint = endpoint(&site, &path);
             let asked = forward::pass(proxy, &site.upstream, &registry, &endpoint, kind, request);
@@ -158,7 +165,17 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
-    let pull = |repository: &Repository| Pull {
+    let pull = |repository| pull(site, repository, method, headers);
+    match route {
+        Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
+        Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
+        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
+        _ => ping::answer(site, method, headers).await,
+    }
+}
+
+fn pull(site: &Site<'_>, repository: &Repository, method: &Method, headers: &HeaderMap) -> Pull {
+    Pull {
         proxy: site.proxy.clone(),
         upstream: site.upstream.clone(),
         access: site.access.clone(),
@@ -168,12 +185,6 @@ async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &Head
         method: method.clone(),
         headers: headers.clone(),
         holder: site.holder,
-    };
-    match route {
-        Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
-        Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
-        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
-        _ => ping::answer(site, method, headers).await,
     }
 }
 

@@ -14,7 +14,7 @@ use super::reload::Current;
 use super::{banner, build, listen, reload};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
-use crate::proxy::Proxy;
+use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings};
 use crate::{admin, host};
@@ -170,6 +170,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             disk_trouble: store.trouble().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
+            audit_lines_lost: proxy.policy().house.audit.as_ref().map_or(0, Audit::dropped),
         }
     });
 }
