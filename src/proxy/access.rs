@@ -214,11 +214,11 @@ impl Access {
         }
         self.forget(remembered.as_ref(), credential, sending, first.as_ref());
         let Some(challenge) = answerable(response.headers(), credential) else { return Ok(response) };
-        self.challenges.insert(known, challenge.clone());
         let second = match self.header(&challenge, credential, sending).await {
             Err(error) if credential.is_none() && error.is_denial() => return Ok(response),
             header => header?,
         };
+        self.challenges.insert(known, challenge.clone());
         if second.is_none() || second == first {
             self.refused(who, key, sending);
             return Ok(response);

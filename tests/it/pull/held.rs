@@ -217,11 +217,12 @@ async fn a_throttled_credential_makes_room_for_the_next_and_a_short_wait_is_wait
     registry.script_times(1, "GET */blobs/*", Act::Status(429));
     registry.forget();
     assert_eq!(ask(&proxy, "GET", &path, None).await.status, 200);
-    let by: Vec<_> = registry.requests().iter().map(|seen| seen.headers["authorization"].clone()).collect();
+    let gets = registry.requests().into_iter().filter(|seen| seen.method == "GET");
+    let by: Vec<_> = gets.map(|seen| seen.headers["authorization"].clone()).collect();
     assert_eq!(by, [basic_value("one", "canary-1"), basic_value("two", "canary-2")]);
-    // Both are throttled now, for no time at all.
-    registry.script_times(2, "GET */blobs/*", Act::Header("retry-after".into(), "0".into()));
-    registry.script_times(2, "GET */blobs/*", Act::Status(429));
+    // The other one is throttled as well, for no time at all.
+    registry.script_times(1, "GET */blobs/*", Act::Header("retry-after".into(), "0".into()));
+    registry.script_times(1, "GET */blobs/*", Act::Status(429));
     assert_eq!(ask(&proxy, "GET", &format!("/v2/team/app/blobs/{other}"), None).await.status, 200);
 }
 

@@ -27,7 +27,7 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.trim_matches(['.', ',']).parse().ok());
+        let address = line.split_whitespace().find_map(|word| word.trim_matches(['.', ',', ';']).parse().ok());
         Self { child, address: address.unwrap_or_else(|| panic!("{line}")) }
     }
 }
