@@ -142,7 +142,16 @@ impl Cache {
     async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
         let key = (caller.place.clone(), *digest, caller.principal.clone());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let landed = self.manifests.own.run(key, move || async move { cache.fetch_and_keep(&leader, &wanted).await });
+        let landed = self.manifests.own.run(key, move || async move {
+            // Look again, as for a proof.
+            if cache.is_released_now(&leader, &wanted, Content::Manifest)
+                && let Some(media_type) = cache.links.find_hot(&leader.place, &wanted, Content::Manifest)
+                && let Some(bytes) = cache.manifests.hot.get(&wanted)
+            {
+                return Ok((Whole { bytes, media_type, digest: Some(wanted) }, true));
+            }
+            cache.fetch_and_keep(&leader, &wanted).await
+        });
         let (fetched, outcome) = match landed.await {
             Landed::Led(fetched) => (fetched, Outcome::Miss),
             // The leader's token may have expired; this one has its own.
@@ -234,10 +243,19 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
+        if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            return self.ask_for_proof(caller, digest, content).await;
+        }
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let proven =
-            self.manifests.proofs.run(key, move || async move { cache.ask_for_proof(&leader, &wanted, content).await });
+        let proven = self.manifests.proofs.run(key, move || async move {
+            // Look again: an earlier flight notes what it proved before it makes room for this one.
+            match cache.proven_now(&leader, &wanted, content).await {
+                Some(proof) => Ok((proof, true)),
+                None => cache.ask_for_proof(&leader, &wanted, content).await,
+            }
+        });
         match proven.await {
             // The leader's token may have expired; this one has its own.
             Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
@@ -265,6 +283,16 @@ impl Cache {
             caller.source.missed(begun);
             Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
         })
+    }
+
+    /// What HEAD would say of stored content that the caller may have by now.
+    async fn proven_now(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Proof> {
+        if !self.is_released_now(caller, digest, content) {
+            return None;
+        }
+        let media_type = self.links.find_hot(&caller.place, digest, content)?;
+        let size = self.store.find(digest).await.ok()??.len();
+        Some(Proof { digest: Some(*digest), media_type, size: Some(size) })
     }
 
     async fn ask_for_proof(&self, caller: &Caller, digest: &Digest, content: Content) -> Result<(Proof, bool), Fault> {

@@ -178,7 +178,12 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let asked = if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            Ok(Landed::Led(self.ask_and_learn(caller, question, by_content).await))
+        } else {
+            tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await
+        };
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
             Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
@@ -221,9 +226,29 @@ impl Cache {
         let Question { tag, accept, asking, .. } = question;
         let key = (caller.place.clone(), tag.clone(), *accept, caller.principal.clone(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
-        let landed =
-            self.tags.asked.run(key, move || async move { cache.ask_and_learn(&leader, &question, by_content).await });
+        let landed = self.tags.asked.run(key, move || async move {
+            // Look again: an earlier flight notes what it learned before it makes room for this one.
+            match cache.fresh_now(&leader, &question).await {
+                Some(said) => Ok(said),
+                None => cache.ask_and_learn(&leader, &question, by_content).await,
+            }
+        });
         landed.await
+    }
+
+    /// The last answer, if it is fresh and the caller may have it by now.
+    async fn fresh_now(&self, caller: &Caller, question: &Question) -> Option<Said200> {
+        let Question { tag, accept, freshness, .. } = question;
+        let entries = self.tags.entries(&caller.place, tag).await;
+        let own = entries.iter().filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
+        let entry = own.filter(|entry| age(entry) < freshness.fresh_for)?;
+        let TagEntry { digest, media_type, size, .. } = entry.clone();
+        (self.standing(caller).await == Standing::Good).then_some(Said200 {
+            digest,
+            media_type,
+            size,
+            delivered: false,
+        })
     }
 
     async fn ask_and_learn(&self, caller: &Caller, question: &Question, by_content: bool) -> Result<Said200, Fault> {

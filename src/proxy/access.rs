@@ -153,6 +153,20 @@ impl Access {
         }
     }
 
+    /// A token that the registry's own service gives for a credential of a caller's.
+    pub(super) async fn token_for(
+        &self,
+        registry: &Registry,
+        endpoint: &Endpoint,
+        challenge: &Bearer,
+        scopes: &[String],
+        credential: &Credential,
+    ) -> Result<HeaderValue, Unasked> {
+        let (home, realms) = (endpoint.authority(), registry.realms());
+        let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
+        Ok(self.tokens.bearer(&ask).await?)
+    }
+
     async fn key(&self, who: &Who, sending: &Sending<'_>) -> Result<Key, Unasked> {
         match who {
             Who::Caller(header) => Ok(Key::AsIs(header.clone())),
@@ -200,11 +214,11 @@ impl Access {
         }
         self.forget(remembered.as_ref(), credential, sending, first.as_ref());
         let Some(challenge) = answerable(response.headers(), credential) else { return Ok(response) };
-        self.challenges.insert(known, challenge.clone());
         let second = match self.header(&challenge, credential, sending).await {
             Err(error) if credential.is_none() && error.is_denial() => return Ok(response),
             header => header?,
         };
+        self.challenges.insert(known, challenge.clone());
         if second.is_none() || second == first {
             self.refused(who, key, sending);
             return Ok(response);
@@ -300,7 +314,7 @@ pub(super) fn wants_a_token(headers: &HeaderMap) -> bool {
     Challenge::bearer(&challenges(headers)).is_some()
 }
 
-fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     Challenge::parse(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()))
 }
 

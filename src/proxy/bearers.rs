@@ -27,6 +27,8 @@ use crate::oci::{Authority, Repository};
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(12 * 3600);
+/// So many passwords are stood for.
+const STAND_INS: u64 = 10_000;
 /// So many bearers are remembered.
 const CAPACITY: u64 = 200_000;
 /// What says nothing of who asks.
@@ -72,7 +74,11 @@ pub(super) struct Leg {
 
 /// The bearers that were handed out through us.
 #[derive(Clone)]
-pub(super) struct Bearers(moka::sync::Cache<[u8; 32], Arc<Bound>>);
+pub(super) struct Bearers {
+    bound: moka::sync::Cache<[u8; 32], Arc<Bound>>,
+    /// Tokens of ours that stand for a password, which the registry takes instead.
+    stand_ins: moka::sync::Cache<[u8; 32], (HeaderValue, Instant)>,
+}
 
 struct Bound {
     leg: Leg,
@@ -92,7 +98,19 @@ struct Answer {
 impl Bearers {
     pub(super) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
-        Self(moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(longest).build())
+        let bound = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(longest).build();
+        let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
+        Self { bound, stand_ins }
+    }
+
+    /// Has `token`, one of ours, stand for `header` upstream for `life`.
+    pub(super) fn stand_in(&self, cache: &Cache, token: &str, header: HeaderValue, life: Duration) {
+        self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
+    }
+
+    /// What `token` stands for.
+    pub(super) fn stood_for(&self, cache: &Cache, token: &str) -> Option<HeaderValue> {
+        self.stand_ins.get(&key(cache, token)).filter(|(_, end)| *end > Instant::now()).map(|(header, _)| header)
     }
 
     /// Notes the tokens of an answer of `realm`. Answers whether it had any.
@@ -102,7 +120,7 @@ impl Bearers {
         let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
         let bound = Arc::new(bound);
         let tokens = [answer.token, answer.access_token].into_iter().flatten().filter(|token| !token.is_empty());
-        tokens.map(|token| self.0.insert(key(cache, token.expose()), bound.clone())).count() > 0
+        tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
     }
 
     /// Whose `header` is, at `registry`, asked as `asked` for something in `repository`.
@@ -118,7 +136,7 @@ impl Bearers {
         if basic(header.as_bytes()).is_some() {
             return Bears::Credential { mac: mac(cache, header.as_bytes()), lapsed: false };
         }
-        let bound = bearer(header).and_then(|token| self.0.get(&key(cache, token)));
+        let bound = bearer(header).and_then(|token| self.bound.get(&key(cache, token)));
         let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
             return Bears::Itself;
         };

@@ -23,10 +23,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::bearers::Bearers;
 use super::crowd::Crowd;
+use super::gateway::Gateway;
 use super::guests::LocalTokens;
 use super::policy::Policy;
 use super::{connect, forward, intercept, own};
@@ -60,6 +61,7 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
+    gateway: Gateway,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -78,6 +80,7 @@ impl Proxy {
             store,
             metrics,
             bearers: Bearers::new(),
+            gateway: Gateway::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
@@ -123,6 +126,12 @@ impl Proxy {
         self.spawn(async move {
             let _place = place;
             let _open = proxy.metrics.connection("proxy");
+            if let Some(client) = proxy.gateway.came(client) {
+                warn!(
+                    %client,
+                    "every connection so far came from one address: if that is a gateway (NAT, a container network), clients.allow lets everybody in who is behind it; clients.htpasswd tells them apart"
+                );
+            }
             if let Err(error) = proxy.serve_stream(stream, client).await {
                 debug!(%client, %error, "connection ended");
             }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::connection::Proxy;
 use super::record::Record;
-use super::registry::Registry;
+use super::registry::{Registry, Whose};
 use super::respond::{self, Failure};
 use super::verdict::Verdict;
 use crate::oci::{Authority, Code};
@@ -34,7 +34,8 @@ where
 {
     let (mut parts, body) = request.into_parts();
     prepare(&mut parts);
-    if !endpoint.authoritative() {
+    let is_for_nobody = matches!(registry.whose(), Whose::Nobody) && kind != Kind::Token;
+    if !endpoint.authoritative() || is_for_nobody {
         parts.headers.remove(http::header::AUTHORIZATION);
         parts.headers.remove(http::header::COOKIE);
     }
@@ -54,7 +55,7 @@ where
     }
 }
 
-fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
+pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
     let (metrics, name) = (proxy.metrics.clone(), registry.name().clone());
     response.map(|body| {
         Body::wrap(body.map_frame(move |frame| {
@@ -112,7 +113,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
 }
 
 /// A request as it goes on: end-to-end headers only. `Expect` is answered by hyper on both sides.
-fn prepare(parts: &mut http::request::Parts) {
+pub(super) fn prepare(parts: &mut http::request::Parts) {
     wire::end_to_end(&mut parts.headers);
     wire::via(&mut parts.headers, parts.version);
     parts.headers.remove(HOST);
@@ -125,7 +126,7 @@ fn prepare(parts: &mut http::request::Parts) {
 }
 
 /// An answer as it comes back: end-to-end headers only.
-fn returned(response: Response<Body>) -> Response<Body> {
+pub(super) fn returned(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     wire::end_to_end(&mut parts.headers);
     parts.version = http::Version::HTTP_11;

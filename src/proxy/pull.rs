@@ -257,7 +257,7 @@ impl Pull {
         };
         let trust = Trust {
             lives: self.registry.lives(),
-            deadline: self.registry.tags().deadline(),
+            deadline: self.deadline(self.registry.tags().deadline()),
             away: false,
             lapsed: false,
         };
@@ -294,7 +294,17 @@ impl Pull {
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.registry.tags().of(tag);
         let stretch = self.access.quotas().stretch(self.registry.name());
-        Freshness { fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness), ..freshness }
+        Freshness {
+            fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
+            deadline: self.deadline(freshness.deadline),
+        }
+    }
+
+    /// A registry that has missed one lately is not waited for as long.
+    fn deadline(&self, deadline: Duration) -> Duration {
+        let deciding = self.registry.deciding_endpoints(&self.authority);
+        let well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
+        if well { deadline } else { deadline.min(ILL_DEADLINE) }
     }
 }
 

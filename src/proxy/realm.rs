@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::bearers::{self, Leg};
 use super::guests::{Holder, LocalTokens};
-use super::pull::Pulled;
+use super::pull::{PATIENCE, Pulled};
+use super::registry::Whose;
 use super::respond::{self, Failure};
 use super::site::Site;
 use super::wish::Wish;
-use super::{forward, legs};
+use super::{forward, legs, verified};
 use crate::cache::Principal;
 use crate::oci::{Challenge, Code, Repository};
 use crate::telemetry::Kind;
@@ -45,9 +46,19 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
         return Pulled::failure(&refused(StatusCode::METHOD_NOT_ALLOWED, "a token is to be had by GET or POST"));
     }
     match read(request).await {
+        Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
+            let leg = Leg::of(&site.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+            let token = tokio::time::timeout(PATIENCE, verified::token(site, &wish, leg)).await;
+            token.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
+        }
         Ok((_, _, wish)) => Pulled::bypass(hand_out(site, &wish).unwrap_or_else(|| only_pulls().respond())),
         Err(failure) => Pulled::failure(&failure),
     }
+}
+
+/// Whether callers' own credentials are verified now: the ping sends them here where the proxy holds some.
+fn is_verified(site: &Site<'_>) -> bool {
+    matches!(site.registry.whose(), Whose::Held(_)) && !site.outage.is_open()
 }
 
 /// A request to the registry's own token service: its answer, or one of ours where it has none in time.

@@ -1,6 +1,7 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::Away;
 use super::site::Site;
-use super::{forward, ping, realm, respond};
+use super::{forward, listing, ping, realm, respond};
 use crate::cache::Place;
 use crate::oci::{Authority, Reference, Repository, Route};
 use crate::telemetry::{Kind, Outcome};
@@ -101,6 +102,13 @@ async fn dispatch(
             let leg = tokio::time::timeout(PATIENCE, realm::leg(&site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
+        Route::Tags(ref repository) | Route::Referrers(ref repository, _) if reads => {
+            let endpoint = endpoint(&site, &path);
+            let pull = pull(&site, repository, request.method(), request.headers());
+            let asked = listing::pass(&site, &pull, &endpoint, kind, request);
+            let answered = tokio::time::timeout(PATIENCE, asked).await;
+            answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
+        }
         _ => {
             let endpoint = endpoint(&site, &path);
             let asked = forward::pass(proxy, &site.upstream, &registry, &endpoint, kind, request);
@@ -119,33 +127,57 @@ async fn dispatch(
 /// Where that turns out on the way, what can be answered now is. What was begun goes on behind it.
 async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
     let until = Instant::now() + PATIENCE;
-    let no_answer = || Pulled::failure(&respond::no_answer());
     let once = || async {
         let answered = tokio::time::timeout_at(until, content(site, route, method, headers)).await;
-        answered.unwrap_or_else(|_| no_answer())
+        answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
     };
     let was_away = site.outage.is_open();
+    let mut first = pin!(once());
     let pulled = tokio::select! {
-        pulled = once() => Some(pulled),
+        pulled = first.as_mut() => Some(pulled),
         () = site.outage.opened(), if !was_away => None,
     };
-    let pulled = match pulled
-        .filter(|pulled| was_away || !site.outage.is_open() || !pulled.response.status().is_server_error())
-    {
+    let pulled = match pulled {
+        Some(pulled) => Some(pulled),
+        // What is not cached may still come: until a probe fails too, the registry may only be slow.
+        None => tokio::select! {
+            pulled = first => Some(pulled),
+            () = async {
+                if is_away(&once().await) {
+                    site.outage.confirmed().await;
+                }
+            } => None,
+        },
+    };
+    let has_failed = |pulled: &Pulled| !was_away && site.outage.is_open() && pulled.response.status().is_server_error();
+    let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
         None => once().await,
     };
     // Whoever carries nothing of ours may have a right that a grant remembers, and is told how to show it: except
     // where the ping said that nobody needs credentials, since a client believes that until its end.
-    let is_away = pulled.response.extensions().get::<Away>().is_some() && site.outage.is_open();
-    if is_away && site.holder.is_none() && !ping::is_open_to_all(site).await {
+    if is_away(&pulled) && site.outage.is_open() && site.holder.is_none() && !ping::is_open_to_all(site).await {
         return Pulled::bypass(realm::challenge(site, route.repository()));
     }
     pulled
 }
 
+fn is_away(pulled: &Pulled) -> bool {
+    pulled.response.extensions().get::<Away>().is_some()
+}
+
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
-    let pull = |repository: &Repository| Pull {
+    let pull = |repository| pull(site, repository, method, headers);
+    match route {
+        Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
+        Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
+        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
+        _ => ping::answer(site, method, headers).await,
+    }
+}
+
+fn pull(site: &Site<'_>, repository: &Repository, method: &Method, headers: &HeaderMap) -> Pull {
+    Pull {
         proxy: site.proxy.clone(),
         upstream: site.upstream.clone(),
         access: site.access.clone(),
@@ -156,12 +188,6 @@ async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &Head
         headers: headers.clone(),
         holder: site.holder,
         client: site.client,
-    };
-    match route {
-        Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
-        Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
-        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
-        _ => ping::answer(site, method, headers).await,
     }
 }
 

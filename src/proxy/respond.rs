@@ -220,6 +220,11 @@ pub(super) fn no_entry(rule: &str) -> Response<Body> {
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
+/// 401, without a challenge: the client has answered one already.
+pub(super) fn unauthorized(message: &str) -> Response<Body> {
+    Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()
+}
+
 /// 421: the request is for another host than the connection was opened to.
 pub(super) fn misdirected() -> Response<Body> {
     let message = "this connection was opened to another host than the request names";

@@ -42,16 +42,21 @@ impl<'a> Site<'a> {
         headers: &mut HeaderMap,
     ) -> Self {
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
-        let holder = take(&proxy.local, &origin, headers);
+        let holder = take(proxy, &origin, headers);
         let upstream = policy.upstream.of_registry(&outage);
         let access = policy.access.over(&upstream);
         Self { proxy, registry, authority, client, origin, outage, upstream, access, holder }
     }
 }
 
-fn take(tokens: &LocalTokens, origin: &str, headers: &mut HeaderMap) -> Option<Holder> {
+fn take(proxy: &Proxy, origin: &str, headers: &mut HeaderMap) -> Option<Holder> {
     // Another header beside it would be forwarded with whatever it holds.
     let ours = headers.get_all(AUTHORIZATION).iter().find_map(LocalTokens::within)?.to_owned();
     headers.remove(AUTHORIZATION);
-    tokens.validate(origin, &ours, std::time::SystemTime::now()).ok()
+    let holder = proxy.local.validate(origin, &ours, std::time::SystemTime::now()).ok()?;
+    if let Some(header) = proxy.bearers.stood_for(&proxy.cache, &ours) {
+        headers.insert(AUTHORIZATION, header);
+        return None;
+    }
+    Some(holder)
 }

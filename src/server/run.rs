@@ -17,7 +17,7 @@ use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
 use crate::host::{Changes, service};
-use crate::proxy::Proxy;
+use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings};
 use crate::{admin, host};
@@ -207,6 +207,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             disk_trouble: store.trouble().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
+            audit_lines_lost: proxy.policy().house.audit.as_ref().map_or(0, Audit::dropped),
         }
     });
 }

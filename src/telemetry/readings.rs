@@ -26,6 +26,8 @@ pub struct Readings {
     pub damaged_chunks: u64,
     /// Leaf certificates minted since the start.
     pub leaf_certificates: u64,
+    /// Lines of the audit log that were lost since it was opened.
+    pub audit_lines_lost: u64,
 }
 
 /// Holds whoever is asked; until then it reports nothing.
@@ -58,6 +60,7 @@ impl Collector for Observed {
             let help = "Chunks of blobs found damaged on the disk";
             counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
+            counter(&mut encoder, "audit_lines_lost", "Lines of the audit log lost", readings.audit_lines_lost)?;
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {

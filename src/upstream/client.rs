@@ -79,18 +79,25 @@ impl Upstream {
     /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
     /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let target = request.uri().path_and_query().cloned();
+        self.admit(to)?;
+        let begun = Instant::now();
+        let outcome = self.knock(to, request).await;
+        self.note(to, target.as_ref(), begun, outcome.as_ref());
+        outcome
+    }
+
+    /// The same without a word about the endpoint's health: that it answers a probe does not say that it answers
+    /// what matters.
+    pub(super) async fn knock(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
         let (mut parts, body) = request.into_parts();
-        let target = parts.uri.path_and_query().cloned();
-        parts.uri = target
-            .as_ref()
+        parts.uri = parts
+            .uri
+            .path_and_query()
             .and_then(|target| to.uri(target))
             .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
         let request = Request::from_parts(parts, body);
-        self.admit(to)?;
-        let begun = Instant::now();
-        let outcome = self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await;
-        self.note(to, target.as_ref(), begun, outcome.as_ref());
-        outcome
+        self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await
     }
 
     /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.

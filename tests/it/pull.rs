@@ -5,6 +5,8 @@ mod damage;
 mod doorkeeping;
 mod doors;
 mod fills;
+mod held;
+mod identity;
 mod lanes;
 mod manifests;
 mod model;
@@ -14,6 +16,7 @@ mod parking;
 mod prefetch;
 mod ranges;
 mod reloads;
+mod secrets;
 mod tags;
 
 use crate::support::client::{Session, Whole};

@@ -24,7 +24,7 @@ pub(crate) use image::{Image, Shape, digest};
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
 pub(crate) use site::{Seen, Site};
-pub(crate) use token::OWNER;
+pub(crate) use token::{OWNER, OWNER_ENCODED};
 
 use authority::Authority;
 use registry::Plan;

@@ -90,7 +90,7 @@ impl Plan {
         self
     }
 
-    fn yaml(&self, folder: &Path) -> String {
+    pub(crate) fn yaml(&self, folder: &Path) -> String {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
             "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
@@ -151,6 +151,11 @@ impl Proxy {
 
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca/ca.crt")
+    }
+
+    /// Everything that it keeps.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A client that uses the proxy and trusts its CA.

@@ -1,0 +1,54 @@
+//! What is read and not cached, the tags of a repository and what refers to a manifest: asked in whose name a pull
+//! there would be.
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::access::{Sending, Who};
+use super::pull::Pull;
+use super::site::Site;
+use super::{answer, forward, identity, respond};
+use crate::cache::{Place, Trust};
+use crate::telemetry::Kind;
+use crate::upstream::{Downloads, Endpoint};
+use crate::wire::Body;
+
+/// Passes a GET or HEAD on to `endpoint`, and its answer back.
+pub(super) async fn pass(
+    site: &Site<'_>,
+    pull: &Pull,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let place = Place { registry: site.origin.clone(), repository: pull.repository.clone() };
+    let registry = site.registry;
+    let away = site.outage.is_open();
+    let trust = Trust { lives: registry.lives(), deadline: registry.tags().deadline(), away, lapsed: false };
+    let who = registry.name_for(endpoint, &identity::of(pull, &place, &trust).await.who);
+    if let Who::Caller(_) = who {
+        return forward::pass(site.proxy, &site.upstream, registry, endpoint, kind, request).await;
+    }
+    let (mut parts, _) = request.into_parts();
+    forward::prepare(&mut parts);
+    parts.headers.remove(AUTHORIZATION);
+    parts.headers.remove(COOKIE);
+    let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let sending = Sending {
+        registry,
+        endpoint,
+        repository: &pull.repository,
+        method: &parts.method,
+        target: &target,
+        headers: &parts.headers,
+        downloads: Downloads::Uncounted,
+    };
+    let answered = site.access.ask(&site.upstream, &who, &sending).await;
+    let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+    site.proxy.metrics.upstream_request(registry.name(), kind, status);
+    match answered {
+        Ok(response) => forward::counted(site.proxy, registry, forward::returned(response)),
+        Err(unasked) => respond::fault(&answer::fault_of_unasked(unasked), kind),
+    }
+}
