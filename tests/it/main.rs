@@ -8,6 +8,8 @@ mod ca_folder;
 mod ca_support;
 mod cache_cli;
 mod config;
+mod documents;
+mod examples;
 mod guests;
 mod layers;
 mod pull;
