@@ -4,10 +4,12 @@
 //! them and runs it. One test at a time: each starts a dozen programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+mod clean;
 mod client;
 mod crash;
 mod crowd;
 mod lab;
+mod packages;
 mod proxy;
 mod pulls;
 mod readme;

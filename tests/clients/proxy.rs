@@ -143,7 +143,8 @@ fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn configuration(lab: &Lab, listen: SocketAddr, admin: SocketAddr) -> Value {
+/// A configuration for the lab, as JSON.
+pub(crate) fn configuration(lab: &Lab, listen: SocketAddr, admin: SocketAddr) -> Value {
     let registry = |url: &str, registry: &Registry| {
         let endpoint = json!({ "url": url, "address": registry.site.address, "ca_file": lab.ca_file() });
         json!({ "endpoints": [endpoint], "tags": { "fresh_for": "0s" } })
