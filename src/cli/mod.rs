@@ -10,6 +10,7 @@ pub mod ca;
 pub mod cache;
 mod check;
 mod flags;
+mod owner;
 mod program;
 mod serve;
 

@@ -134,7 +134,7 @@ pub(crate) fn free() -> SocketAddr {
 }
 
 /// The whole answer to a GET, if there is one.
-fn fetch(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;

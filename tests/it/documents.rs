@@ -37,7 +37,9 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 fn anchors(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     let plain = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
-    plain.map(|line| line.replace(|c: char| !(c.is_alphanumeric() || c == ' ' || c == '-'), "").replace(' ', "-")).collect()
+    plain
+        .map(|line| line.replace(|c: char| !(c.is_alphanumeric() || c == ' ' || c == '-'), "").replace(' ', "-"))
+        .collect()
 }
 
 /// The fenced blocks of one language, in their order.
@@ -78,7 +80,10 @@ fn every_clients_page_is_listed_and_says_how_to_set_up_check_and_undo() {
         for word in ["check", "undo", "proxy.example:3128"] {
             assert!(lower.contains(word), "{name} says nothing of {word}");
         }
-        assert!(text.contains("\nTried: ") || text.contains("\nUntried here"), "{name} does not say whether it was tried");
+        assert!(
+            text.contains("\nTried: ") || text.contains("\nUntried here"),
+            "{name} does not say whether it was tried"
+        );
         seen += 1;
     }
     assert!(seen >= 20, "{seen} pages");

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::{Lab, Process, command, eventually, run};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::lab::{Lab, Process, command, run};
 
 /// What it has besides the smallest Debian: the clients, and what their packages want.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates,curl,openssl,docker.io,podman,crun,netavark,sudo";
@@ -21,7 +23,7 @@ pub(crate) struct Machine {
     first: u32,
     /// A folder that is `/shared` in it.
     pub(crate) shared: PathBuf,
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl Machine {
@@ -29,17 +31,21 @@ impl Machine {
     pub(crate) fn boot(lab: &Lab) -> Self {
         let (root, shared) = (root(), lab.folder("machine"));
         fs::write(shared.join("boot.sh"), include_str!("boot.sh")).unwrap();
-        let mut unshare = command("unshare", &shared);
-        unshare.args(["--pid", "--mount", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child", "bash"]);
-        unshare.arg(shared.join("boot.sh")).arg(root).arg(&shared);
-        let mut process = Process::spawn("machine", &mut unshare, &shared.join("log"));
+        let mut bash = command("bash", &shared);
+        bash.arg(shared.join("boot.sh")).arg(root).arg(&shared);
+        let mut process = Process::spawn("machine", &mut bash, &shared.join("log"));
         let (mut first, unshare) = (None, process.id());
         process.ready(BOOT, || {
             first = child(unshare);
             let up = "systemctl is-active --quiet multi-user.target";
             first.is_some_and(|first| run(&mut inside(first, up), LOOK).is_ok())
         });
-        Self { first: first.expect("it is ready"), shared, _process: process }
+        Self { first: first.expect("it is ready"), shared, process: Some(process) }
+    }
+
+    /// A file of it, as this machine reaches it.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.first))
     }
 
     /// Runs a script of bash in it, as root; what it printed, or all that was said when it failed.
@@ -52,10 +58,19 @@ impl Machine {
         let journal = || self.run("journalctl --no-pager --lines 60", LOOK).unwrap_or_default();
         self.run(script, Duration::from_secs(120)).unwrap_or_else(|said| panic!("{said}\n{}", journal()))
     }
+}
 
-    /// Waits until a script does not fail.
-    pub(crate) fn until(&self, what: &str, script: &str) {
-        eventually(what, BOOT, || self.run(script, LOOK).is_ok());
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(first) = Pid::from_raw(self.first.cast_signed()) {
+            let _ = kill_process(first, Signal::KILL); // and with it all others of its namespace; unshare waits for it
+        }
+        self.process.take();
+        let own = self.shared.file_name().unwrap().to_str().unwrap();
+        let groups = format!("find /sys/fs/cgroup -depth -type d -path '*/{own}*' -exec rmdir {{}} +");
+        let remove = || run(command("sh", Path::new("/")).args(["-c", &groups]), LOOK).is_ok();
+        let end = std::time::Instant::now() + LOOK;
+        while !remove() && std::time::Instant::now() < end {} // its last processes are still ending
     }
 }
 
