@@ -6,16 +6,23 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
+use crate::host;
 use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
 const CHUNK: usize = 256 << 10;
+/// The chunk where many read: their rings shall fit into what this process may use.
+const SMALL_CHUNK: usize = 64 << 10;
+/// The most that rings of large chunks may take together: about 200 readers.
+const RINGS: u64 = 200 << 20;
+
 /// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
 const RING: usize = 4;
 
@@ -47,6 +54,20 @@ impl ReadAt for Arc<Staged> {
     }
 }
 
+/// How many pumps there are.
+static PUMPS: AtomicUsize = AtomicUsize::new(0);
+/// How many of them may have large chunks: an eighth of the memory, at most [`RINGS`].
+static ROOMY: LazyLock<usize> = LazyLock::new(|| roomy(host::memory_limit()));
+
+fn roomy(memory: u64) -> usize {
+    usize::try_from((memory / 8).min(RINGS)).unwrap_or(usize::MAX) / (RING * CHUNK)
+}
+
+/// How large a chunk is now. A body that began with large ones goes on with small ones when many have come.
+fn chunk() -> usize {
+    if PUMPS.load(Ordering::Relaxed) > *ROOMY { SMALL_CHUNK } else { CHUNK }
+}
+
 /// Reads chunks of one file, one at a time.
 pub(super) struct Pump<F> {
     file: F,
@@ -54,15 +75,22 @@ pub(super) struct Pump<F> {
     reading: Option<JoinHandle<(BytesMut, io::Result<usize>)>>,
 }
 
+impl<F> Drop for Pump<F> {
+    fn drop(&mut self) {
+        PUMPS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<F: ReadAt> Pump<F> {
     pub(super) fn new(file: F) -> Self {
+        PUMPS.fetch_add(1, Ordering::Relaxed);
         Self { file, sent: VecDeque::new(), reading: None }
     }
 
     /// The next chunk of `span`, at most 256 KiB and never empty. While it is pending, ask for the same
     /// position again.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>, span: Span) -> Poll<io::Result<Bytes>> {
-        let wanted = usize::try_from(span.len()).unwrap_or(CHUNK).min(CHUNK);
+        let wanted = usize::try_from(span.len()).unwrap_or(CHUNK).min(chunk());
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -113,5 +141,17 @@ impl<F: ReadAt> Pump<F> {
             self.sent.push_back(bytes.clone());
         }
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_chunks_are_for_as_many_as_memory_holds() {
+        for (memory, readers) in [(64 << 20, 8), (512 << 20, 64), (u64::MAX, 200), (0, 0)] {
+            assert_eq!(roomy(memory), readers, "{memory}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The caller's credentials go to the registry's own host, or to an endpoint marked authoritative, and to
 //! no other. Every call asks anew from the registry on, so an expired signed URL is never met twice.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -32,6 +33,8 @@ pub(super) struct Ask {
     pub(super) repository: Repository,
     pub(super) thing: Thing,
     pub(super) credentials: Credentials,
+    /// The client for whom it is asked: of its share of the bandwidth.
+    pub(super) client: IpAddr,
 }
 
 /// What is asked for.
@@ -179,6 +182,7 @@ impl Ask {
     fn counted(&self, response: Response<Body>) -> Response<Body> {
         let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
         response.map(|body| {
+            let body = self.upstream.share(self.client, body);
             Body::wrap(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
                     metrics.upstream_bytes(&registry, data.len() as u64);

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
-use super::config::TunnelConfig;
+use super::config::{ClientsConfig, TunnelConfig};
+use super::crowd::CrowdLimits;
 use super::guests::House;
 use super::registry::Registry;
 use super::verdict::{Verdict, judge};
@@ -22,6 +23,8 @@ pub struct Policy {
     pub tunnel: TunnelConfig,
     /// Who may use the proxy.
     pub clients: Vec<IpNet>,
+    /// How many connections may be open.
+    pub crowd: CrowdLimits,
     /// The way to upstreams.
     pub upstream: Upstream,
     /// The CA that signs for intercepted hosts.
@@ -39,14 +42,15 @@ impl Policy {
     pub fn new(
         registries: Vec<Arc<Registry>>,
         tunnel: TunnelConfig,
-        clients: Vec<IpNet>,
+        clients: &ClientsConfig,
         upstream: Upstream,
         ca: Arc<ca::Authority>,
     ) -> Self {
         Self {
             registries,
             tunnel,
-            clients,
+            clients: clients.allow.clone(),
+            crowd: clients.limits(),
             upstream,
             ca,
             house: House::default(),

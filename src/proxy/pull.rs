@@ -1,5 +1,6 @@
 //! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub(super) struct Pull {
     pub(super) repository: Repository,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
+    pub(super) client: IpAddr,
 }
 
 /// A response, and where it came from.
@@ -222,6 +224,7 @@ impl Pull {
             repository: self.repository.clone(),
             thing,
             credentials,
+            client: self.client,
         };
         (cache::Caller { place, principal, source: Arc::new(ask.clone()) }, ask)
     }

@@ -1,5 +1,6 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -46,7 +47,7 @@ pub(super) async fn answer(
             respond::no_entry(&rule)
         }
         Judgement::Allowed(rule) => {
-            let response = dispatch(&proxy, &policy, registry, &authority, request, &mut record).await;
+            let response = dispatch(&proxy, &policy, registry, &authority, visitor.client, request, &mut record).await;
             errand.note_answer(&policy.house, &response, rule);
             response
         }
@@ -68,6 +69,7 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
+    client: IpAddr,
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
@@ -90,6 +92,7 @@ async fn dispatch(
         repository,
         method,
         headers,
+        client,
     };
     let pulling = async {
         match route {

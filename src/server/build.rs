@@ -43,13 +43,7 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
         Rules { allow: settings.tunnel.allow.clone(), deny: settings.tunnel.deny.clone(), named: named.collect(), own };
     let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
     let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
-    Ok(Policy::new(
-        registries.collect::<Result<_, _>>()?,
-        settings.tunnel.clone(),
-        settings.clients.allow.clone(),
-        upstream,
-        ca,
-    ))
+    Ok(Policy::new(registries.collect::<Result<_, _>>()?, settings.tunnel.clone(), &settings.clients, upstream, ca))
 }
 
 /// Users, rules and the audit log that `settings` mean. What did not change is taken over from `before`: open

@@ -1,12 +1,13 @@
 //! The upstream client: exchanges, fetches and raw connections, all under the address rules.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio::net::TcpStream;
 
+use super::bandwidth::Bandwidth;
 use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
@@ -27,6 +28,7 @@ struct Inner {
     health: Health,
     limits: Limits,
     places: Places,
+    bandwidth: Option<Bandwidth>,
 }
 
 impl Upstream {
@@ -48,6 +50,7 @@ impl Upstream {
             ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
             dialer,
             health: Health::default(),
+            bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             places: Places::new(config.downloads_per_host.into()),
             limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
         })))
@@ -113,6 +116,15 @@ impl Upstream {
     #[must_use]
     pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
         self.0.dialer.forbidden(to, self.0.ways.to_host(to).given)
+    }
+
+    /// `body` under the cap of what may come from upstreams, as part of `client`'s share.
+    #[must_use]
+    pub fn share(&self, client: IpAddr, body: Body) -> Body {
+        match &self.0.bandwidth {
+            Some(bandwidth) => Body::wrap(bandwidth.cap(client, body)),
+            None => body,
+        }
     }
 
     /// Whether an endpoint is well, as far as is known.

@@ -99,6 +99,15 @@ impl Lab {
         }
     }
 
+    /// `pullthrough why`, which is no command of `cache`.
+    fn why(&self, arguments: &[&str]) -> Said {
+        let mut command = self.command();
+        command.arg("why").args(arguments).arg("--config").arg(self.file()).stdin(Stdio::null());
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { status: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let said = self.say(&[arguments, &["--json"]].concat());
         assert_eq!(said.status, 0, "{arguments:?}: {}", said.err);
@@ -652,4 +661,31 @@ async fn a_platform_that_is_pulled_after_the_pin_is_pinned_with_its_layers() {
     });
     let said = beside(&proxy, &["rm", "quay.io", "--dry-run"]);
     assert!(said.status == 1 && said.err.contains("is pinned"), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn why_tells_what_a_pull_meets() {
+    Lab::both(
+        |lab| {
+            let said = lab.why(&["quay.io/org/multi:v1"]);
+            assert_eq!(said.status, 0, "{}", said.err);
+            for words in [
+                "quay.io of the configuration; asked with the client's own credentials; pushes are refused",
+                "believed for 1m",
+                "last asked just now; a pull now is answered without asking",
+                "platform   linux/amd64: here",
+                "platform   linux/arm64: not here",
+                "readers    quay.io/org/multi: everybody",
+            ] {
+                assert!(said.out.contains(words), "{words}: {}", said.out);
+            }
+            let json: Value = serde_json::from_str(&lab.why(&["quay.io/org/app:1", "--json"]).out).unwrap();
+            assert_eq!(json["cache"][0]["rights"][0]["public"], true, "{json}");
+            let unknown = lab.why(&["quay.io/org/none:1"]);
+            assert!(unknown.status == 1 && unknown.out.contains("believed for"), "{} {}", unknown.out, unknown.err);
+            let foreign = lab.why(&["registry.example.com/a:1"]);
+            assert!(foreign.status == 1 && foreign.err.contains("only tunnelled"), "{}", foreign.err);
+        },
+        usual,
+    );
 }

@@ -19,6 +19,7 @@ pub(crate) struct Plan {
     rest: String,
     downloads: usize,
     idle: &'static str,
+    upstream: String,
 }
 
 /// A running proxy and its folders.
@@ -29,7 +30,14 @@ pub(crate) struct Proxy {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self { registries: String::new(), hosts: String::new(), rest: String::new(), downloads: 32, idle: "20s" }
+        Self {
+            registries: String::new(),
+            hosts: String::new(),
+            rest: String::new(),
+            downloads: 32,
+            idle: "20s",
+            upstream: String::new(),
+        }
     }
 
     /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
@@ -65,6 +73,12 @@ impl Plan {
         Self { idle: "1s", ..self }
     }
 
+    /// Adds a line to the section `upstream`.
+    pub(crate) fn upstream(mut self, line: &str) -> Self {
+        let _ = writeln!(self.upstream, "  {line}");
+        self
+    }
+
     /// How many downloads one host serves at a time.
     pub(crate) fn downloads_per_host(self, downloads: usize) -> Self {
         Self { downloads, ..self }
@@ -80,7 +94,7 @@ impl Plan {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
             "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
-             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{2}{3}",
+             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{6}{2}{3}",
             folder.display(),
             self.registries,
             hosts,
@@ -91,6 +105,7 @@ impl Plan {
             },
             self.downloads,
             self.idle,
+            self.upstream,
         )
     }
 
