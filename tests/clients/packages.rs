@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clean::Machine;
-use crate::lab::{Lab, Shape, once_each, run};
+use crate::lab::{Lab, Shape, command, once_each, run};
 use crate::proxy::{configuration, fetch, free};
 
 const DOCKER: &str = include_str!("../../docs/clients/docker.md");
@@ -36,6 +36,9 @@ fn package() -> &'static Path {
         fs::create_dir_all(target.join("release")).unwrap();
         let _ = fs::remove_file(&binary);
         fs::copy(env!("CARGO_BIN_EXE_pullthrough"), &binary).unwrap();
+        let mut papers = command("sh", &target);
+        papers.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/papers")).arg(&binary);
+        run(&mut papers, Duration::from_secs(20)).unwrap();
         let mut deb = Command::new("cargo-deb"); // with this process's environment, for cargo
         deb.env("CARGO_TARGET_DIR", &target).args(["--no-build", "--no-strip", "--fast", "--output"]).arg(&file);
         deb.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
