@@ -42,6 +42,18 @@ impl Year {
         fetch(self.listen, "/readyz").unwrap_or_default()
     }
 
+    /// Gives the catalog of the stopped proxy another format's number; the one that it had.
+    fn mark(&self, format: i64) -> i64 {
+        self.machine.must(&format!("cp {CATALOG} /shared/catalog.sqlite"));
+        let catalog = Connection::open(self.machine.shared.join("catalog.sqlite")).unwrap();
+        let had = catalog.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        catalog.pragma_update(None, "user_version", format).unwrap();
+        catalog.pragma_update(None, "journal_mode", "delete").unwrap();
+        catalog.close().unwrap();
+        self.machine.must(&format!("cat /shared/catalog.sqlite >{CATALOG}"));
+        had
+    }
+
     fn journal(&self) -> String {
         self.machine.must("journalctl --unit pullthrough --no-pager")
     }
@@ -59,16 +71,13 @@ fn an_upgrade_keeps_content_and_ca_and_a_downgrade_is_refused_with_a_clear_messa
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id.clone()));
 
     year.machine.must("systemctl stop pullthrough");
-    let catalog = Connection::open(year.machine.file(CATALOG)).unwrap();
-    let format: i64 = catalog.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    catalog.pragma_update(None, "user_version", 99).unwrap();
+    let format = year.mark(99);
     year.machine.run("systemctl start pullthrough", Duration::from_secs(30)).expect_err("the format is a later one's");
     year.machine.must("systemctl stop pullthrough");
     let journal = year.journal();
     let words = format!("has format 99, and this version knows formats up to {format}");
     assert!(journal.contains(&words) && journal.contains("use the later version"), "{journal}");
-    catalog.pragma_update(None, "user_version", format).unwrap();
-    drop(catalog);
+    assert_eq!(year.mark(format), 99, "it changed a catalog that it does not understand");
     year.machine.must("systemctl start pullthrough");
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id));
     once_each(&lab.quay.blob_fetches());
