@@ -18,10 +18,22 @@ use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
 const CHUNK: usize = 256 << 10;
-/// The chunk where many read: their rings shall fit into what this process may use.
-const SMALL_CHUNK: usize = 64 << 10;
-/// The most that rings of large chunks may take together: about 200 readers.
-const RINGS: u64 = 200 << 20;
+/// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer
+/// where large rings would take more than an eighth of the memory that this process may use.
+const CROWD: usize = 200;
+const CROWDED_CHUNK: usize = 64 << 10;
+static FITTING: LazyLock<usize> = LazyLock::new(|| fitting(host::memory_limit()));
+
+fn fitting(memory: u64) -> usize {
+    CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (RING * CHUNK))
+}
+
+/// How many bodies there are.
+static BODIES: AtomicUsize = AtomicUsize::new(0);
+
+fn is_crowded() -> bool {
+    BODIES.load(Ordering::Relaxed) > *FITTING
+}
 
 /// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
 const RING: usize = 4;
@@ -54,20 +66,6 @@ impl ReadAt for Arc<Staged> {
     }
 }
 
-/// How many pumps there are.
-static PUMPS: AtomicUsize = AtomicUsize::new(0);
-/// How many of them may have large chunks: an eighth of the memory, at most [`RINGS`].
-static ROOMY: LazyLock<usize> = LazyLock::new(|| roomy(host::memory_limit()));
-
-fn roomy(memory: u64) -> usize {
-    usize::try_from((memory / 8).min(RINGS)).unwrap_or(usize::MAX) / (RING * CHUNK)
-}
-
-/// How large a chunk is now. A body that began with large ones goes on with small ones when many have come.
-fn chunk() -> usize {
-    if PUMPS.load(Ordering::Relaxed) > *ROOMY { SMALL_CHUNK } else { CHUNK }
-}
-
 /// Reads chunks of one file, one at a time.
 pub(super) struct Pump<F> {
     file: F,
@@ -75,22 +73,17 @@ pub(super) struct Pump<F> {
     reading: Option<JoinHandle<(BytesMut, io::Result<usize>)>>,
 }
 
-impl<F> Drop for Pump<F> {
-    fn drop(&mut self) {
-        PUMPS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl<F: ReadAt> Pump<F> {
     pub(super) fn new(file: F) -> Self {
-        PUMPS.fetch_add(1, Ordering::Relaxed);
+        BODIES.fetch_add(1, Ordering::Relaxed);
         Self { file, sent: VecDeque::new(), reading: None }
     }
 
     /// The next chunk of `span`, at most 256 KiB and never empty. While it is pending, ask for the same
     /// position again.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>, span: Span) -> Poll<io::Result<Bytes>> {
-        let wanted = usize::try_from(span.len()).unwrap_or(CHUNK).min(chunk());
+        let chunk = if is_crowded() { CROWDED_CHUNK } else { CHUNK };
+        let wanted = usize::try_from(span.len()).unwrap_or(chunk).min(chunk);
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -119,11 +112,20 @@ impl<F: ReadAt> Pump<F> {
         })
     }
 
-    /// A buffer that came back from the connection, else a new one.
+    /// There is nothing to read for a while: of many bodies, each gives its buffers back.
+    pub(super) fn rest(&mut self) {
+        if is_crowded() {
+            self.sent.clear();
+        }
+    }
+
+    /// A buffer that came back from the connection, else a new one. One from before the crowd came goes.
     fn buffer(&mut self, wanted: usize) -> BytesMut {
         if let Some(sent) = self.sent.pop_front() {
             match sent.try_into_mut() {
-                Ok(mut buffer) if buffer.capacity() >= wanted => {
+                Ok(mut buffer)
+                    if buffer.capacity() >= wanted && (buffer.capacity() <= CROWDED_CHUNK || !is_crowded()) =>
+                {
                     buffer.resize(wanted, 0);
                     return buffer;
                 }
@@ -144,14 +146,20 @@ impl<F: ReadAt> Pump<F> {
     }
 }
 
+impl<F> Drop for Pump<F> {
+    fn drop(&mut self) {
+        BODIES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn large_chunks_are_for_as_many_as_memory_holds() {
-        for (memory, readers) in [(64 << 20, 8), (512 << 20, 64), (u64::MAX, 200), (0, 0)] {
-            assert_eq!(roomy(memory), readers, "{memory}");
+        for (memory, bodies) in [(64 << 20, 8), (512 << 20, 64), (u64::MAX, 200), (0, 0)] {
+            assert_eq!(fitting(memory), bodies, "{memory}");
         }
     }
 }

@@ -105,6 +105,8 @@ impl Ask {
         let mut order = self.upstream.order(&endpoints);
         let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
         order[..well].rotate_left(asking.way.checked_rem(well).unwrap_or(0));
+        // What failed with this very content waits until all others were asked, well or not.
+        order.sort_by_key(|endpoint| asking.last.iter().position(|name| **name == *endpoint.name()));
         let mut decided = None;
         let mut last = None;
         for endpoint in order {
@@ -199,6 +201,7 @@ struct Asking {
     range: Option<HeaderValue>,
     validators: Vec<Validator>,
     way: usize,
+    last: Vec<Arc<str>>,
     downloads: Downloads,
 }
 
@@ -221,7 +224,7 @@ impl Source for Ask {
                 Queue::Wait => Downloads::Wait,
                 Queue::Spare => Downloads::Spare,
             };
-            let mut asking = Asking { range, validators: want.if_range, way: want.way, downloads };
+            let mut asking = Asking { range, validators: want.if_range, way: want.way, last: want.last, downloads };
             let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await?;
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
@@ -304,10 +307,12 @@ fn etag(response: &Response<Body>) -> Option<String> {
 fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: bool) -> Result<Flow, Fault> {
     let headers = response.headers();
     let validator = etag(&response).map(|tag| Validator { tag, endpoint: endpoint.name().into() });
+    let endpoint = Some(endpoint.name().into());
     if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = content_range(headers).filter(|range| range.at <= from);
         let ContentRange { at, to, total } = range.ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?;
-        return Ok(Flow { at, to: Some(to), total, ranges: Some(true), validator, body: response.into_body() });
+        let (to, body) = (Some(to), response.into_body());
+        return Ok(Flow { at, to, total, ranges: Some(true), validator, endpoint, body });
     }
     let said = text(headers, &ACCEPT_RANGES);
     let ranges = match said.as_deref() {
@@ -317,7 +322,7 @@ fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: boo
         None => None,
     };
     let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());
-    Ok(Flow { at: 0, to: None, total: length, ranges, validator, body: response.into_body() })
+    Ok(Flow { at: 0, to: None, total: length, ranges, validator, endpoint, body: response.into_body() })
 }
 
 /// `Content-Range: bytes 5-9/10`: where it begins, where it ends (exclusive), and the whole length if it is said.

@@ -4,6 +4,7 @@
 //! them and runs it. One test at a time: each starts a dozen programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+mod chunked;
 mod clean;
 mod client;
 mod crash;

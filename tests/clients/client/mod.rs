@@ -4,6 +4,7 @@
 //! (they are Go programs) are configured without touching the system's store.
 
 mod buildah;
+mod chunked;
 mod containerd;
 mod curl;
 mod docker;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::lab::Lab;
 
+pub(crate) use chunked::Chunked;
 pub(crate) use curl::Curl;
 pub(crate) use skopeo::Skopeo;
 

@@ -98,15 +98,21 @@ impl Plan {
             folder.display(),
             self.registries,
             hosts,
-            if self.rest.contains("cache:") {
-                self.rest.replace("cache: {", &format!("cache: {{dir: '{}/cache', ", folder.display()))
-            } else {
-                format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
-            },
+            self.cache(folder),
             self.downloads,
             self.idle,
             self.upstream,
         )
+    }
+
+    /// The rest, with the cache in the test's folder. How full this machine's disk is decides nothing.
+    fn cache(&self, folder: &Path) -> String {
+        let floor = if self.rest.contains("min_free:") { "" } else { ", min_free: 0%" };
+        let own = format!("cache: {{dir: '{}/cache'{floor}", folder.display());
+        if self.rest.contains("cache: {") {
+            return self.rest.replace("cache: {", &format!("{own}, "));
+        }
+        format!("{own}}}\n{}", self.rest)
     }
 
     pub(crate) async fn start(self) -> Proxy {
