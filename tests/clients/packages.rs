@@ -15,6 +15,8 @@ use crate::lab::{Lab, Shape, command, once_each, run};
 use crate::proxy::{configuration, fetch, free};
 
 const DOCKER: &str = include_str!("../../docs/clients/docker.md");
+const SKOPEO: &str = include_str!("../../docs/clients/skopeo.md");
+const BUILDAH: &str = include_str!("../../docs/clients/buildah.md");
 const PODMAN: &str = include_str!("../../docs/clients/podman.md");
 /// The address that pages use.
 const ADDRESS: &str = "proxy.example:3128";
@@ -68,7 +70,7 @@ fn follow(machine: &Machine, page: &str, heading: &str, address: SocketAddr) -> 
 }
 
 #[test]
-fn docker_and_podman_pull_in_a_clean_debian_by_the_package_and_the_pages() {
+fn clients_pull_in_a_clean_debian_by_the_package_and_the_pages() {
     let lab = Lab::new();
     let image = lab.publish(&["docker.io/library/alpine:3.20"], Shape::Index, 1, 100_000);
     let (machine, address) = installed(&lab);
@@ -93,8 +95,11 @@ fn docker_and_podman_pull_in_a_clean_debian_by_the_package_and_the_pages() {
     assert_eq!(format!("sha256:{}", id.trim()), image.id);
     let inside = machine.must("podman create --network none alpine:3.20 true >/dev/null; podman inspect --latest");
     assert!(!inside.contains("HTTPS_PROXY"), "the proxy leaks into containers: {inside}");
-    follow(&machine, PODMAN, "Undo", address);
+    machine.must(&[commands(SKOPEO, "Set up", address), commands(SKOPEO, "Check", address)].join("\n"));
     machine.must("podman rm --all; podman image rm alpine:3.20");
+    follow(&machine, BUILDAH, "Check", address);
+    follow(&machine, PODMAN, "Undo", address);
+    machine.must("podman image rm alpine:3.20");
     let check = commands(PODMAN, "Check", address);
     machine.run(&check, Duration::from_secs(60)).expect_err("there is no way to a registry but the proxy");
 

@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::lab::{Lab, Process, command, run};
 
 /// What it has besides the smallest Debian: the clients, and what their packages want.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates,curl,openssl,docker.io,podman,crun,netavark,sudo";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates,curl,openssl,docker.io,podman,crun,netavark,\
+    skopeo,buildah,sudo";
 const MAKING: Duration = Duration::from_secs(900);
 const BOOT: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_secs(10);
@@ -92,7 +93,10 @@ fn child(parent: u32) -> Option<u32> {
 /// The folder with the root, made if it is not there.
 fn root() -> PathBuf {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clean-debian");
-    if !kept.exists() {
+    let listed = kept.with_extension("packages"); // of another list of packages: made anew
+    if fs::read_to_string(&listed).ok().as_deref() != Some(PACKAGES) {
+        let _ = fs::remove_file(&listed);
+        let _ = fs::remove_dir_all(&kept);
         let making = kept.with_extension("new");
         let _ = fs::remove_dir_all(&making); // of a run that was broken off
         let (source, suite) = source();
@@ -100,6 +104,7 @@ fn root() -> PathBuf {
         debootstrap.args(["--variant=minbase", "--include", PACKAGES]).arg(suite).arg(&making).arg(source);
         run(&mut debootstrap, MAKING).unwrap();
         fs::rename(making, &kept).unwrap();
+        fs::write(listed, PACKAGES).unwrap();
     }
     kept
 }
