@@ -11,6 +11,7 @@ pub mod cache;
 mod check;
 mod doctor;
 mod flags;
+mod owner;
 mod paper;
 mod program;
 mod serve;

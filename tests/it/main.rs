@@ -9,6 +9,8 @@ mod ca_support;
 mod cache_cli;
 mod config;
 mod doctor;
+mod documents;
+mod examples;
 mod guests;
 mod layers;
 mod limits;
