@@ -11,7 +11,7 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Guest, Place, Proof, Retry, Source, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Guest, Place, Proof, Retry, Source, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -84,7 +84,8 @@ impl Bench {
     async fn join(&self, bytes: &Bytes, digest: &Digest, rate: u64) -> Guest {
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let source = Arc::new(Slow { bytes: bytes.clone(), rate });
-        let caller = Caller { place, principal: self.cache.principal("quay.io", None), source };
+        let caller =
+            Caller { place, principal: self.cache.principal("quay.io", None), source, trust: Trust::default() };
         match self.cache.blob(&caller, digest).await.unwrap() {
             BlobFound::Filling(guest, _) => guest,
             _ => panic!("it is not filling"),

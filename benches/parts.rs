@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use pullthrough::ca::{self, Authority, Permitted};
 use pullthrough::cache::{
     Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question,
-    Source, Want, Whole,
+    Source, Trust, Want, Whole,
 };
 use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPattern, Route};
 use pullthrough::store::{self, Store};
@@ -210,6 +210,7 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
     let content = Bytes::from(r#"{"schemaVersion":2}"#.repeat(100));
     let digest = Digest::of(Algorithm::Sha256, &content);
     let caller = Caller {
+        trust: Trust::default(),
         place: Place { registry: "docker.io".into(), repository: "library/postgres".parse()? },
         principal: Principal::Anonymous,
         source: Arc::new(Always(content)),

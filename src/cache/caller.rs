@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lives, Principal, Source};
+use super::{GrantsConfig, Lives, Principal, Source};
 use crate::oci::Repository;
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
@@ -39,4 +39,12 @@ pub struct Trust {
     pub away: bool,
     /// The caller's token has expired: a no to it says nothing of whoever obtained it.
     pub lapsed: bool,
+}
+
+impl Default for Trust {
+    /// Of a registry that is there, as its configuration says by default.
+    fn default() -> Self {
+        let lives = GrantsConfig::default().lives();
+        Self { lives, deadline: Duration::from_secs(10), away: false, lapsed: false }
+    }
 }

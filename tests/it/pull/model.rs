@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Lives, Place, Proof, Retry, Source, Trust, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -247,12 +247,7 @@ impl Case {
                 opened: 0.into(),
             });
             let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-            let trust = Trust {
-                lives: Lives { life: Duration::from_secs(600), outage: Duration::from_secs(86_400) },
-                deadline: Duration::from_secs(10),
-                away: false,
-                lapsed: false,
-            };
+            let trust = Trust::default();
             let caller = Caller { place, principal: cache.principal("quay.io", None), source: source.clone(), trust };
             let all = join_all(self.readers.iter().map(|reader| reader.read(&cache, &caller, &digest, &bytes, &dice)));
             tokio::time::timeout(Duration::from_secs(3600), all).await.expect("nobody is left waiting");
