@@ -210,6 +210,7 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
     let content = Bytes::from(r#"{"schemaVersion":2}"#.repeat(100));
     let digest = Digest::of(Algorithm::Sha256, &content);
     let caller = Caller {
+        trust: Trust::default(),
         place: Place { registry: "docker.io".into(), repository: "library/postgres".parse()? },
         principal: Principal::Anonymous,
         source: Arc::new(Always(content)),

@@ -42,8 +42,9 @@ pub struct Trust {
 }
 
 impl Default for Trust {
-    /// As without any configuration, at a registry that is there.
+    /// Of a registry that is there, as its configuration says by default.
     fn default() -> Self {
-        Self { lives: GrantsConfig::default().lives(), deadline: Duration::from_secs(10), away: false, lapsed: false }
+        let lives = GrantsConfig::default().lives();
+        Self { lives, deadline: Duration::from_secs(10), away: false, lapsed: false }
     }
 }

@@ -30,6 +30,26 @@ fn a_private_image_in_the_cache_is_for_those_whom_the_registry_lets_read_it() {
 }
 
 #[test]
+fn what_the_proxy_holds_credentials_for_is_pulled_by_clients_without_any_as_far_as_it_is_listed() {
+    let lab = Lab::new();
+    let names = ["docker.io/private/app:1", "docker.io/private/other:1", "docker.io/library/app:1"];
+    let image = lab.publish(&names, Shape::Index, 1, 100_000);
+    let proxy = Proxy::with(&lab, |config| {
+        config["registries"]["docker.io"]["auth"] =
+            serde_json::json!({ "username": "lab", "password": "lab", "repositories": ["private/app"] });
+    });
+    for kind in Kind::ALL {
+        let client = kind.fresh(&lab, &proxy.way());
+        assert_eq!(client.pull(names[0]), Ok(image.id.clone()), "{kind:?}: listed");
+        assert_eq!(client.pull(names[2]), Ok(image.id.clone()), "{kind:?}: public");
+        client.pull(names[1]).expect_err("a private image was served that is not listed");
+    }
+    let owner = Skopeo::with_credentials(&lab, &proxy.way(), OWNER);
+    assert_eq!(owner.pull(names[1]), Ok(image.id), "one who logs in has the registry's word");
+    assert!(!proxy.log().contains("bGFiOmxhYg"), "{}", proxy.log());
+}
+
+#[test]
 fn a_push_passes_where_it_is_allowed_and_is_refused_elsewhere() {
     let lab = Lab::new();
     let proxy = Proxy::with(&lab, |config| config["registries"]["docker.io"]["push"] = "allow".into());

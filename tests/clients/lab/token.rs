@@ -46,6 +46,9 @@ impl TokenService {
         if request.uri().path() != "/token" {
             return plain(StatusCode::NOT_FOUND, "not found");
         }
+        if request.method() != hyper::Method::GET {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "tokens are to be had by GET");
+        }
         let owner = request.headers().get(AUTHORIZATION).is_some_and(is_owner);
         let query = request.uri().query().unwrap_or_default().replace("%3A", ":").replace("%2F", "/");
         let query = query.replace("%2C", ",");
