@@ -69,9 +69,9 @@ async fn each_failure_has_its_cure() {
         assert!(status == 1 && said.contains(failure) && said.contains(cure), "{said}");
     }
     let (registry, proxy) = quay(false).await; // one that has not answered yet
-    registry.script("GET /v2/", Act::Status(503));
+    registry.script("*", Act::Status(503));
     let (status, said) = doctor(&self::url(&proxy), Some(&proxy.ca_file()), &[image]).await;
-    assert!(status == 1 && said.contains("FAIL  registry: 503"), "{said}");
+    assert!(status == 1 && said.contains("FAIL  manifest: 503"), "{said}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The documents hold together: links lead somewhere, configurations pass `check`, each client's page says what it must.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -89,6 +90,28 @@ fn every_clients_page_is_listed_and_says_how_to_set_up_check_and_undo() {
     assert!(seen >= 20, "{seen} pages");
 }
 
+/// Makes what a configuration takes its passwords from: files in its folder, variables, helper programs.
+fn lend_secrets(yaml: &str, folder: &Path, check: &mut Command) {
+    let values = |key: &str| {
+        let key = format!("{key}: ");
+        let after = yaml.split(key.as_str()).skip(1);
+        after.map(|text| text.split([',', '}', ' ', '\n']).next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (key, content) in [("password_file", "secret"), ("docker_config", "{}")] {
+        values(key).iter().for_each(|name| write(&folder.join(name), content, 0o600));
+    }
+    values("password_env").iter().for_each(|name| _ = check.env(name, "secret"));
+    values("helper")
+        .iter()
+        .for_each(|name| write(&folder.join(format!("docker-credential-{name}")), "#!/bin/sh\n", 0o700));
+    check.env("PATH", folder);
+}
+
+fn write(path: &Path, content: &str, mode: u32) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 #[test]
 fn configurations_in_the_documents_pass_check() {
     let docs = root().join("docs");
@@ -98,7 +121,9 @@ fn configurations_in_the_documents_pass_check() {
             let folder = TempDir::new().unwrap();
             fs::write(folder.path().join("config.yaml"), block).unwrap();
             let mut check = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
-            check.env_clear().current_dir(folder.path()).args(["check", "--config", "config.yaml"]);
+            check.env_clear();
+            lend_secrets(block, folder.path(), &mut check);
+            check.current_dir(folder.path()).args(["check", "--config", "config.yaml"]);
             let said = check.output().unwrap();
             assert!(said.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&said.stderr));
             checked += 1;
