@@ -52,7 +52,8 @@ impl Source for Slow {
                 Some((Ok::<_, std::io::Error>(Frame::data(piece)), (left, began, sent)))
             })));
             let (at, ranges) = (want.from, Some(true));
-            Ok(Flow { at, to: Some(to), total: Some(length), ranges, validator: None, body: Body::wrap(body) })
+            let (total, body) = (Some(length), Body::wrap(body));
+            Ok(Flow { at, to: Some(to), total, ranges, validator: None, endpoint: None, body })
         })
     }
 

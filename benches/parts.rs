@@ -102,7 +102,7 @@ fn digests(bench: &Bench) {
         let mut theirs = aws::Context::new(other);
         bench.rate(&format!("{name}, aws-lc-rs"), CHUNK, || theirs.update(black_box(&chunk)));
     }
-    bench.rate("crc32c, 256 KiB", CHUNK, || _ = black_box(crc32c::crc32c(black_box(&chunk))));
+    bench.rate("crc32c, 256 KiB", CHUNK, || _ = black_box(crc_fast::crc32_iscsi(black_box(&chunk))));
     let mut copy = vec![0; CHUNK];
     bench.rate("a plain copy, 256 KiB, for comparison", CHUNK, || copy.copy_from_slice(black_box(&chunk)));
 }
@@ -180,7 +180,7 @@ impl Source for Always {
     fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         let total = Some(self.0.len() as u64);
         let body = Body::full(self.0.clone());
-        let flow = Flow { at: 0, to: None, total, ranges: None, validator: None, body };
+        let flow = Flow { at: 0, to: None, total, ranges: None, validator: None, endpoint: None, body };
         async move { Ok(flow) }.boxed()
     }
 
@@ -214,6 +214,7 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
         place: Place { registry: "docker.io".into(), repository: "library/postgres".parse()? },
         principal: Principal::Anonymous,
         source: Arc::new(Always(content)),
+        trust: Trust::default(),
     };
     let fault = |fault: Fault| anyhow::anyhow!("{fault}");
     let question = Question {

@@ -1,7 +1,7 @@
 //! A caching forward proxy for container images.
 //!
 //! The rooms, from the top: `cli`, `server`, `config`, `proxy` and `admin`, `cache`, then `store`, `upstream`,
-//! `ca` and `telemetry`, then `oci`, `wire` and `host`. Imports only go down; `docs/architecture.md` walks a
+//! `ca` and `telemetry`, then `oci`, `wire`, `host` and `setup`. Imports only go down; `docs/architecture.md` walks a
 //! request through them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -14,6 +14,7 @@ pub mod host;
 pub mod oci;
 pub mod proxy;
 pub mod server;
+pub mod setup;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rcgen::KeyPair;
 
-use super::Error;
 use super::certificate::Certificate;
+use super::{Error, passphrase};
 
 /// Which pair of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,15 @@ impl Folder {
         read_certificate(&certificate_path(&self.dir, pair))
     }
 
-    /// The pair's private key; `None` where there is no file.
+    /// The pair's private key; `None` where there is no file. One that docker-registry-proxy encrypted is opened.
     pub(super) fn key(&self, pair: Pair) -> Result<Option<KeyPair>, Error> {
         let path = key_path(&self.dir, pair);
         let Some(pem) = read_key(&path)? else { return Ok(None) };
-        KeyPair::from_pem(&pem).map(Some).map_err(|_| Error::BadKey(path))
+        let bad = |_| Error::BadKey(path.clone());
+        match passphrase::open(&pem) {
+            Some(der) => KeyPair::try_from(der.as_slice()).map(Some).map_err(bad),
+            None => KeyPair::from_pem(&pem).map(Some).map_err(bad),
+        }
     }
 
     /// The certificate's path.

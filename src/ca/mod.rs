@@ -20,6 +20,7 @@ mod folder;
 mod leaves;
 mod mint;
 mod overview;
+mod passphrase;
 mod permitted;
 mod seal;
 

@@ -88,7 +88,7 @@ impl Cache {
                 Right::None => self.is_released_now(caller, digest, Content::Blob),
             };
             let asked = Asked::now();
-            let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored);
+            let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored).await;
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     if right == Right::None {

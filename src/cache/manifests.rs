@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Released, Standing};
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Whole, inventory};
+use crate::host;
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
 
-/// Hot manifests may take this much memory.
+/// Hot manifests may take this much memory, or a sixteenth of what the process may use, if that is less.
 const HOT_BYTES: u64 = 64 << 20;
 /// How long a 404 is remembered for anonymous callers.
 pub(super) const MISSING_FOR: Duration = Duration::from_secs(5);
@@ -59,7 +60,10 @@ impl Manifests {
     pub(super) fn new() -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
         Self {
-            hot: moka::sync::Cache::builder().weigher(weigh).max_capacity(HOT_BYTES).build(),
+            hot: moka::sync::Cache::builder()
+                .weigher(weigh)
+                .max_capacity(HOT_BYTES.min(host::memory_limit() / 16))
+                .build(),
             proofs: Arc::new(Flights::new()),
             own: Arc::new(Flights::new()),
             shared: Arc::new(Flights::new()),
@@ -239,6 +243,10 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
+        if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            return self.ask_for_proof(caller, digest, content).await;
+        }
         let key = (caller.place.clone(), *digest, content, caller.principal.clone());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let proven = self.manifests.proofs.run(key, move || async move {

@@ -37,7 +37,7 @@ pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
 pub use grants::{Grants, NoRandom, Principal};
 pub use inventory::{
     Command, Damage, Event, History, ImageRow, Inventory, InventoryError, Kind, Order, Part, PinChange, RegistryShare,
-    Removal, Shown, Stats, Verified,
+    Removal, Right, Shown, Stats, Verified,
 };
 pub use links::Links;
 pub use lookup::Cache;

@@ -6,16 +6,35 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
+use crate::host;
 use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
 const CHUNK: usize = 256 << 10;
+/// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer
+/// where large rings would take more than an eighth of the memory that this process may use.
+const CROWD: usize = 200;
+const CROWDED_CHUNK: usize = 64 << 10;
+static FITTING: LazyLock<usize> = LazyLock::new(|| fitting(host::memory_limit()));
+
+fn fitting(memory: u64) -> usize {
+    CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (RING * CHUNK))
+}
+
+/// How many bodies there are.
+static BODIES: AtomicUsize = AtomicUsize::new(0);
+
+fn is_crowded() -> bool {
+    BODIES.load(Ordering::Relaxed) > *FITTING
+}
+
 /// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
 const RING: usize = 4;
 
@@ -56,13 +75,15 @@ pub(super) struct Pump<F> {
 
 impl<F: ReadAt> Pump<F> {
     pub(super) fn new(file: F) -> Self {
+        BODIES.fetch_add(1, Ordering::Relaxed);
         Self { file, sent: VecDeque::new(), reading: None }
     }
 
     /// The next chunk of `span`, at most 256 KiB and never empty. While it is pending, ask for the same
     /// position again.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>, span: Span) -> Poll<io::Result<Bytes>> {
-        let wanted = usize::try_from(span.len()).unwrap_or(CHUNK).min(CHUNK);
+        let chunk = if is_crowded() { CROWDED_CHUNK } else { CHUNK };
+        let wanted = usize::try_from(span.len()).unwrap_or(chunk).min(chunk);
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -91,11 +112,20 @@ impl<F: ReadAt> Pump<F> {
         })
     }
 
-    /// A buffer that came back from the connection, else a new one.
+    /// There is nothing to read for a while: of many bodies, each gives its buffers back.
+    pub(super) fn rest(&mut self) {
+        if is_crowded() {
+            self.sent.clear();
+        }
+    }
+
+    /// A buffer that came back from the connection, else a new one. One from before the crowd came goes.
     fn buffer(&mut self, wanted: usize) -> BytesMut {
         if let Some(sent) = self.sent.pop_front() {
             match sent.try_into_mut() {
-                Ok(mut buffer) if buffer.capacity() >= wanted => {
+                Ok(mut buffer)
+                    if buffer.capacity() >= wanted && (buffer.capacity() <= CROWDED_CHUNK || !is_crowded()) =>
+                {
                     buffer.resize(wanted, 0);
                     return buffer;
                 }
@@ -113,5 +143,23 @@ impl<F: ReadAt> Pump<F> {
             self.sent.push_back(bytes.clone());
         }
         bytes
+    }
+}
+
+impl<F> Drop for Pump<F> {
+    fn drop(&mut self) {
+        BODIES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_chunks_are_for_as_many_as_memory_holds() {
+        for (memory, bodies) in [(64 << 20, 8), (512 << 20, 64), (u64::MAX, 200), (0, 0)] {
+            assert_eq!(fitting(memory), bodies, "{memory}");
+        }
     }
 }

@@ -52,6 +52,8 @@ pub struct Want {
     pub if_range: Vec<Validator>,
     /// Which of several equal ways to take first: another number, another endpoint.
     pub way: usize,
+    /// Endpoints that failed with this content, the earliest first: they are asked after all others, in this order.
+    pub last: Vec<Arc<str>>,
     /// What if the host has as many downloads as it may have.
     pub queue: Queue,
 }
@@ -90,6 +92,8 @@ pub struct Flow {
     pub ranges: Option<bool>,
     /// For a later resumption.
     pub validator: Option<Validator>,
+    /// The name of the endpoint that answers, where there are several.
+    pub endpoint: Option<Arc<str>>,
     /// The bytes.
     pub body: Body,
 }

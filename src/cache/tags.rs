@@ -178,7 +178,12 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let asked = if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            Ok(Landed::Led(self.ask_and_learn(caller, question, by_content).await))
+        } else {
+            tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await
+        };
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
             Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {

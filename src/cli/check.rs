@@ -5,7 +5,7 @@ use std::io::Write;
 use super::flags::ConfigFlag;
 use crate::config::{self, Settings};
 
-/// Checks the configuration, and the CA against it, and writes one line about it to `out`.
+/// Checks the configuration, and the CA against it, and writes to `out` what a person should know, and one line about it.
 ///
 /// # Errors
 /// The configuration's mistakes; what the CA's folder and writing to `out` say.
@@ -13,6 +13,9 @@ pub(super) fn run(config: &ConfigFlag, out: &mut dyn Write) -> anyhow::Result<()
     let settings = config::load(&config.sources())?;
     if let Some(mistakes) = config::check_sealed(&settings)? {
         return Err(mistakes.into());
+    }
+    for notice in &settings.notices {
+        writeln!(out, "note: {notice}")?;
     }
     writeln!(out, "{}", summary(&settings))?;
     Ok(())

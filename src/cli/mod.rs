@@ -9,9 +9,15 @@
 pub mod ca;
 pub mod cache;
 mod check;
+mod doctor;
 mod flags;
+mod owner;
+mod paper;
 mod program;
 mod serve;
+mod setup;
+pub mod trust;
+mod why;
 
 pub use flags::{ConfigFlag, ServeFlags};
 pub use program::Cli;

@@ -1,14 +1,20 @@
 //! The program as the command line sees it: its commands, and its exit status.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use super::ca::{self, CaCommand};
 use super::cache::{self, CacheCommand};
+use super::doctor::{self, DoctorFlags};
 use super::flags::{ConfigFlag, ServeFlags};
-use super::{check, serve};
+use super::setup::{self, SetupFlags};
+use super::trust::{self, TrustCommand};
+use super::why::{self, WhyFlags};
+use super::{check, paper, serve};
 use crate::config::{self, Mistakes};
 
 /// A caching forward proxy for container images.
@@ -39,6 +45,53 @@ enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
+    /// Put the CA into this machine's trust store, or take it out
+    Trust {
+        #[command(flatten)]
+        config: ConfigFlag,
+        /// The CA's certificate [default: ca.crt in the configured folder]
+        #[arg(long, value_name = "FILE", global = true)]
+        ca: Option<PathBuf>,
+        /// The root folder of another system that is meant instead of this one
+        #[arg(long, value_name = "DIR", global = true, hide = true)]
+        root: Option<PathBuf>,
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
+    /// Print the configuration of one client, or write it with --apply
+    Setup {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        flags: SetupFlags,
+    },
+    /// Test this machine's way to the proxy and through it, each failure with its cure
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        flags: DoctorFlags,
+    },
+    /// Explain what the configuration and the cache say of an image: freshness, platforms, who may read it
+    Why {
+        #[command(flatten)]
+        config: ConfigFlag,
+        #[command(flatten)]
+        flags: WhyFlags,
+    },
+    /// Print the completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man {
+        /// Write a page for each command into this folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 impl Cli {
@@ -62,6 +115,18 @@ impl Command {
                 let permitted = settings.permitted()?.and_hosts(settings.own_names());
                 ca::run(&command, &settings.ca, &permitted, out)
             }
+            Self::Trust { config, ca, root, command } => {
+                let ca = match ca {
+                    Some(ca) => ca,
+                    None => config::load(&config.sources())?.ca.dir.join("ca.crt"),
+                };
+                trust::run(&command, &ca, root.as_deref(), out)
+            }
+            Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
+            Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
+            Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
+            Self::Completions { shell } => paper::completions(shell, out),
+            Self::Man { dir } => paper::man(dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
         }
     }

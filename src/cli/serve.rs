@@ -1,6 +1,7 @@
 //! `pullthrough serve`: run the proxy.
 
 use super::flags::ServeFlags;
+use super::owner::with_cure;
 use crate::{config, server};
 
 /// Runs until a signal ends it.
@@ -10,5 +11,6 @@ use crate::{config, server};
 pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;
-    server::run(settings, sources)
+    let folders = [settings.ca.dir.clone(), settings.cache.dir.clone()];
+    server::run(settings, sources).map_err(|error| with_cure(error, &folders))
 }

@@ -1,8 +1,8 @@
 //! What no value alone can say: numbers that make no sense, and values that contradict each other.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 
+use super::base::Base;
 use super::endpoints::Ways;
 use super::file::File;
 use super::report::Report;
@@ -15,33 +15,37 @@ use crate::proxy::{Auth, RegistrySettings};
 /// longer than Apple's limit for private roots.
 const LEAF_LIFETIME: RangeInclusive<Period> = Period::seconds(3600)..=Period::seconds(825 * 86_400);
 
-/// Judges the sections, makes the files that they name relative to `folder`, and answers the registries.
-pub(super) fn check(sections: &mut File, folder: &Path, report: &mut Report<'_>) -> Vec<RegistrySettings> {
+/// Less would starve a fill until it is taken for a dead one.
+const SLOWEST: u64 = 64 << 10;
+
+/// Judges the sections, makes the files that they name relative to `base`, and answers the registries.
+pub(super) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -> Vec<RegistrySettings> {
     doors(sections, report);
     sizes(sections, report);
     numbers(sections, report);
+    bandwidth(sections, report);
     times(sections, report);
     lists(sections, report);
-    guests::judge(&mut sections.clients, folder, report);
+    guests::judge(&mut sections.clients, base, report);
     let mut ways = Ways::default();
     for (name, body) in sections.registries.iter_mut().flatten() {
         let Some(body) = body else { continue };
         let path = KeyPath::of(["registries"]).key(name);
         if let Auth::Held(held) = &mut body.auth {
-            credentials::judge(held, folder, &path.key("auth"), report);
+            credentials::judge(held, base, &path.key("auth"), report);
             credentials::judge_ways(name, &body.endpoints, &path.key("auth"), report);
         }
         for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
             let path = path.key("endpoints").index(index);
-            ways.endpoint(endpoint, folder, &path, report);
+            ways.endpoint(endpoint, base, &path, report);
             if let Some(held) = &mut endpoint.auth {
-                credentials::judge(held, folder, &path.key("auth"), report);
+                credentials::judge(held, base, &path.key("auth"), report);
                 credentials::judge_way(&endpoint.url, &path.key("auth"), report);
             }
         }
     }
     for (key, host) in &mut sections.upstream.hosts {
-        ways.host(key, host, folder, &KeyPath::of(["upstream", "hosts"]).key(key), report);
+        ways.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
     }
     let settled = registries::settle(sections.registries.take(), report);
     guests::judge_registries(&sections.clients.rules, &settled, report);
@@ -70,12 +74,21 @@ fn sizes(sections: &File, report: &mut Report<'_>) {
 
 fn numbers(sections: &File, report: &mut Report<'_>) {
     for (path, number) in [
-        (["fill", "lanes"], sections.fill.lanes),
-        (["upstream", "downloads_per_host"], sections.upstream.downloads_per_host),
+        (["fill", "lanes"], usize::from(sections.fill.lanes)),
+        (["upstream", "downloads_per_host"], usize::from(sections.upstream.downloads_per_host)),
+        (["clients", "connections"], sections.clients.connections.unwrap_or(1)),
+        (["clients", "connections_each"], sections.clients.connections_each),
     ] {
         if number == 0 {
             report.say(&KeyPath::of(path), "found 0; expected at least 1");
         }
+    }
+}
+
+fn bandwidth(sections: &File, report: &mut Report<'_>) {
+    if sections.upstream.bandwidth.is_some_and(|rate| rate.0 < SLOWEST) {
+        let path = KeyPath::of(["upstream", "bandwidth"]);
+        report.say(&path, "is less than 64KiB a second, and no pull would end; expected more, such as 50MiB");
     }
 }
 

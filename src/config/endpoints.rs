@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::base::Base;
 use super::pem;
 use super::report::Report;
 use super::tree::KeyPath;
@@ -28,7 +29,7 @@ impl Ways {
     pub(super) fn endpoint(
         &mut self,
         endpoint: &mut EndpointConfig,
-        folder: &Path,
+        base: &Base,
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
@@ -45,7 +46,7 @@ impl Ways {
         if site.as_ref().is_ok_and(|site| !site.secure) && (way.ca_file.is_some() || way.client_cert_file.is_some()) {
             report.say(path, "has certificates but its url says http; expected https");
         }
-        self.judge(site.ok().map(|site| site.authority), way, folder, path, report);
+        self.judge(site.ok().map(|site| site.authority), way, base, path, report);
     }
 
     /// Judges an entry of `upstream.hosts`.
@@ -53,7 +54,7 @@ impl Ways {
         &mut self,
         key: &str,
         host: &mut HostConfig,
-        folder: &Path,
+        base: &Base,
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
@@ -67,14 +68,14 @@ impl Ways {
             client_cert_file: &mut host.client_cert_file,
             client_key_file: &mut host.client_key_file,
         };
-        self.judge(authority.ok(), way, folder, path, report);
+        self.judge(authority.ok(), way, base, path, report);
     }
 
     fn judge(
         &mut self,
         authority: Option<Authority>,
         way: Way<'_>,
-        folder: &Path,
+        base: &Base,
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
@@ -90,7 +91,7 @@ impl Ways {
             ("client_key_file", &mut *way.client_key_file),
         ];
         for (_, file) in files {
-            *file = file.take().map(|file| folder.join(file));
+            *file = file.take().map(|file| base.secret(&file));
         }
         pem::judge(
             way.ca_file.as_deref(),

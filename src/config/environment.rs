@@ -15,7 +15,7 @@ const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
 /// capitals.
-const VALUES: [[&str; 2]; 26] = [
+const VALUES: [[&str; 2]; 29] = [
     ["listen", "proxy"],
     ["listen", "admin"],
     ["listen", "mirror"],
@@ -29,6 +29,8 @@ const VALUES: [[&str; 2]; 26] = [
     ["fill", "lanes"],
     ["fill", "finish_share"],
     ["fill", "finish_rest"],
+    ["clients", "connections"],
+    ["clients", "connections_each"],
     ["clients", "htpasswd"],
     ["clients", "audit"],
     ["upstream", "proxy"],
@@ -39,6 +41,7 @@ const VALUES: [[&str; 2]; 26] = [
     ["upstream", "first_byte_timeout"],
     ["upstream", "idle_timeout"],
     ["upstream", "downloads_per_host"],
+    ["upstream", "bandwidth"],
     ["tunnel", "default"],
     ["log", "format"],
     ["log", "access"],
@@ -78,9 +81,10 @@ fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: Place, report: &
     let value = match (*path, text) {
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),
-        (["fill", "lanes"] | ["upstream", "downloads_per_host"], digits) => {
-            digits.parse::<u64>().map_or_else(|_| text.into(), Value::from)
-        }
+        (
+            ["fill", "lanes"] | ["upstream", "downloads_per_host"] | ["clients", "connections" | "connections_each"],
+            digits,
+        ) => digits.parse::<u64>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     };
     set(root, path, value);

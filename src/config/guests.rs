@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::base::Base;
 use super::presets::PRESETS;
 use super::report::Report;
 use super::tree::KeyPath;
@@ -10,15 +11,15 @@ use crate::oci::{Authority, HostPattern};
 use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RegistrySettings, RuleConfig, Users};
 
 /// Judges the section; its files become relative to the configuration's folder, unless a variable named them.
-pub(super) fn judge(clients: &mut ClientsConfig, folder: &Path, report: &mut Report<'_>) {
+pub(super) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Report<'_>) {
     let (htpasswd, audit) = (KeyPath::of(["clients", "htpasswd"]), KeyPath::of(["clients", "audit"]));
     if let Some(file) = clients.htpasswd.as_mut().filter(|_| !report.is_overridden(&htpasswd)) {
-        *file = folder.join(&*file);
+        *file = base.secret(file);
     }
     let users = clients.htpasswd.as_deref().and_then(|file| users(file, &htpasswd, report));
     if let Some(AuditConfig::File(file)) = &mut clients.audit {
         if !report.is_overridden(&audit) {
-            *file = folder.join(&*file);
+            *file = base.join(file);
         }
         let place = file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if file.is_dir() || !place.is_dir() {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
+use super::base::Base;
 use super::decode::decode;
 use super::mistake::{Mistakes, Place};
 use super::report::{LIMIT, Report};
 use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
-use super::{check, environment};
+use super::{check, environment, predecessor};
 
 /// Reads and checks a configuration.
 ///
@@ -48,18 +49,23 @@ fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Repo
     let mut root = parse(file.as_deref(), text, report);
     // The file alone first: a variable over a mistake does not mend it.
     decode(&mut root, report);
+    let notices = match &file {
+        None => predecessor::overlay(&mut root, sources, report),
+        Some(_) => Vec::new(),
+    };
     environment::overlay(&mut root, sources, report);
     let mut sections = decode(&mut root, report);
-    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let base = Base::of(file.as_deref(), sources);
     for (path, dir) in [(["ca", "dir"], &mut sections.ca.dir), (["cache", "dir"], &mut sections.cache.dir)] {
         let path = KeyPath::of(path);
         if tree::find(&root, &path).is_some() && !report.is_overridden(&path) {
-            *dir = folder.join(&dir);
+            *dir = base.join(dir);
         }
     }
-    let registries = check::check(&mut sections, &folder, report);
+    let registries = check::check(&mut sections, &base, report);
     Settings {
         file,
+        notices,
         listen: sections.listen,
         ca: sections.ca,
         cache: sections.cache,
@@ -213,6 +219,10 @@ nonsense: 1
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
             ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
             ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
+            ("clients: {connections: 0}", "clients.connections: found 0; expected"),
+            ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
+            ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: is less than 64KiB a second"),
+            ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
             ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
             (
                 "registries: {quay.io: {prefetch: some}}",

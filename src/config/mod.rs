@@ -2,13 +2,15 @@
 //!
 //! Flow: [`Sources`] say where to read. The text becomes a tree (`tree`); the tree becomes the rooms' own
 //! `Config` structs (`decode`), and each key that does not fit is noted, cut out and left behind, so that the
-//! next one is found too. Variables and flags are laid over the tree and judged the same way. What each value
+//! next one is found too. Variables and flags are laid over the tree and judged the same way
+//! (`environment`; those of docker-registry-proxy: `predecessor`). What each value
 //! alone cannot say is judged at the end: presets and patterns (`registries`), endpoints and their files
 //! (`endpoints`), held credentials (`credentials`), users and rules (`guests`), numbers and conflicts (`check`). `locate` finds the line of a key.
 //! Scope: reads the configuration file and opens the certificate files that it names; creates nothing.
 //! Never: a default that is written here. Each room has its own, in its `Config`.
 //! Reading: CONTRACT.md, "Configuration".
 
+mod base;
 mod check;
 mod credentials;
 mod cuts;
@@ -22,6 +24,7 @@ mod locate;
 mod mistake;
 mod pem;
 mod phrase;
+mod predecessor;
 mod presets;
 mod registries;
 mod report;

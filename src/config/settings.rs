@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::mistake::{Mistake, Mistakes, Place};
+use super::source::Sources;
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
@@ -14,6 +15,8 @@ use crate::{ca, host, store, telemetry, upstream};
 pub struct Settings {
     /// The file that it came from, if there was one.
     pub file: Option<PathBuf>,
+    /// What a person should know of it, though it is no mistake.
+    pub notices: Vec<String>,
     /// The doors.
     pub listen: ListenConfig,
     /// The certificate authority.
@@ -43,6 +46,28 @@ impl Settings {
         let token_hosts = self.registries.iter().flat_map(|registry| &registry.token_hosts).cloned();
         let hosts: Vec<&HostPattern> = self.registries.iter().flat_map(|registry| &registry.hosts).collect();
         Ok(Permitted::of(hosts)?.and_hosts(token_hosts))
+    }
+
+    /// The files whose change asks for a reload: the configuration, or where one would be found, and the
+    /// certificates that it names. Files of passwords are read again where they are used.
+    #[must_use]
+    pub fn files(&self, sources: &Sources) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = sources.config.iter().cloned().collect();
+        if files.is_empty() {
+            files.clone_from(&sources.defaults);
+        }
+        for endpoint in self.registries.iter().flat_map(|registry| &registry.endpoints) {
+            files.extend(
+                [&endpoint.ca_file, &endpoint.client_cert_file, &endpoint.client_key_file]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+        }
+        for host in self.upstream.hosts.values() {
+            files.extend([&host.ca_file, &host.client_cert_file, &host.client_key_file].into_iter().flatten().cloned());
+        }
+        files
     }
 
     /// The names of the proxy itself: the machine's, `localhost`, and the address that it listens on, if it is one.

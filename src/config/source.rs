@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::base::CREDENTIALS;
 use super::mistake::Place;
+use super::predecessor;
 use super::report::Report;
 
 /// A configuration is a page of text; what is larger is something else.
@@ -26,17 +29,29 @@ pub struct Overrides {
     pub ca_dir: Option<String>,
 }
 
-/// Everything that a configuration is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything that a configuration is made of. Its `Debug` tells no value of the environment: one may hold passwords.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// `--config`: this file and no other.
     pub config: Option<PathBuf>,
     /// Where a file is looked for when none is named; the first that is there counts.
     pub defaults: Vec<PathBuf>,
-    /// The environment; variables that do not begin with `PULLTHROUGH_` do not matter.
+    /// The environment; of those that do not begin with `PULLTHROUGH_`, docker-registry-proxy's
+    /// matter where there is no file.
     pub environment: BTreeMap<String, OsString>,
+    /// The folder in which docker-registry-proxy's volumes are looked for, where there is no configuration file.
+    pub volumes: Option<PathBuf>,
     /// Flags.
     pub overrides: Overrides,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("config", &self.config)
+            .field("environment", &self.environment.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {
@@ -47,7 +62,8 @@ impl Sources {
         Self {
             config,
             defaults: vec!["pullthrough.yaml".into(), "/etc/pullthrough/config.yaml".into()],
-            environment: variables.filter(|(name, _)| name.starts_with("PULLTHROUGH_")).collect(),
+            environment: variables.filter(|(name, _)| matters(name)).collect(),
+            volumes: Some("/".into()),
             overrides,
         }
     }
@@ -70,6 +86,11 @@ impl Sources {
             }
         }
     }
+}
+
+/// The rest of an environment holds secrets of others, and is not even kept.
+fn matters(name: &str) -> bool {
+    name.starts_with("PULLTHROUGH_") || name == CREDENTIALS || predecessor::NAMES.contains(&name)
 }
 
 /// Threat: whoever may write where we happen to look would choose what is trusted. So a file that nobody

@@ -1,17 +1,22 @@
 //! The machine and the units people use for it: sizes, times, percentages; limits, folders, free space; secrets
-//! and the files that hold them.
+//! and the files that hold them; files that change, and the service manager.
 //!
 //! Scope: thin faces over the operating system and over the libraries that parse units. Nothing here knows
 //! what a registry is.
 
+mod changes;
 mod later;
+mod memory;
 mod os;
 mod secret;
+pub mod service;
 mod units;
 mod watched;
 
+pub use changes::Changes;
 pub use later::Later;
-pub use os::{FreeSpace, free_space, hostname, raise_file_limit};
+pub use memory::memory_limit;
+pub use os::{FreeSpace, free_space, hostname, open_file_limit, raise_file_limit};
 pub use secret::Secret;
 pub use units::{Percent, Period, Size};
 pub use watched::WatchedFile;

@@ -31,6 +31,12 @@ pub fn hostname() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// How many files may be open at a time; `None` for no limit.
+#[must_use]
+pub fn open_file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raises the soft limit of open files to the hard one, and answers it: every connection, tunnel and blob
 /// is a file, and the usual soft limit is 1,024.
 #[must_use]

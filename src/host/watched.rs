@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
+
+use super::changes::Stamp;
 
 /// A write within this time of an earlier one may leave the same stamp (file systems count in ticks), so a
 /// younger file is read once more.
@@ -19,16 +20,6 @@ pub struct WatchedFile {
     path: PathBuf,
     limit: u64,
     seen: Mutex<Option<Stamp>>,
-}
-
-/// What changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl WatchedFile {
@@ -53,13 +44,7 @@ impl WatchedFile {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
-        let stamp = Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+        let stamp = Stamp::of(&metadata);
         if *seen == Some(stamp) {
             return Ok(None);
         }

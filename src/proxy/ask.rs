@@ -4,6 +4,7 @@
 //! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
 //! an expired signed URL is never met twice.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(super) struct Ask {
     /// Anybody may read here, as far as is known.
     pub(super) public: bool,
     pub(super) manner: Manner,
+    /// The client for whom it is asked: of its share of the bandwidth.
+    pub(super) client: IpAddr,
 }
 
 /// What is asked for.
@@ -122,6 +125,8 @@ impl Ask {
         let mut order = self.upstream.order(&endpoints);
         let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
         order[..well].rotate_left(asking.way.checked_rem(well).unwrap_or(0));
+        // What failed with this very content waits until all others were asked, well or not.
+        order.sort_by_key(|endpoint| asking.last.iter().position(|name| **name == *endpoint.name()));
         let mut decided = None;
         let mut last = None;
         for endpoint in order {
@@ -218,6 +223,7 @@ impl Ask {
     fn counted(&self, response: Response<Body>) -> Response<Body> {
         let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
         response.map(|body| {
+            let body = self.upstream.share(self.client, body);
             Body::wrap(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
                     metrics.upstream_bytes(&registry, data.len() as u64);
@@ -234,6 +240,7 @@ struct Asking {
     range: Option<HeaderValue>,
     validators: Vec<Validator>,
     way: usize,
+    last: Vec<Arc<str>>,
     downloads: Downloads,
 }
 
@@ -256,7 +263,7 @@ impl Source for Ask {
                 Queue::Wait => Downloads::Wait,
                 Queue::Spare => Downloads::Spare,
             };
-            let mut asking = Asking { range, validators: want.if_range, way: want.way, downloads };
+            let mut asking = Asking { range, validators: want.if_range, way: want.way, last: want.last, downloads };
             // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
             let again = |fault: Fault| match fault.cause.downcast_ref() {
                 Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
@@ -346,10 +353,12 @@ fn etag(response: &Response<Body>) -> Option<String> {
 fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: bool) -> Result<Flow, Fault> {
     let headers = response.headers();
     let validator = etag(&response).map(|tag| Validator { tag, endpoint: endpoint.name().into() });
+    let endpoint = Some(endpoint.name().into());
     if response.status() == StatusCode::PARTIAL_CONTENT {
         let range = content_range(headers).filter(|range| range.at <= from);
         let ContentRange { at, to, total } = range.ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?;
-        return Ok(Flow { at, to: Some(to), total, ranges: Some(true), validator, body: response.into_body() });
+        let (to, body) = (Some(to), response.into_body());
+        return Ok(Flow { at, to, total, ranges: Some(true), validator, endpoint, body });
     }
     let said = text(headers, &ACCEPT_RANGES);
     let ranges = match said.as_deref() {
@@ -359,7 +368,7 @@ fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: boo
         None => None,
     };
     let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());
-    Ok(Flow { at: 0, to: None, total: length, ranges, validator, body: response.into_body() })
+    Ok(Flow { at: 0, to: None, total: length, ranges, validator, endpoint, body: response.into_body() })
 }
 
 /// `Content-Range: bytes 5-9/10`: where it begins, where it ends (exclusive), and the whole length if it is said.

@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::bearers::Bearers;
 use super::crowd::Crowd;
+use super::gateway::Gateway;
 use super::guests::LocalTokens;
 use super::policy::Policy;
 use super::{connect, forward, intercept, own};
@@ -39,8 +40,16 @@ use crate::wire::{Body, Rewind};
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
 const HEAD: Duration = Duration::from_secs(120);
+/// How long a drain leaves to a connection that was accepted and has not asked for anything yet: its client was
+/// not refused, so it gets its answer.
+const GRACE: Duration = Duration::from_secs(1);
 /// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
 const WRITE_BUFFER: usize = 64 << 10;
+/// Threat: heads made to fill memory. A head of up to this size is read, in HTTP/1.1 and HTTP/2 alike (hyper's
+/// `max_buf_size` is the one limit of both a head and a write); Go's own default is 1 MiB, registries' 8 to 64 KiB.
+const HEAD_BYTES: u32 = 64 << 10;
+/// And of so many fields; above, HTTP/1.1 answers 431.
+const HEAD_FIELDS: usize = 128;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The proxy: what all connections share.
@@ -52,11 +61,12 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
-    crowd: Crowd,
+    gateway: Gateway,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
+    crowd: Arc<Crowd>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -70,10 +80,11 @@ impl Proxy {
             store,
             metrics,
             bearers: Bearers::new(),
-            crowd: Crowd::default(),
+            gateway: Gateway::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
+            crowd: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -85,12 +96,14 @@ impl Proxy {
         self.policy.load_full()
     }
 
-    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. What
-    /// callers have proven is forgotten, as the new policy may ask for other proofs.
-    pub fn adopt(&self, policy: Policy) {
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. Where it
+    /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
+    pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
         self.policy.store(Arc::new(policy));
-        self.cache.forget_grants();
+        if asks_anew {
+            self.cache.forget_grants();
+        }
         self.changed.send_replace(());
     }
 
@@ -103,13 +116,17 @@ impl Proxy {
         self.tasks.spawn(task);
     }
 
-    /// Serves one accepted connection in a task of its own.
+    /// Serves one accepted connection in a task of its own; one too many is closed.
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
+        let client = peer.ip().to_canonical();
+        let Some(place) = self.crowd.enter(client, self.policy().crowd) else {
+            return self.metrics.connect("crowded");
+        };
         self.spawn(async move {
+            let _place = place;
             let _open = proxy.metrics.connection("proxy");
-            let client = peer.ip().to_canonical();
-            if let Some(client) = proxy.crowd.came(client) {
+            if let Some(client) = proxy.gateway.came(client) {
                 warn!(
                     %client,
                     "every connection so far came from one address: if that is a gateway (NAT, a container network), clients.allow lets everybody in who is behind it; clients.htpasswd tells them apart"
@@ -136,12 +153,20 @@ impl Proxy {
         }
     }
 
-    /// As [`sniff`]; a connection that has not spoken yet does not hold a drain.
+    /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
     pub(super) async fn sniff<S: AsyncRead + Unpin>(&self, stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+        let asked = CancellationToken::new(); // not yet
         tokio::select! {
             told = sniff(stream) => told,
-            () = self.stop.cancelled() => Ok(None),
+            () = self.leaving(&asked) => Ok(None),
         }
+    }
+
+    /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
+    /// has `asked` before.
+    async fn leaving(&self, asked: &CancellationToken) {
+        self.stop.cancelled().await;
+        let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
     /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish.
@@ -151,7 +176,10 @@ impl Proxy {
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
+        let asked = CancellationToken::new();
+        let first = asked.clone();
         let service = service_fn(move |request| {
+            first.cancel();
             let answer = handle(request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
@@ -162,11 +190,12 @@ impl Proxy {
                 .max_concurrent_streams(250)
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
+                .max_header_list_size(HEAD_BYTES)
                 .serve_connection(stream, service);
             tokio::pin!(connection);
             return tokio::select! {
                 ended = connection.as_mut() => ended.map_err(io::Error::other),
-                () = self.stop.cancelled() => {
+                () = self.leaving(&asked) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await.map_err(io::Error::other)
                 }
@@ -176,12 +205,13 @@ impl Proxy {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(WRITE_BUFFER)
+            .max_headers(HEAD_FIELDS)
             .serve_connection(stream, service)
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended.map_err(io::Error::other),
-            () = self.stop.cancelled() => {
+            () = self.leaving(&asked) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await.map_err(io::Error::other)
             }

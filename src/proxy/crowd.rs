@@ -1,35 +1,77 @@
-//! Whether all clients come from one address: behind NAT, `clients.allow` lets everybody in who is behind it.
+//! How many connections may be open: in all, and from one address.
+//!
+//! Threat: one client, broken or ill-willed, opens connections until nobody else gets one. Each costs a descriptor
+//! and some memory. One too many is closed before a byte of it is read, and that is said once a minute.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// So many connections from one address and from no other are a gateway's, or a single busy client's.
-const MANY: u32 = 1000;
+use tracing::warn;
 
-/// Counts until it is told, or until it is known that there are several.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// The most that may be open at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrowdLimits {
+    /// From all addresses together.
+    pub all: usize,
+    /// From one address.
+    pub each: usize,
+}
+
+/// Counts what is open.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
-    is_settled: AtomicBool,
-    first: Mutex<Option<(IpAddr, u32)>>,
+pub(super) struct Crowd(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by: HashMap<IpAddr, usize>,
+    said: Option<Instant>,
+}
+
+/// One connection's place, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    crowd: Arc<Crowd>,
+    client: IpAddr,
 }
 
 impl Crowd {
-    /// A connection came. Answers the address if all of so many came from there: once, and not for loopback, where
-    /// nobody else is.
-    pub(super) fn came(&self, client: IpAddr) -> Option<IpAddr> {
-        if client.is_loopback() || self.is_settled.load(Ordering::Relaxed) {
+    /// A place for a connection of `client`; `None` where there is none left.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, limits: CrowdLimits) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = open.by.get(&client).copied().unwrap_or(0);
+        if open.all >= limits.all || mine >= limits.each {
+            let now = Instant::now();
+            if open.said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+                open.said = Some(now);
+                let (of_all, of_each) = (limits.all, limits.each);
+                warn!(
+                    %client, open = open.all, from_this_client = mine, of_all, of_each,
+                    "a connection was turned away: too many are open (clients.connections, clients.connections_each)"
+                );
+            }
             return None;
         }
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        let (address, count) = first.get_or_insert((client, 0));
-        *count += 1;
-        let is_one = *address == client;
-        if is_one && *count < MANY {
-            return None;
+        open.all += 1;
+        *open.by.entry(client).or_default() += 1;
+        Some(Place { crowd: self.clone(), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(mine) = open.by.get_mut(&self.client) {
+            *mine -= 1;
+            if *mine == 0 {
+                open.by.remove(&self.client);
+            }
         }
-        let was_settled = self.is_settled.swap(true, Ordering::Relaxed);
-        (is_one && !was_settled).then_some(client)
     }
 }
 
@@ -38,15 +80,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_is_told_once_and_several_are_not() {
-        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let crowd = Crowd::default();
-        let told: Vec<usize> = (1..3000).filter(|_| crowd.came(one).is_some()).collect();
-        assert_eq!(told, [MANY as usize]);
-        let crowd = Crowd::default();
-        assert!((0..10).all(|_| crowd.came(one).is_none()));
-        assert!((0..3000).all(|_| crowd.came(other).is_none() && crowd.came(one).is_none()));
-        let crowd = Crowd::default();
-        assert!((0..3000).all(|_| crowd.came("127.0.0.1".parse().unwrap()).is_none()));
+    fn places_are_few_and_come_back() {
+        let crowd = Arc::new(Crowd::default());
+        let limits = CrowdLimits { all: 3, each: 2 };
+        let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let enter = |client| crowd.enter(client, limits);
+        let first = [enter(a), enter(a)];
+        assert!(first.iter().all(Option::is_some) && enter(a).is_none(), "two from one address");
+        let third = enter(b);
+        assert!(third.is_some() && enter(b).is_none(), "three in all");
+        drop(third);
+        assert!(enter(b).is_some() && enter(a).is_none());
+        drop(first);
+        assert!(enter(a).is_some());
+        assert!(crowd.0.lock().unwrap().by.is_empty(), "nothing is kept of those who left");
     }
 }

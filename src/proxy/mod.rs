@@ -23,6 +23,7 @@ mod content;
 mod crowd;
 mod errand;
 mod forward;
+mod gateway;
 mod guests;
 mod identity;
 mod intercept;
@@ -50,6 +51,7 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
+pub use crowd::CrowdLimits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,

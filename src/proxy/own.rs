@@ -1,15 +1,16 @@
-//! Requests for the proxy itself: what this is, the CA to trust, and whether it is alive and ready.
+//! Requests for the proxy itself: what this is, the CA to trust, how to be set up, and whether it is alive and ready.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::connection::Proxy;
 use super::record::Record;
 use super::respond::Failure;
 use crate::oci::{Algorithm, Code, Digest};
+use crate::setup::{self as guide, Client, UnknownClient};
 use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -19,7 +20,7 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), "-".to_owned(), "own");
     let head = *request.method() == Method::HEAD;
     let mut response = if *request.method() == Method::GET || head {
-        page(proxy, request.uri().path()).await
+        page(proxy, request).await
     } else {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -35,8 +36,8 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     record.attach(response)
 }
 
-async fn page(proxy: &Proxy, path: &str) -> Response<Body> {
-    match path {
+async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
+    match request.uri().path() {
         "/" => text(StatusCode::OK, welcome(proxy)),
         "/ca.crt" => {
             let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
@@ -48,9 +49,39 @@ async fn page(proxy: &Proxy, path: &str) -> Response<Body> {
             None => text(StatusCode::OK, "ready\n"),
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
-        _ => {
-            let message = "this proxy has no such page: see /, or send CONNECT";
-            Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+        path => match path.strip_prefix("/setup/") {
+            Some(client) => setup(client, &asked_host(request)),
+            None => missing("this proxy has no such page: see /, or send CONNECT"),
+        },
+    }
+}
+
+fn missing(message: impl Into<String>) -> Response<Body> {
+    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+}
+
+/// By which name this client reaches the proxy.
+fn asked_host<B>(request: &Request<B>) -> String {
+    let header = || request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    request.uri().authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default().to_owned()
+}
+
+/// The script that sets a client's machine up, for the very address by which it was fetched.
+fn setup(client: &str, host: &str) -> Response<Body> {
+    let Ok(client) = client.parse::<Client>() else { return missing(UnknownClient.to_string()) };
+    let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
+    let Some(url) = url else {
+        return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");
+    };
+    let plan = guide::plan(client, &url);
+    match guide::script(client, &url, &plan) {
+        Some(script) => {
+            let mut response = text(StatusCode::OK, script);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
+            response
+        }
+        None => {
+            text(StatusCode::NOT_FOUND, format!("# no script can do this: {client}\n{}", guide::page(client, &plan)))
         }
     }
 }
@@ -63,6 +94,8 @@ fn welcome(proxy: &Proxy) -> String {
          Use it as HTTPS_PROXY for a container daemon, and let the machine trust its CA:\n\
          GET /ca.crt gives the certificate. Before trusting it, compare its fingerprint with what\n\
          `pullthrough ca show` prints on the proxy's machine (never with what came over the network).\n\n\
+         GET /setup/CLIENT gives a script that sets a machine up, once it is told that fingerprint: docker,\n\
+         containerd, podman, crio, buildkit, k3s, microk8s.\n\n\
          Cached registries: {}\n",
         env!("CARGO_PKG_VERSION"),
         registries.join(", ")

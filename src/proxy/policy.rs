@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use super::access::Access;
-use super::config::TunnelConfig;
+use super::config::{ClientsConfig, TunnelConfig};
+use super::crowd::CrowdLimits;
 use super::guests::House;
 use super::registry::Registry;
 use super::verdict::{Verdict, judge};
@@ -23,6 +24,8 @@ pub struct Policy {
     pub tunnel: TunnelConfig,
     /// Who may use the proxy.
     pub clients: Vec<IpNet>,
+    /// How many connections may be open.
+    pub crowd: CrowdLimits,
     /// The way to upstreams.
     pub upstream: Upstream,
     /// In whose name registries are asked.
@@ -42,7 +45,7 @@ impl Policy {
     pub fn new(
         registries: Vec<Arc<Registry>>,
         tunnel: TunnelConfig,
-        clients: Vec<IpNet>,
+        clients: &ClientsConfig,
         tokens: Tokens,
         upstream: Upstream,
         ca: Arc<ca::Authority>,
@@ -50,7 +53,8 @@ impl Policy {
         Self {
             registries,
             tunnel,
-            clients,
+            clients: clients.allow.clone(),
+            crowd: clients.limits(),
             access: Access::new(tokens),
             upstream,
             ca,

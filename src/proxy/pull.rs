@@ -1,5 +1,6 @@
 //! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub(super) struct Pull {
     pub(super) headers: HeaderMap,
     /// Whom a token of ours stands for, if the caller has one instead of credentials.
     pub(super) holder: Option<Holder>,
+    pub(super) client: IpAddr,
 }
 
 /// A response, and where it came from.
@@ -251,10 +253,11 @@ impl Pull {
             who,
             public,
             manner: Manner::of(&self.headers),
+            client: self.client,
         };
         let trust = Trust {
             lives: self.registry.lives(),
-            deadline: self.registry.tags().deadline(),
+            deadline: self.deadline(self.registry.tags().deadline()),
             away: false,
             lapsed: false,
         };
@@ -291,7 +294,17 @@ impl Pull {
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.registry.tags().of(tag);
         let stretch = self.access.quotas().stretch(self.registry.name());
-        Freshness { fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness), ..freshness }
+        Freshness {
+            fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
+            deadline: self.deadline(freshness.deadline),
+        }
+    }
+
+    /// A registry that has missed one lately is not waited for as long.
+    fn deadline(&self, deadline: Duration) -> Duration {
+        let deciding = self.registry.deciding_endpoints(&self.authority);
+        let well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
+        if well { deadline } else { deadline.min(ILL_DEADLINE) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +52,7 @@ pub(super) async fn answer(
             respond::no_entry(&rule)
         }
         Judgement::Allowed(rule) => {
-            let response = dispatch(&proxy, &policy, registry, &authority, request, &mut record).await;
+            let response = dispatch(&proxy, &policy, registry, &authority, visitor.client, request, &mut record).await;
             errand.note_answer(&policy.house, &response, rule);
             response
         }
@@ -72,6 +74,7 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
+    client: IpAddr,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
@@ -82,7 +85,7 @@ async fn dispatch(
     let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, &route, &path) };
     record.registry(registry.name(), kind);
     record.reference(route.repository().map(ToString::to_string), reference(&route));
-    let site = Site::new(proxy, policy, &registry, authority, request.headers_mut());
+    let site = Site::new(proxy, policy, &registry, authority, client, request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
     let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
@@ -124,29 +127,43 @@ async fn dispatch(
 /// Where that turns out on the way, what can be answered now is. What was begun goes on behind it.
 async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
     let until = Instant::now() + PATIENCE;
-    let no_answer = || Pulled::failure(&respond::no_answer());
     let once = || async {
         let answered = tokio::time::timeout_at(until, content(site, route, method, headers)).await;
-        answered.unwrap_or_else(|_| no_answer())
+        answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
     };
     let was_away = site.outage.is_open();
+    let mut first = pin!(once());
     let pulled = tokio::select! {
-        pulled = once() => Some(pulled),
+        pulled = first.as_mut() => Some(pulled),
         () = site.outage.opened(), if !was_away => None,
     };
-    let pulled = match pulled
-        .filter(|pulled| was_away || !site.outage.is_open() || !pulled.response.status().is_server_error())
-    {
+    let pulled = match pulled {
+        Some(pulled) => Some(pulled),
+        // What is not cached may still come: until a probe fails too, the registry may only be slow.
+        None => tokio::select! {
+            pulled = first => Some(pulled),
+            () = async {
+                if is_away(&once().await) {
+                    site.outage.confirmed().await;
+                }
+            } => None,
+        },
+    };
+    let has_failed = |pulled: &Pulled| !was_away && site.outage.is_open() && pulled.response.status().is_server_error();
+    let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
         None => once().await,
     };
     // Whoever carries nothing of ours may have a right that a grant remembers, and is told how to show it: except
     // where the ping said that nobody needs credentials, since a client believes that until its end.
-    let is_away = pulled.response.extensions().get::<Away>().is_some() && site.outage.is_open();
-    if is_away && site.holder.is_none() && !ping::is_open_to_all(site).await {
+    if is_away(&pulled) && site.outage.is_open() && site.holder.is_none() && !ping::is_open_to_all(site).await {
         return Pulled::bypass(realm::challenge(site, route.repository()));
     }
     pulled
+}
+
+fn is_away(pulled: &Pulled) -> bool {
+    pulled.response.extensions().get::<Away>().is_some()
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
@@ -170,6 +187,7 @@ fn pull(site: &Site<'_>, repository: &Repository, method: &Method, headers: &Hea
         method: method.clone(),
         headers: headers.clone(),
         holder: site.holder,
+        client: site.client,
     }
 }
 

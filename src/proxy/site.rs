@@ -1,5 +1,6 @@
 //! Where a request was made to: the registry behind the host, the way to it, whether it is away.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -18,6 +19,7 @@ pub(super) struct Site<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) authority: &'a Authority,
+    pub(super) client: IpAddr,
     /// The registry's name in the cache.
     pub(super) origin: Arc<str>,
     pub(super) outage: Outage,
@@ -36,13 +38,14 @@ impl<'a> Site<'a> {
         policy: &Policy,
         registry: &'a Arc<Registry>,
         authority: &'a Authority,
+        client: IpAddr,
         headers: &mut HeaderMap,
     ) -> Self {
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
         let holder = take(proxy, &origin, headers);
         let upstream = policy.upstream.of_registry(&outage);
         let access = policy.access.over(&upstream);
-        Self { proxy, registry, authority, origin, outage, upstream, access, holder }
+        Self { proxy, registry, authority, client, origin, outage, upstream, access, holder }
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &
          Podman        HTTPS_PROXY={url} podman pull quay.io/podman/hello\n\
          Skopeo        HTTPS_PROXY={url} skopeo inspect docker://quay.io/podman/hello\n\
          k3s           CONTAINERD_HTTPS_PROXY={url} in /etc/systemd/system/k3s.service.env, then restart it\n\
+         By a script   curl -fsS {url}/setup/docker | sudo sh -s -- {fingerprint}\n\
          From another machine, put this one's name in place of {host}.\n",
         version = env!("CARGO_PKG_VERSION"),
         certificate = certificate.display(),

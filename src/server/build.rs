@@ -60,7 +60,7 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
     Ok(Policy::new(
         registries.collect::<Result<_, _>>()?,
         settings.tunnel.clone(),
-        settings.clients.allow.clone(),
+        &settings.clients,
         Tokens::new(upstream.clone())?,
         upstream,
         ca,

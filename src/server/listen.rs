@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -22,9 +23,47 @@ pub(super) struct CannotListen {
     source: io::Error,
 }
 
+/// Asks an accept loop whether it still runs.
+pub(super) struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Pulse {
+    /// Waits for the loop's answer, which comes at once; false where the loop has ended.
+    pub(super) async fn beats(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.is_ok() && answered.await.is_ok()
+    }
+}
+
+/// A socket that listens, and what asks its loop for a sign of life.
+pub(super) struct Door {
+    listener: TcpListener,
+    asked: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+impl Door {
+    /// The socket that was `passed` to us, else a new one on `address`, which the configuration has under `key`.
+    pub(super) fn open(
+        passed: Option<std::net::TcpListener>,
+        address: SocketAddr,
+        key: &'static str,
+    ) -> Result<(Self, Pulse), CannotListen> {
+        let listener = match passed {
+            Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
+            None => open(address, key)?,
+        };
+        let (pulse, asked) = mpsc::channel(1);
+        Ok((Self { listener, asked }, Pulse(pulse)))
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
 /// Opens `address`, which the configuration has under `key`. `[::]` takes IPv4 too, and is 0.0.0.0 on a machine
 /// without IPv6.
-pub(super) fn open(address: SocketAddr, key: &'static str) -> Result<TcpListener, CannotListen> {
+fn open(address: SocketAddr, key: &'static str) -> Result<TcpListener, CannotListen> {
     let opened = match bind(address) {
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && no_ipv6(&error) => {
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
@@ -51,11 +90,16 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until `stop`. What cannot be accepted is logged and costs nobody else anything.
-pub(super) async fn accept(listener: TcpListener, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr)) {
+pub(super) async fn accept(door: Door, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr)) {
+    let Door { listener, mut asked } = door;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
+            Some(answer) = asked.recv() => {
+                let _ = answer.send(()); // whoever asked may have given up
+                continue;
+            }
         };
         match accepted {
             Ok((stream, peer)) => serve(stream, peer),

@@ -22,7 +22,8 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
     let settings = match config::reload(sources, &current.settings) {
         Ok(settings) => settings,
         Err(mistakes) => {
-            error!("the configuration was not reloaded, the old one stays in force:\n{mistakes}");
+            let mistakes = mistakes.to_string().replace('\n', "; ");
+            error!("the configuration was not reloaded, the old one stays in force: {mistakes}");
             metrics.reload(false);
             return;
         }
@@ -34,8 +35,9 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
                 metrics.ca(ca.expiry());
                 current.ca = ca;
             }
-            current.settings = settings;
-            proxy.adopt(policy);
+            let old = std::mem::replace(&mut current.settings, settings);
+            let asks_anew = old.registries != current.settings.registries || old.upstream != current.settings.upstream;
+            proxy.adopt(policy, asks_anew);
             metrics.reload(true);
             info!("the configuration was reloaded");
         }

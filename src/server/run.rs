@@ -3,17 +3,20 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::inherited::Inherited;
+use super::listen::{Door, Pulse};
 use super::reload::Current;
-use super::{banner, build, listen, reload};
+use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
+use crate::host::{Changes, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings};
@@ -25,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// How long unfinished fills may take to be put away then.
 const PUT_AWAY: Duration = Duration::from_secs(3);
 
+/// How often the files of the configuration are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
 const SCRUB_AFTER: Duration = Duration::from_secs(600);
 
 /// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
@@ -33,6 +39,7 @@ pub struct Running {
     store: Store,
     metrics: Metrics,
     doors: Doors,
+    pulses: Vec<Pulse>,
     current: Arc<Mutex<Current>>,
     sources: Sources,
     stop: CancellationToken,
@@ -58,6 +65,11 @@ impl Running {
     /// # Errors
     /// The first part that could not be opened, with its cure.
     pub async fn start(settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+        Self::start_on(Inherited::default(), settings, sources).await
+    }
+
+    /// As [`Running::start`], on the sockets that were passed to this process.
+    async fn start_on(mut passed: Inherited, settings: Settings, sources: Sources) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let opening = settings.clone();
@@ -68,9 +80,9 @@ impl Running {
             anyhow::Ok((ca, store, local))
         })
         .await??;
-        let proxy_listener = listen::open(settings.listen.proxy, "listen.proxy")?;
-        let admin_listener = listen::open(settings.listen.admin, "listen.admin")?;
-        let doors = Doors { proxy: proxy_listener.local_addr()?, admin: admin_listener.local_addr()? };
+        let (proxy_door, proxy_pulse) = Door::open(passed.take("proxy"), settings.listen.proxy, "listen.proxy")?;
+        let (admin_door, admin_pulse) = Door::open(passed.take("admin"), settings.listen.admin, "listen.admin")?;
+        let doors = Doors { proxy: proxy_door.address()?, admin: admin_door.address()? };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
@@ -94,12 +106,11 @@ impl Running {
         observe(&metrics, &store, &proxy);
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
-        tokio::spawn(listen::accept(proxy_listener, stop.clone(), move |stream, peer| served.serve(stream, peer)));
+        tokio::spawn(listen::accept(proxy_door, stop.clone(), move |stream, peer| served.serve(stream, peer)));
         let measured = metrics.clone();
-        tokio::spawn(listen::accept(admin_listener, stop.clone(), move |stream, _| {
-            admin::serve(stream, measured.clone())
-        }));
-        Ok(Self { proxy, store, metrics, doors, current, sources, stop, control })
+        tokio::spawn(listen::accept(admin_door, stop.clone(), move |stream, _| admin::serve(stream, measured.clone())));
+        let pulses = vec![proxy_pulse, admin_pulse];
+        Ok(Self { proxy, store, metrics, doors, pulses, current, sources, stop, control })
     }
 
     /// The address of the proxy's door.
@@ -134,6 +145,32 @@ impl Running {
         if reloaded.await.is_err() {
             warn!("the reload was interrupted");
         }
+    }
+
+    /// Comes back when the configuration, or a file that it names, was changed and has been at rest for a second.
+    /// `changes` remembers between two calls. Cancel-safe: what was seen is not lost.
+    async fn changed(&self, changes: &Arc<Mutex<Changes>>) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (changes, current, sources) = (changes.clone(), self.current.clone(), self.sources.clone());
+            let looked = tokio::task::spawn_blocking(move || {
+                let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
+                changes.watch(current.settings.files(&sources));
+                changes.look(Instant::now())
+            });
+            if looked.await.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// What the service manager shows.
+    fn status(&self) -> String {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("proxy on {}, {} registries", self.doors.proxy, current.settings.registries.len())
     }
 
     /// Accepts nothing more, lets requests under way finish within `deadline`, and closes the store. Answers
@@ -181,6 +218,9 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
 /// What could not be opened.
 pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     crate::telemetry::init(&settings.log)?;
+    for notice in &settings.notices {
+        warn!("{notice}");
+    }
     if let Some(limit) = host::raise_file_limit().filter(|limit| *limit < 4096) {
         warn!(
             limit,
@@ -199,22 +239,35 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let running = Running::start(settings, sources).await?;
+    let passed = Inherited::from_environment()?;
+    let changes = Arc::new(Mutex::new(Changes::of(settings.files(&sources))));
+    let mut running = Running::start_on(passed, settings, sources).await?;
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
+    let (draining, gone) = (running.stop.clone(), CancellationToken::new());
+    if let Some(period) = service::watchdog() {
+        tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.pulses), draining, gone.clone()));
+    }
+    service::ready(&running.status());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => running.reload().await,
+            _ = hangup.recv() => {}
+            () = running.changed(&changes) => info!("the configuration or a file that it names has changed"),
         }
+        service::reloading();
+        running.reload().await;
+        service::ready(&running.status());
     }
+    service::stopping("lets requests under way finish");
     info!(seconds = DRAIN.as_secs(), "stopping: requests under way may finish; a second signal ends them");
     let finished = tokio::select! {
         finished = running.stop(DRAIN) => finished,
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };
+    gone.cancel();
     info!(finished, "stopped");
     Ok(())
 }

@@ -21,7 +21,8 @@ pub enum Error {
     },
     /// Another process has the folder.
     #[error(
-        "the cache folder {} is held by another pullthrough: stop that one, or give this one a cache.dir of its own",
+        "the cache folder {} is held by another pullthrough, a server or a `pullthrough cache` command: stop that one \
+         or wait for its end, or give this one a cache.dir of its own",
         folder.display()
     )]
     Held {

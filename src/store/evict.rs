@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::catalog::Reader;
+use super::layout::ALGORITHMS;
 use super::lock::lock;
 use super::policy::Choice;
 use super::shelf::Shelf;
@@ -18,8 +19,12 @@ use crate::host::free_space;
 /// Writes that come faster than blobs can be evicted wait at the limit itself.
 const HIGH_PERCENT: u64 = 97;
 const LOW_PERCENT: u64 = 94;
-/// The least that a full disk makes room for, in bytes.
-const AT_LEAST: u64 = 64 << 20;
+/// What a full disk makes room for, in bytes: so much, but no more than this part of a small file system and no
+/// less than a hundredth of a large one.
+const ROOM: u64 = 64 << 20;
+const ROOM_PART: u64 = 8;
+/// What the catalog needs to write what it could not, in bytes.
+const CATALOG_ROOM: u64 = 8 << 20;
 /// The file system is looked at this often, and after this many written bytes.
 const LOOK_AGE: Duration = Duration::from_secs(10);
 const LOOK_BYTES: u64 = 256 << 20;
@@ -59,6 +64,8 @@ pub(super) struct Evictor {
     disk_total: u64,
     /// One pass at a time.
     pass: Mutex<Pass>,
+    /// How many passes have freed something.
+    passes: AtomicU64,
     written: AtomicU64,
     bell: Mutex<Bell>,
     rung: Condvar,
@@ -71,6 +78,7 @@ impl Evictor {
             shelf,
             disk_total,
             pass: Mutex::default(),
+            passes: 0.into(),
             written: 0.into(),
             bell: Mutex::default(),
             rung: Condvar::new(),
@@ -91,6 +99,7 @@ impl Evictor {
             bell.rung = false;
             drop(bell);
             self.probe();
+            self.help_catalog();
             self.shelf.parking.expire(&self.shelf.disk);
             self.look();
             self.relieve(0);
@@ -115,6 +124,19 @@ impl Evictor {
         }
     }
 
+    /// A catalog without room knows nothing of the latest blobs, which may be what fills the disk: nothing is written
+    /// besides it (see [`Evictor::admit`]), and it gets room, at the cost of blobs that it does not even know.
+    fn help_catalog(&self) {
+        if self.shelf.disk.health().catalog() != Some(Trouble::Full) {
+            return;
+        }
+        self.look();
+        let wanted = self.room().min(CATALOG_ROOM);
+        if self.shelf.ledger.disk_free.load(Ordering::Relaxed) < wanted {
+            self.relieve(wanted);
+        }
+    }
+
     /// Ends the thread after the pass it is in.
     pub(super) fn stop(&self) {
         lock(&self.bell).stop = true;
@@ -122,8 +144,11 @@ impl Evictor {
     }
 
     /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
-    /// Whether there is room.
+    /// Whether there is room. None while the catalog has none: it could not even note what to evict.
     pub(super) fn admit(&self, count: u64) -> bool {
+        if self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+            return false;
+        }
         let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
         let limit = self.shelf.ledger.limit;
         if self.shelf.ledger.bytes() > limit {
@@ -145,23 +170,37 @@ impl Evictor {
         }
     }
 
-    /// The disk had no room: makes some at once; whether anything was freed.
+    /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
     pub(super) fn make_room(&self) -> bool {
+        let Ok(_open) = self.shelf.while_open() else { return false };
+        let before = self.passes.load(Ordering::Acquire);
+        let mut pass = lock(&self.pass);
+        if self.passes.load(Ordering::Acquire) != before {
+            return true;
+        }
         self.look();
-        self.relieve(AT_LEAST.max(self.disk_total / 100)) > 0
+        self.work(&mut pass, self.room()) > 0
+    }
+
+    fn room(&self) -> u64 {
+        ROOM.min(self.disk_total / ROOM_PART).max(self.disk_total / 100)
     }
 
     /// Evicts as much as is needed now, and at least `minimum` bytes. Answers the bytes freed.
     pub(super) fn relieve(&self, minimum: u64) -> u64 {
         // A closed catalog would not learn what went.
         let Ok(_open) = self.shelf.while_open() else { return 0 };
-        let mut pass = lock(&self.pass);
+        self.work(&mut lock(&self.pass), minimum)
+    }
+
+    fn work(&self, pass: &mut Pass, minimum: u64) -> u64 {
         let short = if pass.short_at.is_some_and(|at| at.elapsed() < SETTLE) { 0 } else { self.short() };
         let need = self.over().max(short).max(minimum);
         if need == 0 {
             return 0;
         }
         let freed = self.evict(need);
+        self.passes.fetch_add(u64::from(freed > 0), Ordering::Release);
         self.look();
         if short > 0 {
             pass.short_at = Some(Instant::now());
@@ -213,6 +252,9 @@ impl Evictor {
             }
         }
         self.shelf.catalog.flush_now();
+        if freed < need && self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+            freed += self.evict_unknown(need - freed);
+        }
         if freed > 0 {
             tracing::debug!(freed, "evicted");
         }
@@ -229,12 +271,29 @@ impl Evictor {
         let mut freed = 0;
         for some in choice.victims().chunks(FLUSHED) {
             for row in some {
-                if self.shelf.evict(row)? {
+                if self.shelf.evict(&row.digest, row.size)? {
                     freed += row.size;
                 }
             }
             self.shelf.catalog.flush_now(); // lookups must not wait behind thousands of notes
         }
         Ok(freed)
+    }
+    /// Evicts blobs that lie in the folder and that the catalog could not be told of, in no order.
+    fn evict_unknown(&self, need: u64) -> u64 {
+        let mut freed = 0;
+        for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.shelf.layout.list(algorithm)) {
+            if freed >= need {
+                break;
+            }
+            if !matches!(self.reader.row(&digest), Ok(None)) {
+                continue;
+            }
+            let size = self.shelf.layout.blob(&digest).symlink_metadata().map_or(0, |metadata| metadata.len());
+            if let Ok(true) = self.shelf.evict(&digest, size) {
+                freed += size;
+            }
+        }
+        freed
     }
 }

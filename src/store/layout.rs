@@ -3,11 +3,14 @@
 //! The marks are made so that a cut at any point leaves either a finished folder or one that the next start
 //! recognises as its own and finishes. What another program made is refused, since eviction would delete it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -23,6 +26,8 @@ const INDEX_CONTENT: &[u8] =
 const BLOBS: &str = "blobs";
 const FILLS: &str = "fills";
 const LOCK: &str = "lock";
+/// Who waits for the lock looks this often.
+const LOOK: Duration = Duration::from_millis(20);
 /// There while a process has the folder; found at start, it tells that the last one did not end by itself.
 const RUNNING: &str = "running";
 
@@ -46,11 +51,12 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Makes the folder what it should be and takes its lock. What another process left in it stays as it is.
-    pub(super) fn open(disk: &Disk, root: &Path) -> Result<Self, Error> {
+    /// Waits for the lock as long as `patience`.
+    pub(super) fn open(disk: &Disk, root: &Path, patience: Duration) -> Result<Self, Error> {
         make_all(disk, root)?;
         let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
         let is_finished = recognise(&root)?;
-        let held = hold(&root)?;
+        let held = hold(&root, patience)?;
         let is_new = !is_finished && !has_blobs(&root);
         for folder in [FILLS, BLOBS] {
             disk.make_folder(&root.join(folder))?;
@@ -88,6 +94,12 @@ impl Layout {
         self.folder(digest.algorithm()).join(digest.hex())
     }
 
+    /// The blobs of an algorithm that lie in the folder now: read as it is asked for, up to the first error.
+    pub(super) fn list(&self, algorithm: Algorithm) -> impl Iterator<Item = Digest> {
+        let entries = fs::read_dir(self.folder(algorithm)).into_iter().flatten();
+        entries.map_while(Result::ok).filter_map(move |entry| digest_of(algorithm, &entry.file_name()))
+    }
+
     /// Where staged files are.
     pub(super) fn fills(&self) -> PathBuf {
         self.root.join(FILLS)
@@ -108,6 +120,11 @@ impl Layout {
     pub(super) fn release(&self) {
         drop(lock(&self.held).take());
     }
+}
+
+/// The digest that a name among the blobs stands for.
+pub(super) fn digest_of(algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
+    format!("{}:{}", algorithm.name(), name.to_str()?).parse().ok()
 }
 
 /// Makes a folder with those above it.
@@ -163,15 +180,19 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn hold(root: &Path) -> Result<File, Error> {
+fn hold(root: &Path, patience: Duration) -> Result<File, Error> {
     let path = root.join(LOCK);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(&path).map_err(|source| Error::io("open", &path, source))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Held { folder: root.into() }),
-        Err(source) => Err(Error::io("lock", &path, source)),
+    let began = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < patience => thread::sleep(LOOK),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Held { folder: root.into() }),
+            Err(source) => return Err(Error::io("lock", &path, source)),
+        }
     }
 }
 
@@ -180,7 +201,7 @@ mod tests {
     use super::*;
 
     fn open(root: &Path) -> Result<Layout, Error> {
-        Layout::open(&Disk::default(), root)
+        Layout::open(&Disk::default(), root, Duration::ZERO)
     }
 
     #[test]

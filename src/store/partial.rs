@@ -2,6 +2,7 @@
 //!
 //! One line of JSON and, in a second line, its crc32c: a person can read it, and a flipped bit is no extent.
 
+use crc_fast::crc32_iscsi;
 use serde::{Deserialize, Serialize};
 
 /// What a later fill needs to go on. Written beside the staged file, after its bytes were synced.
@@ -46,13 +47,13 @@ impl Landed {
     /// As it lies in the file.
     pub(super) fn encode(&self) -> String {
         let line = serde_json::to_string(self).unwrap_or_default();
-        format!("{line}\n{:08x}\n", crc32c::crc32c(line.as_bytes()))
+        format!("{line}\n{:08x}\n", crc32_iscsi(line.as_bytes()))
     }
 
     /// What a file says; `None` if it is not exactly what [`Landed::encode`] writes.
     pub(super) fn decode(text: &str) -> Option<Self> {
         let (line, sum) = text.strip_suffix('\n')?.split_once('\n')?;
-        if u32::from_str_radix(sum, 16).ok()? != crc32c::crc32c(line.as_bytes()) {
+        if u32::from_str_radix(sum, 16).ok()? != crc32_iscsi(line.as_bytes()) {
             return None;
         }
         let landed: Self = serde_json::from_str(line).ok()?;

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use super::Error;
 use super::catalog::Reader;
-use super::layout::ALGORITHMS;
+use super::layout::{ALGORITHMS, digest_of};
 use super::shelf::Shelf;
-use crate::oci::{Algorithm, Digest};
+use crate::oci::Algorithm;
 
 const PAGE: u32 = 1000;
 /// So many found blobs are told to the catalog at once.
@@ -39,6 +39,7 @@ impl Walk {
             self.report(self.prove());
         }
         while asked.recv().is_ok() && !self.is_stopped() {
+            while asked.try_recv().is_ok() {} // one walk answers all that was asked before it
             let doubts = self.shelf.catalog.doubts();
             let walked = self.walk();
             if walked.is_ok() && !self.is_stopped() {
@@ -77,8 +78,7 @@ impl Walk {
                 return Ok(());
             }
             let name = entry.map_err(failed)?.file_name();
-            let digest = name.to_str().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok());
-            let Some(digest) = digest else {
+            let Some(digest) = digest_of(algorithm, &name) else {
                 tracing::warn!(folder = %folder.display(), name = %name.to_string_lossy(), "no blob has such a name");
                 continue;
             };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::damage::Suspects;
@@ -21,6 +22,9 @@ use crate::oci::Digest;
 
 /// The limit where none is configured, in bytes; half the file system if that is less.
 const DEFAULT_LIMIT: u64 = 100 << 30;
+/// How long the folder's lock is waited for: a `pullthrough cache` command has it for a moment, and so has a server
+/// that is ending.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The cache folder, held by this process. Clones are one store; the last one to go closes it.
 #[derive(Clone)]
@@ -52,7 +56,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(config: &Config, disk: Disk) -> Result<Self, Error> {
-        let layout = Layout::open(&disk, &config.dir)?;
+        let layout = Layout::open(&disk, &config.dir, PATIENCE)?;
         let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
         let (walk, asked) = mpsc::channel();

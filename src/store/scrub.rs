@@ -101,6 +101,7 @@ impl Scrub {
             return Ok(pace.rest.saturating_sub(rested));
         }
         loop {
+            self.shelf.catalog.flush_now(); // what was committed up to here belongs to this pass
             let rows = self.reader.page(progress.after, PAGE)?;
             if rows.is_empty() {
                 progress = Progress { after: 0, ended: micros(SystemTime::now()) };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use moka::sync::Cache;
 
-use super::catalog::{Catalog, Note, Reader, Row};
+use super::catalog::{Catalog, Note, Reader};
 use super::checksums::Sums;
 use super::damage::{Inode, Suspects};
 use super::layout::Layout;
@@ -134,17 +134,17 @@ impl Shelf {
         self.drop_name(digest)
     }
 
-    /// Evicts a blob unless somebody reads it or has pinned it; whether it did.
-    pub(super) fn evict(&self, row: &Row) -> Result<bool, Error> {
-        let _alone = self.alone(&row.digest);
-        let Some(_leaving) = self.leases.leave(&row.digest) else { return Ok(false) };
-        if matches!(self.reader.row(&row.digest), Ok(Some(now)) if now.pinned) {
+    /// Evicts a blob of this size unless somebody reads it or has pinned it; whether it did.
+    pub(super) fn evict(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
+        let _alone = self.alone(digest);
+        let Some(_leaving) = self.leases.leave(digest) else { return Ok(false) };
+        if self.reader.is_pinned(digest)? {
             return Ok(false); // pinned after it was chosen
         }
-        self.forget(&row.digest);
-        let was_there = self.disk.unlink(&self.layout.blob(&row.digest))?;
-        let charge = self.ledger.charge(-row.size.cast_signed(), -1);
-        self.catalog.tell(Note::Gone { digest: row.digest, charge: Some(charge) });
+        self.forget(digest);
+        let was_there = self.disk.unlink(&self.layout.blob(digest))?;
+        let charge = self.ledger.charge(-size.cast_signed(), -1);
+        self.catalog.tell(Note::Gone { digest: *digest, charge: Some(charge) });
         if was_there {
             self.ledger.evictions.fetch_add(1, Ordering::Relaxed);
         }

@@ -17,6 +17,8 @@ use super::shelf::Shelf;
 use super::{Blob, Checksums, Error};
 use crate::oci::Digest;
 
+/// How often a write is tried on a full disk: others may take the room that was made.
+const ROOM_TRIES: usize = 3;
 /// Bytes read at once for the checksums.
 const AT_ONCE: usize = 256 << 10;
 
@@ -144,18 +146,18 @@ impl Staged {
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        let write = || self.shelf.disk.write_at(&self.file, &self.path, at, bytes);
-        match write() {
-            Err(error) if error.is_no_room() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
-                if self.evictor.make_room() {
-                    write().map_err(|error| full(error, self.digest))
-                } else {
-                    Err(self.full())
+        for _ in 0..ROOM_TRIES {
+            match self.shelf.disk.write_at(&self.file, &self.path, at, bytes) {
+                Err(error) if error.is_no_room() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
+                    if !self.evictor.make_room() {
+                        break;
+                    }
                 }
+                done => return done,
             }
-            done => done,
         }
+        Err(self.full())
     }
 
     /// Reads at `at`, as `pread` does. What was not written yet reads as zeros, or as the end: the caller knows

@@ -3,7 +3,7 @@
 //! What is sent for a registry ([`Upstream::of_registry`]) makes up its outage, and is not sent while that is open.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
@@ -11,6 +11,7 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::bandwidth::Bandwidth;
 use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
@@ -35,6 +36,7 @@ struct Inner {
     health: Health,
     limits: Limits,
     places: Places,
+    bandwidth: Option<Bandwidth>,
 }
 
 impl Upstream {
@@ -56,6 +58,7 @@ impl Upstream {
             ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
             dialer,
             health: Health::default(),
+            bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             places: Places::new(config.downloads_per_host.into()),
             limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
         };
@@ -76,18 +79,25 @@ impl Upstream {
     /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
     /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let target = request.uri().path_and_query().cloned();
+        self.admit(to)?;
+        let begun = Instant::now();
+        let outcome = self.knock(to, request).await;
+        self.note(to, target.as_ref(), begun, outcome.as_ref());
+        outcome
+    }
+
+    /// The same without a word about the endpoint's health: that it answers a probe does not say that it answers
+    /// what matters.
+    pub(super) async fn knock(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
         let (mut parts, body) = request.into_parts();
-        let target = parts.uri.path_and_query().cloned();
-        parts.uri = target
-            .as_ref()
+        parts.uri = parts
+            .uri
+            .path_and_query()
             .and_then(|target| to.uri(target))
             .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
         let request = Request::from_parts(parts, body);
-        self.admit(to)?;
-        let begun = Instant::now();
-        let outcome = self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await;
-        self.note(to, target.as_ref(), begun, outcome.as_ref());
-        outcome
+        self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await
     }
 
     /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
@@ -131,6 +141,15 @@ impl Upstream {
     #[must_use]
     pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
         self.inner.dialer.forbidden(to, self.inner.ways.to_host(to).given)
+    }
+
+    /// `body` under the cap of what may come from upstreams, as part of `client`'s share.
+    #[must_use]
+    pub fn share(&self, client: IpAddr, body: Body) -> Body {
+        match &self.inner.bandwidth {
+            Some(bandwidth) => Body::wrap(bandwidth.cap(client, body)),
+            None => body,
+        }
     }
 
     /// Whether an endpoint is well, as far as is known.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Held;
-use crate::host::{Later, Period};
+use crate::host::{Later, Period, Size};
 
 /// The `upstream:` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Config {
     pub idle_timeout: Period,
     /// How many downloads into the cache one host serves at a time, all blobs together. Default: 32.
     pub downloads_per_host: u16,
+    /// How many bytes a second pulls may bring from all upstreams together, shared alike by the clients that wait.
+    /// Tunnels and pushes do not count. Default: no cap.
+    pub bandwidth: Option<Size>,
     /// How to reach single hosts: a token service, a CDN, a tunnelled host. Keys are `host` or `host:port`.
     pub hosts: BTreeMap<String, HostConfig>,
 }
@@ -109,6 +112,7 @@ impl Default for Config {
             first_byte_timeout: Period::seconds(300),
             idle_timeout: Period::seconds(30),
             downloads_per_host: 32,
+            bandwidth: None,
             hosts: BTreeMap::new(),
         }
     }

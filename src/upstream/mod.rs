@@ -12,6 +12,7 @@
 //! RFC 9110 section 15.4 (redirection), RFC 3986 section 5 (relative references).
 
 mod address;
+mod bandwidth;
 mod client;
 mod config;
 mod credentials;

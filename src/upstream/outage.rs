@@ -40,7 +40,18 @@ struct Inner {
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
     state: Mutex<State>,
-    open: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// How far it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It is there.
+    Closed,
+    /// Something failed: it is taken for away.
+    Open,
+    /// A probe has failed, too.
+    Confirmed,
 }
 
 #[derive(Debug)]
@@ -106,23 +117,23 @@ impl Outage {
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
         let state = State { changed: Instant::now(), hosts: HashMap::new(), down: Vec::new(), pause: SOON };
-        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), open: watch::Sender::new(false) }))
+        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), phase: watch::Sender::new(Phase::Closed) }))
     }
 
     /// Whether it is away.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        *self.0.open.borrow()
+        *self.0.phase.borrow() != Phase::Closed
     }
 
     /// Ends when it is away. Cancel-safe.
     pub async fn opened(&self) {
-        let _ = self.0.open.subscribe().wait_for(|open| *open).await; // the sender lives in `self`
+        let _ = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Closed).await; // the sender lives in `self`
     }
 
-    /// Ends when it is back. Cancel-safe.
-    pub async fn closed(&self) {
-        let _ = self.0.open.subscribe().wait_for(|open| !*open).await;
+    /// Ends when it is away for certain: a probe had no answer either. Cancel-safe.
+    pub async fn confirmed(&self) {
+        let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Confirmed).await;
     }
 
     /// When asking again may help.
@@ -205,7 +216,7 @@ impl Outage {
         let again = now.duration_since(state.changed) < SAME && state.pause > SOON;
         state.pause = if again { state.pause } else { SOON };
         state.changed = now;
-        self.0.open.send_replace(true);
+        self.0.phase.send_replace(Phase::Open);
         true
     }
 
@@ -254,11 +265,12 @@ impl Probe {
         state.down = homes.chain(others).collect();
         state.pause = (state.pause * 2).clamp(FIRST, LONGEST);
         if !is_back {
+            outage.0.phase.send_replace(Phase::Confirmed);
             return None;
         }
         state.changed = Instant::now();
         state.hosts.clear();
-        outage.0.open.send_replace(false);
+        outage.0.phase.send_replace(Phase::Closed);
         Some(self.since.elapsed())
     }
 

@@ -54,7 +54,7 @@ async fn is_back(upstream: &Upstream, part: &Part) -> bool {
 async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> bool {
     let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
     let Ok(request) = request else { return true }; // what cannot be asked bars nobody
-    match tokio::time::timeout(WAIT, upstream.send(endpoint, request)).await {
+    match tokio::time::timeout(WAIT, upstream.knock(endpoint, request)).await {
         Ok(Ok(response)) => !response.status().is_server_error() || response.status().as_u16() == 501,
         Ok(Err(Error::Forbidden(_))) => true, // it never will be asked
         Ok(Err(_)) | Err(_) => false,

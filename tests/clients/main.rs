@@ -4,11 +4,15 @@
 //! them and runs it. One test at a time: each starts a dozen programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+mod chunked;
+mod clean;
 mod client;
 mod crash;
 mod crowd;
+mod image;
 mod lab;
 mod outage;
+mod packages;
 mod proxy;
 mod pulls;
 mod readme;
@@ -16,3 +20,4 @@ mod rights;
 mod tags;
 mod trust;
 mod tunnel;
+mod year;

@@ -60,11 +60,12 @@ impl Pulled {
     }
 }
 
-const OPEN: [&str; 2] = ["quay.io", EXAMPLE];
+/// One with a token service and a CDN, one with neither, one with a CDN.
+const ALL: [&str; 3] = ["docker.io", "quay.io", EXAMPLE];
 
 #[test]
 fn with_every_upstream_stopped_every_client_pulls_also_after_a_restart_and_all_is_fresh_when_they_are_back() {
-    let mut pulled = Pulled::new(&OPEN);
+    let mut pulled = Pulled::new(&ALL);
     pulled.lab.stop_all();
     pulled.all_pull(&Kind::ALL, "stopped");
     pulled.proxy.kill();
@@ -77,7 +78,7 @@ fn with_every_upstream_stopped_every_client_pulls_also_after_a_restart_and_all_i
 
 #[test]
 fn with_every_upstream_silent_every_client_pulls_at_the_cost_of_one_deadline_for_each_registry() {
-    let mut pulled = Pulled::new(&OPEN);
+    let mut pulled = Pulled::new(&ALL);
     pulled.lab.silence_all();
     pulled.all_pull(&Kind::ALL, "silent");
     assert_eq!(pulled.outages(), pulled.images.len());
@@ -87,4 +88,23 @@ fn with_every_upstream_silent_every_client_pulls_at_the_cost_of_one_deadline_for
     assert_eq!(pulled.outages(), 2 * pulled.images.len());
     pulled.lab.start_all();
     pulled.moved_tags_are_seen();
+}
+
+#[test]
+fn a_private_image_pulls_with_every_upstream_silent_for_whom_it_was_proven_to_and_for_nobody_else() {
+    let lab = Lab::new();
+    let name = "docker.io/private/app:1";
+    let image = lab.publish(&[name], Shape::Index, 1, 1_000_000);
+    let proxy = Proxy::start(&lab);
+    assert_eq!(Kind::Skopeo.fresh_owner(&lab, &proxy.way()).pull(name), Ok(image.id.clone()));
+    lab.silence_all();
+    for kind in Kind::ALL {
+        assert_eq!(kind.fresh_owner(&lab, &proxy.way()).pull(name), Ok(image.id.clone()), "{kind:?}");
+        let said = kind.fresh(&lab, &proxy.way()).pull(name);
+        assert!(said.is_err(), "{kind:?}: a private image was served to anybody");
+    }
+    lab.start_all();
+    let client = Kind::Podman.fresh_owner(&lab, &proxy.way());
+    let new = lab.publish(&[name], Shape::Single, 2, 1000);
+    eventually("the registry is back", Duration::from_secs(90), || client.pull(name).as_ref() == Ok(&new.id));
 }

@@ -134,7 +134,7 @@ pub(crate) fn free() -> SocketAddr {
 }
 
 /// The whole answer to a GET, if there is one.
-fn fetch(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
@@ -143,7 +143,8 @@ fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn configuration(lab: &Lab, listen: SocketAddr, admin: SocketAddr) -> Value {
+/// A configuration for the lab, as JSON.
+pub(crate) fn configuration(lab: &Lab, listen: SocketAddr, admin: SocketAddr) -> Value {
     let registry = |url: &str, registry: &Registry| {
         let endpoint = json!({ "url": url, "address": registry.site.address, "ca_file": lab.ca_file() });
         json!({ "endpoints": [endpoint], "tags": { "fresh_for": "0s" } })

@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 7] = [
     &["proxy", "admin"],
     &["cache"],
     &["store", "upstream", "ca", "telemetry"],
-    &["oci", "wire", "host"],
+    &["oci", "wire", "host", "setup"],
 ];
 
 fn floor(room: &str) -> usize {

@@ -22,7 +22,7 @@ mod tags;
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};
 
-const QUAY: &str = "quay.io:443";
+pub(crate) const QUAY: &str = "quay.io:443";
 
 /// A proxy before one registry that is quay.io, without authentication.
 async fn quay() -> (Registry, Proxy) {
@@ -32,7 +32,7 @@ async fn quay() -> (Registry, Proxy) {
 }
 
 /// Bytes that look like a layer: no run of equal chunks, so that a shifted part shows.
-fn layer(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn layer(length: usize, seed: u64) -> Vec<u8> {
     let dice = crate::support::Dice::seeded(seed);
     let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| dice.below(u64::MAX).to_le_bytes()).collect();
     bytes.truncate(length);

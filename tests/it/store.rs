@@ -50,7 +50,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < patience, "{what} never came true");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1)); // not to take the processor from what it waits for
     }
 }
 
@@ -311,13 +311,26 @@ fn a_blob_that_gets_a_reader_at_the_last_moment_stays_and_one_that_is_going_gets
     store.close();
 }
 
+/// Whether two have the lock's file open.
+fn waits_for_lock(root: &Path) -> bool {
+    let lock = root.join("cache/lock").canonicalize().unwrap();
+    let files = fs::read_dir("/proc/self/fd").unwrap();
+    files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).filter(|target| *target == lock).count() > 1
+}
+
 #[test]
 fn one_folder_has_one_holder() {
     let (folder, store) = open(1000);
     let Err(error) = Store::open(&config(folder.path(), 1000)) else { panic!("two hold the folder") };
     assert!(matches!(error, Error::Held { .. }));
     assert!(error.to_string().contains("another pullthrough"), "{error}");
-    store.close();
+    let next = std::thread::scope(|scope| {
+        let next = scope.spawn(|| Store::open(&config(folder.path(), 1000)));
+        eventually("somebody waits for the lock", || waits_for_lock(folder.path()));
+        store.close();
+        next.join().unwrap()
+    });
+    next.unwrap_or_else(|error| panic!("who waits a moment gets it: {error}")).close();
     assert!(matches!(store.stage(&digest(b"")), Err(Error::Closed)));
     assert!(Store::open(&config(folder.path(), 1000)).is_ok());
 }

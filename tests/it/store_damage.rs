@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use pullthrough::oci::Digest;
-use pullthrough::store::{Blob, Checksums, Damaged, Store, Verdict};
+use pullthrough::store::{Blob, Checksums, Damaged, Pace, Store, Verdict};
 use rusqlite::Connection;
 
 use crate::store::{bytes, config, content, digest, eventually, path_of};
@@ -166,4 +166,34 @@ fn checksums_of_the_digest_pass_are_those_of_the_file() {
     let mut checksums = Checksums::new();
     whole.chunks(777).for_each(|some| checksums.update(some));
     assert!(bytes(&staged.commit_with(checksums).unwrap()) == whole);
+}
+
+#[test]
+fn the_scrub_finds_what_nobody_reads_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let blobs: Vec<Vec<u8>> = (0..20).map(|seed| content(seed, 100_000)).collect();
+    for whole in &blobs {
+        store.put(&digest(whole), whole).unwrap();
+    }
+    flip(folder.path(), &digest(&blobs[3]), 7);
+    flip(folder.path(), &digest(&blobs[17]), 70_000);
+    let rest = std::time::Duration::from_secs(3600);
+    store.scrub(Some(Pace { rate: 1 << 30, rest }));
+    eventually("the scrub", || store.usage().damaged == 2);
+    eventually("the end of the pass", || {
+        let catalog = Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
+        catalog.query_row("SELECT scrub_ended > 0 FROM totals", [], |row| row.get(0)).unwrap()
+    });
+    assert_eq!(store.usage().entries, 18);
+    store.close();
+    flip(folder.path(), &digest(&blobs[2]), 7);
+    flip(folder.path(), &digest(&blobs[9]), 7);
+    let catalog = Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
+    catalog.execute("UPDATE totals SET scrubbed = 5, scrub_ended = 0", []).unwrap();
+    drop(catalog);
+    let store = open(folder.path());
+    store.scrub(Some(Pace { rate: 1 << 30, rest }));
+    eventually("the scrub", || store.usage().damaged == 1);
+    assert!(store.read(&digest(&blobs[9])).unwrap().is_none(), "it went on behind the fifth");
 }

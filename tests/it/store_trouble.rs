@@ -1,9 +1,13 @@
 //! An ill disk: what is stored is served, nothing committed is lost, it is said so, and it ends without a restart.
 
-use std::io::{self};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use pullthrough::oci::Digest;
 use pullthrough::store::{Disk, Error, Step, Store, Trouble, Witness};
 
 use crate::store::{bytes, config, content, digest, eventually};
@@ -67,4 +71,95 @@ fn suffer(what: &str, hits: fn(&Step<'_>) -> bool, errno: i32, trouble: Trouble)
     for whole in [&old, &new] {
         assert_eq!(bytes(&store.read(&digest(whole)).unwrap().unwrap()), *whole, "{what}");
     }
+}
+
+/// A small file system of its own, where the machine lets us have one.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mounted(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size},mode=700");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        mount.is_ok_and(|mount| mount.status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+/// Writes until not one byte more goes in.
+fn fill(path: &Path) {
+    let mut ballast = File::options().create(true).append(true).open(path).unwrap();
+    for size in [1 << 16, 1 << 12, 1] {
+        while ballast.write_all(&vec![1; size]).is_ok() {}
+    }
+}
+
+/// Ends the writers, also when the test fails: their scope would wait for ever.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_file_system_filled_to_the_last_byte_under_load_serves_on_and_recovers() {
+    let Some(small) = Small::mounted("16m") else {
+        eprintln!("not run: no file system can be mounted here");
+        return;
+    };
+    let ballast = small.0.path().join("ballast");
+    let store = Store::open(&config(small.0.path(), 1 << 30)).unwrap();
+    let kept = content(1000, 300_000);
+    let held = store.put(&digest(&kept), &kept).unwrap();
+    let over = AtomicBool::new(false);
+    let put = |seed: u64| {
+        let whole = content(seed, 20_000 + (seed as usize * 7919) % 200_000);
+        (digest(&whole), store.put(&digest(&whole), &whole))
+    };
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            let (over, put, store) = (&over, &put, &store);
+            scope.spawn(move || {
+                let mut seed = worker * 1_000_000;
+                while !over.load(Ordering::SeqCst) {
+                    seed += 1;
+                    match put(seed) {
+                        (name, Ok(blob)) => assert_eq!(digest(&bytes(&blob)), name),
+                        (_, Err(error)) => assert!(error.trouble() == Some(Trouble::Full), "{error}: {error:?}"),
+                    }
+                    if let Some(blob) = store.read(&digest(&content(worker * 1_000_000 + 1, 27_919))).unwrap() {
+                        drop(bytes(&blob));
+                    }
+                }
+            });
+        }
+        let end = AtTheEnd(&over);
+        for _ in 0..3 {
+            eventually("a full file system", || {
+                fill(&ballast);
+                store.trouble() == Some(Trouble::Full)
+            });
+            assert_eq!(bytes(&held), kept, "what is read stays, and right");
+            fs::remove_file(&ballast).unwrap();
+            eventually("its end", || store.trouble().is_none());
+        }
+        drop(end);
+    });
+    let last: Vec<Digest> =
+        (1..=5).map(|seed| put(9_000_000 + seed)).map(|(name, put)| put.map(|_| name).unwrap()).collect();
+    drop(held);
+    store.close();
+    let store = Store::open(&config(small.0.path(), 1 << 30)).unwrap();
+    eventually("the walk, if there is one", || store.is_settled());
+    for name in &last {
+        assert_eq!(digest(&bytes(&store.read(name).unwrap().unwrap())), *name, "nothing is lost");
+    }
+    store.close();
 }

@@ -8,7 +8,7 @@ use crate::host::{Percent, Size};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FillConfig {
-    /// A blob of this length or more may be fetched by several ranges at a time. Default: 64 MiB.
+    /// A blob of this length or more may be fetched by several ranges at a time. Default: 32 MiB.
     pub parallel_from: Size,
     /// The most ranges of one blob at a time; as many of them are used as make it faster. Default: 4.
     pub lanes: u16,
@@ -20,7 +20,7 @@ pub struct FillConfig {
 
 impl Default for FillConfig {
     fn default() -> Self {
-        Self { parallel_from: Size(64 << 20), lanes: 4, finish_share: Percent(50), finish_rest: Size(256 << 20) }
+        Self { parallel_from: Size(32 << 20), lanes: 4, finish_share: Percent(50), finish_rest: Size(256 << 20) }
     }
 }
 

@@ -5,15 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Extents;
 use super::claims::{GoOn, LaneId, Role};
-use super::plan::{Gone, LengthChanged, Phase, Plan, Seat, stopping};
+use super::endpoints::Endpoints;
+use super::head::Head;
+use super::leads::{Lead, Leads, not_asked};
+use super::phase::{Gone, Phase, stopping};
+use super::plan::{LengthChanged, Plan, Seat};
 use super::wishes::Wish;
-use crate::cache::{Caller, Fault, Flow, Retry, Validator};
+use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
 use crate::wire::Span;
@@ -24,93 +28,40 @@ pub struct Fill {
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
     seats: AtomicU64,
-    sources: Mutex<Vec<Lead>>,
-    validators: Mutex<Vec<Validator>>,
+    leads: Leads,
+    endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
-    head: watch::Sender<Head>,
+    head: Head,
     /// Rung when the pilot should look after something.
     bell: Notify,
     stop: CancellationToken,
 }
 
-/// What a caller can be told before the first byte.
-#[derive(Clone, Debug)]
-enum Head {
-    Opening,
-    /// A source is open; the length, if it said one.
-    Open(Option<u64>),
-    Verified(u64),
-    Broken(Fault),
-}
-
-/// A source and how it opened, on behalf of whom.
-#[derive(Clone)]
-pub(super) struct Lead {
-    pub(super) caller: Caller,
-    pub(super) opened: watch::Sender<Option<Result<(), Fault>>>,
-    /// The registry has refused its principal since: what it proved proves nothing any more.
-    is_doubted: Arc<AtomicBool>,
-}
-
-impl Lead {
-    pub(super) fn of(caller: &Caller) -> Self {
-        Self { caller: caller.clone(), opened: watch::Sender::new(None), is_doubted: Arc::default() }
-    }
-
-    fn is_of(&self, caller: &Caller) -> bool {
-        self.caller.place == caller.place && self.caller.principal == caller.principal
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.opened.same_channel(&other.opened)
-    }
-
-    fn failed(&self, fault: &Fault) {
-        self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
-    }
-}
-
-/// How a fill will end, for whoever wants to know without being waited for.
-pub struct Ending(watch::Receiver<Head>);
-
-impl Ending {
-    /// Waits for it: whether the whole content is there and its digest matched. Cancel-safe.
-    pub async fn verified(mut self) -> bool {
-        let end = self.0.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await;
-        end.is_ok_and(|head| matches!(*head, Head::Verified(_)))
-    }
-}
-
-/// A fill ended before the caller's source was asked.
-#[derive(Debug, thiserror::Error)]
-#[error("the fill ended before this caller's own request was made")]
-pub(super) struct NotAsked;
-
 /// What its readers and its pilot see.
 impl Fill {
     /// Nothing has landed.
-    pub(super) fn new(staged: Staged, lead: Lead) -> Self {
-        Self::begin(staged, Plan::new(Extents::default(), None), lead)
+    pub(super) fn new(staged: Staged, lead: Lead, endpoints: Endpoints) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), lead, endpoints)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(super) fn resumed(partial: Partial, lead: Lead) -> Self {
-        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead)
+    pub(super) fn resumed(partial: Partial, lead: Lead, endpoints: Endpoints) -> Self {
+        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead, endpoints)
     }
 
-    fn begin(staged: Staged, plan: Plan, lead: Lead) -> Self {
-        let head = plan.total().filter(|_| plan.progress() > 0).map_or(Head::Opening, |total| Head::Open(Some(total)));
+    fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
+        let head = Head::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
             seats: AtomicU64::new(1),
-            sources: Mutex::new(vec![lead]),
-            validators: Mutex::default(),
+            leads: Leads::new(lead),
+            endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
-            head: watch::Sender::new(head),
+            head,
             bell: Notify::new(),
             stop: CancellationToken::new(),
         }
@@ -128,28 +79,9 @@ impl Fill {
         self.plan().progress()
     }
 
-    pub(super) async fn length(&self) -> Result<Option<u64>, Fault> {
-        let mut head = self.head.subscribe();
-        let known = head.wait_for(|head| !matches!(head, Head::Opening | Head::Open(Some(0)))).await;
-        match known.as_deref() {
-            Ok(Head::Broken(fault)) => Err(fault.clone()),
-            Ok(Head::Open(total)) => Ok(*total),
-            Ok(Head::Verified(total)) => Ok(Some(*total)),
-            Ok(Head::Opening) | Err(_) => Ok(None), // the sender lives in self
-        }
-    }
-
-    pub(super) async fn verified(&self) -> Result<u64, Fault> {
-        let mut head = self.head.subscribe();
-        match head.wait_for(|head| matches!(head, Head::Verified(_) | Head::Broken(_))).await.as_deref() {
-            Ok(Head::Broken(fault)) => Err(fault.clone()),
-            Ok(Head::Verified(total)) => Ok(*total),
-            _ => Ok(0),
-        }
-    }
-
-    pub(super) fn ending(&self) -> Ending {
-        Ending(self.head.subscribe())
+    /// What can be waited for before the first byte.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Somebody waits for the content; see [`Plan::enter`].
@@ -268,14 +200,13 @@ impl Fill {
         if flow.ranges == Some(false) {
             self.doubt_ranges();
         }
-        if let Some(validator) = &flow.validator {
-            let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
-            validators.retain(|known| known.endpoint != validator.endpoint);
-            validators.push(validator.clone());
-        }
+        let mut endpoints = self.endpoints();
+        flow.endpoint.iter().for_each(|name| endpoints.opened(name));
+        flow.validator.iter().for_each(|validator| endpoints.vouched(validator));
+        drop(endpoints);
         match flow.total {
             Some(total) => self.learn_total(total)?,
-            None => self.announce(None),
+            None => self.head.open(None),
         }
         Ok(())
     }
@@ -284,23 +215,19 @@ impl Fill {
     pub(super) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
         let woken = self.plan().learn_total(total)?;
         woken.into_iter().for_each(Waker::wake);
-        self.announce(Some(total));
+        self.head.open(Some(total));
         self.bell.notify_one();
         Ok(())
     }
 
-    fn announce(&self, total: Option<u64>) {
-        self.head.send_if_modified(|head| {
-            let news = matches!(head, Head::Opening) || matches!((&head, total), (Head::Open(None), Some(_)));
-            if news {
-                *head = Head::Open(total);
-            }
-            news
-        });
+    /// Who brings its bytes.
+    pub(super) fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn validators(&self) -> Vec<Validator> {
-        self.validators.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whose sources it has.
+    pub(super) fn leads(&self) -> &Leads {
+        &self.leads
     }
 
     /// Whether ranges can be asked for, as far as is known.
@@ -369,82 +296,35 @@ impl Fill {
         }
         let woken = plan.end(Phase::Parked);
         drop(plan);
-        self.fail_leads(&stopping());
-        self.head.send_replace(Head::Broken(stopping()));
+        self.leads.fail(&stopping());
+        self.head.break_off(&stopping());
         woken.into_iter().for_each(Waker::wake);
         true
     }
 
     pub(super) fn verify(&self, total: u64) {
-        self.fail_leads(&Fault::new(Retry::Again, NotAsked)); // nobody waits for ever for one that was not asked
-        self.end(Phase::Verified, Head::Verified(total));
+        self.leads.fail(&not_asked()); // nobody waits for ever for one that was not asked
+        self.end(Phase::Verified, |head| head.verify(total));
     }
 
     /// The disk takes no more.
     pub(super) fn adrift(&self, fault: &Fault) {
-        self.fail_leads(fault);
-        self.end(Phase::Adrift(fault.clone()), Head::Broken(fault.clone()));
+        self.leads.fail(fault);
+        self.end(Phase::Adrift(fault.clone()), |head| head.break_off(fault));
     }
 
     pub(super) fn break_off(&self, fault: &Fault) {
-        self.fail_leads(fault);
-        self.end(Phase::Broken(fault.clone()), Head::Broken(fault.clone()));
+        self.leads.fail(fault);
+        self.end(Phase::Broken(fault.clone()), |head| head.break_off(fault));
     }
 
-    fn fail_leads(&self, fault: &Fault) {
-        self.leads().iter().for_each(|lead| lead.failed(fault));
-    }
-
-    fn end(&self, phase: Phase, head: Head) {
+    fn end(&self, phase: Phase, tell: impl FnOnce(&Head)) {
         let woken = self.plan().end(phase);
-        self.head.send_replace(head);
+        tell(&self.head);
         woken.into_iter().for_each(Waker::wake);
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whose sources it has.
-impl Fill {
-    /// The lead of the same principal at the same place, if one takes part that is not doubted.
-    pub(super) fn lead_of(&self, caller: &Caller) -> Option<Lead> {
-        let is_good = |lead: &&Lead| lead.is_of(caller) && !lead.is_doubted.load(Ordering::Acquire);
-        // Only the first one is being asked, or was: another's opening might never come.
-        let leads = self.leads();
-        let asked =
-            leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.opened.borrow().is_some());
-        asked.map(|(_, lead)| lead).find(is_good).cloned()
-    }
-
-    /// The registry has refused `caller`. Its source may go on, and proves nothing.
-    pub(super) fn doubt(&self, caller: &Caller) {
-        let leads = self.leads();
-        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
-    }
-
-    /// Another source that can continue when the present one ends.
-    pub(super) fn add(&self, lead: Lead) {
-        const ENOUGH: usize = 16; // a thousand joiners need not all be able to lead
-        let mut leads = self.leads();
-        if leads.len() < ENOUGH {
-            leads.push(lead);
-        }
-    }
-
-    /// The source to ask now.
-    pub(super) fn first_lead(&self) -> Option<Lead> {
-        self.leads().first().cloned()
-    }
-
-    /// A source failed for good; another one is first now.
-    pub(super) fn drop_lead(&self, lead: &Lead, fault: &Fault) {
-        self.leads().retain(|known| !known.is(lead));
-        lead.failed(fault);
-    }
-
-    fn leads(&self) -> MutexGuard<'_, Vec<Lead>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,35 +6,52 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use moka::sync::Cache;
 use tokio::sync::watch;
 
-use super::fill::{Fill, Lead, NotAsked};
+use super::FillConfig;
+use super::berth::Berth;
+use super::fill::Fill;
 use super::guest::Guest;
-use super::{FillConfig, pilot};
-use crate::cache::{Caller, Fault};
+use super::leads::{Lead, Opening};
+use crate::cache::Caller;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
 
+/// So long, and of so many contents, it is remembered who lied.
+const GRUDGE: Duration = Duration::from_secs(600);
+const REMEMBERED: u64 = 1024;
+
 /// All fills under way.
 #[derive(Clone)]
 pub struct Fills {
-    store: Store,
-    metrics: Metrics,
-    config: FillConfig,
+    pub(super) store: Store,
+    pub(super) metrics: Metrics,
+    pub(super) config: FillConfig,
+    /// Whose bytes had the wrong digest lately, the earliest first: the others are asked first the next time.
+    pub(super) liars: Cache<Key, Arc<[Arc<str>]>>,
     by: Arc<Mutex<HashMap<Key, Slot>>>,
     is_closed: Arc<AtomicBool>,
 }
 
 /// What a fill is of, and from which registry.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key(Digest, Arc<str>);
+pub(super) struct Key(pub(super) Digest, pub(super) Arc<str>);
 
-/// A fill, or what is left of it while its file is put away.
-struct Slot {
-    fill: Option<Arc<Fill>>,
-    gone: watch::Receiver<()>,
+/// A fill; or none yet, or none any more, while its file is opened or put away.
+pub(super) struct Slot {
+    pub(super) fill: Option<Arc<Fill>>,
+    /// Ends when that changes.
+    pub(super) gone: watch::Receiver<()>,
+}
+
+enum Joined {
+    Entered(Entered),
+    /// Nobody is there.
+    Alone(Berth),
 }
 
 /// What entering found.
@@ -47,35 +64,17 @@ pub enum Entered {
     SameLead(Guest, Opening),
     /// A fill is under way, and was joined.
     UnderWay(Guest),
-    /// One is just ending without content: enter again after it.
+    /// One is just beginning, or ending without content: enter again after that.
     Leaving(Leaving),
 }
 
-/// How the caller's own source opens: its proof that it may read.
-#[derive(Clone)]
-pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
-
-/// The end of a fill that is to be waited for.
+/// The beginning or the end of a fill that is to be waited for.
 pub struct Leaving(watch::Receiver<()>);
 
-impl Opening {
-    /// Waits for the outcome. Cancel-safe.
-    ///
-    /// # Errors
-    /// What the source answered instead of bytes.
-    pub async fn outcome(mut self) -> Result<(), Fault> {
-        match self.0.wait_for(Option::is_some).await.map(|seen| seen.clone()) {
-            Ok(Some(outcome)) => outcome,
-            // The fill ended before it needed this source: nothing was proven, and nothing refused.
-            _ => Err(Fault::new(crate::cache::Retry::Again, NotAsked)),
-        }
-    }
-}
-
 impl Leaving {
-    /// Waits until it is gone. Cancel-safe.
+    /// Waits until it is over. Cancel-safe.
     pub async fn gone(mut self) {
-        while self.0.changed().await.is_ok() {} // its sender is dropped in the end, and never sends
+        while self.0.changed().await.is_ok() {} // its sender is dropped then, and never sends
     }
 }
 
@@ -83,7 +82,8 @@ impl Fills {
     /// Nothing under way.
     #[must_use]
     pub fn new(store: Store, config: FillConfig, metrics: Metrics) -> Self {
-        Self { store, metrics, config, by: Arc::default(), is_closed: Arc::default() }
+        let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(GRUDGE).build();
+        Self { store, metrics, config, liars, by: Arc::default(), is_closed: Arc::default() }
     }
 
     /// Joins the fill of `digest` at the caller's registry, or starts it, where an earlier one stopped if there
@@ -91,29 +91,22 @@ impl Fills {
     /// `takes_stored` says, when no fill is under way, whether the caller may have what is stored; else this
     /// registry has to deliver it itself.
     ///
+    /// Cancel-safe: what was begun goes on.
+    ///
     /// # Errors
     /// The store cannot stage a file: the content can still be passed on without storing it.
-    pub fn enter(
+    pub async fn enter(
         &self,
         digest: &Digest,
         caller: &Caller,
         permitted: bool,
         takes_stored: impl Fn() -> bool,
     ) -> Result<Entered, store::Error> {
-        let key = Key(*digest, caller.place.registry.clone());
-        let mut slots = self.slots();
-        if let Some(slot) = slots.get(&key) {
-            let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Guest::of(fill, caller)?)));
-            let Some((fill, guest)) = joined else { return Ok(Entered::Leaving(Leaving(slot.gone.clone()))) };
-            if let Some(lead) = fill.lead_of(caller) {
-                return Ok(Entered::SameLead(guest, Opening(lead.opened.subscribe())));
-            }
-            if permitted {
-                fill.add(Lead::of(caller));
-            }
-            return Ok(Entered::UnderWay(guest));
-        }
-        // Look again: a fill leaves this map only after its blob is in the store.
+        let berth = match self.join(digest, caller, permitted) {
+            Joined::Entered(entered) => return Ok(entered),
+            Joined::Alone(berth) => berth,
+        };
+        // Look again: a fill leaves the map only after its blob is in the store.
         if takes_stored()
             && let Ok(Some(blob)) = self.store.read(digest)
         {
@@ -122,36 +115,30 @@ impl Fills {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(store::Error::Closed);
         }
-        let lead = Lead::of(caller);
-        let opening = Opening(lead.opened.subscribe());
-        let fill = Arc::new(self.begin(digest, lead)?);
-        let Some(guest) = Guest::of(&fill, caller) else { return Err(store::Error::Closed) }; // it has just begun
-        let (gone, is_gone) = watch::channel(());
-        slots.insert(key.clone(), Slot { fill: Some(fill.clone()), gone: is_gone });
-        drop(slots);
-        tokio::spawn(self.clone().attend(key, fill, gone));
-        Ok(Entered::Leads(guest, opening))
+        // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
+        let (digest, lead) = (*digest, Lead::of(caller));
+        tokio::task::spawn_blocking(move || berth.begin(&digest, lead)).await.unwrap_or(Err(store::Error::Closed))
     }
 
-    fn begin(&self, digest: &Digest, lead: Lead) -> Result<Fill, store::Error> {
-        let registry = lead.caller.place.registry.clone();
-        match self.store.resume(digest, &registry) {
-            Ok(Some(partial)) => return Ok(Fill::resumed(partial, lead)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%digest, %error, "what had landed of a fill cannot be taken up again"),
+    /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.
+    fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
+        let key = Key(*digest, caller.place.registry.clone());
+        let mut slots = self.slots();
+        let Some(slot) = slots.get(&key) else {
+            let (gone, is_gone) = watch::channel(());
+            slots.insert(key.clone(), Slot { fill: None, gone: is_gone });
+            drop(slots);
+            return Joined::Alone(Berth { fills: self.clone(), key, gone });
+        };
+        let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Guest::of(fill, caller)?)));
+        let Some((fill, guest)) = joined else { return Joined::Entered(Entered::Leaving(Leaving(slot.gone.clone()))) };
+        if let Some(lead) = fill.leads().of(caller) {
+            return Joined::Entered(Entered::SameLead(guest, lead.opening()));
         }
-        Ok(Fill::new(self.store.stage_from(digest, &registry)?, lead))
-    }
-
-    /// Sees a fill through. Its file is let go before the next one of the same content may begin.
-    async fn attend(self, key: Key, fill: Arc<Fill>, gone: watch::Sender<()>) {
-        pilot::run(fill.clone(), self.config, self.metrics.clone()).await;
-        if let Some(slot) = self.slots().get_mut(&key) {
-            slot.fill = None;
+        if permitted {
+            fill.leads().add(Lead::of(caller));
         }
-        drop(fill);
-        self.slots().remove(&key);
-        drop(gone);
+        Joined::Entered(Entered::UnderWay(guest))
     }
 
     /// Parks everything that is under way, as at the end of the process, and waits until it is put away.
@@ -174,7 +161,7 @@ impl Fills {
 
     /// The registry has refused `caller`: what its sources proved in fills under way proves nothing any more.
     pub fn doubt(&self, caller: &Caller) {
-        self.slots().values().filter_map(|slot| slot.fill.as_ref()).for_each(|fill| fill.doubt(caller));
+        self.slots().values().filter_map(|slot| slot.fill.as_ref()).for_each(|fill| fill.leads().doubt(caller));
     }
 
     /// Whether one of `digest` is under way at `registry`.
@@ -195,7 +182,7 @@ impl Fills {
         self.len() == 0
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::drift::Drift;
 use super::guest::Guest;
-use super::plan::{Gone, Seat};
+use super::phase::Gone;
+use super::plan::Seat;
 use crate::cache::reading::Pump;
 use crate::store::Staged;
 use crate::wire::{BodyError, Span};
@@ -42,7 +43,11 @@ impl Follower {
         if let Some(drift) = &mut self.drift {
             return drift.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
         }
-        let readable = match ready!(self.guest.fill().readable(self.at, self.hold, self.seat, cx)) {
+        let Poll::Ready(readable) = self.guest.fill().readable(self.at, self.hold, self.seat, cx) else {
+            self.pump.rest();
+            return Poll::Pending;
+        };
+        let readable = match readable {
             Ok(end) => self.end.map_or(end, |own| own.min(end)),
             Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
             Err(Gone::Adrift(_)) => {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Follower;
-use super::fill::{Ending, Fill};
+use super::fill::Fill;
+use super::head::Ending;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
 use crate::wire::Span;
@@ -32,7 +33,7 @@ impl Guest {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn length(&self) -> Result<Option<u64>, Fault> {
-        self.fill.length().await
+        self.fill.head().length().await
     }
 
     /// Waits until the digest matched and answers the length in bytes. Cancel-safe.
@@ -40,12 +41,12 @@ impl Guest {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn verified(&self) -> Result<u64, Fault> {
-        self.fill.verified().await
+        self.fill.head().verified().await
     }
 
     /// How the fill will end, without waiting for it as a guest does.
     pub fn ending(&self) -> Ending {
-        self.fill.ending()
+        self.fill.head().ending()
     }
 
     /// A reader of the whole content (`span` is `None`) or of a part of it. A whole, and a part from 0 to the

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::fill::Fill;
-use super::plan::{Gone, Seat};
+use super::phase::Gone;
+use super::plan::Seat;
 use crate::cache::{Fault, Retry};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::store::{Checksums, Staged};

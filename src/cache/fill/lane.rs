@@ -10,7 +10,8 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::claims::{GoOn, LaneId, Role};
-use super::fill::{Fill, Lead};
+use super::fill::Fill;
+use super::leads::Lead;
 use super::plan::LengthChanged;
 use super::writer::Writer;
 use crate::cache::{Fault, Flow, Queue, Retry, Want};
@@ -29,6 +30,8 @@ pub(super) struct Lane {
     pub(super) bounded: bool,
     pub(super) way: usize,
     pub(super) queue: Queue,
+    /// Who answered, once somebody did.
+    pub(super) endpoint: Option<Arc<str>>,
 }
 
 /// How a lane ended.
@@ -66,28 +69,33 @@ impl From<LengthChanged> for Outcome {
 impl Lane {
     /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
     /// file then; the pilot releases its claim.
-    pub(super) async fn run(self, fill: Arc<Fill>) -> (Self, Outcome) {
+    pub(super) async fn run(mut self, fill: Arc<Fill>) -> (Self, Outcome) {
         let outcome = self.fetch(&fill).await.unwrap_or_else(|outcome| outcome);
         (self, outcome)
     }
 
-    async fn fetch(&self, fill: &Fill) -> Result<Outcome, Outcome> {
-        let want = Want {
-            from: self.claim.from,
-            to: self.bounded.then_some(self.claim.to),
-            if_range: fill.validators(),
-            way: self.way,
-            queue: self.queue,
+    async fn fetch(&mut self, fill: &Fill) -> Result<Outcome, Outcome> {
+        let want = {
+            let endpoints = fill.endpoints();
+            Want {
+                from: self.claim.from,
+                to: self.bounded.then_some(self.claim.to),
+                if_range: endpoints.validators(),
+                way: if endpoints.may_be_mixed() { self.way } else { 0 },
+                last: endpoints.last(),
+                queue: self.queue,
+            }
         };
         let flow = tokio::select! {
             flow = self.lead.caller.source.open(want) => flow.map_err(Outcome::Failed)?,
             () = fill.stopped() => return Ok(Outcome::Done),
         };
+        self.endpoint.clone_from(&flow.endpoint);
         if let Some(total) = flow.total {
             fill.staged().expect(total).map_err(|cause| Outcome::Unstorable(Fault::new(Retry::Never, cause)))?;
         }
         fill.opened(&flow)?;
-        self.lead.opened.send_replace(Some(Ok(())));
+        self.lead.succeeded();
         // Reading from the beginning is for the last one that is left.
         if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
             return Ok(Outcome::NoRanges);

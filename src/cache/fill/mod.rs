@@ -13,9 +13,11 @@
 //! fill; let one registry's bytes reach another registry's readers before they are verified.
 //! Reading: DESIGN.md "Fill"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
+mod berth;
 mod claims;
 mod config;
 mod drift;
+mod endpoints;
 mod extents;
 #[allow(clippy::module_inception, reason = "the room is named for its one noun")]
 mod fill;
@@ -23,8 +25,11 @@ mod fills;
 mod follower;
 mod guest;
 mod hashing;
+mod head;
 mod lane;
+mod leads;
 mod patience;
+mod phase;
 mod pilot;
 mod plan;
 mod scale;
@@ -33,9 +38,10 @@ mod writer;
 
 pub use config::FillConfig;
 pub use extents::Extents;
-pub(super) use fill::Ending;
 pub use fill::Fill;
+pub(super) use fills::Entered;
 pub use fills::Fills;
-pub(super) use fills::{Entered, Opening};
 pub use follower::Follower;
 pub use guest::Guest;
+pub(super) use head::Ending;
+pub(super) use leads::Opening;

@@ -96,6 +96,7 @@ pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             let mismatch = Mismatch { wanted: *fill.digest(), found };
             error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
             metrics.digest_mismatch();
+            fill.endpoints().lied();
             fill.staged().abandon();
             fill.break_off(&Fault::new(Retry::Never, mismatch));
         }
@@ -266,8 +267,8 @@ impl<'a> Pilot<'a> {
         bounded: bool,
         queue: Queue,
     ) -> Result<Lane, Halt> {
-        match self.fill.first_lead() {
-            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue }),
+        match self.fill.leads().first() {
+            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None }),
             None => {
                 self.fill.release(id);
                 Err(Halt::Broken(self.last.clone()))
@@ -277,7 +278,7 @@ impl<'a> Pilot<'a> {
 
     fn start(&mut self, lane: Lane) {
         // What one source's opening proves is its own: it takes the first way.
-        let is_proven = lane.lead.opened.borrow().is_some();
+        let is_proven = lane.lead.has_answered();
         let lane = Lane { way: if is_proven { lane.way } else { 0 }, ..lane };
         self.lanes.spawn(lane.run(self.fill.clone()));
     }
@@ -288,6 +289,9 @@ impl<'a> Pilot<'a> {
 
     fn ended(&mut self, lane: &Lane, outcome: Outcome) -> Result<(), Halt> {
         self.fill.release(lane.id); // here, so that the next lane is started only after this one was judged
+        if let (Outcome::Failed(_), Some(endpoint)) = (&outcome, &lane.endpoint) {
+            self.fill.endpoints().failed(endpoint);
+        }
         let progress = self.fill.progress();
         match (outcome, lane.role) {
             (Outcome::Done, Role::Scout) => self.scouting.gained(),
@@ -318,7 +322,7 @@ impl<'a> Pilot<'a> {
         self.patience.failed(progress);
         self.way += 1;
         if fault.retry == Retry::Never || self.patience.is_exhausted(progress) {
-            self.fill.drop_lead(&lane.lead, &fault);
+            self.fill.leads().drop_one(&lane.lead, &fault);
             self.patience.another();
         } else {
             warn!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");

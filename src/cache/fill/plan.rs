@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Extents;
 use super::claims::{Claims, GoOn, Ground, LaneId, Role};
+use super::phase::{Gone, Phase, stopping};
 use super::wishes::{Wish, Wishes};
-use crate::cache::{Fault, Retry};
 use crate::wire::Span;
 
 /// One reader's place in the plan. [`Seat::HASHER`] is the digest reader's.
@@ -20,30 +20,6 @@ pub(super) struct Seat(pub(super) u64);
 
 impl Seat {
     pub(super) const HASHER: Self = Self(0);
-}
-
-/// How far a fill is.
-#[derive(Clone, Debug)]
-pub(super) enum Phase {
-    /// Bytes are landing, or the digest is being computed.
-    Filling,
-    /// All is there and the digest matched.
-    Verified,
-    /// It stopped for want of readers; nobody may join any more.
-    Parked,
-    /// The disk takes no more: what has landed can be read, the rest each reader fetches itself.
-    Adrift(Fault),
-    /// It failed for good.
-    Broken(Fault),
-}
-
-/// Why a reader gets nothing more from the file.
-#[derive(Clone, Debug)]
-pub(super) enum Gone {
-    /// [`Phase::Broken`].
-    Broken(Fault),
-    /// [`Phase::Adrift`].
-    Adrift(Fault),
 }
 
 /// The state that the lanes, the digest reader and all followers share.
@@ -56,16 +32,6 @@ pub(super) struct Plan {
     waiting: BTreeMap<(u64, Seat), Waker>,
     guests: usize,
     phase: Phase,
-}
-
-/// The process ends while somebody reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the proxy is stopping")]
-struct Stopping;
-
-/// What readers are told then.
-pub(super) fn stopping() -> Fault {
-    Fault::new(Retry::Again, Stopping)
 }
 
 /// A source contradicted what is known of the length.
@@ -287,6 +253,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+    use crate::cache::{Fault, Retry};
 
     const LANE: LaneId = LaneId(1);
 

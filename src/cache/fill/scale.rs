@@ -1,13 +1,19 @@
-//! How many lanes a fill uses: another one is tried, and kept only if it brings more. Pure, counted in ticks.
+//! How many lanes a fill uses: all of them are tried at once, and as many are kept as they gained. Pure, counted
+//! in ticks.
+//!
+//! Trying one more at a time would take longer than most layers: a connection needs half a second to get up to
+//! its speed.
 
 use std::time::Duration;
 
 /// How often a fill is measured.
 pub(super) const TICK: Duration = Duration::from_millis(100);
-/// Ticks that are left out after a change, and that are measured then.
-const SETTLE: u32 = 2;
+/// Ticks that are measured before a trial.
+const BEFORE: u32 = 2;
+/// Ticks that are left out after a change, while new connections get up to their speed, and that are measured then.
+const SETTLE: u32 = 5;
 const MEASURE: u32 = 3;
-/// Ticks until the next trial after one that gained nothing.
+/// Ticks until the next trial.
 const REST: u32 = 100;
 
 /// The number of lanes of one fill.
@@ -36,10 +42,11 @@ impl Scale {
 
     /// What one lane brings, in bytes a second, as far as was measured.
     pub(super) fn lane_rate(&self) -> u64 {
-        self.rate.saturating_mul(10) / self.lanes as u64
+        let (lanes, rate) = self.before.unwrap_or((self.lanes, self.rate));
+        rate.saturating_mul(10) / lanes as u64
     }
 
-    /// A tick has passed, in which so many bytes landed. A gain of 1.2 is kept: less is noise, or the link is full.
+    /// A tick has passed, in which so many bytes landed.
     pub(super) fn tick(&mut self, bytes: u64) {
         if self.wait > 0 {
             self.wait -= 1;
@@ -47,20 +54,19 @@ impl Scale {
         }
         self.ticks += 1;
         self.bytes += bytes;
-        if self.ticks < MEASURE {
+        let enough = if self.before.is_some() { MEASURE } else { BEFORE };
+        if self.ticks < enough {
             return;
         }
-        self.rate = self.bytes / u64::from(MEASURE);
+        self.rate = self.bytes / u64::from(enough);
         (self.ticks, self.bytes) = (0, 0);
-        if let Some((lanes, rate)) = self.before.take()
-            && self.rate.saturating_mul(5) < rate.saturating_mul(6)
-        {
-            self.rate = rate;
-            self.lanes = lanes;
+        if let Some((lanes, rate)) = self.before.take() {
+            self.lanes = kept(lanes, rate, self.rate, self.lanes);
+            self.rate = if self.lanes == lanes { rate } else { self.rate };
             self.wait = REST;
         } else if self.lanes < self.most && self.rate > 0 {
             self.before = Some((self.lanes, self.rate));
-            self.lanes = (self.lanes * 2).min(self.most);
+            self.lanes = self.most;
             self.wait = SETTLE;
         }
     }
@@ -72,6 +78,16 @@ impl Scale {
         self.wait = REST;
         (self.ticks, self.bytes) = (0, 0);
     }
+}
+
+/// How many of the `tried` lanes are worth keeping that brought `rate` where `lanes` had brought `before`. A gain
+/// of less than 1.2 is noise, or the link is full; one of 1.9 can be had with twice as many lanes.
+fn kept(lanes: usize, before: u64, rate: u64, tried: usize) -> usize {
+    if rate.saturating_mul(5) < before.saturating_mul(6) {
+        return lanes;
+    }
+    let worth = (lanes as u64).saturating_mul(rate).div_ceil(before.max(1));
+    usize::try_from(worth).unwrap_or(tried).clamp(lanes.saturating_add(1).min(tried), tried)
 }
 
 #[cfg(test)]
@@ -91,8 +107,21 @@ mod tests {
         assert_eq!(settled(4, 20, |lanes| 1000 * lanes as u64), 4, "each connection is slow");
         assert_eq!(settled(4, 20, |_| 1000), 1, "the link is full");
         assert_eq!(settled(8, 40, |lanes| 1000 * lanes.min(2) as u64), 2, "two fill it");
+        assert_eq!(settled(8, 40, |lanes| 1000 * lanes.min(5) as u64), 5, "five do");
         assert_eq!(settled(1, 40, |lanes| 1000 * lanes as u64), 1);
         assert_eq!(settled(4, 40, |_| 0), 1, "nothing comes at all");
+    }
+
+    #[test]
+    fn another_trial_comes_after_a_rest_and_a_vain_one_changes_nothing() {
+        let mut scale = Scale::new(4);
+        let mut most = 0;
+        for tick in 0..1000 {
+            scale.tick(if tick < 200 { 1000 } else { 1000 * scale.lanes() as u64 });
+            most = most.max(scale.lanes());
+            assert!([0, 10_000].contains(&scale.lane_rate()) || tick > 200, "while it is tried, too");
+        }
+        assert_eq!((most, scale.lanes()), (4, 4), "the link was full and is not any more");
     }
 
     #[test]

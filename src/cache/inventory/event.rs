@@ -121,6 +121,24 @@ pub struct Shown {
     pub needed_by: Vec<String>,
     /// What the tag has been, the latest first.
     pub history: Vec<History>,
+    /// When the registry was last asked what the tag is.
+    #[serde(default, with = "moment::option")]
+    pub checked: Option<SystemTime>,
+    /// Who may read it without proving it now.
+    #[serde(default)]
+    pub rights: Vec<Right>,
+}
+
+/// With whose right something was had in a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Right {
+    /// The registry and the repository.
+    pub place: String,
+    /// Whether it was without credentials; else only who proves a right of its own may read it there.
+    pub public: bool,
+    /// When the registry last said so.
+    #[serde(with = "moment")]
+    pub proven: SystemTime,
 }
 
 /// A manifest or a blob, with what it lists.

@@ -1,11 +1,12 @@
 //! `cache show`: one image with its platforms and blobs, or one blob.
 
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use super::holder::words;
-use super::{Event, History, Inventory, InventoryError, Kind, Part, Shown};
+use super::{Event, History, Inventory, InventoryError, Kind, Part, Right, Shown};
 use crate::oci::{Descriptor, Digest, ImageName, Listing, MediaType};
-use crate::store::{Scope, Survey};
+use crate::store::{Learned, Scope, Survey};
 
 /// So many repositories and images are named for each thing.
 const NAMED: u32 = 20;
@@ -30,6 +31,10 @@ impl Inventory {
             }
         };
         survey.read_some(&digests, |digest| self.listing(digest))?;
+        let checked = match &scope {
+            Scope::Tag(registry, repository, tag) => survey.checked(registry, repository, tag)?,
+            _ => None,
+        };
         let mut any = false;
         for digest in digests {
             let part = self.part(&survey, &plain(digest), 0)?;
@@ -58,6 +63,8 @@ impl Inventory {
                     .iter()
                     .map(|(digest, first, last)| History { digest: digest.to_string(), first: *first, last: *last })
                     .collect(),
+                checked,
+                rights: survey.rights(&digest, NAMED)?.into_iter().map(right).collect(),
             };
             if tell(Event::Shown(Box::new(shown))).is_break() {
                 break;
@@ -94,6 +101,10 @@ impl Inventory {
             parts: parts?,
         })
     }
+}
+
+fn right((place, learned, proven): (String, Learned, SystemTime)) -> Right {
+    Right { place, public: learned == Learned::Anonymously, proven }
 }
 
 fn kind_of(media_type: Option<&str>) -> Kind {

@@ -80,6 +80,14 @@ pub struct Print {
     json: bool,
 }
 
+impl Print {
+    /// Whether it is JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+}
+
 impl CacheCommand {
     fn order(&self) -> Order {
         let order = |command, name: Option<&ImageName>| Order::new(command, name.map(ToString::to_string));

@@ -11,3 +11,5 @@ mod reach;
 mod words;
 
 pub use command::{CacheCommand, Print, run};
+pub(super) use reach::carry_out;
+pub(super) use words::{ago, count, size};

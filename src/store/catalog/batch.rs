@@ -38,6 +38,8 @@ pub(super) struct Batch {
     working: Totals,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Notes about blobs were lost: once the catalog can be written, a walk is to find them again.
+    has_lost: bool,
 }
 
 impl Batch {
@@ -59,6 +61,7 @@ impl Batch {
             working: Totals::default(),
             failures: 0,
             retry_at: None,
+            has_lost: false,
         };
         let clock = batch.load_totals()?;
         batch.shared.clock.fetch_max(clock, Ordering::Relaxed);
@@ -138,6 +141,9 @@ impl Batch {
                 if mem::take(&mut self.failures) > 0 {
                     tracing::info!("the catalog is written again");
                 }
+                if mem::take(&mut self.has_lost) {
+                    let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+                }
             }
             Ok(false) => {}
             Err(error) => self.failed(&error),
@@ -176,7 +182,7 @@ impl Batch {
             self.forsake(&note);
             return;
         }
-        if self.failures == 0 {
+        if self.failures == 0 && !self.has_lost {
             tracing::warn!(%error, "the catalog cannot be written: it is tried again");
         }
         self.shared.health.set_catalog(trouble(error));
@@ -195,8 +201,9 @@ impl Batch {
         self.failures = 0;
     }
 
-    fn forsake(&self, note: &Note) {
+    fn forsake(&mut self, note: &Note) {
         if note.is_about_blobs() {
+            self.has_lost = true;
             self.shared.doubts.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::entry::{Learned, Link, Ping, TagEntry};
-use super::key::{key, micros};
+use super::key::key;
+use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -40,8 +41,11 @@ pub(in crate::store) enum Note {
     Pin { digest: Digest, pinned: bool },
     /// How far the scrub is.
     Scrubbed(Progress),
-    /// Links proven before this time die.
+    /// Links proven before this time die, and what was public before it is not known to be any more.
     Expire { before: i64 },
+    /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
+    /// is known any more.
+    Prune { tags: i64, history: i64 },
 }
 
 impl Note {
@@ -85,8 +89,10 @@ impl Note {
                 .execute([after, ended])
                 .map(drop),
             Self::Expire { before } => {
-                on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before]).map(drop)
+                on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
+                on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
             }
+            Self::Prune { tags, history } => prune(on, *tags, *history),
         }
     }
 }
@@ -173,91 +179,4 @@ fn pin(on: &Connection, digest: &Digest, pinned: bool) -> rusqlite::Result<()> {
     let pins = if pinned { "INSERT OR IGNORE INTO pins VALUES (?1)" } else { "DELETE FROM pins WHERE digest = ?1" };
     on.prepare_cached(pins)?.execute([&key])?;
     on.prepare_cached("UPDATE blobs SET pinned = ?2 WHERE digest = ?1")?.execute((&key, pinned)).map(drop)
-}
-
-/// The place's number, given now if it has none.
-fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
-    let known = super::look::place(on, registry, repository)?;
-    if let Some(id) = known {
-        return Ok(id);
-    }
-    on.prepare_cached("INSERT INTO places (registry, repository) VALUES (?1, ?2)")?
-        .execute(params![registry, repository.as_str()])?;
-    Ok(on.last_insert_rowid())
-}
-
-fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
-    let place = place(on, &link.registry, &link.repository)?;
-    on.prepare_cached(
-        "INSERT INTO links (digest, place, content, learned, media_type, proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET media_type = coalesce(?5, media_type), proven = max(proven, ?6)",
-    )?
-    .execute(params![
-        key(&link.digest),
-        place,
-        link.content as u8,
-        link.learned as u8,
-        link.media_type,
-        micros(link.proven)
-    ])?;
-    Ok(())
-}
-
-fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
-    let place = place(on, &entry.registry, &entry.repository)?;
-    let (tag, digest, checked) = (entry.tag.as_str(), key(&entry.digest), micros(entry.checked));
-    on.prepare_cached(
-        "INSERT INTO tags (place, tag, accept, learned, digest, media_type, size, checked)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT DO UPDATE SET digest = ?5, media_type = ?6, size = ?7, checked = ?8",
-    )?
-    .execute(params![
-        place,
-        tag,
-        entry.accept.code(),
-        entry.learned as u8,
-        digest,
-        entry.media_type,
-        entry.size.cast_signed(),
-        checked
-    ])?;
-    on.prepare_cached(
-        "INSERT INTO history (place, tag, digest, first, last) VALUES (?1, ?2, ?3, ?4, ?4)
-         ON CONFLICT DO UPDATE SET first = min(first, ?4), last = max(last, ?4)",
-    )?
-    .execute(params![place, tag, digest, checked])?;
-    Ok(())
-}
-
-fn forget_tag(
-    on: &Connection,
-    registry: &str,
-    repository: &Repository,
-    tag: &Tag,
-    only: Option<(Accept, Learned)>,
-) -> rusqlite::Result<()> {
-    let Some(place) = super::look::place(on, registry, repository)? else { return Ok(()) };
-    let (accept, learned) = only.map(|(accept, learned)| (accept.code(), learned as u8)).unzip();
-    on.prepare_cached(
-        "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
-    )?
-    .execute(params![place, tag.as_str(), accept, learned])?;
-    Ok(())
-}
-
-fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
-    let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
-    on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
-    Ok(())
-}
-
-fn note_public(on: &Connection, registry: &str, repository: &Repository, proven: Option<i64>) -> rusqlite::Result<()> {
-    let place = place(on, registry, repository)?;
-    let Some(proven) = proven else {
-        return on.prepare_cached("DELETE FROM public WHERE place = ?1")?.execute([place]).map(drop);
-    };
-    on.prepare_cached("INSERT OR REPLACE INTO public (place, proven) VALUES (?1, ?2)")?
-        .execute((place, proven))
-        .map(drop)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::key::{digest, key};
+use super::look;
 use super::schema::FILE;
 use crate::oci::Digest;
 use crate::store::Error;
@@ -51,6 +52,11 @@ impl Reader {
                 .query_row([key(digest)], read)
                 .optional()
         })
+    }
+
+    /// Whether it is pinned, here or not.
+    pub(in crate::store) fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
+        self.with("look a pin up", |on| look::is_pinned(on, digest))
     }
 
     /// The blob's checksums.

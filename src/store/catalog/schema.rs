@@ -179,6 +179,8 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
     // A power cut may take the last transactions, never the file's soundness: what they lacked is found again
     // by the walk over the folder that follows every unclean end.
     connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;")?;
+    // To look for what refers to a place, each time that one goes, would be a scan of all links.
+    connection.execute_batch("PRAGMA foreign_keys = OFF;")?;
     let new = found == 0;
     if new {
         make(&mut connection)?;

@@ -21,6 +21,12 @@ use crate::store::trouble::Health;
 const USES_AGE: Duration = Duration::from_secs(5);
 /// Dead links are removed this often.
 const EXPIRE_AGE: Duration = Duration::from_secs(3600);
+/// What is known of tags and places is pruned this long after the start, which it must not slow, and this often.
+const PRUNE_FIRST: Duration = Duration::from_secs(600);
+const PRUNE_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long it is known what a tag is, without the registry's word; and what it was.
+const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long a link lives without new proof.
 pub(super) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -68,12 +74,13 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     uses_at: Instant,
     expire_at: Instant,
+    prune_at: Instant,
 }
 
 impl Writer {
     pub(super) fn new(batch: Batch, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
-        Self { batch, shared, uses_at: now + USES_AGE, expire_at: now }
+        Self { batch, shared, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
     /// Works until it is told to stop, or nobody is left to tell it.
@@ -104,7 +111,7 @@ impl Writer {
 
     /// How long to wait for an order before there is something to do.
     fn patience(&self) -> Duration {
-        let next = self.uses_at.min(self.expire_at);
+        let next = self.uses_at.min(self.expire_at).min(self.prune_at);
         self.batch.due().map_or(next, |due| next.min(due)).saturating_duration_since(Instant::now())
     }
 
@@ -113,6 +120,11 @@ impl Writer {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_AGE;
             self.batch.add(Note::Expire { before: micros(SystemTime::now() - LINK_LIFE) });
+        }
+        if now >= self.prune_at {
+            self.prune_at = now + PRUNE_AGE;
+            let before = |life| micros(SystemTime::now() - life);
+            self.batch.add(Note::Prune { tags: before(TAG_LIFE), history: before(PAST_LIFE) });
         }
         if now >= self.uses_at {
             self.uses_at = now + USES_AGE;

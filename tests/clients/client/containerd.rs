@@ -14,6 +14,7 @@ use crate::lab::{Process, command, run};
 pub(crate) struct Containerd {
     home: PathBuf,
     way: Way,
+    pub(super) credentials: Option<&'static str>,
     daemon: Process,
 }
 
@@ -32,7 +33,7 @@ impl Containerd {
         daemon.ready(Duration::from_secs(60), || {
             home.join("sock").exists() && run(ctr(&home).arg("version"), Duration::from_secs(10)).is_ok()
         });
-        Self { home, way: way.clone(), daemon }
+        Self { home, way: way.clone(), credentials: None, daemon }
     }
 
     /// A manifest or index out of the content store.
@@ -46,7 +47,11 @@ impl Client for Containerd {
     fn pull(&self, image: &str) -> Result<String, String> {
         let mut pull = ctr(&self.home);
         self.way.apply(&mut pull);
-        pull.args(["image", "pull", "--snapshotter", "native", "--platform", "linux/amd64", image]);
+        pull.args(["image", "pull", "--snapshotter", "native", "--platform", "linux/amd64"]);
+        if let Some(credentials) = self.credentials {
+            pull.args(["--user", credentials]);
+        }
+        pull.arg(image);
         run(&mut pull, PULL).map_err(|said| format!("{said}\n{}", self.daemon.log()))?;
         let list = run(ctr(&self.home).args(["image", "ls", &format!("name=={image}")]), PULL)?;
         let digest = list.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! (they are Go programs) are configured without touching the system's store.
 
 mod buildah;
+mod chunked;
 mod containerd;
 mod curl;
 mod docker;
@@ -15,13 +16,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, OWNER, OWNER_ENCODED};
 
+pub(crate) use chunked::Chunked;
 pub(crate) use curl::Curl;
 pub(crate) use skopeo::Skopeo;
 
 /// A pull takes a second; this is for a machine that is busy.
 const PULL: Duration = Duration::from_secs(120);
+
+/// The credentials of a client of the containers/image family, in its home.
+const AUTH_FILE: &str = "auth.json";
 
 /// How a client reaches registries.
 #[derive(Clone, Debug)]
@@ -72,6 +77,28 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The same, logged in to Docker Hub as the lab's owner.
+    pub(crate) fn fresh_owner(self, lab: &Lab, way: &Way) -> Box<dyn Client> {
+        let home = home(lab);
+        let auths = |host: &str| format!(r#"{{"auths": {{"{host}": {{"auth": "{OWNER_ENCODED}"}}}}}}"#);
+        fs::write(home.join(AUTH_FILE), auths("docker.io")).unwrap();
+        fs::create_dir(home.join("config")).unwrap();
+        fs::write(home.join("config/config.json"), auths("https://index.docker.io/v1/")).unwrap();
+        match self {
+            Self::Docker => Box::new(docker::Docker::start(home, way)),
+            Self::Containerd => {
+                let mut client = containerd::Containerd::start(home, way);
+                client.credentials = Some(OWNER);
+                Box::new(client)
+            }
+            Self::Podman => Box::new(podman::Podman { home, way: way.clone() }),
+            Self::Skopeo => Box::new(Skopeo { home, way: way.clone(), credentials: None }),
+            Self::Buildah => Box::new(buildah::Buildah { home, way: way.clone() }),
+        }
+    }
+}
+
 /// A folder for a client's state, with the configuration that the containers/image family wants.
 fn home(lab: &Lab) -> PathBuf {
     let home = lab.folder("client");
@@ -85,6 +112,9 @@ fn containers(program: &str, home: &Path, way: &Way) -> Command {
     let mut command = crate::lab::command(program, home);
     way.apply(&mut command);
     command.env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"));
+    if home.join(AUTH_FILE).exists() {
+        command.env("REGISTRY_AUTH_FILE", home.join(AUTH_FILE));
+    }
     command
 }
 

@@ -16,12 +16,15 @@ pub(crate) enum Shape {
     Index,
     /// One Docker manifest (schema 2).
     Single,
+    /// One OCI manifest, whose layers are compressed when they are pushed: to zstd:chunked.
+    Chunked,
 }
 
 /// An image on disk, and what a right pull of it looks like.
 pub(crate) struct Image {
     dir: PathBuf,
-    /// The digest that its tag has.
+    shape: Shape,
+    /// The digest that its tag has, unless pushing it compresses it.
     pub(crate) digest: String,
     /// The digest of the configuration for amd64: what Docker and Podman call the image's id.
     pub(crate) id: String,
@@ -38,7 +41,7 @@ impl Image {
         fs::write(dir.join("version"), "Directory Transport Version: 1.1\n").unwrap();
         let (amd64, id, large) = maker.manifest("amd64", shape);
         let top = match shape {
-            Shape::Single => amd64.into_bytes(),
+            Shape::Single | Shape::Chunked => amd64.into_bytes(),
             Shape::Index => {
                 let (arm64, ..) = maker.manifest("arm64", shape);
                 let list = [("amd64", amd64), ("arm64", arm64)].map(|(architecture, text)| {
@@ -52,14 +55,18 @@ impl Image {
             }
         };
         fs::write(dir.join("manifest.json"), &top).unwrap();
-        Self { dir: dir.to_owned(), digest: digest(&top), id, large }
+        Self { dir: dir.to_owned(), shape, digest: digest(&top), id, large }
     }
 
     /// Pushes it to `image` as the lab's owner, byte for byte; what skopeo said, on failure.
     pub(crate) fn push(&self, image: &str, proxy: &str, trust: &Path) -> Result<String, String> {
         let mut skopeo = command("skopeo", &self.dir);
         skopeo.env("HTTPS_PROXY", proxy).env("SSL_CERT_FILE", trust).arg("--insecure-policy").arg("copy");
-        skopeo.args(["--quiet", "--all", "--preserve-digests", "--dest-creds", super::token::OWNER]);
+        skopeo.args(["--quiet", "--all", "--dest-creds", super::token::OWNER]);
+        skopeo.args(match self.shape {
+            Shape::Chunked => &["--dest-compress-format", "zstd:chunked"][..],
+            Shape::Index | Shape::Single => &["--preserve-digests"],
+        });
         skopeo.arg(format!("dir:{}", self.dir.display())).arg(format!("docker://{image}"));
         run(&mut skopeo, Duration::from_secs(60))
     }
@@ -88,10 +95,13 @@ impl Maker {
                 "application/vnd.docker.container.image.v1+json",
                 "application/vnd.docker.image.rootfs.diff.tar.gzip",
             ],
+            Shape::Chunked => {
+                [OCI_MANIFEST, "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"]
+            }
         };
         let (mut diffs, mut layers) = (Vec::new(), Vec::new());
         for (file, bytes) in [("large", self.bytes), ("small", 3_000), (architecture, 70_000)] {
-            let (diff, blob, size) = self.layer(file, bytes);
+            let (diff, blob, size) = self.layer(file, bytes, shape);
             diffs.push(diff);
             layers.push(json!({ "mediaType": layer_type, "digest": blob, "size": size }));
         }
@@ -108,14 +118,19 @@ impl Maker {
         (manifest.to_string(), id, layers[0]["digest"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// A gzipped tar with one file of noise: its digests before and after compression, and its size.
-    fn layer(&self, file: &str, bytes: usize) -> (String, String, usize) {
+    /// A gzipped tar (a plain one of [`Shape::Chunked`]) with one file of noise: its digests before and after
+    /// compression, and its size.
+    fn layer(&self, file: &str, bytes: usize, shape: Shape) -> (String, String, usize) {
         let work = tempfile::tempdir().unwrap();
         fs::write(work.path().join(file), noise(self.seed ^ bytes as u64, bytes)).unwrap();
         let mut tar = command("tar", work.path());
         tar.args(["--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cf", "layer.tar", file]);
         run(&mut tar, Duration::from_secs(20)).unwrap();
-        let diff = digest(&fs::read(work.path().join("layer.tar")).unwrap());
+        let plain = fs::read(work.path().join("layer.tar")).unwrap();
+        let diff = digest(&plain);
+        if shape == Shape::Chunked {
+            return (diff, self.blob(&plain), plain.len());
+        }
         run(command("gzip", work.path()).args(["-n1", "layer.tar"]), Duration::from_secs(20)).unwrap();
         let layer = fs::read(work.path().join("layer.tar.gz")).unwrap();
         (diff, self.blob(&layer), layer.len())

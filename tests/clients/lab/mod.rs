@@ -23,8 +23,8 @@ use tokio::runtime::Runtime;
 pub(crate) use image::{Image, Shape, digest};
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
-pub(crate) use site::{Seen, Site};
-pub(crate) use token::OWNER;
+pub(crate) use site::{Seen, Site, once_each};
+pub(crate) use token::{OWNER, OWNER_ENCODED};
 
 use authority::Authority;
 use registry::Plan;

@@ -49,6 +49,14 @@ pub(crate) struct Seen {
     pub(crate) path: String,
 }
 
+/// Panics where something was asked for twice, or nothing at all.
+pub(crate) fn once_each(seen: &[Seen]) {
+    assert!(!seen.is_empty(), "nothing was asked for");
+    for (index, one) in seen.iter().enumerate() {
+        assert!(!seen[..index].contains(one), "twice: {one:?} in {seen:#?}");
+    }
+}
+
 struct Shared {
     name: String,
     origin: Origin,

@@ -19,6 +19,8 @@ pub(crate) const ISSUER: &str = "lab token service";
 pub(crate) const SERVICE: &str = "registry.docker.io";
 /// User and password of the one who may push, and pull what is private.
 pub(crate) const OWNER: &str = "lab:lab";
+/// The same in base64, as clients' configuration files have it.
+pub(crate) const OWNER_ENCODED: &str = "bGFiOmxhYg==";
 /// Where anybody may pull, except for names that begin so.
 const PRIVATE: &str = "private/";
 

@@ -12,6 +12,18 @@ fn http1(name: &str) -> Registry {
     Registry::with(Setup { h2: false, ..Setup::named(name) })
 }
 
+/// A registry, a mirror of it, and the lines that configure both.
+fn with_mirror() -> (Registry, Registry, String) {
+    let registry = http1("quay.io");
+    let mirror = registry.sibling(Setup { h2: false, ..Setup::named("mirror.internal") });
+    let endpoint = |server: &Registry| {
+        let (name, address, ca) = (server.name(), server.address(), server.ca_file());
+        format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca.display())
+    };
+    let both = format!("'quay.io': {{endpoints: [{}, {}]}}", endpoint(&registry), endpoint(&mirror));
+    (registry, mirror, both)
+}
+
 fn ranged(registry: &Registry) -> usize {
     registry.requests().iter().filter(|seen| seen.headers.contains_key("range")).count()
 }
@@ -58,13 +70,7 @@ async fn lanes_are_cut_and_resumed_like_one() {
 
 #[tokio::test]
 async fn the_lanes_of_a_blob_are_spread_over_the_endpoints() {
-    let registry = http1("quay.io");
-    let mirror = registry.sibling(Setup { h2: false, ..Setup::named("mirror.internal") });
-    let endpoint = |server: &Registry| {
-        let (name, address, ca) = (server.name(), server.address(), server.ca_file());
-        format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca.display())
-    };
-    let both = format!("'quay.io': {{endpoints: [{}, {}]}}", endpoint(&registry), endpoint(&mirror));
+    let (registry, mirror, both) = with_mirror();
     let proxy = Plan::new().raw_registry(&both).and("fill: {parallel_from: 8MiB, lanes: 4}").start().await;
     for server in [&registry, &mirror] {
         server.script(BLOBS, Act::Throttle(6_000_000));
@@ -75,19 +81,53 @@ async fn the_lanes_of_a_blob_are_spread_over_the_endpoints() {
 
 #[tokio::test]
 async fn what_one_endpoint_breaks_off_the_next_one_continues() {
-    let registry = http1("quay.io");
-    let mirror = registry.sibling(Setup { h2: false, ..Setup::named("mirror.internal") });
-    let endpoint = |server: &Registry| {
-        let (name, address, ca) = (server.name(), server.address(), server.ca_file());
-        format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca.display())
-    };
-    let both = format!("'quay.io': {{endpoints: [{}, {}]}}", endpoint(&registry), endpoint(&mirror));
+    let (registry, mirror, both) = with_mirror();
     let proxy = Plan::new().raw_registry(&both).start().await;
     registry.script(BLOBS, Act::Cut(100_000));
     pulled(&registry, &proxy, 300_000, 84).await;
     assert_eq!((registry.count(BLOBS), mirror.count(BLOBS)), (1, 1));
     assert_eq!(mirror.requests()[0].headers["range"], "bytes=100000-");
     assert!(!mirror.requests()[0].headers.contains_key("if-range"), "one endpoint's tag means nothing to another");
+}
+
+#[tokio::test]
+async fn what_stalls_at_one_endpoint_comes_from_the_other_from_there_on() {
+    let (registry, mirror, both) = with_mirror();
+    let proxy = Plan::new().raw_registry(&both).impatient().start().await;
+    registry.script(BLOBS, Act::Stall(100_000));
+    mirror.script_times(1, BLOBS, Act::Cut(100_000));
+    mirror.script_times(1, BLOBS, Act::Cut(100_000));
+    pulled(&registry, &proxy, 450_000, 86).await;
+    let asked = |server: &Registry| -> Vec<String> {
+        let range =
+            |seen: &crate::support::Seen| seen.headers.get("range").map(|range| range.to_str().unwrap().to_owned());
+        server
+            .requests()
+            .iter()
+            .filter(|seen| seen.method == "GET")
+            .map(|seen| range(seen).unwrap_or_default())
+            .collect()
+    };
+    // Who failed last is asked last: the mirror's cut leads back to the registry, whose stall leads to the mirror.
+    assert_eq!(asked(&registry), ["", "bytes=200000-"]);
+    assert_eq!(asked(&mirror), ["bytes=100000-", "bytes=300000-"]);
+}
+
+#[tokio::test]
+async fn after_a_lie_the_next_pull_asks_the_other_endpoint() {
+    let (registry, mirror, both) = with_mirror();
+    let proxy = Plan::new().raw_registry(&both).start().await;
+    registry.script(BLOBS, Act::WrongByte(1000));
+    let bytes = layer(300_000, 87);
+    let digest = registry.push_blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    let first = super::get(&mut proxy.client().session(QUAY).await, &path, &[]).await;
+    first.body.expect_err("a wrong content must not end cleanly");
+    assert_eq!((registry.count(BLOBS), mirror.count(BLOBS)), (1, 0));
+    let second = proxy.client().get(QUAY, &path).await;
+    assert!(*second.bytes() == bytes);
+    assert_eq!((registry.count(BLOBS), mirror.count(BLOBS)), (1, 1));
+    proxy.stored(&digest).await;
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ impl Source for Sim {
                 total: self.says_length.then_some(length),
                 ranges: if want.from > 0 { Some(is_ranged) } else { None },
                 validator: None,
+                endpoint: None,
                 body: Body::wrap(body),
             })
         })

@@ -164,3 +164,35 @@ async fn a_private_image_pulls_for_whom_it_was_proven_to_and_for_nobody_else() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_has_a_right_is_told_how_to_show_it_by_the_first_answer_of_the_outage() {
+    for stopped in [true, false] {
+        let mut registry = Registry::start("quay.io");
+        let proxy = Plan::new().registry(&registry, TAGS).start().await;
+        let image = registry.push_image("a", "1", &[layer(50_000, 9)]);
+        let basic = registry.require_basic("alice", "secret");
+        let mut alice = Puller::new(&proxy, Kind::Containerd).await;
+        alice.authorization = Some(basic_value("alice", "secret"));
+        alice.pull("a", "1", &image).await.unwrap();
+        all_stored(&proxy, &image).await;
+        registry.unscript(basic);
+        if stopped {
+            registry.stop();
+        } else {
+            registry.script("*", Act::Silence);
+        }
+        alice.authorization = None;
+        alice.user = Some("alice");
+        alice.pull("a", "1", &image).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_slow_registry_is_no_outage_for_who_waits_for_what_is_not_cached() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, TAGS).start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 10)]);
+    registry.script("*/manifests/*", Act::Delay(std::time::Duration::from_secs(2)));
+    Puller::new(&proxy, Kind::Containerd).await.pull("a", "1", &image).await.unwrap();
+}

@@ -5,7 +5,7 @@ use pullthrough::wire::Body;
 use tokio::io::AsyncReadExt;
 
 use super::{QUAY, layer, quay};
-use crate::support::{Act, Gate, MANIFEST, Plan, Registry};
+use crate::support::{Act, Gate, MANIFEST, Plan, Registry, Tokens, basic_value};
 
 #[tokio::test]
 async fn a_reload_judges_the_next_request_of_an_open_connection() {
@@ -16,6 +16,33 @@ async fn a_reload_judges_the_next_request_of_an_open_connection() {
     proxy.reload(Plan::new().registry(&registry, "push: allow")).await;
     assert_ne!(session.ask("PUT", "/v2/a/manifests/1", &[("content-type", MANIFEST)]).await.status, 405);
     assert_eq!(proxy.metric("pullthrough_config_last_reload_successful").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_proof_is_asked_for_again_only_where_registries_have_changed() {
+    let registry = Registry::start("quay.io");
+    let tokens = Tokens::new().user("alice", "secret", &["team/*"]);
+    registry.require_token(&tokens, "https://quay.io/token");
+    registry.serve_tokens(&tokens);
+    let digest = registry.push_blob("team/app", layer(1000, 1));
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let basic = basic_value("alice", "secret");
+    let token = "/token?service=lab&scope=repository:team/app:pull";
+    let token = proxy.client().session(QUAY).await.ask("GET", token, &[("authorization", &basic)]).await;
+    let token: serde_json::Value = serde_json::from_slice(token.bytes()).unwrap();
+    let authorization = format!("Bearer {}", token["token"].as_str().unwrap());
+    let path = format!("/v2/team/app/blobs/{digest}");
+    let pull = async || {
+        let mut session = proxy.client().session(QUAY).await;
+        assert_eq!(session.ask("GET", &path, &[("authorization", &authorization)]).await.status, 200);
+        registry.count("*/blobs/*")
+    };
+    pull().await;
+    let asked = pull().await;
+    proxy.reload(Plan::new().registry(&registry, "").and("log: {access: false}")).await;
+    assert_eq!(pull().await, asked);
+    proxy.reload(Plan::new().registry(&registry, "push: allow")).await;
+    assert_eq!(pull().await, asked + 1);
 }
 
 #[tokio::test]

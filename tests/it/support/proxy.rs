@@ -19,6 +19,7 @@ pub(crate) struct Plan {
     rest: String,
     downloads: usize,
     idle: &'static str,
+    upstream: String,
 }
 
 /// A running proxy and its folders.
@@ -29,7 +30,14 @@ pub(crate) struct Proxy {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        Self { registries: String::new(), hosts: String::new(), rest: String::new(), downloads: 32, idle: "20s" }
+        Self {
+            registries: String::new(),
+            hosts: String::new(),
+            rest: String::new(),
+            downloads: 32,
+            idle: "20s",
+            upstream: String::new(),
+        }
     }
 
     /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
@@ -65,6 +73,12 @@ impl Plan {
         Self { idle: "1s", ..self }
     }
 
+    /// Adds a line to the section `upstream`.
+    pub(crate) fn upstream(mut self, line: &str) -> Self {
+        let _ = writeln!(self.upstream, "  {line}");
+        self
+    }
+
     /// How many downloads one host serves at a time.
     pub(crate) fn downloads_per_host(self, downloads: usize) -> Self {
         Self { downloads, ..self }
@@ -80,18 +94,25 @@ impl Plan {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
             "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
-             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{2}{3}",
+             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{6}{2}{3}",
             folder.display(),
             self.registries,
             hosts,
-            if self.rest.contains("cache:") {
-                self.rest.replace("cache: {", &format!("cache: {{dir: '{}/cache', ", folder.display()))
-            } else {
-                format!("cache: {{dir: '{}/cache'}}\n{}", folder.display(), self.rest)
-            },
+            self.cache(folder),
             self.downloads,
             self.idle,
+            self.upstream,
         )
+    }
+
+    /// The rest, with the cache in the test's folder. How full this machine's disk is decides nothing.
+    fn cache(&self, folder: &Path) -> String {
+        let floor = if self.rest.contains("min_free:") { "" } else { ", min_free: 0%" };
+        let own = format!("cache: {{dir: '{}/cache'{floor}", folder.display());
+        if self.rest.contains("cache: {") {
+            return self.rest.replace("cache: {", &format!("{own}, "));
+        }
+        format!("{own}}}\n{}", self.rest)
     }
 
     pub(crate) async fn start(self) -> Proxy {

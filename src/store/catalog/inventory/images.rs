@@ -1,6 +1,7 @@
 //! The images by the names that people have for them.
 
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
@@ -8,8 +9,8 @@ use super::Survey;
 use super::survey::{failed, number};
 use super::tables::SHARED;
 use crate::oci::{Digest, Repository, Tag};
-use crate::store::Error;
-use crate::store::catalog::key::{bad, digest, key};
+use crate::store::catalog::key::{bad, digest, key, time};
+use crate::store::{Error, Learned};
 
 /// Which images are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +160,46 @@ impl Survey {
                  WHERE digest = ?1 ORDER BY 1 LIMIT ?2",
             )
             .and_then(|mut statement| statement.query_map(params![key(of), count], |row| row.get(0))?.collect())
+            .map_err(failed)
+    }
+
+    /// With whose right the digest was learned in a repository, and when the registry last said so; up to `count`,
+    /// the latest first.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn rights(&self, of: &Digest, count: u32) -> Result<Vec<(String, Learned, SystemTime)>, Error> {
+        self.on
+            .prepare_cached(
+                "SELECT registry || '/' || repository, learned, max(proven) FROM links JOIN places ON places.id = links.place
+                 WHERE digest = ?1 GROUP BY 1, 2 ORDER BY 3 DESC LIMIT ?2",
+            )
+            .and_then(|mut statement| {
+                let right = |row: &Row<'_>| {
+                    let anonymously = row.get::<_, u8>(1)? == Learned::Anonymously as u8;
+                    let learned = if anonymously { Learned::Anonymously } else { Learned::WithCredentials };
+                    Ok((row.get(0)?, learned, time(row.get(2)?)))
+                };
+                statement.query_map(params![key(of), count], right)?.collect()
+            })
+            .map_err(failed)
+    }
+
+    /// When the registry was last asked what a tag is; `None` for one that is not known.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`].
+    pub fn checked(&self, registry: &str, repository: &Repository, tag: &Tag) -> Result<Option<SystemTime>, Error> {
+        self.on
+            .prepare_cached(
+                "SELECT max(checked) FROM tags JOIN places ON places.id = tags.place
+                 WHERE registry = ?1 AND repository = ?2 AND tag = ?3",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![registry, repository.as_str(), tag.as_str()], |row| row.get::<_, Option<i64>>(0))
+            })
+            .map(|checked| checked.map(time))
             .map_err(failed)
     }
 

@@ -1,0 +1,62 @@
+//! Asking for an image as a client does: `/v2/`, a token if one is wanted, the manifest.
+
+use anyhow::{Context, bail};
+use http::Request;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
+
+use super::way::{Answer, Way, ask};
+use crate::oci::{Accept, Authority, Bearer, Challenge, Reference, Repository};
+use crate::wire::Body;
+
+/// GET over a new connection through the proxy.
+pub(super) async fn get(way: &Way, to: &Authority, path: &str, bearer: Option<&str>) -> anyhow::Result<Answer> {
+    let tunnel = match way.tunnel(to).await? {
+        Ok(tunnel) => tunnel,
+        Err(refused) => bail!("the proxy refuses {to}: {} {}", refused.status, refused.words()),
+    };
+    let (mut sender, _) = way.secure(tunnel, to).await.with_context(|| format!("no TLS with {to}"))?;
+    let mut request = Request::get(path).header(HOST, to.short(443)).header(ACCEPT, Accept::EVERYTHING.to_string());
+    if let Some(bearer) = bearer {
+        request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
+    }
+    ask(&mut sender, request.body(Body::empty())?).await
+}
+
+/// The challenge of an answer, if it has one that a token answers.
+pub(super) fn challenge(answer: &Answer) -> Option<Bearer> {
+    let headers = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    Challenge::bearer(&Challenge::parse(headers)).cloned()
+}
+
+/// A token for everybody, to read `repository`.
+pub(super) async fn token(way: &Way, challenge: &Bearer, repository: &Repository) -> anyhow::Result<String> {
+    let realm: http::Uri = challenge.realm.parse().context("its realm is no URL")?;
+    let authority = realm.authority().context("its realm has no host")?;
+    if realm.scheme_str() != Some("https") {
+        bail!("its realm is not at https");
+    }
+    let to = Authority::parse(authority.as_str(), 443)?;
+    let sign = if realm.query().is_some() { '&' } else { '?' };
+    let path = realm.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let service = challenge.service.as_deref().unwrap_or_default().replace(' ', "%20");
+    let path =
+        format!("{path}{sign}service={service}&scope=repository%3A{}%3Apull", repository.as_str().replace('/', "%2F"));
+    let answer = get(way, &to, &path, None).await.with_context(|| format!("its token service {to} cannot be asked"))?;
+    if !answer.status.is_success() {
+        bail!("its token service {to} says {}: {}", answer.status, answer.words());
+    }
+    let text: serde_json::Value = serde_json::from_slice(&answer.body).context("its token service gave no JSON")?;
+    let token = text.get("token").or_else(|| text.get("access_token")).and_then(serde_json::Value::as_str);
+    Ok(token.context("its token service gave no token")?.to_owned())
+}
+
+/// The manifest, by the token if there is one.
+pub(super) async fn manifest(
+    way: &Way,
+    to: &Authority,
+    repository: &Repository,
+    reference: &Reference,
+    token: Option<&str>,
+) -> anyhow::Result<Answer> {
+    get(way, to, &format!("/v2/{repository}/manifests/{reference}"), token).await
+}

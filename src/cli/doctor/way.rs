@@ -1,0 +1,183 @@
+//! Connections as a container daemon makes them: to the proxy, by CONNECT through it, with the system's trust.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::oci::Authority;
+use crate::setup::ProxyUrl;
+use crate::wire::{Body, collect};
+
+/// A registry may take its time; a proxy on the same network does not.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(5);
+const LIMIT: usize = 4 << 20;
+
+/// The way to the proxy.
+pub(super) struct Way {
+    pub(super) proxy: Authority,
+    authorization: Option<String>,
+    tls: Arc<ClientConfig>,
+}
+
+/// An answer, whole.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first line of its body, for people.
+    pub(super) fn words(&self) -> String {
+        String::from_utf8_lossy(&self.body).lines().next().unwrap_or_default().chars().take(300).collect()
+    }
+}
+
+impl Way {
+    /// By `url`, trusting the system's roots and those in `ca`.
+    pub(super) fn new(url: &ProxyUrl, ca: Option<&std::path::Path>) -> anyhow::Result<Self> {
+        let Some(rest) = url.as_str().strip_prefix("http://") else {
+            bail!("only proxies at http:// can be examined");
+        };
+        let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+        let encode = |user| base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(ca) = ca {
+            let certificates =
+                CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+            roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Self {
+            proxy: Authority::parse(host, 80)?,
+            authorization: user.map(|user| format!("Basic {}", encode(user))),
+            tls: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()),
+        })
+    }
+
+    /// The addresses of the proxy's name.
+    pub(super) async fn resolve(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let host = self.proxy.host.to_string();
+        let host = host.trim_matches(['[', ']']);
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, self.proxy.port)).await?.collect();
+        if found.is_empty() { bail!("no address") } else { Ok(found) }
+    }
+
+    /// A connection to the proxy.
+    pub(super) async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let addresses = self.resolve().await?;
+        let connected = tokio::time::timeout(CONNECT, TcpStream::connect(&addresses[..])).await;
+        Ok(connected.with_context(|| format!("no answer within {} s", CONNECT.as_secs()))??)
+    }
+
+    /// One of the proxy's own pages.
+    pub(super) async fn page(&self, path: &str) -> anyhow::Result<Answer> {
+        let mut sender = speak(self.connect().await?).await?;
+        let request = Request::get(path).header(HOST, self.proxy.to_string()).body(Body::empty())?;
+        ask(&mut sender, request).await
+    }
+
+    /// CONNECT, as far as the proxy's answer: an upgraded connection, or what it says instead.
+    pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<hyper::upgrade::Upgraded, Answer>> {
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::builder().method(Method::CONNECT).uri(to.to_string()).header(HOST, to.to_string());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(PROXY_AUTHORIZATION, authorization);
+        }
+        let response = tokio::time::timeout(PATIENCE, sender.send_request(request.body(Body::empty())?)).await??;
+        if response.status() == StatusCode::OK {
+            return Ok(Ok(hyper::upgrade::on(response).await?));
+        }
+        let (parts, body) = response.into_parts();
+        let body = collect(Body::wrap(body), LIMIT).await.unwrap_or_default();
+        Ok(Err(Answer { status: parts.status, headers: parts.headers, body }))
+    }
+
+    /// TLS inside a tunnel, and who issued the host's certificate.
+    pub(super) async fn secure(
+        &self,
+        tunnel: hyper::upgrade::Upgraded,
+        to: &Authority,
+    ) -> anyhow::Result<(SendRequest<Body>, String)> {
+        let name = ServerName::try_from(to.host.to_string())?;
+        let handshake = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tunnel));
+        let stream = tokio::time::timeout(PATIENCE, handshake).await??;
+        let issuer =
+            stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|leaf| {
+                x509_parser::parse_x509_certificate(leaf).ok().map(|(_, leaf)| leaf.issuer().to_string())
+            });
+        Ok((speak(stream).await?, issuer.unwrap_or_default()))
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<SendRequest<Body>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// One request, its answer whole.
+pub(super) async fn ask(sender: &mut SendRequest<Body>, mut request: Request<Body>) -> anyhow::Result<Answer> {
+    let agent = concat!("pullthrough-doctor/", env!("CARGO_PKG_VERSION"));
+    request.headers_mut().insert(USER_AGENT, http::HeaderValue::from_static(agent));
+    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+        .await
+        .with_context(|| format!("no answer within {} s", PATIENCE.as_secs()))??;
+    let (parts, body) = response.into_parts();
+    let body = collect(Body::wrap(body), LIMIT).await.context("the answer broke off")?;
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_percent_signs_are_undone() {
+        for (text, expected) in [("ci:p%40ss", "ci:p@ss"), ("a%2", "a%2"), ("%zz", "%zz"), ("", "")] {
+            assert_eq!(percent_decoded(text), expected.as_bytes());
+        }
+    }
+}

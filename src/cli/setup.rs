@@ -1,0 +1,89 @@
+//! `pullthrough setup CLIENT`: the exact configuration of one client, printed or written.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::ca::Overview;
+use crate::config::Settings;
+use crate::setup::{self, Client, ProxyUrl};
+
+/// Which client, for which proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct SetupFlags {
+    /// The client: docker, containerd, podman, crio, buildkit, k3s, microk8s, kind, gitlab-runner or env
+    #[arg(value_name = "CLIENT")]
+    client: Client,
+    /// The proxy's address as this client reaches it [default: `http://127.0.0.1` and the configured port]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<ProxyUrl>,
+    /// Write the configuration, trust the CA and restart the client; as root
+    #[arg(long)]
+    apply: bool,
+    /// Print the shell script that --apply runs
+    #[arg(long, conflicts_with = "apply")]
+    script: bool,
+    /// The CA's SHA-256 fingerprint, where the CA is not on this machine
+    #[arg(long, value_name = "SHA256")]
+    fingerprint: Option<String>,
+    /// The root folder of another system that is set up instead of this one
+    #[arg(long, value_name = "DIR", hide = true)]
+    root: Option<PathBuf>,
+}
+
+/// Prints the configuration to `out`, or applies it.
+///
+/// # Errors
+/// A client that no script can set up; a CA that is not known; what the script says.
+pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
+    let proxy = match &flags.proxy {
+        Some(proxy) => proxy.clone(),
+        None => format!("http://127.0.0.1:{}", settings.listen.proxy.port()).parse()?,
+    };
+    let plan = setup::plan(flags.client, &proxy);
+    if !flags.apply && !flags.script {
+        write!(out, "{}", setup::page(flags.client, &plan))?;
+        return Ok(());
+    }
+    let Some(script) = setup::script(flags.client, &proxy, &plan) else {
+        bail!("{} cannot be set up by a program; without --apply this prints what to do", flags.client);
+    };
+    if flags.script {
+        write!(out, "{script}")?;
+        return Ok(());
+    }
+    apply(flags, settings, &script)
+}
+
+/// Runs the script, with the CA of this machine where it is here, else with the fingerprint that was given.
+fn apply(flags: &SetupFlags, settings: &Settings, script: &str) -> anyhow::Result<()> {
+    let local = Overview::read(&settings.ca.dir)?.filter(|_| flags.proxy.is_none());
+    let mut shell = Command::new("sh");
+    match (&flags.fingerprint, local) {
+        (Some(fingerprint), _) => {
+            shell.env("PULLTHROUGH_FINGERPRINT", fingerprint);
+        }
+        (None, Some(ca)) => {
+            shell.env("PULLTHROUGH_FINGERPRINT", &ca.fingerprint);
+            shell.env("PULLTHROUGH_CA_FILE", settings.ca.dir.join("ca.crt"));
+        }
+        (None, None) => bail!(
+            "the CA's fingerprint is missing: pullthrough ca show prints it on the proxy's machine; give it by --fingerprint"
+        ),
+    }
+    if let Some(root) = &flags.root {
+        shell.env("PULLTHROUGH_ROOT", root);
+    }
+    let mut running = shell.args(["-s"]).stdin(Stdio::piped()).spawn().context("sh cannot be started")?;
+    if let Some(mut stdin) = running.stdin.take() {
+        stdin.write_all(script.as_bytes()).context("the script could not be handed to sh")?;
+    }
+    let status = running.wait()?;
+    if !status.success() {
+        bail!("{} was not set up: see the lines above", flags.client);
+    }
+    Ok(())
+}

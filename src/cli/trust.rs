@@ -1,0 +1,145 @@
+//! `pullthrough trust`: puts the CA into this machine's trust store, takes it out, tells whether it is there.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::setup::{FAMILIES, Family};
+
+/// What to do with the trust store.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum TrustCommand {
+    /// Trust the CA; as root
+    Install,
+    /// Trust it no longer; as root
+    Remove,
+    /// Tell whether it is trusted
+    Status,
+}
+
+/// Runs `command` for the CA's certificate in `ca`, on the system whose root folder is `root`, if it is not this one.
+///
+/// # Errors
+/// No CA, no trust store that is known, a file or a command that failed; and for `status` a CA that is not trusted.
+pub fn run(command: &TrustCommand, ca: &Path, root: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let store = Store::of(root)?;
+    match command {
+        TrustCommand::Install => {
+            let pem = certificate(ca)?;
+            fs::create_dir_all(store.folder())
+                .with_context(|| format!("cannot create {}", store.folder().display()))?;
+            fs::write(store.file(), pem)
+                .with_context(|| format!("cannot write {} (as root?)", store.file().display()))?;
+            store.update()?;
+            writeln!(out, "trusted: {}; daemons read the trust store once, so restart them", store.file().display())?;
+        }
+        TrustCommand::Remove => match fs::remove_file(store.file()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => writeln!(out, "it was not there")?,
+            removed => {
+                removed.with_context(|| format!("cannot remove {} (as root?)", store.file().display()))?;
+                store.update()?;
+                writeln!(out, "no longer trusted; daemons read the trust store once, so restart them")?;
+            }
+        },
+        TrustCommand::Status => status(&store, ca, out)?,
+    }
+    Ok(())
+}
+
+fn status(store: &Store, ca: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let ours = certificate(ca)?;
+    let cure = "run pullthrough trust install";
+    match fs::read(store.file()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("the CA is not in {}: {cure}", store.file().display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", store.file().display())),
+        Ok(there) if der(&there) != der(&ours) => bail!("{} is another CA: {cure}", store.file().display()),
+        Ok(_) if store.root.is_none() && !believed(&ours) => {
+            bail!("the CA is in {} and the system's bundle has not taken it up: {cure}", store.file().display())
+        }
+        Ok(_) => Ok(writeln!(out, "trusted: {}", store.file().display())?),
+    }
+}
+
+/// Whether the bundle that programs read holds it.
+fn believed(ours: &[u8]) -> bool {
+    let ours = der(ours);
+    rustls_native_certs::load_native_certs().certs.iter().any(|one| Some(one) == ours.as_ref())
+}
+
+fn certificate(ca: &Path) -> anyhow::Result<Vec<u8>> {
+    let missing = || format!("there is no CA at {}: run pullthrough ca init, or name it by --ca", ca.display());
+    let pem = fs::read(ca).with_context(missing)?;
+    let blocks = String::from_utf8_lossy(&pem).matches("-----BEGIN").count();
+    if blocks != 1 || der(&pem).is_none() {
+        bail!("{} does not hold exactly one certificate", ca.display());
+    }
+    Ok(pem)
+}
+
+fn der(pem: &[u8]) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(pem).ok()
+}
+
+struct Store {
+    family: Family,
+    root: Option<PathBuf>,
+}
+
+impl Store {
+    fn of(root: Option<&Path>) -> anyhow::Result<Self> {
+        let store = |family| Self { family, root: root.map(Path::to_owned) };
+        let [first @ .., last] = FAMILIES;
+        let found = FAMILIES.into_iter().map(store).find(|store| store.folder().is_dir());
+        let tool = Path::new("/usr/sbin").join(last.update);
+        found.or_else(|| Some(store(last)).filter(|store| store.below(&tool).exists())).with_context(|| {
+            format!(
+                "no trust store of a known family ({}) is here: install the package ca-certificates",
+                names(&first, &last)
+            )
+        })
+    }
+
+    fn below(&self, path: &Path) -> PathBuf {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.below(Path::new(self.family.folder))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.below(Path::new(&self.family.file()))
+    }
+
+    fn update(&self) -> anyhow::Result<()> {
+        let update = self.family.update;
+        let mut command = match &self.root {
+            None => Command::new(update),
+            Some(root) => {
+                let mut chroot = Command::new("chroot");
+                chroot.arg(root).arg(update);
+                chroot
+            }
+        };
+        let done =
+            command.output().with_context(|| format!("{update} cannot be run: install the package ca-certificates"))?;
+        if !done.status.success() {
+            bail!("{update} failed: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(())
+    }
+}
+
+fn names(first: &[Family], last: &Family) -> String {
+    let names: Vec<&str> = first.iter().chain([last]).map(|family| family.name).collect();
+    names.join("; ")
+}

@@ -1,0 +1,52 @@
+//! The names of docker-registry-proxy's variables.
+
+/// Every variable that is understood, and every one that is told to have no meaning.
+pub(in crate::config) const NAMES: [&str; 31] = [
+    "REGISTRIES",
+    "AUTH_REGISTRIES",
+    "AUTH_REGISTRIES_DELIMITER",
+    "AUTH_REGISTRY_DELIMITER",
+    "CACHE_MAX_SIZE",
+    "ENABLE_MANIFEST_CACHE",
+    "MANIFEST_CACHE_PRIMARY_REGEX",
+    "MANIFEST_CACHE_PRIMARY_TIME",
+    "MANIFEST_CACHE_SECONDARY_REGEX",
+    "MANIFEST_CACHE_SECONDARY_TIME",
+    "MANIFEST_CACHE_DEFAULT_TIME",
+    "ALLOW_PUSH",
+    "DISABLE_IPV6",
+    "VERIFY_SSL",
+    "PROXY_CONNECT_TIMEOUT",
+    "PROXY_READ_TIMEOUT",
+    "CA_KEY_FILE",
+    "CA_CRT_FILE",
+    "CA_SRL_FILE",
+    "SEND_TIMEOUT",
+    "CLIENT_BODY_TIMEOUT",
+    "CLIENT_HEADER_TIMEOUT",
+    "KEEPALIVE_TIMEOUT",
+    "PROXY_SEND_TIMEOUT",
+    "PROXY_CONNECT_READ_TIMEOUT",
+    "PROXY_CONNECT_CONNECT_TIMEOUT",
+    "PROXY_CONNECT_SEND_TIMEOUT",
+    "PROXY_REQUEST_BUFFERING",
+    "DEBUG",
+    "DEBUG_HUB",
+    "DEBUG_NGINX",
+];
+
+/// Those without a meaning here, and why.
+pub(super) const MEANINGLESS: [(&str, &str); 12] = [
+    ("SEND_TIMEOUT", "a client that reads slowly holds up nobody"),
+    ("CLIENT_BODY_TIMEOUT", "pushes stream through"),
+    ("CLIENT_HEADER_TIMEOUT", "a request's head has 120 s"),
+    ("KEEPALIVE_TIMEOUT", "connections are kept for 120 s between two requests"),
+    ("PROXY_SEND_TIMEOUT", "pushes stream through"),
+    ("PROXY_CONNECT_READ_TIMEOUT", "a tunnel stays as long as both ends want it"),
+    ("PROXY_CONNECT_CONNECT_TIMEOUT", "PROXY_CONNECT_TIMEOUT is for tunnels too"),
+    ("PROXY_CONNECT_SEND_TIMEOUT", "a tunnel stays as long as both ends want it"),
+    ("PROXY_REQUEST_BUFFERING", "pushes stream through, unbuffered"),
+    ("DEBUG", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
+    ("DEBUG_HUB", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
+    ("DEBUG_NGINX", "PULLTHROUGH_LOG_LEVEL=debug says more"),
+];

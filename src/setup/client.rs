@@ -1,0 +1,89 @@
+//! The clients that can be set up, by the names that people type.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A program that pulls images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Docker Engine under systemd.
+    Docker,
+    /// containerd under systemd: the kubelet's pulls, nerdctl.
+    Containerd,
+    /// Podman, Buildah and Skopeo.
+    Podman,
+    /// CRI-O under systemd.
+    Crio,
+    /// buildkitd under systemd, and the drivers of buildx.
+    Buildkit,
+    /// k3s and RKE2, servers and agents.
+    K3s,
+    /// `MicroK8s`, the snap.
+    Microk8s,
+    /// The nodes of a kind cluster.
+    Kind,
+    /// GitLab Runner with the Docker executor.
+    GitlabRunner,
+    /// A shell's environment.
+    Env,
+}
+
+/// No such client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no client of that name is known; expected one of {}", Client::names().join(", "))]
+pub struct UnknownClient;
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Docker,
+        Self::Containerd,
+        Self::Podman,
+        Self::Crio,
+        Self::Buildkit,
+        Self::K3s,
+        Self::Microk8s,
+        Self::Kind,
+        Self::GitlabRunner,
+        Self::Env,
+    ];
+
+    /// Its name on the command line and below `/setup/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Podman => "podman",
+            Self::Crio => "crio",
+            Self::Buildkit => "buildkit",
+            Self::K3s => "k3s",
+            Self::Microk8s => "microk8s",
+            Self::Kind => "kind",
+            Self::GitlabRunner => "gitlab-runner",
+            Self::Env => "env",
+        }
+    }
+
+    /// Every name.
+    #[must_use]
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.into_iter().map(Self::name).collect()
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `systemd` is what docker-registry-proxy calls the script for Docker.
+impl FromStr for Client {
+    type Err = UnknownClient;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClient> {
+        let text = if text == "systemd" { "docker" } else { text };
+        Self::ALL.into_iter().find(|client| client.name() == text).ok_or(UnknownClient)
+    }
+}

@@ -1,0 +1,35 @@
+//! A plan as a person reads it: what goes where, what to run, how to undo it.
+
+use std::fmt::Write as _;
+
+use super::{Client, Plan};
+
+/// The page for `client`.
+#[must_use]
+pub fn page(client: Client, plan: &Plan) -> String {
+    let mut text = String::new();
+    for file in &plan.files {
+        let _ = writeln!(text, "# {}{}\n{}", file.path, only(file.only_with), file.text);
+    }
+    for lines in &plan.lines {
+        let _ = writeln!(text, "# add to {}{}\n{}", lines.path, only(lines.only_with), lines.text);
+    }
+    if !plan.run.is_empty() {
+        let _ = writeln!(text, "# then run, as root\n{}\n", plan.run.join("\n"));
+    }
+    for words in &plan.words {
+        let _ = writeln!(text, "{words}");
+    }
+    if plan.scripted {
+        let _ = writeln!(
+            text,
+            "The machine must trust the CA, too: pullthrough trust install. --apply does all of this.\n\
+             Undo: remove what was added, and run the same commands ({client})."
+        );
+    }
+    text
+}
+
+fn only(path: Option<&str>) -> String {
+    path.map(|path| format!("   (where {path} is)")).unwrap_or_default()
+}

@@ -1,0 +1,212 @@
+//! What one client needs: files, lines in files that are not ours alone, commands, and words.
+
+use super::{Client, ProxyUrl};
+
+/// Hosts that clients reach without the proxy. Networks count only where an image's name holds an address.
+const NO_PROXY: &str =
+    "localhost,127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,.svc,.cluster.local";
+
+/// Everything that is done to a machine besides trusting the CA.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Files that are ours.
+    pub files: Vec<Written>,
+    /// Lines that are kept, between two marks, in a file of somebody else.
+    pub lines: Vec<Written>,
+    /// Commands that make it count, a line of shell each.
+    pub run: Vec<String>,
+    /// What a person should do or know; a script cannot.
+    pub words: Vec<String>,
+    /// Whether the whole of it can be done by a script.
+    pub scripted: bool,
+    /// Whether there is a password in it, so that others must not read it.
+    pub secret: bool,
+}
+
+/// A text and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: String,
+    /// Its text, or the lines.
+    pub text: String,
+    /// Only on a machine that has this file.
+    pub only_with: Option<&'static str>,
+}
+
+/// What `client` needs to pull through `proxy`.
+#[must_use]
+pub fn plan(client: Client, proxy: &ProxyUrl) -> Plan {
+    let plan = match client {
+        Client::Docker => unit("docker", "", proxy, &["sudo docker pull alpine:3.20"]),
+        Client::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        Client::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        Client::Buildkit => buildkit(proxy),
+        Client::Podman => podman(proxy),
+        Client::K3s => k3s(proxy),
+        Client::Microk8s => microk8s(proxy),
+        Client::Kind => kind(proxy),
+        Client::GitlabRunner => gitlab_runner(proxy),
+        Client::Env => env(proxy),
+    };
+    Plan { secret: proxy.is_secret(), ..plan }
+}
+
+/// The drop-in of a systemd unit, its variables with `prefix` in front of their names.
+fn unit(name: &str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> Plan {
+    let words = checks.iter().map(|check| format!("Check: {check}, then look for it in the proxy's log")).collect();
+    Plan {
+        files: vec![drop_in(name, prefix, proxy)],
+        run: vec!["systemctl daemon-reload".to_owned(), format!("systemctl restart {name}")],
+        words,
+        scripted: true,
+        ..Plan::default()
+    }
+}
+
+fn drop_in(name: &str, prefix: &str, proxy: &ProxyUrl) -> Written {
+    let url = proxy.as_str().replace('%', "%%"); // systemd's specifiers
+    let text = format!(
+        "# pullthrough, the caching proxy for container images\n[Service]\n\
+         Environment=\"{prefix}HTTP_PROXY={url}\"\nEnvironment=\"{prefix}HTTPS_PROXY={url}\"\n\
+         Environment=\"{prefix}NO_PROXY={NO_PROXY}\"\n"
+    );
+    Written { path: format!("/etc/systemd/system/{name}.service.d/pullthrough.conf"), text, only_with: None }
+}
+
+/// `http_proxy = false`: else each container would be started with these variables.
+fn podman(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let text = format!(
+        "# pullthrough, the caching proxy for container images\n[containers]\nhttp_proxy = false\n\n[engine]\n\
+         env = [\"HTTP_PROXY={url}\", \"HTTPS_PROXY={url}\", \"NO_PROXY={NO_PROXY}\"]\n"
+    );
+    let path = "/etc/containers/containers.conf.d/50-pullthrough.conf".to_owned();
+    Plan {
+        files: vec![Written { path, text, only_with: None }],
+        words: vec![
+            "Check: podman pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned(),
+            format!(
+                "Skopeo does not read this file: HTTPS_PROXY={url} skopeo inspect docker://docker.io/library/alpine"
+            ),
+        ],
+        scripted: true,
+        ..Plan::default()
+    }
+}
+
+fn buildkit(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let mut plan = unit("buildkit", "", proxy, &[]);
+    plan.words = vec![
+        "The command-line side (buildctl, docker buildx) fetches tokens itself: this machine's trust store and, for \
+         buildctl, HTTPS_PROXY in its own environment are for that"
+            .to_owned(),
+        format!(
+            "buildx with a builder in a container: docker buildx create --use --driver docker-container --driver-opt \
+             env.HTTPS_PROXY={url} --buildkitd-config FILE, where FILE names the CA for each registry that is \
+             pulled from: [registry.\"docker.io\"] ca=[\"/path/of/ca.crt\"]"
+        ),
+    ];
+    plan
+}
+
+fn k3s(proxy: &ProxyUrl) -> Plan {
+    let units = [
+        ("k3s", "/etc/systemd/system/k3s.service"),
+        ("k3s-agent", "/etc/systemd/system/k3s-agent.service"),
+        ("rke2-server", "/usr/local/lib/systemd/system/rke2-server.service"),
+        ("rke2-agent", "/usr/local/lib/systemd/system/rke2-agent.service"),
+    ];
+    let file =
+        |(name, only): (&str, &'static str)| Written { only_with: Some(only), ..drop_in(name, "CONTAINERD_", proxy) };
+    Plan {
+        files: units.into_iter().map(file).collect(),
+        run: vec![
+            "systemctl daemon-reload".to_owned(),
+            "systemctl try-restart k3s k3s-agent rke2-server rke2-agent || true".to_owned(), // most are not there
+        ],
+        words: vec!["Check: crictl pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned()],
+        scripted: true,
+        ..Plan::default()
+    }
+}
+
+fn microk8s(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let text = format!("HTTP_PROXY={url}\nHTTPS_PROXY={url}\nNO_PROXY={NO_PROXY}\n");
+    let path = "/var/snap/microk8s/current/args/containerd-env".to_owned();
+    Plan {
+        lines: vec![Written { path, text, only_with: Some("/var/snap/microk8s/current/args/containerd-env") }],
+        run: vec!["snap restart microk8s.daemon-containerd".to_owned()],
+        words: vec!["Check: microk8s ctr images pull docker.io/library/alpine:3.20, and the proxy's log".to_owned()],
+        scripted: true,
+        ..Plan::default()
+    }
+}
+
+fn kind(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let words = vec![
+        "Each node is a machine of its own that runs containerd under systemd. Once, for the nodes of a cluster:".to_owned(),
+        format!(
+            "for node in $(kind get nodes); do curl -fsS {url}/setup/containerd | docker exec -i \"$node\" sh -s -- \
+             FINGERPRINT; done"
+        ),
+        "FINGERPRINT is the CA's, as pullthrough serve and pullthrough ca show print it; the proxy's name must resolve in \
+         the nodes' network, so localhost will not do"
+            .to_owned(),
+    ];
+    Plan { words, ..Plan::default() }
+}
+
+fn gitlab_runner(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let words = vec![
+        "The Docker executor pulls by the machine's Docker Engine: pullthrough setup docker on the runner's machine \
+         is all it needs"
+            .to_owned(),
+        format!(
+            "docker:dind is a second engine. In config.toml, below [[runners]]: environment = [\"HTTPS_PROXY={url}\", \
+             \"NO_PROXY=docker,{NO_PROXY}\"] and below [runners.docker]: volumes = [\"/cache\", \
+             \"/etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro\"], with the machine's own \
+             bundle, which pullthrough trust install has added the CA to"
+        ),
+    ];
+    Plan { words, ..Plan::default() }
+}
+
+fn env(proxy: &ProxyUrl) -> Plan {
+    let url = proxy.as_str();
+    let words = vec![
+        format!("export HTTP_PROXY={url}"),
+        format!("export HTTPS_PROXY={url}"),
+        format!("export NO_PROXY={NO_PROXY}"),
+        "The CA: pullthrough trust install, or for programs written in Go alone export SSL_CERT_FILE=/path/of/ca.crt"
+            .to_owned(),
+    ];
+    Plan { words, ..Plan::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percent_sign_is_systemds_own_in_a_unit_and_nothing_in_other_files() {
+        let proxy = "http://u:p%40@proxy:3128".parse().unwrap();
+        assert!(plan(Client::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
+        assert!(plan(Client::Podman, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
+        assert!(plan(Client::Docker, &proxy).secret);
+    }
+
+    #[test]
+    fn every_plan_says_something_to_do() {
+        let proxy = "http://proxy:3128".parse().unwrap();
+        for client in Client::ALL {
+            let plan = plan(client, &proxy);
+            assert_eq!(plan.scripted, !plan.files.is_empty() || !plan.lines.is_empty(), "{client}");
+            assert!(plan.scripted || !plan.words.is_empty(), "{client}");
+        }
+    }
+}

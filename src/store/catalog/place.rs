@@ -1,0 +1,197 @@
+//! What is known of places, written: links, tags with their past, pings; and when it is forgotten.
+
+use rusqlite::{Connection, params};
+
+use super::entry::{Learned, Link, Ping, TagEntry};
+use super::key::{key, micros};
+use crate::oci::{Accept, Repository, Tag};
+
+/// So many digests of a tag's past are kept: the latest.
+const PAST: i64 = 64;
+
+/// The place's number, given now if it has none.
+fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
+    let known = super::look::place(on, registry, repository)?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    on.prepare_cached("INSERT INTO places (registry, repository) VALUES (?1, ?2)")?
+        .execute(params![registry, repository.as_str()])?;
+    Ok(on.last_insert_rowid())
+}
+
+pub(super) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
+    let place = place(on, &link.registry, &link.repository)?;
+    on.prepare_cached(
+        "INSERT INTO links (digest, place, content, learned, media_type, proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET media_type = coalesce(?5, media_type), proven = max(proven, ?6)",
+    )?
+    .execute(params![
+        key(&link.digest),
+        place,
+        link.content as u8,
+        link.learned as u8,
+        link.media_type,
+        micros(link.proven)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
+    let place = place(on, &entry.registry, &entry.repository)?;
+    let (tag, digest, checked) = (entry.tag.as_str(), key(&entry.digest), micros(entry.checked));
+    on.prepare_cached(
+        "INSERT INTO tags (place, tag, accept, learned, digest, media_type, size, checked)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET digest = ?5, media_type = ?6, size = ?7, checked = ?8",
+    )?
+    .execute(params![
+        place,
+        tag,
+        entry.accept.code(),
+        entry.learned as u8,
+        digest,
+        entry.media_type,
+        entry.size.cast_signed(),
+        checked
+    ])?;
+    on.prepare_cached(
+        "INSERT INTO history (place, tag, digest, first, last) VALUES (?1, ?2, ?3, ?4, ?4)
+         ON CONFLICT DO UPDATE SET first = min(first, ?4), last = max(last, ?4)",
+    )?
+    .execute(params![place, tag, digest, checked])?;
+    on.prepare_cached(
+        "DELETE FROM history WHERE place = ?1 AND tag = ?2 AND last < (
+         SELECT last FROM history WHERE place = ?1 AND tag = ?2 ORDER BY last DESC LIMIT 1 OFFSET ?3)",
+    )?
+    .execute(params![place, tag, PAST - 1])
+    .map(drop)
+}
+
+pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
+    on.prepare_cached("DELETE FROM tags WHERE checked < ?1")?.execute([tags])?;
+    on.prepare_cached("DELETE FROM history WHERE last < ?1")?.execute([history])?;
+    on.prepare_cached(
+        "DELETE FROM places WHERE id NOT IN (
+         SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history
+         UNION SELECT place FROM public)",
+    )?
+    .execute([])
+    .map(drop)
+}
+
+pub(super) fn forget_tag(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    tag: &Tag,
+    only: Option<(Accept, Learned)>,
+) -> rusqlite::Result<()> {
+    let Some(place) = super::look::place(on, registry, repository)? else { return Ok(()) };
+    let (accept, learned) = only.map(|(accept, learned)| (accept.code(), learned as u8)).unzip();
+    on.prepare_cached(
+        "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
+    )?
+    .execute(params![place, tag.as_str(), accept, learned])?;
+    Ok(())
+}
+
+pub(super) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
+    let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
+    on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
+    Ok(())
+}
+
+pub(super) fn note_public(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    proven: Option<i64>,
+) -> rusqlite::Result<()> {
+    let place = place(on, registry, repository)?;
+    let Some(proven) = proven else {
+        return on.prepare_cached("DELETE FROM public WHERE place = ?1")?.execute([place]).map(drop);
+    };
+    on.prepare_cached("INSERT OR REPLACE INTO public (place, proven) VALUES (?1, ?2)")?
+        .execute((place, proven))
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::note::Note;
+    use super::*;
+    use crate::oci::{Algorithm, Digest};
+    use crate::store::Content;
+    use crate::store::ledger::Totals;
+
+    fn at(second: u64) -> std::time::SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn entry(repository: &str, digest: u64, checked: u64) -> TagEntry {
+        TagEntry {
+            registry: "quay.io".into(),
+            repository: repository.parse().unwrap(),
+            tag: "1".parse().unwrap(),
+            accept: Accept::EVERYTHING,
+            digest: Digest::of(Algorithm::Sha256, &digest.to_le_bytes()),
+            media_type: "application/json".into(),
+            size: 2,
+            checked: at(checked),
+            learned: Learned::Anonymously,
+        }
+    }
+
+    fn link(repository: &str) -> Link {
+        Link {
+            registry: "quay.io".into(),
+            repository: repository.parse().unwrap(),
+            digest: Digest::of(Algorithm::Sha256, b"x"),
+            content: Content::Blob,
+            media_type: None,
+            learned: Learned::Anonymously,
+            proven: at(1000),
+        }
+    }
+
+    fn made() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        super::super::schema::make(&mut connection).unwrap();
+        connection
+    }
+
+    fn apply(on: &Connection, note: Note) {
+        note.apply(on, &mut Totals::default()).unwrap();
+    }
+
+    fn names(on: &Connection, sql: &str) -> Vec<String> {
+        let sql = format!("SELECT repository FROM places WHERE id IN ({sql}) ORDER BY repository");
+        on.prepare(&sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_was_not_checked_for_long_goes_and_a_place_goes_with_the_last_that_is_known_of_it() {
+        let on = made();
+        for (repository, checked) in [("dead", 10), ("past", 20), ("live", 30), ("linked", 10)] {
+            apply(&on, Note::Tag(entry(repository, 1, checked)));
+        }
+        apply(&on, Note::Link(link("linked")));
+        apply(&on, Note::Prune { tags: 25_000_000, history: 15_000_000 });
+        assert_eq!(names(&on, "SELECT place FROM tags"), ["live"]);
+        assert_eq!(names(&on, "SELECT place FROM history"), ["live", "past"]);
+        assert_eq!(names(&on, "SELECT id FROM places"), ["linked", "live", "past"]);
+    }
+
+    #[test]
+    fn of_a_tag_that_moves_for_ever_the_latest_past_is_kept() {
+        let on = made();
+        (0..200).for_each(|n| apply(&on, Note::Tag(entry("a", n, 100 + n))));
+        let kept: (i64, i64) =
+            on.query_row("SELECT count(*), min(last) FROM history", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(kept, (PAST, (300 - PAST) * 1_000_000));
+    }
+}

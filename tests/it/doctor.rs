@@ -1,0 +1,91 @@
+//! `pullthrough doctor`, the real program: each way a pull can fail is named, with its cure.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::{Act, Plan, Proxy, Registry, Tokens, nowhere};
+
+async fn doctor(proxy: &str, ca: Option<&Path>, arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    command.args(["doctor", "--proxy", proxy]).args(arguments).env_clear().current_dir("/");
+    if let Some(ca) = ca {
+        command.arg("--ca").arg(ca);
+    }
+    let done: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.code().unwrap(), said)
+}
+
+fn url(proxy: &Proxy) -> String {
+    format!("http://{}", proxy.address())
+}
+
+async fn quay(tokens: bool) -> (Registry, Proxy) {
+    let registry = Registry::start("quay.io");
+    registry.push_image("org/app", "1", &[vec![1; 100]]);
+    if tokens {
+        let tokens = Tokens::new().public("org/*");
+        registry.require_token(&tokens, "https://quay.io/token");
+        registry.serve_tokens(&tokens);
+    }
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    (registry, proxy)
+}
+
+#[tokio::test]
+async fn a_way_that_works_is_told_step_by_step() {
+    for tokens in [false, true] {
+        let (_registry, proxy) = quay(tokens).await;
+        let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+        assert_eq!(status, 0, "{said}");
+        for step in
+            ["ok    name: ", "ok    proxy: ready", "ok    trust: ", "intercepted", "manifest: sha256:", "pullthrough; "]
+        {
+            assert!(said.contains(step), "{step}: {said}");
+        }
+        assert!(!said.contains("FAIL"), "{said}");
+    }
+    let (_registry, proxy) = quay(false).await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1", "--json"]).await;
+    let steps: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(status == 0 && steps.as_array().unwrap().iter().all(|step| step["ok"] == true), "{said}");
+}
+
+#[tokio::test]
+async fn each_failure_has_its_cure() {
+    let (_registry, proxy) = quay(false).await;
+    let (url, ca) = (url(&proxy), proxy.ca_file());
+    let image = "quay.io/org/app:1";
+    let nobody = format!("http://{}", nowhere());
+    let table: [(&str, Option<&Path>, &str, &str, &str); 5] = [
+        ("http://no-such-host.invalid:3128", Some(&ca), image, "FAIL  name: ", "DNS"),
+        (&nobody, Some(&ca), image, "FAIL  proxy: ", "systemctl status pullthrough"),
+        (&url, None, image, "FAIL  trust: ", "pullthrough trust install"),
+        (&url, Some(&ca), "quay.io/org/app:none", "FAIL  manifest: 404", "the tag"),
+        (&url, Some(&ca), "127.0.0.1:1/org/app:1", "FAIL  door: 403", "tunnel.allow"),
+    ];
+    for (proxy, ca, image, failure, cure) in table {
+        let (status, said) = doctor(proxy, ca, &[image]).await;
+        assert!(status == 1 && said.contains(failure) && said.contains(cure), "{said}");
+    }
+    let (registry, proxy) = quay(false).await; // one that has not answered yet
+    registry.script("GET /v2/", Act::Status(503));
+    let (status, said) = doctor(&self::url(&proxy), Some(&proxy.ca_file()), &[image]).await;
+    assert!(status == 1 && said.contains("FAIL  registry: 503"), "{said}");
+}
+
+#[tokio::test]
+async fn a_password_for_the_proxy_is_asked_for_and_not_shown() {
+    let registry = Registry::start("quay.io");
+    registry.push_image("org/app", "1", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("htpasswd");
+    std::fs::write(&file, format!("ci:{}\n", bcrypt::hash("p@ss", 4).unwrap())).unwrap();
+    let clients = format!("clients: {{htpasswd: '{}'}}", file.display());
+    let proxy = Plan::new().registry(&registry, "").and(&clients).start().await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 1 && said.contains("FAIL  door: 407") && said.contains("user:password@"), "{said}");
+    let with = format!("http://ci:p%40ss@{}", proxy.address());
+    let (status, said) = doctor(&with, Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 0 && !said.contains("p%40ss") && !said.contains("p@ss"), "{said}");
+}

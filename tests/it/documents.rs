@@ -1,0 +1,108 @@
+//! The documents hold together: links lead somewhere, configurations pass `check`, each client's page says what it must.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page, with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root().join("docs"), root().join("packaging")];
+    let mut pages = vec![root().join("README.md"), root().join("ca/README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(end) if end == "md" => pages.push(path),
+                _ => {}
+            }
+        }
+    }
+    pages.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The targets of its links that stay in the repository.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://"))
+}
+
+/// The anchors of its headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let plain = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    plain
+        .map(|line| line.replace(|c: char| !(c.is_alphanumeric() || c == ' ' || c == '-'), "").replace(' ', "-"))
+        .collect()
+}
+
+/// The fenced blocks of one language, in their order.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    text.split("\n```").filter_map(|part| part.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading_that_are_there() {
+    let mut followed = 0;
+    for (path, text) in pages() {
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", path.display());
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(target).unwrap());
+                assert!(there.iter().any(|one| one == anchor), "{}: no heading {link}", path.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 40, "{followed} links");
+}
+
+#[test]
+fn every_clients_page_is_listed_and_says_how_to_set_up_check_and_undo() {
+    let folder = root().join("docs/clients");
+    let list = fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut seen = 0;
+    for (path, text) in pages().into_iter().filter(|(path, _)| path.starts_with(&folder)) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        assert!(list.contains(&format!("({name})")), "{name} is not listed");
+        let lower = text.to_lowercase();
+        for word in ["check", "undo", "proxy.example:3128"] {
+            assert!(lower.contains(word), "{name} says nothing of {word}");
+        }
+        assert!(
+            text.contains("\nTried: ") || text.contains("\nUntried here"),
+            "{name} does not say whether it was tried"
+        );
+        seen += 1;
+    }
+    assert!(seen >= 20, "{seen} pages");
+}
+
+#[test]
+fn configurations_in_the_documents_pass_check() {
+    let docs = root().join("docs");
+    let mut checked = 0;
+    for (path, text) in pages().into_iter().filter(|(path, _)| path.parent() == Some(&docs)) {
+        for block in blocks(&text, "yaml") {
+            let folder = TempDir::new().unwrap();
+            fs::write(folder.path().join("config.yaml"), block).unwrap();
+            let mut check = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+            check.env_clear().current_dir(folder.path()).args(["check", "--config", "config.yaml"]);
+            let said = check.output().unwrap();
+            assert!(said.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&said.stderr));
+            checked += 1;
+        }
+    }
+    assert!(checked >= 1, "no page shows a configuration");
+}

@@ -1,0 +1,129 @@
+//! What `examples/` shows is right: configurations pass `check`, manifests and rules say what they promise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde::Deserialize;
+use serde_yaml::Value;
+use tempfile::TempDir;
+
+/// A file of the repository.
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn documents(name: &str) -> Vec<Value> {
+    serde_yaml::Deserializer::from_str(&file(name)).map(|document| Value::deserialize(document).unwrap()).collect()
+}
+
+/// `check` of a configuration, in a folder that has the certificate that an example names.
+fn check(text: &str) -> Output {
+    let folder = TempDir::new().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["example".to_owned()]).unwrap();
+    fs::write(folder.path().join("example-ca.crt"), signed.cert.pem()).unwrap();
+    fs::write(folder.path().join("config.yaml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    command.env_clear().current_dir(folder.path()).args(["check", "--config", "config.yaml"]).output().unwrap()
+}
+
+fn passes(name: &str, text: &str) {
+    let output = check(text);
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn manifest(kind: &str) -> Value {
+    let all = documents("examples/kubernetes/pullthrough.yaml");
+    let mut found: Vec<_> = all.into_iter().filter(|document| document["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "one {kind}");
+    found.remove(0)
+}
+
+#[test]
+fn every_configuration_passes_check() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<_> = files.iter().filter(|file| file.extension().is_some_and(|end| end == "yaml")).collect();
+    names.sort();
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        passes(&name.display().to_string(), &fs::read_to_string(name).unwrap());
+    }
+}
+
+#[test]
+fn the_cluster_replaces_its_pod_before_a_second_one_opens_the_cache() {
+    let deployment = manifest("Deployment");
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+    assert_eq!(deployment["spec"]["replicas"], 1);
+}
+
+#[test]
+fn the_cluster_probes_the_proxy_and_lets_it_drain() {
+    let pod = &manifest("Deployment")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["path"], "/healthz", "{probe}");
+        assert_eq!(container[probe]["httpGet"]["port"], "proxy", "{probe}");
+    }
+    assert_eq!(container["ports"][0]["name"], "proxy");
+    assert_eq!(container["ports"][0]["containerPort"], 3128);
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= 60);
+}
+
+#[test]
+fn the_cluster_runs_it_without_root_on_a_read_only_root() {
+    let pod = &manifest("Deployment")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0]["securityContext"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch");
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["capabilities"]["drop"][0], "ALL");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["enableServiceLinks"], false, "or the service's variables are refused at start");
+}
+
+#[test]
+fn the_clusters_configuration_is_right_and_tunnels_nothing_private() {
+    let config = manifest("ConfigMap")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    passes("the ConfigMap", &config);
+    let config: Value = serde_yaml::from_str(&config).unwrap();
+    assert_eq!(config["tunnel"]["default"], "deny");
+    assert!(config["tunnel"]["allow"].is_null());
+    let policy = manifest("NetworkPolicy");
+    let outside = &policy["spec"]["egress"][1]["to"][0]["ipBlock"];
+    let except: Vec<_> = outside["except"].as_sequence().unwrap().iter().map(|net| net.as_str().unwrap()).collect();
+    for network in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"] {
+        assert!(except.contains(&network), "{network} is reachable");
+    }
+}
+
+#[test]
+fn compose_publishes_on_loopback_and_keeps_the_volumes_of_docker_registry_proxy() {
+    let compose = documents("examples/compose/compose.yaml").remove(0);
+    let service = &compose["services"]["pullthrough"];
+    let ports = service["ports"].as_sequence().unwrap();
+    assert!(ports.iter().all(|port| port.as_str().unwrap().starts_with("127.0.0.1:")), "{ports:?}");
+    let volumes: Vec<_> = service["volumes"].as_sequence().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    assert_eq!(volumes, ["cache:/docker_mirror_cache", "ca:/ca"]);
+    assert_eq!(service["read_only"], true);
+}
+
+#[test]
+fn alert_rules_ask_for_metrics_that_there_are() {
+    let telemetry = ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat();
+    let rules = documents("examples/prometheus/alerts.yaml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_sequence().unwrap().clone();
+    assert!(rules.len() >= 10);
+    for rule in rules {
+        let expression = rule["expr"].as_str().unwrap();
+        assert!(rule["annotations"]["summary"].is_string(), "{expression}");
+        let words = expression.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        for word in words.filter_map(|word| word.strip_prefix("pullthrough_")) {
+            let name = word.strip_suffix("_total").unwrap_or(word);
+            assert!(telemetry.contains(&format!("\"{name}\"")), "no metric pullthrough_{word}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The real program as a service: what it tells its manager, sockets that outlive it, files that change under it.
+
+mod machine;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use machine::Machine;
+pub(crate) use machine::get;
+
+#[test]
+fn a_start_a_reload_and_a_stop_are_told_to_the_service_manager() {
+    let mut machine = Machine::new();
+    machine.start(&[]);
+    let ready = machine.told("READY=1");
+    assert!(ready.contains("STATUS=proxy on 127.0.0.1:"), "{ready}");
+    machine.hangup();
+    let reloading = machine.told("RELOADING=1");
+    let now: u64 = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap().parse().unwrap();
+    assert!(now > 0);
+    machine.told("READY=1");
+    machine.terminate();
+    machine.told("STOPPING=1");
+    assert!(machine.wait().success());
+}
+
+#[test]
+fn the_watchdog_is_told_of_life_also_while_it_drains() {
+    let mut machine = Machine::new();
+    machine.start(&[("WATCHDOG_USEC", "300000")]);
+    machine.told("READY=1");
+    machine.told("WATCHDOG=1");
+    let pull = machine.connect_tunnel();
+    machine.terminate();
+    machine.told("STOPPING=1");
+    machine.told("WATCHDOG=1");
+    drop(pull);
+    assert!(machine.wait().success());
+}
+
+#[test]
+fn a_restart_with_passed_sockets_refuses_no_connection() {
+    let mut machine = Machine::new();
+    machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:admin")]);
+    machine.told("READY=1");
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, answered, address) = (stop.clone(), answered.clone(), machine.proxy);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    let answer = get(address, "/healthz").unwrap_or_else(|error| panic!("{error}"));
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        machine.terminate();
+        assert!(machine.wait().success());
+        machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:admin")]);
+        machine.told("READY=1");
+        let before = answered.load(Ordering::SeqCst);
+        machine.eventually("answers by the new process", || answered.load(Ordering::SeqCst) > before + 8);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert!(get(machine.admin, "/metrics").unwrap().contains("pullthrough_build_info"));
+}
+
+#[test]
+fn sockets_that_are_not_understood_are_an_error_with_its_cure() {
+    let mut machine = Machine::new();
+    machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:proxy")]);
+    assert_eq!(machine.wait().code(), Some(1));
+    let log = machine.log();
+    assert!(log.contains("FileDescriptorName=proxy"), "{log}");
+}
+
+#[test]
+fn a_changed_file_is_read_again_and_a_wrong_one_changes_nothing() {
+    let mut machine = Machine::new();
+    machine.start(&[]);
+    machine.told("READY=1");
+    let registries = |machine: &Machine| get(machine.own_proxy(), "/").unwrap();
+    assert!(!registries(&machine).contains("quay.io"));
+    machine.write(&["docker.io", "quay.io"]);
+    machine.told("READY=1");
+    assert!(registries(&machine).contains("quay.io"));
+    assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "1");
+    fs::write(machine.config(), "registries: {docker.io: {pus").unwrap();
+    machine.told("READY=1");
+    assert!(registries(&machine).contains("quay.io"));
+    assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "0");
+    machine.eventually("a line in the log", || machine.log().contains("was not reloaded"));
+    let log = machine.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("was not reloaded")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("not valid YAML"), "{log}");
+    machine.write(&["ghcr.io"]);
+    machine.told("READY=1");
+    assert!(registries(&machine).contains("ghcr.io"));
+    assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "1");
+}
+
+#[test]
+fn a_config_map_that_is_swapped_is_read_again() {
+    let mut machine = Machine::new();
+    let at = |name: &str| machine.folder().join(name);
+    for (version, registry) in [("..1", "quay.io"), ("..2", "ghcr.io")] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("pullthrough.yaml"), machine.yaml(&[registry])).unwrap();
+    }
+    fs::remove_file(machine.config()).unwrap();
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/pullthrough.yaml", machine.config()).unwrap();
+    let (new, data) = (at("..data_tmp"), at("..data"));
+    machine.start(&[]);
+    machine.told("READY=1");
+    symlink("..2", &new).unwrap();
+    fs::rename(&new, &data).unwrap();
+    machine.told("READY=1");
+    let page = get(machine.own_proxy(), "/").unwrap();
+    assert!(page.contains("ghcr.io") && !page.contains("quay.io"), "{page}");
+}
