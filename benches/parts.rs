@@ -214,7 +214,6 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
         place: Place { registry: "docker.io".into(), repository: "library/postgres".parse()? },
         principal: Principal::Anonymous,
         source: Arc::new(Always(content)),
-        trust: Trust::default(),
     };
     let fault = |fault: Fault| anyhow::anyhow!("{fault}");
     let question = Question {
