@@ -96,6 +96,8 @@ fn configurations_in_the_documents_pass_check() {
     for (path, text) in pages().into_iter().filter(|(path, _)| path.parent() == Some(&docs)) {
         for block in blocks(&text, "yaml") {
             let folder = TempDir::new().unwrap();
+            let files = block.split("password_file: ").skip(1).filter_map(|rest| rest.split([',', '}', '\n']).next());
+            files.for_each(|file| fs::write(folder.path().join(file), "secret\n").unwrap());
             fs::write(folder.path().join("config.yaml"), block).unwrap();
             let mut check = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
             check.env_clear().current_dir(folder.path()).args(["check", "--config", "config.yaml"]);
