@@ -42,9 +42,8 @@ pub struct Trust {
 }
 
 impl Default for Trust {
-    /// Of a registry that is there, as its configuration says by default.
+    /// As without any configuration, at a registry that is there.
     fn default() -> Self {
-        let lives = GrantsConfig::default().lives();
-        Self { lives, deadline: Duration::from_secs(10), away: false, lapsed: false }
+        Self { lives: GrantsConfig::default().lives(), deadline: Duration::from_secs(10), away: false, lapsed: false }
     }
 }

@@ -1,7 +1,8 @@
 //! One thing asked of a registry in one caller's name: the cache's source, made of upstream requests.
 //!
 //! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
-//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so an expired signed URL is never met twice.
+//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
+//! an expired signed URL is never met twice.
 
 use std::net::IpAddr;
 use std::pin::pin;
