@@ -114,6 +114,13 @@ impl Cache {
         }
     }
 
+    /// Whether `principal` has proven its right at `place`, lately or so long ago that it counts only while the
+    /// registry cannot be asked.
+    #[must_use]
+    pub fn is_granted(&self, place: &Place, principal: &Principal, trust: &Trust) -> bool {
+        Standing::of(self.grants.age(place, principal), trust, trust.lives.outage) > Standing::Unknown
+    }
+
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.grants.clear();

@@ -34,10 +34,14 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
     }
     let bears = match pull.holder {
         Some(Holder::Known(known)) => {
-            // A token of ours means nothing to the registry: its holder is believed, and nobody is asked for it.
+            // A token of ours means nothing to the registry, which is asked as nobody. A no says nothing of a right
+            // that the holder has proven; where it has none, it is a no as to anybody.
+            let principal = Principal::Known(known);
             let public = cache.is_public(place, trust).await.is_some();
-            let who = if public { Who::Nobody } else { Who::Caller(None) };
-            return Identity { principal: Principal::Known(known), who, public, lapsed: false };
+            if public && !cache.is_granted(place, &principal, trust) {
+                return nobody(false);
+            }
+            return Identity { principal, who: Who::Nobody, public, lapsed: false };
         }
         Some(Holder::Nobody) => Bears::Nobody,
         None => pull.proxy.bearers.bears(cache, &pull.registry, &pull.authority, &place.repository, header),
@@ -54,7 +58,8 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
     }
     let header = || header.cloned();
     match bears {
-        Bears::Nobody if public => nobody(false),
+        // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
+        Bears::Nobody if public || pull.holder.is_some() => nobody(false),
         Bears::Nobody => Identity { who: Who::Caller(None), ..nobody(false) },
         Bears::Anybody { lapsed } => {
             Identity { principal: Principal::Anybody, who: Who::Caller(header()), public, lapsed }

@@ -10,22 +10,31 @@ const LIMIT: usize = 1024;
 
 /// Who is away, by origin.
 #[derive(Debug, Default)]
-pub(super) struct Outages(Mutex<HashMap<Arc<str>, Outage>>);
+pub(super) struct Outages(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by: HashMap<Arc<str>, (Outage, u64)>,
+    uses: u64,
+}
 
 impl Outages {
     /// The state of `origin`; a new one is what `make` makes.
     pub(super) fn of(&self, origin: &Arc<str>, make: impl FnOnce() -> Outage) -> Outage {
-        let mut by = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outage) = by.get(origin) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.uses += 1;
+        let now = known.uses;
+        if let Some((outage, used)) = known.by.get_mut(origin) {
+            *used = now;
             return outage.clone();
         }
+        if known.by.len() >= LIMIT {
+            // Open or not: hosts that are made up never come back. Its probe ends with it.
+            let oldest = known.by.iter().min_by_key(|(_, (_, used))| *used).map(|(origin, _)| origin.clone());
+            oldest.and_then(|origin| known.by.remove(&origin));
+        }
         let outage = make();
-        if by.len() >= LIMIT {
-            by.retain(|_, outage| outage.is_open());
-        }
-        if by.len() < LIMIT {
-            by.insert(origin.clone(), outage.clone());
-        }
+        known.by.insert(origin.clone(), (outage.clone(), now));
         outage
     }
 }
@@ -48,6 +57,9 @@ mod tests {
         for number in 0..2 * LIMIT {
             outages.of(&format!("h{number}").into(), make);
         }
-        assert!(outages.0.lock().unwrap().len() <= LIMIT);
+        assert!(outages.0.lock().unwrap().by.len() <= LIMIT);
+        let before = made.get();
+        outages.of(&format!("h{}", 2 * LIMIT - 1).into(), make);
+        assert_eq!(made.get(), before, "the latest one is remembered");
     }
 }

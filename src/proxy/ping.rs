@@ -145,7 +145,7 @@ fn remember(site: &Site<'_>, response: &Response<Body>) {
 
 /// Whether the registry wants no credentials, as far as is known: it answered 200 to somebody without.
 pub(super) async fn is_open_to_all(site: &Site<'_>) -> bool {
-    last_known(site).await.is_some()
+    matches!(site.registry.whose(), Whose::Nobody) || last_known(site).await.is_some()
 }
 
 async fn last_known(site: &Site<'_>) -> Option<Ping> {

@@ -112,6 +112,13 @@ impl Policy {
         warned.len() < 1000 && warned.insert(authority.clone())
     }
 
+    /// Whether `authority` is a token service that `registry` has in common with others, or that serves the many
+    /// registries of a pattern.
+    pub(super) fn shares(&self, registry: &Registry, authority: &Authority) -> bool {
+        let users = self.registries.iter().filter(|other| other.has_token_host(authority)).count();
+        !registry.is_at(authority) && (users > 1 || !registry.is_one())
+    }
+
     /// The registry that `authority` is or belongs to as a token service.
     #[must_use]
     pub fn registry(&self, authority: &Authority) -> Option<Arc<Registry>> {

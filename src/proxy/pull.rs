@@ -95,7 +95,7 @@ impl Pull {
         if self.headers.contains_key(RANGE) {
             self.proxy.cache.wants_pieces(caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let (ask, lent) = (ask.clone(), self.is_lent(ask));
+            let (ask, lent) = (ask.clone(), self.is_lent(&caller.principal));
             let source_of = move |digest| source(ask.for_blob(digest), lent);
             // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
             let may = self.access.quotas().stretch(self.registry.name()).prefetch;
@@ -213,7 +213,7 @@ impl Pull {
         }
         // Who was just told the last known answer does not wait for the registry a second time.
         let away = caller.trust.away || found.outcome == Outcome::Stale;
-        let source = self.source(ask.for_digest(found.digest));
+        let source = self.source(ask.for_digest(found.digest), &caller.principal);
         let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
         match self.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
@@ -264,17 +264,17 @@ impl Pull {
         let identity = identity::of(self, &place, &trust).await;
         let ask = ask(identity.who, identity.public);
         let trust = Trust { away: ask.is_away(), lapsed: identity.lapsed, ..trust };
-        (cache::Caller { place, principal: identity.principal, source: self.source(ask.clone()), trust }, ask)
+        let source = self.source(ask.clone(), &identity.principal);
+        (cache::Caller { place, principal: identity.principal, source, trust }, ask)
     }
 
-    fn source(&self, ask: Ask) -> Arc<dyn Source> {
-        let lent = self.is_lent(&ask);
-        source(ask, lent)
+    fn source(&self, ask: Ask, principal: &Principal) -> Arc<dyn Source> {
+        source(ask, self.is_lent(principal))
     }
 
-    /// Whether it is asked as nobody for one who holds a token of ours: a no says nothing of the holder.
-    fn is_lent(&self, ask: &Ask) -> bool {
-        matches!(self.holder, Some(Holder::Known(_))) || (self.holder.is_some() && matches!(ask.who, Who::Caller(_)))
+    /// Whether it is asked as nobody for somebody who holds a token of ours: a no says nothing of the holder.
+    fn is_lent(&self, principal: &Principal) -> bool {
+        self.holder.is_some() && matches!(principal, Principal::Known(_))
     }
 
     /// Has it found out behind whether anybody may have what the caller was just given, or refused.

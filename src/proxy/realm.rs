@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::bearers::{self, Leg};
-use super::guests::{Holder, LocalTokens};
-use super::pull::{PATIENCE, Pulled};
+use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use super::pull::Pulled;
 use super::registry::Whose;
 use super::respond::{self, Failure};
 use super::site::Site;
@@ -48,10 +48,23 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
     match read(request).await {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
             let leg = Leg::of(&site.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
-            let token = tokio::time::timeout(PATIENCE, verified::token(site, &wish, leg)).await;
-            token.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
+            let begun = Instant::now();
+            let verified = verified::token(site, &wish, leg);
+            let answered = tokio::select! {
+                answered = tokio::time::timeout(site.registry.tags().deadline(), verified) => answered.ok(),
+                () = site.outage.opened() => Some(only_pulls().respond()),
+            };
+            match answered {
+                Some(answer) if !has_failed(answer.status()) => return Pulled::bypass(answer),
+                Some(_) => {}
+                None => site.upstream.note_missed(&site.registry.deciding_endpoints(site.authority), None, begun),
+            }
+            Pulled::bypass(hand_out(site, &wish, true).unwrap_or_else(|| only_pulls().respond()))
         }
-        Ok((_, _, wish)) => Pulled::bypass(hand_out(site, &wish).unwrap_or_else(|| only_pulls().respond())),
+        Ok((_, _, wish)) => {
+            let stands_in = site.outage.was_open_within(LOCAL_TOKEN_LIFE);
+            Pulled::bypass(hand_out(site, &wish, stands_in).unwrap_or_else(|| only_pulls().respond()))
+        }
         Err(failure) => Pulled::failure(&failure),
     }
 }
@@ -76,7 +89,9 @@ pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<I
         let answer = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Token, request).await;
         legs::heard(site.proxy, site.authority, leg, answer).await
     };
-    let Some(token) = hand_out(site, &wish) else { return Pulled::bypass(asked.await) };
+    let Some(token) = hand_out(site, &wish, true).filter(|_| !site.is_shared) else {
+        return Pulled::bypass(asked.await);
+    };
     if site.outage.is_open() {
         return Pulled::bypass(token);
     }
@@ -106,12 +121,14 @@ async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes
     Ok((parts, form, wish))
 }
 
-/// A token of ours, if that is what can be wished for.
-fn hand_out(site: &Site<'_>, wish: &Wish) -> Option<Response<Body>> {
+/// A token of ours, if that is what can be wished for. Only where we stand in for the registry does it say whose
+/// it is: no password is verified for it, and what its holder has proven counts for longer then.
+fn hand_out(site: &Site<'_>, wish: &Wish, stands_in: bool) -> Option<Response<Body>> {
     if !wish.is_to_pull() {
         return None;
     }
-    let credential = wish.credential().map(|credential| bearers::mac(&site.proxy.cache, credential));
+    let credential = wish.credential().filter(|_| stands_in);
+    let credential = credential.map(|credential| bearers::mac(&site.proxy.cache, credential));
     let holder = match site.proxy.cache.principal(&site.origin, credential.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),
         Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,

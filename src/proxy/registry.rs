@@ -192,6 +192,11 @@ impl Registry {
         }
     }
 
+    /// Whether all its hosts are one registry, rather than a pattern's many.
+    pub(super) fn is_one(&self) -> bool {
+        self.one
+    }
+
     /// Whether pushes and deletes pass.
     #[must_use]
     pub fn push(&self) -> Push {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap};
+use http::header::{AUTHORIZATION, HOST, HeaderMap};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -111,7 +111,9 @@ async fn dispatch(
         }
         _ => {
             let endpoint = endpoint(&site, &path);
-            let asked = forward::pass(proxy, &site.upstream, &registry, &endpoint, kind, request);
+            // A page that is neither of the protocol nor a token says nothing of the registry.
+            let upstream = if path.starts_with("/v2") { &site.upstream } else { &policy.upstream };
+            let asked = forward::pass(proxy, upstream, &registry, &endpoint, kind, request);
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {
@@ -154,9 +156,11 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
         Some(pulled) => pulled,
         None => once().await,
     };
-    // Whoever carries nothing of ours may have a right that a grant remembers, and is told how to show it: except
-    // where the ping said that nobody needs credentials, since a client believes that until its end.
-    if is_away(&pulled) && site.outage.is_open() && site.holder.is_none() && !ping::is_open_to_all(site).await {
+    // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
+    // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
+    // the registry's would not authenticate again in mid-pull, and asks again after a 503.
+    let carries = site.holder.is_some() || headers.contains_key(AUTHORIZATION);
+    if is_away(&pulled) && site.outage.is_open() && !carries && !ping::is_open_to_all(site).await {
         return Pulled::bypass(realm::challenge(site, route.repository()));
     }
     pulled

@@ -27,6 +27,8 @@ pub(super) struct Site<'a> {
     pub(super) upstream: Upstream,
     /// Tokens are asked for by it.
     pub(super) access: Access,
+    /// A token service of several registries: it is no part of one's outage.
+    pub(super) is_shared: bool,
     /// For whom a token of ours stands, if the request carried a good one.
     pub(super) holder: Option<Holder>,
 }
@@ -43,9 +45,10 @@ impl<'a> Site<'a> {
     ) -> Self {
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
         let holder = take(proxy, &origin, headers);
-        let upstream = policy.upstream.of_registry(&outage);
+        let is_shared = policy.shares(registry, authority);
+        let upstream = if is_shared { policy.upstream.clone() } else { policy.upstream.of_registry(&outage) };
         let access = policy.access.over(&upstream);
-        Self { proxy, registry, authority, client, origin, outage, upstream, access, holder }
+        Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, holder }
     }
 }
 

@@ -15,9 +15,10 @@ use super::bandwidth::Bandwidth;
 use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
-use super::health::{Health, Sign};
+use super::health::Health;
 use super::outage::Outage;
 use super::rules::{Forbidden, Rules};
+use super::sign::Sign;
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, probe, redirect};
 use crate::oci::{Authority, HostPattern};
@@ -162,7 +163,7 @@ impl Upstream {
     /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
     pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
         for endpoint in endpoints {
-            self.inner.health.note(endpoint, Sign::Ill);
+            self.inner.health.note(endpoint, Sign::Down);
             if let Some(outage) = &self.outage
                 && outage.missed(endpoint, target, begun)
             {

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{Endpoint, Error};
+use super::Endpoint;
+use super::sign::Sign;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(120);
@@ -29,44 +29,14 @@ struct Illness {
     length: Duration,
 }
 
-/// What one exchange says of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    Well,
-    Ill,
-    Nothing,
-}
-
-impl Sign {
-    /// Reads an outcome: an answer is health, except one of 5xx.
-    pub(super) fn of(outcome: Result<StatusCode, &Error>) -> Self {
-        match outcome {
-            Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
-            Ok(status) if status.is_server_error() => Self::Ill,
-            Ok(_) => Self::Well,
-            Err(
-                Error::Resolve { .. }
-                | Error::NoAddress { .. }
-                | Error::Connect { .. }
-                | Error::ConnectTimeout { .. }
-                | Error::FirstByteTimeout { .. }
-                | Error::UnknownIssuer { .. }
-                | Error::Certificate { .. }
-                | Error::Tls { .. },
-            ) => Self::Ill,
-            Err(_) => Self::Nothing,
-        }
-    }
-}
-
 impl Health {
     pub(super) fn note(&self, endpoint: &Endpoint, sign: Sign) {
         match sign {
-            Sign::Nothing => {}
+            Sign::Broken | Sign::Nothing => {}
             Sign::Well => {
                 self.ill().remove(endpoint);
             }
-            Sign::Ill => self.note_ill(endpoint),
+            Sign::Error | Sign::Down => self.note_ill(endpoint),
         }
     }
 
@@ -107,14 +77,14 @@ mod tests {
         let health = Health::default();
         assert!(health.is_well(&endpoint));
         for seconds in [10, 20, 40, 80, 120, 120] {
-            health.note(&endpoint, Sign::Ill);
-            health.note(&endpoint, Sign::Ill);
+            health.note(&endpoint, Sign::Down);
+            health.note(&endpoint, Sign::Down);
             tokio::time::advance(Duration::from_secs(seconds - 1)).await;
             assert!(!health.is_well(&endpoint), "{seconds}");
             tokio::time::advance(Duration::from_secs(1)).await;
             assert!(health.is_well(&endpoint), "{seconds}");
         }
-        health.note(&endpoint, Sign::Ill);
+        health.note(&endpoint, Sign::Down);
         health.note(&endpoint, Sign::Nothing);
         assert!(!health.is_well(&endpoint));
         health.note(&endpoint, Sign::Well);
@@ -126,28 +96,13 @@ mod tests {
         let health = Health::default();
         let host = |number: usize| Endpoint::of_host(&Authority::parse(&format!("h{number}.test"), 443).unwrap());
         for number in 0..3 * LIMIT {
-            health.note(&host(number), Sign::Ill);
+            health.note(&host(number), Sign::Down);
         }
         assert_eq!(health.ill().len(), LIMIT);
         tokio::time::advance(FIRST).await;
-        health.note(&host(0), Sign::Ill);
-        health.note(&host(3 * LIMIT), Sign::Ill);
+        health.note(&host(0), Sign::Down);
+        health.note(&host(3 * LIMIT), Sign::Down);
         assert!(!health.is_well(&host(3 * LIMIT)));
         assert!(health.ill().len() < LIMIT);
-    }
-
-    #[test]
-    fn an_answer_is_health_unless_the_server_is_at_fault() {
-        let table = [
-            (200, Sign::Well),
-            (401, Sign::Well),
-            (404, Sign::Well),
-            (429, Sign::Well),
-            (501, Sign::Well),
-            (503, Sign::Ill),
-        ];
-        for (status, sign) in table {
-            assert_eq!(Sign::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
-        }
     }
 }

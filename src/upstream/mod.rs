@@ -31,6 +31,7 @@ mod probe;
 mod quota;
 mod redirect;
 mod rules;
+mod sign;
 mod target;
 mod tls;
 mod token;

@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::sign::Sign;
 use super::{Endpoint, Error};
 use crate::oci::Authority;
 
@@ -25,7 +26,8 @@ const SAME: Duration = Duration::from_secs(60);
 /// So many answers of 5xx in a row are an outage; fewer may be about one thing that was asked.
 const STORM: u32 = 3;
 /// After so many probes in vain a redirect's host holds the registry back no longer: its own answers count more.
-const PATIENCE_ELSEWHERE: u32 = 3;
+/// Nor does a token service that answers, if only with errors: they may be about what it was asked.
+const PATIENCE: u32 = 3;
 /// So many hosts are remembered at most: a registry chooses where it redirects.
 const HOSTS: usize = 64;
 
@@ -57,16 +59,28 @@ enum Phase {
 #[derive(Debug)]
 struct State {
     changed: Instant,
+    closed: Option<Instant>,
     hosts: HashMap<Authority, Word>,
     down: Vec<Part>,
     pause: Duration,
 }
 
 /// What a host has said lately.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Word {
     well: Option<Instant>,
     errors: u32,
+    /// What the last error was about: the same thing asked again is no further sign.
+    about: Option<PathAndQuery>,
+}
+
+/// How a probe failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// By an answer of 5xx.
+    Error,
+    /// By none.
+    Silence,
 }
 
 /// What does not answer.
@@ -74,49 +88,18 @@ struct Word {
 pub(super) enum Part {
     /// The registry itself.
     Home(Endpoint),
-    /// Its token service, and how it was asked.
-    Realm(Endpoint, PathAndQuery),
+    /// Its token service, how it was asked, and how many probes it has answered with an error.
+    Realm(Endpoint, PathAndQuery, u32),
     /// A host that it redirected to, and how many probes it has missed.
     Elsewhere(Authority, u32),
-}
-
-/// What one exchange says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sign {
-    Well,
-    /// Something is wrong, perhaps with this one request.
-    Weak,
-    Down,
-    Nothing,
-}
-
-impl Sign {
-    fn of(outcome: Result<StatusCode, &Error>) -> Self {
-        match outcome {
-            Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
-            Ok(status) if status.is_server_error() => Self::Weak,
-            Ok(_) => Self::Well,
-            Err(Error::Exchange { .. }) => Self::Weak,
-            Err(
-                Error::Resolve { .. }
-                | Error::NoAddress { .. }
-                | Error::Connect { .. }
-                | Error::ConnectTimeout { .. }
-                | Error::FirstByteTimeout { .. }
-                | Error::UnknownIssuer { .. }
-                | Error::Certificate { .. }
-                | Error::Tls { .. },
-            ) => Self::Down,
-            Err(_) => Self::Nothing,
-        }
-    }
 }
 
 impl Outage {
     /// A registry that is there. `homes` are the endpoints that decide, `mirrors` the others.
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
-        let state = State { changed: Instant::now(), hosts: HashMap::new(), down: Vec::new(), pause: SOON };
+        let state =
+            State { changed: Instant::now(), closed: None, hosts: HashMap::new(), down: Vec::new(), pause: SOON };
         Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), phase: watch::Sender::new(Phase::Closed) }))
     }
 
@@ -124,6 +107,12 @@ impl Outage {
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self.0.phase.borrow() != Phase::Closed
+    }
+
+    /// Whether it is away, or was so shortly ago.
+    #[must_use]
+    pub fn was_open_within(&self, time: Duration) -> bool {
+        self.is_open() || self.state().closed.is_some_and(|closed| closed.elapsed() < time)
     }
 
     /// Ends when it is away. Cancel-safe.
@@ -157,17 +146,17 @@ impl Outage {
         outcome: Result<StatusCode, &Error>,
     ) -> bool {
         let part = || self.part(endpoint, target);
-        self.judge(endpoint.authority(), part, begun, Sign::of(outcome))
+        self.judge(endpoint.authority(), part, target, begun, Sign::of(outcome))
     }
 
     /// The same of a host that the registry redirected to.
     pub(super) fn note_elsewhere(&self, host: &Authority, begun: Instant, outcome: Result<StatusCode, &Error>) -> bool {
-        self.judge(host, || Part::Elsewhere(host.clone(), 0), begun, Sign::of(outcome))
+        self.judge(host, || Part::Elsewhere(host.clone(), 0), None, begun, Sign::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
     pub(super) fn missed(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>, begun: Instant) -> bool {
-        self.judge(endpoint.authority(), || self.part(endpoint, target), begun, Sign::Down)
+        self.judge(endpoint.authority(), || self.part(endpoint, target), target, begun, Sign::Down)
     }
 
     fn part(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>) -> Part {
@@ -176,12 +165,19 @@ impl Outage {
             (Some(home), _) => Part::Home(home.clone()),
             (None, target) => {
                 let target = target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-                Part::Realm(endpoint.clone(), target)
+                Part::Realm(endpoint.clone(), target, 0)
             }
         }
     }
 
-    fn judge(&self, host: &Authority, part: impl FnOnce() -> Part, begun: Instant, sign: Sign) -> bool {
+    fn judge(
+        &self,
+        host: &Authority,
+        part: impl FnOnce() -> Part,
+        target: Option<&PathAndQuery>,
+        begun: Instant,
+        sign: Sign,
+    ) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         if sign == Sign::Nothing || self.is_open() || begun < state.changed {
@@ -192,14 +188,15 @@ impl Outage {
         }
         let word = state.hosts.entry(host.clone()).or_default();
         if sign == Sign::Well {
-            *word = Word { well: Some(now), errors: 0 };
+            *word = Word { well: Some(now), ..Word::default() };
             if self.0.homes.iter().any(|home| home.authority() == host) {
                 state.down.retain(|part| !matches!(part, Part::Home(home) if home.authority() == host));
             }
             return false;
         }
-        if sign == Sign::Weak {
+        if matches!(sign, Sign::Error | Sign::Broken) && (target.is_none() || word.about.as_ref() != target) {
             word.errors += 1;
+            word.about = target.cloned();
         }
         let is_storm = sign == Sign::Down || word.errors >= STORM;
         if !is_storm || word.well.is_some_and(|well| well >= begun) {
@@ -252,13 +249,16 @@ impl Probe {
 
     /// What came of it: which homes answered, and which other parts did not. Answers how long the registry was
     /// away, if this closed the state.
-    pub(super) fn done(&self, answered: &[Endpoint], failed: Vec<Part>) -> Option<Duration> {
+    pub(super) fn done(&self, answered: &[Endpoint], failed: Vec<(Part, Failed)>) -> Option<Duration> {
         let outage = self.outage()?;
         let mut state = outage.state();
         let homes = outage.0.homes.iter().filter(|home| !answered.contains(home)).cloned().map(Part::Home);
         let others = failed.into_iter().filter_map(|part| match part {
-            Part::Elsewhere(host, vain) => (vain + 1 < PATIENCE_ELSEWHERE).then_some(Part::Elsewhere(host, vain + 1)),
-            part => Some(part),
+            (Part::Elsewhere(host, vain), _) => (vain + 1 < PATIENCE).then_some(Part::Elsewhere(host, vain + 1)),
+            (Part::Realm(endpoint, target, vain), Failed::Error) => {
+                (vain + 1 < PATIENCE).then_some(Part::Realm(endpoint, target, vain + 1))
+            }
+            (part, _) => Some(part),
         });
         let others: Vec<Part> = others.collect();
         let is_back = !answered.is_empty() && others.is_empty();
@@ -269,6 +269,7 @@ impl Probe {
             return None;
         }
         state.changed = Instant::now();
+        state.closed = Some(state.changed);
         state.hosts.clear();
         outage.0.phase.send_replace(Phase::Closed);
         Some(self.since.elapsed())
@@ -347,9 +348,13 @@ mod tests {
             }
         }
         assert!(!outage.is_open());
-        for opens in [false, false, true] {
+        let one = PathAndQuery::from_static("/v2/a/blobs/x");
+        for _ in 0..10 {
+            assert!(!outage.note(&home, Some(&one), Instant::now(), ERROR), "one thing, however often it is asked for");
+        }
+        for (path, opens) in [("/v2/a/blobs/y", false), ("/v2/a/blobs/z", true)] {
             tokio::time::advance(FIRST).await;
-            assert_eq!(outage.note(&home, None, Instant::now(), ERROR), opens);
+            assert_eq!(outage.note(&home, Some(&PathAndQuery::from_static(path)), Instant::now(), ERROR), opens);
         }
         assert!(outage.is_open());
     }
@@ -387,18 +392,26 @@ mod tests {
         assert!(outage.note(&auth, Some(&target), Instant::now(), Err(&refused)));
         let probe = outage.probe();
         let (homes, parts) = probe.parts();
-        assert_eq!((homes, parts.clone()), (vec![home.clone()], vec![Part::Realm(auth, target)]));
+        assert_eq!((homes, parts.clone()), (vec![home.clone()], vec![Part::Realm(auth, target, 0)]));
+        let silent = |parts: Vec<Part>| parts.into_iter().map(|part| (part, Failed::Silence)).collect();
         for _ in 0..10 {
-            assert!(probe.done(std::slice::from_ref(&home), parts.clone()).is_none());
+            assert!(probe.done(std::slice::from_ref(&home), silent(probe.parts().1)).is_none());
         }
-        assert!(probe.done(std::slice::from_ref(&home), Vec::new()).is_some());
+        for closes in [false, false, true] {
+            let ill = probe.parts().1.into_iter().map(|part| (part, Failed::Error)).collect();
+            assert_eq!(
+                probe.done(std::slice::from_ref(&home), ill).is_some(),
+                closes,
+                "its errors may be of one scope"
+            );
+        }
         tokio::time::advance(SAME).await;
         let cdn = Authority::parse("cdn.test", 443).unwrap();
         assert!(outage.note_elsewhere(&cdn, Instant::now(), Err(&refused)));
         let probe = outage.probe();
         for closes in [false, false, true] {
             let (_, parts) = probe.parts();
-            assert_eq!(probe.done(std::slice::from_ref(&home), parts).is_some(), closes);
+            assert_eq!(probe.done(std::slice::from_ref(&home), silent(parts)).is_some(), closes);
         }
     }
 

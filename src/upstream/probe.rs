@@ -6,7 +6,7 @@ use http::header::{HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use tracing::{info, warn};
 
-use super::outage::{Part, Probe};
+use super::outage::{Failed, Part, Probe};
 use super::{Endpoint, Error, Upstream};
 use crate::wire::Body;
 
@@ -24,14 +24,14 @@ pub(super) async fn run(upstream: Upstream, probe: Probe) {
         let (homes, parts) = probe.parts();
         let mut answered = Vec::new();
         for home in homes {
-            if answers(&upstream, &home, Method::GET, "/v2/").await {
+            if answers(&upstream, &home, Method::GET, "/v2/").await.is_ok() {
                 answered.push(home);
             }
         }
         let mut failed = Vec::new();
         for part in parts {
-            if !is_back(&upstream, &part).await {
-                failed.push(part);
+            if let Err(how) = is_back(&upstream, &part).await {
+                failed.push((part, how));
             }
         }
         if let Some(away) = probe.done(&answered, failed) {
@@ -41,22 +41,24 @@ pub(super) async fn run(upstream: Upstream, probe: Probe) {
     }
 }
 
-async fn is_back(upstream: &Upstream, part: &Part) -> bool {
+async fn is_back(upstream: &Upstream, part: &Part) -> Result<(), Failed> {
     match part {
-        Part::Home(_) => true, // asked already
+        Part::Home(_) => Ok(()), // asked already
         // Without credentials: that it answers is enough.
-        Part::Realm(endpoint, target) => answers(upstream, endpoint, Method::GET, target.as_str()).await,
+        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str()).await,
         Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/").await,
     }
 }
 
 /// Whether it says anything but that it cannot.
-async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> bool {
+async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> Result<(), Failed> {
     let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
-    let Ok(request) = request else { return true }; // what cannot be asked bars nobody
+    let Ok(request) = request else { return Ok(()) }; // what cannot be asked bars nobody
     match tokio::time::timeout(WAIT, upstream.knock(endpoint, request)).await {
-        Ok(Ok(response)) => !response.status().is_server_error() || response.status().as_u16() == 501,
-        Ok(Err(Error::Forbidden(_))) => true, // it never will be asked
-        Ok(Err(_)) | Err(_) => false,
+        Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
+            Err(Failed::Error)
+        }
+        Ok(Ok(_) | Err(Error::Forbidden(_))) => Ok(()), // what is forbidden never will be asked
+        Ok(Err(_)) | Err(_) => Err(Failed::Silence),
     }
 }

@@ -82,6 +82,7 @@ fn the_configuration_in_the_readme_is_valid() {
         // A line as `htpasswd -B` makes it.
         let users = "guest:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
         fs::write(home.path().join("htpasswd"), users).unwrap();
+        fs::write(home.path().join("robot.password"), "secret\n").unwrap();
         fs::write(home.path().join("config.yaml"), file).unwrap();
         let mut check = command(env!("CARGO_BIN_EXE_pullthrough"), home.path());
         run(check.args(["check", "--config", "config.yaml"]), Duration::from_secs(20)).unwrap();

@@ -17,7 +17,8 @@ use crate::upstream::{Credential, Endpoint, FinalHop, Upstream, quota};
 use crate::wire::{Body, collect};
 
 /// All tries for one token together: a client waits behind this.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// It is less than a registry's usual deadline, so that the silence is put down to the token service.
+const PATIENCE: Duration = Duration::from_secs(8);
 const ANSWER_LIMIT: usize = 256 << 10;
 /// Tokens are kilobytes each.
 const KEPT_BYTES: u64 = 16 << 20;
@@ -152,8 +153,14 @@ impl Inner {
 
 impl Tokens {
     async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<HeaderValue, TokenError> {
+        let begun = Instant::now();
         let asked = tokio::time::timeout(PATIENCE, self.token(&key, credential.as_ref())).await;
-        let token = asked.map_err(|_| TokenError::Slow { realm: key.realm.clone(), after: PATIENCE })??;
+        let token = asked.map_err(|_| {
+            let scopes: Vec<String> = key.scopes.iter().cloned().collect();
+            let target = form::query(&key.realm, key.service.as_deref(), &scopes, None).parse().ok();
+            self.upstream.note_missed(&[Endpoint::of_host(key.realm.authority())], target.as_ref(), begun);
+            TokenError::Slow { realm: key.realm.clone(), after: PATIENCE }
+        })??;
         self.inner.kept.insert(key, Kept { header: token.header.clone(), until: Instant::now() + token.keep });
         Ok(token.header)
     }
