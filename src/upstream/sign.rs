@@ -1,0 +1,63 @@
+//! What one exchange says of the host that it was with.
+
+use http::StatusCode;
+
+use super::Error;
+
+/// The sign. Who reads it decides how much it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It answers, whatever it says.
+    Well,
+    /// An answer of 5xx, which may be about this one request.
+    Error,
+    /// The exchange broke off, which may be chance.
+    Broken,
+    /// It cannot be reached, or did not answer in time.
+    Down,
+    /// Nothing: the fault is ours, or the request's.
+    Nothing,
+}
+
+impl Sign {
+    /// Reads an outcome. 501 is an answer about the method.
+    pub(super) fn of(outcome: Result<StatusCode, &Error>) -> Self {
+        match outcome {
+            Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
+            Ok(status) if status.is_server_error() => Self::Error,
+            Ok(_) => Self::Well,
+            Err(Error::Exchange { .. }) => Self::Broken,
+            Err(
+                Error::Resolve { .. }
+                | Error::NoAddress { .. }
+                | Error::Connect { .. }
+                | Error::ConnectTimeout { .. }
+                | Error::FirstByteTimeout { .. }
+                | Error::UnknownIssuer { .. }
+                | Error::Certificate { .. }
+                | Error::Tls { .. },
+            ) => Self::Down,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_health_unless_the_server_is_at_fault() {
+        let table = [
+            (200, Sign::Well),
+            (401, Sign::Well),
+            (404, Sign::Well),
+            (429, Sign::Well),
+            (501, Sign::Well),
+            (503, Sign::Error),
+        ];
+        for (status, sign) in table {
+            assert_eq!(Sign::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
+        }
+    }
+}

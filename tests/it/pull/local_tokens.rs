@@ -1,0 +1,102 @@
+//! What a token of ours carries: no more than was proven, and while the registry is there nothing but nobody's right.
+
+use std::time::{Duration, Instant};
+
+use super::outage::{Kind, Puller, TAGS, bearer_of, learn};
+use super::{QUAY, layer};
+use crate::support::client::Whole;
+use crate::support::{Act, Image, Plan, Proxy, Registry, basic_value};
+
+/// quay.io, where `a` was pulled once by nobody and is believed to be public only while the registry is away.
+async fn was_public() -> (Registry, Proxy, Image) {
+    let registry = Registry::start("quay.io");
+    let settings = format!("{TAGS}, grants: {{life: 1s}}");
+    let proxy = Plan::new().registry(&registry, &settings).start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 1)]);
+    learn(&proxy, &image).await;
+    (registry, proxy, image)
+}
+
+/// A token of ours, as anybody gets one with a password that nobody verifies.
+async fn token(proxy: &Proxy, user: &str) -> String {
+    let path = "/v2/_pullthrough/token?scope=repository:a:pull";
+    let basic = basic_value(user, "whatever");
+    let answer = proxy.client().session(QUAY).await.ask("GET", path, &[("authorization", &basic)]).await;
+    assert_eq!(answer.status, 200);
+    bearer_of(&answer)
+}
+
+async fn ask(proxy: &Proxy, path: &str, authorization: &str) -> Whole {
+    proxy.client().session(QUAY).await.ask("GET", path, &[("authorization", authorization)]).await
+}
+
+#[tokio::test]
+async fn what_is_public_no_more_is_not_had_by_a_token_of_ours() {
+    for status in [401, 403] {
+        let (registry, proxy, image) = was_public().await;
+        registry.script("*", Act::Status(status));
+        let bearer = token(&proxy, "mallory").await;
+        let end = Instant::now() + Duration::from_secs(20);
+        while ask(&proxy, "/v2/a/manifests/1", &bearer).await.status == 200 {
+            assert!(Instant::now() < end, "it ends within the verdict's life");
+        }
+        let blob = format!("/v2/a/blobs/{}", image.layers[0]);
+        let manifest = format!("/v2/a/manifests/{}", image.digest);
+        for path in ["/v2/a/manifests/1", &manifest, &blob] {
+            assert_eq!(ask(&proxy, path, &bearer).await.status, status, "{path}");
+        }
+        assert_eq!(proxy.client().get(QUAY, &blob).await.status, status, "nor by anybody after that");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_not_verified_opens_nothing_while_the_registry_is_there() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, TAGS).start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 1)]);
+    let alice = basic_value("alice", "whatever");
+    let hers = registry.require_basic("alice", "whatever");
+    for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
+        assert_eq!(ask(&proxy, &path, &alice).await.status, 200);
+    }
+    registry.unscript(hers);
+    registry.script("*", Act::Status(401)); // her right is withdrawn; she does not ask in her own name
+    let bearer = token(&proxy, "alice").await;
+    for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
+        assert_eq!(ask(&proxy, &path, &bearer).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_carries_the_registrys_own_token_is_told_to_come_again_and_not_to_authenticate() {
+    let (mut registry, proxy, _) = was_public().await;
+    registry.stop();
+    let path = "/v2/a/manifests/never-seen";
+    assert_eq!(Puller::new(&proxy, Kind::Containerd).await.ask("GET", path).await.status, 401, "it carries nothing");
+    let answer = ask(&proxy, path, "Bearer theirs").await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn after_one_failed_ping_a_public_image_that_nobody_knows_yet_is_pulled() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, TAGS).start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 1)]);
+    registry.script_times(1, "GET /v2/", Act::Status(503));
+    Puller::new(&proxy, Kind::Docker).await.pull("a", "1", &image).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_page_that_fails_is_no_outage() {
+    let (registry, proxy, _) = was_public().await;
+    let image = registry.push_image("a", "2", &[layer(1000, 2)]);
+    registry.script("GET /v1/*", Act::Status(503));
+    registry.script("*/blobs/sha256:0*", Act::Status(500));
+    for number in 0..5 {
+        assert_eq!(proxy.client().get(QUAY, &format!("/v1/search?q={number}")).await.status, 503);
+        let blob = format!("/v2/a/blobs/sha256:{}", "0".repeat(64));
+        assert_eq!(proxy.client().get(QUAY, &blob).await.status, 500);
+    }
+    Puller::new(&proxy, Kind::Podman).await.pull("a", "2", &image).await.unwrap();
+}
