@@ -56,11 +56,12 @@ pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
     fs::copy(lab.ca_file(), machine.shared.join("lab-ca.crt")).unwrap();
     let listen = free();
     let mut config: Value = configuration(lab, listen, free());
-    config["cache"]["max_size"] = json!("1GiB");
+    config["cache"] = json!({ "dir": "/var/cache/pullthrough", "max_size": "1GiB", "min_free": "0%" });
+    config["ca"] = json!({ "dir": "/var/lib/pullthrough/ca" });
     let text = format!("{config:#}").replace(&lab.ca_file().display().to_string(), "/etc/pullthrough/lab-ca.crt");
     fs::write(machine.shared.join("config.yaml"), text).unwrap();
     machine.must("mkdir /etc/pullthrough; cp /shared/config.yaml /shared/lab-ca.crt /etc/pullthrough");
-    machine.must("dpkg --install /shared/pullthrough.deb; systemctl is-active pullthrough");
+    machine.must("dpkg --install --force-confold /shared/pullthrough.deb; systemctl is-active pullthrough");
     (machine, listen)
 }
 
