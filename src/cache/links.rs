@@ -12,7 +12,7 @@ use crate::cache::Place;
 use crate::oci::Digest;
 use crate::store::{Content, Learned, Link, Store};
 
-/// A link without new proof for so long is not believed (DESIGN.md, Links).
+/// A link without new proof for so long is not believed (docs/format.md, "The catalog").
 const LIFE: Duration = Duration::from_secs(7 * 86_400);
 const CAPACITY: u64 = 500_000;
 

@@ -8,7 +8,7 @@
 //! revalidated by HEAD, and their last known answer outlives the registry's silence.
 //! Scope: pulls. Pushes and everything else pass by above.
 //! Never: take a digest for a permission; know a URL or a header; serve what was not verified.
-//! Reading: RFC 9111 (freshness, revalidation), RFC 9211 (the outcomes), DESIGN.md "Links" to "Grants".
+//! Reading: RFC 9111 (freshness, revalidation), RFC 9211 (the outcomes), docs/credentials.md, docs/architecture.md.
 
 mod blobs;
 mod caller;

@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::cache::Place;
 use crate::store::Store;
 
-/// How long a yes is believed while the registry cannot be asked (DESIGN.md, Grants).
+/// How long a yes is believed while the registry cannot be asked (docs/credentials.md).
 pub(super) const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 /// A yes is written down anew when the one that is written is so old.
 const WRITTEN_FOR: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 //! 1 it failed, 2 wrong usage (said by the parser) or a wrong configuration.
 //! Scope: reads arguments, prints for people. What a command does is done by the rooms below.
 //! Never: offer what is not built.
-//! Reading: CONTRACT.md, "Commands".
+//! Reading: README.md for each command; docs/operations.md for when an operator needs which.
 
 pub mod ca;
 pub mod cache;

@@ -8,7 +8,7 @@
 //! (`endpoints`), held credentials (`credentials`), users and rules (`guests`), numbers and conflicts (`check`). `locate` finds the line of a key.
 //! Scope: reads the configuration file and opens the certificate files that it names; creates nothing.
 //! Never: a default that is written here. Each room has its own, in its `Config`.
-//! Reading: CONTRACT.md, "Configuration".
+//! Reading: README.md, "Configuration"; examples/pullthrough.yaml has every key with its default.
 
 mod base;
 mod check;

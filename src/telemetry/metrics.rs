@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_comes_out_under_its_contracted_name() {
+    fn every_metric_comes_out_under_its_public_name() {
         let metrics = Metrics::new();
         metrics.request("quay.io", Kind::Blob, Outcome::Hit, 200, Duration::from_millis(2));
         metrics.client_bytes("quay.io", 7);

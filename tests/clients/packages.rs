@@ -56,11 +56,12 @@ pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
     fs::copy(lab.ca_file(), machine.shared.join("lab-ca.crt")).unwrap();
     let listen = free();
     let mut config: Value = configuration(lab, listen, free());
-    config["cache"]["max_size"] = json!("1GiB");
+    config["cache"] = json!({ "dir": "/var/cache/pullthrough", "max_size": "1GiB", "min_free": "0%" });
+    config["ca"] = json!({ "dir": "/var/lib/pullthrough/ca" });
     let text = format!("{config:#}").replace(&lab.ca_file().display().to_string(), "/etc/pullthrough/lab-ca.crt");
     fs::write(machine.shared.join("config.yaml"), text).unwrap();
     machine.must("mkdir /etc/pullthrough; cp /shared/config.yaml /shared/lab-ca.crt /etc/pullthrough");
-    machine.must("dpkg --install /shared/pullthrough.deb; systemctl is-active pullthrough");
+    machine.must("dpkg --install --force-confold /shared/pullthrough.deb; systemctl is-active pullthrough");
     (machine, listen)
 }
 
@@ -76,10 +77,14 @@ fn clients_pull_in_a_clean_debian_by_the_package_and_the_pages() {
     let (machine, address) = installed(&lab);
     let user = machine.must("stat --format=%u /proc/$(systemctl show --property=MainPID --value pullthrough)");
     assert!(user.trim().parse::<u32>().unwrap() >= 61_184, "user {user}: not one made for the run");
+    let kept = machine.must("dpkg-query --show --showformat '${Conffiles}' pullthrough");
+    assert!(kept.contains("/etc/pullthrough/config.yaml"), "an upgrade would overwrite it: {kept}");
+    machine.must("pullthrough check --config /etc/pullthrough/config.yaml.dpkg-dist; pullthrough cache ls");
 
     let fingerprint = follow(&machine, DOCKER, "Set up", address);
     let (_, shown) = fingerprint.split_once("Fingerprint=").expect("the page shows the fingerprint");
     let shown = shown.lines().next().unwrap().trim();
+    assert!(machine.must("pullthrough ca show").contains(shown), "commands find another CA than the service's");
     assert!(machine.must("journalctl --unit pullthrough").contains(shown), "serve printed another fingerprint");
     follow(&machine, DOCKER, "Check", address);
     let id = machine.must("docker image inspect --format '{{.Id}}' alpine:3.20");

@@ -53,6 +53,21 @@ fn every_configuration_passes_check() {
 }
 
 #[test]
+fn the_packages_configuration_names_the_folders_that_the_unit_makes() {
+    let text = file("packaging/config.yaml");
+    passes("packaging/config.yaml", &text);
+    let documents = documents("packaging/config.yaml");
+    let unit = file("systemd/pullthrough.service");
+    assert_eq!(documents[0]["cache"]["dir"], "/var/cache/pullthrough");
+    assert_eq!(documents[0]["ca"]["dir"], "/var/lib/pullthrough/ca");
+    for line in ["CacheDirectory=pullthrough", "StateDirectory=pullthrough"] {
+        assert!(unit.lines().any(|said| said == line), "the unit has no {line}");
+    }
+    let over = unit.lines().find(|line| line.starts_with("Environment=PULLTHROUGH_"));
+    assert_eq!(over, None, "commands outside the service do not see it");
+}
+
+#[test]
 fn the_cluster_replaces_its_pod_before_a_second_one_opens_the_cache() {
     let deployment = manifest("Deployment");
     assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");

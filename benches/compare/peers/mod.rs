@@ -1,7 +1,7 @@
 //! The programs that are compared: each is started with its own folder and port, on the same origin.
 //!
 //! An absent program is named as absent. Configurations are written here in our own words from what each
-//! project documents; DESIGN.md's peers page says which directives matter.
+//! project documents; docs/performance.md says what they show.
 
 mod distribution;
 mod nginx;

@@ -4,7 +4,7 @@
 //! the same reason; `way` makes the connections as a container daemon does; `image` asks as it does.
 //! Scope: what a client sees. The proxy's own health is in its `/readyz`, which is one of the steps.
 //! Never: send a credential of this machine anywhere but to the proxy that it is for.
-//! Reading: PROTOCOL.md, "Clients: exact requests".
+//! Reading: RFC 9110 section 9.3.6 (CONNECT); the OCI distribution specification, "Pull"; docs/clients/README.md.
 
 mod command;
 mod image;
