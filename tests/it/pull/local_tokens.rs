@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::outage::{Kind, Puller, TAGS, bearer_of, learn};
 use super::{QUAY, layer};
 use crate::support::client::Whole;
-use crate::support::{Act, Image, Plan, Proxy, Registry, basic_value};
+use crate::support::{Act, Image, Plan, Proxy, Registry, Tokens, basic_value};
 
 /// quay.io, where `a` was pulled once by nobody and is believed to be public only while the registry is away.
 async fn was_public() -> (Registry, Proxy, Image) {
@@ -51,8 +51,9 @@ async fn what_is_public_no_more_is_not_had_by_a_token_of_ours() {
 
 #[tokio::test]
 async fn a_password_that_is_not_verified_opens_nothing_while_the_registry_is_there() {
-    let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, TAGS).start().await;
+    let mut registry = Registry::start("quay.io");
+    // What is fetched ahead in her name would be refused, and that is her registry's no.
+    let proxy = Plan::new().registry(&registry, &format!("{TAGS}, prefetch: off")).start().await;
     let image = registry.push_image("a", "1", &[layer(1000, 1)]);
     let alice = basic_value("alice", "whatever");
     let hers = registry.require_basic("alice", "whatever");
@@ -65,6 +66,10 @@ async fn a_password_that_is_not_verified_opens_nothing_while_the_registry_is_the
     for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
         assert_eq!(ask(&proxy, &path, &bearer).await.status, 401, "{path}");
     }
+    registry.stop();
+    assert_eq!(Puller::new(&proxy, Kind::Containerd).await.ask("GET", "/v2/a/manifests/1").await.status, 401);
+    let bearer = token(&proxy, "alice").await; // now it counts what she has proven
+    assert_eq!(ask(&proxy, "/v2/a/manifests/1", &bearer).await.status, 200);
 }
 
 #[tokio::test]
@@ -83,8 +88,17 @@ async fn after_one_failed_ping_a_public_image_that_nobody_knows_yet_is_pulled() 
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, TAGS).start().await;
     let image = registry.push_image("a", "1", &[layer(1000, 1)]);
-    registry.script_times(1, "GET /v2/", Act::Status(503));
-    Puller::new(&proxy, Kind::Docker).await.pull("a", "1", &image).await.unwrap();
+    let failing = registry.script("*/v2/", Act::Status(503));
+    let mut docker = Puller::new(&proxy, Kind::Docker).await;
+    let ping = docker.ask("GET", "/v2/").await;
+    docker.authenticate(ping.header("www-authenticate"), "a").await;
+    registry.unscript(failing);
+    let tokens = Tokens::new().public("a");
+    registry.require_token(&tokens, "https://quay.io/token");
+    registry.serve_tokens(&tokens);
+    for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
+        assert_eq!(docker.ask("GET", &path).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]
