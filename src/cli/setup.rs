@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::ca::Overview;
 use crate::config::Settings;
+use crate::host::reached_at;
 use crate::setup::{self, Client, ProxyUrl};
 
 /// Which client, for which proxy.
@@ -17,7 +18,7 @@ pub(super) struct SetupFlags {
     /// The client: docker, containerd, podman, crio, buildkit, k3s, microk8s, kind, gitlab-runner or env
     #[arg(value_name = "CLIENT")]
     client: Client,
-    /// The proxy's address as this client reaches it [default: `http://127.0.0.1` and the configured port]
+    /// The proxy's address as this client reaches it [default: that of `PULLTHROUGH_PROXY`, else the configured address]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
     /// Write the configuration, trust the CA and restart the client; as root
@@ -39,30 +40,38 @@ pub(super) struct SetupFlags {
 /// # Errors
 /// A client that no script can set up; a CA that is not known; what the script says.
 pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
-    let proxy = match &flags.proxy {
-        Some(proxy) => proxy.clone(),
-        None => format!("http://127.0.0.1:{}", settings.listen.proxy.port()).parse()?,
+    let variable = variable("PULLTHROUGH_PROXY").map(|text| text.parse().context("PULLTHROUGH_PROXY")).transpose()?;
+    let named = flags.proxy.clone().or(variable);
+    let ours = named.is_none();
+    let proxy = match named {
+        Some(proxy) => proxy,
+        None => format!("http://{}", reached_at(settings.listen.proxy)).parse()?,
     };
     let plan = setup::plan(flags.client, &proxy);
     if !flags.apply && !flags.script {
         write!(out, "{}", setup::page(flags.client, &plan))?;
         return Ok(());
     }
-    let Some(script) = setup::script(flags.client, &proxy, &plan) else {
+    let Some(script) = setup::script(flags.client, &proxy, ours && settings.clients.htpasswd.is_some()) else {
         bail!("{} cannot be set up by a program; without --apply this prints what to do", flags.client);
     };
     if flags.script {
         write!(out, "{script}")?;
         return Ok(());
     }
-    apply(flags, settings, &script)
+    apply(flags, settings, &script, ours)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 /// Runs the script, with the CA of this machine where it is here, else with the fingerprint that was given.
-fn apply(flags: &SetupFlags, settings: &Settings, script: &str) -> anyhow::Result<()> {
-    let local = Overview::read(&settings.ca.dir)?.filter(|_| flags.proxy.is_none());
+fn apply(flags: &SetupFlags, settings: &Settings, script: &str, ours: bool) -> anyhow::Result<()> {
+    let local = Overview::read(&settings.ca.dir)?.filter(|_| ours);
     let mut shell = Command::new("sh");
-    match (&flags.fingerprint, local) {
+    shell.env_remove("PULLTHROUGH_PROXY"); // the script was made for the address that counts
+    match (flags.fingerprint.clone().or_else(|| variable("PULLTHROUGH_FINGERPRINT")), local) {
         (Some(fingerprint), _) => {
             shell.env("PULLTHROUGH_FINGERPRINT", fingerprint);
         }

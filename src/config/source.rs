@@ -12,6 +12,7 @@ use super::base::CREDENTIALS;
 use super::mistake::Place;
 use super::predecessor;
 use super::report::Report;
+use crate::setup;
 
 /// A configuration is a page of text; what is larger is something else.
 const LIMIT: u64 = 1 << 20;
@@ -90,7 +91,8 @@ impl Sources {
 
 /// The rest of an environment holds secrets of others, and is not even kept.
 fn matters(name: &str) -> bool {
-    name.starts_with("PULLTHROUGH_") || name == CREDENTIALS || predecessor::NAMES.contains(&name)
+    let ours = name.starts_with("PULLTHROUGH_") && !setup::VARIABLES.contains(&name); // those are the setup scripts'
+    ours || name == CREDENTIALS || predecessor::NAMES.contains(&name)
 }
 
 /// Threat: whoever may write where we happen to look would choose what is trusted. So a file that nobody

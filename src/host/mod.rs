@@ -4,6 +4,7 @@
 //! Scope: thin faces over the operating system and over the libraries that parse units. Nothing here knows
 //! what a registry is.
 
+mod address;
 mod changes;
 mod later;
 mod memory;
@@ -13,6 +14,7 @@ pub mod service;
 mod units;
 mod watched;
 
+pub use address::reached_at;
 pub use changes::Changes;
 pub use later::Later;
 pub use memory::memory_limit;

@@ -50,7 +50,7 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
         path => match path.strip_prefix("/setup/") {
-            Some(client) => setup(client, &asked_host(request)),
+            Some(client) => setup(client, &asked_host(request), proxy.policy().house.logins.is_some()),
             None => missing("this proxy has no such page: see /, or send CONNECT"),
         },
     }
@@ -67,22 +67,22 @@ fn asked_host<B>(request: &Request<B>) -> String {
 }
 
 /// The script that sets a client's machine up, for the very address by which it was fetched.
-fn setup(client: &str, host: &str) -> Response<Body> {
+fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
     let Ok(client) = client.parse::<Client>() else { return missing(UnknownClient.to_string()) };
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else {
         return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");
     };
-    let plan = guide::plan(client, &url);
-    match guide::script(client, &url, &plan) {
+    match guide::script(client, &url, users) {
         Some(script) => {
             let mut response = text(StatusCode::OK, script);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
             response
         }
-        None => {
-            text(StatusCode::NOT_FOUND, format!("# no script can do this: {client}\n{}", guide::page(client, &plan)))
-        }
+        None => text(
+            StatusCode::NOT_FOUND,
+            format!("# no script can do this: {client}\n{}", guide::page(client, &guide::plan(client, &url))),
+        ),
     }
 }
 

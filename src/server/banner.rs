@@ -1,16 +1,17 @@
 //! What a person needs next, printed once at start: where the proxy is, what to trust, and how to use it.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::ca::Authority;
+use crate::host::reached_at;
 
 /// The words. `proxy` is the address that is listened on.
 pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &Path, registries: &[String]) -> String {
     let certificate = std::path::absolute(dir.join("ca.crt")).unwrap_or_else(|_| dir.join("ca.crt"));
-    let host = if proxy.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { proxy.ip() };
-    let url = format!("http://{}", SocketAddr::from((host, proxy.port())));
+    let reached = reached_at(proxy);
+    let (host, url) = (reached.ip(), format!("http://{reached}"));
     let mut text = format!(
         "pullthrough {version} listens on {proxy}; metrics on http://{admin}/metrics\n\
          \n\

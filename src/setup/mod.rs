@@ -19,6 +19,6 @@ mod url;
 pub use client::{Client, UnknownClient};
 pub use page::page;
 pub use plan::{Plan, plan};
-pub use script::script;
+pub use script::{VARIABLES, script};
 pub use trust::{FAMILIES, Family};
 pub use url::{BadUrl, ProxyUrl};

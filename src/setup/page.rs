@@ -9,10 +9,13 @@ use super::{Client, Plan};
 pub fn page(client: Client, plan: &Plan) -> String {
     let mut text = String::new();
     for file in &plan.files {
-        let _ = writeln!(text, "# {}{}\n{}", file.path, only(file.only_with), file.text);
+        let _ = writeln!(text, "# {}{}\n{}", file.path, only(&file.only_with), file.text);
     }
     for lines in &plan.lines {
-        let _ = writeln!(text, "# add to {}{}\n{}", lines.path, only(lines.only_with), lines.text);
+        let _ = writeln!(text, "# add to {}{}\n{}", lines.path, only(&lines.only_with), lines.text);
+    }
+    if plan.secret && plan.scripted {
+        text.push_str("# these files hold a password: chmod 600\n\n");
     }
     if !plan.run.is_empty() {
         let _ = writeln!(text, "# then run, as root\n{}\n", plan.run.join("\n"));
@@ -30,6 +33,6 @@ pub fn page(client: Client, plan: &Plan) -> String {
     text
 }
 
-fn only(path: Option<&str>) -> String {
-    path.map(|path| format!("   (where {path} is)")).unwrap_or_default()
+fn only(paths: &[&str]) -> String {
+    if paths.is_empty() { String::new() } else { format!("   (where {} is)", paths.join(" or ")) }
 }

@@ -19,6 +19,10 @@ pub struct Plan {
     pub words: Vec<String>,
     /// Whether the whole of it can be done by a script.
     pub scripted: bool,
+    /// The systemd unit that must be there.
+    pub unit: Option<&'static str>,
+    /// Whether its files are read by every user, so that no password may stand in them.
+    pub public: bool,
     /// Whether there is a password in it, so that others must not read it.
     pub secret: bool,
 }
@@ -30,8 +34,8 @@ pub struct Written {
     pub path: String,
     /// Its text, or the lines.
     pub text: String,
-    /// Only on a machine that has this file.
-    pub only_with: Option<&'static str>,
+    /// Only on a machine that has one of these files; on any where none is named.
+    pub only_with: Vec<&'static str>,
 }
 
 /// What `client` needs to pull through `proxy`.
@@ -53,50 +57,62 @@ pub fn plan(client: Client, proxy: &ProxyUrl) -> Plan {
 }
 
 /// The drop-in of a systemd unit, its variables with `prefix` in front of their names.
-fn unit(name: &str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> Plan {
+fn unit(name: &'static str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> Plan {
     let words = checks.iter().map(|check| format!("Check: {check}, then look for it in the proxy's log")).collect();
     Plan {
         files: vec![drop_in(name, prefix, proxy)],
         run: vec!["systemctl daemon-reload".to_owned(), format!("systemctl restart {name}")],
         words,
         scripted: true,
+        unit: Some(name),
         ..Plan::default()
     }
 }
 
 fn drop_in(name: &str, prefix: &str, proxy: &ProxyUrl) -> Written {
-    let url = proxy.as_str().replace('%', "%%"); // systemd's specifiers
+    let url = proxy.in_unit();
     let text = format!(
         "# pullthrough, the caching proxy for container images\n[Service]\n\
          Environment=\"{prefix}HTTP_PROXY={url}\"\nEnvironment=\"{prefix}HTTPS_PROXY={url}\"\n\
          Environment=\"{prefix}NO_PROXY={NO_PROXY}\"\n"
     );
-    Written { path: format!("/etc/systemd/system/{name}.service.d/pullthrough.conf"), text, only_with: None }
+    Written { path: format!("/etc/systemd/system/{name}.service.d/pullthrough.conf"), text, only_with: Vec::new() }
 }
 
 /// `http_proxy = false`: else each container would be started with these variables.
 fn podman(proxy: &ProxyUrl) -> Plan {
+    let path = "/etc/containers/containers.conf.d/50-pullthrough.conf".to_owned();
+    if proxy.is_secret() {
+        let words = vec![
+            format!("{path} is read by every user's Podman, so the password is not to stand there"),
+            "Each user's own ~/.config/containers/containers.conf.d/50-pullthrough.conf (chmod 600) may hold it: [engine] \
+             env = [\"HTTPS_PROXY=URL\"]; for root, HTTPS_PROXY in the environment of podman"
+                .to_owned(),
+        ];
+        return Plan { words, ..Plan::default() };
+    }
     let url = proxy.as_str();
     let text = format!(
         "# pullthrough, the caching proxy for container images\n[containers]\nhttp_proxy = false\n\n[engine]\n\
          env = [\"HTTP_PROXY={url}\", \"HTTPS_PROXY={url}\", \"NO_PROXY={NO_PROXY}\"]\n"
     );
-    let path = "/etc/containers/containers.conf.d/50-pullthrough.conf".to_owned();
     Plan {
-        files: vec![Written { path, text, only_with: None }],
+        files: vec![Written { path, text, only_with: Vec::new() }],
         words: vec![
             "Check: podman pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned(),
             format!(
-                "Skopeo does not read this file: HTTPS_PROXY={url} skopeo inspect docker://docker.io/library/alpine"
+                "Skopeo does not read this file: HTTPS_PROXY={url} skopeo inspect docker://docker.io/library/alpine",
+                url = proxy.shown()
             ),
         ],
         scripted: true,
+        public: true,
         ..Plan::default()
     }
 }
 
 fn buildkit(proxy: &ProxyUrl) -> Plan {
-    let url = proxy.as_str();
+    let url = proxy.shown();
     let mut plan = unit("buildkit", "", proxy, &[]);
     plan.words = vec![
         "The command-line side (buildctl, docker buildx) fetches tokens itself: this machine's trust store and, for \
@@ -112,14 +128,20 @@ fn buildkit(proxy: &ProxyUrl) -> Plan {
 }
 
 fn k3s(proxy: &ProxyUrl) -> Plan {
+    // RKE2's archive brings its units below /usr/local, its RPM below /usr.
     let units = [
-        ("k3s", "/etc/systemd/system/k3s.service"),
-        ("k3s-agent", "/etc/systemd/system/k3s-agent.service"),
-        ("rke2-server", "/usr/local/lib/systemd/system/rke2-server.service"),
-        ("rke2-agent", "/usr/local/lib/systemd/system/rke2-agent.service"),
+        ("k3s", vec!["/etc/systemd/system/k3s.service"]),
+        ("k3s-agent", vec!["/etc/systemd/system/k3s-agent.service"]),
+        (
+            "rke2-server",
+            vec!["/usr/local/lib/systemd/system/rke2-server.service", "/usr/lib/systemd/system/rke2-server.service"],
+        ),
+        (
+            "rke2-agent",
+            vec!["/usr/local/lib/systemd/system/rke2-agent.service", "/usr/lib/systemd/system/rke2-agent.service"],
+        ),
     ];
-    let file =
-        |(name, only): (&str, &'static str)| Written { only_with: Some(only), ..drop_in(name, "CONTAINERD_", proxy) };
+    let file = |(name, only_with): (&str, _)| Written { only_with, ..drop_in(name, "CONTAINERD_", proxy) };
     Plan {
         files: units.into_iter().map(file).collect(),
         run: vec![
@@ -137,7 +159,7 @@ fn microk8s(proxy: &ProxyUrl) -> Plan {
     let text = format!("HTTP_PROXY={url}\nHTTPS_PROXY={url}\nNO_PROXY={NO_PROXY}\n");
     let path = "/var/snap/microk8s/current/args/containerd-env".to_owned();
     Plan {
-        lines: vec![Written { path, text, only_with: Some("/var/snap/microk8s/current/args/containerd-env") }],
+        lines: vec![Written { path, text, only_with: vec!["/var/snap/microk8s/current/args/containerd-env"] }],
         run: vec!["snap restart microk8s.daemon-containerd".to_owned()],
         words: vec!["Check: microk8s ctr images pull docker.io/library/alpine:3.20, and the proxy's log".to_owned()],
         scripted: true,
@@ -150,8 +172,9 @@ fn kind(proxy: &ProxyUrl) -> Plan {
     let words = vec![
         "Each node is a machine of its own that runs containerd under systemd. Once, for the nodes of a cluster:".to_owned(),
         format!(
-            "for node in $(kind get nodes); do curl -fsS {url}/setup/containerd | docker exec -i \"$node\" sh -s -- \
-             FINGERPRINT; done"
+            "for node in $(kind get nodes); do curl -fsS {bare}/setup/containerd | docker exec -i -e \
+             PULLTHROUGH_PROXY={url} \"$node\" sh -s -- FINGERPRINT; done",
+            bare = proxy.bare()
         ),
         "FINGERPRINT is the CA's, as pullthrough serve and pullthrough ca show print it; the proxy's name must resolve in \
          the nodes' network, so localhost will not do"
@@ -196,8 +219,14 @@ mod tests {
     fn a_percent_sign_is_systemds_own_in_a_unit_and_nothing_in_other_files() {
         let proxy = "http://u:p%40@proxy:3128".parse().unwrap();
         assert!(plan(Client::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
-        assert!(plan(Client::Podman, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
+        assert!(plan(Client::Microk8s, &proxy).lines[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
         assert!(plan(Client::Docker, &proxy).secret);
+    }
+
+    #[test]
+    fn a_password_is_never_written_where_every_user_reads_it() {
+        let plan = plan(Client::Podman, &"http://u:p@proxy:3128".parse().unwrap());
+        assert!(!plan.scripted && plan.files.is_empty() && plan.words[1].contains("chmod 600"), "{plan:?}");
     }
 
     #[test]

@@ -3,57 +3,74 @@
 //! It comes over plain HTTP, from a proxy that is not trusted yet. So it does nothing before its caller has named
 //! the CA's fingerprint, and installs exactly the certificate that has it: one certificate, written anew from the
 //! bytes that were hashed. Whoever can change what comes over the wire can change the script, too: its head says so.
+//! All of it is one function that the last line calls: a transfer that is cut short runs nothing, and no command
+//! reads the rest of the script as its input. What the machine lacks is found before anything is changed.
 
 use std::fmt::Write as _;
 
 use super::plan::Written;
-use super::{Client, FAMILIES, Plan, ProxyUrl};
+use super::{Client, FAMILIES, Plan, ProxyUrl, plan};
 
 /// The marks around our lines in files of others.
 const MARKS: [&str; 2] = ["# pullthrough begin", "# pullthrough end"];
 
-/// The script; `None` where a script cannot do it.
+/// The variables that a script reads.
+pub const VARIABLES: [&str; 4] =
+    ["PULLTHROUGH_PROXY", "PULLTHROUGH_FINGERPRINT", "PULLTHROUGH_CA_FILE", "PULLTHROUGH_ROOT"];
+
+/// The script for `proxy`, if its caller names no other; `None` where a script cannot do it. With `users` the proxy
+/// asks for a user and a password, so that an address without them will not do.
 #[must_use]
-pub fn script(client: Client, proxy: &ProxyUrl, plan: &Plan) -> Option<String> {
-    if !plan.scripted {
+pub fn script(client: Client, proxy: &ProxyUrl, users: bool) -> Option<String> {
+    if !plan(client, proxy).scripted {
         return None;
     }
-    let mut text = head(client, proxy);
+    let plan = &plan(client, &ProxyUrl::of_script());
+    let mut text = head(client, proxy, users);
     text.push_str(BEGIN);
+    if plan.files.iter().any(|file| file.text.contains("$in_unit")) {
+        text.push_str("in_unit=$(printf '%s' \"$proxy\" | sed 's/%/%%/g')\n"); // systemd's specifiers
+    }
+    needs(&mut text, plan);
     text.push_str(CERTIFICATE);
     trust(&mut text);
-    let umask = if plan.secret { "umask 077" } else { "umask 022" };
-    let _ = writeln!(text, "\n# The client's own files.\n{umask}");
+    text.push_str("\n# The client's own files.\n");
     for file in &plan.files {
         put(&mut text, file, "write_file");
     }
     for lines in &plan.lines {
         put(&mut text, lines, "write_lines");
     }
-    text.push_str(NOTHING);
     for command in &plan.run {
         let _ = writeln!(text, "service '{}'", command.replace('\'', r"'\''"));
     }
     end(&mut text, plan);
+    text.push_str("}\n\nmain \"$@\" </dev/null\n");
     Some(text)
 }
 
-fn head(client: Client, proxy: &ProxyUrl) -> String {
+fn head(client: Client, proxy: &ProxyUrl, users: bool) -> String {
     format!(
-        "#!/bin/sh\n# Sets this machine up to pull container images through {proxy}: {client}.\n\
+        "#!/bin/sh\n# Sets this machine up to pull container images through {bare}: {client}.\n\
          # Made by pullthrough {version}. Run it as root, with the CA's fingerprint:\n#\n\
-         #   curl -fsS {proxy}/setup/{client} | sh -s -- FINGERPRINT\n#\n\
+         #   curl -fsS {bare}/setup/{client} | sh -s -- FINGERPRINT\n#\n\
          # FINGERPRINT is the SHA-256 that `pullthrough serve` and `pullthrough ca show` print on the proxy's own\n\
          # machine. This text came over the network: read it before you run it where others can change it on its way.\n\
          #\n# PULLTHROUGH_FINGERPRINT may hold the fingerprint, PULLTHROUGH_CA_FILE a copy of the CA that is not to be\n\
-         # fetched, PULLTHROUGH_ROOT the root folder of another system (an image) that is to be set up.\n\
-         set -eu\n\nproxy='{proxy}'\nclient='{client}'\n",
+         # fetched, PULLTHROUGH_ROOT the root folder of another system (an image) that is to be set up,\n\
+         # PULLTHROUGH_PROXY the proxy's address with a user and a password: http://user:password@host:port\n\
+         set -eu\n\n# It runs whole or not at all: a transfer that was cut short has no last line.\nmain() {{\n\
+         client='{client}'\ndefault='{proxy}'\nusers='{users}'\n",
         proxy = proxy.as_str(),
+        bare = proxy.bare(),
+        users = if users { "yes" } else { "" },
         version = env!("CARGO_PKG_VERSION"),
     )
 }
 
 const BEGIN: &str = r#"root=${PULLTHROUGH_ROOT:-}
+proxy=${PULLTHROUGH_PROXY:-$default}
+proxy=${proxy%/}
 wanted=${1:-${PULLTHROUGH_FINGERPRINT:-}}
 
 fail() {
@@ -68,6 +85,28 @@ case $wanted in
 esac
 [ "${#wanted}" -eq 64 ] || fail "the fingerprint is not a SHA-256: it has ${#wanted} digits instead of 64"
 [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
+
+# The proxy's address goes into files that others parse: it holds nothing that they give a meaning to.
+LC_ALL=C
+export LC_ALL
+case $proxy in
+  http://?* | https://?*) ;;
+  *) fail "PULLTHROUGH_PROXY is no address of a proxy, such as http://user:password@host:port" ;;
+esac
+case ${proxy#*://} in
+  *[!]A-Za-z0-9._~%:@+[-]*) fail "PULLTHROUGH_PROXY holds a character that no address has: write it as %XX" ;;
+esac
+secret=''
+bare=$proxy
+shown=$proxy
+case $proxy in
+  *@*)
+    secret=yes
+    bare=${proxy%%://*}://${proxy##*@}
+    shown=${proxy%%://*}://user:password@${proxy##*@}
+    ;;
+esac
+[ -z "$users" ] || [ -n "$secret" ] || fail "this proxy asks for a user and a password: give its address with them by PULLTHROUGH_PROXY=http://user:password@${proxy##*://}, in this script's environment"
 
 # The proxy itself is not reached through a proxy.
 unset http_proxy HTTP_PROXY https_proxy HTTPS_PROXY all_proxy ALL_PROXY
@@ -95,15 +134,15 @@ trap 'rm -rf "$scratch"' EXIT
 if [ -n "${PULLTHROUGH_CA_FILE:-}" ]; then
   cp "$PULLTHROUGH_CA_FILE" "$scratch/fetched"
 elif command -v curl >/dev/null 2>&1; then
-  curl -fsS -o "$scratch/fetched" "$proxy/ca.crt" || fail "$proxy/ca.crt cannot be fetched: is the proxy there?"
+  curl -fsS -o "$scratch/fetched" "$bare/ca.crt" || fail "$bare/ca.crt cannot be fetched: is the proxy there?"
 elif command -v wget >/dev/null 2>&1; then
-  wget -q -O "$scratch/fetched" "$proxy/ca.crt" || fail "$proxy/ca.crt cannot be fetched: is the proxy there?"
+  wget -q -O "$scratch/fetched" "$bare/ca.crt" || fail "$bare/ca.crt cannot be fetched: is the proxy there?"
 else
   fail "neither curl nor wget is here: install one of them, or bring the CA along and name it by PULLTHROUGH_CA_FILE"
 fi
-[ "$(grep -c -e '-----BEGIN' "$scratch/fetched")" = 1 ] || fail "$proxy/ca.crt does not hold exactly one certificate"
+[ "$(grep -c -e '-----BEGIN' "$scratch/fetched")" = 1 ] || fail "$bare/ca.crt does not hold exactly one certificate"
 sed -n '/-----BEGIN CERTIFICATE-----/,/-----END CERTIFICATE-----/p' "$scratch/fetched" | sed '/-----/d' >"$scratch/base64"
-base64 -d <"$scratch/base64" >"$scratch/der" || fail "$proxy/ca.crt is no certificate"
+base64 -d <"$scratch/base64" >"$scratch/der" || fail "$bare/ca.crt is no certificate"
 found=$(sha256sum <"$scratch/der" | cut -d ' ' -f 1)
 [ "$found" = "$wanted" ] || fail "this is another CA: its fingerprint is $found. Nothing was changed"
 {
@@ -113,10 +152,20 @@ found=$(sha256sum <"$scratch/der" | cut -d ' ' -f 1)
 } >"$scratch/ca.crt"
 
 changed=
+# A file that holds a password is root's alone, from its first byte on.
+close() {
+  if [ -n "$secret" ]; then
+    [ -e "$root$1" ] || (umask 077 && : >"$root$1")
+    chmod 600 "$root$1"
+  fi
+}
+
 # write_file PATH: standard input becomes the file.
 write_file() {
   mkdir -p "$root$(dirname "$1")"
+  close "$1"
   cat >"$root$1"
+  [ -n "$secret" ] || chmod 644 "$root$1"
   changed="$changed $1"
   printf 'wrote %s\n' "$1"
 }
@@ -125,6 +174,7 @@ write_file() {
 write_lines() {
   mkdir -p "$root$(dirname "$1")"
   [ -e "$root$1" ] || : >"$root$1"
+  close "$1"
   sed '/^BEGIN_MARK$/,/^END_MARK$/d' "$root$1" >"$scratch/lines"
   {
     echo 'BEGIN_MARK'
@@ -137,10 +187,42 @@ write_lines() {
 }
 "#;
 
-/// Where no file of ours fits this machine, it has not the client.
-const NOTHING: &str = r#"
-[ -n "$changed" ] || fail "$client is not installed here: nothing was set up but the CA"
-"#;
+/// What the machine must have.
+fn needs(text: &mut String, plan: &Plan) {
+    text.push_str("\n# What it takes, before anything is changed.\n");
+    if plan.public {
+        text.push_str(
+            "[ -z \"$secret\" ] || fail \"every user reads its file, so no password is written there: let each user's own \
+             ~/.config/containers/containers.conf.d (chmod 600) or environment hold it. Nothing was changed\"\n",
+        );
+    }
+    let all: Vec<&Written> = plan.files.iter().chain(&plan.lines).collect();
+    if all.iter().all(|one| !one.only_with.is_empty()) {
+        let any: Vec<&str> = all.iter().flat_map(|one| one.only_with.iter().copied()).collect();
+        let _ =
+            writeln!(text, "{} || fail \"$client is not installed here: nothing was changed\"", there(&any, " ||\n  "));
+    }
+    let tool = plan.run.first().and_then(|command| command.split(' ').next());
+    let Some(tool) = tool else { return };
+    let _ = writeln!(
+        text,
+        "[ -n \"$root\" ] || command -v {tool} >/dev/null 2>&1 || fail \"{tool} is not here, and nothing was changed: set \
+         HTTPS_PROXY=$shown by hand where $client is started (OpenRC: /etc/conf.d/$client), and trust $bare/ca.crt\""
+    );
+    if let Some(unit) = plan.unit {
+        let _ = writeln!(
+            text,
+            "[ -n \"$root\" ] || [ \"$(systemctl show -p LoadState {unit}.service 2>/dev/null)\" = LoadState=loaded ] || fail \
+             \"systemd has no {unit}.service here, and nothing was changed: install it, or set HTTPS_PROXY=$shown by hand where \
+             $client is started (another unit, rootless, a container), and trust $bare/ca.crt\""
+        );
+    }
+}
+
+/// The test that one of the files is there.
+fn there(paths: &[&str], or: &str) -> String {
+    paths.iter().map(|path| format!("[ -e \"$root{path}\" ]")).collect::<Vec<_>>().join(or)
+}
 
 fn trust(text: &mut String) {
     // Our marks hold no character that sed or the shell gives a meaning to.
@@ -160,24 +242,23 @@ fn trust(text: &mut String) {
     }
     text.push_str(
         "else\n  fail \"no trust store is known here: install the package ca-certificates\"\nfi\numask 022\n\
-         mkdir -p \"$root$(dirname \"$store\")\"\ncat \"$scratch/ca.crt\" >\"$root$store\"\n\
+         mkdir -p \"$root$(dirname \"$store\")\"\ncat \"$scratch/ca.crt\" >\"$root$store\"\nchmod 644 \"$root$store\"\n\
          run \"$update\" >/dev/null || fail \"$update failed: the CA is in $store and not trusted yet\"\n\
          printf 'trusts the CA: %s\\n' \"$store\"\n",
     );
 }
 
 fn put(text: &mut String, written: &Written, verb: &str) {
-    let here = format!("{verb} '{}' <<'PULLTHROUGH'\n{}PULLTHROUGH\n", written.path, written.text);
-    match written.only_with {
-        None => text.push_str(&here),
-        Some(path) => {
-            let _ = writeln!(text, "if [ -e \"$root{path}\" ]; then\n{here}fi");
-        }
+    let here = format!("{verb} '{}' <<PULLTHROUGH\n{}PULLTHROUGH\n", written.path, written.text);
+    if written.only_with.is_empty() {
+        text.push_str(&here);
+    } else {
+        let _ = writeln!(text, "if {}; then\n{here}fi", there(&written.only_with, " || "));
     }
 }
 
 fn end(text: &mut String, plan: &Plan) {
-    text.push_str("\ncat <<'PULLTHROUGH'\nDone.\n");
+    text.push_str("\ncat <<PULLTHROUGH\nDone.\n");
     for words in &plan.words {
         let _ = writeln!(text, "{words}");
     }
@@ -203,10 +284,11 @@ mod tests {
         let proxy: ProxyUrl = "http://proxy:3128".parse().unwrap();
         for client in Client::ALL {
             let plan = plan(client, &proxy);
-            let script = script(client, &proxy, &plan);
+            let script = script(client, &proxy, false);
             assert_eq!(script.is_some(), plan.scripted);
             let Some(script) = script else { continue };
             assert!(script.starts_with("#!/bin/sh\n") && !script.contains("_MARK"), "{script}");
+            assert!(script.ends_with("}\n\nmain \"$@\" </dev/null\n"), "{script}");
             for family in FAMILIES {
                 assert!(script.contains(family.folder), "{}", family.name);
             }

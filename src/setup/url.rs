@@ -7,6 +7,9 @@ use std::str::FromStr;
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl {
     text: String,
+    in_unit: String,
+    shown: String,
+    bare: String,
     secret: bool,
 }
 
@@ -20,6 +23,30 @@ impl ProxyUrl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// As it stands in a unit file, where a percent sign is systemd's own.
+    #[must_use]
+    pub fn in_unit(&self) -> &str {
+        &self.in_unit
+    }
+
+    /// As it may be printed: in place of a user and a password the words `user:password`.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Without a user: where the proxy's own pages are, which ask for none.
+    #[must_use]
+    pub fn bare(&self) -> &str {
+        &self.bare
+    }
+
+    /// The one that a script is told while it runs, by the names of the script's variables.
+    pub(super) fn of_script() -> Self {
+        let [text, in_unit, shown, bare] = ["$proxy", "$in_unit", "$shown", "$bare"].map(str::to_owned);
+        Self { text, in_unit, shown, bare, secret: false }
     }
 
     /// Whether there is a password in it.
@@ -53,8 +80,11 @@ impl FromStr for ProxyUrl {
         if !bare || !authority.as_str().bytes().all(plain) || authority.host().is_empty() {
             return Err(BadUrl);
         }
-        let secret = authority.as_str().contains('@');
-        Ok(Self { text: format!("{scheme}://{authority}"), secret })
+        let (user, host) = authority.as_str().rsplit_once('@').unzip();
+        let (text, bare) =
+            (format!("{scheme}://{authority}"), format!("{scheme}://{}", host.unwrap_or(authority.as_str())));
+        let shown = host.map_or_else(|| text.clone(), |host| format!("{scheme}://user:password@{host}"));
+        Ok(Self { in_unit: text.replace('%', "%%"), text, shown, bare, secret: user.is_some() })
     }
 }
 
@@ -85,6 +115,11 @@ mod tests {
             let url = text.parse::<ProxyUrl>().ok();
             assert_eq!(url.as_ref().map(ProxyUrl::as_str), expected, "{text:?}");
         }
-        assert!("http://u:p@h".parse::<ProxyUrl>().unwrap().is_secret());
+        let url: ProxyUrl = "http://u:p%40@h:1".parse().unwrap();
+        assert!(url.is_secret());
+        assert_eq!(
+            [url.in_unit(), url.shown(), url.bare()],
+            ["http://u:p%%40@h:1", "http://user:password@h:1", "http://h:1"]
+        );
     }
 }

@@ -23,8 +23,12 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    async fn with(configuration: &str) -> Self {
         let registry = Registry::start("quay.io");
-        let proxy = Plan::new().registry(&registry, "").start().await;
+        let proxy = Plan::new().registry(&registry, "").and(configuration).start().await;
         let (root, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         // What the script runs in the other root is written down instead.
         let chroot = "#!/bin/sh\necho \"$@\" >>\"$(dirname \"$0\")/run\"\n";
@@ -77,8 +81,9 @@ impl Lab {
     async fn run(&self, script: &str, fingerprint: &str, variables: &[(&str, &Path)]) -> Output {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut shell = Command::new("sh");
-        shell.args(["-s", "--", fingerprint]).env_clear().envs(variables.iter().copied());
+        shell.args(["-s", "--", fingerprint]).env_clear();
         shell.env("PATH", format!("{}:{path}", self.tools.path().display())).env("PULLTHROUGH_ROOT", self.root.path());
+        shell.envs(variables.iter().copied());
         if !["curl", "wget"].into_iter().any(is_installed) {
             shell.env("PULLTHROUGH_CA_FILE", self.proxy.ca_file());
         }
@@ -191,6 +196,91 @@ async fn a_fingerprint_may_be_written_in_any_way_and_come_from_the_environment()
 }
 
 #[tokio::test]
+async fn a_script_that_was_cut_short_changes_nothing() {
+    let lab = Lab::new().await;
+    let script = lab.script("docker").await;
+    let lines: Vec<&str> = script.lines().collect();
+    for kept in 0..lines.len() {
+        lab.run(&lines[..kept].join("\n"), &lab.fingerprint(), &[]).await;
+        assert!(!lab.at("/etc").exists() && lab.ran().is_empty(), "{kept} of {} lines ran", lines.len());
+    }
+}
+
+#[tokio::test]
+async fn what_the_machine_lacks_is_found_before_anything_is_changed() {
+    let lab = Lab::new().await;
+    let script = lab.script("docker").await;
+    let tool = |name: &str, text: &str| {
+        fs::write(lab.tools.path().join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(lab.tools.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    tool("id", "echo 0");
+    let nobodys = "0".repeat(64); // so that this machine would not be changed, whatever the script does
+    for (loaded, expected) in [("not-found", "systemd has no docker.service"), ("loaded", "this is another CA")] {
+        tool("systemctl", &format!("echo LoadState={loaded}"));
+        let refused = lab.run(&script, &nobodys, &[("PULLTHROUGH_ROOT", Path::new(""))]).await;
+        assert!(words(&refused.stderr).contains(expected), "{}", words(&refused.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_for_root_alone_and_is_not_printed() {
+    let lab = Lab::new().await;
+    let url = format!("http://ci:p%40ss@{}", lab.proxy.address());
+    let with = [("PULLTHROUGH_PROXY", Path::new(&url))];
+    let (unit, env) =
+        ("/etc/systemd/system/docker.service.d/pullthrough.conf", "/var/snap/microk8s/current/args/containerd-env");
+    lab.has(env);
+    let mode = |path: &str| fs::metadata(lab.at(path)).unwrap().permissions().mode() & 0o777;
+    for (client, file, holds) in [("docker", unit, "ci:p%%40ss@"), ("microk8s", env, "ci:p%40ss@")] {
+        let script = lab.script(client).await;
+        for _ in 0..2 {
+            let done = lab.run(&script, &lab.fingerprint(), &with).await;
+            let said = format!("{}{}", words(&done.stdout), words(&done.stderr));
+            assert!(done.status.success() && !said.contains("p%40ss"), "{said}");
+            assert!(mode(file) == 0o600 && lab.read(file).contains(holds), "{:o} {}", mode(file), lab.read(file));
+            fs::set_permissions(lab.at(file), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+    assert_eq!(mode("/etc/systemd/system/docker.service.d"), 0o755);
+    let podman = lab.script("podman").await;
+    let refused = lab.run(&podman, &lab.fingerprint(), &with).await;
+    assert!(!refused.status.success() && words(&refused.stderr).contains("every user reads"), "{refused:?}");
+    assert!(!lab.at("/etc/containers").exists());
+    assert!(lab.run(&podman, &lab.fingerprint(), &[]).await.status.success());
+    assert_eq!(mode("/etc/containers/containers.conf.d/50-pullthrough.conf"), 0o644);
+    let evil = [("PULLTHROUGH_PROXY", Path::new("http://a\"b:3128"))];
+    let refused = lab.run(&podman, &lab.fingerprint(), &evil).await;
+    assert!(words(&refused.stderr).contains("PULLTHROUGH_PROXY"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn where_users_are_asked_for_a_script_wants_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("htpasswd");
+    fs::write(&file, format!("ci:{}\n", bcrypt::hash("p", 4).unwrap())).unwrap();
+    let lab = Lab::with(&format!("clients: {{htpasswd: '{}'}}", file.display())).await;
+    let script = lab.script("docker").await;
+    let refused = lab.run(&script, &lab.fingerprint(), &[]).await;
+    assert!(words(&refused.stderr).contains("PULLTHROUGH_PROXY=http://user:password@"), "{refused:?}");
+    assert!(!lab.at("/etc").exists());
+    let url = format!("http://ci:p@{}", lab.proxy.address());
+    let done = lab.run(&script, &lab.fingerprint(), &[("PULLTHROUGH_PROXY", Path::new(&url))]).await;
+    assert!(done.status.success(), "{}", words(&done.stderr));
+}
+
+#[test]
+fn the_scripts_own_variables_are_no_mistakes_of_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut page = program(&["setup", "docker"]);
+    page.current_dir(folder.path())
+        .env("PULLTHROUGH_FINGERPRINT", "00")
+        .env("PULLTHROUGH_LISTEN_PROXY", "10.20.0.5:3128");
+    let page = page.output().unwrap();
+    assert!(words(&page.stdout).contains("HTTPS_PROXY=http://10.20.0.5:3128"), "{page:?}");
+}
+
+#[tokio::test]
 async fn only_what_is_installed_is_set_up() {
     let lab = Lab::new().await;
     let script = lab.script("k3s").await;
@@ -201,6 +291,9 @@ async fn only_what_is_installed_is_set_up() {
     let units = lab.at("/etc/systemd/system");
     let file = fs::read_to_string(units.join("k3s-agent.service.d/pullthrough.conf")).unwrap();
     assert!(file.contains("CONTAINERD_HTTPS_PROXY=http://") && !units.join("k3s.service.d").exists(), "{file}");
+    lab.has("/usr/lib/systemd/system/rke2-server.service"); // as RKE2's RPM has it
+    assert!(lab.run(&script, &lab.fingerprint(), &[]).await.status.success());
+    assert!(units.join("rke2-server.service.d/pullthrough.conf").exists());
 }
 
 #[tokio::test]

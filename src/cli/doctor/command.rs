@@ -12,7 +12,9 @@ use serde_json::json;
 use super::image;
 use super::way::Way;
 use crate::config::Settings;
+use crate::host::reached_at;
 use crate::oci::{Authority, ImageName};
+use crate::proxy::LOCAL_TOKEN_PATH;
 use crate::setup::ProxyUrl;
 
 /// What is examined.
@@ -21,7 +23,7 @@ pub(in crate::cli) struct DoctorFlags {
     /// The image whose manifest is read at the end, such as quay.io/org/app:1 [default: none, Docker Hub is asked only]
     #[arg(value_name = "IMAGE")]
     image: Option<ImageName>,
-    /// The proxy's address [default: that of `HTTPS_PROXY`, else this machine and the configured port]
+    /// The proxy's address [default: that of `HTTPS_PROXY`, else the configured one of this machine]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
     /// A CA to trust besides those of this machine
@@ -52,19 +54,28 @@ struct Teller<'a> {
 impl Teller<'_> {
     /// Tells the step; `None` where it failed.
     fn tell<T>(&mut self, step: &str, outcome: Result<(T, String), Trouble>) -> anyhow::Result<Option<T>> {
-        let (value, words, cure) = match outcome {
-            Ok((value, words)) => (Some(value), words, None),
-            Err(trouble) => (None, trouble.words, Some(trouble.cure)),
-        };
-        if self.json {
-            self.steps.push(json!({"step": step, "ok": cure.is_none(), "found": words, "cure": cure}));
-        } else {
-            writeln!(self.out, "{}  {step}: {words}", if cure.is_none() { "ok  " } else { "FAIL" })?;
-            if let Some(cure) = &cure {
-                writeln!(self.out, "      cure: {cure}")?;
-            }
+        match outcome {
+            Ok((value, words)) => self.say("ok", step, &words, None).map(|()| Some(value)),
+            Err(trouble) => self.say("FAIL", step, &trouble.words, Some(&trouble.cure)).map(|()| None),
         }
-        Ok(value)
+    }
+
+    /// Tells a step that did not fail and is not well.
+    fn warn(&mut self, step: &str, trouble: &Trouble) -> anyhow::Result<()> {
+        self.say("warn", step, &trouble.words, Some(&trouble.cure))
+    }
+
+    fn say(&mut self, how: &str, step: &str, words: &str, cure: Option<&str>) -> anyhow::Result<()> {
+        if self.json {
+            let (ok, warning) = (how != "FAIL", how == "warn");
+            self.steps.push(json!({"step": step, "ok": ok, "warning": warning, "found": words, "cure": cure}));
+            return Ok(());
+        }
+        writeln!(self.out, "{how:4}  {step}: {words}")?;
+        if let Some(cure) = cure {
+            writeln!(self.out, "      cure: {cure}")?;
+        }
+        Ok(())
     }
 }
 
@@ -95,8 +106,10 @@ fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, 
             return Ok((text.parse().with_context(|| name.to_owned())?, name.to_owned()));
         }
     }
-    let port = settings.listen.proxy.port();
-    Ok((format!("http://127.0.0.1:{port}").parse()?, "the configuration of this machine".to_owned()))
+    Ok((
+        format!("http://{}", reached_at(settings.listen.proxy)).parse()?,
+        "the configuration of this machine".to_owned(),
+    ))
 }
 
 async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'_>) -> anyhow::Result<Option<()>> {
@@ -120,8 +133,14 @@ async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'
     if teller.tell("name", found)?.is_none() {
         return Ok(None);
     }
-    if teller.tell("proxy", reach(way).await)?.is_none() {
-        return Ok(None);
+    match reach(way).await {
+        Ok(Err(doubt)) => teller.warn("proxy", &doubt)?,
+        reached => {
+            let reached = reached.map(|ready| ((), ready.unwrap_or_default()));
+            if teller.tell("proxy", reached)?.is_none() {
+                return Ok(None);
+            }
+        }
     }
     let Some(tunnel) = teller.tell("door", door(way, &to).await)? else { return Ok(None) };
     let secured = way.secure(tunnel, &to).await.map(|(_, issuer)| ((), issuer)).map_err(|error| {
@@ -168,18 +187,19 @@ async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'
     teller.tell("manifest", read)
 }
 
-async fn reach(way: &Way) -> Result<((), String), Trouble> {
+/// Whether the proxy is there; the inner trouble is that of a proxy which is not ready, and through which pulls go on.
+async fn reach(way: &Way) -> Result<Result<String, Trouble>, Trouble> {
     let unreachable = "see whether it runs (systemctl status pullthrough, or its container) and what is between: a firewall, \
                        a port that is not published, listen.proxy";
     let ready =
         way.page("/readyz").await.map_err(|error| trouble(format!("it cannot be reached: {error:#}"), unreachable))?;
     match ready.status {
-        StatusCode::OK => Ok(((), ready.words())),
+        StatusCode::OK => Ok(Ok(ready.words())),
         StatusCode::FORBIDDEN => {
             Err(trouble(ready.words(), "add this machine's network to clients.allow of the proxy"))
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            Err(trouble(ready.words(), "mend that on the proxy's machine; its log says more"))
+            Ok(Err(trouble(ready.words(), "mend that on the proxy's machine; its log says more")))
         }
         status => {
             Err(trouble(format!("{status}: {}", ready.words()), "is this pullthrough? another proxy may have the port"))
@@ -214,8 +234,11 @@ async fn ping(way: &Way, to: &Authority) -> Result<(Option<crate::oci::Bearer>, 
         StatusCode::OK => Ok((None, "it answers, and wants no token".to_owned())),
         StatusCode::UNAUTHORIZED => match image::challenge(&answer) {
             Some(challenge) => {
-                let realm = challenge.realm.clone();
-                Ok((Some(challenge), format!("it answers; tokens are at {realm}")))
+                let mut words = format!("it answers; tokens are at {}", challenge.realm);
+                if challenge.realm.ends_with(LOCAL_TOKEN_PATH) {
+                    words += ", which is the proxy's own: the registry is away, or the proxy holds its credentials";
+                }
+                Ok((Some(challenge), words))
             }
             None => Ok((None, "it answers, and wants a user and a password".to_owned())),
         },

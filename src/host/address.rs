@@ -1,0 +1,27 @@
+//! The address at which this machine reaches what listens on it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The address itself; this machine's loopback where it listens on every address.
+#[must_use]
+pub fn reached_at(listening: SocketAddr) -> SocketAddr {
+    let host = if listening.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { listening.ip() };
+    SocketAddr::from((host, listening.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_every_address_becomes_the_loopback() {
+        for (listening, expected) in [
+            ("0.0.0.0:3128", "127.0.0.1:3128"),
+            ("[::]:3128", "127.0.0.1:3128"),
+            ("10.20.0.5:3128", "10.20.0.5:3128"),
+            ("[2001:db8::1]:3128", "[2001:db8::1]:3128"),
+        ] {
+            assert_eq!(reached_at(listening.parse().unwrap()).to_string(), expected);
+        }
+    }
+}
