@@ -49,6 +49,9 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
             None => text(StatusCode::OK, "ready\n"),
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
+        path if path.starts_with("/v2/") => {
+            missing("this proxy is no registry mirror (not available yet): name it in HTTPS_PROXY, not as a mirror")
+        }
         path => match path.strip_prefix("/setup/") {
             Some(client) => setup(client, &asked_host(request), proxy.policy().house.logins.is_some()),
             None => missing("this proxy has no such page: see /, or send CONNECT"),
