@@ -88,7 +88,9 @@ impl Cache {
                 Right::None => self.is_released_now(caller, digest, Content::Blob),
             };
             let asked = Asked::now();
-            let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored).await;
+            let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
+            let heed = move |ending, opening| cache.heed_fill(asker, wanted, ending, opening, asked);
+            let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     if right == Right::None {
@@ -107,15 +109,17 @@ impl Cache {
                 Ok(Entered::UnderWay(fill)) if right != Right::None => {
                     return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
                 }
-                Ok(Entered::UnderWay(_)) => {
+                // Kept while the registry is asked: were it to end meanwhile, the same bytes would be fetched again.
+                Ok(Entered::UnderWay(fill)) => {
                     let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
-                    right = if shared { Right::Released } else { Right::Here };
+                    if !shared {
+                        fill.take_part();
+                        return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
+                    }
+                    right = Right::Released;
                     continue;
                 }
-                Ok(Entered::Leads(fill, opening)) => {
-                    self.heed_fill(caller, digest, fill.ending(), opening.clone(), asked);
-                    (fill, opening, Outcome::Miss)
-                }
+                Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if right != Right::None {
@@ -156,23 +160,20 @@ impl Cache {
     }
 
     /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
-    /// whole and its digest matched: a page that answers everything with 200 says neither. Both even when the
-    /// caller has left meanwhile.
-    fn heed_fill(&self, caller: &Caller, digest: &Digest, ending: Ending, opening: Opening, asked: Asked) {
-        let (cache, caller, digest) = (self.clone(), caller.clone(), *digest);
-        tokio::spawn(async move {
-            match opening.outcome().await {
-                Ok(()) => {
-                    if ending.verified().await {
-                        cache.delivered(&caller, &digest, Content::Blob, None, asked);
-                    }
-                }
-                Err(fault) => {
-                    cache.heed(&caller, &fault);
-                    cache.note_missing(&caller, &digest, Content::Blob, &fault);
+    /// whole and its digest matched: a page that answers everything with 200 says neither. The fill is not over before
+    /// this is, so that whoever comes next finds the link.
+    async fn heed_fill(self, caller: Caller, digest: Digest, ending: Ending, opening: Opening, asked: Asked) {
+        match opening.outcome().await {
+            Ok(()) => {
+                if ending.verified().await {
+                    self.delivered(&caller, &digest, Content::Blob, None, asked);
                 }
             }
-        });
+            Err(fault) => {
+                self.heed(&caller, &fault);
+                self.note_missing(&caller, &digest, Content::Blob, &fault);
+            }
+        }
     }
 
     /// The committed blob; one that the catalog does not know is hashed first.

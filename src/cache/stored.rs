@@ -74,7 +74,7 @@ impl Stored {
         let (cache, caller) = &*self.owner;
         let digest: Digest = *self.blob.digest();
         loop {
-            match cache.fills.enter(&digest, caller, true, || true).await {
+            match cache.fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
                 Ok(Entered::Stored(blob)) => return Ok(Found::Stored(blob)),
                 Ok(Entered::Leads(guest, _) | Entered::SameLead(guest, _) | Entered::UnderWay(guest)) => {
                     return Ok(Found::Filling(guest));

@@ -13,8 +13,7 @@ pub fn memory_limit() -> u64 {
 
 fn machine() -> u64 {
     let known = rustix::system::sysinfo();
-    // The field's width differs between machines.
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "the field's width differs between machines")]
     let pages = u64::try_from(known.totalram).unwrap_or(u64::MAX);
     pages.saturating_mul(known.mem_unit.into())
 }

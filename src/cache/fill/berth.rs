@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::endpoints::Endpoints;
 use super::fill::Fill;
 use super::fills::{Entered, Fills, Key};
 use super::guest::Guest;
-use super::leads::Lead;
+use super::head::Ending;
+use super::leads::{self, Lead, Opening};
 use super::pilot;
 use crate::cache::{Fault, Retry};
 use crate::oci::Digest;
@@ -31,12 +33,17 @@ struct Panicked;
 
 impl Berth {
     /// Begins the fill, where an earlier one stopped if there was one. Waits for the disk.
-    pub(super) fn begin(self, digest: &Digest, lead: Lead) -> Result<Entered, store::Error> {
+    pub(super) fn begin<F, H>(self, digest: &Digest, lead: Lead, heed: F) -> Result<Entered, store::Error>
+    where
+        F: FnOnce(Ending, Opening) -> H,
+        H: Future<Output = ()> + Send + 'static,
+    {
         let (caller, opening) = (lead.caller.clone(), lead.opening());
         let fill = Arc::new(self.open(digest, lead)?);
         let Some(guest) = Guest::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.fills.config, self.fills.metrics.clone());
-        tokio::spawn(self.occupied(&fill).attend(pilot::run(fill.clone(), config, metrics), fill));
+        let heeded = tokio::spawn(heed(guest.ending(), opening.clone()));
+        tokio::spawn(self.occupied(&fill).attend(pilot::run(fill.clone(), config, metrics), fill, heeded));
         Ok(Entered::Leads(guest, opening))
     }
 
@@ -63,9 +70,14 @@ impl Berth {
         self
     }
 
-    /// Sees a fill through. Its file is let go before the next one of the same content may begin.
-    async fn attend(self, pilot: impl Future<Output = ()>, fill: Arc<Fill>) {
+    /// Sees a fill through. Its file is let go, and what its success proves is noted, before the next one of the same
+    /// content may begin.
+    async fn attend(self, pilot: impl Future<Output = ()>, fill: Arc<Fill>, heeded: JoinHandle<()>) {
         pilot.await;
+        fill.leads().fail(&leads::not_asked());
+        if fill.head().is_verified() {
+            let _ = heeded.await; // it fails only with the runtime
+        }
         if let Some(liars) = fill.endpoints().liars() {
             self.fills.liars.insert(self.key.clone(), liars.into());
         }
@@ -136,11 +148,12 @@ mod tests {
         let berth = Berth { fills: fills.clone(), key, gone: slot.0 };
         let fill = Arc::new(berth.open(&digest, Lead::of(&caller)).unwrap());
         let guest = Guest::of(&fill, &caller).unwrap();
-        let attended = tokio::spawn(berth.occupied(&fill).attend(async { panic!("on purpose") }, fill));
+        let heeded = tokio::spawn(std::future::ready(()));
+        let attended = tokio::spawn(berth.occupied(&fill).attend(async { panic!("on purpose") }, fill, heeded));
         assert!(attended.await.is_err());
         assert!(guest.length().await.is_err(), "a reader is told");
         assert!(fills.is_empty());
-        let entered = fills.enter(&digest, &caller, true, || false).await.unwrap();
+        let entered = fills.enter(&digest, &caller, true, || false, |_, _| std::future::ready(())).await.unwrap();
         assert!(matches!(entered, Entered::Leads(..)), "the next one begins anew");
     }
 }

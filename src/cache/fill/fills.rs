@@ -15,6 +15,7 @@ use super::FillConfig;
 use super::berth::Berth;
 use super::fill::Fill;
 use super::guest::Guest;
+use super::head::Ending;
 use super::leads::{Lead, Opening};
 use crate::cache::Caller;
 use crate::oci::Digest;
@@ -89,19 +90,25 @@ impl Fills {
     /// Joins the fill of `digest` at the caller's registry, or starts it, where an earlier one stopped if there
     /// was one. With `permitted`, the caller's source is added to a fill under way, so that it can continue it.
     /// `takes_stored` says, when no fill is under way, whether the caller may have what is stored; else this
-    /// registry has to deliver it itself.
+    /// registry has to deliver it itself. What `heed` makes of a new fill's beginning and end is done before the
+    /// fill is over.
     ///
     /// Cancel-safe: what was begun goes on.
     ///
     /// # Errors
     /// The store cannot stage a file: the content can still be passed on without storing it.
-    pub async fn enter(
+    pub async fn enter<F, H>(
         &self,
         digest: &Digest,
         caller: &Caller,
         permitted: bool,
         takes_stored: impl Fn() -> bool,
-    ) -> Result<Entered, store::Error> {
+        heed: F,
+    ) -> Result<Entered, store::Error>
+    where
+        F: FnOnce(Ending, Opening) -> H + Send + 'static,
+        H: Future<Output = ()> + Send + 'static,
+    {
         let berth = match self.join(digest, caller, permitted) {
             Joined::Entered(entered) => return Ok(entered),
             Joined::Alone(berth) => berth,
@@ -117,7 +124,7 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, lead) = (*digest, Lead::of(caller));
-        tokio::task::spawn_blocking(move || berth.begin(&digest, lead)).await.unwrap_or(Err(store::Error::Closed))
+        tokio::task::spawn_blocking(move || berth.begin(&digest, lead, heed)).await.unwrap_or(Err(store::Error::Closed))
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.

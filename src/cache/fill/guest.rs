@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Follower;
 use super::fill::Fill;
 use super::head::Ending;
+use super::leads::Lead;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
 use crate::wire::Span;
@@ -42,6 +43,11 @@ impl Guest {
     /// The fault that broke the fill.
     pub async fn verified(&self) -> Result<u64, Fault> {
         self.fill.head().verified().await
+    }
+
+    /// Its caller has proven meanwhile that it may read: its source can continue the fill from here on.
+    pub fn take_part(&self) {
+        self.fill.leads().add(Lead::of(&self.caller));
     }
 
     /// How the fill will end, without waiting for it as a guest does.

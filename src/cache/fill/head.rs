@@ -59,6 +59,10 @@ impl Head {
         }
     }
 
+    pub(super) fn is_verified(&self) -> bool {
+        matches!(*self.0.borrow(), News::Verified(_))
+    }
+
     pub(super) fn ending(&self) -> Ending {
         Ending(self.0.subscribe())
     }

@@ -9,7 +9,7 @@ use pullthrough::wire::Body;
 
 use super::{QUAY, get, layer, quay};
 use crate::support::client::whole;
-use crate::support::{Act, Dice, Gate, Plan, Registry, Setup, eventually};
+use crate::support::{Act, Dice, Gate, Plan, Registry, Setup, basic_value, eventually};
 
 const BLOBS: &str = "GET */blobs/sha*";
 
@@ -356,4 +356,32 @@ async fn an_upstream_that_takes_long_to_its_first_byte_is_answered_for_and_found
     let second = proxy.client().get(QUAY, &path).await;
     assert!(*second.bytes() == bytes);
     assert_eq!(registry.count(BLOBS), 1, "the same fill");
+}
+
+#[tokio::test]
+async fn who_is_still_proving_its_right_when_the_fill_ends_does_not_have_it_fetched_again() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let digest = registry.push_blob("a", layer(300_000, 90));
+    let (body, proof) = (Gate::new(), Gate::new());
+    registry.script("GET */blobs/*", Act::Hold(100_000, body.clone()));
+    registry.script("HEAD */blobs/*", Act::Wait(proof.clone()));
+    let path = format!("/v2/a/blobs/{digest}");
+    let ask = async |user: &str| {
+        let authorization = basic_value(user, "secret");
+        proxy.client().session(QUAY).await.ask("GET", &path, &[("authorization", &authorization)]).await
+    };
+    let opening = async {
+        eventually("the second asks by HEAD", || registry.count("HEAD */blobs/*") == 1).await;
+        body.open();
+        proxy.stored(&digest).await;
+        proof.open();
+    };
+    let second = async {
+        eventually("the first one's fill is under way", || registry.count("GET */blobs/*") == 1).await;
+        ask("bob").await
+    };
+    let (first, second, ()) = tokio::join!(ask("alice"), second, opening);
+    assert_eq!((first.bytes().len(), second.bytes().len()), (300_000, 300_000));
+    assert_eq!(registry.count("GET */blobs/*"), 1);
 }
