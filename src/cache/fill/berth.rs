@@ -132,8 +132,17 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_pilot_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
+    /// A place taken for a fill that has begun, without a pilot.
+    struct Taken {
+        fills: Fills,
+        berth: Berth,
+        fill: Arc<Fill>,
+        caller: Caller,
+        digest: Digest,
+        _folder: tempfile::TempDir,
+    }
+
+    fn taken() -> Taken {
         let folder = tempfile::tempdir().unwrap();
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
@@ -147,13 +156,36 @@ mod tests {
         fills.slots().insert(key.clone(), super::super::fills::Slot { fill: None, gone: slot.1 });
         let berth = Berth { fills: fills.clone(), key, gone: slot.0 };
         let fill = Arc::new(berth.open(&digest, Lead::of(&caller)).unwrap());
+        Taken { fills, berth: berth.occupied(&fill), fill, caller, digest, _folder: folder }
+    }
+
+    #[tokio::test]
+    async fn a_pilot_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
+        let Taken { fills, berth, fill, caller, digest, _folder } = taken();
         let guest = Guest::of(&fill, &caller).unwrap();
         let heeded = tokio::spawn(std::future::ready(()));
-        let attended = tokio::spawn(berth.occupied(&fill).attend(async { panic!("on purpose") }, fill, heeded));
+        let attended = tokio::spawn(berth.attend(async { panic!("on purpose") }, fill, heeded));
         assert!(attended.await.is_err());
         assert!(guest.length().await.is_err(), "a reader is told");
         assert!(fills.is_empty());
         let entered = fills.enter(&digest, &caller, true, || false, |_, _| std::future::ready(())).await.unwrap();
         assert!(matches!(entered, Entered::Leads(..)), "the next one begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fill_that_succeeded_keeps_its_place_until_that_is_noted() {
+        let Taken { fills, berth, fill, _folder, .. } = taken();
+        let (noted, note) = tokio::sync::oneshot::channel::<()>();
+        let heeded = tokio::spawn(async move { drop(note.await) });
+        let pilot = {
+            let fill = fill.clone();
+            async move { fill.head().verify(1) }
+        };
+        let mut attended = tokio::spawn(berth.attend(pilot, fill, heeded));
+        let early = tokio::time::timeout(std::time::Duration::from_secs(60), &mut attended).await;
+        assert!(early.is_err() && !fills.is_empty(), "who comes now joins it");
+        noted.send(()).unwrap();
+        attended.await.unwrap();
+        assert!(fills.is_empty());
     }
 }
