@@ -48,14 +48,23 @@ impl Authority {
 
     /// The text without a port where `port` is the one that its scheme implies.
     #[must_use]
-    pub fn short(&self, implied: u16) -> String {
+    pub fn short(&self, implied: u16) -> Arc<str> {
         if self.port != implied {
-            return self.to_string();
+            return self.to_string().into();
         }
         match &self.host {
-            Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
-            host => host.to_string(),
+            Host::Address(IpAddr::V6(address)) => format!("[{address}]").into(),
+            Host::Address(address) => address.to_string().into(),
+            Host::Name(name) => name.clone(),
         }
+    }
+
+    /// Whether `text`, as [`parse`](Self::parse) reads it, is this one.
+    #[must_use]
+    pub fn is_written(&self, text: &str, default_port: u16) -> bool {
+        // What nearly every request says is known without being parsed.
+        matches!(&self.host, Host::Name(name) if self.port == default_port && name.eq_ignore_ascii_case(text))
+            || Self::parse(text, default_port).as_ref() == Ok(self)
     }
 }
 

@@ -159,7 +159,7 @@ fn registry(text: &str) -> Result<Arc<str>, BadImageName> {
     if !is_host(&name, true) {
         return Err(BadImageName::Registry(text.to_owned())); // it would print as something else
     }
-    Ok(if HUB_ALIASES.contains(&&*name) { HUB.into() } else { name.into() })
+    Ok(if HUB_ALIASES.contains(&&*name) { HUB.into() } else { name })
 }
 
 fn repository(registry: &str, name: &str) -> Result<Repository, BadImageName> {

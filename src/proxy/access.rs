@@ -73,8 +73,9 @@ pub(super) enum Unasked {
 pub struct Access {
     tokens: Tokens,
     quotas: Quotas,
-    /// What an endpoint asked for last, so that the next request brings it at once.
-    challenges: moka::sync::Cache<(Endpoint, bool), Challenge>,
+    /// What an endpoint asked for last, so that the next request brings it at once. Behind an `Arc`, since every
+    /// request clones it.
+    challenges: Arc<moka::sync::Cache<(Endpoint, bool), Challenge>>,
 }
 
 /// What a request carries.
@@ -89,7 +90,7 @@ impl Access {
     #[must_use]
     pub fn new(tokens: Tokens) -> Self {
         let challenges = moka::sync::Cache::builder().max_capacity(CHALLENGES).time_to_live(CHALLENGE_LIFE).build();
-        Self { tokens, quotas: Quotas::default(), challenges }
+        Self { tokens, quotas: Quotas::default(), challenges: Arc::new(challenges) }
     }
 
     /// What registries say is left of their pull limits.

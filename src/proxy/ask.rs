@@ -24,7 +24,7 @@ use super::registry::Registry;
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Upstream};
+use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
 use crate::wire::{Body, collect};
 
 /// Who asks, and for what.
@@ -32,6 +32,7 @@ use crate::wire::{Body, collect};
 pub(super) struct Ask {
     pub(super) upstream: Upstream,
     pub(super) access: Access,
+    pub(super) outage: Outage,
     pub(super) metrics: Metrics,
     pub(super) registry: Arc<Registry>,
     pub(super) host: Authority,
@@ -108,7 +109,7 @@ impl Ask {
     }
 
     /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
-    fn endpoints(&self, method: &Method) -> Vec<Endpoint> {
+    fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
         let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
         if by_digest && *method == Method::GET {
             self.registry.endpoints(&self.host)
@@ -308,7 +309,7 @@ impl Source for Ask {
     }
 
     fn is_away(&self) -> bool {
-        self.registry.outage(&self.host).is_open()
+        self.outage.is_open()
     }
 
     fn missed(&self, begun: Instant) {

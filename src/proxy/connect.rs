@@ -22,7 +22,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
     let parsed = Authority::parse(text, 443);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
-    let mut record = Record::new(&proxy.metrics, client, "CONNECT", host, "connect");
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
     let Ok(authority) = parsed else {
         proxy.metrics.connect("malformed");
         let message = "CONNECT needs a host and a port, such as quay.io:443";

@@ -1,5 +1,6 @@
 //! What a visitor wants of a registry, judged by the rules and written down by the audit log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -39,6 +40,10 @@ pub(super) fn of<B>(registry: &Registry, visitor: &Visitor, authority: &Authorit
 }
 
 impl Wanted {
+    pub(super) fn client(&self) -> IpAddr {
+        self.visitor.client
+    }
+
     pub(super) fn route(&self) -> &Route {
         &self.route
     }

@@ -70,7 +70,7 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Reques
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
     let text = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), text.clone(), "http");
+    let mut record = Record::new(&proxy.metrics, client, request.method(), text.as_str(), "http");
     let version = request.version();
     let mut response = match judge_absolute(proxy, &request, &text) {
         Err(failure) => {

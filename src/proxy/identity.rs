@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderMap};
 
 use super::access::Who;
 use super::bearers::Bears;
 use super::guests::Holder;
-use super::pull::Pull;
 use super::registry::Whose;
+use super::site::Site;
 use crate::cache::{Place, Principal, Trust};
 
 /// Who asks, and how.
@@ -25,14 +25,14 @@ pub(super) struct Identity {
     pub(super) lapsed: bool,
 }
 
-/// Tells who a pull is from, at its place.
-pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
-    let (cache, header) = (&pull.proxy.cache, pull.headers.get(AUTHORIZATION));
+/// Tells who a request to `site` with these `headers` is from, at its place.
+pub(super) async fn of(site: &Site<'_>, place: &Place, headers: &HeaderMap, trust: &Trust) -> Identity {
+    let (cache, header) = (&site.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: Who::Nobody, public, lapsed: false };
-    if matches!(pull.registry.whose(), Whose::Nobody) {
+    if matches!(site.registry.whose(), Whose::Nobody) {
         return nobody(false);
     }
-    let bears = match pull.holder {
+    let bears = match site.holder {
         Some(Holder::Known(known)) => {
             // A token of ours means nothing to the registry, which is asked as nobody. A no says nothing of a right
             // that the holder has proven; where it has none, it is a no as to anybody.
@@ -44,11 +44,11 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
             return Identity { principal, who: Who::Nobody, public, lapsed: false };
         }
         Some(Holder::Nobody) => Bears::Nobody,
-        None => pull.proxy.bearers.bears(cache, &pull.registry, &pull.authority, &place.repository, header),
+        None => site.proxy.bearers.bears(cache, site.registry, site.authority, &place.repository, header),
     };
     let known = cache.is_public(place, trust).await;
     let public = known.is_some();
-    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (pull.registry.whose(), bears) {
+    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (site.registry.whose(), bears) {
         let listed = keyring.lists(&place.repository);
         if !listed && known != Some(true) {
             return nobody(false); // its answer is the proof, if it is one
@@ -59,7 +59,7 @@ pub(super) async fn of(pull: &Pull, place: &Place, trust: &Trust) -> Identity {
     let header = || header.cloned();
     match bears {
         // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
-        Bears::Nobody if public || pull.holder.is_some() => nobody(false),
+        Bears::Nobody if public || site.holder.is_some() => nobody(false),
         Bears::Nobody => Identity { who: Who::Caller(None), ..nobody(false) },
         Bears::Anybody { lapsed } => {
             Identity { principal: Principal::Anybody, who: Who::Caller(header()), public, lapsed }

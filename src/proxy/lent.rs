@@ -3,6 +3,8 @@
 //! What the registry denies to nobody says nothing of the holder, so it takes away no right and no last known
 //! answer; where there is none, the registry's own 401 reaches the client.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -10,7 +12,7 @@ use super::ask::Ask;
 use crate::cache::{Fault, Flow, Proof, Said, Source, Want, Whole};
 
 /// Asks without the caller's credentials.
-pub(super) struct Lent(pub(super) Ask);
+pub(super) struct Lent(pub(super) Arc<Ask>);
 
 impl Source for Lent {
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {

@@ -6,10 +6,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::access::{Sending, Who};
-use super::pull::Pull;
 use super::site::Site;
 use super::{answer, forward, identity, respond};
 use crate::cache::{Place, Trust};
+use crate::oci::Repository;
 use crate::telemetry::Kind;
 use crate::upstream::{Downloads, Endpoint};
 use crate::wire::Body;
@@ -17,16 +17,16 @@ use crate::wire::Body;
 /// Passes a GET or HEAD on to `endpoint`, and its answer back.
 pub(super) async fn pass(
     site: &Site<'_>,
-    pull: &Pull,
+    repository: &Repository,
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let place = Place { registry: site.origin.clone(), repository: pull.repository.clone() };
+    let place = Place { registry: site.origin.clone(), repository: repository.clone() };
     let registry = site.registry;
     let away = site.outage.is_open();
     let trust = Trust { lives: registry.lives(), deadline: registry.tags().deadline(), away, lapsed: false };
-    let who = registry.name_for(endpoint, &identity::of(pull, &place, &trust).await.who);
+    let who = registry.name_for(endpoint, &identity::of(site, &place, request.headers(), &trust).await.who);
     if let Who::Caller(_) = who {
         return forward::pass(site.proxy, &site.upstream, registry, endpoint, kind, request).await;
     }
@@ -38,7 +38,7 @@ pub(super) async fn pass(
     let sending = Sending {
         registry,
         endpoint,
-        repository: &pull.repository,
+        repository,
         method: &parts.method,
         target: &target,
         headers: &parts.headers,

@@ -17,7 +17,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers a request that names no other host.
 pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
-    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), "-".to_owned(), "own");
+    let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
     let head = *request.method() == Method::HEAD;
     let mut response = if *request.method() == Method::GET || head {
         page(proxy, request).await
@@ -125,7 +125,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 /// 403 for an address that is not in `clients.allow`.
 pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), host, "stranger");
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
     record.verdict("refuse", 403);
     record.detail("not in clients.allow");
@@ -141,7 +141,7 @@ pub(super) fn turned_away<B>(
     refusal: Response<Body>,
 ) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method().as_str(), host, "login");
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
     record.verdict("refuse", refusal.status().as_u16());
     proxy.metrics.connect("login");
     refusal

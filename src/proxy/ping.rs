@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 
-use super::pull::{ILL_DEADLINE, Pulled};
+use super::pull::Pulled;
 use super::registry::Whose;
 use super::site::Site;
 use super::{forward, realm, respond};
@@ -99,8 +99,7 @@ pub(super) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap
 /// The registry's answer, if it has one but that it cannot, or not now.
 async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
     let deciding = site.registry.deciding_endpoints(site.authority);
-    let well = deciding.iter().any(|endpoint| site.upstream.is_well(endpoint));
-    let deadline = if well { site.registry.tags().deadline() } else { ILL_DEADLINE };
+    let deadline = site.deadline(site.registry.tags().deadline());
     for endpoint in site.upstream.order(&deciding) {
         let begun = tokio::time::Instant::now();
         let request = bodiless(method, headers)?;

@@ -1,52 +1,40 @@
 //! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
-use super::access::{Access, Who};
+use super::access::Who;
 use super::ask::{Ask, Manner, Thing};
-use super::connection::Proxy;
 use super::content::{self, Content};
-use super::guests::Holder;
 use super::identity;
 use super::lent::Lent;
-use super::registry::Registry;
 use super::respond::{self, Failure};
+use super::site::Site;
 use crate::cache::{
     self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Occasion, Passing, Place, Principal, Question,
     Said, Source, TagFound, Trust, Want,
 };
-use crate::oci::{Accept, Authority, Digest, Reference, Repository, Tag};
+use crate::oci::{Accept, Digest, Reference, Repository, Tag};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Upstream;
 use crate::wire::Body;
 
 /// A client has its headers within this time in any case: containerd gives up after 30 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a reader waits for the end of a fill whose length nobody said.
 const SOON: Duration = Duration::from_secs(5);
-/// How long a registry that is known to be ill may take to revalidate a tag.
-pub(super) const ILL_DEADLINE: Duration = Duration::from_secs(1);
 const LAYER_TYPE: &str = "application/octet-stream";
 
 /// One GET or HEAD for content.
-pub(super) struct Pull {
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) upstream: Upstream,
-    pub(super) access: Access,
-    pub(super) registry: Arc<Registry>,
-    pub(super) authority: Authority,
-    pub(super) repository: Repository,
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
-    /// Whom a token of ours stands for, if the caller has one instead of credentials.
-    pub(super) holder: Option<Holder>,
-    pub(super) client: IpAddr,
+#[derive(Clone, Copy)]
+pub(super) struct Pull<'a> {
+    pub(super) site: &'a Site<'a>,
+    pub(super) repository: &'a Repository,
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
 }
 
 /// A response, and where it came from.
@@ -71,7 +59,7 @@ impl Pulled {
     }
 }
 
-impl Pull {
+impl Pull<'_> {
     /// A blob by digest.
     pub(super) async fn blob(&self, digest: Digest) -> Pulled {
         let (caller, ask) = self.parts(Thing::Blob(digest)).await;
@@ -80,9 +68,9 @@ impl Pull {
         pulled
     }
 
-    async fn blob_of(&self, caller: &cache::Caller, ask: &Ask, digest: Digest) -> Pulled {
-        if self.method == Method::HEAD {
-            return match self.proxy.cache.blob_head(caller, &digest).await {
+    async fn blob_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, digest: Digest) -> Pulled {
+        if *self.method == Method::HEAD {
+            return match self.site.proxy.cache.blob_head(caller, &digest).await {
                 Ok((length, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
@@ -93,22 +81,22 @@ impl Pull {
         }
         let pulled = self.blob_for(caller, digest, ask).await;
         if self.headers.contains_key(RANGE) {
-            self.proxy.cache.wants_pieces(caller, &digest);
+            self.site.proxy.cache.wants_pieces(caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let (ask, lent) = (ask.clone(), self.is_lent(&caller.principal));
-            let source_of = move |digest| source(ask.for_blob(digest), lent);
+            let (ask, lent) = (Arc::clone(ask), self.is_lent(&caller.principal));
+            let source_of = move |digest| source(Arc::new(ask.for_blob(digest)), lent);
             // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
-            let may = self.access.quotas().stretch(self.registry.name()).prefetch;
-            let at_once = if may { self.registry.prefetch() } else { 0 };
-            self.proxy.cache.prefetch(caller, &digest, at_once, source_of);
+            let may = self.site.access.quotas().stretch(self.site.registry.name()).prefetch;
+            let at_once = if may { self.site.registry.prefetch() } else { 0 };
+            self.site.proxy.cache.prefetch(caller, &digest, at_once, source_of);
         }
         pulled
     }
 
-    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Ask) -> Pulled {
+    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Arc<Ask>) -> Pulled {
         let mut again = true;
         loop {
-            match self.proxy.cache.blob(caller, &digest).await {
+            match self.site.proxy.cache.blob(caller, &digest).await {
                 Err(fault) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
@@ -148,8 +136,8 @@ impl Pull {
     }
 
     /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole.
-    async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        let part = content::one_part(&self.headers, &digest);
+    async fn pass_blob(&self, digest: Digest, ask: &Arc<Ask>) -> Pulled {
+        let part = content::one_part(self.headers, &digest);
         let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
         match ask.open(want).await {
             Err(fault) => Pulled::fault(&fault, Kind::Blob),
@@ -174,8 +162,8 @@ impl Pull {
     }
 
     async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Pulled {
-        if self.method == Method::HEAD {
-            return match self.proxy.cache.manifest_head(caller, &digest).await {
+        if *self.method == Method::HEAD {
+            return match self.site.proxy.cache.manifest_head(caller, &digest).await {
                 Ok((proof, outcome)) => {
                     let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
@@ -185,7 +173,7 @@ impl Pull {
                 Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             };
         }
-        match self.proxy.cache.manifest(caller, &digest).await {
+        match self.site.proxy.cache.manifest(caller, &digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
@@ -199,11 +187,11 @@ impl Pull {
         pulled
     }
 
-    async fn tag_of(&self, caller: &cache::Caller, ask: &Ask, tag: Tag) -> Pulled {
+    async fn tag_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, tag: Tag) -> Pulled {
         let accept = Accept::parse(self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
-        let asking = if self.method == Method::HEAD { Asking::Description } else { Asking::Content };
+        let asking = if *self.method == Method::HEAD { Asking::Description } else { Asking::Content };
         let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
-        let found = self.proxy.cache.tag(caller, &question).await;
+        let found = self.site.proxy.cache.tag(caller, &question).await;
         let found = match found {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
@@ -213,9 +201,9 @@ impl Pull {
         }
         // Who was just told the last known answer does not wait for the registry a second time.
         let away = caller.trust.away || found.outcome == Outcome::Stale;
-        let source = self.source(ask.for_digest(found.digest), &caller.principal);
+        let source = self.source(Arc::new(ask.for_digest(found.digest)), &caller.principal);
         let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
-        match self.proxy.cache.manifest(&caller, &found.digest).await {
+        match self.site.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
@@ -236,49 +224,46 @@ impl Pull {
     }
 
     fn content(&self, digest: Digest, media_type: &str, content: &Content, outcome: Outcome) -> Pulled {
-        let response = content::answer(&self.method, &self.headers, &digest, media_type, content);
+        let response = content::answer(self.method, self.headers, &digest, media_type, content);
         Pulled { response, outcome, stored: false, age: None }
     }
 
-    async fn parts(&self, thing: Thing) -> (cache::Caller, Ask) {
-        let place = Place { registry: self.registry.origin(&self.authority), repository: self.repository.clone() };
-        let ask = |who, public| Ask {
-            upstream: self.upstream.clone(),
-            access: self.access.clone(),
-            metrics: self.proxy.metrics.clone(),
-            registry: self.registry.clone(),
-            host: self.authority.clone(),
+    async fn parts(&self, thing: Thing) -> (cache::Caller, Arc<Ask>) {
+        let site = self.site;
+        let place = Place { registry: site.origin.clone(), repository: self.repository.clone() };
+        let deadline = site.deadline(site.registry.tags().deadline());
+        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false };
+        let identity = identity::of(site, &place, self.headers, &trust).await;
+        let ask = Arc::new(Ask {
+            upstream: site.upstream.clone(),
+            access: site.access.clone(),
+            outage: site.outage.clone(),
+            metrics: site.proxy.metrics.clone(),
+            registry: site.registry.clone(),
+            host: site.authority.clone(),
             repository: self.repository.clone(),
             thing,
-            who,
-            public,
-            manner: Manner::of(&self.headers),
-            client: self.client,
-        };
-        let trust = Trust {
-            lives: self.registry.lives(),
-            deadline: self.deadline(self.registry.tags().deadline()),
-            away: false,
-            lapsed: false,
-        };
-        let identity = identity::of(self, &place, &trust).await;
-        let ask = ask(identity.who, identity.public);
-        let trust = Trust { away: ask.is_away(), lapsed: identity.lapsed, ..trust };
+            who: identity.who,
+            public: identity.public,
+            manner: Manner::of(self.headers),
+            client: site.client,
+        });
+        let trust = Trust { away: site.outage.is_open(), lapsed: identity.lapsed, ..trust };
         let source = self.source(ask.clone(), &identity.principal);
         (cache::Caller { place, principal: identity.principal, source, trust }, ask)
     }
 
-    fn source(&self, ask: Ask, principal: &Principal) -> Arc<dyn Source> {
+    fn source(&self, ask: Arc<Ask>, principal: &Principal) -> Arc<dyn Source> {
         source(ask, self.is_lent(principal))
     }
 
     /// Whether it is asked as nobody for somebody who holds a token of ours: a no says nothing of the holder.
     fn is_lent(&self, principal: &Principal) -> bool {
-        self.holder.is_some() && matches!(principal, Principal::Known(_))
+        self.site.holder.is_some() && matches!(principal, Principal::Known(_))
     }
 
     /// Has it found out behind whether anybody may have what the caller was just given, or refused.
-    fn probe(&self, caller: &cache::Caller, ask: &Ask, pulled: &Pulled) {
+    fn probe(&self, caller: &cache::Caller, ask: &Arc<Ask>, pulled: &Pulled) {
         let occasion = match (pulled.response.status(), &caller.principal) {
             (status, Principal::Known(_) | Principal::Proxy) if status.is_success() => Occasion::Served,
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if ask.public => Occasion::Refused,
@@ -286,30 +271,23 @@ impl Pull {
         };
         if pulled.outcome != Outcome::Stale && !matches!(ask.who, Who::Nobody) {
             let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
-            self.proxy.cache.probe(&cache::Caller { principal, source, ..caller.clone() }, occasion);
+            self.site.proxy.cache.probe(&cache::Caller { principal, source, ..caller.clone() }, occasion);
         }
     }
 
     /// The policy's word, for longer where little is left of what the registry lets us ask.
     fn freshness(&self, tag: &Tag) -> Freshness {
-        let freshness = self.registry.tags().of(tag);
-        let stretch = self.access.quotas().stretch(self.registry.name());
+        let freshness = self.site.registry.tags().of(tag);
+        let stretch = self.site.access.quotas().stretch(self.site.registry.name());
         Freshness {
             fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
-            deadline: self.deadline(freshness.deadline),
+            deadline: self.site.deadline(freshness.deadline),
         }
-    }
-
-    /// A registry that has missed one lately is not waited for as long.
-    fn deadline(&self, deadline: Duration) -> Duration {
-        let deciding = self.registry.deciding_endpoints(&self.authority);
-        let well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
-        if well { deadline } else { deadline.min(ILL_DEADLINE) }
     }
 }
 
-fn source(ask: Ask, lent: bool) -> Arc<dyn Source> {
-    if lent { Arc::new(Lent(ask)) } else { Arc::new(ask) }
+fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
+    if lent { Arc::new(Lent(ask)) } else { ask }
 }
 
 fn describe_tag(found: &TagFound) -> Pulled {

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
+use crate::oci::{Reference, Repository};
 use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
 use crate::wire::{Body, BodyError};
 
@@ -33,11 +34,17 @@ struct Counted {
 
 impl Record {
     /// Begins the record of a request of `client` for `host`.
-    pub(super) fn new(metrics: &Metrics, client: IpAddr, method: &str, host: String, kind: &'static str) -> Self {
+    pub(super) fn new(
+        metrics: &Metrics,
+        client: IpAddr,
+        method: &Method,
+        host: impl Into<Arc<str>>,
+        kind: &'static str,
+    ) -> Self {
         let line = AccessLine {
             client,
-            method: method.to_owned(),
-            host,
+            method: method.clone(),
+            host: host.into(),
             registry: None,
             repository: None,
             reference: None,
@@ -53,13 +60,13 @@ impl Record {
 
     /// It is for this registry, and counts in its metrics.
     pub(super) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
-        self.line.registry = Some(name.to_string());
+        self.line.registry = Some(name.clone());
         self.line.kind = kind.label();
         self.counted = Some(Counted { registry: name.clone(), kind, outcome: Outcome::Bypass });
     }
 
     /// It is for this thing.
-    pub(super) fn reference(&mut self, repository: Option<String>, reference: Option<String>) {
+    pub(super) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
         self.line.repository = repository;
         self.line.reference = reference;
     }

@@ -16,7 +16,9 @@ pub struct Registry {
     name: Arc<str>,
     hosts: Vec<HostPattern>,
     token_hosts: Vec<Authority>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Arc<[Endpoint]>,
+    /// Those that may be asked what only the registry knows; all, where none may.
+    deciding: Arc<[Endpoint]>,
     push: Push,
     prefetch: Prefetch,
     tags: TagPolicy,
@@ -85,7 +87,8 @@ impl Registry {
             name: settings.name.as_str().into(),
             hosts: settings.hosts.clone(),
             token_hosts: settings.token_hosts.iter().map(|host| Authority { host: host.clone(), port: 443 }).collect(),
-            endpoints,
+            deciding: deciding(&endpoints),
+            endpoints: endpoints.into(),
             push: settings.push,
             prefetch: settings.prefetch,
             tags: TagPolicy::new(&settings.tags, Duration::ZERO).map_err(|cause| BadRegistry::Rule(name(), cause))?,
@@ -120,21 +123,19 @@ impl Registry {
     /// own that must not answer for another.
     #[must_use]
     pub fn origin(&self, asked: &Authority) -> Arc<str> {
-        if self.one { self.name.clone() } else { asked.short(443).into() }
+        if self.one { self.name.clone() } else { asked.short(443) }
     }
 
     /// Where it can be asked, in the configured order; by default the asked host itself.
     #[must_use]
-    pub fn endpoints(&self, asked: &Authority) -> Vec<Endpoint> {
-        if self.endpoints.is_empty() { vec![Endpoint::of_host(asked)] } else { self.endpoints.clone() }
+    pub fn endpoints(&self, asked: &Authority) -> Arc<[Endpoint]> {
+        if self.endpoints.is_empty() { Arc::new([Endpoint::of_host(asked)]) } else { self.endpoints.clone() }
     }
 
     /// Those that may be asked what only the registry knows. Where none is, all are, without credentials.
     #[must_use]
-    pub fn deciding_endpoints(&self, asked: &Authority) -> Vec<Endpoint> {
-        let all = self.endpoints(asked);
-        let deciding: Vec<Endpoint> = all.iter().filter(|endpoint| endpoint.authoritative()).cloned().collect();
-        if deciding.is_empty() { all } else { deciding }
+    pub fn deciding_endpoints(&self, asked: &Authority) -> Arc<[Endpoint]> {
+        if self.deciding.is_empty() { self.endpoints(asked) } else { self.deciding.clone() }
     }
 
     /// Whether it is away, with all that belongs to it: each host of a pattern for itself, as in the cache.
@@ -142,8 +143,9 @@ impl Registry {
     pub fn outage(&self, asked: &Authority) -> Outage {
         self.outages.of(&self.origin(asked), || {
             let homes = self.deciding_endpoints(asked);
-            let mirrors = self.endpoints(asked).into_iter().filter(|endpoint| !homes.contains(endpoint)).collect();
-            Outage::new(homes, mirrors)
+            let all = self.endpoints(asked);
+            let mirrors = all.iter().filter(|endpoint| !homes.contains(endpoint)).cloned().collect();
+            Outage::new(homes.to_vec(), mirrors)
         })
     }
 
@@ -214,4 +216,10 @@ impl Registry {
     pub fn tags(&self) -> &TagPolicy {
         &self.tags
     }
+}
+
+/// Those of `all` that may be asked what only the registry knows; all, where none may.
+fn deciding(all: &[Endpoint]) -> Arc<[Endpoint]> {
+    let deciding: Arc<[Endpoint]> = all.iter().filter(|endpoint| endpoint.authoritative()).cloned().collect();
+    if deciding.is_empty() { all.into() } else { deciding }
 }

@@ -1,6 +1,5 @@
 //! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 
 use super::config::Push;
 use super::connection::Proxy;
-use super::errand;
+use super::errand::{self, Wanted};
 use super::guests::{AuditOutcome, Judgement, LOCAL_TOKEN_PATH, Visitor};
 use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
@@ -22,7 +21,7 @@ use super::respond::Away;
 use super::site::Site;
 use super::{forward, listing, ping, realm, respond};
 use crate::cache::Place;
-use crate::oci::{Authority, Reference, Repository, Route};
+use crate::oci::{Authority, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
 use crate::wire::{self, Body};
@@ -34,8 +33,7 @@ pub(super) async fn answer(
     authority: Authority,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let mut record =
-        Record::new(&proxy.metrics, visitor.client, request.method().as_str(), authority.short(443), "other");
+    let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
     let policy = proxy.policy();
     let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
     let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
@@ -52,7 +50,7 @@ pub(super) async fn answer(
             respond::no_entry(&rule)
         }
         Judgement::Allowed(rule) => {
-            let response = dispatch(&proxy, &policy, registry, &authority, visitor.client, request, &mut record).await;
+            let response = dispatch(&proxy, &policy, registry, &authority, &errand, request, &mut record).await;
             errand.note_answer(&policy.house, &response, rule);
             response
         }
@@ -66,7 +64,7 @@ fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let target = request.uri().authority().map(|authority| authority.as_str());
     let mut said = target.into_iter().chain(host).peekable();
-    said.peek().is_some() && said.all(|text| Authority::parse(text, 443).as_ref() == Ok(authority))
+    said.peek().is_some() && said.all(|text| authority.is_written(text, 443))
 }
 
 async fn dispatch(
@@ -74,18 +72,18 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
-    client: IpAddr,
+    errand: &Wanted,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
     let is_registry = registry.is_at(authority);
     let path = request.uri().path().to_owned();
-    let route = if is_registry { Route::parse(&path) } else { Route::Other };
+    let route = errand.route();
     let is_own_realm = is_registry && path == LOCAL_TOKEN_PATH;
-    let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, &route, &path) };
+    let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, route, &path) };
     record.registry(registry.name(), kind);
-    record.reference(route.repository().map(ToString::to_string), reference(&route));
-    let site = Site::new(proxy, policy, &registry, authority, client, request.headers_mut());
+    record.reference(route.repository().cloned(), reference(route));
+    let site = Site::new(proxy, policy, &registry, authority, errand.client(), request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
     let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
@@ -95,17 +93,16 @@ async fn dispatch(
     let pulled = match route {
         _ if is_own_realm => realm::answer(&site, request).await,
         Route::Ping | Route::Blob(..) | Route::Manifest(..) if reads => {
-            read(&site, &route, request.method(), request.headers()).await
+            read(&site, route, request.method(), request.headers()).await
         }
         _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
             let endpoint = endpoint(&site, &path);
             let leg = tokio::time::timeout(PATIENCE, realm::leg(&site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
-        Route::Tags(ref repository) | Route::Referrers(ref repository, _) if reads => {
+        Route::Tags(repository) | Route::Referrers(repository, _) if reads => {
             let endpoint = endpoint(&site, &path);
-            let pull = pull(&site, repository, request.method(), request.headers());
-            let asked = listing::pass(&site, &pull, &endpoint, kind, request);
+            let asked = listing::pass(&site, repository, &endpoint, kind, request);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
@@ -171,27 +168,12 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
-    let pull = |repository| pull(site, repository, method, headers);
+    let pull = |repository| Pull { site, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
         Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
         Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
         _ => ping::answer(site, method, headers).await,
-    }
-}
-
-fn pull(site: &Site<'_>, repository: &Repository, method: &Method, headers: &HeaderMap) -> Pull {
-    Pull {
-        proxy: site.proxy.clone(),
-        upstream: site.upstream.clone(),
-        access: site.access.clone(),
-        registry: site.registry.clone(),
-        authority: site.authority.clone(),
-        repository: repository.clone(),
-        method: method.clone(),
-        headers: headers.clone(),
-        holder: site.holder,
-        client: site.client,
     }
 }
 
@@ -210,7 +192,7 @@ fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
 }
 
 /// A push or delete: refused, or streamed through; what the cache believed of its target is forgotten.
-async fn push(site: &Site<'_>, route: Route, request: Request<Incoming>, record: &mut Record) -> Response<Body> {
+async fn push(site: &Site<'_>, route: &Route, request: Request<Incoming>, record: &mut Record) -> Response<Body> {
     record.outcome(Outcome::Bypass);
     let Site { proxy, registry, .. } = site;
     if registry.push() == Push::Deny {
@@ -221,7 +203,7 @@ async fn push(site: &Site<'_>, route: Route, request: Request<Incoming>, record:
     if response.status().is_success() {
         proxy.cache.forget_missing();
         if let Route::Manifest(repository, Reference::Tag(tag)) = route {
-            proxy.cache.forget_tag(&Place { registry: site.origin.clone(), repository }, &tag);
+            proxy.cache.forget_tag(&Place { registry: site.origin.clone(), repository: repository.clone() }, tag);
         }
     }
     respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
@@ -239,8 +221,8 @@ fn endpoint(site: &Site<'_>, path: &str) -> Endpoint {
     {
         return (*endpoint).clone();
     }
-    let asked = deciding.into_iter().find(|endpoint| endpoint.authority() == *authority);
-    asked.unwrap_or_else(|| Endpoint::of_host(authority))
+    let asked = deciding.iter().find(|endpoint| endpoint.authority() == *authority);
+    asked.cloned().unwrap_or_else(|| Endpoint::of_host(authority))
 }
 
 fn changes(method: &Method) -> bool {
@@ -266,10 +248,10 @@ fn kind(registry: &Registry, authority: &Authority, route: &Route, path: &str) -
     Kind::from(route)
 }
 
-fn reference(route: &Route) -> Option<String> {
+fn reference(route: &Route) -> Option<Reference> {
     match route {
-        Route::Manifest(_, reference) => Some(reference.to_string()),
-        Route::Blob(_, digest) | Route::Referrers(_, digest) => Some(digest.to_string()),
+        Route::Manifest(_, reference) => Some(reference.clone()),
+        Route::Blob(_, digest) | Route::Referrers(_, digest) => Some(Reference::Digest(*digest)),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -13,6 +14,9 @@ use super::policy::Policy;
 use super::registry::Registry;
 use crate::oci::Authority;
 use crate::upstream::{Outage, Upstream};
+
+/// How long a registry that is known to be ill may take to revalidate a tag.
+const ILL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One host of a registry, for one request.
 pub(super) struct Site<'a> {
@@ -49,6 +53,14 @@ impl<'a> Site<'a> {
         let upstream = if is_shared { policy.upstream.clone() } else { policy.upstream.of_registry(&outage) };
         let access = policy.access.over(&upstream);
         Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, holder }
+    }
+
+    /// How long the registry may take where `deadline` is what it has: one that has missed one lately is not waited
+    /// for as long.
+    pub(super) fn deadline(&self, deadline: Duration) -> Duration {
+        let deciding = self.registry.deciding_endpoints(self.authority);
+        let is_well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
+        if is_well { deadline } else { deadline.min(ILL_DEADLINE) }
     }
 }
 

@@ -3,9 +3,13 @@
 //! It holds names and numbers only: no header, no query, no token can get into it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use tracing::info;
+
+use crate::oci::{Reference, Repository};
 
 /// The target of its events, so that `log.access` can drop them.
 pub(super) const TARGET: &str = "access";
@@ -16,15 +20,15 @@ pub struct AccessLine {
     /// Who asked; IPv4 mapped into IPv6 is written as IPv4.
     pub client: IpAddr,
     /// The request's method.
-    pub method: String,
+    pub method: Method,
     /// The host, with its port where that is not the scheme's.
-    pub host: String,
+    pub host: Arc<str>,
     /// The registry's configured name.
-    pub registry: Option<String>,
+    pub registry: Option<Arc<str>>,
     /// The repository.
-    pub repository: Option<String>,
+    pub repository: Option<Repository>,
     /// The tag or digest.
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     /// What was asked for: a [`Kind`](super::Kind)'s label, or a word such as `connect`.
     pub kind: &'static str,
     /// Where the answer came from: an [`Outcome`](super::Outcome)'s label, or a verdict.
@@ -46,10 +50,10 @@ impl AccessLine {
             target: TARGET,
             client = %self.client.to_canonical(),
             method = self.method.as_str(),
-            host = self.host.as_str(),
+            host = &*self.host,
             registry = self.registry.as_deref(),
-            repository = self.repository.as_deref(),
-            reference = self.reference.as_deref(),
+            repository = self.repository.as_ref().map(Repository::as_str),
+            reference = self.reference.as_ref().map(tracing::field::display),
             kind = self.kind,
             outcome = self.outcome,
             status = self.status,

@@ -139,10 +139,10 @@ mod tests {
     fn line() -> AccessLine {
         AccessLine {
             client: "::ffff:10.0.0.7".parse().unwrap(),
-            method: "GET".into(),
+            method: http::Method::GET,
             host: "quay.io".into(),
             registry: Some("quay.io".into()),
-            repository: Some("org/app".into()),
+            repository: Some("org/app".parse().unwrap()),
             reference: None,
             kind: "manifest",
             outcome: "hit",

@@ -34,14 +34,24 @@ impl Line<'_> {
         }
     }
 
-    fn try_write(&mut self, name: &str, text: &str) -> fmt::Result {
-        if !std::mem::take(&mut self.first) {
-            self.writer.write_char(' ')?;
+    /// What no character of can need a quote or an escape.
+    fn write_plain(&mut self, field: &Field, value: impl Debug) {
+        if self.result.is_ok() {
+            self.result = self.space().and_then(|()| write!(self.writer, "{}={value:?}", field.name()));
         }
+    }
+
+    fn space(&mut self) -> fmt::Result {
+        if std::mem::take(&mut self.first) { Ok(()) } else { self.writer.write_char(' ') }
+    }
+
+    fn try_write(&mut self, name: &str, text: &str) -> fmt::Result {
+        self.space()?;
         if name == "message" {
             return escaped(&mut self.writer, text, false);
         }
-        write!(self.writer, "{name}=")?;
+        self.writer.write_str(name)?;
+        self.writer.write_char('=')?;
         let plain = !text.is_empty() && !text.contains([' ', '"', '\\', '=']);
         if plain {
             return escaped(&mut self.writer, text, false);
@@ -55,6 +65,22 @@ impl Line<'_> {
 impl Visit for Line<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.write(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write_plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write_plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write_plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write_plain(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

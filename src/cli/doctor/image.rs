@@ -15,7 +15,7 @@ pub(super) async fn get(way: &Way, to: &Authority, path: &str, bearer: Option<&s
         Err(refused) => bail!("the proxy refuses {to}: {} {}", refused.status, refused.words()),
     };
     let (mut sender, _) = way.secure(tunnel, to).await.with_context(|| format!("no TLS with {to}"))?;
-    let mut request = Request::get(path).header(HOST, to.short(443)).header(ACCEPT, Accept::EVERYTHING.to_string());
+    let mut request = Request::get(path).header(HOST, &*to.short(443)).header(ACCEPT, Accept::EVERYTHING.to_string());
     if let Some(bearer) = bearer {
         request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
     }

@@ -181,7 +181,12 @@ impl LocalTokens {
     #[must_use]
     pub fn challenge(host: &Authority, scopes: Vec<String>) -> Bearer {
         let host = host.short(443);
-        Bearer { realm: format!("https://{host}{LOCAL_TOKEN_PATH}"), service: Some(host), scopes, error: None }
+        Bearer {
+            realm: format!("https://{host}{LOCAL_TOKEN_PATH}"),
+            service: Some(host.to_string()),
+            scopes,
+            error: None,
+        }
     }
 
     fn mac(&self, said: &[u8]) -> hmac::Tag {

@@ -69,9 +69,9 @@ impl DockerConfig {
     /// Where to look for the credentials of a repository, best first.
     pub(super) fn leads(&self, server: &Authority, repository: &Repository) -> Vec<Lead> {
         let plain = server.short(443);
-        let is_hub = HUB_NAMES.contains(&plain.as_str());
-        let names = if is_hub { HUB_NAMES.to_vec() } else { vec![plain.as_str()] };
-        let asked = if is_hub { HUB } else { plain.as_str() };
+        let is_hub = HUB_NAMES.contains(&&*plain);
+        let names = if is_hub { HUB_NAMES.to_vec() } else { vec![&*plain] };
+        let asked = if is_hub { HUB } else { &*plain };
         let mut leads = Vec::new();
         for path in namespaces(repository) {
             leads.extend(self.entry(&names, path));

@@ -66,7 +66,7 @@ impl Source {
                 }
                 Ok(None)
             }
-            Self::Helper { name, helpers } => helpers.ask(name.clone(), server.short(443)).await,
+            Self::Helper { name, helpers } => helpers.ask(name.clone(), server.short(443).to_string()).await,
         }
     }
 
