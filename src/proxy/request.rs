@@ -133,6 +133,7 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
     let was_away = site.outage.is_open();
     let mut first = pin!(once());
     let pulled = tokio::select! {
+        biased; // what is cached is there at once
         pulled = first.as_mut() => Some(pulled),
         () = site.outage.opened(), if !was_away => None,
     };

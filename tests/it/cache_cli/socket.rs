@@ -67,8 +67,9 @@ fn a_folder_that_is_held_by_somebody_silent_is_an_error() {
 fn ask(socket: &Path, path: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     let length = body.len();
-    write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-        .unwrap();
+    let request =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap(); // in one piece: it may be refused before its end was read
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -162,6 +162,7 @@ async fn what_a_login_pulled_is_served_to_everybody_where_it_is_public() {
     eventually("nobody's token was asked for", || tokens() == 2).await;
     eventually("nobody's question was asked", || lab.registry.count("HEAD *") == 2).await;
     lab.is_public(&path).await;
+    lab.proxy.stored(&image.config).await; // fetched ahead
     let seen = lab.registry.requests().len();
     for _ in 0..20 {
         for path in [tag, &path] {
