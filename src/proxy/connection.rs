@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -116,7 +115,8 @@ impl Proxy {
         self.tasks.spawn(task);
     }
 
-    /// Serves one accepted connection in a task of its own; one too many is closed.
+    /// Serves one accepted connection in a task of its own; one too many is closed. `TCP_NODELAY` and keep-alive are
+    /// as its listener had them.
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
         let client = peer.ip().to_canonical();
@@ -139,8 +139,6 @@ impl Proxy {
     }
 
     async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        keep_alive(&stream)?;
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let door = |proxy: Arc<Self>| move |request| answer(proxy.clone(), client, request);
         match spoken {
@@ -225,12 +223,6 @@ impl Proxy {
         self.tasks.close();
         tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
     }
-}
-
-/// A client that vanished without a word is noticed: a tunnel to it would stay for ever.
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let every = Duration::from_secs(60);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
 }
 
 /// One request at the door itself, not inside an intercepted connection.

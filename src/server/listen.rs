@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,8 @@ use tracing::warn;
 const BACKLOG: i32 = 4096;
 /// After running out of file descriptors, accepting at once again would only burn a core.
 const PAUSE: Duration = Duration::from_millis(50);
+/// After so long without a byte a peer is asked whether it is still there.
+const ALIVE: Duration = Duration::from_secs(60);
 
 /// A listener that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,7 @@ impl Door {
             Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
             None => open(address, key)?,
         };
+        prepare(&listener).map_err(|source| CannotListen { address, key, source })?;
         let (pulse, asked) = mpsc::channel(1);
         Ok((Self { listener, asked }, Pulse(pulse)))
     }
@@ -87,6 +90,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// What an accepted connection inherits (Linux): set once here, it costs no system call each. A client that vanished
+/// without a word is noticed: a tunnel to it would stay for ever.
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE))
 }
 
 /// Accepts until `stop`. What cannot be accepted is logged and costs nobody else anything.

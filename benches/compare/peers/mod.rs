@@ -24,6 +24,8 @@ use super::process::Program;
 pub(crate) enum Kind {
     /// A pullthrough, by name and binary.
     Pullthrough(String, PathBuf),
+    /// pullthrough without its access log, as the tuned nginx is.
+    Quiet(PathBuf),
     /// nginx with docker-registry-proxy's directives.
     NginxDirectives,
     /// nginx as a person would tune it.
@@ -47,6 +49,7 @@ impl Kind {
         let mut all = vec![Self::Pullthrough("pullthrough".into(), lab.options.binary.clone())];
         all.extend(lab.options.also.iter().map(|(name, path)| Self::Pullthrough(name.clone(), path.clone())));
         all.extend([
+            Self::Quiet(lab.options.binary.clone()),
             Self::NginxDirectives,
             Self::NginxTuned,
             Self::Squid,
@@ -61,6 +64,7 @@ impl Kind {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Pullthrough(name, _) => name.clone(),
+            Self::Quiet(_) => "pullthrough, no log".into(),
             Self::NginxDirectives => "nginx, d-r-p".into(),
             Self::NginxTuned => "nginx, tuned".into(),
             Self::Squid => "squid".into(),
@@ -72,7 +76,7 @@ impl Kind {
     /// The program, if this machine has it.
     fn program(&self) -> Option<PathBuf> {
         match self {
-            Self::Pullthrough(_, path) => path.is_file().then(|| path.clone()),
+            Self::Pullthrough(_, path) | Self::Quiet(path) => path.is_file().then(|| path.clone()),
             Self::NginxDirectives | Self::NginxTuned => find("nginx"),
             Self::Squid => find("squid").filter(|_| squid::has_bump()),
             Self::Distribution(name) => find(name),
@@ -96,7 +100,8 @@ impl Kind {
         let folder = lab.folder(&self.name().replace([' ', ','], ""))?;
         let log = folder.join("output.log");
         let command = match self {
-            Self::Pullthrough(..) => pullthrough::command(lab, &program, address, &folder)?,
+            Self::Pullthrough(..) => pullthrough::command(lab, &program, address, &folder, true)?,
+            Self::Quiet(_) => pullthrough::command(lab, &program, address, &folder, false)?,
             Self::NginxDirectives => nginx::command(lab, &program, address, &folder, nginx::Flavour::Directives)?,
             Self::NginxTuned => nginx::command(lab, &program, address, &folder, nginx::Flavour::Tuned)?,
             Self::Squid => squid::command(lab, &program, address, &folder)?,
@@ -105,11 +110,11 @@ impl Kind {
         let mut started = Program::start(command, &log)?;
         ready(&mut started, address, &log).await?;
         let via = match self {
-            Self::Pullthrough(..) | Self::Squid => Via::Connect,
+            Self::Pullthrough(..) | Self::Quiet(_) | Self::Squid => Via::Connect,
             _ => Via::Straight,
         };
         let ca = match self {
-            Self::Pullthrough(..) => folder.join("ca/ca.crt"),
+            Self::Pullthrough(..) | Self::Quiet(_) => folder.join("ca/ca.crt"),
             _ => lab.certificates.ca.clone(),
         };
         let target = Target::new(address, via, lab.authority(), &ca)?;

@@ -1,4 +1,4 @@
-//! pullthrough itself, as a user would run it: access log on, digests on, one private registry.
+//! pullthrough itself, as a user would run it: digests on, one private registry; with its access log or without.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,10 +6,17 @@ use std::process::Command;
 
 use crate::lab::{Lab, free_address};
 
-pub(super) fn command(lab: &Lab, program: &Path, address: SocketAddr, folder: &Path) -> anyhow::Result<Command> {
+pub(super) fn command(
+    lab: &Lab,
+    program: &Path,
+    address: SocketAddr,
+    folder: &Path,
+    logs: bool,
+) -> anyhow::Result<Command> {
     let config = serde_json::json!({
         "listen": {"proxy": address, "admin": free_address()?},
         "ca": {"dir": folder.join("ca")},
+        "log": {"access": logs},
         "cache": {"dir": folder.join("cache"), "max_size": "50GiB", "min_free": "1%"},
         "registries": {
             lab.authority(): {
