@@ -1,8 +1,10 @@
 //! Credentials that the proxy holds: what they serve, where they go, and what they are never used for.
 
+use std::time::Duration;
+
 use super::layer;
 use crate::support::client::Whole;
-use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value, eventually};
+use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value, eventually, throughout};
 
 const EXAMPLE: &str = "registry.example.com:443";
 
@@ -252,10 +254,10 @@ async fn little_left_of_a_pull_limit_is_exported_and_stops_what_nobody_asked_for
     assert_eq!(ask(&proxy, "GET", "/v2/a/manifests/1", None).await.status, 200);
     let name = "pullthrough_upstream_ratelimit_remaining{registry=\"registry.example.com\"}";
     assert_eq!(proxy.metric(name).await, 9.0);
-    let end = std::time::Instant::now() + std::time::Duration::from_millis(1500);
-    while std::time::Instant::now() < end {
+    throughout(Duration::from_millis(1500), async || {
         assert_eq!(ask(&proxy, "GET", "/v2/a/manifests/1", None).await.status, 200);
-    }
+    })
+    .await;
     assert_eq!(registry.count("*/manifests/1"), 1, "the tag is believed for longer");
     for (number, digest) in image.layers.iter().enumerate() {
         assert_eq!(ask(&proxy, "GET", &format!("/v2/a/blobs/{digest}"), None).await.status, 200);
