@@ -344,16 +344,7 @@ impl Cache {
 
 /// Reads a whole stored manifest and proves it again: it is small, and what is in memory is believed.
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
-    let blob = store.read(digest).ok()??;
-    let length = usize::try_from(blob.len()).ok().filter(|length| *length <= crate::oci::MANIFEST_LIMIT)?;
-    let mut bytes = vec![0; length];
-    let mut at = 0;
-    while at < length {
-        match blob.read_at(at as u64, &mut bytes[at..]) {
-            Ok(0) | Err(_) => return None,
-            Ok(read) => at += read,
-        }
-    }
+    let bytes = store.read(digest).ok()??.read_all(crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {
