@@ -8,7 +8,7 @@ use pullthrough::oci::{Accept, Digest, Repository, Tag};
 use pullthrough::store::{Content, Error, Learned, Link, Ping, Store, TagEntry};
 
 use crate::store::{bytes, config, content, digest, lying_in, path_of};
-use crate::support::wait_until;
+use crate::support::{eventually, wait_until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -101,7 +101,7 @@ async fn links_die_with_an_evicted_blob() {
     store.catalog().note_link(link(digest(&old)));
     let new = content(2, 600);
     store.put(&digest(&new), &new).unwrap();
-    wait_until("the eviction", || store.usage().evictions == 1);
+    eventually("the eviction", || store.usage().evictions == 1).await;
     assert_eq!(store.catalog().links("quay.io", &repository("org/app"), &digest(&old)).await.unwrap(), []);
 }
 
@@ -176,7 +176,7 @@ async fn a_lost_catalog_is_made_anew_from_the_blobs_without_links() {
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
     assert_eq!(bytes(&store.find(&digest(&large)).await.unwrap().unwrap()), large);
     assert_eq!(bytes(&store.read(&digest(b"small")).unwrap().unwrap()), b"small");
-    wait_until("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     store.catalog().flush().await;
     assert_eq!((store.usage().bytes, store.usage().entries), (before.bytes, before.entries));
     assert_eq!(store.catalog().links("quay.io", &repository("org/app"), &digest(b"small")).await.unwrap(), []);
@@ -196,7 +196,7 @@ async fn a_blob_damaged_before_the_catalog_was_lost_is_never_served() {
     drop(store);
     fs::remove_file(folder.path().join("cache/catalog.sqlite")).unwrap();
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
-    wait_until("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     for whole in [&small, &large] {
         assert!(store.find(&digest(whole)).await.unwrap().is_none());
         assert!(!path_of(folder.path(), &digest(whole)).exists());
@@ -217,7 +217,7 @@ async fn a_catalog_damaged_while_running_is_made_anew_and_filled() {
     assert!(store.catalog().links("quay.io", &place, &name).await.is_err());
     store.catalog().note_link(link(name));
     assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap().len(), 1);
-    wait_until("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     assert_eq!((store.usage().bytes, store.usage().entries), (7, 1));
     assert_eq!(bytes(&store.read(&name).unwrap().unwrap()), b"content");
 }
@@ -321,11 +321,11 @@ async fn what_is_pinned_is_never_evicted_also_when_it_comes_back() {
     for content in &whole {
         store.put(&digest(content), content).unwrap();
     }
-    wait_until("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000).await;
     let is_there = |at: usize| store.read(&digest(&whole[at])).unwrap().is_some();
     assert!(is_there(0) && is_there(1) && !is_there(2));
     assert!(store.catalog().unpin(&digest(&whole[0])).await.unwrap());
     store.put(&digest(b"more"), &[0; 200]).unwrap();
-    wait_until("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000).await;
     assert!(!is_there(0) && is_there(1));
 }

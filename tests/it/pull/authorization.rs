@@ -98,7 +98,7 @@ async fn who_proves_by_head_is_served_what_another_fetched() {
     for _ in 0..3 {
         assert_eq!(ask(&proxy.client(), "GET", &path, Some(&second), None).await.bytes().len(), 50_000);
     }
-    assert_eq!(asked_as(&registry, &second), ["HEAD"], "one proof, then believed");
+    assert_eq!(asked_as(registry, &second), ["HEAD"], "one proof, then believed");
 }
 
 #[tokio::test]
