@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::caller::Asker;
 use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Released, Standing};
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Whole, inventory};
@@ -37,8 +38,8 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<(Proof, bool), Fault>>>,
-    own: Arc<Flights<(Place, Digest, Principal), Result<(Whole, bool), Fault>>>,
+    proofs: Arc<Flights<(Place, Digest, Content, Asker), Result<(Proof, bool), Fault>>>,
+    own: Arc<Flights<(Place, Digest, Asker), Result<(Whole, bool), Fault>>>,
     shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
@@ -140,7 +141,7 @@ impl Cache {
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
     async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
-        let key = (caller.place.clone(), *digest, caller.principal.clone());
+        let key = (caller.place.clone(), *digest, caller.asker());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
             // Look again, as for a proof.
@@ -247,7 +248,7 @@ impl Cache {
             // Whoever began before that may still wait; nobody joins them.
             return self.ask_for_proof(caller, digest, content).await;
         }
-        let key = (caller.place.clone(), *digest, content, caller.principal.clone());
+        let key = (caller.place.clone(), *digest, content, caller.asker());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let proven = self.manifests.proofs.run(key, move || async move {
             // Look again: an earlier flight notes what it proved before it makes room for this one.

@@ -8,6 +8,7 @@ mod fills;
 mod held;
 mod identity;
 mod lanes;
+mod lent;
 mod local_tokens;
 mod manifests;
 mod model;

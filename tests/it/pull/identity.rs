@@ -11,16 +11,16 @@ use crate::support::{Act, Gate, Plan, Proxy, Registry, Tokens, basic_value, even
 const EXAMPLE: &str = "registry.example.com:443";
 const AUTH: &str = "auth.example.com:443";
 
-struct Lab {
-    registry: Registry,
-    auth: Registry,
-    proxy: Proxy,
+pub(super) struct Lab {
+    pub(super) registry: Registry,
+    pub(super) auth: Registry,
+    pub(super) proxy: Proxy,
     tokens: Tokens,
 }
 
 impl Lab {
     /// A registry that wants tokens from `auth.example.com`, and a proxy before both. `more` are keys of its entry.
-    async fn new(more: &str) -> Self {
+    pub(super) async fn new(more: &str) -> Self {
         let tokens = Tokens::new()
             .public("public/*")
             .user("alice", "secret-a", &["team/*"])
@@ -34,7 +34,7 @@ impl Lab {
         Self { registry, auth, proxy, tokens }
     }
 
-    async fn bearer(&self, user: Option<(&str, &str)>, repository: &str) -> String {
+    pub(super) async fn bearer(&self, user: Option<(&str, &str)>, repository: &str) -> String {
         bearer(&self.proxy.client(), user, repository).await
     }
 
@@ -63,12 +63,12 @@ fn token(answer: &Whole) -> String {
     format!("Bearer {}", json["token"].as_str().unwrap())
 }
 
-async fn ask(client: &Client, method: &str, path: &str, authorization: Option<&str>) -> Whole {
+pub(super) async fn ask(client: &Client, method: &str, path: &str, authorization: Option<&str>) -> Whole {
     let headers: Vec<(&str, &str)> = authorization.map(|value| ("authorization", value)).into_iter().collect();
     client.session(EXAMPLE).await.ask(method, path, &headers).await
 }
 
-const ALICE: Option<(&str, &str)> = Some(("alice", "secret-a"));
+pub(super) const ALICE: Option<(&str, &str)> = Some(("alice", "secret-a"));
 const CAROL: Option<(&str, &str)> = Some(("carol", "secret-c"));
 
 #[tokio::test]
