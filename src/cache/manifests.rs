@@ -184,7 +184,7 @@ impl Cache {
 
     /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
     /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
-    /// costs no pull where pulls are counted.
+    /// costs no pull where pulls are counted; by its own GET where HEAD is refused for its own sake, or says nothing.
     async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
         let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
         let key = (registry.clone(), *digest);
@@ -192,10 +192,11 @@ impl Cache {
         let whole = match shared.await {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
-            Landed::Joined(Ok(whole)) => {
-                let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
-                Whole { media_type: proof.media_type.or(whole.media_type), ..whole }
-            }
+            Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
+                Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
+                Err(fault) if source.decides() && fault.said.is_about_head() => source.whole().await?,
+                Err(fault) => return Err(fault),
+            },
             Landed::Joined(Err(_)) => source.whole().await?,
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
