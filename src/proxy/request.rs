@@ -20,7 +20,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::Away;
 use super::site::Site;
-use super::{forward, listing, ping, realm, respond};
+use super::{forward, gateway, listing, ping, realm, respond};
 use crate::cache::Place;
 use crate::oci::{Authority, Reference, Repository, Route};
 use crate::telemetry::{Kind, Outcome};
@@ -171,6 +171,7 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    gateway::look(site, route, method, headers);
     let pull = |repository| pull(site, repository, method, headers);
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

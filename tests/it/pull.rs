@@ -9,6 +9,7 @@ mod held;
 mod identity;
 mod killed;
 mod lanes;
+mod lent;
 mod local_tokens;
 mod manifests;
 mod model;

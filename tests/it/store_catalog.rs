@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use pullthrough::oci::{Accept, Digest, Repository, Tag};
 use pullthrough::store::{Content, Error, Learned, Link, Ping, Store, TagEntry};
 
@@ -103,6 +104,28 @@ async fn links_die_with_an_evicted_blob() {
     store.put(&digest(&new), &new).unwrap();
     eventually("the eviction", || store.usage().evictions == 1).await;
     assert_eq!(store.catalog().links("quay.io", &repository("org/app"), &digest(&old)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_public_no_more_is_noted_however_busy_the_catalog_is() {
+    let (folder, store) = open();
+    let app = repository("org/app");
+    store.catalog().note_public("quay.io", &app, Some(ago(Duration::ZERO)));
+    store.catalog().flush().await;
+    let other = rusqlite::Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first note makes the thread wait for the file, the others fill its queue.
+    let is_full = || store.catalog().public("quay.io", &app).now_or_never().is_some();
+    let ping = || Ping { registry: "docker.io".into(), status: 200, headers: Vec::new(), seen: ago(DAY) };
+    while !is_full() {
+        (0..100).for_each(|_| store.catalog().note_ping(ping()));
+    }
+    store.catalog().note_public("quay.io", &app, None);
+    store.catalog().note_public("quay.io", &repository("org/other"), Some(ago(Duration::ZERO))); // this one may be lost
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(store);
+    let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
+    assert_eq!(store.catalog().public("quay.io", &app).await.unwrap(), None);
 }
 
 #[tokio::test]

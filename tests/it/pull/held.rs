@@ -83,6 +83,29 @@ async fn one_who_brings_credentials_is_verified_by_the_registry() {
 }
 
 #[tokio::test]
+async fn no_token_is_announced_to_live_longer_than_the_services_own() {
+    let (registry, proxy) = held("").await;
+    let right = basic_value("alice", "secret-a");
+    for (said, most) in [(20, 20), (100, 100), (3600, 3600)] {
+        let service = registry.script(
+            "/token",
+            Act::Answer {
+                status: 200,
+                headers: Vec::new(),
+                body: format!("{{\"token\": \"their-{said}\", \"expires_in\": {said}}}"),
+            },
+        );
+        let path = format!("/v2/_pullthrough/token?scope=repository:alice/app-{said}:pull");
+        let answer = ask(&proxy, "GET", &path, Some(&right)).await;
+        let json: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
+        assert_eq!(json["token"], format!("their-{said}"));
+        let life = json["expires_in"].as_u64().unwrap();
+        assert!((most - 5..=most).contains(&life), "{said}: {life}");
+        registry.unscript(service);
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_takes_passwords_alone_verifies_them_too() {
     let registry = Registry::start("registry.example.com");
     registry.require_basic("robot", "canary-r");

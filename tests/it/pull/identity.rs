@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::layer;
-use super::private::{ALICE, AUTH, CAROL, Lab, ask, token};
+use super::private::{ALICE, AUTH, BOB, CAROL, Lab, ask, token};
 use crate::support::{Act, Gate, Plan, Registry, basic_value, eventually, throughout, until};
 
 #[tokio::test]
@@ -253,5 +253,26 @@ async fn no_other_registry_sees_a_callers_credentials_nor_does_a_cdn() {
     assert!(cdn.count("*") > 0 && other.count("*") > 0);
     for server in [&cdn, &other] {
         assert!(server.requests().iter().all(|seen| !seen.headers.contains_key("authorization")), "{}", server.name());
+    }
+}
+
+#[tokio::test]
+async fn two_who_ask_at_once_for_a_manifest_whose_head_proves_nothing_each_get_it_themselves() {
+    for act in [Act::NoDigest, Act::NoHead] {
+        let lab = Lab::new("").await;
+        let image = lab.registry.push_image("team/app", "1", &[layer(1000, 30)]);
+        let path = format!("/v2/team/app/manifests/{}", image.digest);
+        lab.registry.script("HEAD */manifests/*", act);
+        // Long enough for the others to come while the first one's question is open.
+        lab.registry.script_times(1, "GET */manifests/*", Act::Delay(Duration::from_millis(500)));
+        let (alice, carol) = (lab.bearer(ALICE, "team/app").await, lab.bearer(CAROL, "team/app").await);
+        let bob = lab.bearer(BOB, "team/app").await;
+        let others = async {
+            eventually("the first one asks", || lab.registry.count(&path) == 1).await;
+            tokio::join!(lab.get(&path, Some(&carol)), lab.get(&path, Some(&bob)))
+        };
+        let (first, (second, third)) = tokio::join!(lab.get(&path, Some(&alice)), others);
+        assert_eq!([first.status, second.status, third.status].map(|status| status.as_u16()), [200, 200, 401]);
+        assert_eq!(first.bytes(), second.bytes());
     }
 }
