@@ -28,6 +28,20 @@ pub struct Caller {
     pub trust: Trust,
 }
 
+/// In whose name a caller's source asks: only who asks in the same one may be given the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asker {
+    principal: Principal,
+    is_lent: bool,
+}
+
+impl Caller {
+    /// By what it is told from others who ask for the same at the same time.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { principal: self.principal.clone(), is_lent: self.source.is_lent() }
+    }
+}
+
 /// How far the registry's earlier word goes for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::caller::Asker;
 use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Released, Standing};
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Whole, inventory};
@@ -37,8 +38,8 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    proofs: Arc<Flights<(Place, Digest, Content, Principal), Result<(Proof, bool), Fault>>>,
-    own: Arc<Flights<(Place, Digest, Principal), Result<(Whole, bool), Fault>>>,
+    proofs: Arc<Flights<(Place, Digest, Content, Asker), Result<(Proof, bool), Fault>>>,
+    own: Arc<Flights<(Place, Digest, Asker), Result<(Whole, bool), Fault>>>,
     shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
@@ -140,7 +141,7 @@ impl Cache {
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
     async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
-        let key = (caller.place.clone(), *digest, caller.principal.clone());
+        let key = (caller.place.clone(), *digest, caller.asker());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
             // Look again, as for a proof.
@@ -183,7 +184,7 @@ impl Cache {
 
     /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
     /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
-    /// costs no pull where pulls are counted.
+    /// costs no pull where pulls are counted; by its own GET where HEAD is refused for its own sake, or says nothing.
     async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
         let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
         let key = (registry.clone(), *digest);
@@ -191,10 +192,11 @@ impl Cache {
         let whole = match shared.await {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
-            Landed::Joined(Ok(whole)) => {
-                let (proof, _) = self.prove(caller, digest, Content::Manifest).await?;
-                Whole { media_type: proof.media_type.or(whole.media_type), ..whole }
-            }
+            Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
+                Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
+                Err(fault) if source.decides() && fault.said.is_about_head() => source.whole().await?,
+                Err(fault) => return Err(fault),
+            },
             Landed::Joined(Err(_)) => source.whole().await?,
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
@@ -247,7 +249,7 @@ impl Cache {
             // Whoever began before that may still wait; nobody joins them.
             return self.ask_for_proof(caller, digest, content).await;
         }
-        let key = (caller.place.clone(), *digest, content, caller.principal.clone());
+        let key = (caller.place.clone(), *digest, content, caller.asker());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let proven = self.manifests.proofs.run(key, move || async move {
             // Look again: an earlier flight notes what it proved before it makes room for this one.
@@ -344,16 +346,7 @@ impl Cache {
 
 /// Reads a whole stored manifest and proves it again: it is small, and what is in memory is believed.
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
-    let blob = store.read(digest).ok()??;
-    let length = usize::try_from(blob.len()).ok().filter(|length| *length <= crate::oci::MANIFEST_LIMIT)?;
-    let mut bytes = vec![0; length];
-    let mut at = 0;
-    while at < length {
-        match blob.read_at(at as u64, &mut bytes[at..]) {
-            Ok(0) | Err(_) => return None,
-            Ok(read) => at += read,
-        }
-    }
+    let bytes = store.read(digest).ok()??.read_all(crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {

@@ -20,6 +20,7 @@ mod inventory;
 mod links;
 mod lookup;
 mod manifests;
+mod mismatch;
 mod passing;
 mod policy;
 mod prefetch;

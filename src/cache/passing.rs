@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::mismatch::Mismatch;
 use crate::oci::{Digest, Hasher};
 use crate::wire::{self, BodyError};
 
@@ -18,14 +19,6 @@ pub struct Passing {
     wanted: Digest,
     hasher: Option<Hasher>,
     held: Bytes,
-}
-
-/// The content is not what its name says.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream's bytes have the digest {found}, not {wanted}")]
-struct Mismatch {
-    wanted: Digest,
-    found: Digest,
 }
 
 impl Passing {

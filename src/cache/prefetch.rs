@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::caller::Asker;
 use super::{BlobFound, Cache, Caller, Place, Principal, Source};
 use crate::oci::{Digest, Listing};
 
@@ -26,7 +27,7 @@ const MANIFESTS: u64 = 20_000;
 pub(super) struct Listings {
     seen: moka::sync::Cache<(Place, Digest), ()>,
     by_blob: moka::sync::Cache<(Place, Digest), Arc<Listed>>,
-    begun: moka::sync::Cache<(Place, Principal, Digest), ()>,
+    begun: moka::sync::Cache<(Place, Asker, Digest), ()>,
     pieces: moka::sync::Cache<(Place, Principal, Digest), ()>,
     at_once: Arc<Mutex<HashMap<Arc<str>, Turns>>>,
 }
@@ -104,8 +105,9 @@ impl Cache {
         F: Fn(Digest) -> Arc<dyn Source> + Send + 'static,
     {
         let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| at_once > 0) else { return };
-        let key = (caller.place.clone(), caller.principal.clone(), listed.manifest);
-        if self.listings.pieces.contains_key(&key) || self.listings.begun.contains_key(&key) {
+        let pieces = (caller.place.clone(), caller.principal.clone(), listed.manifest);
+        let key = (caller.place.clone(), caller.asker(), listed.manifest);
+        if self.listings.pieces.contains_key(&pieces) || self.listings.begun.contains_key(&key) {
             return;
         }
         self.listings.begun.insert(key, ());

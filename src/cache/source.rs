@@ -35,6 +35,12 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// Whether it asks with less than the caller's own credentials, so that a no says nothing of the caller. Who asks
+    /// with its own is never answered by what such a source was told.
+    fn is_lent(&self) -> bool {
+        false
+    }
+
     /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
     fn missed(&self, begun: Instant) {
         let _ = begun;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::caller::Asker;
 use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Standing};
 use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
@@ -63,7 +64,7 @@ pub struct TagFound {
 #[derive(Clone)]
 pub(super) struct Tags {
     hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
-    asked: Arc<Flights<(Place, Tag, Accept, Principal, Asking, bool), Result<Said200, Fault>>>,
+    asked: Arc<Flights<(Place, Tag, Accept, Asker, Asking, bool), Result<Said200, Fault>>>,
     missing: moka::sync::Cache<(Place, Tag, Accept), Fault>,
     store: Store,
 }
@@ -224,7 +225,7 @@ impl Cache {
 
     async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
         let Question { tag, accept, asking, .. } = question;
-        let key = (caller.place.clone(), tag.clone(), *accept, caller.principal.clone(), *asking, by_content);
+        let key = (caller.place.clone(), tag.clone(), *accept, caller.asker(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
         let landed = self.tags.asked.run(key, move || async move {
             // Look again: an earlier flight notes what it learned before it makes room for this one.

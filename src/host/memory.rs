@@ -13,9 +13,8 @@ pub fn memory_limit() -> u64 {
 
 fn machine() -> u64 {
     let known = rustix::system::sysinfo();
-    #[allow(clippy::useless_conversion, reason = "the field's width differs between machines")]
-    let pages = u64::try_from(known.totalram).unwrap_or(u64::MAX);
-    pages.saturating_mul(known.mem_unit.into())
+    let bytes = u128::from(known.totalram) * u128::from(known.mem_unit); // the field's width differs between machines
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// As the system below `root` says.

@@ -22,6 +22,8 @@ use crate::wire::{Body, collect};
 
 /// How long a throttled credential rests where nobody says for how long.
 const REST: Duration = Duration::from_secs(60);
+/// What clients count on, whatever they are told (distribution-spec, "Token Authentication").
+const LEAST_LIFE: Duration = Duration::from_secs(60);
 /// So many registries' challenges are remembered.
 const CHALLENGES: u64 = 10_000;
 const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
@@ -154,7 +156,8 @@ impl Access {
         }
     }
 
-    /// A token that the registry's own service gives for a credential of a caller's.
+    /// A token that the registry's own service gives for a credential of a caller's, and what it has left to live:
+    /// at least [`LEAST_LIFE`] where that service gives such.
     pub(super) async fn token_for(
         &self,
         registry: &Registry,
@@ -162,10 +165,10 @@ impl Access {
         challenge: &Bearer,
         scopes: &[String],
         credential: &Credential,
-    ) -> Result<HeaderValue, Unasked> {
+    ) -> Result<(HeaderValue, Duration), Unasked> {
         let (home, realms) = (endpoint.authority(), registry.realms());
         let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
-        Ok(self.tokens.bearer(&ask).await?)
+        Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
     }
 
     async fn key(&self, who: &Who, sending: &Sending<'_>) -> Result<Key, Unasked> {

@@ -9,10 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
-    IF_RANGE, RANGE, USER_AGENT,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT};
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -21,6 +18,7 @@ use tracing::debug;
 use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
+use super::said;
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
@@ -276,32 +274,27 @@ impl Source for Ask {
             let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
             if asking.range.is_some()
                 && !is_ranged
-                && known.is_some_and(|known| etag(&response) != Some(known.tag.clone()))
+                && known.is_some_and(|known| said::strong_tag(response.headers()) != Some(known.tag.clone()))
             {
                 drop(response);
                 asking.validators.clear();
                 (response, endpoint) = self.ask(Method::GET, &asking).await?;
             }
-            flow(response, &endpoint, want.from, asking.range.is_some())
+            said::flow(response, &endpoint, want.from, asking.range.is_some())
         })
     }
 
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
         Box::pin(async move {
             let (response, _) = self.watched(self.ask(Method::HEAD, &Asking::default())).await?;
-            let headers = response.headers();
-            Ok(Proof {
-                digest: said_digest(headers),
-                media_type: text(headers, &CONTENT_TYPE),
-                size: number(headers, &CONTENT_LENGTH),
-            })
+            Ok(said::proof(response.headers()))
         })
     }
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
         Box::pin(async move {
             let (response, _) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
-            let (digest, media_type) = (said_digest(response.headers()), text(response.headers(), &CONTENT_TYPE));
+            let (digest, media_type) = (said::digest(response.headers()), said::media_type(response.headers()));
             let bytes =
                 collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
             Ok(Whole { bytes, media_type, digest })
@@ -332,83 +325,4 @@ fn refused(refused: Refused) -> Fault {
 
 fn value(text: &str) -> Result<HeaderValue, Fault> {
     HeaderValue::from_str(text).map_err(|cause| Fault::new(Retry::Never, cause))
-}
-
-fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-fn number(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
-    text(headers, name)?.parse().ok()
-}
-
-fn said_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
-}
-
-fn etag(response: &Response<Body>) -> Option<String> {
-    text(response.headers(), &ETAG).filter(|tag| tag.starts_with('"'))
-}
-
-/// An open body, from what its head says.
-fn flow(response: Response<Body>, endpoint: &Endpoint, from: u64, is_ranged: bool) -> Result<Flow, Fault> {
-    let headers = response.headers();
-    let validator = etag(&response).map(|tag| Validator { tag, endpoint: endpoint.name().into() });
-    let endpoint = Some(endpoint.name().into());
-    if response.status() == StatusCode::PARTIAL_CONTENT {
-        let range = content_range(headers).filter(|range| range.at <= from);
-        let ContentRange { at, to, total } = range.ok_or_else(|| Fault::new(Retry::Again, answer::BadRange))?;
-        let (to, body) = (Some(to), response.into_body());
-        return Ok(Flow { at, to, total, ranges: Some(true), validator, endpoint, body });
-    }
-    let said = text(headers, &ACCEPT_RANGES);
-    let ranges = match said.as_deref() {
-        _ if is_ranged => Some(false),
-        Some("none") => Some(false),
-        Some(_) => Some(true),
-        None => None,
-    };
-    let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());
-    Ok(Flow { at: 0, to: None, total: length, ranges, validator, endpoint, body: response.into_body() })
-}
-
-/// `Content-Range: bytes 5-9/10`: where it begins, where it ends (exclusive), and the whole length if it is said.
-#[derive(Debug, PartialEq, Eq)]
-struct ContentRange {
-    at: u64,
-    to: u64,
-    total: Option<u64>,
-}
-
-fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
-    let range = text(headers, &CONTENT_RANGE)?;
-    let (span, total) = range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = span.split_once('-')?;
-    let (at, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    let total = total.trim().parse().ok();
-    let is_sound = at <= last && total.is_none_or(|total| last < total);
-    is_sound.then(|| ContentRange { at, to: last.saturating_add(1), total })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_range_says_where_a_part_begins() {
-        let table = [
-            ("bytes 5-9/10", Some((5, 10, Some(10)))),
-            ("bytes 5-9/*", Some((5, 10, None))),
-            ("bytes 9-5/10", None),
-            ("bytes 5-10/10", None),
-            ("bytes */10", None),
-            ("items 1-2/3", None),
-        ];
-        for (header, expected) in table {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, HeaderValue::from_static(header));
-            let found = content_range(&headers).map(|range| (range.at, range.to, range.total));
-            assert_eq!(found, expected, "{header}");
-        }
-    }
 }

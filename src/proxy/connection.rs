@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::bearers::Bearers;
 use super::crowd::Crowd;
@@ -60,7 +60,7 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -126,12 +126,6 @@ impl Proxy {
         self.spawn(async move {
             let _place = place;
             let _open = proxy.metrics.connection("proxy");
-            if let Some(client) = proxy.gateway.came(client) {
-                warn!(
-                    %client,
-                    "every connection so far came from one address: if that is a gateway (NAT, a container network), clients.allow lets everybody in who is behind it; clients.htpasswd tells them apart"
-                );
-            }
             if let Err(error) = proxy.serve_stream(stream, client).await {
                 debug!(%client, %error, "connection ended");
             }

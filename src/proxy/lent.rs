@@ -35,6 +35,10 @@ impl Source for Lent {
         self.0.is_away()
     }
 
+    fn is_lent(&self) -> bool {
+        true
+    }
+
     fn missed(&self, begun: Instant) {
         self.0.missed(begun);
     }

@@ -40,6 +40,7 @@ mod record;
 mod registry;
 mod request;
 mod respond;
+mod said;
 mod site;
 mod tunnel;
 mod verdict;

@@ -19,7 +19,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::Away;
 use super::site::Site;
-use super::{forward, listing, ping, realm, respond};
+use super::{forward, gateway, listing, ping, realm, respond};
 use crate::cache::Place;
 use crate::oci::{Authority, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
@@ -169,6 +169,7 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    gateway::look(site, route, method, headers);
     let pull = |repository| Pull { site, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

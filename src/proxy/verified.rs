@@ -40,11 +40,12 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     let response = ping(site, endpoint, None).await?;
     let challenges = access::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
-        let header = site.access.token_for(site.registry, endpoint, bearer, wish.scopes(), &credential).await?;
+        let (header, left) = site.access.token_for(site.registry, endpoint, bearer, wish.scopes(), &credential).await?;
         let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
-        // The least that a token lives: it is kept here, so asking again costs nothing.
+        // Never more than it has left: its client would come with it when it has ended.
+        let life = left.as_secs().max(1);
         let body =
-            Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": 60}).to_string());
+            Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
         if let Some(leg) = leg {
             site.proxy.bearers.bind(&site.proxy.cache, site.authority, &leg, body.as_bytes());
         }

@@ -81,7 +81,24 @@ impl Blob {
         open.read(sums, Wait::May, at, buffer).map(Option::unwrap_or_default)
     }
 
-    /// The same for what is in memory already; `None` where it would wait for the disk. May be short in front
+    /// All of it, checked; `None` where it is longer than `limit` bytes. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Blob::read_at`].
+    pub fn read_all(&self, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(length) = usize::try_from(self.len()).ok().filter(|length| *length <= limit) else { return Ok(None) };
+        let mut bytes = vec![0; length];
+        let mut at = 0;
+        while at < length {
+            match self.read_at(at as u64, &mut bytes[at..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => at += read,
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The same as [`Blob::read_at`] for what is in memory already; `None` where it would wait for the disk. May be short in front
     /// of what is not in memory.
     ///
     /// # Errors

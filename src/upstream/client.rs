@@ -16,11 +16,11 @@ use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
 use super::health::Health;
-use super::outage::Outage;
+use super::outage::{Outage, Probe};
 use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
 use super::way::{Way, Ways};
-use super::{Config, Endpoint, EndpointConfig, Error, probe, redirect};
+use super::{Config, Endpoint, EndpointConfig, Error, redirect};
 use crate::oci::{Authority, HostPattern};
 use crate::wire::Body;
 
@@ -223,7 +223,7 @@ impl Upstream {
     /// The one that an open state has.
     fn probe(&self, outage: &Outage) {
         let plain = Self { inner: Arc::clone(&self.inner), outage: None };
-        tokio::spawn(probe::run(plain, outage.probe()));
+        tokio::spawn(Probe::of(outage).run(plain));
     }
 
     pub(super) fn places(&self) -> &Places {

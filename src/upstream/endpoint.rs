@@ -146,15 +146,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Endpoint, BadEndpoint> {
-        Endpoint::parse(&EndpointConfig {
-            url: url.to_owned(),
-            address: None,
-            ca_file: None,
-            client_cert_file: None,
-            client_key_file: None,
-            auth: None,
-            authoritative: false,
-        })
+        Endpoint::parse(&EndpointConfig::of_url(url.to_owned()))
     }
 
     #[test]

@@ -27,7 +27,6 @@ mod idle;
 mod link;
 mod location;
 mod outage;
-mod probe;
 mod quota;
 mod redirect;
 mod rules;

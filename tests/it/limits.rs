@@ -1,13 +1,12 @@
 //! What one client cannot do to the others: fill the door, fill memory with heads, take the whole line.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::pull::{QUAY, layer};
-use crate::support::{Plan, Registry};
+use crate::support::{Plan, Registry, until};
 
 /// A request at the door itself, with so many more fields of such a length; the status, 0 where there was no answer.
 async fn ask(mut stream: TcpStream, fields: usize, length: usize) -> u16 {
@@ -56,12 +55,7 @@ async fn one_address_leaves_connections_to_the_others() {
     held.push(from("127.0.0.5", proxy.address()).await);
     assert_eq!(ask(from("127.0.0.6", proxy.address()).await, 0, 0).await, 0, "the sixth of all");
     held.clear();
-    let left = async {
-        while proxy.metric("pullthrough_connections{door=\"proxy\"}").await > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), left).await.expect("they are gone");
+    until("they are gone", async || proxy.metric("pullthrough_connections{door=\"proxy\"}").await == 0.0).await;
     assert_eq!(ask(from("127.0.0.2", proxy.address()).await, 0, 0).await, 200, "places come back");
     assert!(proxy.metric("pullthrough_connects_total{verdict=\"crowded\"}").await >= 2.0);
 }

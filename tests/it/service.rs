@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use machine::Machine;
 pub(crate) use machine::get;
 
+use crate::support::wait_until;
+
 #[test]
 fn a_start_a_reload_and_a_stop_are_told_to_the_service_manager() {
     let mut machine = Machine::new();
@@ -64,7 +66,7 @@ fn a_restart_with_passed_sockets_refuses_no_connection() {
         machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:admin")]);
         machine.told("READY=1");
         let before = answered.load(Ordering::SeqCst);
-        machine.eventually("answers by the new process", || answered.load(Ordering::SeqCst) > before + 8);
+        wait_until("answers by the new process", || answered.load(Ordering::SeqCst) > before + 8);
     }
     stop.store(true, Ordering::SeqCst);
     for client in clients {
@@ -97,7 +99,7 @@ fn a_changed_file_is_read_again_and_a_wrong_one_changes_nothing() {
     machine.told("READY=1");
     assert!(registries(&machine).contains("quay.io"));
     assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "0");
-    machine.eventually("a line in the log", || machine.log().contains("was not reloaded"));
+    wait_until("a line in the log", || machine.log().contains("was not reloaded"));
     let log = machine.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("was not reloaded")).collect();
     assert!(lines.len() == 1 && lines[0].contains("not valid YAML"), "{log}");

@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::store::{Blob, Config, Disk, Error, Step, Store, Witness};
+
+use crate::support::wait_until;
 
 pub(crate) fn config(folder: &Path, max_size: u64) -> Config {
     Config { dir: folder.join("cache"), max_size: Some(Size(max_size)), min_free: Percent(0) }
@@ -43,15 +44,6 @@ pub(crate) fn bytes(blob: &Blob) -> Vec<u8> {
     }
     bytes.truncate(at);
     bytes
-}
-
-/// Waits for what happens behind, without a guess how long it takes.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < patience, "{what} never came true");
-        std::thread::sleep(Duration::from_millis(1)); // not to take the processor from what it waits for
-    }
 }
 
 pub(crate) fn path_of(root: &Path, digest: &Digest) -> PathBuf {
@@ -175,7 +167,7 @@ fn the_blob_used_longest_ago_goes_first_and_what_is_read_stays() {
     let held = store.read(&names[1]).unwrap().unwrap();
     let more = content(99, 39);
     store.put(&digest(&more), &more).unwrap();
-    eventually("the eviction in the background", || store.usage().evictions == 1);
+    wait_until("the eviction in the background", || store.usage().evictions == 1);
     assert_eq!(store.evict(), 0);
     let left: Vec<usize> = (0..10).filter(|n| store.read(&names[*n]).unwrap().is_some()).collect();
     assert_eq!(left, [0, 1, 3, 4, 5, 6, 7, 8, 9], "1029 bytes come down under 968 by the oldest that is free");
@@ -303,7 +295,7 @@ fn a_blob_that_gets_a_reader_at_the_last_moment_stays_and_one_that_is_going_gets
     late.store.set(store.clone()).unwrap_or_else(|_| panic!("set twice"));
     let more = content(2, 550);
     store.put(&digest(&more), &more).unwrap();
-    eventually("the eviction", || store.evict() == 0 && store.usage().evictions > 0);
+    wait_until("the eviction", || store.evict() == 0 && store.usage().evictions > 0);
     let (kept, blob) = late.other.lock().unwrap().take().unwrap();
     assert_eq!(late.served.load(Ordering::SeqCst), 0, "what is going has no new readers");
     assert!(path_of(folder.path(), &kept).exists(), "what is read stays, though it was chosen");
@@ -326,7 +318,7 @@ fn one_folder_has_one_holder() {
     assert!(error.to_string().contains("another pullthrough"), "{error}");
     let next = std::thread::scope(|scope| {
         let next = scope.spawn(|| Store::open(&config(folder.path(), 1000)));
-        eventually("somebody waits for the lock", || waits_for_lock(folder.path()));
+        wait_until("somebody waits for the lock", || waits_for_lock(folder.path()));
         store.close();
         next.join().unwrap()
     });
@@ -361,7 +353,7 @@ fn a_lowered_limit_is_kept_after_a_restart() {
     }
     drop(store);
     let store = Store::open(&config(folder.path(), 500)).unwrap();
-    eventually("the eviction", || store.usage().bytes <= 470);
+    wait_until("the eviction", || store.usage().bytes <= 470);
     store.close();
     assert_eq!(lying_in(folder.path()), store.usage().bytes);
 }

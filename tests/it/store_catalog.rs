@@ -4,10 +4,12 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use pullthrough::oci::{Accept, Digest, Repository, Tag};
 use pullthrough::store::{Content, Error, Learned, Link, Ping, Store, TagEntry};
 
-use crate::store::{bytes, config, content, digest, eventually, lying_in, path_of};
+use crate::store::{bytes, config, content, digest, lying_in, path_of};
+use crate::support::{eventually, wait_until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -100,8 +102,30 @@ async fn links_die_with_an_evicted_blob() {
     store.catalog().note_link(link(digest(&old)));
     let new = content(2, 600);
     store.put(&digest(&new), &new).unwrap();
-    eventually("the eviction", || store.usage().evictions == 1);
+    eventually("the eviction", || store.usage().evictions == 1).await;
     assert_eq!(store.catalog().links("quay.io", &repository("org/app"), &digest(&old)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_public_no_more_is_noted_however_busy_the_catalog_is() {
+    let (folder, store) = open();
+    let app = repository("org/app");
+    store.catalog().note_public("quay.io", &app, Some(ago(Duration::ZERO)));
+    store.catalog().flush().await;
+    let other = rusqlite::Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first note makes the thread wait for the file, the others fill its queue.
+    let is_full = || store.catalog().public("quay.io", &app).now_or_never().is_some();
+    let ping = || Ping { registry: "docker.io".into(), status: 200, headers: Vec::new(), seen: ago(DAY) };
+    while !is_full() {
+        (0..100).for_each(|_| store.catalog().note_ping(ping()));
+    }
+    store.catalog().note_public("quay.io", &app, None);
+    store.catalog().note_public("quay.io", &repository("org/other"), Some(ago(Duration::ZERO))); // this one may be lost
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(store);
+    let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
+    assert_eq!(store.catalog().public("quay.io", &app).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -175,7 +199,7 @@ async fn a_lost_catalog_is_made_anew_from_the_blobs_without_links() {
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
     assert_eq!(bytes(&store.find(&digest(&large)).await.unwrap().unwrap()), large);
     assert_eq!(bytes(&store.read(&digest(b"small")).unwrap().unwrap()), b"small");
-    eventually("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     store.catalog().flush().await;
     assert_eq!((store.usage().bytes, store.usage().entries), (before.bytes, before.entries));
     assert_eq!(store.catalog().links("quay.io", &repository("org/app"), &digest(b"small")).await.unwrap(), []);
@@ -195,7 +219,7 @@ async fn a_blob_damaged_before_the_catalog_was_lost_is_never_served() {
     drop(store);
     fs::remove_file(folder.path().join("cache/catalog.sqlite")).unwrap();
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
-    eventually("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     for whole in [&small, &large] {
         assert!(store.find(&digest(whole)).await.unwrap().is_none());
         assert!(!path_of(folder.path(), &digest(whole)).exists());
@@ -216,7 +240,7 @@ async fn a_catalog_damaged_while_running_is_made_anew_and_filled() {
     assert!(store.catalog().links("quay.io", &place, &name).await.is_err());
     store.catalog().note_link(link(name));
     assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap().len(), 1);
-    eventually("the walk", || store.is_settled());
+    eventually("the walk", || store.is_settled()).await;
     assert_eq!((store.usage().bytes, store.usage().entries), (7, 1));
     assert_eq!(bytes(&store.read(&name).unwrap().unwrap()), b"content");
 }
@@ -261,7 +285,7 @@ fn an_unclean_end_is_mended_by_a_walk() {
     fs::write(path_of(folder.path(), &digest(b"unknown")), b"unknown").unwrap();
     fs::write(folder.path().join("cache/blobs/sha256/not-a-digest"), b"").unwrap();
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
-    eventually("the walk", || store.is_settled());
+    wait_until("the walk", || store.is_settled());
     assert_eq!((store.usage().bytes, store.usage().entries), (4 + 7, 2));
     assert_eq!(bytes(&store.read(&digest(b"unknown")).unwrap().unwrap()), b"unknown");
     assert!(store.read(&digest(b"vanished")).unwrap().is_none());
@@ -320,11 +344,11 @@ async fn what_is_pinned_is_never_evicted_also_when_it_comes_back() {
     for content in &whole {
         store.put(&digest(content), content).unwrap();
     }
-    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000).await;
     let is_there = |at: usize| store.read(&digest(&whole[at])).unwrap().is_some();
     assert!(is_there(0) && is_there(1) && !is_there(2));
     assert!(store.catalog().unpin(&digest(&whole[0])).await.unwrap());
     store.put(&digest(b"more"), &[0; 200]).unwrap();
-    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000);
+    eventually("the eviction", || store.evict() == 0 && store.usage().bytes <= 1000).await;
     assert!(!is_there(0) && is_there(1));
 }

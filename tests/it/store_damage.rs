@@ -8,7 +8,8 @@ use pullthrough::oci::Digest;
 use pullthrough::store::{Blob, Checksums, Damaged, Pace, Store, Verdict};
 use rusqlite::Connection;
 
-use crate::store::{bytes, config, content, digest, eventually, path_of};
+use crate::store::{bytes, config, content, digest, path_of};
+use crate::support::wait_until;
 
 const GRANULE: usize = 64 << 10;
 
@@ -80,7 +81,7 @@ fn a_bit_flipped_in_each_of_100_blobs_is_never_read_and_the_blob_is_dropped_and_
         assert!(store.read(&name).unwrap().is_none(), "from that moment on nobody finds it");
     }
     assert_eq!(store.usage().damaged, 100);
-    eventually("the blobs' end", || store.usage().entries == 0);
+    wait_until("the blobs' end", || store.usage().entries == 0);
     for whole in &blobs {
         assert!(!path_of(folder.path(), &digest(whole)).exists());
         store.put(&digest(whole), whole).unwrap();
@@ -148,7 +149,7 @@ fn checksums_that_are_lost_or_wrong_cost_a_reading_and_not_the_blob() {
         let blob = store.read(&digest(&whole)).unwrap().unwrap();
         let (read, _) = read_up_to_damage(&blob, 0, 4 * GRANULE);
         assert!(read == whole[..read.len()]);
-        eventually("the checksums", || {
+        wait_until("the checksums", || {
             let found = store.read(&digest(&whole)).unwrap();
             found.is_some_and(|blob| read_up_to_damage(&blob, 0, 4 * GRANULE) == (whole.clone(), None))
         });
@@ -180,8 +181,8 @@ fn the_scrub_finds_what_nobody_reads_and_goes_on_where_it_was() {
     flip(folder.path(), &digest(&blobs[17]), 70_000);
     let rest = std::time::Duration::from_secs(3600);
     store.scrub(Some(Pace { rate: 1 << 30, rest }));
-    eventually("the scrub", || store.usage().damaged == 2);
-    eventually("the end of the pass", || {
+    wait_until("the scrub", || store.usage().damaged == 2);
+    wait_until("the end of the pass", || {
         let catalog = Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
         catalog.query_row("SELECT scrub_ended > 0 FROM totals", [], |row| row.get(0)).unwrap()
     });
@@ -194,6 +195,6 @@ fn the_scrub_finds_what_nobody_reads_and_goes_on_where_it_was() {
     drop(catalog);
     let store = open(folder.path());
     store.scrub(Some(Pace { rate: 1 << 30, rest }));
-    eventually("the scrub", || store.usage().damaged == 1);
+    wait_until("the scrub", || store.usage().damaged == 1);
     assert!(store.read(&digest(&blobs[9])).unwrap().is_none(), "it went on behind the fifth");
 }

@@ -3,7 +3,7 @@
 //! 3,000 by default; `PULLTHROUGH_TEST_BLOBS=1000000 cargo test --test it store_many -- --nocapture` shows the times of a million.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use pullthrough::oci::Digest;
@@ -17,21 +17,21 @@ fn content(n: u64) -> Vec<u8> {
 
 /// How long the longest of many lookups took while `work` ran.
 fn longest_lookup(store: &Store, work: impl FnOnce()) -> Duration {
-    let over = AtomicBool::new(false);
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        let longest = scope.spawn(|| {
+        let longest = scope.spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let mut longest = Duration::ZERO;
-            while !over.load(Ordering::SeqCst) {
+            // It measures, and must not be the load: a lookup a millisecond.
+            while is_over.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
                 let began = Instant::now();
                 let _ = runtime.block_on(store.catalog().ping("quay.io"));
                 longest = longest.max(began.elapsed());
-                std::thread::sleep(Duration::from_millis(1)); // it measures, and must not be the load
             }
             longest
         });
         work();
-        over.store(true, Ordering::SeqCst);
+        drop(over);
         longest.join().unwrap()
     })
 }

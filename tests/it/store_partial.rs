@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use pullthrough::store::{Error, Store};
 
-use crate::store::{bytes, config, content, digest, eventually};
+use crate::store::{bytes, config, content, digest};
+use crate::support::wait_until;
 
 const ORIGIN: &str = "quay.io";
 
@@ -163,7 +164,7 @@ fn parked_fills_go_first_when_room_is_needed() {
     drop(begin(&store, &whole));
     let more = content(8, 2100);
     store.put(&digest(&more), &more).unwrap();
-    eventually("the eviction", || store.usage().bytes == 3100);
+    wait_until("the eviction", || store.usage().bytes == 3100);
     assert!(store.resume(&digest(&whole), ORIGIN).unwrap().is_none());
     assert!(store.read(&digest(&kept)).unwrap().is_some());
     assert_eq!(store.usage().evictions, 0, "no blob had to go");

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use pullthrough::oci::Digest;
 use pullthrough::store::{Disk, Error, Staged, Step, Store, Witness};
 
-use crate::store::{bytes, config, content, digest, eventually, lying_in};
+use crate::store::{bytes, config, content, digest, lying_in};
+use crate::support::wait_until;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -316,7 +317,7 @@ fn check(events: &[Event], disk: &BTreeMap<PathBuf, Option<Vec<u8>>>, with_catal
     for name in promised(events) {
         assert!(read(&name).is_some(), "{case}: {name} was promised");
     }
-    eventually("the walk", || store.is_settled());
+    wait_until("the walk", || store.is_settled());
     for entry in fs::read_dir(folder.path().join("cache/blobs/sha256")).unwrap() {
         let name: Digest = format!("sha256:{}", entry.unwrap().file_name().to_str().unwrap()).parse().unwrap();
         if let Some(blob) = read(&name) {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use pullthrough::oci::Digest;
 use pullthrough::store::{Disk, Error, Step, Store, Trouble, Witness};
 
-use crate::store::{bytes, config, content, digest, eventually};
+use crate::store::{bytes, config, content, digest};
+use crate::support::wait_until;
 
 /// Answers every step of one kind with an error of the system, while there is one.
 struct Ill {
@@ -63,7 +64,7 @@ fn suffer(what: &str, hits: fn(&Step<'_>) -> bool, errno: i32, trouble: Trouble)
     assert_eq!(store.trouble(), Some(trouble), "{what}");
     assert_eq!(bytes(&store.read(&digest(&old)).unwrap().unwrap()), old, "{what}: what is stored is served");
     ill.errno.store(0, Ordering::SeqCst);
-    eventually("the end of the trouble", || store.trouble().is_none());
+    wait_until("the end of the trouble", || store.trouble().is_none());
     assert_eq!(bytes(&store.put(&digest(&new), &new).unwrap()), new, "{what}");
     store.close();
     assert_eq!(bytes(&held), old);
@@ -142,13 +143,13 @@ fn a_file_system_filled_to_the_last_byte_under_load_serves_on_and_recovers() {
         }
         let end = AtTheEnd(&over);
         for _ in 0..3 {
-            eventually("a full file system", || {
+            wait_until("a full file system", || {
                 fill(&ballast);
                 store.trouble() == Some(Trouble::Full)
             });
             assert_eq!(bytes(&held), kept, "what is read stays, and right");
             fs::remove_file(&ballast).unwrap();
-            eventually("its end", || store.trouble().is_none());
+            wait_until("its end", || store.trouble().is_none());
         }
         drop(end);
     });
@@ -157,7 +158,7 @@ fn a_file_system_filled_to_the_last_byte_under_load_serves_on_and_recovers() {
     drop(held);
     store.close();
     let store = Store::open(&config(small.0.path(), 1 << 30)).unwrap();
-    eventually("the walk, if there is one", || store.is_settled());
+    wait_until("the walk, if there is one", || store.is_settled());
     for name in &last {
         assert_eq!(digest(&bytes(&store.read(name).unwrap().unwrap())), *name, "nothing is lost");
     }

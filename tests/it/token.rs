@@ -252,6 +252,37 @@ async fn a_token_is_kept_for_four_fifths_of_its_life() {
 }
 
 #[tokio::test]
+async fn a_token_for_somebody_else_lives_as_long_as_is_wished_where_the_service_gives_such() {
+    for (life, wait, expected) in
+        [(100, 39, ("old", 61)), (100, 41, ("new", 100)), (30, 1, ("old", 29)), (30, 3, ("new", 30))]
+    {
+        let lab = Lab::new(&[]);
+        let (challenge, home) = (lab.challenge(), lab.home());
+        let ask = TokenAsk { challenge: &challenge, scopes: &lab.scopes, credential: None, home: &home, realms: &[] };
+        let lasting = async || {
+            let (header, left) = lab.tokens.lasting(&ask, Duration::from_secs(60)).await.unwrap();
+            (header, left.as_secs_f64())
+        };
+        let answer = |name: &str| Act::Answer {
+            status: 200,
+            headers: Vec::new(),
+            body: format!("{{\"token\": \"{name}\", \"expires_in\": {life}}}"),
+        };
+        let line = lab.registry.script("/token", answer("old"));
+        assert_eq!(lasting().await.0, "Bearer old");
+        lab.registry.unscript(line);
+        lab.registry.script("/token", answer("new"));
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(wait)).await;
+        tokio::time::resume();
+        let (header, left) = lasting().await;
+        assert_eq!(header, format!("Bearer {}", expected.0), "{life} s, after {wait} s");
+        let most = f64::from(expected.1);
+        assert!((most - 1.0..=most).contains(&left), "{life} s, after {wait} s: {left}");
+    }
+}
+
+#[tokio::test]
 async fn a_held_credential_goes_home_or_to_a_listed_realm_and_nowhere_else() {
     let other = Registry::start("login.example.com");
     let lab = Lab::new(&[&other]);

@@ -13,7 +13,7 @@ use super::fills::{Entered, Fills, Key};
 use super::guest::Guest;
 use super::head::Ending;
 use super::leads::{self, Lead, Opening};
-use super::pilot;
+use super::task;
 use crate::cache::{Fault, Retry};
 use crate::oci::Digest;
 use crate::store;
@@ -43,7 +43,7 @@ impl Berth {
         let Some(guest) = Guest::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.fills.config, self.fills.metrics.clone());
         let heeded = tokio::spawn(heed(guest.ending(), opening.clone()));
-        tokio::spawn(self.occupied(&fill).attend(pilot::run(fill.clone(), config, metrics), fill, heeded));
+        tokio::spawn(self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded));
         Ok(Entered::Leads(guest, opening))
     }
 

@@ -12,22 +12,14 @@ use tokio::sync::mpsc;
 use super::guest::Guest;
 use super::hashing::{self, Proof};
 use super::patience::Patience;
+use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry, Want};
-use crate::oci::Digest;
 
 /// Pieces that may wait for the connection.
 const AHEAD: usize = 4;
 
 /// The rest of a content, from upstream.
 pub(super) struct Drift(mpsc::Receiver<Result<Bytes, Fault>>);
-
-/// The content is not what its name says.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream's bytes have the digest {found}, not {wanted}")]
-struct Mismatch {
-    wanted: Digest,
-    found: Digest,
-}
 
 /// The upstream ended early.
 #[derive(Debug, thiserror::Error)]

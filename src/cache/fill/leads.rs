@@ -71,6 +71,11 @@ impl Lead {
         self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
     }
 
+    /// Whether its opening is the caller's own proof, or denial.
+    fn speaks_for(&self, caller: &Caller) -> bool {
+        self.is_of(caller) && self.caller.source.is_lent() == caller.source.is_lent()
+    }
+
     fn is_of(&self, caller: &Caller) -> bool {
         self.caller.place == caller.place && self.caller.principal == caller.principal
     }
@@ -88,9 +93,9 @@ impl Leads {
         Self(Mutex::new(vec![first]))
     }
 
-    /// The lead of the same principal at the same place, if one takes part that is not doubted.
+    /// The lead of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
     pub(super) fn of(&self, caller: &Caller) -> Option<Lead> {
-        let is_good = |lead: &&Lead| lead.is_of(caller) && !lead.is_doubted.load(Ordering::Acquire);
+        let is_good = |lead: &&Lead| lead.speaks_for(caller) && !lead.is_doubted.load(Ordering::Acquire);
         // Only the first one is being asked, or was: another's opening might never come.
         let leads = self.lock();
         let asked = leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.has_answered());

@@ -1,7 +1,7 @@
 //! One download for each digest and registry, however many ask; every reader follows the growing file.
 //!
 //! Flow: [`Fills`] joins callers of the same content; a [`Guest`] is one caller's share. A [`Fill`] owns a staged
-//! file and a plan of what has landed. Its pilot starts lanes, each an upstream request with a claim on bytes that
+//! file and a plan of what has landed. Its pilot (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
 //! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
 //! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
 //! follows like any other reader; when the digest matched, held bytes are released and the file is committed. A
@@ -19,7 +19,6 @@ mod config;
 mod drift;
 mod endpoints;
 mod extents;
-#[allow(clippy::module_inception, reason = "the room is named for its one noun")]
 mod fill;
 mod fills;
 mod follower;
@@ -28,11 +27,13 @@ mod hashing;
 mod head;
 mod lane;
 mod leads;
+mod memory;
 mod patience;
 mod phase;
 mod pilot;
 mod plan;
 mod scale;
+mod task;
 mod wishes;
 mod writer;
 

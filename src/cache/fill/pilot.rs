@@ -1,24 +1,22 @@
-//! The task that brings a fill home: starts lanes until nothing is missing, verifies, commits; or parks it.
+//! The pilot of a fill: starts lanes until nothing is missing.
 //!
 //! A cut, a stall or an expired address is not an error here as long as bytes keep coming: the rest is
 //! asked for again. Only a source that gains nothing several times in a row is given up for the next.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
+use super::FillConfig;
 use super::claims::{LaneId, Role};
 use super::fill::Fill;
-use super::hashing;
 use super::lane::{Lane, Outcome};
+use super::memory::Memory;
+use super::patience::Patience;
 use super::scale::{Scale, TICK};
-use super::{FillConfig, patience::Patience};
 use crate::cache::{Fault, Queue, Retry};
-use crate::oci::Digest;
-use crate::store::{Checksums, Staged};
 use crate::telemetry::Metrics;
 
 /// How many lanes may fetch for readers far ahead at a time.
@@ -29,104 +27,19 @@ const CHUNK_LEAST: u64 = 4 << 20;
 const CHUNK_MOST: u64 = 64 << 20;
 /// No claim is cut to less than this for another lane.
 const CUT_LEAST: u64 = 1 << 20;
-/// What has landed is remembered across restarts when so much was added, or after so long.
-const REMEMBER_BYTES: u64 = 64 << 20;
-const REMEMBER_AFTER: Duration = Duration::from_secs(10);
-/// A broken fill of less is not worth keeping.
-const KEEP_FROM: u64 = 1 << 20;
-
-/// The content is not what its name says.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream's bytes have the digest {found}, not {wanted}")]
-pub(super) struct Mismatch {
-    wanted: Digest,
-    found: Digest,
-}
-
 /// Every source has failed and said nothing that can be passed on.
 #[derive(Debug, thiserror::Error)]
 #[error("no source is left")]
 struct NoSource;
 
 /// Why the lanes stopped before all was there.
-enum Halt {
+pub(super) enum Halt {
     Parked,
     Adrift(Fault),
     Broken(Fault),
 }
 
-/// Runs a fill to its end.
-pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
-    let counted = metrics.fill();
-    let gathering = async {
-        let gathered = Pilot::new(&fill, config, &metrics).gather().await;
-        match &gathered {
-            Err(Halt::Adrift(fault)) => {
-                error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
-                fill.adrift(fault);
-            }
-            Err(Halt::Broken(fault)) => fill.break_off(fault),
-            Ok(()) | Err(Halt::Parked) => {}
-        }
-        gathered
-    };
-    let (gathered, hashed) = tokio::join!(gathering, hashing::prove(&fill));
-    drop(counted);
-    match (gathered, hashed) {
-        (Err(Halt::Parked), _) => {
-            info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
-            keep(&fill).await;
-            fill.let_go().await;
-        }
-        (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
-        (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
-            debug!(digest = %fill.digest(), %fault, "fill ended without content");
-            fill.break_off(&fault);
-            if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
-                keep(&fill).await;
-            } else {
-                fill.staged().abandon();
-            }
-        }
-        (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
-            fill.verify(checksums.len());
-            commit(&fill, checksums).await;
-        }
-        (Ok(()), Ok((found, _))) => {
-            let mismatch = Mismatch { wanted: *fill.digest(), found };
-            error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
-            metrics.digest_mismatch();
-            fill.endpoints().lied();
-            fill.staged().abandon();
-            fill.break_off(&Fault::new(Retry::Never, mismatch));
-        }
-    }
-}
-
-async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
-    let staged: Arc<Staged> = fill.staged().clone();
-    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
-        error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
-    }
-}
-
-/// Remembers what has landed, for the next demand.
-async fn keep(fill: &Fill) {
-    if let Err(error) = remember(fill).await {
-        debug!(%error, "the remembering was interrupted");
-    }
-}
-
-fn remember(fill: &Fill) -> JoinHandle<()> {
-    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = staged.remember(&extents, total, None) {
-            warn!(digest = %staged.digest(), %error, "what has landed of a fill is not remembered");
-        }
-    })
-}
-
-struct Pilot<'a> {
+pub(super) struct Pilot<'a> {
     fill: &'a Arc<Fill>,
     config: FillConfig,
     metrics: &'a Metrics,
@@ -138,12 +51,11 @@ struct Pilot<'a> {
     scouting: Patience,
     way: usize,
     last: Fault,
-    remembered: (u64, Instant),
-    remembering: Option<JoinHandle<()>>,
+    memory: Memory,
 }
 
 impl<'a> Pilot<'a> {
-    fn new(fill: &'a Arc<Fill>, config: FillConfig, metrics: &'a Metrics) -> Self {
+    pub(super) fn new(fill: &'a Arc<Fill>, config: FillConfig, metrics: &'a Metrics) -> Self {
         Self {
             fill,
             config,
@@ -155,19 +67,16 @@ impl<'a> Pilot<'a> {
             scouting: Patience::default(),
             way: 0,
             last: Fault::new(Retry::Again, NoSource),
-            remembered: (fill.progress(), Instant::now()),
-            remembering: None,
+            memory: Memory::of(fill),
         }
     }
 
     /// Fetches until nothing is missing. Whatever it answers, no lane is left.
-    async fn gather(&mut self) -> Result<(), Halt> {
+    pub(super) async fn gather(&mut self) -> Result<(), Halt> {
         let gathered = self.fly().await;
         self.fill.stop();
         while self.lanes.join_next().await.is_some() {}
-        if let Some(remembering) = self.remembering.take() {
-            let _ = remembering.await; // what it remembers is no more than has landed
-        }
+        self.memory.settle().await;
         gathered
     }
 
@@ -199,7 +108,7 @@ impl<'a> Pilot<'a> {
                 }
                 (tick, seen) = (Instant::now() + TICK, progress);
             }
-            self.remember_sometimes();
+            self.memory.refresh(self.fill);
         }
     }
 
@@ -328,19 +237,6 @@ impl<'a> Pilot<'a> {
             warn!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
         }
         self.last = fault;
-    }
-
-    fn remember_sometimes(&mut self) {
-        if self.remembering.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.remembering = None;
-        }
-        let (bytes, when) = self.remembered;
-        let progress = self.fill.progress();
-        let is_due = progress - bytes >= REMEMBER_BYTES || (progress > bytes && when.elapsed() >= REMEMBER_AFTER);
-        if is_due && self.remembering.is_none() && progress >= KEEP_FROM {
-            self.remembered = (progress, Instant::now());
-            self.remembering = Some(remember(self.fill));
-        }
     }
 }
 

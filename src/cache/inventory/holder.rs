@@ -65,17 +65,7 @@ impl Inventory {
 
     /// A stored manifest's bytes.
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let blob = self.store.read(digest).ok()??;
-        let length = usize::try_from(blob.len()).ok().filter(|length| *length <= MANIFEST_LIMIT)?;
-        let mut bytes = vec![0; length];
-        let mut at = 0;
-        while at < length {
-            match blob.read_at(at as u64, &mut bytes[at..]) {
-                Ok(0) | Err(_) => return None,
-                Ok(read) => at += read,
-            }
-        }
-        Some(bytes)
+        self.store.read(digest).ok()??.read_all(MANIFEST_LIMIT).ok()?
     }
 
     /// One change of the pins at a time.

@@ -18,7 +18,6 @@ pub(super) enum Sink {
     File(PathBuf, File),
     /// What a test makes of lines.
     #[cfg(test)]
-    #[allow(clippy::type_complexity, reason = "one place names it")]
     Test(Box<dyn FnMut(&str) -> io::Result<()> + Send>),
 }
 

@@ -194,10 +194,13 @@ impl Batch {
     }
 
     fn give_up(&mut self) {
-        tracing::error!(notes = self.notes.len(), "the catalog stays unwritable: what it should have learned is lost");
-        for note in mem::take(&mut self.notes) {
-            self.forsake(&note);
+        let (kept, lost): (Vec<Note>, Vec<Note>) =
+            mem::take(&mut self.notes).into_iter().partition(Note::is_withdrawal);
+        if !lost.is_empty() {
+            tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
         }
+        lost.iter().for_each(|note| self.forsake(note));
+        self.notes = kept; // they are few, and tried for as long as it takes
         self.failures = 0;
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
@@ -16,6 +16,7 @@ use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
 use super::note::Note;
+use super::outbox::Outbox;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
 use super::writer::{LINK_LIFE, Order, Shared, Writer};
@@ -30,7 +31,7 @@ const QUEUE: usize = 16 * 1024;
 
 /// What is known about the blobs. One thread owns it; every call here is an order to that thread.
 pub struct Catalog {
-    orders: SyncSender<Order>,
+    outbox: Arc<Outbox>,
     shared: Arc<Shared>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -58,11 +59,12 @@ impl Catalog {
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
-        let writer = Writer::new(batch, Arc::clone(&shared));
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
+        let outbox = Arc::new(Outbox::new(orders));
+        let writer = Writer::new(batch, Arc::clone(&shared), Arc::clone(&outbox));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { orders, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+        Ok((Self { outbox, shared, folder, thread: Mutex::new(Some(thread)) }, new))
     }
 
     /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
@@ -105,11 +107,12 @@ impl Catalog {
         Ok(proven.map(time))
     }
 
-    /// Notes that `registry` said so when it was asked then, or that it takes it back.
+    /// Notes that `registry` said so when it was asked then, or that it takes it back, which is never dropped.
     pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
         let (registry, repository) = (registry.into(), repository.clone());
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
-        self.note(Note::Public { registry, repository, proven });
+        let note = Note::Public { registry, repository, proven };
+        if note.is_withdrawal() { self.outbox.owe(note) } else { self.note(note) }
     }
 
     /// All that is known of a tag: of every class of `Accept`, however learned.
@@ -218,7 +221,7 @@ impl Catalog {
     /// The same, for a thread that may wait.
     pub(in crate::store) fn flush_now(&self) {
         let (done, wait) = mpsc::channel();
-        if self.orders.send(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
+        if self.outbox.send_waiting(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
             let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
         }
     }
@@ -234,7 +237,7 @@ impl Catalog {
 
     /// A change to the blobs: never dropped, so it may wait.
     pub(in crate::store) fn tell(&self, note: Note) {
-        let _ = self.orders.send(Order::Note(note)); // a closed catalog learns by the next start's walk
+        let _ = self.outbox.send_waiting(Order::Note(note)); // a closed catalog learns by the next start's walk
     }
 
     /// Has something written, so that it is seen whether that goes well again.
@@ -275,7 +278,7 @@ impl Catalog {
     /// Commits everything and ends the thread. Later orders fail.
     pub(in crate::store) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
-        let _ = self.orders.send(Order::Stop);
+        let _ = self.outbox.send_waiting(Order::Stop);
         if thread.join().is_err() {
             self.doubt();
         }
@@ -288,10 +291,7 @@ impl Catalog {
     }
 
     fn send(&self, order: Order) -> Result<(), Error> {
-        self.orders.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Busy,
-            TrySendError::Disconnected(_) => Error::Closed,
-        })
+        self.outbox.send(order)
     }
 
     async fn ask<T: Send + 'static>(

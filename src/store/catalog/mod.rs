@@ -17,6 +17,7 @@ mod inventory;
 mod key;
 mod look;
 mod note;
+mod outbox;
 mod place;
 mod reader;
 mod schema;

@@ -63,6 +63,11 @@ impl Note {
         matches!(self, Self::Stored { .. } | Self::Proven { .. } | Self::Found { .. } | Self::Gone { .. })
     }
 
+    /// Whether it takes a right back: who lost it must not have it again because this is lost.
+    pub(super) fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Public { proven: None, .. })
+    }
+
     /// Writes it, and what it does to the totals. Applying a note twice is applying it once.
     pub(super) fn apply(&self, on: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
         match self {

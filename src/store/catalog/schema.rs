@@ -41,13 +41,6 @@ CREATE TABLE totals (
     scrub_ended INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO totals (one, bytes, entries, clock) VALUES (1, 0, 0, 0);
-CREATE TABLE checksums (
-    blob   INTEGER PRIMARY KEY,
-    crc32c BLOB NOT NULL
-) STRICT;
-CREATE TABLE pins (
-    digest BLOB PRIMARY KEY
-) STRICT, WITHOUT ROWID;
 CREATE TABLE places (
     id         INTEGER PRIMARY KEY,
     registry   TEXT NOT NULL,
@@ -91,12 +84,8 @@ CREATE TABLE pings (
 PRAGMA user_version = 2;
 ";
 
-// Blobs without checksums are hashed before their next use, which records them. The heat is given by the
-// statement that follows: SQLite does not know how long a half-life is.
-const FROM_1: &str = "
-ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
-ALTER TABLE totals ADD COLUMN scrubbed INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE totals ADD COLUMN scrub_ended INTEGER NOT NULL DEFAULT 0;
+// Since format 2.
+const CHECKSUMS_AND_PINS: &str = "
 CREATE TABLE checksums (
     blob   INTEGER PRIMARY KEY,
     crc32c BLOB NOT NULL
@@ -104,6 +93,14 @@ CREATE TABLE checksums (
 CREATE TABLE pins (
     digest BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+";
+
+// Blobs without checksums are hashed before their next use, which records them. The heat is given by the
+// statement that follows: SQLite does not know how long a half-life is.
+const FROM_1: &str = "
+ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN scrubbed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN scrub_ended INTEGER NOT NULL DEFAULT 0;
 INSERT INTO pins SELECT digest FROM blobs WHERE pinned;
 PRAGMA user_version = 2;
 ";
@@ -199,13 +196,15 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
 /// Makes the tables.
 pub(super) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute_batch(PUBLIC)?;
+    for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC] {
+        transaction.execute_batch(tables)?;
+    }
     transaction.commit()
 }
 
 fn bring_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(CHECKSUMS_AND_PINS)?;
     transaction.execute_batch(FROM_1)?;
     transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [policy::HALF_LIFE])?;
     transaction.commit()

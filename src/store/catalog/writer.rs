@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::batch::Batch;
 use super::key::micros;
 use super::note::Note;
+use super::outbox::Outbox;
 use crate::oci::Digest;
 use crate::store::lock::lock;
 use crate::store::trouble::Health;
@@ -72,15 +73,16 @@ impl Shared {
 pub(super) struct Writer {
     batch: Batch,
     shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
     uses_at: Instant,
     expire_at: Instant,
     prune_at: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(batch: Batch, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
         let now = Instant::now();
-        Self { batch, shared, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
+        Self { batch, shared, outbox, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
     /// Works until it is told to stop, or nobody is left to tell it.
@@ -92,7 +94,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
             };
             match order {
-                None => {}
+                None => _ = self.outbox.pay(),
                 Some(Order::Note(note)) => self.batch.add(note),
                 Some(Order::Look(look)) => self.batch.look(look),
                 Some(Order::Flush(done)) => {

@@ -21,6 +21,8 @@ pub(super) struct Token {
     pub(super) header: HeaderValue,
     /// How long to use it: four fifths of what it has left to live.
     pub(super) keep: Duration,
+    /// What it has left to live.
+    pub(super) left: Duration,
 }
 
 #[derive(Deserialize)]
@@ -38,11 +40,12 @@ impl Token {
         let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
         let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
         header.set_sensitive(true);
-        let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
-        let life = life.clamp(LEAST, MOST);
+        let said = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
+        let life = said.clamp(LEAST, MOST);
         let issued = answer.issued_at.and_then(|text| instant(&text)).unwrap_or(now);
         let age = now.duration_since(issued).unwrap_or_default();
-        Some(Self { header, keep: (life * 4 / 5).saturating_sub(age).max(MOMENT) })
+        let left = said.min(MOST).saturating_sub(age);
+        Some(Self { header, keep: (life * 4 / 5).saturating_sub(age).max(MOMENT), left })
     }
 }
 
@@ -94,6 +97,20 @@ mod tests {
             assert_eq!(token.header, "Bearer t", "{body}");
             assert_eq!(token.keep.as_secs(), seconds, "{body}");
             assert_eq!(format!("{:?}", token.header), "Sensitive");
+        }
+    }
+
+    #[test]
+    fn what_a_token_has_left_is_never_more_than_was_said() {
+        let table = [
+            (r#"{"token": "t"}"#, 60),
+            (r#"{"token": "t", "expires_in": 300}"#, 300),
+            (r#"{"token": "t", "expires_in": 5}"#, 5),
+            (r#"{"token": "t", "expires_in": 300, "issued_at": "2026-11-20T09:59:00Z"}"#, 240),
+            (r#"{"token": "t", "expires_in": 300, "issued_at": "2020-01-01T00:00:00Z"}"#, 0),
+        ];
+        for (body, seconds) in table {
+            assert_eq!(Token::parse(body.as_bytes(), now()).unwrap().left.as_secs(), seconds, "{body}");
         }
     }
 

@@ -25,6 +25,8 @@ const KEPT_BYTES: u64 = 16 << 20;
 /// How long a realm that took no POST is asked by GET alone.
 const GET_ONLY: Duration = Duration::from_secs(3600);
 const GET_ONLY_REALMS: u64 = 1024;
+/// A token that was had so lately counts as new.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// What is needed.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +54,7 @@ struct Inner {
     mac: hmac::Key,
     kept: moka::sync::Cache<Key, Kept>,
     get_only: moka::sync::Cache<Realm, ()>,
-    flights: Flights<Key, Result<HeaderValue, TokenError>>,
+    flights: Flights<Key, Result<Kept, TokenError>>,
 }
 
 /// What makes two needs the same. Holds a MAC of the credential, under a key that dies with the process.
@@ -68,6 +70,25 @@ struct Key {
 struct Kept {
     header: HeaderValue,
     until: Instant,
+    /// When it ends, and how long it had when it came.
+    end: Instant,
+    life: Duration,
+}
+
+impl Kept {
+    fn new(token: Token) -> Self {
+        let now = Instant::now();
+        Self { header: token.header, until: now + token.keep, end: now + token.left, life: token.left }
+    }
+
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether no newer one would do better for somebody who wants it to live so long.
+    fn lasts(&self, least: Duration) -> bool {
+        self.until > Instant::now() && self.left() >= least.min(self.life.saturating_sub(MOMENT))
+    }
 }
 
 /// The system has no random numbers.
@@ -103,10 +124,23 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`]. Nothing was sent where it is `BadRealm` or `Untrusted`.
     pub async fn bearer(&self, ask: &TokenAsk<'_>) -> Result<HeaderValue, TokenError> {
+        self.kept(ask, Duration::ZERO).await.map(|kept| kept.header)
+    }
+
+    /// The same for somebody else to use: one that lives for `least` from now on, if the service gives any that
+    /// do, and what it has left.
+    ///
+    /// # Errors
+    /// As [`Tokens::bearer`].
+    pub async fn lasting(&self, ask: &TokenAsk<'_>, least: Duration) -> Result<(HeaderValue, Duration), TokenError> {
+        self.kept(ask, least).await.map(|kept| (kept.header.clone(), kept.left()))
+    }
+
+    async fn kept(&self, ask: &TokenAsk<'_>, least: Duration) -> Result<Kept, TokenError> {
         let key = self.key(ask)?;
         if let Some(kept) = self.inner.kept.get(&key) {
-            if kept.until > Instant::now() {
-                return Ok(kept.header);
+            if kept.lasts(least) {
+                return Ok(kept);
             }
             self.inner.kept.invalidate(&key);
         }
@@ -152,7 +186,7 @@ impl Inner {
 }
 
 impl Tokens {
-    async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<HeaderValue, TokenError> {
+    async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<Kept, TokenError> {
         let begun = Instant::now();
         let asked = tokio::time::timeout(PATIENCE, self.token(&key, credential.as_ref())).await;
         let token = asked.map_err(|_| {
@@ -161,8 +195,9 @@ impl Tokens {
             self.upstream.note_missed(&[Endpoint::of_host(key.realm.authority())], target.as_ref(), begun);
             TokenError::Slow { realm: key.realm.clone(), after: PATIENCE }
         })??;
-        self.inner.kept.insert(key, Kept { header: token.header.clone(), until: Instant::now() + token.keep });
-        Ok(token.header)
+        let kept = Kept::new(token);
+        self.inner.kept.insert(key, kept.clone());
+        Ok(kept)
     }
 
     /// By POST where there is a credential, then by GET where the service takes no POST, as containerd does.

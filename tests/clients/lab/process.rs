@@ -7,13 +7,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Looks again and again until there is something to see, for so long at most: the one place that waits.
+fn look<T>(within: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + within;
+    loop {
+        match see() {
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)), // between two looks
+            seen => return seen,
+        }
+    }
+}
+
 /// Waits until `ready` says so; panics with `what` after `within`.
 pub(crate) fn eventually(what: &str, within: Duration, mut ready: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !ready() {
-        assert!(Instant::now() < end, "waited {within:?} in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10)); // between two looks; no result depends on it
-    }
+    let seen = look(within, || ready().then_some(()));
+    assert!(seen.is_some(), "waited {within:?} in vain until {what}");
 }
 
 /// A command with nothing of this process's environment but the search path, and a home of its own.
@@ -49,13 +57,7 @@ pub(crate) fn run(command: &mut Command, within: Duration) -> Result<String, Str
 }
 
 fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + within;
-    loop {
-        match child.try_wait().unwrap() {
-            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-            status => return status,
-        }
-    }
+    look(within, || child.try_wait().unwrap())
 }
 
 /// A running program with a log file. Dropping it ends it, and shows the log's end when a test failed.
@@ -76,14 +78,16 @@ impl Process {
 
     /// Waits until `ready` says so; panics with the log when the program ends first, or after `within`.
     pub(crate) fn ready(&mut self, within: Duration, mut ready: impl FnMut() -> bool) {
-        let end = Instant::now() + within;
-        while !ready() {
+        let seen = look(within, || {
+            if ready() {
+                return Some(());
+            }
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{} ended at start, {status}:\n{}", self.name, self.log());
             }
-            assert!(Instant::now() < end, "{} is not ready after {within:?}:\n{}", self.name, self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            None
+        });
+        assert!(seen.is_some(), "{} is not ready after {within:?}:\n{}", self.name, self.log());
     }
 
     /// Everything it has said so far.

@@ -1,9 +1,8 @@
 //! A cache folder with made content, and the real program over it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::SystemTime;
 
 use pullthrough::oci::{Accept, Digest};
@@ -11,6 +10,7 @@ use pullthrough::store::{Content, Learned, Link, Store, TagEntry};
 use serde_json::{Value, json};
 
 use crate::store::{config, content, digest, path_of};
+use crate::support::{Served, program};
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -20,7 +20,7 @@ pub(super) const SIZE: u64 = 64 << 20;
 pub(super) struct Lab {
     folder: tempfile::TempDir,
     pub(super) root: PathBuf,
-    pub(super) server: Option<Child>,
+    pub(super) server: Option<Served>,
 }
 
 /// What a command said.
@@ -65,24 +65,15 @@ impl Lab {
     }
 
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
-        command.env_clear().current_dir(self.folder.path());
-        command
+        program(self.folder.path())
     }
 
     pub(super) fn serve(&mut self) {
-        let mut command = self.command();
-        command.arg("serve").arg("--config").arg(self.file()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let server = self.server.insert(command.spawn().unwrap());
-        let mut line = String::new();
-        BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("listens on"), "{line}");
+        self.server = Some(Served::start(self.folder.path(), "warn"));
     }
 
     pub(super) fn kill(&mut self) {
-        let mut server = self.server.take().unwrap();
-        server.kill().unwrap();
-        server.wait().unwrap();
+        drop(self.server.take().unwrap());
     }
 
     pub(super) fn say(&self, arguments: &[&str]) -> Said {
@@ -130,14 +121,6 @@ impl Lab {
                 lab.serve();
             }
             test(&mut lab);
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if self.server.is_some() {
-            self.kill();
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fs;
 use pullthrough::store::{Content, Store};
 
 use super::lab::{ALL, Lab, layer, usual};
-use crate::store::{config, content, eventually};
+use crate::store::{config, content};
+use crate::support::wait_until;
 
 #[test]
 fn what_is_pinned_is_removed_only_by_force() {
@@ -66,7 +67,7 @@ fn what_a_pinned_image_lists_is_pinned_when_it_comes() {
     lab.fill(|fill| _ = fill.blob("quay.io/org/app", &content(2, 100_000), Content::Blob));
     assert_eq!(lab.json(&["show", &layer(2).to_string()])[0]["pinned"], true);
     fs::remove_file(lab.root.join("cache/catalog.sqlite")).unwrap();
-    eventually("the pins are marked again in a catalog made anew", || {
+    wait_until("the pins are marked again in a catalog made anew", || {
         lab.json(&["stats"])["pinned_bytes"].as_u64().is_some_and(|bytes| bytes > 200_000)
     });
 }

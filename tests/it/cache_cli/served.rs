@@ -1,16 +1,15 @@
 //! The commands beside a proxy that pulls.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::lab::Said;
-use crate::store::{content, digest, eventually};
-use crate::support::{Plan, Proxy, Registry};
+use crate::store::content;
+use crate::support::{Plan, Proxy, Registry, eventually, program};
 
 /// The command over an in-process proxy's configuration.
 fn beside(proxy: &Proxy, arguments: &[&str]) -> Said {
-    let folder = proxy.blob_file(&digest(b"")).ancestors().nth(4).unwrap().to_owned();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
-    command.env_clear().arg("cache").args(arguments).arg("--config").arg(folder.join("pullthrough.yaml"));
+    let mut command = program(proxy.folder());
+    command.arg("cache").args(arguments).args(["--config", "pullthrough.yaml"]);
     let Output { status, stdout, stderr } = tokio::task::block_in_place(|| command.output().unwrap());
     Said {
         status: status.code().unwrap(),
@@ -62,7 +61,8 @@ async fn a_platform_that_is_pulled_after_the_pin_is_pinned_with_its_layers() {
     proxy.stored(&arm.layers[0]).await;
     eventually("the layer is listed", || {
         beside(&proxy, &["show", &arm.layers[0].to_string()]).out.contains("pinned     yes")
-    });
+    })
+    .await;
     let said = beside(&proxy, &["rm", "quay.io", "--dry-run"]);
     assert!(said.status == 1 && said.err.contains("is pinned"), "{}{}", said.out, said.err);
 }

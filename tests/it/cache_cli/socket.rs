@@ -17,11 +17,7 @@ fn the_control_socket_is_the_owners_and_goes_with_the_server() {
     let metadata = lab.socket().symlink_metadata().unwrap();
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
-    let server = lab.server.as_mut().unwrap();
-    let id = rustix::process::Pid::from_child(server);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    server.wait().unwrap();
-    lab.server = None;
+    assert!(lab.server.take().unwrap().terminate().success());
     assert!(!lab.socket().exists());
 }
 

@@ -1,34 +1,9 @@
 //! Whose credentials go where, and who is served what others fetched.
 
-use super::{QUAY, get, layer};
+use super::private::{ALICE, BOB, CAROL, EXAMPLE, Lab, bearer};
+use super::{QUAY, layer};
 use crate::support::client::Client;
-use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value};
-
-/// A registry that wants tokens from `auth.example.com`, and a proxy before both.
-async fn private() -> (Registry, Registry, Proxy, Tokens) {
-    let tokens = Tokens::new()
-        .public("public/*")
-        .user("alice", "secret-a", &["team/*"])
-        .user("bob", "secret-b", &[])
-        .user("carol", "secret-c", &["team/*"]);
-    let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
-    auth.serve_tokens(&tokens);
-    registry.require_token(&tokens, "https://auth.example.com/token");
-    let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com], tags: {fresh_for: 1h}");
-    let proxy = plan.host("auth.example.com", &auth).start().await;
-    (registry, auth, proxy, tokens)
-}
-
-const EXAMPLE: &str = "registry.example.com:443";
-
-async fn bearer(proxy: &Proxy, user: Option<(&str, &str)>, repository: &str) -> String {
-    let path = format!("/token?service=registry.example.com&scope=repository:{repository}:pull");
-    let basic = user.map(|(name, password)| basic_value(name, password));
-    let headers: Vec<(&str, &str)> = basic.iter().map(|value| ("authorization", value.as_str())).collect();
-    let answer = get(&mut proxy.client().session("auth.example.com:443").await, &path, &headers).await;
-    let json: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
-    format!("Bearer {}", json["token"].as_str().unwrap())
-}
+use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens};
 
 async fn ask(
     client: &Client,
@@ -55,20 +30,20 @@ fn asked_as(registry: &Registry, header: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_ping_and_its_challenge_pass_untouched_and_tokens_come_through() {
-    let (_registry, auth, proxy, _) = private().await;
+    let Lab { auth, proxy, .. } = &Lab::patient().await;
     let ping = proxy.client().get(EXAMPLE, "/v2/").await;
     assert_eq!(ping.status, 401);
     assert!(ping.header("www-authenticate").contains("https://auth.example.com/token"));
-    assert!(bearer(&proxy, None, "public/app").await.starts_with("Bearer token-"));
+    assert!(bearer(&proxy.client(), None, "public/app").await.starts_with("Bearer token-"));
     assert_eq!(auth.count("GET /token"), 1);
 }
 
 #[tokio::test]
 async fn a_private_image_is_not_served_to_another_caller() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 1)]);
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
-    let bob = bearer(&proxy, Some(("bob", "secret-b")), "team/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
+    let bob = bearer(&proxy.client(), BOB, "team/app").await;
     let paths = [
         "/v2/team/app/manifests/1".to_owned(),
         format!("/v2/team/app/manifests/{}", image.digest),
@@ -92,11 +67,11 @@ async fn a_private_image_is_not_served_to_another_caller() {
 
 #[tokio::test]
 async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 2)]);
     registry.push_image("public/app", "1", &[layer(1000, 3)]);
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
-    let anyone = bearer(&proxy, None, "public/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
+    let anyone = bearer(&proxy.client(), None, "public/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
         assert_eq!(
             ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status,
@@ -112,27 +87,27 @@ async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
 
 #[tokio::test]
 async fn who_proves_by_head_is_served_what_another_fetched() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 4)]);
     let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
-    let first = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let first = bearer(&proxy.client(), ALICE, "team/app").await;
     ask(&proxy.client(), "GET", &path, Some(&first), None).await;
     proxy.stored(&image.layers[0]).await;
     registry.forget();
-    let second = bearer(&proxy, Some(("carol", "secret-c")), "team/app").await;
+    let second = bearer(&proxy.client(), CAROL, "team/app").await;
     for _ in 0..3 {
         assert_eq!(ask(&proxy.client(), "GET", &path, Some(&second), None).await.bytes().len(), 50_000);
     }
-    assert_eq!(asked_as(&registry, &second), ["HEAD"], "one proof, then believed");
+    assert_eq!(asked_as(registry, &second), ["HEAD"], "one proof, then believed");
 }
 
 #[tokio::test]
 async fn a_second_client_of_a_token_registry_makes_no_blob_request() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     let image = registry.push_image("public/app", "1", &[layer(50_000, 5)]);
     let mut blobs = Vec::new();
     for _ in 0..2 {
-        let token = bearer(&proxy, None, "public/app").await;
+        let token = bearer(&proxy.client(), None, "public/app").await;
         let tag = ask(&proxy.client(), "GET", "/v2/public/app/manifests/1", Some(&token), None).await;
         assert_eq!(tag.header("docker-content-digest"), image.digest.to_string());
         for digest in [image.config, image.layers[0]] {
@@ -147,9 +122,9 @@ async fn a_second_client_of_a_token_registry_makes_no_blob_request() {
 
 #[tokio::test]
 async fn a_revoked_right_ends_what_a_grant_gave() {
-    let (registry, _auth, proxy, tokens) = private().await;
+    let Lab { registry, proxy, tokens, .. } = &Lab::patient().await;
     let image = registry.push_image("team/app", "1", &[layer(1000, 6)]);
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
     assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 200);
     tokens.revoke_all();
@@ -192,7 +167,7 @@ async fn a_liar_that_says_200_to_every_head_gets_no_private_byte_of_another_regi
     let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").registry(&liar, "");
     let proxy = plan.host("auth.example.com", &auth).start().await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 8)]);
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
         assert_eq!(
             ask(&proxy.client(), "GET", &format!("/v2/team/app/{noun}/{digest}"), Some(&alice), None).await.status,
@@ -220,7 +195,7 @@ async fn neither_head_nor_rubbish_earns_a_liar_what_another_registry_gave_to_cre
     let (registry, _auth, liar, proxy) = beside_a_liar().await;
     let secret = layer(50_000, 9);
     let image = registry.push_image("team/app", "1", std::slice::from_ref(&secret));
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
         let path = format!("/v2/team/app/{noun}/{digest}");
         assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice), None).await.status, 200);
@@ -272,9 +247,9 @@ async fn a_mirrors_yes_is_no_permission() {
 
 #[tokio::test]
 async fn a_login_page_that_answers_every_head_with_200_proves_nothing() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 12)]);
-    let alice = bearer(&proxy, Some(("alice", "secret-a")), "team/app").await;
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     let page =
         Act::Answer { status: 200, headers: vec![("content-type".into(), "text/html".into())], body: "<login>".into() };
     for (noun, digest) in [("manifests", image.digest), ("blobs", image.layers[0])] {
@@ -346,10 +321,10 @@ async fn a_strangers_404_does_not_take_the_owners_last_known_answer() {
 
 #[tokio::test]
 async fn a_new_token_that_anybody_is_given_has_nothing_to_prove() {
-    let (registry, _auth, proxy, _) = private().await;
+    let Lab { registry, proxy, .. } = &Lab::patient().await;
     registry.push_image("public/app", "1", &[layer(1000, 16)]);
     for _ in 0..3 {
-        let token = bearer(&proxy, None, "public/app").await;
+        let token = bearer(&proxy.client(), None, "public/app").await;
         let answer = ask(&proxy.client(), "GET", "/v2/public/app/manifests/1", Some(&token), None).await;
         assert_eq!(answer.status, 200);
     }

@@ -1,8 +1,10 @@
 //! Credentials that the proxy holds: what they serve, where they go, and what they are never used for.
 
+use std::time::Duration;
+
 use super::layer;
 use crate::support::client::Whole;
-use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value, eventually};
+use crate::support::{Act, Plan, Proxy, Registry, Setup, Tokens, basic_value, eventually, throughout};
 
 const EXAMPLE: &str = "registry.example.com:443";
 
@@ -78,6 +80,29 @@ async fn one_who_brings_credentials_is_verified_by_the_registry() {
     assert_eq!(token(&proxy, "alice/app", Some(&basic_value("alice", "wrong"))).await, Err(401));
     let nobody = token(&proxy, "alice/app", None).await.unwrap();
     assert_eq!(ask(&proxy, "GET", &path, Some(&nobody)).await.status, 401);
+}
+
+#[tokio::test]
+async fn no_token_is_announced_to_live_longer_than_the_services_own() {
+    let (registry, proxy) = held("").await;
+    let right = basic_value("alice", "secret-a");
+    for (said, most) in [(20, 20), (100, 100), (3600, 3600)] {
+        let service = registry.script(
+            "/token",
+            Act::Answer {
+                status: 200,
+                headers: Vec::new(),
+                body: format!("{{\"token\": \"their-{said}\", \"expires_in\": {said}}}"),
+            },
+        );
+        let path = format!("/v2/_pullthrough/token?scope=repository:alice/app-{said}:pull");
+        let answer = ask(&proxy, "GET", &path, Some(&right)).await;
+        let json: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
+        assert_eq!(json["token"], format!("their-{said}"));
+        let life = json["expires_in"].as_u64().unwrap();
+        assert!((most - 5..=most).contains(&life), "{said}: {life}");
+        registry.unscript(service);
+    }
 }
 
 #[tokio::test]
@@ -252,10 +277,10 @@ async fn little_left_of_a_pull_limit_is_exported_and_stops_what_nobody_asked_for
     assert_eq!(ask(&proxy, "GET", "/v2/a/manifests/1", None).await.status, 200);
     let name = "pullthrough_upstream_ratelimit_remaining{registry=\"registry.example.com\"}";
     assert_eq!(proxy.metric(name).await, 9.0);
-    let end = std::time::Instant::now() + std::time::Duration::from_millis(1500);
-    while std::time::Instant::now() < end {
+    throughout(Duration::from_millis(1500), async || {
         assert_eq!(ask(&proxy, "GET", "/v2/a/manifests/1", None).await.status, 200);
-    }
+    })
+    .await;
     assert_eq!(registry.count("*/manifests/1"), 1, "the tag is believed for longer");
     for (number, digest) in image.layers.iter().enumerate() {
         assert_eq!(ask(&proxy, "GET", &format!("/v2/a/blobs/{digest}"), None).await.status, 200);

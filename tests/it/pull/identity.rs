@@ -5,71 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::layer;
-use crate::support::client::{Client, Whole};
-use crate::support::{Act, Gate, Plan, Proxy, Registry, Tokens, basic_value, eventually};
-
-const EXAMPLE: &str = "registry.example.com:443";
-const AUTH: &str = "auth.example.com:443";
-
-struct Lab {
-    registry: Registry,
-    auth: Registry,
-    proxy: Proxy,
-    tokens: Tokens,
-}
-
-impl Lab {
-    /// A registry that wants tokens from `auth.example.com`, and a proxy before both. `more` are keys of its entry.
-    async fn new(more: &str) -> Self {
-        let tokens = Tokens::new()
-            .public("public/*")
-            .user("alice", "secret-a", &["team/*"])
-            .user("bob", "secret-b", &[])
-            .user("carol", "secret-c", &["team/*"]);
-        let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
-        auth.serve_tokens(&tokens);
-        registry.require_token(&tokens, "https://auth.example.com/token");
-        let keys = format!("token_hosts: [auth.example.com], tags: {{fresh_for: 1h, deadline: 1s}}{more}");
-        let proxy = Plan::new().registry(&registry, &keys).host("auth.example.com", &auth).start().await;
-        Self { registry, auth, proxy, tokens }
-    }
-
-    async fn bearer(&self, user: Option<(&str, &str)>, repository: &str) -> String {
-        bearer(&self.proxy.client(), user, repository).await
-    }
-
-    /// Waits until nobody's question was answered.
-    async fn is_public(&self, path: &str) {
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while self.get(path, None).await.status != 200 {
-            assert!(std::time::Instant::now() < end, "{path} becomes public");
-        }
-    }
-
-    async fn get(&self, path: &str, authorization: Option<&str>) -> Whole {
-        ask(&self.proxy.client(), "GET", path, authorization).await
-    }
-}
-
-async fn bearer(client: &Client, user: Option<(&str, &str)>, repository: &str) -> String {
-    let path = format!("/token?service=lab&scope=repository:{repository}:pull");
-    let basic = user.map(|(name, password)| basic_value(name, password));
-    let headers: Vec<(&str, &str)> = basic.iter().map(|value| ("authorization", value.as_str())).collect();
-    token(&client.session(AUTH).await.ask("GET", &path, &headers).await)
-}
-
-fn token(answer: &Whole) -> String {
-    let json: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
-    format!("Bearer {}", json["token"].as_str().unwrap())
-}
-
-async fn ask(client: &Client, method: &str, path: &str, authorization: Option<&str>) -> Whole {
-    let headers: Vec<(&str, &str)> = authorization.map(|value| ("authorization", value)).into_iter().collect();
-    client.session(EXAMPLE).await.ask(method, path, &headers).await
-}
-
-const ALICE: Option<(&str, &str)> = Some(("alice", "secret-a"));
-const CAROL: Option<(&str, &str)> = Some(("carol", "secret-c"));
+use super::private::{ALICE, AUTH, BOB, CAROL, Lab, ask, token};
+use crate::support::{Act, Gate, Plan, Registry, basic_value, eventually, throughout, until};
 
 #[tokio::test]
 async fn two_hundred_clients_with_one_pull_secret_cost_one_proof() {
@@ -163,7 +100,7 @@ async fn what_a_login_pulled_is_served_to_everybody_where_it_is_public() {
     eventually("nobody's question was asked", || lab.registry.count("HEAD *") == 2).await;
     lab.is_public(&path).await;
     lab.proxy.stored(&image.config).await; // fetched ahead
-    let seen = lab.registry.requests().len();
+    lab.registry.forget();
     for _ in 0..20 {
         for path in [tag, &path] {
             for caller in [None, Some("Bearer whatever"), Some("Basic Ym9iOnNlY3JldC1i")] {
@@ -171,7 +108,8 @@ async fn what_a_login_pulled_is_served_to_everybody_where_it_is_public() {
             }
         }
     }
-    assert_eq!((lab.registry.requests().len(), tokens()), (seen, 2), "without another question");
+    let asked = lab.registry.requests();
+    assert!(asked.is_empty() && tokens() == 2, "without another question: {asked:?}");
     // What is missing there is asked for with nobody's token, and an expired one is no obstacle.
     let other = lab.registry.push_blob("public/app", layer(1000, 6));
     assert_eq!(lab.get(&format!("/v2/public/app/blobs/{other}"), None).await.status, 200);
@@ -230,10 +168,7 @@ async fn a_withdrawn_right_ends_with_the_grants_life() {
     assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
     lab.proxy.stored(&blob).await;
     lab.tokens.revoke_all();
-    let end = std::time::Instant::now() + Duration::from_secs(20);
-    while lab.get(&path, Some(&alice)).await.status == 200 {
-        assert!(std::time::Instant::now() < end, "it ends within its life");
-    }
+    until("it ends within its life", async || lab.get(&path, Some(&alice)).await.status != 200).await;
     assert_eq!(lab.get(&path, Some(&alice)).await.status, 401);
 }
 
@@ -247,10 +182,7 @@ async fn what_is_public_no_more_is_nobodys_within_the_grants_life() {
     lab.proxy.stored(&blob).await;
     assert_eq!(lab.get(&path, None).await.status, 200);
     lab.registry.script("*/blobs/*", Act::Status(403));
-    let end = std::time::Instant::now() + Duration::from_secs(20);
-    while lab.get(&path, None).await.status == 200 {
-        assert!(std::time::Instant::now() < end, "it ends within its life");
-    }
+    until("it ends within its life", async || lab.get(&path, None).await.status != 200).await;
     lab.registry.stop();
     assert_ne!(lab.get(&path, None).await.status, 200, "and comes back with no outage");
 }
@@ -264,17 +196,17 @@ async fn a_right_outlives_its_life_while_the_registry_cannot_be_asked() {
     assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
     lab.proxy.stored(&blob).await;
     let asked = lab.registry.count("HEAD */blobs/*");
-    let end = std::time::Instant::now() + Duration::from_secs(20);
-    while lab.registry.count("HEAD */blobs/*") < asked + 2 {
+    until("the proof is asked for again and again", async || {
         assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
-        assert!(std::time::Instant::now() < end, "the proof is asked for again and again");
-    }
+        lab.registry.count("HEAD */blobs/*") >= asked + 2
+    })
+    .await;
     lab.registry.stop();
     lab.auth.stop();
-    let until = std::time::Instant::now() + Duration::from_millis(1500);
-    while std::time::Instant::now() < until {
+    throughout(Duration::from_millis(1500), async || {
         assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
-    }
+    })
+    .await;
     assert_ne!(lab.get(&path, Some("Bearer invented")).await.status, 200);
 }
 
@@ -322,5 +254,26 @@ async fn no_other_registry_sees_a_callers_credentials_nor_does_a_cdn() {
     assert!(cdn.count("*") > 0 && other.count("*") > 0);
     for server in [&cdn, &other] {
         assert!(server.requests().iter().all(|seen| !seen.headers.contains_key("authorization")), "{}", server.name());
+    }
+}
+
+#[tokio::test]
+async fn two_who_ask_at_once_for_a_manifest_whose_head_proves_nothing_each_get_it_themselves() {
+    for act in [Act::NoDigest, Act::NoHead] {
+        let lab = Lab::new("").await;
+        let image = lab.registry.push_image("team/app", "1", &[layer(1000, 30)]);
+        let path = format!("/v2/team/app/manifests/{}", image.digest);
+        lab.registry.script("HEAD */manifests/*", act);
+        // Long enough for the others to come while the first one's question is open.
+        lab.registry.script_times(1, "GET */manifests/*", Act::Delay(Duration::from_millis(500)));
+        let (alice, carol) = (lab.bearer(ALICE, "team/app").await, lab.bearer(CAROL, "team/app").await);
+        let bob = lab.bearer(BOB, "team/app").await;
+        let others = async {
+            eventually("the first one asks", || lab.registry.count(&path) == 1).await;
+            tokio::join!(lab.get(&path, Some(&carol)), lab.get(&path, Some(&bob)))
+        };
+        let (first, (second, third)) = tokio::join!(lab.get(&path, Some(&alice)), others);
+        assert_eq!([first.status, second.status, third.status].map(|status| status.as_u16()), [200, 200, 401]);
+        assert_eq!(first.bytes(), second.bytes());
     }
 }

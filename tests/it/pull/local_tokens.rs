@@ -1,11 +1,9 @@
 //! What a token of ours carries: no more than was proven, and while the registry is there nothing but nobody's right.
 
-use std::time::{Duration, Instant};
-
 use super::outage::{Kind, Puller, TAGS, bearer_of, learn};
 use super::{QUAY, layer};
 use crate::support::client::Whole;
-use crate::support::{Act, Image, Plan, Proxy, Registry, Tokens, basic_value};
+use crate::support::{Act, Image, Plan, Proxy, Registry, Tokens, basic_value, until};
 
 /// quay.io, where `a` was pulled once by nobody and is believed to be public only while the registry is away.
 async fn was_public() -> (Registry, Proxy, Image) {
@@ -36,10 +34,8 @@ async fn what_is_public_no_more_is_not_had_by_a_token_of_ours() {
         let (registry, proxy, image) = was_public().await;
         registry.script("*", Act::Status(status));
         let bearer = token(&proxy, "mallory").await;
-        let end = Instant::now() + Duration::from_secs(20);
-        while ask(&proxy, "/v2/a/manifests/1", &bearer).await.status == 200 {
-            assert!(Instant::now() < end, "it ends within the verdict's life");
-        }
+        let tag = async || ask(&proxy, "/v2/a/manifests/1", &bearer).await.status;
+        until("it ends within the verdict's life", async || tag().await != 200).await;
         let blob = format!("/v2/a/blobs/{}", image.layers[0]);
         let manifest = format!("/v2/a/manifests/{}", image.digest);
         for path in ["/v2/a/manifests/1", &manifest, &blob] {

@@ -19,7 +19,6 @@ use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::store::{self, Disk, Step, Store, Witness};
 use pullthrough::telemetry::Metrics;
 use pullthrough::wire::{Body, Span};
-use tokio::time::sleep;
 
 use super::layer;
 use crate::support::Dice;
@@ -45,6 +44,11 @@ struct Sending {
     sent: u64,
 }
 
+/// So many milliseconds on the clock of the play, which leaps when nobody has anything to do.
+async fn later(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
 fn again(why: &str) -> Fault {
     Fault::new(Retry::Again, std::io::Error::other(why.to_owned()))
 }
@@ -63,7 +67,7 @@ impl Source for Sim {
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(self.dice.below(300))).await;
+            later(self.dice.below(300)).await;
             let wrong = self.goes_wrong().then(|| self.dice.below(3));
             if wrong == Some(0) {
                 return Err(again("503"));
@@ -103,14 +107,14 @@ impl Source for Sim {
 impl Sending {
     async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
         if self.dice.below(4) == 0 {
-            sleep(Duration::from_millis(self.dice.below(40))).await;
+            later(self.dice.below(40)).await;
         }
         let mut length = (1 + self.dice.below(100_000)).min(self.bytes.len() as u64);
         if let Some((cut, is_silent)) = self.cut {
             length = length.min(cut - self.sent);
             if length == 0 {
                 if is_silent {
-                    sleep(Duration::from_secs(30)).await;
+                    later(30_000).await;
                 }
                 self.cut = None;
                 self.bytes = Bytes::new();
@@ -164,12 +168,12 @@ struct Case {
 impl Reader {
     /// Reads until it leaves or has all; asks again when it is cut off, as clients do.
     async fn read(&self, cache: &Cache, caller: &Caller, digest: &Digest, bytes: &Bytes, dice: &Dice) {
-        sleep(Duration::from_millis(self.comes)).await;
+        later(self.comes).await;
         for _ in 0..50 {
             if self.try_read(cache, caller, digest, bytes, dice).await {
                 return;
             }
-            sleep(Duration::from_secs(1)).await;
+            later(1000).await;
         }
         panic!("it never got its bytes: {self:?}");
     }
@@ -205,7 +209,7 @@ impl Reader {
                 return true;
             }
             if self.is_slow {
-                sleep(Duration::from_millis(dice.below(100))).await;
+                later(dice.below(100)).await;
             }
         }
         assert_eq!(at, to, "an end before the end");
@@ -226,7 +230,7 @@ impl Case {
             // The catalog answers from a thread of its own, which the clock does not see: it must not leap meanwhile.
             tokio::spawn(async {
                 loop {
-                    sleep(Duration::from_millis(1)).await;
+                    later(1).await;
                 }
             });
             let fill = FillConfig {

@@ -1,10 +1,8 @@
 //! Registries that are away: what is cached pulls for every client, nobody waits, and all is fresh again after.
 
-use std::time::Duration;
-
 use super::{QUAY, layer};
 use crate::support::client::{Session, Whole};
-use crate::support::{Act, Image, MANIFEST, Plan, Proxy, Registry, Seen, basic_value};
+use crate::support::{Act, Image, MANIFEST, Plan, Proxy, Registry, Seen, basic_value, until};
 
 pub(super) const TAGS: &str = "tags: {fresh_for: 0s, deadline: 500ms}";
 const LOCAL_REALM: &str = "https://quay.io/v2/_pullthrough/token";
@@ -122,14 +120,13 @@ pub(super) async fn all_stored(proxy: &Proxy, image: &Image) {
 
 /// Asks until the answer is what the registry says now: the proxy notices by itself that it is back.
 pub(super) async fn back(proxy: &Proxy, path: &str, is_theirs: impl Fn(&Whole) -> bool) -> Whole {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = proxy.client().get(QUAY, path).await;
-        if is_theirs(&answer) {
-            return answer;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "the registry is not taken for back: {answer:?}");
-    }
+    let mut answer = proxy.client().get(QUAY, path).await;
+    until("the registry is taken for back", async || {
+        answer = proxy.client().get(QUAY, path).await;
+        is_theirs(&answer)
+    })
+    .await;
+    answer
 }
 
 pub(super) fn is_fresh(answer: &Whole) -> bool {

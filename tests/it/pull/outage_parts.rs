@@ -140,8 +140,8 @@ async fn nothing_breaks_when_the_registry_is_back_in_mid_pull() {
     assert!(registry.count("*/tags/list") == 1 && !tells_our_token(&registry), "our token went to the registry");
 }
 
-#[tokio::test]
-async fn a_private_image_pulls_for_whom_it_was_proven_to_and_for_nobody_else() {
+/// A private image that Alice has pulled, from a registry that wants no password any more; and she herself.
+async fn pulled_by_alice() -> (Registry, Proxy, Image, Puller) {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, TAGS).start().await;
     let image = registry.push_image("a", "1", &[layer(50_000, 8)]);
@@ -151,6 +151,12 @@ async fn a_private_image_pulls_for_whom_it_was_proven_to_and_for_nobody_else() {
     alice.pull("a", "1", &image).await.unwrap();
     all_stored(&proxy, &image).await;
     registry.unscript(basic);
+    (registry, proxy, image, alice)
+}
+
+#[tokio::test]
+async fn a_private_image_pulls_for_whom_it_was_proven_to_and_for_nobody_else() {
+    let (registry, proxy, image, _alice) = pulled_by_alice().await;
     registry.script("*", Act::Silence);
     for kind in KINDS {
         for (user, expected) in [(Some("alice"), true), (Some("bob"), false), (None, false)] {
@@ -168,15 +174,7 @@ async fn a_private_image_pulls_for_whom_it_was_proven_to_and_for_nobody_else() {
 #[tokio::test]
 async fn who_has_a_right_is_told_how_to_show_it_by_the_first_answer_of_the_outage() {
     for stopped in [true, false] {
-        let mut registry = Registry::start("quay.io");
-        let proxy = Plan::new().registry(&registry, TAGS).start().await;
-        let image = registry.push_image("a", "1", &[layer(50_000, 9)]);
-        let basic = registry.require_basic("alice", "secret");
-        let mut alice = Puller::new(&proxy, Kind::Containerd).await;
-        alice.authorization = Some(basic_value("alice", "secret"));
-        alice.pull("a", "1", &image).await.unwrap();
-        all_stored(&proxy, &image).await;
-        registry.unscript(basic);
+        let (mut registry, _proxy, image, mut alice) = pulled_by_alice().await;
         if stopped {
             registry.stop();
         } else {

@@ -5,7 +5,7 @@ use pullthrough::wire::Body;
 use tokio::io::AsyncReadExt;
 
 use super::{QUAY, layer, quay};
-use crate::support::{Act, Gate, MANIFEST, Plan, Registry, Seen, Tokens, basic_value};
+use crate::support::{Act, Gate, MANIFEST, Plan, Registry, Seen, Tokens, basic_value, until};
 
 #[tokio::test]
 async fn a_reload_judges_the_next_request_of_an_open_connection() {
@@ -96,9 +96,7 @@ async fn a_stop_lets_a_pull_under_way_finish() {
         let answer = session.send("GET", &format!("/v2/a/blobs/{digest}"), &[], Body::empty()).await.unwrap();
         let address = proxy.address();
         let (finished, got) = tokio::join!(proxy.stop(), async {
-            while tokio::net::TcpStream::connect(address).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
+            until("its port is closed", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
             gate.open();
             answer.into_body().collect().await.unwrap().to_bytes()
         });

@@ -1,43 +1,14 @@
 //! Planted secrets, as they are and in base64: they appear in no log, metric, error, catalog or staged file.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use super::layer;
 use crate::support::client::Client;
-use crate::support::{Act, Plan, Registry, Tokens, basic_value, eventually, lab};
+use crate::support::{Act, Plan, Registry, Served, Tokens, basic_value, eventually};
 
 const EXAMPLE: &str = "registry.example.com:443";
 /// Password of a caller, password and user's password of the proxy's own, identity token.
 const CANARIES: [&str; 4] = ["canary-caller-1", "canary-held-22", "canary-wrong-3", "canary-identity-4"];
-
-/// The real program, so that its log is seen as an operator would.
-struct Server {
-    child: Child,
-    address: std::net::SocketAddr,
-}
-
-impl Server {
-    fn start(folder: &Path) -> Self {
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
-        command.env_clear().env(pullthrough::telemetry::LEVEL_VARIABLE, "trace").current_dir(folder);
-        command.args(["serve", "--config"]).arg(folder.join("pullthrough.yaml")).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.trim_matches(['.', ',', ';']).parse().ok());
-        Self { child, address: address.unwrap_or_else(|| panic!("{line}")) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test]
 async fn no_secret_is_written_down_or_told() {
@@ -52,8 +23,8 @@ async fn no_secret_is_written_down_or_told() {
     );
     let plan = Plan::new().registry(&registry, &keys).host("auth.example.com", &auth);
     std::fs::write(folder.path().join("pullthrough.yaml"), plan.yaml(folder.path())).unwrap();
-    let server = Server::start(folder.path());
-    let client = Client::through(server.address, &folder.path().join("ca/ca.crt"));
+    let server = Served::start(folder.path(), "trace");
+    let client = Client::through(server.proxy(), &folder.path().join("ca/ca.crt"));
     let mut told = Vec::new();
     let blobs = [registry.push_blob("team/app", layer(50_000, 1)), registry.push_blob("alice/app", layer(50_000, 2))];
     registry.push_image("team/app", "1", &[layer(1000, 3)]);
@@ -104,7 +75,6 @@ async fn no_secret_is_written_down_or_told() {
     let catalog = folder.path().join("cache/catalog.sqlite");
     eventually("something is written down", || catalog.exists()).await;
     drop(server); // killed: what is staged stays
-    let _ = lab::ca_file();
     let mut places = vec![("an answer".to_owned(), told)];
     read_all(folder.path(), &mut places);
     assert!(places.iter().any(|(name, _)| name.ends_with("log")) && places.len() > 5);
@@ -127,9 +97,7 @@ fn read_all(folder: &Path, places: &mut Vec<(String, Vec<u8>)>) {
         if path.is_dir() {
             read_all(&path, places);
         } else if path.is_file() && !path.ends_with("pullthrough.yaml") {
-            let mut bytes = Vec::new();
-            std::fs::File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
-            places.push((path.display().to_string(), bytes));
+            places.push((path.display().to_string(), std::fs::read(&path).unwrap()));
         }
     }
 }

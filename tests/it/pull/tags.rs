@@ -1,7 +1,7 @@
 //! Tags: fresh, revalidated by HEAD, and their last known answer when the registry is silent.
 
 use super::{QUAY, get, quay};
-use crate::support::{Act, MANIFEST, Plan, Registry};
+use crate::support::{Act, MANIFEST, Plan, Registry, until};
 
 const TAG: &str = "/v2/a/manifests/1";
 
@@ -95,14 +95,10 @@ async fn a_dead_registry_is_answered_for_by_the_last_known_answer() {
     assert!(foreign.header("www-authenticate").contains("/v2/_pullthrough/token"), "a right may have been proven");
     registry.start_again();
     let moved = registry.push_manifest("a", Some("1"), MANIFEST, manifest(2));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let fresh = proxy.client().get(EXAMPLE, TAG).await;
-        if fresh.header("docker-content-digest") == moved.to_string() {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "it is not noticed that the registry is back: {fresh:?}");
-    }
+    until("it is noticed that the registry is back", async || {
+        proxy.client().get(EXAMPLE, TAG).await.header("docker-content-digest") == moved.to_string()
+    })
+    .await;
 }
 
 #[tokio::test]

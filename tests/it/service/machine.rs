@@ -140,14 +140,6 @@ impl Machine {
         assert_eq!(&head, b"HTTP/1.1 200");
         stream
     }
-
-    pub(super) fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !holds() {
-            assert!(start.elapsed() < PATIENCE, "not in time: {what}\n{}", self.log());
-            std::thread::yield_now();
-        }
-    }
 }
 
 impl Drop for Machine {

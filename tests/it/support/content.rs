@@ -1,6 +1,6 @@
 //! What a scripted registry holds: repositories with blobs, manifests and tags.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use pullthrough::oci::{Algorithm, Digest};

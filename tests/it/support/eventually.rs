@@ -1,16 +1,41 @@
-//! Waiting for what happens on another task or thread, with a bound.
+//! Waiting for what happens on another task, thread or process, with a bound: the one place where a test looks again.
 
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
-/// Waits until `condition` holds; fails the test, saying `what`, if it does not within ten seconds.
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds; fails the test, saying `what`, if it does not in time.
 #[track_caller]
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    until(what, async move || condition())
+}
+
+/// The same for a condition that has to be asked for.
+#[track_caller]
+pub(crate) fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = Location::caller();
     async move {
-        let start = Instant::now();
-        while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(10), "{caller}: not within 10 s: {what}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let end = Instant::now() + PATIENCE;
+        while !condition().await {
+            assert!(Instant::now() < end, "{caller}: not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await; // not to take the processor from what it waits for
         }
     }
+}
+
+/// Asks again and again for so long, of what has to hold all the time.
+pub(crate) async fn throughout(time: Duration, mut ask: impl AsyncFnMut()) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        ask().await;
+    }
+}
+
+/// As [`eventually`], for a test without a runtime.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(eventually(what, condition));
 }

@@ -4,13 +4,13 @@
 //! the [`lab`]'s CA; content is put in with `push_*`; [`Registry::script`] changes what it does to requests
 //! that match a [`pattern`](script); `requests`, `count` and `connections` tell what it saw.
 //! Never: a sleep to wait for something. [`eventually`] waits for a condition, a [`Gate`] holds a body.
-#![allow(dead_code, unused_imports, reason = "each module of tests uses its part")]
 
 mod answer;
 pub(crate) mod client;
 mod content;
 mod eventually;
 pub(crate) mod lab;
+mod program;
 mod proxy;
 mod registry;
 mod script;
@@ -19,9 +19,10 @@ mod stream;
 mod token;
 
 pub(crate) use content::{INDEX, Image, MANIFEST};
-pub(crate) use eventually::eventually;
+pub(crate) use eventually::{eventually, throughout, until, wait_until};
+pub(crate) use program::{Served, program};
 pub(crate) use proxy::{Plan, Proxy, nowhere};
 pub(crate) use registry::{Registry, Setup};
-pub(crate) use script::{Act, Dice, Gate, Line};
+pub(crate) use script::{Act, Dice, Gate};
 pub(crate) use server::Seen;
 pub(crate) use token::{Tokens, basic_value};

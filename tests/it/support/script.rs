@@ -46,8 +46,6 @@ pub(crate) enum Act {
     CutAnywhere(Dice),
     /// Flip a bit of the content's byte at this offset.
     WrongByte(u64),
-    /// Say another digest in `Docker-Content-Digest`.
-    WrongDigest,
     /// Say a `Content-Length` that is so much too long (or short, if negative).
     WrongLength(i64),
     /// Answer a range with 200 and the whole.

@@ -26,8 +26,6 @@ pub(crate) struct Seen {
     pub(crate) version: Version,
     /// The name asked for: `:authority` or Host.
     pub(crate) authority: String,
-    /// Which of the accepted connections it came over, from 1.
-    pub(crate) connection: usize,
     /// The answer's status, once there is one.
     pub(crate) status: Option<u16>,
 }
@@ -99,32 +97,32 @@ impl Script {
 pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let connection = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        tokio::spawn(connected(stream, tls.clone(), Arc::clone(&shared), connection));
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(connected(stream, tls.clone(), Arc::clone(&shared)));
     }
 }
 
-async fn connected(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>, connection: usize) {
+async fn connected(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let _open = Open::new(&shared);
     if shared.hanging.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(stream, &shared, connection).await,
+        None => serve(stream, &shared).await,
         Some(tls) => {
             if let Ok(stream) = tls.accept(stream).await {
-                serve(stream, &shared, connection).await;
+                serve(stream, &shared).await;
             }
         }
     }
 }
 
-async fn serve<S>(stream: S, shared: &Arc<Shared>, connection: usize)
+async fn serve<S>(stream: S, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| answer(Arc::clone(shared), connection, request));
+    let service = service_fn(|request| answer(Arc::clone(shared), request));
     // A connection that breaks is often what the test is about.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

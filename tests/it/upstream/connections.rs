@@ -152,10 +152,11 @@ async fn a_cut_body_ends_in_an_error_after_what_came() {
 async fn a_long_upload_is_not_a_silent_upstream() {
     let registry = Registry::start("quay.io");
     let upstream = upstream(&Config { first_byte_timeout: SHORT, ..Config::default() }, &[&registry]);
-    let pieces = futures_util::stream::unfold(0, |count| async move {
-        tokio::time::sleep(Duration::from_millis(60)).await; // twenty pieces last more than twice the timeout
-        (count < 20)
-            .then(|| (Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from_static(b"piece"))), count + 1))
+    let pace = tokio::time::interval(SHORT.0 / 8); // twenty pieces last more than twice the timeout
+    let pieces = futures_util::stream::unfold((0, pace), |(count, mut pace)| async move {
+        pace.tick().await;
+        let piece = Ok::<_, BodyError>(http_body::Frame::data(bytes::Bytes::from_static(b"piece")));
+        (count < 20).then_some((piece, (count + 1, pace)))
     });
     let body = Body::wrap(http_body_util::StreamBody::new(Box::pin(pieces)));
     let request = Request::post("/v2/a/blobs/uploads/").body(body).unwrap();

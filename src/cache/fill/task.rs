@@ -1,0 +1,70 @@
+//! The task that brings a fill home: gathers, verifies, commits; or parks it, or gives it up.
+
+use std::sync::Arc;
+
+use tracing::{debug, error, info};
+
+use super::FillConfig;
+use super::fill::Fill;
+use super::hashing;
+use super::memory::{KEEP_FROM, keep};
+use super::pilot::{Halt, Pilot};
+use crate::cache::mismatch::Mismatch;
+use crate::cache::{Fault, Retry};
+use crate::store::{Checksums, Staged};
+use crate::telemetry::Metrics;
+
+/// Runs a fill to its end.
+pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
+    let counted = metrics.fill();
+    let gathering = async {
+        let gathered = Pilot::new(&fill, config, &metrics).gather().await;
+        match &gathered {
+            Err(Halt::Adrift(fault)) => {
+                error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
+                fill.adrift(fault);
+            }
+            Err(Halt::Broken(fault)) => fill.break_off(fault),
+            Ok(()) | Err(Halt::Parked) => {}
+        }
+        gathered
+    };
+    let (gathered, hashed) = tokio::join!(gathering, hashing::prove(&fill));
+    drop(counted);
+    match (gathered, hashed) {
+        (Err(Halt::Parked), _) => {
+            info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
+            keep(&fill).await;
+            fill.let_go().await;
+        }
+        (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
+        (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
+            debug!(digest = %fill.digest(), %fault, "fill ended without content");
+            fill.break_off(&fault);
+            if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
+                keep(&fill).await;
+            } else {
+                fill.staged().abandon();
+            }
+        }
+        (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
+            fill.verify(checksums.len());
+            commit(&fill, checksums).await;
+        }
+        (Ok(()), Ok((found, _))) => {
+            let mismatch = Mismatch { wanted: *fill.digest(), found };
+            error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
+            metrics.digest_mismatch();
+            fill.endpoints().lied();
+            fill.staged().abandon();
+            fill.break_off(&Fault::new(Retry::Never, mismatch));
+        }
+    }
+}
+
+async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
+    let staged: Arc<Staged> = fill.staged().clone();
+    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
+        error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
+    }
+}

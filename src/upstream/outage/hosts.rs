@@ -1,0 +1,109 @@
+//! What the hosts of one registry said lately, and when that is taken for an outage.
+
+use std::collections::HashMap;
+
+use http::uri::PathAndQuery;
+use tokio::time::Instant;
+
+use crate::oci::Authority;
+use crate::upstream::sign::Sign;
+
+/// So many answers of 5xx in a row are an outage; fewer may be about one thing that was asked.
+const STORM: u32 = 3;
+/// So many hosts are remembered at most: a registry chooses where it redirects.
+const CAPACITY: usize = 64;
+
+/// The last word of each host.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(HashMap<Authority, Word>);
+
+#[derive(Clone, Debug, Default)]
+struct Word {
+    well: Option<Instant>,
+    errors: u32,
+    /// What the last error was about: the same thing asked again is no further sign.
+    about: Option<PathAndQuery>,
+}
+
+/// What a host is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Well,
+    Away,
+    /// What it said does not tell.
+    Unknown,
+}
+
+impl Hosts {
+    /// Hears how something ended that `host` was asked at `begun`: for `target`, where that is known.
+    pub(super) fn hear(
+        &mut self,
+        host: &Authority,
+        target: Option<&PathAndQuery>,
+        begun: Instant,
+        sign: Sign,
+    ) -> Taken {
+        if self.0.len() >= CAPACITY && !self.0.contains_key(host) {
+            self.0.clear();
+        }
+        let word = self.0.entry(host.clone()).or_default();
+        if sign == Sign::Well {
+            *word = Word { well: Some(Instant::now()), ..Word::default() };
+            return Taken::Well;
+        }
+        if matches!(sign, Sign::Error | Sign::Broken) && (target.is_none() || word.about.as_ref() != target) {
+            word.errors += 1;
+            word.about = target.cloned();
+        }
+        let is_storm = sign == Sign::Down || word.errors >= STORM;
+        let answered_since = word.well.is_some_and(|well| well >= begun);
+        if is_storm && !answered_since { Taken::Away } else { Taken::Unknown }
+    }
+
+    /// Begins anew.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn host(number: usize) -> Authority {
+        Authority::parse(&format!("host{number}.test"), 443).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_errors_about_several_things_is_away_and_one_good_answer_ends_it() {
+        let things = ["/a", "/b", "/b", "/c"].map(PathAndQuery::from_static);
+        let mut hosts = Hosts::default();
+        for _ in 0..2 {
+            let taken = things.each_ref().map(|thing| hosts.hear(&host(1), Some(thing), Instant::now(), Sign::Error));
+            assert_eq!(taken, [Taken::Unknown, Taken::Unknown, Taken::Unknown, Taken::Away]);
+            assert_eq!(hosts.hear(&host(1), None, Instant::now(), Sign::Well), Taken::Well);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_away_unless_somebody_was_answered_since() {
+        let mut hosts = Hosts::default();
+        let begun = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        hosts.hear(&host(1), None, Instant::now(), Sign::Well);
+        assert_eq!(hosts.hear(&host(1), None, begun, Sign::Down), Taken::Unknown);
+        assert_eq!(hosts.hear(&host(2), None, begun, Sign::Down), Taken::Away);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_redirects_everywhere_fills_no_memory() {
+        let mut hosts = Hosts::default();
+        for number in 0..10 * CAPACITY {
+            hosts.hear(&host(number), None, Instant::now(), Sign::Error);
+            assert!(hosts.0.len() <= CAPACITY);
+        }
+    }
+}

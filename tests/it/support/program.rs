@@ -1,0 +1,54 @@
+//! The real program as an operator runs it: a process of its own, which ends with the test.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The program in this folder, with nothing of the test's environment.
+pub(crate) fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    command.env_clear().current_dir(folder);
+    command
+}
+
+/// A running `serve`. Dropping it kills it.
+pub(crate) struct Served {
+    child: Child,
+    proxy: SocketAddr,
+}
+
+impl Served {
+    /// Serves the folder's `pullthrough.yaml`, with its log in `log`. Returns once it listens.
+    pub(crate) fn start(folder: &Path, level: &str) -> Self {
+        let log = File::create(folder.join("log")).unwrap();
+        let mut command = program(folder);
+        command.env(pullthrough::telemetry::LEVEL_VARIABLE, level).args(["serve", "--config", "pullthrough.yaml"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let proxy = line.split_once("listens on ").and_then(|(_, rest)| rest.split(';').next()?.parse().ok());
+        Self { child, proxy: proxy.unwrap_or_else(|| panic!("it does not say where it listens: {line}")) }
+    }
+
+    /// Where its proxy listens.
+    pub(crate) fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// Ends it as a service manager does.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
