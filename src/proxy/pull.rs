@@ -252,7 +252,7 @@ impl Pull {
             thing,
             who,
             public,
-            manner: Manner::of(&self.headers),
+            manner: Manner::of(&self.headers, &self.proxy.pseudonym),
             client: self.client,
         };
         let trust = Trust {

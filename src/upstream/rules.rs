@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Target;
 use super::address::{Kind, Needs, forms};
+use super::names::NameKind;
 use crate::oci::{Authority, Host, HostPattern};
 
 /// Who opens and closes addresses beside their kind.
@@ -44,6 +45,8 @@ pub enum Why {
     Own,
     /// Its kind is closed, and nothing in the configuration opens it.
     Kind(IpAddr, Kind),
+    /// It would be resolved by a parent proxy, and the name itself says that it leads inside.
+    Name(NameKind),
 }
 
 impl fmt::Display for Why {
@@ -51,6 +54,7 @@ impl fmt::Display for Why {
         match self {
             Self::Denied => f.write_str("tunnel.deny names it"),
             Self::Own => f.write_str("that is this proxy itself"),
+            Self::Name(kind) => write!(f, "it is {kind}, and tunnel.allow does not name it"),
             Self::Kind(address, kind) => {
                 write!(f, "{address} is {kind}")?;
                 match kind.needs() {
@@ -81,6 +85,28 @@ impl Rules {
     pub(super) fn judge_host(&self, to: &Authority) -> Result<(), Forbidden> {
         let denied = self.deny.iter().any(|target| names_host(target, to));
         if denied { Err(Forbidden { to: to.clone(), address: None, why: Why::Denied }) } else { Ok(()) }
+    }
+
+    /// Judges a name that nobody here resolves: the list of what is denied, and what the name itself tells.
+    pub(super) fn judge_name(&self, to: &Authority) -> Result<(), Forbidden> {
+        self.judge_host(to)?;
+        let Host::Name(name) = &to.host else { return Ok(()) };
+        let kind = NameKind::of(name);
+        if kind == NameKind::Public || self.is_named(to) || self.allow.iter().any(|target| names_host(target, to)) {
+            return Ok(());
+        }
+        Err(Forbidden { to: to.clone(), address: None, why: Why::Name(kind) })
+    }
+
+    /// Judges an address of a parent: the configuration names it, and all that it may not be is ourselves.
+    pub(super) fn judge_parent(
+        &self,
+        to: &Authority,
+        address: SocketAddr,
+        is_local: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), Forbidden> {
+        let own = Self { own: self.own.clone(), ..Self::default() };
+        own.judge(to, address, true, is_local)
     }
 
     fn why(&self, to: &Authority, address: SocketAddr, given: bool, is_local: impl Fn(IpAddr) -> bool) -> Option<Why> {
