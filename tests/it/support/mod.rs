@@ -9,8 +9,10 @@
 mod answer;
 pub(crate) mod client;
 mod content;
+mod dns;
 mod eventually;
 pub(crate) mod lab;
+mod parent;
 mod proxy;
 mod registry;
 mod script;
@@ -19,7 +21,9 @@ mod stream;
 mod token;
 
 pub(crate) use content::{INDEX, Image, MANIFEST};
+pub(crate) use dns::{Answering, Dns};
 pub(crate) use eventually::eventually;
+pub(crate) use parent::{Manner, Parent};
 pub(crate) use proxy::{Plan, Proxy, nowhere};
 pub(crate) use registry::{Registry, Setup};
 pub(crate) use script::{Act, Dice, Gate, Line};
