@@ -326,6 +326,48 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_a_parent_resolves_is_judged_by_itself() {
+        let table: &[(&[&str], &[&str], &str, bool)] = &[
+            (&[], &[], "cdn.example.com", true),
+            (&[], &["*.example.com"], "cdn.example.com", false),
+            (&[], &[], "db.local", false),
+            (&["db.local"], &[], "db.local", true),
+            (&["db.local:8443"], &[], "db.local", false),
+            (&["*.local"], &[], "db.local", true),
+            (&["*.local"], &["db.local"], "db.local", false),
+            (&["10.0.0.0/8"], &[], "db.local", false),
+            (&[], &[], "intranet", false),
+            (&["*"], &[], "intranet", true),
+        ];
+        for (allow, deny, host, open) in table {
+            let to = Authority::parse(host, 443).unwrap();
+            assert_eq!(rules(allow, deny).judge_name(&to).is_ok(), *open, "{allow:?} {deny:?} {host}");
+        }
+        let named = Rules { named: vec!["registry.internal".parse().unwrap()], ..Rules::default() };
+        assert!(named.judge_name(&Authority::parse("registry.internal", 443).unwrap()).is_ok());
+        let error = named.judge_name(&Authority::parse("other.internal", 443).unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "other.internal:443 may not be reached: it is a name for the inside of a network, and tunnel.allow does not \
+             name it"
+        );
+    }
+
+    #[test]
+    fn a_parent_may_have_any_address_but_our_own() {
+        let rules = rules(&[], &["10.0.0.0/8"]);
+        let judge = |address: &str| {
+            let to = Authority::parse("proxy.example", 3128).unwrap();
+            rules.judge_parent(&to, address.parse().unwrap(), |_| false).map_err(|forbidden| forbidden.why)
+        };
+        for address in ["10.0.0.1:3128", "127.0.0.1:8080", "[fe80::1]:3128", "203.0.113.7:3128"] {
+            assert_eq!(judge(address), Ok(()), "{address}");
+        }
+        assert_eq!(judge("127.0.0.1:3128"), Err(Why::Own));
+        assert!(judge("0.0.0.0:80").is_err());
+    }
+
+    #[test]
     fn a_refusal_says_what_would_help() {
         let judged = |address: &str| {
             let to = Authority::parse("a.test", 443).unwrap();
