@@ -92,7 +92,7 @@ impl Roads {
     }
 
     /// Tries the hops in their order, then those that were passed over. A refusal ends it: no other road may lead to
-    /// what a parent forbids.
+    /// what a parent, or the rules here, forbid.
     async fn by_hops<'a, T>(
         &'a self,
         to: &Authority,
@@ -126,7 +126,12 @@ impl Roads {
 /// Which of two failures is to be told, where another hop may still do; the error itself where none may. A login that
 /// fails is not hidden behind the hop that is tried after it.
 fn worth(earlier: Option<Error>, error: Error) -> Result<Error, Error> {
-    if matches!(&error, Error::Parent { source, .. } if source.is_final()) {
+    let is_judged = match &error {
+        Error::Parent { source, .. } => source.is_final(),
+        Error::Forbidden(_) => true,
+        _ => false,
+    };
+    if is_judged {
         return Err(error);
     }
     match earlier {

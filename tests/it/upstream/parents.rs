@@ -219,6 +219,26 @@ async fn what_a_parent_forbids_no_other_road_allows() {
 }
 
 #[tokio::test]
+async fn direct_is_the_way_out_while_a_parent_is_ill_and_under_the_full_rules() {
+    let registry = Registry::start("quay.io");
+    for allow in [vec!["127.0.0.1".parse().unwrap()], Vec::new()] {
+        let is_open = !allow.is_empty();
+        let parent = Parent::start().await.knows(&registry);
+        parent.behave(Manner::Closing);
+        let dns = Dns::start(Answering::Truly).await.knows("quay.io", &["127.0.0.1"], 60);
+        let yaml = format!("{{proxy: ['{}', direct], resolvers: '{}'}}", parent.url(), dns.address());
+        let upstream = by_parents(&yaml, &[&registry], Rules { allow, ..Rules::default() });
+        for _ in 0..2 {
+            match upstream.dial(&authority(&registry), "1.1 us").await {
+                Ok(line) => assert_eq!((line.address(), is_open), (Some(registry.address()), true)),
+                Err(error) => assert!(matches!(error, Error::Forbidden(_)) && !is_open, "{error:?}"),
+            }
+        }
+        assert_eq!(parent.connections(), 1, "what is forbidden here is not asked of a parent that was passed over");
+    }
+}
+
+#[tokio::test]
 async fn names_and_addresses_from_inside_are_judged_before_a_parent_is_asked() {
     let parent = Parent::start().await;
     let yaml = format!("proxy: '{}'", parent.url());

@@ -58,6 +58,35 @@ fn below(parent: &Proxy, more: &str) -> Plan {
 }
 
 #[tokio::test]
+async fn a_parents_ca_is_said_once_where_tls_is_spoken_with_it_too() {
+    let registry = Registry::start("quay.io");
+    let image = registry.push_image("org/app", "1", &[layer(5_000, 1)]);
+    let central = Plan::new().registry(&registry, "").start().await;
+    let (port, ca_file) = (central.address().port(), central.ca_file());
+    let proxy = format!("proxy: {{url: 'https://localhost:{port}', ca_file: '{}'}}", ca_file.display());
+    let region = Plan::new().raw_registry("quay.io: {}").upstream(&proxy).start().await;
+    pull(&region, &image).await;
+}
+
+#[tokio::test]
+async fn users_of_the_parent_are_named_beside_its_url() {
+    let registry = Registry::start("quay.io");
+    let image = registry.push_image("org/app", "1", &[layer(5_000, 1)]);
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("htpasswd");
+    std::fs::write(&users, format!("region-a:{}\n", bcrypt::hash("hunter2", 4).unwrap())).unwrap();
+    std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
+    let clients = format!("clients: {{htpasswd: '{}'}}", users.display());
+    let central = Plan::new().registry(&registry, "").and(&clients).start().await;
+    let (url, ca_file) = (format!("http://{}", central.address()), central.ca_file());
+    let login = format!("auth: {{username: region-a, password_file: '{}/password'}}", folder.path().display());
+    let proxy = format!("proxy: {{url: '{url}', ca_file: '{}', {login}}}", ca_file.display());
+    let region = Plan::new().raw_registry("quay.io: {}").upstream(&proxy).start().await;
+    pull(&region, &image).await;
+    assert!(registry.requests().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
+}
+
+#[tokio::test]
 async fn two_that_are_each_others_parent_end_in_an_error() {
     let one = Plan::new().raw_registry("quay.io: {}").start().await;
     let other = below(&one, "").start().await;
