@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use rustls::ClientConfig;
@@ -30,6 +31,15 @@ pub(in crate::upstream) struct Parent {
     ca_file: Option<Box<Path>>,
     login: Option<Login>,
     illness: Illness,
+}
+
+/// Somebody waits for it. Whoever gives up after a while has learnt that it is silent, and leaves that behind: callers
+/// have deadlines that are shorter than ours, and else nobody would ever wait to the end.
+struct Wait<'a> {
+    parent: &'a Parent,
+    begun: Instant,
+    patience: Duration,
+    over: bool,
 }
 
 /// A connection to the proxy itself.
@@ -82,18 +92,21 @@ impl Parent {
         to: &Authority,
         via: Option<&str>,
     ) -> Result<Stream, Error> {
-        let begun = Instant::now();
         let login = self.login(to).await?;
-        match self.reach(dialer, to).await? {
+        let wait = self.wait(dialer);
+        let begun = wait.begun;
+        let stream = match self.reach(dialer, to).await? {
             Reached::Plain(mut stream) => {
                 let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
-                Ok(Stream::Parent(Rewind::new(ahead, stream)))
+                Stream::Parent(Rewind::new(ahead, stream))
             }
             Reached::Tls(mut stream) => {
                 let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
-                Ok(Stream::Secure(Box::new(Rewind::new(ahead, *stream))))
+                Stream::Secure(Box::new(Rewind::new(ahead, *stream)))
             }
-        }
+        };
+        wait.over();
+        Ok(stream)
     }
 
     /// A connection to the proxy itself, for one request in absolute-form to `to`, and the header that it asks for.
@@ -103,7 +116,10 @@ impl Parent {
         to: &Authority,
     ) -> Result<(Stream, Option<HeaderValue>), Error> {
         let login = self.login(to).await?;
-        let stream = match self.reach(dialer, to).await? {
+        let wait = self.wait(dialer);
+        let reached = self.reach(dialer, to).await?;
+        wait.over();
+        let stream = match reached {
             Reached::Plain(stream) => Stream::Parent(Rewind::new(bytes::Bytes::new(), stream)),
             Reached::Tls(stream) => Stream::Secure(Box::new(Rewind::new(bytes::Bytes::new(), *stream))),
         };
@@ -118,6 +134,10 @@ impl Parent {
         }
         self.note_well();
         Ok(())
+    }
+
+    fn wait(&self, dialer: &Dialer) -> Wait<'_> {
+        Wait { parent: self, begun: Instant::now(), patience: dialer.connect_timeout / 2, over: false }
     }
 
     async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
@@ -208,5 +228,20 @@ impl Parent {
 
     fn failed(&self, to: &Authority, source: ParentError) -> Error {
         Error::of_parent(to, &self.authority, source)
+    }
+}
+
+impl Wait<'_> {
+    fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let waited = self.begun.elapsed();
+        if !self.over && waited >= self.patience && self.parent.illness.note_silence(self.begun) {
+            self.parent.tell(&ParentError::Silent { after: waited });
+        }
     }
 }

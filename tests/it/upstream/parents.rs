@@ -218,6 +218,20 @@ async fn what_a_parent_forbids_no_other_road_allows() {
     assert_eq!(lax.connections(), 0);
 }
 
+/// A registry's probe and a client's ping have deadlines of their own, shorter than a connection's.
+#[tokio::test]
+async fn a_silent_parent_is_passed_over_though_nobody_waits_for_it_to_the_end() {
+    let registry = Registry::start("quay.io");
+    let (silent, well) = (Parent::start().await, Parent::start().await.knows(&registry));
+    silent.behave(Manner::Silent);
+    let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 1s}}", silent.url(), well.url());
+    let upstream = by_parents(&yaml, &[&registry], Rules::default());
+    let to = authority(&registry);
+    assert!(tokio::time::timeout(Duration::from_millis(700), upstream.dial(&to, "1.1 us")).await.is_err());
+    upstream.dial(&to, "1.1 us").await.unwrap();
+    assert_eq!((silent.connections(), well.connections()), (1, 1));
+}
+
 #[tokio::test]
 async fn direct_is_the_way_out_while_a_parent_is_ill_and_under_the_full_rules() {
     let registry = Registry::start("quay.io");
