@@ -7,7 +7,7 @@ use super::endpoints::Ways;
 use super::file::File;
 use super::report::Report;
 use super::tree::KeyPath;
-use super::{credentials, guests, registries};
+use super::{credentials, guests, parents, registries};
 use crate::host::Period;
 use crate::proxy::{Auth, RegistrySettings};
 
@@ -47,6 +47,7 @@ pub(super) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     for (key, host) in &mut sections.upstream.hosts {
         ways.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
     }
+    parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);
     guests::judge_registries(&sections.clients.rules, &settled, report);
     settled

@@ -215,7 +215,30 @@ nonsense: 1
             ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
             ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
             ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: cannot be connected to; expected"),
-            ("upstream: {proxy: [direct]}", "upstream.proxy: not available yet"),
+            ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: is no proxy; expected http://host[:port]"),
+            ("upstream: {proxy: [direct, direct]}", "upstream.proxy: says direct twice; expected"),
+            ("upstream: {proxy: 5}", "upstream.proxy: found 5; expected proxies such as [http://parent:3128, direct]"),
+            ("upstream: {proxy: [5]}", "upstream.proxy[0]: found 5; expected a proxy such as http://parent:3128"),
+            ("upstream: {proxy: 'http://u:hunter2@p'}", "upstream.proxy: holds a user or a password; expected none"),
+            (
+                "upstream: {proxy: {url: 'https://p', ca_file: none}}",
+                "upstream.proxy.ca_file: dir/none: No such file or directory",
+            ),
+            (
+                "upstream: {proxy: [direct, {url: http://p, auth: {username: u, password_file: none}}]}",
+                "upstream.proxy[1].auth.password_file: dir/none cannot be read",
+            ),
+            (
+                "upstream: {proxy: {url: http://p, auth: {helper: ecr-login}}}",
+                "upstream.proxy.auth: is not for a proxy; expected one username with password_file",
+            ),
+            (
+                "upstream: {proxy: {url: http://p, username: u}}",
+                "upstream.proxy.username: unknown key; expected one of",
+            ),
+            ("upstream: {no_proxy: ['a b']}", "upstream.no_proxy[0]: found \"a b\"; expected a host"),
+            ("upstream: {no_proxy: .example.com}", "upstream.no_proxy: found \".example.com\"; expected a host"),
+            ("upstream: {resolvers: [dns.example]}", "resolvers[0]: found \"dns.example\"; expected the address of"),
             ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
             ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
             ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
@@ -367,7 +390,8 @@ upstream:
         let environment = [
             ("PULLTHROUGH_CACHE_MAX_SIZE", "big"),
             ("PULLTHROUGH_CACHE_MAXSIZE", "1GiB"),
-            ("PULLTHROUGH_UPSTREAM_PROXY", "http://p"),
+            ("PULLTHROUGH_UPSTREAM_PROXY", "http://u:hunter2@p,direct"),
+            ("PULLTHROUGH_UPSTREAM_RESOLVERS", "192.0.2.53,here"),
             ("PULLTHROUGH_LOG_LEVEL", "loud"),
             ("PULLTHROUGH_SERVICE_HOST", "10.0.0.1"),
             ("PULLTHROUGH_CA_DIR", ""),
@@ -381,7 +405,10 @@ upstream:
             "PULLTHROUGH_CACHE_MAXSIZE: unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?",
             "PULLTHROUGH_CACHE_MAX_SIZE: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
             "PULLTHROUGH_LOG_LEVEL: found \"loud\"; expected off, error, warn, info, debug or trace",
-            "PULLTHROUGH_UPSTREAM_PROXY: not available yet: take this key out",
+            "PULLTHROUGH_UPSTREAM_PROXY: holds a user or a password; expected none in a url, but auth: {username: u, \
+             password_file: f} beside it",
+            "PULLTHROUGH_UPSTREAM_RESOLVERS: found \"192.0.2.53,here\"; expected the address of a DNS server, such as \
+             192.0.2.53, '192.0.2.53:5353' or '2001:db8::53'",
             "--listen: found \"3128\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
         ];
         assert_eq!(judged("", &sources).1, expected);

@@ -5,7 +5,7 @@
 //! next one is found too. Variables and flags are laid over the tree and judged the same way
 //! (`environment`; those of docker-registry-proxy: `predecessor`). What each value
 //! alone cannot say is judged at the end: presets and patterns (`registries`), endpoints and their files
-//! (`endpoints`), held credentials (`credentials`), users and rules (`guests`), numbers and conflicts (`check`). `locate` finds the line of a key.
+//! (`endpoints`), parent proxies (`parents`), held credentials (`credentials`), users and rules (`guests`), numbers and conflicts (`check`). `locate` finds the line of a key.
 //! Scope: reads the configuration file and opens the certificate files that it names; creates nothing.
 //! Never: a default that is written here. Each room has its own, in its `Config`.
 //! Reading: README.md, "Configuration"; examples/pullthrough.yaml has every key with its default.
@@ -22,6 +22,7 @@ mod guests;
 mod load;
 mod locate;
 mod mistake;
+mod parents;
 mod pem;
 mod phrase;
 mod predecessor;

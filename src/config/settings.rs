@@ -8,6 +8,7 @@ use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
 use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
+use crate::upstream::HopConfig;
 use crate::{ca, host, store, telemetry, upstream};
 
 /// A configuration that was checked, presets and defaults filled in.
@@ -67,6 +68,10 @@ impl Settings {
         for host in self.upstream.hosts.values() {
             files.extend([&host.ca_file, &host.client_cert_file, &host.client_key_file].into_iter().flatten().cloned());
         }
+        files.extend(self.upstream.proxy.0.iter().filter_map(|hop| match hop {
+            HopConfig::Parent(parent) => parent.ca_file.clone(),
+            HopConfig::Direct => None,
+        }));
         files
     }
 

@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT};
-use http::{Method, Response, StatusCode};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tracing::debug;
@@ -23,7 +23,7 @@ use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Wa
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::wire::{Body, collect};
+use crate::wire::{Body, Pseudonym, collect};
 
 /// Who asks, and for what.
 #[derive(Clone)]
@@ -56,11 +56,19 @@ pub(super) enum Thing {
 pub(super) struct Manner {
     pub(super) accept: Vec<HeaderValue>,
     pub(super) user_agent: Option<HeaderValue>,
+    /// Which way it has come, this proxy included: parents are told, and know by it what goes in a circle.
+    pub(super) via: Option<HeaderValue>,
 }
 
 impl Manner {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self { accept: headers.get_all(ACCEPT).iter().cloned().collect(), user_agent: headers.get(USER_AGENT).cloned() }
+    /// `told` is who this is, where there are parents to tell.
+    pub(super) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
+        let way = told.and_then(|us| HeaderValue::from_str(&us.way(headers, Version::HTTP_11)).ok());
+        Self {
+            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            via: way,
+        }
     }
 }
 
@@ -159,6 +167,7 @@ impl Ask {
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.extend(self.manner.via.iter().map(|value| (VIA, value.clone())));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
         if let Some(range) = &asking.range {
             headers.insert(RANGE, range.clone());
@@ -317,6 +326,7 @@ fn refused(refused: Refused) -> Fault {
         StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
         StatusCode::FORBIDDEN => (Retry::Never, Said::Forbidden),
         StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
+        StatusCode::LOOP_DETECTED => (Retry::Never, Said::Nothing),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };

@@ -51,9 +51,10 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
                 return refuse(record, &respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            match policy.upstream.dial(&authority).await {
+            let way = proxy.pseudonym.way(request.headers(), request.version());
+            match policy.upstream.dial(&authority, &way).await {
                 Err(error) => refuse(record, &respond::of_upstream(&error)),
-                Ok((upstream, _)) => {
+                Ok(upstream) => {
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| {
                         tunnel::run(proxy, client, authority, stream, upstream, record)

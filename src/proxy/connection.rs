@@ -29,11 +29,11 @@ use super::crowd::Crowd;
 use super::gateway::Gateway;
 use super::guests::LocalTokens;
 use super::policy::Policy;
-use super::{connect, forward, intercept, own};
+use super::{connect, forward, intercept, own, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::{Body, Rewind};
+use crate::wire::{Body, Pseudonym, Rewind};
 
 /// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
@@ -60,6 +60,8 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
+    /// Who this is to other proxies.
+    pub(super) pseudonym: Pseudonym,
     pub(super) gateway: Gateway,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
@@ -79,6 +81,7 @@ impl Proxy {
             store,
             metrics,
             bearers: Bearers::new(),
+            pseudonym: Pseudonym::random(),
             gateway: Gateway::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
@@ -232,6 +235,9 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -
             Ok(visitor) => visitor,
             Err(refusal) => return own::turned_away(&proxy, client, &request, *refusal),
         };
+        if proxy.pseudonym.is_in(request.headers()) {
+            return own::turned_away(&proxy, client, &request, respond::looped());
+        }
         if connects {
             return connect::answer(&proxy, visitor, request).await;
         }

@@ -16,7 +16,7 @@ use super::verdict::Verdict;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
-use crate::wire::{self, Body, BodyError};
+use crate::wire::{self, Body, BodyError, Pseudonym};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
@@ -33,7 +33,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut parts, body) = request.into_parts();
-    prepare(&mut parts);
+    prepare(&mut parts, &proxy.pseudonym);
     let is_for_nobody = matches!(registry.whose(), Whose::Nobody) && kind != Kind::Token;
     if !endpoint.authoritative() || is_for_nobody {
         parts.headers.remove(http::header::AUTHORIZATION);
@@ -81,7 +81,7 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Reques
         Ok(endpoint) => {
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
-            prepare(&mut parts);
+            prepare(&mut parts, &proxy.pseudonym);
             match proxy.policy().upstream.send(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
                 Ok(response) => returned(response),
                 Err(error) => respond::of_upstream(&error).respond(),
@@ -113,9 +113,9 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
 }
 
 /// A request as it goes on: end-to-end headers only. `Expect` is answered by hyper on both sides.
-pub(super) fn prepare(parts: &mut http::request::Parts) {
+pub(super) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     wire::end_to_end(&mut parts.headers);
-    wire::via(&mut parts.headers, parts.version);
+    pseudonym.mark(&mut parts.headers, parts.version);
     parts.headers.remove(HOST);
     parts.headers.remove(EXPECT);
     parts.version = http::Version::HTTP_11;

@@ -31,7 +31,7 @@ pub(super) async fn pass(
         return forward::pass(site.proxy, &site.upstream, registry, endpoint, kind, request).await;
     }
     let (mut parts, _) = request.into_parts();
-    forward::prepare(&mut parts);
+    forward::prepare(&mut parts, &site.proxy.pseudonym);
     parts.headers.remove(AUTHORIZATION);
     parts.headers.remove(COOKIE);
     let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();

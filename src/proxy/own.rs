@@ -133,7 +133,8 @@ pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
-/// The answer to one whose user or password is missing or wrong, noted.
+/// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
+/// or wrong, or it was here before.
 pub(super) fn turned_away<B>(
     proxy: &Proxy,
     client: IpAddr,

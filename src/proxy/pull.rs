@@ -245,7 +245,7 @@ impl Pull<'_> {
             thing,
             who: identity.who,
             public: identity.public,
-            manner: Manner::of(self.headers),
+            manner: Manner::of(self.headers, site.upstream.has_parents().then_some(&site.proxy.pseudonym)),
             client: site.client,
         });
         let trust = Trust { away: site.outage.is_open(), lapsed: identity.lapsed, ..trust };

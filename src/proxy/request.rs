@@ -40,6 +40,10 @@ pub(super) async fn answer(
         record.verdict("refuse", 421);
         return record.attach(respond::misdirected());
     };
+    if proxy.pseudonym.is_in(request.headers()) {
+        record.verdict("refuse", 508);
+        return record.attach(respond::looped());
+    }
     let version = request.version();
     let errand = errand::of(&registry, &visitor, &authority, &request);
     let mut response = match errand.judge(&policy.house.rules) {

@@ -17,7 +17,7 @@ use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::{Error, TokenError};
+use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
 
 /// `Cache-Status`
@@ -167,6 +167,7 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::Tls { .. } => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
         Error::FirstByteTimeout { .. } | Error::Idle { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
         Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
+        Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
         Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
             (StatusCode::BAD_GATEWAY, "http_protocol_error")
@@ -175,6 +176,24 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
     };
     let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
     Failure::new(status, code, kind, chain(error))
+}
+
+fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
+    match error {
+        ParentError::Reach(error) if error.is_timeout() => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        ParentError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        ParentError::Reach(_) => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        ParentError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        ParentError::LoginWanted | ParentError::LoginRefused | ParentError::Password(_) => {
+            (StatusCode::BAD_GATEWAY, "proxy_configuration_error")
+        }
+        ParentError::Refused { status } if status.is_client_error() => (StatusCode::FORBIDDEN, "http_request_denied"),
+        ParentError::Refused { status } if *status == StatusCode::GATEWAY_TIMEOUT => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
+        }
+        ParentError::Refused { .. } => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
+        ParentError::Loop => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
+    }
 }
 
 /// The registry is away, and what was asked is not cached; for seconds.
@@ -255,6 +274,12 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
             HeaderValue::from_static("299 - \"the registry did not answer; this is its last known answer\""),
         );
     }
+}
+
+/// 508: the request was here before. Two proxies are each other's parent.
+pub(super) fn looped() -> Response<Body> {
+    let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
+    Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
 }
 
 /// An error and what led to it, on one line.

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::connection::Proxy;
 use super::record::Record;
 use super::verdict::Verdict;
 use crate::oci::Authority;
+use crate::upstream::Line;
 
 const BUFFER: usize = 32 << 10;
 
@@ -19,7 +19,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client_address: IpAddr,
     authority: Authority,
     mut client: S,
-    mut upstream: TcpStream,
+    mut upstream: Line,
     mut record: Record,
 ) {
     let copied = tokio::select! {

@@ -8,7 +8,14 @@ use crate::ca::Authority;
 use crate::host::reached_at;
 
 /// The words. `proxy` is the address that is listened on.
-pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &Path, registries: &[String]) -> String {
+pub(super) fn words(
+    proxy: SocketAddr,
+    admin: SocketAddr,
+    ca: &Authority,
+    dir: &Path,
+    registries: &[String],
+    parents: Option<&str>,
+) -> String {
     let certificate = std::path::absolute(dir.join("ca.crt")).unwrap_or_else(|_| dir.join("ca.crt"));
     let reached = reached_at(proxy);
     let (host, url) = (reached.ip(), format!("http://{reached}"));
@@ -18,7 +25,7 @@ pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &
          CA to trust   {certificate}   (also {url}/ca.crt)\n\
          fingerprint   SHA-256 {fingerprint}\n\
          registries    {registries}\n\
-         \n\
+         {parents}\n\
          This machine  sudo cp {certificate} /usr/local/share/ca-certificates/pullthrough.crt && sudo update-ca-certificates\n\
          Docker        HTTPS_PROXY={url} in the daemon's environment (systemctl edit docker), then restart it\n\
          containerd    the same in the environment of containerd (systemctl edit containerd), then restart it\n\
@@ -31,6 +38,7 @@ pub(super) fn words(proxy: SocketAddr, admin: SocketAddr, ca: &Authority, dir: &
         certificate = certificate.display(),
         fingerprint = ca.fingerprint(),
         registries = registries.join(", "),
+        parents = parents.map(|parents| format!("reached by    {parents}\n")).unwrap_or_default(),
     );
     if !ca.sealed() {
         let key = certificate.with_file_name("ca.key");

@@ -131,7 +131,10 @@ impl Running {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let registries: Vec<String> =
             current.settings.registries.iter().map(|registry| registry.name.clone()).collect();
-        banner::words(self.doors.proxy, self.doors.admin, &current.ca, &current.settings.ca.dir, &registries)
+        let proxy = &current.settings.upstream.proxy;
+        let parents = (!proxy.0.is_empty()).then(|| proxy.to_string());
+        let Doors { proxy, admin } = self.doors;
+        banner::words(proxy, admin, &current.ca, &current.settings.ca.dir, &registries, parents.as_deref())
     }
 
     /// Reads the configuration again; what is wrong with it is logged and changes nothing.

@@ -3,12 +3,11 @@
 //! What is sent for a registry ([`Upstream::of_registry`]) makes up its outage, and is not sent while that is open.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{Request, Response};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::bandwidth::Bandwidth;
@@ -16,9 +15,14 @@ use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange};
 use super::health::Health;
+use super::line::Line;
 use super::outage::{Outage, Probe};
+use super::parent::Parents;
+use super::resolver::Resolver;
+use super::roads::Roads;
 use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
+use super::tls::Roots;
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, redirect};
 use crate::oci::{Authority, HostPattern};
@@ -32,7 +36,7 @@ pub struct Upstream {
 }
 
 struct Inner {
-    dialer: Arc<Dialer>,
+    roads: Arc<Roads>,
     ways: Ways,
     health: Health,
     limits: Limits,
@@ -54,10 +58,19 @@ impl Upstream {
         let mut rules = rules;
         let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
         rules.named.extend(named);
-        let dialer = Arc::new(Dialer { rules, family: config.ip, connect_timeout: config.connect_timeout.0 });
+        let roots = Roots::read();
+        let roads = Arc::new(Roads {
+            dialer: Dialer {
+                rules,
+                family: config.ip,
+                connect_timeout: config.connect_timeout.0,
+                resolver: Resolver::new(&config.resolvers.0),
+            },
+            parents: Parents::new(&config.proxy, &config.no_proxy.0, &roots)?,
+        });
         let inner = Inner {
-            ways: Ways::new(&dialer, &config.hosts, &endpoints)?,
-            dialer,
+            ways: Ways::new(&roads, &roots, &config.hosts, &endpoints)?,
+            roads,
             health: Health::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             places: Places::new(config.downloads_per_host.into()),
@@ -126,22 +139,26 @@ impl Upstream {
         redirect::fetch(self, to, request, downloads).await
     }
 
-    /// A raw connection for a tunnel, by the same rules and the same `address`, and the address it goes to.
+    /// A raw connection for a tunnel, by the same rules, the same `address` and the same parents. `via` is the way
+    /// that the question for it has come, this proxy included (RFC 9110, 7.6.3); a parent is told.
     ///
     /// # Errors
     /// [`Error::Forbidden`], or what kept the connection from being made in time.
-    pub async fn dial(&self, to: &Authority) -> Result<(TcpStream, SocketAddr), Error> {
-        let dialer = &self.inner.dialer;
-        let after = dialer.connect_timeout;
-        let dialled = tokio::time::timeout(after, dialer.dial(to, self.inner.ways.to_host(to).given)).await;
-        dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), after }))
+    pub async fn dial(&self, to: &Authority, via: &str) -> Result<Line, Error> {
+        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via)).await
+    }
+
+    /// Whether anything is reached through a parent: then requests say by `Via` which way they came.
+    #[must_use]
+    pub fn has_parents(&self) -> bool {
+        self.inner.roads.parents.is_any()
     }
 
     /// Judges an address literal, a host with an `address`, or a name that `tunnel.deny` names, without
     /// resolving or dialling: for an early refusal. `None` says nothing about other names.
     #[must_use]
     pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
-        self.inner.dialer.forbidden(to, self.inner.ways.to_host(to).given)
+        self.inner.roads.forbidden(to, self.inner.ways.to_host(to).given)
     }
 
     /// `body` under the cap of what may come from upstreams, as part of `client`'s share.
@@ -247,6 +264,6 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("dialer", &self.inner.dialer).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("dialer", &self.inner.roads.dialer).finish_non_exhaustive()
     }
 }

@@ -1,24 +1,29 @@
 //! How upstreams are reached: timeouts, address family, single hosts, the endpoints of a registry.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::Held;
-use crate::host::{Later, Period, Size};
+use super::{Held, Nameserver, ProxyConfig, Target};
+use crate::host::{Period, Size};
 
 /// The `upstream:` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Parent proxies.
-    pub proxy: Option<Later>,
-    /// Hosts that are reached without a parent proxy.
-    pub no_proxy: Option<Later>,
-    /// DNS servers to ask instead of the system's.
-    pub resolvers: Option<Later>,
+    /// Proxies that upstreams are reached through, tried in order, by health; `direct` is none. Default: none.
+    pub proxy: ProxyConfig,
+    /// Hosts that are reached without them: names, patterns, addresses, networks. A name is not resolved to find out.
+    pub no_proxy: Several<Target>,
+    /// DNS servers to ask instead of the system's, tried in order; port 53 where none is said. Default: none.
+    pub resolvers: Several<Nameserver>,
     /// Which address family is dialled. Default: any.
     pub ip: Family,
     /// How long one connection may take to be made, all addresses together. Default: 5 s.
@@ -36,8 +41,12 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
 }
 
+/// One value or several: a list, or a text with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Several<T>(pub Vec<T>);
+
 /// Which addresses of a name are dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4 and IPv6, raced.
@@ -104,9 +113,9 @@ impl EndpointConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            proxy: None,
-            no_proxy: None,
-            resolvers: None,
+            proxy: ProxyConfig::default(),
+            no_proxy: Several::default(),
+            resolvers: Several::default(),
             ip: Family::Any,
             connect_timeout: Period::seconds(5),
             first_byte_timeout: Period::seconds(300),
@@ -115,5 +124,36 @@ impl Default for Config {
             bandwidth: None,
             hosts: BTreeMap::new(),
         }
+    }
+}
+
+impl<T> Default for Several<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de> + FromStr<Err: fmt::Display>> Deserialize<'de> for Several<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Values(PhantomData)).map(Self)
+    }
+}
+
+struct Values<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + FromStr<Err: fmt::Display>> Visitor<'de> for Values<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words.map(|word| word.parse().map_err(E::custom)).collect()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, entries: A) -> Result<Vec<T>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(entries))
     }
 }

@@ -13,8 +13,9 @@ use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::resolver::Resolver;
 use super::rules::{Forbidden, Rules};
-use super::{Error, Family};
+use super::{Error, Family, ResolveError};
 use crate::oci::{Authority, Host};
 
 /// The next address is dialled beside a slow one after so long (RFC 8305, "Connection Attempt Delay").
@@ -28,6 +29,8 @@ pub(super) struct Dialer {
     pub(super) rules: Rules,
     pub(super) family: Family,
     pub(super) connect_timeout: Duration,
+    /// Who is asked for names; none: the system.
+    pub(super) resolver: Option<Resolver>,
 }
 
 impl Dialer {
@@ -39,12 +42,13 @@ impl Dialer {
         given: Option<SocketAddr>,
     ) -> Result<(TcpStream, SocketAddr), Error> {
         let addresses = self.addresses(to, given).await?;
-        let (stream, address) = race(to, addresses).await?;
-        // A connection that keeps its defaults still works.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream)
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
-        Ok((stream, address))
+        connect(to, addresses).await
+    }
+
+    /// The same for a parent, which the configuration names: any of its addresses will do that is not our own.
+    pub(super) async fn dial_parent(&self, to: &Authority) -> Result<(TcpStream, SocketAddr), Error> {
+        let addresses = self.open(to, |address| self.rules.judge_parent(to, address, is_local)).await?;
+        connect(to, addresses).await
     }
 
     /// Judges without dialling or resolving: an address literal, a given address, a denied name.
@@ -63,20 +67,36 @@ impl Dialer {
         if let Some(address) = given {
             return Ok(vec![address]);
         }
+        self.open(to, |address| self.judge(to, address, false)).await
+    }
+
+    /// The addresses of `to` that `judge` lets pass, in the order to dial them.
+    async fn open(
+        &self,
+        to: &Authority,
+        judge: impl Fn(SocketAddr) -> Result<(), Forbidden>,
+    ) -> Result<Vec<SocketAddr>, Error> {
         let found = match &to.host {
             Host::Address(address) => vec![SocketAddr::new(*address, to.port)],
-            Host::Name(name) => resolve(name, to).await?,
+            Host::Name(name) => self.resolve(name, to).await?,
         };
         let of_family: Vec<SocketAddr> = found.into_iter().filter(|address| self.family.has(address.ip())).collect();
         let mut refusal = Error::NoAddress { to: to.clone() };
         let mut open = Vec::with_capacity(of_family.len());
         for address in of_family {
-            match self.judge(to, address, false) {
+            match judge(address) {
                 Ok(()) => open.push(address),
                 Err(forbidden) => refusal = Error::Forbidden(forbidden),
             }
         }
         if open.is_empty() { Err(refusal) } else { Ok(interleaved(open)) }
+    }
+
+    async fn resolve(&self, name: &Arc<str>, to: &Authority) -> Result<Vec<SocketAddr>, Error> {
+        let Some(resolver) = &self.resolver else { return resolve(name, to).await };
+        let failed = |error: ResolveError| Error::Resolve { to: to.clone(), source: Arc::new(error) };
+        let found = resolver.addresses(name, self.family).await.map_err(failed)?;
+        Ok(found.iter().map(|address| SocketAddr::new(*address, to.port)).collect())
     }
 
     fn judge(&self, to: &Authority, address: SocketAddr, given: bool) -> Result<(), Forbidden> {
@@ -85,13 +105,22 @@ impl Dialer {
 }
 
 impl Family {
-    fn has(self, address: IpAddr) -> bool {
+    pub(super) fn has(self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
             Self::V4 => address.to_canonical().is_ipv4(),
             Self::V6 => address.to_canonical().is_ipv6(),
         }
     }
+}
+
+async fn connect(to: &Authority, addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Error> {
+    let (stream, address) = race(to, addresses).await?;
+    // A connection that keeps its defaults still works.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream)
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
+    Ok((stream, address))
 }
 
 async fn resolve(name: &str, to: &Authority) -> Result<Vec<SocketAddr>, Error> {

@@ -10,7 +10,7 @@ use crate::host::Period;
 use crate::oci::Authority;
 use crate::wire::BodyError;
 
-use super::{BadEndpoint, Forbidden};
+use super::{BadEndpoint, Forbidden, ParentError};
 
 /// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
 ///
@@ -193,6 +193,23 @@ pub enum Error {
         #[source]
         source: BadEndpoint,
     },
+    /// A proxy of `upstream.proxy` did not lead there.
+    #[error("{to} could not be reached through the proxy {parent}")]
+    Parent {
+        /// Who was meant.
+        to: Authority,
+        /// Which proxy.
+        parent: Authority,
+        /// Why.
+        #[source]
+        source: Box<ParentError>,
+    },
+    /// A URL of `upstream.proxy` is none. It is not repeated, as it may hold a password.
+    #[error("a url of upstream.proxy {problem}")]
+    ProxyUrl {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// TLS itself cannot be set up.
     #[error("TLS could not be set up")]
     Setup {
@@ -230,6 +247,8 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Exchange { .. } => Retry::SameWay,
+            Self::Parent { source, .. } if matches!(**source, ParentError::Loop) => Retry::Never,
+            Self::Parent { .. } => Retry::NextWay,
             Self::Resolve { .. }
             | Self::NoAddress { .. }
             | Self::Forbidden(_)
@@ -252,6 +271,7 @@ impl Error {
             | Self::ClientCertificate { .. }
             | Self::HostKey { .. }
             | Self::Url { .. }
+            | Self::ProxyUrl { .. }
             | Self::Setup { .. } => Retry::Never,
         }
     }
@@ -267,7 +287,9 @@ impl Error {
             | Self::ClientCertificate { .. }
             | Self::HostKey { .. }
             | Self::Url { .. }
+            | Self::ProxyUrl { .. }
             | Self::Setup { .. } => Side::Own,
+            Self::Parent { source, .. } if source.is_login() || matches!(**source, ParentError::Loop) => Side::Own,
             _ => Side::Upstream,
         }
     }
@@ -282,6 +304,15 @@ impl Error {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Idle { .. })
+    }
+
+    pub(super) fn of_parent(to: &Authority, parent: &Authority, source: ParentError) -> Self {
+        Self::Parent { to: to.clone(), parent: parent.clone(), source: Box::new(source) }
+    }
+
+    /// Whether a parent did not take the user and password of the configuration.
+    pub(super) fn is_parents_login(&self) -> bool {
+        matches!(self, Self::Parent { source, .. } if source.is_login())
     }
 
     /// What broke an answer's body, if an upstream did.

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
+use http::uri::Scheme;
 use http::{Extensions, Method, Request, Response, Version};
 use http_body::Body as _;
 
-use super::Error;
 use super::idle::{Counted, Progress, Watched};
 use super::link::Answered;
 use super::way::Way;
+use super::{Error, forwarded};
 use crate::oci::Authority;
 use crate::wire::Body;
 
@@ -81,21 +82,40 @@ async fn attempt(
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
-    let mut answer = std::pin::pin!(way.client.request(request));
+    if request.uri().scheme() == Some(&Scheme::HTTP)
+        && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
+    {
+        let asked = forwarded::ask(forwarding, to, request);
+        let answer = awaited(asked, to, limits, &progress, |error: Error| error.into()).await?;
+        return Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
+    }
+    let asked = way.client.request(request);
+    let mut answer = awaited(asked, to, limits, &progress, |error| failed(to, error, &progress)).await?;
+    if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
+        answered.mark();
+    }
+    Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+}
+
+/// The head of the answer, in time: since the request's body moved last.
+async fn awaited<B, E>(
+    asked: impl Future<Output = Result<Response<B>, E>>,
+    to: &Authority,
+    limits: Limits,
+    progress: &Progress,
+    failed: impl Fn(E) -> Failure,
+) -> Result<Response<B>, Failure> {
+    let mut answer = std::pin::pin!(asked);
     let mut seen = 0;
-    let mut answer = loop {
+    loop {
         match tokio::time::timeout(limits.first_byte, answer.as_mut()).await {
-            Ok(answer) => break answer.map_err(|error| failed(to, error, &progress))?,
+            Ok(answer) => return answer.map_err(failed),
             Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
                 seen = progress.moved.load(Ordering::Relaxed);
             }
             Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limits.first_byte }.into()),
         }
-    };
-    if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
-        answered.mark();
     }
-    Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
 }
 
 /// The HTTP client wraps what the connection said: our own words are taken out again.

@@ -1,4 +1,4 @@
-//! The connections that the HTTP client is given: TCP by the rules, TLS on top where the URI says https.
+//! The connections that the HTTP client is given: a line by the rules, TLS on top where the URI says https.
 
 use std::future::Future;
 use std::io;
@@ -12,31 +12,40 @@ use http::Uri;
 use http::uri::Scheme;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::Error;
-use super::dial::Dialer;
 use super::endpoint::implied_port;
-use super::tls::handshake_failed;
-use crate::oci::{Authority, Host};
+use super::line::Line;
+use super::roads::Roads;
+use super::tls::{handshake_failed, server_name};
+use crate::oci::Authority;
 
 /// Makes connections for one way of reaching a host.
 #[derive(Clone)]
 pub(super) struct Linker {
-    pub(super) dialer: Arc<Dialer>,
+    pub(super) roads: Arc<Roads>,
     pub(super) given: Option<SocketAddr>,
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) tls: Tls,
+}
+
+/// Whom to trust: a parent that takes TLS off has a CA of its own, which counts for what goes through it.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) direct: Arc<ClientConfig>,
+    /// One for each hop of `upstream.proxy`.
+    pub(super) by_hop: Vec<Arc<ClientConfig>>,
 }
 
 /// A connection, TLS or not.
 pub(super) enum Link {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Line),
+    Tls(Box<TlsStream<Line>>),
 }
 
 /// Whether a connection has brought an answer yet: rides along with it and with its answers and errors.
@@ -57,23 +66,22 @@ impl Linker {
     async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
         let secure = uri.scheme() != Some(&Scheme::HTTP);
         let to = authority(&uri, secure)?;
-        let after = self.dialer.connect_timeout;
-        let linked = tokio::time::timeout(after, self.connect(&to, secure)).await;
+        if !secure {
+            // A plain request that goes through a parent has a connection of its own (`forwarded`).
+            return self.roads.direct(&to, self.given).await.map(|line| TokioIo::new(Link::Plain(line)));
+        }
+        let after = self.roads.dialer.connect_timeout;
+        let begun = Instant::now();
+        let line = self.roads.line(&to, self.given, None).await?;
+        // Each parent has the timeout for itself, and so has the handshake behind it.
+        let since = if self.roads.lead_away(&to, self.given) { Instant::now() } else { begun };
+        let linked = tokio::time::timeout_at(since + after, self.handshake(&to, line)).await;
         linked.map_err(|_| Error::ConnectTimeout { to, after })?.map(TokioIo::new)
     }
 
-    async fn connect(&self, to: &Authority, secure: bool) -> Result<Link, Error> {
-        let (stream, address) = self.dialer.dial(to, self.given).await?;
-        tracing::debug!(%to, %address, secure, "connected to upstream");
-        if !secure {
-            return Ok(Link::Plain(stream));
-        }
-        let name = match &to.host {
-            Host::Address(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(name.to_string())
-                .map_err(|error| Error::Tls { to: to.clone(), source: Arc::new(error) })?,
-        };
-        let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
+    async fn handshake(&self, to: &Authority, line: Line) -> Result<Link, Error> {
+        let tls = line.hop.and_then(|hop| self.tls.by_hop.get(hop)).unwrap_or(&self.tls.direct);
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name(to)?, line).await;
         stream.map(|stream| Link::Tls(Box::new(stream))).map_err(|error| handshake_failed(to, error))
     }
 }

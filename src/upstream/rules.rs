@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Target;
 use super::address::{Kind, Needs, forms};
+use super::names::NameKind;
 use crate::oci::{Authority, Host, HostPattern};
 
 /// Who opens and closes addresses beside their kind.
@@ -44,6 +45,8 @@ pub enum Why {
     Own,
     /// Its kind is closed, and nothing in the configuration opens it.
     Kind(IpAddr, Kind),
+    /// It would be resolved by a parent proxy, and the name itself says that it leads inside.
+    Name(NameKind),
 }
 
 impl fmt::Display for Why {
@@ -51,6 +54,7 @@ impl fmt::Display for Why {
         match self {
             Self::Denied => f.write_str("tunnel.deny names it"),
             Self::Own => f.write_str("that is this proxy itself"),
+            Self::Name(kind) => write!(f, "it is {kind}, and tunnel.allow does not name it"),
             Self::Kind(address, kind) => {
                 write!(f, "{address} is {kind}")?;
                 match kind.needs() {
@@ -81,6 +85,28 @@ impl Rules {
     pub(super) fn judge_host(&self, to: &Authority) -> Result<(), Forbidden> {
         let denied = self.deny.iter().any(|target| names_host(target, to));
         if denied { Err(Forbidden { to: to.clone(), address: None, why: Why::Denied }) } else { Ok(()) }
+    }
+
+    /// Judges a name that nobody here resolves: the list of what is denied, and what the name itself tells.
+    pub(super) fn judge_name(&self, to: &Authority) -> Result<(), Forbidden> {
+        self.judge_host(to)?;
+        let Host::Name(name) = &to.host else { return Ok(()) };
+        let kind = NameKind::of(name);
+        if kind == NameKind::Public || self.is_named(to) || self.allow.iter().any(|target| names_host(target, to)) {
+            return Ok(());
+        }
+        Err(Forbidden { to: to.clone(), address: None, why: Why::Name(kind) })
+    }
+
+    /// Judges an address of a parent: the configuration names it, and all that it may not be is ourselves.
+    pub(super) fn judge_parent(
+        &self,
+        to: &Authority,
+        address: SocketAddr,
+        is_local: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), Forbidden> {
+        let own = Self { own: self.own.clone(), ..Self::default() };
+        own.judge(to, address, true, is_local)
     }
 
     fn why(&self, to: &Authority, address: SocketAddr, given: bool, is_local: impl Fn(IpAddr) -> bool) -> Option<Why> {
@@ -297,6 +323,48 @@ mod tests {
                 assert_eq!(why == Some(Why::Own), own, "{host} {address}: {why:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_a_parent_resolves_is_judged_by_itself() {
+        let table: &[(&[&str], &[&str], &str, bool)] = &[
+            (&[], &[], "cdn.example.com", true),
+            (&[], &["*.example.com"], "cdn.example.com", false),
+            (&[], &[], "db.local", false),
+            (&["db.local"], &[], "db.local", true),
+            (&["db.local:8443"], &[], "db.local", false),
+            (&["*.local"], &[], "db.local", true),
+            (&["*.local"], &["db.local"], "db.local", false),
+            (&["10.0.0.0/8"], &[], "db.local", false),
+            (&[], &[], "intranet", false),
+            (&["*"], &[], "intranet", true),
+        ];
+        for (allow, deny, host, open) in table {
+            let to = Authority::parse(host, 443).unwrap();
+            assert_eq!(rules(allow, deny).judge_name(&to).is_ok(), *open, "{allow:?} {deny:?} {host}");
+        }
+        let named = Rules { named: vec!["registry.internal".parse().unwrap()], ..Rules::default() };
+        assert!(named.judge_name(&Authority::parse("registry.internal", 443).unwrap()).is_ok());
+        let error = named.judge_name(&Authority::parse("other.internal", 443).unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "other.internal:443 may not be reached: it is a name for the inside of a network, and tunnel.allow does not \
+             name it"
+        );
+    }
+
+    #[test]
+    fn a_parent_may_have_any_address_but_our_own() {
+        let rules = rules(&[], &["10.0.0.0/8"]);
+        let judge = |address: &str| {
+            let to = Authority::parse("proxy.example", 3128).unwrap();
+            rules.judge_parent(&to, address.parse().unwrap(), |_| false).map_err(|forbidden| forbidden.why)
+        };
+        for address in ["10.0.0.1:3128", "127.0.0.1:8080", "[fe80::1]:3128", "203.0.113.7:3128"] {
+            assert_eq!(judge(address), Ok(()), "{address}");
+        }
+        assert_eq!(judge("127.0.0.1:3128"), Err(Why::Own));
+        assert!(judge("0.0.0.0:80").is_err());
     }
 
     #[test]

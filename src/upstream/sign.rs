@@ -24,6 +24,8 @@ impl Sign {
     pub(super) fn of(outcome: Result<StatusCode, &Error>) -> Self {
         match outcome {
             Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
+            // A word about the way that the request took (a loop of proxies), not of whom it was for.
+            Ok(StatusCode::LOOP_DETECTED) => Self::Nothing,
             Ok(status) if status.is_server_error() => Self::Error,
             Ok(_) => Self::Well,
             Err(Error::Exchange { .. }) => Self::Broken,
@@ -37,6 +39,8 @@ impl Sign {
                 | Error::Certificate { .. }
                 | Error::Tls { .. },
             ) => Self::Down,
+            Err(Error::Parent { source, .. }) if source.is_final() => Self::Nothing,
+            Err(Error::Parent { .. }) => Self::Down,
             Err(_) => Self::Nothing,
         }
     }
@@ -55,6 +59,7 @@ mod tests {
             (429, Sign::Well),
             (501, Sign::Well),
             (503, Sign::Error),
+            (508, Sign::Nothing),
         ];
         for (status, sign) in table {
             assert_eq!(Sign::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::{Error, HostConfig};
-use crate::oci::Authority;
+use crate::oci::{Authority, Host};
 
 /// What every TLS configuration has in common, read once.
 pub(super) struct Roots {
@@ -36,12 +36,19 @@ impl Roots {
         Self { system, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
     }
 
-    /// The TLS configuration for a host.
-    pub(super) fn config(&self, host: &HostConfig) -> Result<ClientConfig, Error> {
+    /// No roots, for tests that dial nobody.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Self { system: RootCertStore::empty(), provider }
+    }
+
+    /// The TLS configuration for a host; `further` is a file of more certificates to trust.
+    pub(super) fn config(&self, host: &HostConfig, further: Option<&Path>) -> Result<ClientConfig, Error> {
         let mut roots = self.system.clone();
-        if let Some(path) = &host.ca_file {
+        for path in host.ca_file.as_deref().into_iter().chain(further) {
             for certificate in certificates(path)? {
-                let refused = |_| Error::Pem { path: path.clone(), expected: "CA certificate" };
+                let refused = |_| Error::Pem { path: path.to_owned(), expected: "CA certificate" };
                 roots.add(certificate).map_err(refused)?;
             }
         }
@@ -76,6 +83,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_slice(&read(path)?)
         .map_err(|_| Error::Pem { path: path.to_owned(), expected: "private key" })
+}
+
+/// The name that a certificate must be for.
+pub(super) fn server_name(to: &Authority) -> Result<ServerName<'static>, Error> {
+    match &to.host {
+        Host::Address(address) => Ok(ServerName::from(*address)),
+        Host::Name(name) => ServerName::try_from(name.to_string())
+            .map_err(|error| Error::Tls { to: to.clone(), source: Arc::new(error) }),
+    }
 }
 
 /// What a failed handshake means.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::dial::Dialer;
-use super::link::Linker;
+use super::link::{Linker, Tls};
+use super::parent::Hop;
+use super::roads::Roads;
 use super::tls::Roots;
 use super::{Endpoint, Error, HostConfig};
 use crate::oci::Authority;
@@ -27,6 +28,7 @@ const FRAME: u32 = 1 << 20;
 pub(super) struct Way {
     pub(super) given: Option<SocketAddr>,
     pub(super) client: Client<Linker, Body>,
+    pub(super) roads: Arc<Roads>,
 }
 
 /// All ways, by how the configuration has hosts reached.
@@ -40,33 +42,33 @@ pub(super) struct Ways {
 impl Ways {
     /// Reads every file that `hosts` and `endpoints` name.
     pub(super) fn new(
-        dialer: &Arc<Dialer>,
+        roads: &Arc<Roads>,
+        roots: &Roots,
         hosts: &BTreeMap<String, HostConfig>,
         endpoints: &[Endpoint],
     ) -> Result<Self, Error> {
-        let roots = Roots::read();
         let mut ways = Self {
-            direct: Way::new(dialer, &roots, &HostConfig::default())?,
+            direct: Way::new(roads, roots, &HostConfig::default())?,
             by_reach: HashMap::new(),
             hosts: HashMap::with_capacity(hosts.len()),
             endpoints: HashMap::with_capacity(endpoints.len()),
         };
         for (key, reach) in hosts {
             let host = Authority::parse(key, 443).map_err(|_| Error::HostKey { key: key.clone() })?;
-            ways.add(dialer, &roots, reach)?;
+            ways.add(roads, roots, reach)?;
             ways.hosts.insert(host, reach.clone());
         }
         for endpoint in endpoints {
             let reach = merged(endpoint.reach(), ways.hosts.get(endpoint.authority()));
-            ways.add(dialer, &roots, &reach)?;
+            ways.add(roads, roots, &reach)?;
             ways.endpoints.entry(endpoint.authority().clone()).or_insert(reach);
         }
         Ok(ways)
     }
 
-    fn add(&mut self, dialer: &Arc<Dialer>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
+    fn add(&mut self, roads: &Arc<Roads>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
         if !self.by_reach.contains_key(reach) {
-            self.by_reach.insert(reach.clone(), Way::new(dialer, roots, reach)?);
+            self.by_reach.insert(reach.clone(), Way::new(roads, roots, reach)?);
         }
         Ok(())
     }
@@ -100,8 +102,14 @@ fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {
 }
 
 impl Way {
-    fn new(dialer: &Arc<Dialer>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
-        let linker = Linker { dialer: Arc::clone(dialer), given: reach.address, tls: Arc::new(roots.config(reach)?) };
+    fn new(roads: &Arc<Roads>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
+        let direct = Arc::new(roots.config(reach, None)?);
+        let by_hop = |hop: &Hop| match hop {
+            Hop::Parent(parent) if parent.ca_file().is_some() => roots.config(reach, parent.ca_file()).map(Arc::new),
+            Hop::Parent(_) | Hop::Direct => Ok(Arc::clone(&direct)),
+        };
+        let by_hop = roads.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
+        let linker = Linker { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -113,6 +121,6 @@ impl Way {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .build(linker);
-        Ok(Self { given: reach.address, client })
+        Ok(Self { given: reach.address, client, roads: Arc::clone(roads) })
     }
 }

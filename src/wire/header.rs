@@ -1,5 +1,8 @@
 //! Headers that belong to one connection are taken off before a message goes on.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
 use http::Version;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 
@@ -24,7 +27,7 @@ pub fn end_to_end(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds this proxy to `Via` (RFC 9110, 7.6.3). `version` is that of the message as it was received.
+/// Adds this proxy to the `Via` of an answer (RFC 9110, 7.6.3). `version` is that of the message as it was received.
 pub fn via(headers: &mut HeaderMap, version: Version) {
     let value = match version {
         Version::HTTP_10 => "1.0 pullthrough",
@@ -34,9 +37,71 @@ pub fn via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, HeaderValue::from_static(value));
 }
 
+/// By which name this very proxy is known in the `Via` of requests: a request that brings it back has gone in a circle.
+#[derive(Clone, Debug)]
+pub struct Pseudonym(String);
+
+impl Pseudonym {
+    /// One that no other proxy has. It is random, and tells nothing about the machine.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("pullthrough-{:016x}", RandomState::new().build_hasher().finish()))
+    }
+
+    /// Adds it to a request. `version` is that of the message as it was received.
+    pub fn mark(&self, headers: &mut HeaderMap, version: Version) {
+        if let Ok(value) = HeaderValue::from_str(&self.entry(version)) {
+            headers.append(VIA, value);
+        }
+    }
+
+    /// The whole way of a request up to here, this proxy included, as one line.
+    #[must_use]
+    pub fn way(&self, headers: &HeaderMap, version: Version) -> String {
+        let mut way: Vec<&str> = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok()).collect();
+        let entry = self.entry(version);
+        way.push(&entry);
+        way.join(", ")
+    }
+
+    /// Whether a request was here before.
+    #[must_use]
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        let named = |value: &HeaderValue| {
+            let entries = value.to_str().unwrap_or_default().split(',');
+            entries.filter_map(|entry| entry.split_ascii_whitespace().nth(1)).any(|name| name == self.0)
+        };
+        headers.get_all(VIA).iter().any(named)
+    }
+
+    fn entry(&self, version: Version) -> String {
+        let spoken = match version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        };
+        format!("{spoken} {}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_comes_back_is_known_by_its_way() {
+        let (one, other) = (Pseudonym::random(), Pseudonym::random());
+        let mut headers = HeaderMap::new();
+        assert!(!one.is_in(&headers));
+        headers.append(VIA, HeaderValue::from_static("1.0 fred, 1.1 pullthrough (a comment)"));
+        assert!(!one.is_in(&headers));
+        let way = one.way(&headers, Version::HTTP_11);
+        assert_eq!(way, format!("1.0 fred, 1.1 pullthrough (a comment), 1.1 {}", one.0));
+        other.mark(&mut headers, Version::HTTP_2);
+        headers.append(VIA, HeaderValue::from_str(&way).unwrap());
+        assert!(one.is_in(&headers) && other.is_in(&headers));
+        assert!(!Pseudonym::random().is_in(&headers));
+    }
 
     #[test]
     fn only_end_to_end_headers_stay() {

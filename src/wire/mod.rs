@@ -11,7 +11,7 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, collect};
-pub use header::{end_to_end, via};
+pub use header::{Pseudonym, end_to_end, via};
 pub use multipart::Multipart;
 pub use range::{Asked, Part, Span};
 pub use rewind::Rewind;

@@ -250,7 +250,9 @@ fn certificate() -> (String, String) {
 fn every_example_is_right() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let folder = TempDir::new().unwrap();
-    write(&folder.path().join("example-ca.crt"), &certificate().0, 0o644);
+    for name in ["example-ca.crt", "central-ca.crt"] {
+        write(&folder.path().join(name), &certificate().0, 0o644);
+    }
     let mut checked = 0;
     for entry in fs::read_dir(examples).unwrap() {
         let file = entry.unwrap().path();

@@ -18,11 +18,13 @@ fn documents(name: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(&file(name)).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
-/// `check` of a configuration, in a folder that has the certificate that an example names.
+/// `check` of a configuration, in a folder that has the certificates that examples name.
 fn check(text: &str) -> Output {
     let folder = TempDir::new().unwrap();
     let signed = rcgen::generate_simple_self_signed(["example".to_owned()]).unwrap();
-    fs::write(folder.path().join("example-ca.crt"), signed.cert.pem()).unwrap();
+    for name in ["example-ca.crt", "central-ca.crt"] {
+        fs::write(folder.path().join(name), signed.cert.pem()).unwrap();
+    }
     fs::write(folder.path().join("config.yaml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
     command.env_clear().current_dir(folder.path()).args(["check", "--config", "config.yaml"]).output().unwrap()

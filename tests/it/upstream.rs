@@ -1,4 +1,4 @@
-//! The upstream room against scripted registries: redirects, TLS, connections, timeouts, address rules.
+//! The upstream room against scripted registries: redirects, TLS, connections, timeouts, address rules, parents, DNS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,11 +12,14 @@ use pullthrough::upstream::{
 use pullthrough::wire::{Body, BodyError, collect};
 
 use crate::support::lab::{self, Certificate};
-use crate::support::{Act, Gate, Registry, Setup, eventually};
+use crate::support::{Act, Gate, Manner, Parent, Plan, Proxy, Registry, Setup, eventually};
 
 mod connections;
+mod parents;
 mod reach;
 mod redirects;
+mod region;
+mod resolvers;
 
 /// An endpoint that dials the registry where it listens, and trusts the lab.
 fn endpoint_config(registry: &Registry) -> EndpointConfig {

@@ -100,6 +100,12 @@ impl CredentialConfig {
         self.docker_config.is_none() && self.helper.is_none()
     }
 
+    /// Whether it is a user and a password and nothing more, as a proxy asks for them.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        self.is_for_one_host() && self.repositories.is_empty() && self.lifetime.is_none()
+    }
+
     pub(super) fn origin(&self) -> Option<Origin<'_>> {
         if self.problem().is_some() {
             return None;

@@ -17,9 +17,11 @@ mod error;
 mod helper;
 mod kept;
 mod keyring;
+mod login;
 mod source;
 
 pub use config::{CredentialConfig, Held};
 pub use credential::Credential;
 pub use error::CredentialError;
 pub use keyring::{Keyring, Picked};
+pub(super) use login::Login;

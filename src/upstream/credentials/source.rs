@@ -47,11 +47,7 @@ impl Source {
         repository: &Repository,
     ) -> Result<Option<Credential>, CredentialError> {
         match self {
-            Self::Fixed(credential) => Ok(Some(credential.clone())),
-            Self::File { file, kept } => {
-                let file = file.clone();
-                kept.value(LOOK, move || file.read()).await.map(Some)
-            }
+            Self::Fixed(_) | Self::File { .. } => self.login().await,
             Self::Docker { file, kept, helpers } => {
                 let file = file.clone();
                 let config = kept.value(LOOK, move || file.read()).await?;
@@ -67,6 +63,18 @@ impl Source {
                 Ok(None)
             }
             Self::Helper { name, helpers } => helpers.ask(name.clone(), server.short(443).to_string()).await,
+        }
+    }
+
+    /// The credential that is the same for every server and repository; `None` where there is none such. Cancel-safe.
+    pub(super) async fn login(&self) -> Result<Option<Credential>, CredentialError> {
+        match self {
+            Self::Fixed(credential) => Ok(Some(credential.clone())),
+            Self::File { file, kept } => {
+                let file = file.clone();
+                kept.value(LOOK, move || file.read()).await.map(Some)
+            }
+            Self::Docker { .. } | Self::Helper { .. } => Ok(None),
         }
     }
 

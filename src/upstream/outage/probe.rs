@@ -96,7 +96,9 @@ async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, targe
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
             Err(Failed::Error)
         }
-        Ok(Ok(_) | Err(Error::Forbidden(_))) => Ok(()), // what is forbidden never will be asked
+        // What is forbidden, here or by a parent, never will be asked.
+        Ok(Ok(_) | Err(Error::Forbidden(_))) => Ok(()),
+        Ok(Err(Error::Parent { source, .. })) if source.is_final() => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Failed::Silence),
     }
 }

@@ -8,8 +8,10 @@
 mod answer;
 pub(crate) mod client;
 mod content;
+mod dns;
 mod eventually;
 pub(crate) mod lab;
+mod parent;
 mod program;
 mod proxy;
 mod registry;
@@ -19,7 +21,9 @@ mod stream;
 mod token;
 
 pub(crate) use content::{INDEX, Image, MANIFEST};
+pub(crate) use dns::{Answering, Dns};
 pub(crate) use eventually::{eventually, throughout, until, wait_until};
+pub(crate) use parent::{Manner, Parent};
 pub(crate) use program::{Served, program};
 pub(crate) use proxy::{Plan, Proxy, nowhere};
 pub(crate) use registry::{Registry, Setup};

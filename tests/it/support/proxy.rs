@@ -137,6 +137,14 @@ async fn open(folder: &Path) -> Running {
 }
 
 impl Proxy {
+    /// One with this configuration, made for the folder that it lives in.
+    pub(crate) async fn of_yaml(yaml: impl FnOnce(&Path) -> String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pullthrough.yaml"), yaml(folder.path())).unwrap();
+        let running = open(folder.path()).await;
+        Self { running: Some(running), folder }
+    }
+
     fn running(&self) -> &Running {
         self.running.as_ref().expect("it runs")
     }

@@ -89,7 +89,7 @@ async fn a_host_without_words_of_its_own_is_reached_as_upstream_hosts_says() {
     let upstream = upstream(&hosts(&[&registry]), &[]);
     let answer = upstream.send(&Endpoint::of_host(&host), exchange("/v2/")).await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(upstream.dial(&host).await.unwrap().1, registry.address());
+    assert_eq!(upstream.dial(&host, "1.1 test").await.unwrap().address(), Some(registry.address()));
     assert_eq!(upstream.forbidden(&host), None);
 }
 
@@ -113,16 +113,16 @@ async fn a_tunnel_obeys_the_address_rules() {
     let at = |host: &str| Authority::parse(&format!("{host}:{port}"), 443).unwrap();
     let closed = with_rules(&["*", "127.0.0.0/8"], &[], &[]);
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1", "0.0.0.0", "[::]", "127.0.0.2"] {
-        assert!(matches!(why(closed.dial(&at(host)).await), Why::Kind(..)), "{host}");
+        assert!(matches!(why(closed.dial(&at(host), "1.1 test").await), Why::Kind(..)), "{host}");
     }
     assert_eq!(server.connections(), 0);
     let opened = with_rules(&["127.0.0.1"], &[], &[]);
-    assert_eq!(opened.dial(&at("127.0.0.1")).await.unwrap().1, server.address());
-    assert_eq!(opened.dial(&at("localhost")).await.unwrap().1, server.address());
+    assert_eq!(opened.dial(&at("127.0.0.1"), "1.1 test").await.unwrap().address(), Some(server.address()));
+    assert_eq!(opened.dial(&at("localhost"), "1.1 test").await.unwrap().address(), Some(server.address()));
     let denied = with_rules(&["127.0.0.1"], &["127.0.0.0/8"], &[]);
-    assert_eq!(why(denied.dial(&at("localhost")).await), Why::Denied);
+    assert_eq!(why(denied.dial(&at("localhost"), "1.1 test").await), Why::Denied);
     let denied = with_rules(&["127.0.0.1"], &["localhost"], &[]);
-    assert_eq!(why(denied.dial(&at("localhost")).await), Why::Denied);
+    assert_eq!(why(denied.dial(&at("localhost"), "1.1 test").await), Why::Denied);
     assert!(denied.forbidden(&at("localhost")).is_some());
 }
 
@@ -134,7 +134,7 @@ async fn our_own_listeners_are_not_dialled_by_any_name() {
         let upstream = with_rules(&["127.0.0.1", "::1"], &[], &[own]);
         for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
             let to = Authority::parse(&format!("{host}:{port}"), 443).unwrap();
-            assert_eq!(why(upstream.dial(&to).await), Why::Own, "{own} {host}");
+            assert_eq!(why(upstream.dial(&to, "1.1 test").await), Why::Own, "{own} {host}");
         }
     }
     assert_eq!(server.connections(), 0);
@@ -145,7 +145,8 @@ async fn only_the_family_asked_for_is_dialled() {
     let config = Config { ip: Family::V6, ..Config::default() };
     let rules = Rules { allow: vec!["127.0.0.1".parse().unwrap()], ..Rules::default() };
     let upstream = Upstream::new(&config, &[], rules).unwrap();
-    let error = upstream.dial(&Authority::parse("127.0.0.1:1", 443).unwrap()).await.unwrap_err();
+    let error = upstream.dial(&Authority::parse("127.0.0.1:1", 443).unwrap(), "1.1 test").await;
+    let Err(error) = error else { panic!("it was reached") };
     assert!(matches!(error, Error::NoAddress { .. }), "{error}");
 }
 

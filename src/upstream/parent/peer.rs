@@ -1,0 +1,247 @@
+//! One parent: how it is reached, and how it is asked for a tunnel.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::config::{ParentConfig, Site};
+use super::error::ParentError;
+use super::illness::Illness;
+use super::tunnel;
+use crate::oci::Authority;
+use crate::upstream::credentials::Login;
+use crate::upstream::dial::Dialer;
+use crate::upstream::line::Stream;
+use crate::upstream::tls::{Roots, handshake_failed, server_name};
+use crate::upstream::{Error, HostConfig};
+use crate::wire::Rewind;
+
+/// A proxy that upstreams are reached through.
+pub(in crate::upstream) struct Parent {
+    authority: Authority,
+    tls: Option<Arc<ClientConfig>>,
+    ca_file: Option<Box<Path>>,
+    login: Option<Login>,
+    illness: Illness,
+}
+
+/// Somebody waits for it. Whoever gives up after a while has learnt that it is silent, and leaves that behind: callers
+/// have deadlines that are shorter than ours, and else nobody would ever wait to the end.
+struct Wait<'a> {
+    parent: &'a Parent,
+    begun: Instant,
+    patience: Duration,
+    over: bool,
+}
+
+/// A connection to the proxy itself.
+enum Reached {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Parent {
+    /// Reads its CA file, and where its password is.
+    pub(super) fn new(config: &ParentConfig, roots: &Roots) -> Result<Self, Error> {
+        let Site { secure, authority } = config.site().map_err(|problem| Error::ProxyUrl { problem })?;
+        let tls = secure.then(|| {
+            let reach = HostConfig { ca_file: config.ca_file.clone(), ..HostConfig::default() };
+            let mut tls = roots.config(&reach, None)?;
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()]; // CONNECT is said in HTTP/1.1
+            Ok::<_, Error>(Arc::new(tls))
+        });
+        let entry = config.auth.as_ref().and_then(|held| held.0.first());
+        let login = entry.map(Login::new).transpose();
+        let unreadable = |source| Error::of_parent(&authority, &authority, ParentError::Password(source));
+        Ok(Self {
+            tls: tls.transpose()?,
+            ca_file: config.ca_file.as_deref().map(Into::into),
+            login: login.map_err(unreadable)?,
+            authority,
+            illness: Illness::default(),
+        })
+    }
+
+    /// Its host and port.
+    pub(in crate::upstream) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Further certificates that are trusted for what is reached through it.
+    pub(in crate::upstream) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// Whether others are to be tried before it.
+    pub(in crate::upstream) fn is_passed_over(&self) -> bool {
+        self.illness.is_passed_over()
+    }
+
+    /// A tunnel to `to`. `via` is the way that the question has come.
+    pub(in crate::upstream) async fn tunnel(
+        &self,
+        dialer: &Dialer,
+        to: &Authority,
+        via: Option<&str>,
+    ) -> Result<Stream, Error> {
+        let login = self.login(to).await?;
+        let wait = self.wait(dialer);
+        let begun = wait.begun;
+        let stream = match self.reach(dialer, to).await? {
+            Reached::Plain(mut stream) => {
+                let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
+                Stream::Parent(Rewind::new(ahead, stream))
+            }
+            Reached::Tls(mut stream) => {
+                let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
+                Stream::Secure(Box::new(Rewind::new(ahead, *stream)))
+            }
+        };
+        wait.over();
+        Ok(stream)
+    }
+
+    /// A connection to the proxy itself, for one request in absolute-form to `to`, and the header that it asks for.
+    pub(in crate::upstream) async fn open(
+        &self,
+        dialer: &Dialer,
+        to: &Authority,
+    ) -> Result<(Stream, Option<HeaderValue>), Error> {
+        let login = self.login(to).await?;
+        let wait = self.wait(dialer);
+        let reached = self.reach(dialer, to).await?;
+        wait.over();
+        let stream = match reached {
+            Reached::Plain(stream) => Stream::Parent(Rewind::new(bytes::Bytes::new(), stream)),
+            Reached::Tls(stream) => Stream::Secure(Box::new(Rewind::new(bytes::Bytes::new(), *stream))),
+        };
+        Ok((stream, login))
+    }
+
+    /// What it answered to a request in absolute-form: 407 can only be its own word. Others are the host's, as far as
+    /// can be told.
+    pub(in crate::upstream) fn heard(&self, to: &Authority, status: StatusCode) -> Result<(), Error> {
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(self.rejected(to, status));
+        }
+        self.note_well();
+        Ok(())
+    }
+
+    fn wait(&self, dialer: &Dialer) -> Wait<'_> {
+        Wait { parent: self, begun: Instant::now(), patience: dialer.connect_timeout / 2, over: false }
+    }
+
+    async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
+        let after = dialer.connect_timeout;
+        let reached = timeout(after, self.link(dialer)).await;
+        let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), after });
+        reached.unwrap_or_else(late).map_err(|error| {
+            self.note_ill(&error);
+            self.failed(to, ParentError::Reach(Arc::new(error)))
+        })
+    }
+
+    async fn link(&self, dialer: &Dialer) -> Result<Reached, Error> {
+        let (stream, address) = dialer.dial_parent(&self.authority).await?;
+        tracing::debug!(parent = %self.authority, %address, secure = self.tls.is_some(), "connected to the proxy");
+        let Some(tls) = &self.tls else { return Ok(Reached::Plain(stream)) };
+        let connector = TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(server_name(&self.authority)?, stream).await;
+        stream.map(|stream| Reached::Tls(Box::new(stream))).map_err(|error| handshake_failed(&self.authority, error))
+    }
+
+    async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        dialer: &Dialer,
+        stream: &mut S,
+        to: &Authority,
+        login: Option<&HeaderValue>,
+        via: Option<&str>,
+        begun: Instant,
+    ) -> Result<bytes::Bytes, Error> {
+        // It has to connect as well before it can answer, and its own timeout should come first.
+        let after = dialer.connect_timeout * 2;
+        let answered = match timeout(after, tunnel::ask(stream, to, login, via)).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => {
+                return Err(self.silent(to, begun, ParentError::Broken(Arc::new(error))));
+            }
+            Err(_) => return Err(self.silent(to, begun, ParentError::Silent { after })),
+        };
+        if !answered.status.is_success() {
+            return Err(self.rejected(to, answered.status));
+        }
+        self.note_well();
+        Ok(answered.ahead)
+    }
+
+    async fn login(&self, to: &Authority) -> Result<Option<HeaderValue>, Error> {
+        let Some(login) = &self.login else { return Ok(None) };
+        login.basic().await.map_err(|source| self.failed(to, ParentError::Password(source)))
+    }
+
+    /// It has answered, and not with a tunnel.
+    fn rejected(&self, to: &Authority, status: StatusCode) -> Error {
+        let error = ParentError::of(status, self.login.is_some());
+        if error.is_login() {
+            if let Some(login) = &self.login {
+                login.refused();
+            }
+            self.note_ill(&error);
+        } else {
+            self.note_well();
+        }
+        self.failed(to, error)
+    }
+
+    fn silent(&self, to: &Authority, begun: Instant, error: ParentError) -> Error {
+        if self.illness.note_silence(begun) {
+            self.tell(&error);
+        }
+        self.failed(to, error)
+    }
+
+    fn note_ill(&self, error: &(dyn std::error::Error + 'static)) {
+        if self.illness.note_ill() {
+            self.tell(error);
+        }
+    }
+
+    fn tell(&self, error: &(dyn std::error::Error + 'static)) {
+        tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy cannot be used and is passed over for a while");
+    }
+
+    fn note_well(&self) {
+        if self.illness.note_well() {
+            tracing::info!(parent = %self.authority, "a proxy of upstream.proxy can be used again");
+        }
+    }
+
+    fn failed(&self, to: &Authority, source: ParentError) -> Error {
+        Error::of_parent(to, &self.authority, source)
+    }
+}
+
+impl Wait<'_> {
+    fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let waited = self.begun.elapsed();
+        if !self.over && waited >= self.patience && self.parent.illness.note_silence(self.begun) {
+            self.parent.tell(&ParentError::Silent { after: waited });
+        }
+    }
+}

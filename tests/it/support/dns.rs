@@ -1,0 +1,128 @@
+//! A scripted DNS server, by UDP and TCP on one port.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use simple_dns::rdata::{A, AAAA, RData};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+/// What it does to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answering {
+    /// The truth.
+    Truly,
+    /// By UDP that the answer is too long for it.
+    Cut,
+    /// That it failed.
+    Failing,
+    /// First with another id, then the truth.
+    AfterForgery,
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Dns {
+    shared: Arc<Mutex<Shared>>,
+    address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    names: HashMap<String, (Vec<IpAddr>, u32)>,
+    answering: Answering,
+    asked: Vec<String>,
+}
+
+impl Dns {
+    pub(crate) async fn start(answering: Answering) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let shared = Arc::new(Mutex::new(Shared { names: HashMap::new(), answering, asked: Vec::new() }));
+        let (by_udp, by_tcp) = (shared.clone(), shared.clone());
+        let udp = tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                let answers = by_udp.lock().unwrap().answers(&question[..length], "udp");
+                for answer in answers {
+                    let _ = socket.send_to(&answer, from).await;
+                }
+            }
+        });
+        let tcp = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut question = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut question).await.unwrap();
+                let answer = by_tcp.lock().unwrap().answers(&question, "tcp").remove(0);
+                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        Self { shared, address, tasks: vec![udp, tcp] }
+    }
+
+    /// From now on a name has these addresses, for so many seconds.
+    pub(crate) fn knows(self, name: &str, addresses: &[&str], seconds: u32) -> Self {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.shared.lock().unwrap().names.insert(name.to_owned(), (addresses, seconds));
+        self
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What was asked, as `udp A quay.io`.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.shared.lock().unwrap().asked.clone()
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    fn answers(&mut self, question: &[u8], over: &str) -> Vec<Vec<u8>> {
+        let asked = Packet::parse(question).unwrap();
+        let about = &asked.questions[0];
+        let name = about.qname.to_string();
+        let v4 = about.qtype == QTYPE::TYPE(TYPE::A);
+        self.asked.push(format!("{over} {} {name}", if v4 { "A" } else { "AAAA" }));
+        let mut answer = Packet::new_reply(asked.id());
+        answer.questions.push(about.clone());
+        match self.names.get(&name) {
+            None => *answer.rcode_mut() = RCODE::NameError,
+            Some((addresses, seconds)) => {
+                for address in addresses {
+                    let rdata = match address {
+                        IpAddr::V4(address) if v4 => RData::A(A { address: (*address).into() }),
+                        IpAddr::V6(address) if !v4 => RData::AAAA(AAAA { address: (*address).into() }),
+                        _ => continue,
+                    };
+                    answer.answers.push(ResourceRecord::new(Name::new(&name).unwrap(), CLASS::IN, *seconds, rdata));
+                }
+            }
+        }
+        let forged = (self.answering == Answering::AfterForgery).then(|| {
+            let mut forged = answer.clone();
+            forged.set_id(asked.id().wrapping_add(1));
+            forged.answers.clear();
+            forged.build_bytes_vec().unwrap()
+        });
+        match self.answering {
+            Answering::Cut if over == "udp" => {
+                answer.set_flags(PacketFlag::TRUNCATION);
+                answer.answers.clear();
+            }
+            Answering::Failing => *answer.rcode_mut() = RCODE::ServerFailure,
+            _ => {}
+        }
+        forged.into_iter().chain([answer.build_bytes_vec().unwrap()]).collect()
+    }
+}
