@@ -1,6 +1,7 @@
 //! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
 
 mod authorization;
+mod credentials;
 mod damage;
 mod doorkeeping;
 mod doors;

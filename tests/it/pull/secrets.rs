@@ -16,6 +16,7 @@ const CANARIES: [&str; 4] = ["canary-caller-1", "canary-held-22", "canary-wrong-
 struct Server {
     child: Child,
     address: std::net::SocketAddr,
+    admin: std::net::SocketAddr,
 }
 
 impl Server {
@@ -28,7 +29,9 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split_whitespace().find_map(|word| word.trim_matches(['.', ',', ';']).parse().ok());
-        Self { child, address: address.unwrap_or_else(|| panic!("{line}")) }
+        let admin = line.split("metrics on http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        let told = |found: Option<_>| found.unwrap_or_else(|| panic!("{line}"));
+        Self { child, address: told(address), admin: told(admin) }
     }
 }
 
@@ -103,6 +106,13 @@ async fn no_secret_is_written_down_or_told() {
     }
     let catalog = folder.path().join("cache/catalog.sqlite");
     eventually("something is written down", || catalog.exists()).await;
+    let admin = server.admin;
+    for path in ["/metrics", "/api/v1/stats", "/api/v1/config", "/"] {
+        let told_by = Client::through(admin, &folder.path().join("ca/ca.crt"));
+        let answer = told_by.plain_session(&admin.to_string()).await.get(path).await;
+        assert!(path != "/metrics" || (answer.status == 200 && !answer.bytes().is_empty()));
+        told.extend_from_slice(answer.bytes());
+    }
     drop(server); // killed: what is staged stays
     let _ = lab::ca_file();
     let mut places = vec![("an answer".to_owned(), told)];
