@@ -9,7 +9,6 @@ mod fills;
 mod held;
 mod identity;
 mod lanes;
-mod lent;
 mod local_tokens;
 mod manifests;
 mod model;
@@ -21,6 +20,7 @@ mod ranges;
 mod reloads;
 mod secrets;
 mod tags;
+mod together;
 
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};

@@ -1,7 +1,8 @@
 //! Users, rules and the audit log, as a client meets them.
 
 use super::{QUAY, get, layer};
-use crate::support::{MANIFEST, Plan, Proxy, Registry, basic_value, eventually};
+use crate::support::client::Client;
+use crate::support::{Act, MANIFEST, Plan, Proxy, Registry, basic_value, eventually};
 
 /// bcrypt of `secret`, at the least cost.
 fn htpasswd(folder: &std::path::Path) -> String {
@@ -36,6 +37,14 @@ async fn with_an_htpasswd_file_nobody_uses_the_proxy_without_a_password() {
                 refusal.text
             );
         }
+    }
+    // Plain http by absolute form, and the proxy's own TLS, are doors too.
+    let mut plain = proxy.client().plain_session("quay.io:80").await;
+    let mut tls = Client::direct(proxy.address()).trusting(&proxy.ca_file()).session("localhost:443").await;
+    for door in [&mut plain, &mut tls] {
+        let refused = get(door, "http://quay.io/v2/team/app/manifests/1", &[]).await;
+        assert_eq!(refused.status, 407);
+        assert!(refused.header("proxy-authenticate").starts_with("Basic "));
     }
     assert_eq!(registry.requests().len(), 0);
     let right = basic_value("ci", "secret");
@@ -122,22 +131,25 @@ async fn a_deny_wins_over_every_allow_and_refuses_pushes_where_pulls_are_allowed
 #[tokio::test]
 async fn each_manifest_pulled_or_refused_is_one_line_of_the_audit_log() {
     let rules = "[{name: no-other, effect: deny, repositories: ['other/*']}]";
-    let (_registry, proxy, folder) = guarded(rules).await;
+    let (registry, proxy, folder) = guarded(rules).await;
     let client = proxy.client().connect_header("Proxy-Authorization", &basic_value("ci", "secret"));
     let mut session = client.session(QUAY).await;
+    registry.push_image("private/app", "1", &[layer(1000, 3)]);
+    registry.script("/v2/private/*", Act::Status(401));
     for path in [
         "/v2/team/app/manifests/1",
         "/v2/other/app/manifests/1",
         "/v2/team/app/manifests/none",
+        "/v2/private/app/manifests/1",
         "/v2/team/app/tags/list",
     ] {
         get(&mut session, path, &[("accept", MANIFEST)]).await;
     }
     let read = || std::fs::read_to_string(folder.path().join("audit.log")).unwrap_or_default();
-    eventually("three lines are written", || read().lines().count() == 3).await;
+    eventually("four lines are written", || read().lines().count() == 4).await;
     let lines: Vec<serde_json::Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let outcomes: Vec<&str> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
-    assert_eq!(outcomes, ["pulled", "refused", "missing"]);
+    assert_eq!(outcomes, ["pulled", "refused", "missing", "denied"]);
     assert!(
         lines.iter().all(|line| line["user"] == "ci" && line["registry"] == "quay.io" && line["client"] == "127.0.0.1")
     );
