@@ -124,7 +124,17 @@ impl Access {
         let mut keys_left = if let Who::Held { keyring, .. } = who { keyring.len() } else { 1 };
         let mut may_wait = true;
         loop {
-            let response = self.ask_as(upstream, who, &key, sending).await?;
+            let response = match self.ask_as(upstream, who, &key, sending).await {
+                Err(Unasked::Token(error)) if error.is_throttle() => {
+                    keys_left = keys_left.saturating_sub(1);
+                    match self.next_key(who, &key, sending, error.retry_after(), keys_left).await {
+                        Some(other) => key = other,
+                        None => return Err(error.into()),
+                    }
+                    continue;
+                }
+                answered => answered?,
+            };
             if is_foreign(&response, sending.endpoint) {
                 return Ok(response);
             }
@@ -134,16 +144,10 @@ impl Access {
             }
             self.quotas.note_throttled(sending.registry.name());
             keys_left = keys_left.saturating_sub(1);
-            if let (Who::Held { keyring, .. }, Key::Held(picked)) = (who, &key) {
-                let now = SystemTime::now();
-                keyring.throttled(picked, retry_after(response.headers(), now).unwrap_or(REST));
-                if keys_left > 0
-                    && let Ok(other) = self.key(who, sending).await
-                    && !matches!(&other, Key::Held(other) if other == picked)
-                {
-                    key = other;
-                    continue;
-                }
+            let rest = retry_after(response.headers(), SystemTime::now());
+            if let Some(other) = self.next_key(who, &key, sending, rest, keys_left).await {
+                key = other;
+                continue;
             }
             match wait_out(response.headers(), SystemTime::now()).filter(|_| may_wait) {
                 Some(wait) => {
@@ -169,6 +173,24 @@ impl Access {
         let (home, realms) = (endpoint.authority(), registry.realms());
         let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
         Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
+    }
+
+    /// A throttled credential rests; another one, if one of those left is there.
+    async fn next_key(
+        &self,
+        who: &Who,
+        throttled: &Key,
+        sending: &Sending<'_>,
+        rest: Option<Duration>,
+        keys_left: usize,
+    ) -> Option<Key> {
+        let (Who::Held { keyring, .. }, Key::Held(picked)) = (who, throttled) else { return None };
+        keyring.throttled(picked, rest.unwrap_or(REST));
+        if keys_left == 0 {
+            return None;
+        }
+        let other = self.key(who, sending).await.ok()?;
+        (!matches!(&other, Key::Held(other) if other == picked)).then_some(other)
     }
 
     async fn key(&self, who: &Who, sending: &Sending<'_>) -> Result<Key, Unasked> {

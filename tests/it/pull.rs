@@ -1,6 +1,7 @@
 //! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
 
 mod authorization;
+mod credentials;
 mod damage;
 mod doorkeeping;
 mod doors;
@@ -9,7 +10,6 @@ mod held;
 mod identity;
 mod killed;
 mod lanes;
-mod lent;
 mod local_tokens;
 mod manifests;
 mod model;
@@ -22,6 +22,7 @@ mod ranges;
 mod reloads;
 mod secrets;
 mod tags;
+mod together;
 
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};

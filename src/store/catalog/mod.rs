@@ -2,7 +2,8 @@
 //!
 //! Flow: a [`Catalog`] sends orders to one thread (`writer.rs`) that owns the connection. Notes are applied in
 //! order inside an open transaction (`batch.rs`) that is committed after a moment, so lookups, which go the same way, see
-//! every earlier note. Who must not wait for that thread (a first read of a blob, the scan for victims) has a
+//! every earlier note. A note that finds the queue full is dropped and learned again, but for the few that take a
+//! right back: those wait (`outbox.rs`). Who must not wait for that thread (a first read of a blob, the scan for victims) has a
 //! read-only connection of its own (`reader.rs`).
 //!
 //! Never: on the hot path; trusted for bytes (only a digest is); a reason not to serve. A lost or damaged catalog

@@ -70,4 +70,19 @@ impl TokenError {
         let denied = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
         matches!(self, Self::Refused { status, .. } if denied.contains(status))
     }
+
+    /// Whether it says that this credential has asked too often, so that another one may still ask.
+    #[must_use]
+    pub fn is_throttle(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. })
+    }
+
+    /// When to come back, where the service said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }

@@ -34,7 +34,8 @@ impl Lab {
             .public("public/*")
             .user("alice", "secret-a", &["team/*"])
             .user("bob", "secret-b", &[])
-            .user("carol", "secret-c", &["team/*"]);
+            .user("carol", "secret-c", &["team/*"])
+            .identity("refresh-a", &["team/*"]);
         let (registry, auth) = (Registry::start("registry.example.com"), Registry::start("auth.example.com"));
         auth.serve_tokens(&tokens);
         registry.require_token(&tokens, "https://auth.example.com/token");

@@ -74,6 +74,13 @@ async fn no_secret_is_written_down_or_told() {
     }
     let catalog = folder.path().join("cache/catalog.sqlite");
     eventually("something is written down", || catalog.exists()).await;
+    let admin = server.admin();
+    for path in ["/metrics", "/api/v1/stats", "/api/v1/config", "/"] {
+        let told_by = Client::through(admin, &folder.path().join("ca/ca.crt"));
+        let answer = told_by.plain_session(&admin.to_string()).await.get(path).await;
+        assert!(path != "/metrics" || (answer.status == 200 && !answer.bytes().is_empty()));
+        told.extend_from_slice(answer.bytes());
+    }
     drop(server); // killed: what is staged stays
     let mut places = vec![("an answer".to_owned(), told)];
     read_all(folder.path(), &mut places);

@@ -19,6 +19,7 @@ pub(crate) fn program(folder: &Path) -> Command {
 pub(crate) struct Served {
     child: Child,
     proxy: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Served {
@@ -31,12 +32,19 @@ impl Served {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let proxy = line.split_once("listens on ").and_then(|(_, rest)| rest.split(';').next()?.parse().ok());
-        Self { child, proxy: proxy.unwrap_or_else(|| panic!("it does not say where it listens: {line}")) }
+        let admin = line.split_once("metrics on http://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+        let told = |found: Option<_>| found.unwrap_or_else(|| panic!("it does not say where it listens: {line}"));
+        Self { child, proxy: told(proxy), admin: told(admin) }
     }
 
     /// Where its proxy listens.
     pub(crate) fn proxy(&self) -> SocketAddr {
         self.proxy
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Ends it as a service manager does.

@@ -20,6 +20,7 @@ pub(crate) struct Plan {
     downloads: usize,
     idle: &'static str,
     upstream: String,
+    listen: &'static str,
 }
 
 /// A running proxy and its folders.
@@ -37,6 +38,7 @@ impl Plan {
             downloads: 32,
             idle: "20s",
             upstream: String::new(),
+            listen: "127.0.0.1:0",
         }
     }
 
@@ -73,6 +75,11 @@ impl Plan {
         Self { idle: "1s", ..self }
     }
 
+    /// Listens there for clients instead of at 127.0.0.1.
+    pub(crate) fn listening(self, listen: &'static str) -> Self {
+        Self { listen, ..self }
+    }
+
     /// Adds a line to the section `upstream`.
     pub(crate) fn upstream(mut self, line: &str) -> Self {
         let _ = writeln!(self.upstream, "  {line}");
@@ -93,7 +100,7 @@ impl Plan {
     pub(crate) fn yaml(&self, folder: &Path) -> String {
         let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
         format!(
-            "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
+            "listen: {{proxy: '{7}', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
              upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{6}{2}{3}",
             folder.display(),
             self.registries,
@@ -102,6 +109,7 @@ impl Plan {
             self.downloads,
             self.idle,
             self.upstream,
+            self.listen,
         )
     }
 
