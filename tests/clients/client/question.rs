@@ -32,12 +32,18 @@ impl Form {
 
 /// The answers to several requests.
 pub(crate) struct Said {
-    /// For each URL its status.
-    pub(crate) statuses: Vec<u16>,
-    /// The versions of HTTP that were spoken, for each URL: `1.1` or `2`.
-    pub(crate) versions: Vec<String>,
+    pub(crate) answers: Vec<Answer>,
     /// All heads and bodies, in their order.
     pub(crate) text: Vec<u8>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) form: Form,
+    pub(crate) url: String,
+    /// 0 where there was none.
+    pub(crate) status: u16,
 }
 
 /// What curl writes after each answer.
@@ -49,33 +55,40 @@ const TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// Asks for each of `urls` on one connection for each host, with an `Authorization` header or none.
-pub(crate) fn ask(way: &Way, form: Form, h2: bool, authorization: Option<&str>, urls: &[String]) -> Said {
+/// Asks for each of `urls` in each form, by HTTP/2 or by HTTP/1.1, with an `Authorization` header or none.
+/// One connection for each host, and one program for all: starting it costs more than an answer.
+pub(crate) fn ask(way: &Way, forms: &[Form], h2: bool, authorization: Option<&str>, urls: &[String]) -> Said {
     let home = tempfile::tempdir().unwrap();
     let mut curl = command("curl", home.path());
-    curl.args(["--silent", "--show-error", "--include", "--proxy", &way.proxy, "--cacert"]).arg(&way.trust);
-    curl.args(["--suppress-connect-headers", "--max-time", "60"]).arg(if h2 { "--http2" } else { "--http1.1" });
-    curl.args(["--header", &format!("Accept: {}", TYPES.join(", "))]).args(form.arguments());
-    if let Some(value) = authorization {
-        curl.args(["--header", &format!("Authorization: {value}")]);
-    }
-    curl.args(["--write-out", &format!("{MARK}%{{http_code}} %{{http_version}} %{{url}}\n")]);
-    for url in urls {
-        curl.arg("--output").arg("-").arg(url); // binary bytes too
+    curl.args(["--silent", "--show-error"]);
+    for (index, form) in forms.iter().enumerate() {
+        if index > 0 {
+            curl.arg("--next"); // what follows holds for these alone
+        }
+        curl.args(["--include", "--proxy", &way.proxy, "--cacert"]).arg(&way.trust);
+        curl.args(["--suppress-connect-headers", "--max-time", "60"]).arg(if h2 { "--http2" } else { "--http1.1" });
+        curl.args(["--header", &format!("Accept: {}", TYPES.join(", "))]).args(form.arguments());
+        if let Some(value) = authorization {
+            curl.args(["--header", &format!("Authorization: {value}")]);
+        }
+        curl.args(["--write-out", &format!("{MARK}%{{http_code}} %{{http_version}} %{{url}}\n")]);
+        for url in urls {
+            curl.arg("--output").arg("-").arg(url); // binary bytes too
+        }
     }
     let file = home.path().join("said");
     curl.stdout(fs::File::create(&file).unwrap());
-    let status = curl.status().unwrap();
+    let ended = curl.status().unwrap();
     let text = fs::read(&file).unwrap();
     let shown = String::from_utf8_lossy(&text);
-    let marks = shown.split(MARK).skip(1).map(|rest| rest.lines().next().unwrap_or_default());
-    let (mut statuses, mut versions) = (Vec::new(), Vec::new());
-    for (line, url) in marks.zip(urls) {
-        let words: Vec<_> = line.split(' ').collect();
-        assert_eq!(words.get(2), Some(&url.as_str()), "{line}");
-        statuses.push(words[0].parse().unwrap());
-        versions.push(words[1].to_owned());
-    }
-    assert_eq!(statuses.len(), urls.len(), "curl: {status}\n{shown}");
-    Said { statuses, versions, text }
+    let marks: Vec<_> = shown.split(MARK).skip(1).map(|rest| rest.lines().next().unwrap_or_default()).collect();
+    assert_eq!(marks.len(), forms.len() * urls.len(), "curl: {ended}\n{shown}");
+    let asked = forms.iter().flat_map(|form| urls.iter().map(move |url| (form, url)));
+    let answers = marks.iter().zip(asked).map(|(mark, (form, url))| {
+        let (status, rest) = mark.split_once(' ').unwrap();
+        let version = if h2 { "2" } else { "1.1" };
+        assert_eq!(rest, format!("{version} {url}"), "{form:?}: status {status}");
+        Answer { form: *form, url: url.clone(), status: status.parse().unwrap() }
+    });
+    Said { answers: answers.collect(), text }
 }

@@ -83,6 +83,8 @@ impl Image {
             parts.blobs.extend(manifest["config"]["digest"].as_str().map(str::to_owned));
             parts.blobs.extend(digests("layers"));
         }
+        parts.blobs.sort();
+        parts.blobs.dedup(); // architectures share layers
         parts
     }
 

@@ -1,4 +1,7 @@
 //! The lab's token service: what auth.docker.io is to Docker Hub, with tokens that distribution believes.
+//!
+//! It is the lab's own, since a token server such as docker_auth cannot be fetched on every machine that runs these
+//! tests. It answers as that one does: a known person without rights has a token that opens nothing, an unknown one 401.
 
 use std::fs;
 use std::path::{Path, PathBuf};
