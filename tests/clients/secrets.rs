@@ -108,7 +108,7 @@ fn no_secret_of_a_real_client_is_logged_written_down_or_told_to_anybody() {
         headers.into_iter().chain([format!("Bearer {bearer}"), format!("Bearer {refresh}")]).collect();
     let said = ask(&way, &Form::ALL, true, Some(&headers[2]), &[in_a_query]);
     assert!(said.answers.iter().all(|answer| answer.status >= 400), "{:?}", said.answers);
-    told.push(("the token service's refusal".to_owned(), said.text));
+    told.push(("the token service's refusal".to_owned(), said.text.into_bytes()));
     nothing_crossed(&lab); // from here on curl itself brings credentials to the wrong places
     for silent in [false, true] {
         if silent {
@@ -117,7 +117,7 @@ fn no_secret_of_a_real_client_is_logged_written_down_or_told_to_anybody() {
         for (index, header) in headers.iter().enumerate() {
             let said = ask(&way, &[Form::Get], index % 2 == 1, Some(header), &urls);
             assert!(said.answers.iter().all(|answer| answer.status >= 400), "{:?}", said.answers);
-            told.push((format!("an answer, silent: {silent}"), said.text));
+            told.push((format!("an answer, silent: {silent}"), said.text.into_bytes()));
         }
     }
     told.push(("metrics".to_owned(), proxy.metrics().into_bytes()));

@@ -34,7 +34,7 @@ impl Form {
 pub(crate) struct Said {
     pub(crate) answers: Vec<Answer>,
     /// All heads and bodies, in their order.
-    pub(crate) text: Vec<u8>,
+    pub(crate) text: String,
 }
 
 /// One of them.
@@ -79,8 +79,8 @@ pub(crate) fn ask(way: &Way, forms: &[Form], h2: bool, authorization: Option<&st
     let file = home.path().join("said");
     curl.stdout(fs::File::create(&file).unwrap());
     let ended = curl.status().unwrap();
-    let text = fs::read(&file).unwrap();
-    let shown = String::from_utf8_lossy(&text);
+    let shown = fs::read(&file).unwrap();
+    let shown = String::from_utf8_lossy(&shown);
     let marks: Vec<_> = shown.split(MARK).skip(1).map(|rest| rest.lines().next().unwrap_or_default()).collect();
     assert_eq!(marks.len(), forms.len() * urls.len(), "curl: {ended}\n{shown}");
     let asked = forms.iter().flat_map(|form| urls.iter().map(move |url| (form, url)));
@@ -90,5 +90,7 @@ pub(crate) fn ask(way: &Way, forms: &[Form], h2: bool, authorization: Option<&st
         assert_eq!(rest, format!("{version} {url}"), "{form:?}: status {status}");
         Answer { form: *form, url: url.clone(), status: status.parse().unwrap() }
     });
+    let rest = shown.split(MARK).skip(1).filter_map(|rest| Some(rest.split_once('\n')?.1));
+    let text = shown.split(MARK).take(1).chain(rest).collect();
     Said { answers: answers.collect(), text }
 }
