@@ -34,15 +34,17 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
+    let is_head = *request.method() == Method::HEAD;
+    let shown = |response| if is_head { respond::head_only(response) } else { response };
     let policy = proxy.policy();
     let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
     let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
         record.verdict("refuse", 421);
-        return record.attach(respond::misdirected());
+        return record.attach(shown(respond::misdirected()));
     };
     if proxy.pseudonym.is_in(request.headers()) {
         record.verdict("refuse", 508);
-        return record.attach(respond::looped());
+        return record.attach(shown(respond::looped()));
     }
     let version = request.version();
     let errand = errand::of(&registry, &visitor, &authority, &request);
@@ -60,7 +62,7 @@ pub(super) async fn answer(
         }
     };
     wire::via(response.headers_mut(), version);
-    record.attach(response)
+    record.attach(shown(response))
 }
 
 /// Whether the request is for the host that CONNECT named. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.

@@ -86,6 +86,17 @@ pub(super) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
     }
 }
 
+/// The answer to a HEAD: its head alone. hyper leaves a body out in HTTP/1.1, and sends it in HTTP/2, where clients
+/// take it for an error of the protocol.
+pub(super) fn head_only(mut response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact().filter(|length| *length > 0);
+    if let Some(length) = length.filter(|_| !response.headers().contains_key(CONTENT_LENGTH)) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Body::empty();
+    response
+}
+
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
 /// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
 fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use pullthrough::telemetry::LEVEL_VARIABLE;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ pub(crate) struct Proxy {
     /// Its proxy port.
     pub(crate) listen: SocketAddr,
     admin: SocketAddr,
+    level: &'static str,
     process: Option<Process>,
 }
 
@@ -31,12 +33,17 @@ impl Proxy {
 
     /// Starts one; `change` has the last word on its configuration.
     pub(crate) fn with(lab: &Lab, change: impl FnOnce(&mut Value)) -> Self {
+        Self::at_level("info", lab, change)
+    }
+
+    /// The same, with a log of everything down to `level`.
+    pub(crate) fn at_level(level: &'static str, lab: &Lab, change: impl FnOnce(&mut Value)) -> Self {
         let (listen, admin) = (free(), free());
         let dir = lab.folder("proxy");
         let mut config = configuration(lab, listen, admin);
         change(&mut config);
         fs::write(dir.join("config.yaml"), format!("{config:#}")).unwrap(); // JSON is YAML
-        let mut proxy = Self { dir: dir.clone(), listen, admin, process: None };
+        let mut proxy = Self { dir: dir.clone(), listen, admin, level, process: None };
         proxy.again();
         let roots = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
         fs::write(dir.join("system.pem"), &roots).unwrap();
@@ -47,7 +54,7 @@ impl Proxy {
     /// Starts it again, after [`Proxy::kill`], over the same folder; ready when this returns.
     pub(crate) fn again(&mut self) {
         let mut serve = command(env!("CARGO_BIN_EXE_pullthrough"), &self.dir);
-        serve.args(["serve", "--config", "config.yaml"]);
+        serve.args(["serve", "--config", "config.yaml"]).env(LEVEL_VARIABLE, self.level);
         let mut process = Process::spawn("pullthrough", &mut serve, &self.dir.join("log"));
         process.ready(Duration::from_secs(30), || {
             fetch(self.listen, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Client, PULL, Way, containers, id};
-use crate::lab::run;
+use crate::lab::{Person, run};
 
 /// A storage of its own.
 pub(crate) struct Buildah {
@@ -24,8 +24,15 @@ impl Buildah {
 impl Client for Buildah {
     fn pull(&self, image: &str) -> Result<String, String> {
         let policy = self.home.join("policy.json");
-        run(self.buildah().args(["pull", "--quiet", "--signature-policy"]).arg(policy).arg(image), PULL)?;
+        run(
+            self.buildah().args(["pull", "--quiet", "--policy", "always", "--signature-policy"]).arg(policy).arg(image),
+            PULL,
+        )?;
         run(self.buildah().args(["inspect", "--type", "image", "--format", "{{.FromImageID}}", image]), PULL)
             .map(|text| id(&text))
+    }
+
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        super::login(self.buildah(), &self.home, registry, person)
     }
 }

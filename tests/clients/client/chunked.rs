@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Client, PULL, Way, containers, id};
-use crate::lab::{Lab, run};
+use crate::lab::{Lab, Person, run};
 
 /// Podman with partial pulls, which need a storage with layers of its own.
 pub(crate) struct Chunked {
@@ -46,6 +46,10 @@ impl Client for Chunked {
         let policy = self.home.join("policy.json");
         run(self.podman().args(["pull", "--quiet", "--signature-policy"]).arg(policy).arg(image), PULL)
             .map(|text| id(&text))
+    }
+
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        super::login(self.podman(), &self.home, registry, person)
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Client, PULL, Way};
-use crate::lab::{Process, command, run};
+use crate::lab::{Person, Process, command, run};
 
 /// A daemon of its own, for content and snapshots.
 pub(crate) struct Containerd {
     home: PathBuf,
     way: Way,
-    pub(super) credentials: Option<&'static str>,
+    pub(super) logins: Vec<(String, Person)>,
     daemon: Process,
 }
 
@@ -33,7 +33,7 @@ impl Containerd {
         daemon.ready(Duration::from_secs(60), || {
             home.join("sock").exists() && run(ctr(&home).arg("version"), Duration::from_secs(10)).is_ok()
         });
-        Self { home, way: way.clone(), credentials: None, daemon }
+        Self { home, way: way.clone(), logins: Vec::new(), daemon }
     }
 
     /// A manifest or index out of the content store.
@@ -48,8 +48,8 @@ impl Client for Containerd {
         let mut pull = ctr(&self.home);
         self.way.apply(&mut pull);
         pull.args(["image", "pull", "--snapshotter", "native", "--platform", "linux/amd64"]);
-        if let Some(credentials) = self.credentials {
-            pull.args(["--user", credentials]);
+        if let Some((_, person)) = self.logins.iter().find(|(registry, _)| image.starts_with(registry.as_str())) {
+            pull.args(["--user", &person.pair()]);
         }
         pull.arg(image);
         run(&mut pull, PULL).map_err(|said| format!("{said}\n{}", self.daemon.log()))?;
@@ -63,6 +63,12 @@ impl Client for Containerd {
         let id = manifest["config"]["digest"].as_str().unwrap_or_default().to_owned();
         self.content(&id)?;
         Ok(id)
+    }
+
+    /// There is no login: the credentials go with each pull.
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        self.logins.push((registry.to_owned(), person));
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Client, PULL, Way, id};
-use crate::lab::{Process, command, run};
+use crate::lab::{Person, Process, command, run};
 
 /// A daemon of its own.
 pub(crate) struct Docker {
@@ -37,6 +37,16 @@ impl Client for Docker {
     fn pull(&self, image: &str) -> Result<String, String> {
         run(docker(&self.home).args(["pull", image]), PULL).map_err(|said| format!("{said}\n{}", self.daemon.log()))?;
         run(docker(&self.home).args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
+    }
+
+    /// Docker keeps the refresh token that Docker Hub gives it, and uses that from then on.
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        let mut login = docker(&self.home);
+        login.args(["login", "--username", person.name, "--password", person.password]);
+        if registry != "docker.io" {
+            login.arg(registry);
+        }
+        run(&mut login, PULL).map(drop).map_err(|said| format!("{said}\n{}", self.daemon.log()))
     }
 }
 

@@ -9,6 +9,7 @@ mod containerd;
 mod curl;
 mod docker;
 mod podman;
+mod question;
 mod skopeo;
 
 use std::fs;
@@ -16,10 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::{Lab, OWNER, OWNER_ENCODED};
+use serde_json::json;
+
+use crate::lab::{Lab, Person, run};
 
 pub(crate) use chunked::Chunked;
 pub(crate) use curl::Curl;
+pub(crate) use question::{Form, ask};
 pub(crate) use skopeo::Skopeo;
 
 /// A pull takes a second; this is for a machine that is busy.
@@ -48,6 +52,9 @@ pub(crate) trait Client {
     /// Pulls `image` and returns the id of what it then holds: the digest of the configuration for amd64. What it
     /// said, on failure.
     fn pull(&self, image: &str) -> Result<String, String>;
+
+    /// Logs in to a registry by the program's own command, and stays so. What it said, on failure.
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String>;
 }
 
 /// Which client.
@@ -75,28 +82,43 @@ impl Kind {
             Self::Buildah => Box::new(buildah::Buildah { home, way: way.clone() }),
         }
     }
-}
 
-impl Kind {
-    /// The same, logged in to Docker Hub as the lab's owner.
-    pub(crate) fn fresh_owner(self, lab: &Lab, way: &Way) -> Box<dyn Client> {
+    /// The same, of a machine that somebody was logged in on long ago: the files are there, nobody was asked.
+    pub(crate) fn fresh_with(self, lab: &Lab, way: &Way, logins: &[(&'static str, Person)]) -> Box<dyn Client> {
         let home = home(lab);
-        let auths = |host: &str| format!(r#"{{"auths": {{"{host}": {{"auth": "{OWNER_ENCODED}"}}}}}}"#);
-        fs::write(home.join(AUTH_FILE), auths("docker.io")).unwrap();
+        fs::write(home.join(AUTH_FILE), auths(logins.iter().map(|login| (login.0, login.1)))).unwrap();
         fs::create_dir(home.join("config")).unwrap();
-        fs::write(home.join("config/config.json"), auths("https://index.docker.io/v1/")).unwrap();
+        let docker = logins.iter().map(|(host, person)| match *host {
+            "docker.io" => ("https://index.docker.io/v1/", *person),
+            host => (host, *person),
+        });
+        fs::write(home.join("config/config.json"), auths(docker)).unwrap();
+        let way = way.clone();
         match self {
-            Self::Docker => Box::new(docker::Docker::start(home, way)),
+            Self::Docker => Box::new(docker::Docker::start(home, &way)),
             Self::Containerd => {
-                let mut client = containerd::Containerd::start(home, way);
-                client.credentials = Some(OWNER);
+                let mut client = containerd::Containerd::start(home, &way);
+                client.logins = logins.iter().map(|(host, person)| ((*host).to_owned(), *person)).collect();
                 Box::new(client)
             }
-            Self::Podman => Box::new(podman::Podman { home, way: way.clone() }),
-            Self::Skopeo => Box::new(Skopeo { home, way: way.clone(), credentials: None }),
-            Self::Buildah => Box::new(buildah::Buildah { home, way: way.clone() }),
+            Self::Podman => Box::new(podman::Podman { home, way }),
+            Self::Skopeo => Box::new(Skopeo { home, way, credentials: None }),
+            Self::Buildah => Box::new(buildah::Buildah { home, way }),
         }
     }
+}
+
+/// The file of logins that all of them but containerd have.
+fn auths(logins: impl Iterator<Item = (&'static str, Person)>) -> String {
+    let entries: serde_json::Map<_, _> =
+        logins.map(|(host, person)| (host.to_owned(), json!({ "auth": person.encoded() }))).collect();
+    json!({ "auths": entries }).to_string()
+}
+
+/// `login` of the containers/image family.
+fn login(mut program: Command, home: &Path, registry: &str, person: Person) -> Result<(), String> {
+    program.args(["login", "--username", person.name, "--password", person.password, "--authfile"]);
+    run(program.arg(home.join(AUTH_FILE)).arg(registry), PULL).map(drop)
 }
 
 /// A folder for a client's state, with the configuration that the containers/image family wants.

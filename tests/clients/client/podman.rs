@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Client, PULL, Way, containers, id};
-use crate::lab::run;
+use crate::lab::{Person, run};
 
 /// A storage of its own.
 pub(crate) struct Podman {
@@ -27,5 +27,9 @@ impl Client for Podman {
         let policy = self.home.join("policy.json");
         run(self.podman().args(["pull", "--quiet", "--signature-policy"]).arg(policy).arg(image), PULL)?;
         run(self.podman().args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
+    }
+
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        super::login(self.podman(), &self.home, registry, person)
     }
 }

@@ -7,19 +7,19 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Client, PULL, Way, containers};
-use crate::lab::{Lab, digest, run};
+use crate::lab::{Lab, Person, digest, run};
 
 /// Where copies go.
 pub(crate) struct Skopeo {
     pub(super) home: PathBuf,
     pub(super) way: Way,
-    pub(super) credentials: Option<&'static str>,
+    pub(super) credentials: Option<Person>,
 }
 
 impl Skopeo {
-    /// One that logs in as `user:password`.
-    pub(crate) fn with_credentials(lab: &Lab, way: &Way, credentials: &'static str) -> Self {
-        Self { home: super::home(lab), way: way.clone(), credentials: Some(credentials) }
+    /// One that brings somebody's credentials along each time.
+    pub(crate) fn with_credentials(lab: &Lab, way: &Way, person: Person) -> Self {
+        Self { home: super::home(lab), way: way.clone(), credentials: Some(person) }
     }
 
     /// A folder with its configuration.
@@ -40,8 +40,8 @@ impl Client for Skopeo {
     fn pull(&self, image: &str) -> Result<String, String> {
         let to = tempfile::Builder::new().prefix("copy").tempdir_in(&self.home).unwrap().keep();
         let mut copy = Self::copy(&self.home, &self.way, image, &to);
-        if let Some(credentials) = self.credentials {
-            copy.arg("--src-creds").arg(credentials);
+        if let Some(person) = self.credentials {
+            copy.arg("--src-creds").arg(person.pair());
         }
         run(&mut copy, PULL)?;
         let manifest: Value = serde_json::from_slice(&fs::read(to.join("manifest.json")).unwrap()).unwrap();
@@ -54,5 +54,8 @@ impl Client for Skopeo {
             }
         }
         Ok(manifest["config"]["digest"].as_str().unwrap_or_default().to_owned())
+    }
+    fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
+        super::login(containers("skopeo", &self.home, &self.way), &self.home, registry, person)
     }
 }

@@ -9,6 +9,14 @@ use serde_json::{Value, json};
 
 use super::process::{command, run};
 
+/// The digests of everything that an image is made of.
+pub(crate) struct Parts {
+    /// Its index, if it has one, and its manifests.
+    pub(crate) manifests: Vec<String>,
+    /// Configurations and layers.
+    pub(crate) blobs: Vec<String>,
+}
+
 /// What a tag points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -58,11 +66,33 @@ impl Image {
         Self { dir: dir.to_owned(), shape, digest: digest(&top), id, large }
     }
 
+    /// What it is made of, for all of its architectures.
+    pub(crate) fn parts(&self) -> Parts {
+        let mut parts = Parts { manifests: vec![self.digest.clone()], blobs: Vec::new() };
+        let mut files = vec!["manifest.json".to_owned()];
+        while let Some(file) = files.pop() {
+            let manifest: Value = serde_json::from_slice(&fs::read(self.dir.join(file)).unwrap()).unwrap();
+            let digests = |list: &str| {
+                let entries = manifest[list].as_array().into_iter().flatten();
+                entries.filter_map(|entry| Some(entry["digest"].as_str()?.to_owned())).collect::<Vec<_>>()
+            };
+            for child in digests("manifests") {
+                files.push(format!("{}.manifest.json", child.trim_start_matches("sha256:")));
+                parts.manifests.push(child);
+            }
+            parts.blobs.extend(manifest["config"]["digest"].as_str().map(str::to_owned));
+            parts.blobs.extend(digests("layers"));
+        }
+        parts.blobs.sort();
+        parts.blobs.dedup(); // architectures share layers
+        parts
+    }
+
     /// Pushes it to `image` as the lab's owner, byte for byte; what skopeo said, on failure.
     pub(crate) fn push(&self, image: &str, proxy: &str, trust: &Path) -> Result<String, String> {
         let mut skopeo = command("skopeo", &self.dir);
         skopeo.env("HTTPS_PROXY", proxy).env("SSL_CERT_FILE", trust).arg("--insecure-policy").arg("copy");
-        skopeo.args(["--quiet", "--all", "--dest-creds", super::token::OWNER]);
+        skopeo.args(["--quiet", "--all", "--dest-creds", &super::people::OWNER.pair()]);
         skopeo.args(match self.shape {
             Shape::Chunked => &["--dest-compress-format", "zstd:chunked"][..],
             Shape::Index | Shape::Single => &["--preserve-digests"],

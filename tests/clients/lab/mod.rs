@@ -7,6 +7,7 @@
 
 mod authority;
 mod image;
+mod people;
 mod process;
 mod registry;
 mod road;
@@ -14,23 +15,29 @@ mod site;
 mod token;
 
 use std::collections::HashMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 pub(crate) use image::{Image, Shape, digest};
+pub(crate) use people::{ALICE, ALICE_THERE, BOB, BOB_THERE, OWNER, Person};
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
 pub(crate) use site::{Seen, Site, once_each};
-pub(crate) use token::{OWNER, OWNER_ENCODED};
 
 use authority::Authority;
-use registry::Plan;
+use people::Accounts;
+use registry::{Doorkeeper, Plan};
 use road::Road;
 use site::Origin;
 use token::TokenService;
+
+/// Who may use the third registry.
+const HTPASSWD: &str = "htpasswd";
 
 /// The third registry: neither a preset nor on port 443.
 pub(crate) const EXAMPLE: &str = "registry.example.com:5000";
@@ -43,8 +50,9 @@ pub(crate) struct Lab {
     pub(crate) token: Site,
     /// quay.io: no authentication, no redirect.
     pub(crate) quay: Registry,
-    /// registry.example.com:5000: no authentication, blobs redirected to a CDN.
+    /// registry.example.com:5000: blobs redirected to a CDN; htpasswd ([`Lab::guarded`]), or no authentication.
     pub(crate) example: Registry,
+    accounts: Arc<Accounts>,
     road: Road,
     authority: Authority,
     _runtime: Runtime,
@@ -54,11 +62,23 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts everything, without images.
     pub(crate) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// The same, with the third registry behind htpasswd.
+    pub(crate) fn guarded() -> Self {
+        Self::with(true)
+    }
+
+    fn with(guarded: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle();
         let authority = Authority::new(dir.path());
-        let (service, tokens) = TokenService::new(dir.path());
+        let accounts = Arc::new(Accounts::new());
+        let passwords = dir.path().join(HTPASSWD);
+        write_passwords(&passwords, &[OWNER, ALICE_THERE]);
+        let (service, tokens) = TokenService::new(dir.path(), Arc::clone(&accounts));
         let ip = |last| IpAddr::from(Ipv4Addr::new(127, 0, 10, last));
         let registry = |folder: &str, plan: &Plan<'_>| Registry::new(dir.path().join(folder), handle, &authority, plan);
         let docker = registry(
@@ -67,14 +87,15 @@ impl Lab {
                 name: "registry-1.docker.io",
                 ip: ip(1),
                 cdn: Some("production.cloudflare.docker.com"),
-                tokens: Some(&tokens),
+                doorkeeper: Doorkeeper::Tokens(&tokens),
             },
         );
         let token = Site::new(handle, &authority, "auth.docker.io", ip(2), Origin::Token(service));
-        let quay = registry("quay", &Plan { name: "quay.io", ip: ip(3), cdn: None, tokens: None });
+        let quay = registry("quay", &Plan { name: "quay.io", ip: ip(3), cdn: None, doorkeeper: Doorkeeper::None });
+        let doorkeeper = if guarded { Doorkeeper::Passwords(&passwords) } else { Doorkeeper::None };
         let example = registry(
             "example",
-            &Plan { name: "registry.example.com", ip: ip(4), cdn: Some("cdn.example.com"), tokens: None },
+            &Plan { name: "registry.example.com", ip: ip(4), cdn: Some("cdn.example.com"), doorkeeper },
         );
         let mut ways = HashMap::from([
             ("auth.docker.io:443".to_owned(), token.address),
@@ -86,7 +107,7 @@ impl Lab {
             ways.insert(format!("{}:443", cdn.name()), cdn.address);
         }
         let road = Road::new(handle, ways);
-        Self { docker, token, quay, example, road, authority, _runtime: runtime, dir }
+        Self { docker, token, quay, example, accounts, road, authority, _runtime: runtime, dir }
     }
 
     /// A new folder in the lab's own.
@@ -119,6 +140,23 @@ impl Lab {
         [("docker.io", &self.docker), ("quay.io", &self.quay), (EXAMPLE, &self.example)]
     }
 
+    /// Takes from Alice, on each registry, the right to read what is private. The one behind htpasswd knows no such
+    /// rights, and forgets her.
+    pub(crate) fn withdraw_alice(&self) {
+        self.accounts.withdraw(ALICE);
+        write_passwords(&self.dir.path().join(HTPASSWD), &[OWNER]);
+    }
+
+    /// Removes Alice from the token service.
+    pub(crate) fn remove_alice(&self) {
+        self.accounts.remove(ALICE);
+    }
+
+    /// Every token that the token service has handed to somebody it knows, refresh tokens included.
+    pub(crate) fn issued_tokens(&self) -> Vec<String> {
+        self.accounts.issued()
+    }
+
     /// Every registry, every CDN and the token service go off the net.
     pub(crate) fn stop_all(&self) {
         self.token.stop();
@@ -143,4 +181,12 @@ impl Lab {
         let cdns = self.registries().into_iter().filter_map(|(_, registry)| registry.cdn.as_ref());
         cdns.chain([&self.token]).map(|site| (site.name(), site.address)).collect()
     }
+}
+
+/// bcrypt at its least cost: distribution hashes at each request.
+fn write_passwords(file: &Path, people: &[Person]) {
+    let line = |person: &Person| format!("{}:{}\n", person.name, bcrypt::hash(person.password, 4).unwrap());
+    let new = file.with_extension("new");
+    fs::write(&new, people.iter().map(line).collect::<String>()).unwrap();
+    fs::rename(new, file).unwrap(); // distribution reads it again when its time changes, and never a half of it
 }

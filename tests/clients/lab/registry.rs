@@ -25,8 +25,19 @@ pub(crate) struct Plan<'a> {
     pub(crate) ip: IpAddr,
     /// The host that blobs are redirected to.
     pub(crate) cdn: Option<&'a str>,
-    /// The certificate that signs its tokens, where it wants them.
-    pub(crate) tokens: Option<&'a Path>,
+    /// Who may ask it for anything.
+    pub(crate) doorkeeper: Doorkeeper<'a>,
+}
+
+/// What a registry wants of those who ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Doorkeeper<'a> {
+    /// Nothing.
+    None,
+    /// A token of auth.docker.io, signed with this certificate.
+    Tokens(&'a Path),
+    /// A user and a password out of this file.
+    Passwords(&'a Path),
 }
 
 /// The running registry.
@@ -121,13 +132,20 @@ fn distribution(dir: &Path, plan: &Plan<'_>) -> String {
     let redirect = plan.cdn.map_or_else(String::new, |cdn| {
         format!("middleware: {{storage: [{{name: redirect, options: {{baseurl: 'https://{cdn}/'}}}}]}}\n")
     });
-    let auth = plan.tokens.map_or_else(String::new, |file| {
-        let file = file.display();
-        format!(
+    let auth = match plan.doorkeeper {
+        Doorkeeper::None => String::new(),
+        Doorkeeper::Tokens(file) => format!(
             "auth: {{token: {{realm: 'https://auth.docker.io/token', service: {SERVICE}, issuer: {ISSUER}, \
-             rootcertbundle: '{file}'}}}}\n"
-        )
-    });
+             rootcertbundle: '{}'}}}}
+",
+            file.display()
+        ),
+        Doorkeeper::Passwords(file) => format!(
+            "auth: {{htpasswd: {{realm: lab, path: '{}'}}}}
+",
+            file.display()
+        ),
+    };
     format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: '{dir}/files'}}, delete: {{enabled: true}}}}\n\

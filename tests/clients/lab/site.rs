@@ -62,8 +62,15 @@ struct Shared {
     origin: Origin,
     tls: TlsAcceptor,
     seen: Mutex<Vec<Seen>>,
+    told: Mutex<String>,
     pace: AtomicU64, // bytes a second of each answer; 0: as fast as it goes
     sent: AtomicU64, // body bytes
+}
+
+impl Shared {
+    fn tell(&self, text: &str) {
+        self.told.lock().unwrap().push_str(text);
+    }
 }
 
 /// A site; dropping it takes it off the net.
@@ -83,6 +90,7 @@ impl Site {
             origin,
             tls: TlsAcceptor::from(authority.server(name)),
             seen: Mutex::default(),
+            told: Mutex::default(),
             pace: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         };
@@ -131,6 +139,11 @@ impl Site {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Everything that requests have told it: their first lines, every header, and the forms of a token service.
+    pub(crate) fn told(&self) -> String {
+        self.shared.told.lock().unwrap().clone()
+    }
+
     /// Sends each answer at so many bytes a second from now on; 0 ends that.
     pub(crate) fn pace(&self, bytes_per_second: u64) {
         self.shared.pace.store(bytes_per_second, Ordering::Relaxed);
@@ -170,8 +183,17 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
     let seen =
         Seen { host: shared.name.clone(), method: request.method().clone(), path: request.uri().path().to_owned() };
     shared.seen.lock().unwrap().push(seen);
+    shared.tell(&format!("{} {}\n", request.method(), request.uri()));
+    for (name, value) in request.headers() {
+        shared.tell(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    }
     let answer = match &shared.origin {
-        Origin::Token(service) => service.answer(&request),
+        Origin::Token(service) => {
+            let (head, body) = request.into_parts();
+            let form = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            shared.tell(&format!("{}\n", String::from_utf8_lossy(&form)));
+            service.answer(&head, &form)
+        }
         Origin::Socket(path) => match forward(request, path).await {
             Ok(answer) => answer.map(BodyExt::boxed_unsync),
             Err(error) => plain(StatusCode::BAD_GATEWAY, format!("lab: {error}")),

@@ -1,8 +1,10 @@
 //! Manifests by digest, several registries, and what is never mixed up.
 
 use futures_util::future::join_all;
+use pullthrough::wire::Body;
 
 use super::{QUAY, get, layer, quay};
+use crate::support::client::whole;
 use crate::support::{Act, INDEX, MANIFEST, Plan, Registry};
 
 #[tokio::test]
@@ -151,4 +153,27 @@ async fn index_and_single_manifest_of_one_tag_stay_two_answers() {
     assert_eq!(listed.header("docker-content-digest"), index.to_string());
     assert_eq!(single.header("docker-content-digest"), image.digest.to_string());
     assert_eq!(registry.requests().len(), asked, "both are fresh, each in its class");
+}
+
+#[tokio::test]
+async fn a_head_is_answered_by_a_head_alone_also_in_http_2_and_where_it_is_refused() {
+    let (registry, proxy) = quay().await;
+    let digest = registry.push_manifest("a", None, MANIFEST, r#"{"schemaVersion":2}"#);
+    registry.script("*/refused/*", Act::Status(401));
+    for client in [proxy.client(), proxy.client().h2()] {
+        for (path, status) in [
+            (format!("/v2/a/manifests/{digest}"), 200),
+            (format!("/v2/refused/manifests/{digest}"), 401),
+            ("/v2/a/manifests/none".to_owned(), 404),
+            (format!("/v2/none/blobs/{digest}"), 404),
+            ("/v2/a/tags/list".to_owned(), 404),
+            ("/v2/".to_owned(), 200),
+        ] {
+            let mut session = client.session(QUAY).await;
+            let answer = whole(session.send("HEAD", &path, &[], Body::empty()).await.unwrap()).await;
+            assert_eq!(answer.status, status, "{path}");
+            assert!(answer.body.as_ref().is_ok_and(|body| body.is_empty()), "{path}: {:?}", answer.body);
+            assert_ne!(answer.header("content-length"), "0", "{path}: the GET's");
+        }
+    }
 }
