@@ -13,6 +13,7 @@ mod image;
 mod lab;
 mod outage;
 mod packages;
+mod pages;
 mod proxy;
 mod pulls;
 mod readme;

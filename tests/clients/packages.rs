@@ -19,14 +19,20 @@ const SKOPEO: &str = include_str!("../../docs/clients/skopeo.md");
 const BUILDAH: &str = include_str!("../../docs/clients/buildah.md");
 const PODMAN: &str = include_str!("../../docs/clients/podman.md");
 /// The address that pages use.
-const ADDRESS: &str = "proxy.example:3128";
+pub(crate) const ADDRESS: &str = "proxy.example:3128";
 
 /// The blocks of shell under a heading of a page, for a proxy at `address`.
-fn commands(page: &str, heading: &str, address: SocketAddr) -> String {
+pub(crate) fn blocks(page: &str, heading: &str, address: SocketAddr) -> Vec<String> {
     let section = page.split("\n## ").find_map(|section| section.strip_prefix(heading)).expect("the page has it");
-    let blocks: Vec<_> = section.split("\n```").filter_map(|part| part.strip_prefix("sh\n")).collect();
+    let blocks = section.split("\n```").filter_map(|part| part.strip_prefix("sh\n"));
+    let blocks: Vec<_> = blocks.map(|block| block.replace(ADDRESS, &address.to_string())).collect();
     assert!(!blocks.is_empty(), "no commands under {heading}");
-    blocks.join("\n").replace(ADDRESS, &address.to_string())
+    blocks
+}
+
+/// All of them.
+pub(crate) fn commands(page: &str, heading: &str, address: SocketAddr) -> String {
+    blocks(page, heading, address).join("\n")
 }
 
 /// The package, of the program that is under test: cargo-deb finds it where a release would be.
@@ -66,7 +72,7 @@ pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
 }
 
 /// Runs a section of a page, word for word.
-fn follow(machine: &Machine, page: &str, heading: &str, address: SocketAddr) -> String {
+pub(crate) fn follow(machine: &Machine, page: &str, heading: &str, address: SocketAddr) -> String {
     machine.must(&commands(page, heading, address))
 }
 
