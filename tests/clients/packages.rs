@@ -18,6 +18,8 @@ const DOCKER: &str = include_str!("../../docs/clients/docker.md");
 const SKOPEO: &str = include_str!("../../docs/clients/skopeo.md");
 const BUILDAH: &str = include_str!("../../docs/clients/buildah.md");
 const PODMAN: &str = include_str!("../../docs/clients/podman.md");
+/// What an earlier version's package is called.
+pub(crate) const EARLIER: &str = "earlier.deb";
 /// The address that pages use.
 pub(crate) const ADDRESS: &str = "proxy.example:3128";
 
@@ -56,11 +58,11 @@ fn package() -> &'static Path {
 }
 
 /// Makes the same package as an earlier version would have brought it: another number, another configuration shipped.
-pub(crate) fn earlier(folder: &Path) {
+fn make_earlier(folder: &Path) {
     let script = "dpkg-deb --raw-extract pullthrough.deb earlier
         sed --in-place 's/^Version: .*/Version: 0.0.9-1/' earlier/DEBIAN/control
         echo '# as it was then' >>earlier/etc/pullthrough/config.yaml
-        dpkg-deb --root-owner-group --build earlier earlier.deb";
+        dpkg-deb --root-owner-group -Znone --build earlier earlier.deb";
     run(command("sh", folder).args(["-ec", script]), Duration::from_secs(60)).unwrap();
 }
 
@@ -73,7 +75,9 @@ pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
 pub(crate) fn installed_from(lab: &Lab, package_file: &str) -> (Machine, SocketAddr) {
     let machine = Machine::boot(lab);
     fs::copy(package(), machine.shared.join("pullthrough.deb")).unwrap();
-    earlier(&machine.shared);
+    if package_file == EARLIER {
+        make_earlier(&machine.shared);
+    }
     fs::copy(lab.ca_file(), machine.shared.join("lab-ca.crt")).unwrap();
     let listen = free();
     let mut config: Value = configuration(lab, listen, free());

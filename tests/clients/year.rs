@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::clean::Machine;
 use crate::client::{Kind, Way};
 use crate::lab::{Lab, Shape, eventually, once_each};
-use crate::packages::{asked_and_lost, install, installed_from, listen_by_socket};
+use crate::packages::{EARLIER, asked_and_lost, install, installed_from, listen_by_socket};
 use crate::proxy::fetch;
 
 const CATALOG: &str = "/var/cache/private/pullthrough/catalog.sqlite";
@@ -67,7 +67,7 @@ impl Year {
 fn an_upgrade_keeps_everything_and_a_downgrade_is_refused_with_a_clear_message() {
     let lab = Lab::new();
     let image = lab.publish(&["quay.io/lab/app:1"], Shape::Single, 1, 50_000);
-    let mut year = Year::with(&lab, "earlier.deb");
+    let mut year = Year::with(&lab, EARLIER);
     year.machine.must("echo '# our own' >>/etc/pullthrough/config.yaml; systemctl reload pullthrough");
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id.clone()));
     year.machine.must("pullthrough cache pin quay.io/lab/app:1");
@@ -89,7 +89,7 @@ fn an_upgrade_keeps_everything_and_a_downgrade_is_refused_with_a_clear_message()
 
     year.machine.must("systemctl stop pullthrough"); // nobody asks the socket meanwhile
     let format = year.mark(99);
-    install(&year.machine, "earlier.deb");
+    install(&year.machine, EARLIER);
     year.machine
         .run("systemctl is-active pullthrough", Duration::from_secs(30))
         .expect_err("the format is a later one's");
