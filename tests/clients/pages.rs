@@ -1,4 +1,4 @@
-//! Pages of further clients, followed word for word in a clean Debian: containerd, and the engine inside a CI job.
+//! Pages of further clients, followed word for word in a clean Debian: containerd, Docker's builder, the engine inside a CI job.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use crate::lab::{Lab, Shape, once_each};
 use crate::packages::{ADDRESS, blocks, commands, follow, installed};
 
 const CONTAINERD: &str = include_str!("../../docs/clients/containerd.md");
+const DOCKER: &str = include_str!("../../docs/clients/docker.md");
+const BUILDKIT: &str = include_str!("../../docs/clients/buildkit.md");
 const GITLAB: &str = include_str!("../../docs/clients/gitlab-runner.md");
 const TRUST: &str = include_str!("../../docs/trust.md");
 const PULL: Duration = Duration::from_secs(60);
@@ -58,6 +60,19 @@ fn containerd_pulls_by_its_page_for_a_kubelet_and_for_ctr() {
         ));
         machine.run(check, PULL).expect_err("it is undone");
     }
+}
+
+#[test]
+fn the_builder_inside_docker_pulls_by_its_page() {
+    let lab = Lab::new();
+    lab.publish(&["docker.io/library/alpine:3.20"], Shape::Index, 1, 100_000);
+    let (machine, address) = installed(&lab);
+    let build = commands(BUILDKIT, "The builder inside Docker", address);
+    machine.run(&build, PULL).expect_err("the daemon has no proxy yet");
+    follow(&machine, DOCKER, "Set up", address);
+    machine.must(&build);
+    assert!(machine.must("journalctl --unit pullthrough").contains("repository=library/alpine"));
+    once_each(&lab.docker.blob_fetches());
 }
 
 #[test]
