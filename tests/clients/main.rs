@@ -18,6 +18,7 @@ mod proxy;
 mod pulls;
 mod readme;
 mod rights;
+mod swap;
 mod tags;
 mod trust;
 mod tunnel;
