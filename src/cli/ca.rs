@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::flags::{Print, print_json};
 use crate::ca::{Authority, Config, Issuing, Overview, Permitted, RootKey};
 
 /// What to do with the local certificate authority.
@@ -17,9 +18,9 @@ pub enum CaCommand {
     Init,
     /// Show the CA: its fingerprint, its validity, what it may sign for
     Show {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// How it is printed
+        #[command(flatten)]
+        print: Print,
     },
     /// Hand out the root's private key and remove it from this machine
     Seal {
@@ -36,7 +37,7 @@ pub enum CaCommand {
 pub fn run(command: &CaCommand, config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
         CaCommand::Init => init(config, permitted, out),
-        CaCommand::Show { json } => show(&config.dir, permitted, *json, out),
+        CaCommand::Show { print } => show(&config.dir, permitted, *print, out),
         CaCommand::Seal { out: file } => seal(config, permitted, file.as_deref(), out),
     }
 }
@@ -51,13 +52,11 @@ fn init(config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::
     Ok(())
 }
 
-fn show(dir: &Path, permitted: &Permitted, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) -> anyhow::Result<()> {
     let overview = Overview::read(dir)?
         .with_context(|| format!("there is no CA in {}: run pullthrough ca init, or serve", dir.display()))?;
-    if json {
-        serde_json::to_writer_pretty(&mut *out, &as_json(&overview, permitted))?;
-        writeln!(out)?;
-        return Ok(());
+    if print.json {
+        return Ok(print_json(out, &as_json(&overview, permitted))?);
     }
     writeln!(out, "root         {}", overview.root)?;
     writeln!(out, "fingerprint  {}", overview.fingerprint)?;

@@ -2,17 +2,45 @@
 
 use std::io::Write;
 
-use super::flags::ConfigFlag;
-use crate::config::{self, Settings};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::flags::{ConfigFlag, Print, print_json};
+use crate::config::{self, Mistake, Mistakes, Place, Settings};
+
+/// Which configuration, and how it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(super) struct CheckFlags {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    print: Print,
+}
 
 /// Checks the configuration, and the CA against it, and writes to `out` what a person should know, and one line about it.
 ///
 /// # Errors
 /// The configuration's mistakes; what the CA's folder and writing to `out` say.
-pub(super) fn run(config: &ConfigFlag, out: &mut dyn Write) -> anyhow::Result<()> {
-    let settings = config::load(&config.sources())?;
-    if let Some(mistakes) = config::check_sealed(&settings)? {
-        return Err(mistakes.into());
+pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()> {
+    let settings = match judged(&flags.config)? {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            if flags.print.json {
+                let told: Vec<Value> = mistakes.iter().map(mistake).collect();
+                print_json(out, &json!({"ok": false, "mistakes": told}))?;
+            }
+            return Err(mistakes.into());
+        }
+    };
+    if flags.print.json {
+        let told = json!({
+            "ok": true,
+            "file": settings.file,
+            "registries": names(&settings),
+            "notices": settings.notices,
+            "mistakes": [],
+        });
+        return Ok(print_json(out, &told)?);
     }
     for notice in &settings.notices {
         writeln!(out, "note: {notice}")?;
@@ -21,12 +49,38 @@ pub(super) fn run(config: &ConfigFlag, out: &mut dyn Write) -> anyhow::Result<()
     Ok(())
 }
 
+/// The inner error is what was asked for.
+fn judged(config: &ConfigFlag) -> anyhow::Result<Result<Settings, Mistakes>> {
+    let settings = match config::load(&config.sources()) {
+        Ok(settings) => settings,
+        Err(mistakes) => return Ok(Err(mistakes)),
+    };
+    Ok(config::check_sealed(&settings)?.map_or(Ok(settings), Err))
+}
+
+/// The keys that do not apply are null.
+fn mistake(mistake: &Mistake) -> Value {
+    let (mut file, mut line, mut variable, mut flag) = (None, None, None, None);
+    match &mistake.place {
+        Place::File(path, at) => (file, line) = (Some(path), *at),
+        Place::Variable(name) => variable = Some(name),
+        Place::Flag(name) => flag = Some(name),
+        Place::Defaults => {}
+    }
+    let key = Some(&mistake.key).filter(|key| !key.is_empty());
+    json!({"file": file, "line": line, "variable": variable, "flag": flag, "key": key, "text": mistake.text})
+}
+
+fn names(settings: &Settings) -> Vec<&str> {
+    settings.registries.iter().map(|registry| registry.name.as_str()).collect()
+}
+
 fn summary(settings: &Settings) -> String {
     let what = match &settings.file {
         Some(file) => format!("{}: no mistakes", file.display()),
         None => "no configuration file, so the defaults hold: no mistakes".to_owned(),
     };
-    let names: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
+    let names = names(settings);
     let noun = if names.len() == 1 { "registry" } else { "registries" };
     format!("{what}; {} {noun}: {}", names.len(), names.join(", "))
 }

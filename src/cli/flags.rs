@@ -1,8 +1,10 @@
 //! Flags that several commands share.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::config::{Overrides, Sources};
 
@@ -12,6 +14,20 @@ pub struct ConfigFlag {
     /// The configuration [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+}
+
+/// How what a command found is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct Print {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints `value` as JSON, for people to read as well.
+pub(super) fn print_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
 }
 
 /// The flags of `serve`: what is said most often, over variables and file.

@@ -19,5 +19,5 @@ mod setup;
 pub mod trust;
 mod why;
 
-pub use flags::{ConfigFlag, ServeFlags};
+pub use flags::{ConfigFlag, Print, ServeFlags};
 pub use program::Cli;

@@ -9,12 +9,13 @@ use clap_complete::Shell;
 
 use super::ca::{self, CaCommand};
 use super::cache::{self, CacheCommand};
+use super::check::{self, CheckFlags};
 use super::doctor::{self, DoctorFlags};
 use super::flags::{ConfigFlag, ServeFlags};
 use super::setup::{self, SetupFlags};
 use super::trust::{self, TrustCommand};
 use super::why::{self, WhyFlags};
-use super::{check, paper, serve};
+use super::{paper, serve};
 use crate::config::{self, Mistakes};
 
 /// A caching forward proxy for container images.
@@ -30,7 +31,7 @@ enum Command {
     /// Run the proxy; without any configuration it caches the public registries
     Serve(ServeFlags),
     /// Validate a configuration: every mistake with its line, its key and what was expected
-    Check(ConfigFlag),
+    Check(CheckFlags),
     /// Make, show or seal the local certificate authority
     Ca {
         #[command(flatten)]
@@ -109,7 +110,7 @@ impl Command {
     fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         match self {
             Self::Serve(flags) => serve::run(&flags),
-            Self::Check(config) => check::run(&config, out),
+            Self::Check(flags) => check::run(&flags, out),
             Self::Ca { config, command } => {
                 let settings = config::load(&config.sources())?;
                 let permitted = settings.permitted()?.and_hosts(settings.own_names());

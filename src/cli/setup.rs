@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use serde_json::{Value, json};
 
+use super::flags::print_json;
 use crate::ca::Overview;
 use crate::config::Settings;
 use crate::host::reached_at;
-use crate::setup::{self, Client, ProxyUrl};
+use crate::setup::{self, Client, Plan, ProxyUrl, Written};
 
 /// Which client, for which proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -27,6 +29,9 @@ pub(super) struct SetupFlags {
     /// Print the shell script that --apply runs
     #[arg(long, conflicts_with = "apply")]
     script: bool,
+    /// Print the files, the commands and the notes as JSON
+    #[arg(long, conflicts_with_all = ["apply", "script"])]
+    json: bool,
     /// The CA's SHA-256 fingerprint, where the CA is not on this machine
     #[arg(long, value_name = "SHA256")]
     fingerprint: Option<String>,
@@ -48,6 +53,9 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
         None => format!("http://{}", reached_at(settings.listen.proxy)).parse()?,
     };
     let plan = setup::plan(flags.client, &proxy);
+    if flags.json {
+        return Ok(print_json(out, &as_json(flags.client, &plan))?);
+    }
     if !flags.apply && !flags.script {
         write!(out, "{}", setup::page(flags.client, &plan))?;
         return Ok(());
@@ -60,6 +68,20 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
         return Ok(());
     }
     apply(flags, settings, &script, ours)
+}
+
+/// `text` is the whole of a file of ours in `files`, and what is added to somebody else's in `lines`.
+fn as_json(client: Client, plan: &Plan) -> Value {
+    let written = |one: &Written| json!({"path": one.path, "text": one.text, "only_with": one.only_with});
+    json!({
+        "client": client.to_string(),
+        "can_apply": plan.scripted,
+        "files": plan.files.iter().map(written).collect::<Vec<_>>(),
+        "lines": plan.lines.iter().map(written).collect::<Vec<_>>(),
+        "run": plan.run,
+        "notes": plan.words,
+        "secret": plan.secret,
+    })
 }
 
 fn variable(name: &str) -> Option<String> {

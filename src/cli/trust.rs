@@ -9,7 +9,9 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde_json::json;
 
+use super::flags::{Print, print_json};
 use crate::setup::{FAMILIES, Family};
 
 /// What to do with the trust store.
@@ -20,7 +22,11 @@ pub enum TrustCommand {
     /// Trust it no longer; as root
     Remove,
     /// Tell whether it is trusted
-    Status,
+    Status {
+        /// How it is printed
+        #[command(flatten)]
+        print: Print,
+    },
 }
 
 /// Runs `command` for the CA's certificate in `ca`, on the system whose root folder is `root`, if it is not this one.
@@ -47,25 +53,40 @@ pub fn run(command: &TrustCommand, ca: &Path, root: Option<&Path>, out: &mut dyn
                 writeln!(out, "no longer trusted; daemons read the trust store once, so restart them")?;
             }
         },
-        TrustCommand::Status => status(&store, ca, out)?,
+        TrustCommand::Status { print } => status(&store, ca, *print, out)?,
     }
     Ok(())
 }
 
-fn status(store: &Store, ca: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
-    let ours = certificate(ca)?;
-    let cure = "run pullthrough trust install";
-    match fs::read(store.file()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("the CA is not in {}: {cure}", store.file().display())
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", store.file().display())),
-        Ok(there) if der(&there) != der(&ours) => bail!("{} is another CA: {cure}", store.file().display()),
-        Ok(_) if store.root.is_none() && !believed(&ours) => {
-            bail!("the CA is in {} and the system's bundle has not taken it up: {cure}", store.file().display())
-        }
-        Ok(_) => Ok(writeln!(out, "trusted: {}", store.file().display())?),
+/// A CA that is not trusted is told as an error, in JSON as well.
+fn status(store: &Store, ca: &Path, print: Print, out: &mut dyn Write) -> anyhow::Result<()> {
+    let doubt = doubt(store, &certificate(ca)?)?;
+    let file = store.file();
+    if print.json {
+        let found = doubt.as_ref().map(|words| format!("{} {words}", file.display()));
+        print_json(
+            out,
+            &json!({"trusted": doubt.is_none(), "family": store.family.name, "file": file, "found": found}),
+        )?;
     }
+    match doubt {
+        Some(words) => bail!("{} {words}: run pullthrough trust install", file.display()),
+        None if print.json => Ok(()),
+        None => Ok(writeln!(out, "trusted: {}", file.display())?),
+    }
+}
+
+/// What is wrong with the store's file, if anything is.
+fn doubt(store: &Store, ours: &[u8]) -> anyhow::Result<Option<&'static str>> {
+    Ok(match fs::read(store.file()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Some("is not there"),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", store.file().display())),
+        Ok(there) if der(&there) != der(ours) => Some("is another CA"),
+        Ok(_) if store.root.is_none() && !believed(ours) => {
+            Some("is there, and the system's bundle has not taken it up")
+        }
+        Ok(_) => None,
+    })
 }
 
 /// Whether the bundle that programs read holds it.

@@ -8,7 +8,8 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::cache::{Print, ago, carry_out, count, size};
+use super::cache::{ago, carry_out, count, size};
+use super::flags::{Print, print_json};
 use crate::cache::{Event, Order, Part, Shown, TagPolicy};
 use crate::config::Settings;
 use crate::host::Period;
@@ -47,10 +48,12 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         }
         ControlFlow::Continue(())
     });
-    if flags.print.is_json() {
-        let told = json!({"name": name, "registry": entry.name, "credentials": credentials(entry), "tag": rules.as_ref().map(Rules::words), "cache": shown});
-        serde_json::to_writer_pretty(&mut *out, &told)?;
-        writeln!(out)?;
+    if flags.print.json {
+        let tag = rules.as_ref().map(Rules::words);
+        let credentials = credentials(entry);
+        let told =
+            json!({"name": name, "registry": entry.name, "credentials": credentials, "tag": tag, "cache": shown});
+        print_json(out, &told)?;
         return found;
     }
     writeln!(out, "{name}")?;

@@ -18,7 +18,7 @@ mod url;
 
 pub use client::{Client, UnknownClient};
 pub use page::page;
-pub use plan::{Plan, plan};
+pub use plan::{Plan, Written, plan};
 pub use script::{VARIABLES, script};
 pub use trust::{FAMILIES, Family};
 pub use url::{BadUrl, ProxyUrl};

@@ -14,12 +14,12 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const WAIT: Duration = Duration::from_secs(60);
 
 /// An engine with a storage of its own that has the image.
-struct Engine {
+pub(crate) struct Engine {
     home: PathBuf,
 }
 
 impl Engine {
-    fn with_image(lab: &Lab) -> Self {
+    pub(crate) fn with_image(lab: &Lab) -> Self {
         let engine = Self { home: lab.folder("engine") };
         let context = lab.folder("context");
         for file in ["Containerfile", ".containerignore"] {
@@ -32,6 +32,12 @@ impl Engine {
         build.args(["build", "--quiet", "--isolation", "chroot", "--tag", "pullthrough"]).arg(&context);
         run(&mut build, WAIT).unwrap();
         engine
+    }
+
+    /// Writes the image to a file that `docker load` reads.
+    pub(crate) fn save(&self, file: &Path) {
+        let to = format!("docker-archive:{}:pullthrough:latest", file.display());
+        run(self.of("buildah").args(["push", "--quiet", "localhost/pullthrough", &to]), WAIT).unwrap();
     }
 
     fn of(&self, program: &str) -> Command {

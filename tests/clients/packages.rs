@@ -18,15 +18,23 @@ const DOCKER: &str = include_str!("../../docs/clients/docker.md");
 const SKOPEO: &str = include_str!("../../docs/clients/skopeo.md");
 const BUILDAH: &str = include_str!("../../docs/clients/buildah.md");
 const PODMAN: &str = include_str!("../../docs/clients/podman.md");
+/// What an earlier version's package is called.
+pub(crate) const EARLIER: &str = "earlier.deb";
 /// The address that pages use.
-const ADDRESS: &str = "proxy.example:3128";
+pub(crate) const ADDRESS: &str = "proxy.example:3128";
 
 /// The blocks of shell under a heading of a page, for a proxy at `address`.
-fn commands(page: &str, heading: &str, address: SocketAddr) -> String {
+pub(crate) fn blocks(page: &str, heading: &str, address: SocketAddr) -> Vec<String> {
     let section = page.split("\n## ").find_map(|section| section.strip_prefix(heading)).expect("the page has it");
-    let blocks: Vec<_> = section.split("\n```").filter_map(|part| part.strip_prefix("sh\n")).collect();
+    let blocks = section.split("\n```").filter_map(|part| part.strip_prefix("sh\n"));
+    let blocks: Vec<_> = blocks.map(|block| block.replace(ADDRESS, &address.to_string())).collect();
     assert!(!blocks.is_empty(), "no commands under {heading}");
-    blocks.join("\n").replace(ADDRESS, &address.to_string())
+    blocks
+}
+
+/// All of them.
+pub(crate) fn commands(page: &str, heading: &str, address: SocketAddr) -> String {
+    blocks(page, heading, address).join("\n")
 }
 
 /// The package, of the program that is under test: cargo-deb finds it where a release would be.
@@ -49,10 +57,27 @@ fn package() -> &'static Path {
     })
 }
 
+/// Makes the same package as an earlier version would have brought it: another number, another configuration shipped.
+fn make_earlier(folder: &Path) {
+    let script = "dpkg-deb --raw-extract pullthrough.deb earlier
+        sed --in-place 's/^Version: .*/Version: 0.0.9-1/' earlier/DEBIAN/control
+        echo '# as it was then' >>earlier/etc/pullthrough/config.yaml
+        dpkg-deb --root-owner-group -Znone --build earlier earlier.deb";
+    run(command("sh", folder).args(["-ec", script]), Duration::from_secs(60)).unwrap();
+}
+
 /// A machine with the package installed and configured for the lab; where its proxy listens.
 pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
+    installed_from(lab, "pullthrough.deb")
+}
+
+/// The same, with `earlier.deb` to choose as well.
+pub(crate) fn installed_from(lab: &Lab, package_file: &str) -> (Machine, SocketAddr) {
     let machine = Machine::boot(lab);
     fs::copy(package(), machine.shared.join("pullthrough.deb")).unwrap();
+    if package_file == EARLIER {
+        make_earlier(&machine.shared);
+    }
     fs::copy(lab.ca_file(), machine.shared.join("lab-ca.crt")).unwrap();
     let listen = free();
     let mut config: Value = configuration(lab, listen, free());
@@ -61,12 +86,52 @@ pub(crate) fn installed(lab: &Lab) -> (Machine, SocketAddr) {
     let text = format!("{config:#}").replace(&lab.ca_file().display().to_string(), "/etc/pullthrough/lab-ca.crt");
     fs::write(machine.shared.join("config.yaml"), text).unwrap();
     machine.must("mkdir /etc/pullthrough; cp /shared/config.yaml /shared/lab-ca.crt /etc/pullthrough");
-    machine.must("dpkg --install --force-confold /shared/pullthrough.deb; systemctl is-active pullthrough");
+    install(&machine, package_file);
+    machine.must("systemctl is-active pullthrough");
     (machine, listen)
 }
 
+/// Installs a package over what is there, and keeps the machine's own configuration.
+pub(crate) fn install(machine: &Machine, package_file: &str) {
+    machine.must(&format!("dpkg --install --force-confold /shared/{package_file}"));
+}
+
+/// Gives the listening to the socket units; where they listen. The service is stopped.
+pub(crate) fn listen_by_socket(machine: &Machine) -> SocketAddr {
+    let listen = free();
+    let drop_in = format!("[Socket]\nListenStream=\nListenStream={listen}\n");
+    fs::write(machine.shared.join("socket.conf"), drop_in).unwrap();
+    machine.must(
+        "mkdir /etc/systemd/system/pullthrough.socket.d; cp /shared/socket.conf /etc/systemd/system/pullthrough.socket.d
+         systemctl daemon-reload; systemctl stop pullthrough; systemctl start pullthrough.socket",
+    );
+    listen
+}
+
+/// How many requests four callers made while `change` was under way, and how many of them got no answer.
+pub(crate) fn asked_and_lost<T>(listen: SocketAddr, change: impl FnOnce() -> T) -> (usize, usize) {
+    let ended = AtomicBool::new(false);
+    let caller = || {
+        let (mut asked, mut lost) = (0, 0);
+        while !ended.load(Ordering::Relaxed) {
+            asked += 1;
+            lost += usize::from(fetch(listen, "/healthz").is_none_or(|said| !said.contains("200 OK")));
+        }
+        (asked, lost)
+    };
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(caller)).collect();
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
+        ended.store(true, Ordering::Relaxed);
+        if let Err(panic) = changed {
+            std::panic::resume_unwind(panic);
+        }
+        callers.into_iter().map(|caller| caller.join().unwrap()).fold((0, 0), |(a, l), (x, y)| (a + x, l + y))
+    })
+}
+
 /// Runs a section of a page, word for word.
-fn follow(machine: &Machine, page: &str, heading: &str, address: SocketAddr) -> String {
+pub(crate) fn follow(machine: &Machine, page: &str, heading: &str, address: SocketAddr) -> String {
     machine.must(&commands(page, heading, address))
 }
 
@@ -122,33 +187,10 @@ fn the_units_are_in_order_and_a_restart_refuses_no_connection() {
     assert_eq!(said, "", "systemd-analyze has something to say");
     machine.must("systemd-analyze security --no-pager --threshold=20 pullthrough.service >/dev/null"); // 2.0
 
-    let listen = free();
-    let drop_in = format!("[Socket]\nListenStream=\nListenStream={listen}\n");
-    fs::write(machine.shared.join("socket.conf"), drop_in).unwrap();
-    machine.must(
-        "mkdir /etc/systemd/system/pullthrough.socket.d; cp /shared/socket.conf /etc/systemd/system/pullthrough.socket.d
-         systemctl daemon-reload; systemctl stop pullthrough; systemctl start pullthrough.socket",
-    );
+    let listen = listen_by_socket(&machine);
     assert_eq!(fetch(address, "/healthz"), None, "the service is stopped");
-    let ended = AtomicBool::new(false);
-    let (asked, lost) = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let (mut asked, mut lost) = (0, 0);
-                    while !ended.load(Ordering::Relaxed) {
-                        asked += 1;
-                        lost += usize::from(fetch(listen, "/healthz").is_none_or(|said| !said.contains("200 OK")));
-                    }
-                    (asked, lost)
-                })
-            })
-            .collect();
-        let restarts = machine.run("for i in 1 2 3; do systemctl restart pullthrough; done", Duration::from_secs(90));
-        ended.store(true, Ordering::Relaxed);
-        restarts.unwrap();
-        callers.into_iter().map(|caller| caller.join().unwrap()).fold((0, 0), |(a, l), (x, y)| (a + x, l + y))
-    });
+    let restarts = "for i in 1 2 3; do systemctl restart pullthrough; done";
+    let (asked, lost) = asked_and_lost(listen, || machine.must(restarts));
     assert!(asked > 30, "{asked} requests");
     assert_eq!(lost, 0, "of {asked} requests");
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::clean::Machine;
 use crate::client::{Kind, Way};
 use crate::lab::{Lab, Shape, eventually, once_each};
-use crate::packages::installed;
+use crate::packages::{EARLIER, asked_and_lost, install, installed_from, listen_by_socket};
 use crate::proxy::fetch;
 
 const CATALOG: &str = "/var/cache/private/pullthrough/catalog.sqlite";
@@ -26,7 +26,11 @@ struct Year {
 
 impl Year {
     fn begin(lab: &Lab) -> Self {
-        let (machine, listen) = installed(lab);
+        Self::with(lab, "pullthrough.deb")
+    }
+
+    fn with(lab: &Lab, package_file: &str) -> Self {
+        let (machine, listen) = installed_from(lab, package_file);
         let page = fetch(listen, "/ca.crt").unwrap();
         let trust = machine.shared.join("trust.pem");
         fs::write(&trust, page.split_once("\r\n\r\n").unwrap().1).unwrap();
@@ -60,26 +64,43 @@ impl Year {
 }
 
 #[test]
-fn an_upgrade_keeps_content_and_ca_and_a_downgrade_is_refused_with_a_clear_message() {
+fn an_upgrade_keeps_everything_and_a_downgrade_is_refused_with_a_clear_message() {
     let lab = Lab::new();
     let image = lab.publish(&["quay.io/lab/app:1"], Shape::Single, 1, 50_000);
-    let year = Year::begin(&lab);
+    let mut year = Year::with(&lab, EARLIER);
+    year.machine.must("echo '# our own' >>/etc/pullthrough/config.yaml; systemctl reload pullthrough");
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id.clone()));
-    let pid = year.machine.must("systemctl show --property=MainPID --value pullthrough");
-    year.machine.must("dpkg --install /shared/pullthrough.deb; systemctl is-active pullthrough");
-    assert_ne!(year.machine.must("systemctl show --property=MainPID --value pullthrough"), pid, "it was restarted");
+    year.machine.must("pullthrough cache pin quay.io/lab/app:1");
+    year.listen = listen_by_socket(&year.machine);
+    let kept = "cd /var; sha256sum /etc/pullthrough/config.yaml lib/private/pullthrough/ca/* cache/private/pullthrough/pins.json";
+    let before = year.machine.must(kept);
+    assert!(before.contains("ca.key") && before.contains("issuing.key") && before.contains("pins.json"), "{before}");
+    let pid = || year.machine.must("systemctl show --property=MainPID --value pullthrough");
+    let version = || year.machine.must("dpkg-query --show --showformat '${Version}' pullthrough");
+    let (first, earlier) = (pid(), version());
+    assert_eq!(earlier, "0.0.9-1");
+    let (asked, lost) = asked_and_lost(year.listen, || install(&year.machine, "pullthrough.deb"));
+    assert!(asked > 10 && lost == 0, "{lost} of {asked} requests were lost over the upgrade");
+    assert!(pid() != first && version() != earlier, "the later version runs");
+    assert_eq!(year.machine.must(kept), before);
+    let shipped = year.machine.must("cat /etc/pullthrough/config.yaml.dpkg-dist");
+    assert!(!shipped.contains("as it was then"), "what the later version ships is beside it: {shipped}");
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id.clone()));
 
-    year.machine.must("systemctl stop pullthrough");
+    year.machine.must("systemctl stop pullthrough"); // nobody asks the socket meanwhile
     let format = year.mark(99);
-    year.machine.run("systemctl start pullthrough", Duration::from_secs(30)).expect_err("the format is a later one's");
+    install(&year.machine, EARLIER);
+    year.machine
+        .run("systemctl is-active pullthrough", Duration::from_secs(30))
+        .expect_err("the format is a later one's");
     year.machine.must("systemctl stop pullthrough");
     let journal = year.journal();
     let words = format!("has format 99, and this version knows formats up to {format}");
     assert!(journal.contains(&words) && journal.contains("use the later version"), "{journal}");
     assert_eq!(year.mark(format), 99, "it changed a catalog that it does not understand");
-    year.machine.must("systemctl start pullthrough");
+    install(&year.machine, "pullthrough.deb");
     assert_eq!(year.pull(&lab, "quay.io/lab/app:1"), Ok(image.id));
+    assert_eq!(year.machine.must(kept), before);
     once_each(&lab.quay.blob_fetches());
 }
 

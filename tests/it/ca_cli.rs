@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 
+use pullthrough::cli::Print;
 use pullthrough::cli::ca::{CaCommand, run};
 
 use crate::ca_support::{Lab, permitted};
@@ -14,6 +15,10 @@ fn say(lab: &Lab, command: &CaCommand, patterns: &[&str]) -> anyhow::Result<Stri
     let mut out = Vec::new();
     run(command, &lab.config, &permitted(patterns), &mut out)?;
     Ok(String::from_utf8(out)?)
+}
+
+fn show(json: bool) -> CaCommand {
+    CaCommand::Show { print: Print { json } }
 }
 
 fn seal() -> CaCommand {
@@ -33,7 +38,7 @@ fn init_makes_a_ca_once_and_names_its_fingerprint() {
 #[test]
 fn show_and_seal_make_nothing() {
     let lab = Lab::new();
-    for command in [CaCommand::Show { json: false }, CaCommand::Show { json: true }, seal()] {
+    for command in [show(false), show(true), seal()] {
         let error = say(&lab, &command, QUAY).unwrap_err();
         assert!(error.to_string().contains("pullthrough ca init"), "{error}");
         assert!(!lab.config.dir.exists());
@@ -44,13 +49,13 @@ fn show_and_seal_make_nothing() {
 fn show_tells_what_is_covered_and_what_is_not() {
     let lab = Lab::new();
     let fingerprint = lab.open(QUAY).fingerprint().to_owned();
-    let text = say(&lab, &CaCommand::Show { json: false }, &["quay.io", "ghcr.io"]).unwrap();
+    let text = say(&lab, &show(false), &["quay.io", "ghcr.io"]).unwrap();
     for words in [&*fingerprint, "quay.io and its subdomains", "10.0.0.1/32", "not covered  ghcr.io", "on this machine"]
     {
         assert!(text.contains(words), "{words}: {text}");
     }
     fs::remove_file(lab.path("ca.key")).unwrap();
-    let json = say(&lab, &CaCommand::Show { json: true }, &["quay.io", "ghcr.io"]).unwrap();
+    let json = say(&lab, &show(true), &["quay.io", "ghcr.io"]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["root"]["fingerprint_sha256"], *fingerprint);
     assert_eq!(json["sealed"], true);

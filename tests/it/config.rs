@@ -69,6 +69,38 @@ fn check_of_a_good_file_says_what_was_checked_in_one_line() {
 }
 
 #[test]
+fn check_tells_programs_what_it_tells_people() {
+    let folder = folder_with("registries: {quay.io: {}}\n");
+    let told = |status: i32, variables: &[(&str, &str)]| -> serde_json::Value {
+        let output = pullthrough(folder.path(), variables, &["check", "--json"]);
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).expect("JSON")
+    };
+    let good = told(0, &[]);
+    let expected = serde_json::json!({"ok": true, "file": "pullthrough.yaml", "registries": ["quay.io"],
+        "notices": [], "mistakes": []});
+    assert_eq!(good, expected);
+    write(&folder.path().join("pullthrough.yaml"), "registries: {quay.io: {}}\nlog:\n  fomat: json\n", 0o644);
+    let bad = told(2, &[("PULLTHROUGH_CACH_DIR", "x")]);
+    assert_eq!((&bad["ok"], bad["mistakes"].as_array().map(Vec::len)), (&false.into(), Some(2)), "{bad}");
+    let expected = serde_json::json!({"file": "pullthrough.yaml", "line": 3, "variable": null, "flag": null,
+        "key": "log.fomat", "text": "unknown key; did you mean format?"});
+    assert_eq!(bad["mistakes"][0], expected);
+    assert_eq!(bad["mistakes"][1]["variable"], "PULLTHROUGH_CACH_DIR");
+}
+
+#[test]
+fn every_command_that_only_reads_takes_json() {
+    let folder = folder_with("");
+    let commands = "check|ca show|trust status|setup|doctor|why|cache ls|cache show|cache stats";
+    for command in commands.split('|') {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = pullthrough(folder.path(), &[], &arguments);
+        assert!(stdout(&output).contains("--json"), "{command}: {}", stdout(&output));
+    }
+}
+
+#[test]
 fn wrong_usage_and_a_missing_file_exit_with_2() {
     let folder = folder_with("");
     for arguments in [&["chekc"][..], &["check", "--colour"], &[], &["check", "--config", "nowhere.yaml"]] {

@@ -13,6 +13,13 @@ async fn doctor(proxy: &str, ca: Option<&Path>, arguments: &[&str]) -> (i32, Str
     }
     let done: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let mut lines = said.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("FAIL") || line.starts_with("warn") {
+            let cure = lines.next().and_then(|next| next.strip_prefix("      cure: "));
+            assert!(cure.is_some_and(|cure| !cure.is_empty()), "no cure for {line}: {said}");
+        }
+    }
     (done.status.code().unwrap(), said)
 }
 
@@ -68,10 +75,76 @@ async fn each_failure_has_its_cure() {
         let (status, said) = doctor(proxy, ca, &[image]).await;
         assert!(status == 1 && said.contains(failure) && said.contains(cure), "{said}");
     }
-    let (registry, proxy) = quay(false).await; // one that has not answered yet
-    registry.script("*", Act::Status(503));
-    let (status, said) = doctor(&self::url(&proxy), Some(&proxy.ca_file()), &[image]).await;
-    assert!(status == 1 && said.contains("FAIL  manifest: 503"), "{said}");
+    let other = Registry::plain("other.example.com");
+    let (status, said) = doctor(&format!("http://{}", other.address()), None, &[image]).await;
+    assert!(status == 1 && said.contains("FAIL  proxy: 404") && said.contains("is this pullthrough?"), "{said}");
+}
+
+#[tokio::test]
+async fn each_refusal_of_a_registry_has_its_cure() {
+    let table: [(&str, Act, &str, &str); 6] = [
+        ("*/manifests/*", Act::Status(401), "FAIL  manifest: 401", "docker login on this machine"),
+        ("*/manifests/*", Act::Status(403), "FAIL  manifest: 403", "docker login on this machine"),
+        ("*/manifests/*", Act::Status(429), "FAIL  manifest: 429", "the registry's limit is reached"),
+        ("*/manifests/*", Act::Status(500), "FAIL  manifest: 50", "the proxy"),
+        ("*", Act::Status(503), "FAIL  manifest: 503", "the proxy cannot reach the registry"),
+        ("GET /v2/", Act::Status(404), "FAIL  registry: 404", "look at the name"),
+    ];
+    for (pattern, act, failure, cure) in table {
+        let (registry, proxy) = quay(false).await;
+        registry.script(pattern, act);
+        let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+        assert!(status == 1 && said.contains(failure) && said.contains(cure), "{pattern}: {said}");
+    }
+    let registry = Registry::start("quay.io");
+    registry.push_image("org/app", "1", &[]);
+    let tokens = Tokens::new().user("owner", "secret", &["org/*"]);
+    registry.require_token(&tokens, "https://quay.io/token");
+    registry.serve_tokens(&tokens);
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 1 && said.contains("FAIL  ") && said.contains("docker login"), "{said}");
+}
+
+#[tokio::test]
+async fn each_refusal_of_the_proxy_has_its_cure() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").and("clients: {allow: [10.0.0.0/8]}").start().await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
+    assert!(status == 1 && said.contains("FAIL  proxy: ") && said.contains("clients.allow"), "{said}");
+
+    let nobody = nowhere();
+    let tunnel = format!("tunnel: {{allow: [127.0.0.1], ports: [{}]}}", nobody.port());
+    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[&format!("{nobody}/org/app:1")]).await;
+    assert!(status == 1 && said.contains("FAIL  door: 50") && said.contains("the proxy's log"), "{said}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_ready_is_a_warning_since_pulls_go_on() {
+    let (_registry, proxy) = quay(false).await;
+    let staged = proxy.folder().join("cache/fills");
+    std::fs::remove_dir_all(&staged).unwrap();
+    std::fs::write(&staged, "not a folder").unwrap();
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 0 && said.contains("warn  proxy: not ready: "), "{said}");
+    assert!(said.contains("cure: mend that on the proxy's machine") && said.contains("ok    manifest: "), "{said}");
+    let (_, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1", "--json"]).await;
+    let steps: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let proxy = steps.as_array().unwrap().iter().find(|step| step["step"] == "proxy").unwrap();
+    assert!(proxy["ok"] == true && proxy["warning"] == true && proxy["cure"].is_string(), "{said}");
+}
+
+#[tokio::test]
+async fn an_outage_is_told_and_what_is_cached_is_still_found() {
+    let (mut registry, proxy) = quay(true).await;
+    let look = async || doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    let (status, said) = look().await;
+    assert!(status == 0 && !said.contains("the registry is away"), "{said}");
+    registry.stop();
+    let (status, said) = look().await;
+    assert!(status == 0 && said.contains("the proxy's own: the registry is away"), "{said}");
+    assert!(said.contains("ok    manifest: sha256:"), "{said}");
 }
 
 #[tokio::test]

@@ -29,6 +29,17 @@ fn a_start_a_reload_and_a_stop_are_told_to_the_service_manager() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_raised_to_the_hard_one_at_start() {
+    let mut machine = Machine::new();
+    machine.start(&[]); // with a soft limit of 256
+    machine.told("READY=1");
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let hard = files.split_whitespace().nth(4).unwrap();
+    assert_eq!(machine.metric("process_max_fds"), hard);
+}
+
+#[test]
 fn the_watchdog_is_told_of_life_also_while_it_drains() {
     let mut machine = Machine::new();
     machine.start(&[("WATCHDOG_USEC", "300000")]);

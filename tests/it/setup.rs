@@ -362,6 +362,14 @@ async fn the_command_prints_what_the_script_does_and_applies_it() {
         .output()
         .unwrap();
     assert!(unknown.status.code() == Some(1) && words(&unknown.stderr).contains("--fingerprint"), "{unknown:?}");
+    let told = program(&["setup", "docker", "--json", "--proxy", "http://p.example:3128", "--config", config]);
+    let told: serde_json::Value = serde_json::from_slice(&{ told }.output().unwrap().stdout).unwrap();
+    assert_eq!((&told["client"], &told["can_apply"]), (&"docker".into(), &true.into()));
+    let file = &told["files"][0];
+    assert!(page.contains(file["path"].as_str().unwrap()) && page.contains(file["text"].as_str().unwrap()), "{told}");
+    assert_eq!(told["run"][1], "systemctl restart docker");
+    let both = program(&["setup", "docker", "--json", "--apply"]).output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
     assert_eq!(program(&["setup", "nobody"]).output().unwrap().status.code(), Some(2));
 }
 
@@ -370,11 +378,20 @@ async fn trust_is_given_told_and_taken_back() {
     let lab = Lab::new().await;
     let (root, ca) = (lab.root.path().to_str().unwrap(), lab.proxy.ca_file());
     let path = format!("{}:{}", lab.tools.path().display(), std::env::var("PATH").unwrap_or_default());
-    let trust = |what: &str| {
+    let asked = |what: &str, print: &[&str]| {
         let mut command = program(&["trust", what, "--root", root, "--ca", ca.to_str().unwrap()]);
-        command.env("PATH", &path).output().unwrap()
+        command.args(print).env("PATH", &path).output().unwrap()
     };
+    let trust = |what: &str| asked(what, &[]);
     let status = |expected: i32, words_of: &str| {
+        let json = asked("status", &["--json"]);
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&json.stdout) {
+            assert_eq!((&json["trusted"], &json["found"].is_null()), (&(expected == 0).into(), &(expected == 0)));
+            assert_eq!(json["file"], lab.at("/usr/local/share/ca-certificates/pullthrough.crt").to_str().unwrap());
+        } else {
+            assert_eq!(words_of, "ca-certificates", "only without a store there is nothing to tell");
+        }
+        assert_eq!(json.status.code(), Some(expected));
         let told = trust("status");
         let said = format!("{}{}", words(&told.stdout), words(&told.stderr));
         assert!(told.status.code() == Some(expected) && said.contains(words_of), "{said}");

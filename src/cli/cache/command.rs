@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::Serialize;
 
 use super::people::{self, Columns};
 use super::progress::Progress;
 use super::reach;
 use crate::cache::{Command, Event, Order};
+use crate::cli::flags::{Print, print_json};
 use crate::oci::ImageName;
 use crate::store::Config;
 
@@ -70,22 +71,6 @@ pub enum CacheCommand {
         #[arg(long)]
         all: bool,
     },
-}
-
-/// How it is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Print {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl Print {
-    /// Whether it is JSON.
-    #[must_use]
-    pub fn is_json(self) -> bool {
-        self.json
-    }
 }
 
 impl CacheCommand {
@@ -189,8 +174,7 @@ impl Printer<'_> {
             self.out.write_all(if self.count == 1 { b"[\n" } else { b",\n" })?;
             return serde_json::to_writer(&mut *self.out, value).map_err(Into::into);
         }
-        serde_json::to_writer_pretty(&mut *self.out, value)?;
-        writeln!(self.out)
+        print_json(self.out, value)
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -10,6 +10,6 @@ mod progress;
 mod reach;
 mod words;
 
-pub use command::{CacheCommand, Print, run};
+pub use command::{CacheCommand, run};
 pub(super) use reach::carry_out;
 pub(super) use words::{ago, count, size};

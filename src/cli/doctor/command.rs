@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::image;
 use super::way::Way;
+use crate::cli::flags::{Print, print_json};
 use crate::config::Settings;
 use crate::host::reached_at;
 use crate::oci::{Authority, ImageName};
@@ -29,9 +30,8 @@ pub(in crate::cli) struct DoctorFlags {
     /// A CA to trust besides those of this machine
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    print: Print,
 }
 
 /// A step that failed, and what to do.
@@ -86,12 +86,11 @@ impl Teller<'_> {
 pub(in crate::cli) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let (proxy, from) = proxy(flags, settings)?;
     let way = Way::new(&proxy, flags.ca.as_deref())?;
-    let mut teller = Teller { out, json: flags.json, steps: Vec::new() };
+    let mut teller = Teller { out, json: flags.print.json, steps: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let well = runtime.block_on(steps(flags, &way, &from, &mut teller))?.is_some();
     if teller.json {
-        serde_json::to_writer_pretty(&mut *teller.out, &teller.steps)?;
-        writeln!(teller.out)?;
+        print_json(teller.out, &teller.steps)?;
     }
     if well { Ok(()) } else { bail!("a pull from this machine would not go through the proxy") }
 }

@@ -13,7 +13,6 @@ mod error;
 mod exchange;
 mod message;
 mod nameserver;
-#[expect(clippy::module_inception, reason = "the file is about the one thing that the folder is")]
 mod resolver;
 
 pub use error::ResolveError;

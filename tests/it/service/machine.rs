@@ -61,7 +61,7 @@ impl Machine {
     /// where `environment` has LISTEN_FDS.
     pub(super) fn start(&mut self, environment: &[(&str, &str)]) {
         let [proxy, admin] = [0, 1].map(|at: usize| OwnedFd::from(self.sockets[at].try_clone().unwrap()));
-        let script = "exec 3<&0 4<&1 </dev/null >>\"$LOG\" 2>&1; LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\"";
+        let script = "ulimit -S -n 256; exec 3<&0 4<&1 </dev/null >>\"$LOG\" 2>&1; LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\"";
         let child = Command::new("sh")
             .args(["-c", script, env!("CARGO_BIN_EXE_pullthrough"), "serve", "--config"])
             .arg(self.config())
