@@ -119,6 +119,7 @@ async fn what_a_login_pulled_is_served_to_everybody_where_it_is_public() {
     assert_eq!(lab.get(tag, Some(&alice)).await.status, 200);
     assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
     lab.proxy.stored(&image.layers[0]).await;
+    lab.proxy.stored(&image.config).await; // fetched ahead, in her name
     let tokens = || lab.auth.count("GET /token");
     eventually("nobody's token was asked for", || tokens() == 2).await;
     eventually("nobody's question was asked", || lab.registry.count("HEAD *") == 2).await;
