@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -103,10 +104,8 @@ impl Record {
     /// Goes along with the answer's body until its end.
     pub(super) fn attach(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
-        response.map(|body| {
-            let left = body.size_hint().exact();
-            Body::wrap(Recorded { body, record: self, left, ended: false })
-        })
+        let left = owed(&response);
+        response.map(|body| Body::wrap(Recorded { body, record: self, left, ended: false }))
     }
 }
 
@@ -121,6 +120,12 @@ impl Drop for Record {
             self.line.emit();
         }
     }
+}
+
+/// How many bytes the answer has, where that is known: an upstream's that is passed on may say it in its head only.
+fn owed(response: &Response<Body>) -> Option<u64> {
+    let said = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    response.body().size_hint().exact().or_else(said)
 }
 
 /// A body whose bytes and end are noted.
@@ -168,5 +173,23 @@ impl Drop for Recorded {
         if !self.ended && self.left != Some(0) && !self.body.is_end_stream() {
             self.record.detail("the client left before the end");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[test]
+    fn what_an_answer_owes_is_known_by_its_body_or_by_its_head() {
+        let stream = || Body::wrap(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, BodyError>>()));
+        let with = |length: &str, body| Response::builder().header(CONTENT_LENGTH, length).body(body).unwrap();
+        assert_eq!(owed(&Response::new(Body::full("four"))), Some(4));
+        assert_eq!(owed(&Response::new(stream())), None);
+        assert_eq!(owed(&with("87", stream())), Some(87));
+        assert_eq!(owed(&with("many", stream())), None);
+        assert_eq!(owed(&with("87", Body::full("four"))), Some(4));
     }
 }
