@@ -1,8 +1,9 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
-use super::fill::{Ending, Entered, Guest, Opening};
+use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
 use super::lookup::{Asked, Standing};
-use super::{Cache, Caller, Fault, Retry, Said, Stored};
+use super::manifests::unproven;
+use super::{Cache, Caller, Fault, Proof, Said, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
@@ -22,8 +23,9 @@ pub enum BlobFound {
 enum Right {
     /// Its own GET has to earn it.
     None,
-    /// What this registry delivers: a fill of it, not what is stored from elsewhere.
-    Here,
+    /// What this registry delivers: a fill of it, not what is stored from elsewhere. With a length, in bytes, only
+    /// content of that length: the registry said no digest, as a page that answers everything with 200 does not.
+    Here(Option<u64>),
     /// Whatever is stored.
     Released,
 }
@@ -84,7 +86,7 @@ impl Cache {
             // A fill that ends notes its link before it leaves the map, so that nothing is fetched a second time.
             let takes_stored = || match right {
                 Right::Released => true,
-                Right::Here => false,
+                Right::Here(_) => false,
                 Right::None => self.is_released_now(caller, digest, Content::Blob),
             };
             let asked = Asked::now();
@@ -107,36 +109,35 @@ impl Cache {
                     continue;
                 }
                 Ok(Entered::UnderWay(fill)) if right != Right::None => {
-                    return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
+                    return found(fill, right, Outcome::Collapsed).await;
                 }
                 // Kept while the registry is asked: were it to end meanwhile, the same bytes would be fetched again.
                 Ok(Entered::UnderWay(fill)) => {
-                    let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
-                    if !shared {
-                        fill.take_part();
-                        return Ok(BlobFound::Filling(fill, Outcome::Collapsed));
+                    right = self.right_proven(caller, digest).await?;
+                    if right == Right::Released {
+                        continue;
                     }
-                    right = Right::Released;
-                    continue;
+                    let found = found(fill, right, Outcome::Collapsed).await?;
+                    if let BlobFound::Filling(fill, _) = &found {
+                        fill.take_part();
+                    }
+                    return Ok(found);
                 }
                 Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if right != Right::None {
-                return Ok(BlobFound::Filling(fill, outcome));
+                return found(fill, right, outcome).await;
             }
             match opening.outcome().await {
                 Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
-                // Another source brought the content home before this one was asked: prove it by HEAD.
-                Err(fault) if fault.retry == Retry::Again && self.stored(digest).await.is_some() => {
-                    let (_, shared) = self.prove(caller, digest, Content::Blob).await?;
-                    right = if shared { Right::Released } else { Right::Here };
-                }
+                // Another source brought the content home before this one was asked, or its answer is no proof of what
+                // others brought: prove it by HEAD.
+                Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
                 // The leader's token may have expired; this one has its own.
                 Err(fault) if again && outcome == Outcome::Collapsed && fault.said == Said::Denied => {
                     again = false;
-                    self.prove(caller, digest, Content::Blob).await?;
-                    right = Right::Here;
+                    right = self.right_proven(caller, digest).await?;
                 }
                 Err(fault) => return Err(fault),
             }
@@ -153,9 +154,17 @@ impl Cache {
         }
         match self.prove_in_time(caller, digest, Content::Blob, lapsed).await {
             Ok(_) if takes_stored => Ok(Right::Released),
-            Ok(_) => Ok(Right::Here),
+            Ok((proof, _)) => right_here(&proof),
             Err(fault) if caller.source.decides() && fault.said.is_about_head() => Ok(Right::None),
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// What the registry's answer to a HEAD now gives the caller a right to.
+    async fn right_proven(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
+        match self.prove(caller, digest, Content::Blob).await? {
+            (_, true) => Ok(Right::Released),
+            (proof, false) => right_here(&proof),
         }
     }
 
@@ -186,4 +195,23 @@ impl Cache {
             }
         }
     }
+}
+
+/// A registry that says neither the digest nor a length has shown nothing.
+fn right_here(proof: &Proof) -> Result<Right, Fault> {
+    match (proof.digest, proof.size) {
+        (Some(_), _) => Ok(Right::Here(None)),
+        (None, Some(size)) => Ok(Right::Here(Some(size))),
+        (None, None) => Err(unproven()),
+    }
+}
+
+/// The fill for who has that `right`, once it is known that it reaches so far.
+async fn found(fill: Guest, right: Right, outcome: Outcome) -> Result<BlobFound, Fault> {
+    if let Right::Here(Some(size)) = right
+        && fill.length().await? != Some(size)
+    {
+        return Err(unproven());
+    }
+    Ok(BlobFound::Filling(fill, outcome))
 }

@@ -33,12 +33,13 @@ pub struct Caller {
 pub(super) struct Asker {
     principal: Principal,
     is_lent: bool,
+    is_bare: bool,
 }
 
 impl Caller {
     /// By what it is told from others who ask for the same at the same time.
     pub(super) fn asker(&self) -> Asker {
-        Asker { principal: self.principal.clone(), is_lent: self.source.is_lent() }
+        Asker { principal: self.principal.clone(), is_lent: self.source.is_lent(), is_bare: self.source.is_bare() }
     }
 }
 

@@ -202,11 +202,11 @@ impl Cache {
         }
     }
 
-    /// The registry itself said yes to the caller.
+    /// The registry itself said yes to the caller. To nobody, on behalf of one, is a right that is found out by a probe.
     fn may(&self, caller: &Caller, asked: Asked) {
         if caller.principal.is_nobody() {
             self.publics.open(&caller.place, asked.time);
-        } else {
+        } else if !caller.source.is_lent() {
             self.grants.give(&caller.place, &caller.principal, asked.instant);
         }
     }

@@ -57,6 +57,11 @@ pub(super) struct WrongManifest {
 #[error("the registry's answer to HEAD does not say that it is this content")]
 struct Unproven;
 
+/// What is answered to whom nothing was proven.
+pub(super) fn unproven() -> Fault {
+    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
+}
+
 impl Manifests {
     pub(super) fn new() -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
@@ -317,7 +322,7 @@ impl Cache {
             return Ok((proof, false));
         }
         if !proof.backs(digest, length) {
-            return Err(Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) });
+            return Err(unproven());
         }
         let shared = self.links.are_shared(&caller.place.registry, digest).await;
         self.vouched(caller, digest, content, proof.media_type.clone(), shared, asked);

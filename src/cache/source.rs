@@ -41,6 +41,12 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// Whether it carries nothing and takes the registry's challenge for an answer: whose source gets a token by itself
+    /// is never answered by that.
+    fn is_bare(&self) -> bool {
+        false
+    }
+
     /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
     fn missed(&self, begun: Instant) {
         let _ = begun;

@@ -310,6 +310,10 @@ impl Source for Ask {
         })
     }
 
+    fn is_bare(&self) -> bool {
+        matches!(self.who, Who::Caller(None)) && !self.public
+    }
+
     fn is_away(&self) -> bool {
         self.outage.is_open()
     }

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::Method;
-use http::header::{HeaderMap, RANGE, USER_AGENT};
+use http::header::{RANGE, USER_AGENT};
+use http::{Method, Request, StatusCode};
 use tracing::warn;
 
 use super::site::Site;
@@ -50,12 +50,13 @@ struct Seen {
     layers: HashMap<Digest, (u32, Instant)>,
 }
 
-/// Says it once if a pull shows that clients share an address. Who has to give a password is told apart by it.
-pub(super) fn look(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) {
-    if site.proxy.policy().house.logins.is_some() {
+/// Says it once if a pull that was answered shows that clients share an address. Who has to give a password is told apart by it.
+pub(super) fn look<B>(site: &Site<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
+    if site.client.is_loopback() || !status.is_success() || site.proxy.policy().house.logins.is_some() {
         return;
     }
-    let is_whole = *method == Method::GET && !headers.contains_key(RANGE);
+    let headers = request.headers();
+    let is_whole = *request.method() == Method::GET && !headers.contains_key(RANGE);
     let layer = if let Route::Blob(_, digest) = route { Some(digest).filter(|_| is_whole) } else { None };
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
     if let Some(sign) = site.proxy.gateway.pulled(site.client, agent, layer, Instant::now()) {
@@ -79,7 +80,8 @@ impl Gateway {
         if client.is_loopback() || self.is_settled.load(Ordering::Relaxed) {
             return None;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of pulls at the same moment one is enough: nobody waits here.
+        let Ok(mut seen) = self.seen.try_lock() else { return None };
         let seen = seen.get_or_insert_with(|| Seen { address: client, agents: HashMap::new(), layers: HashMap::new() });
         let is_alone = seen.address == client;
         let sign = is_alone.then(|| seen.sign(agent, layer, now)).flatten();

@@ -130,7 +130,7 @@ pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -
     record.verdict("refuse", 403);
     record.detail("not in clients.allow");
     proxy.metrics.connect("stranger");
-    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+    record.attach(Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond())
 }
 
 /// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
@@ -145,7 +145,7 @@ pub(super) fn turned_away<B>(
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
     record.verdict("refuse", refusal.status().as_u16());
     proxy.metrics.connect("login");
-    refusal
+    record.attach(refusal)
 }
 
 fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {

@@ -11,6 +11,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::respond::head_only;
 use crate::oci::{Reference, Repository};
 use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
 use crate::wire::{Body, BodyError};
@@ -104,6 +105,8 @@ impl Record {
     /// Goes along with the answer's body until its end.
     pub(super) fn attach(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
+        // hyper leaves a body out of the answer to a HEAD in HTTP/1.1, and sends it in HTTP/2.
+        let response = if self.line.method == Method::HEAD { head_only(response) } else { response };
         let left = owed(&response);
         response.map(|body| Body::wrap(Recorded { body, record: self, left, ended: false }))
     }
@@ -171,7 +174,7 @@ impl http_body::Body for Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         if !self.ended && self.left != Some(0) && !self.body.is_end_stream() {
-            self.record.detail("the client left before the end");
+            self.record.line.detail.get_or_insert_with(|| "the client left before the end".into());
         }
     }
 }

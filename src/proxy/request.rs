@@ -34,17 +34,15 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
-    let is_head = *request.method() == Method::HEAD;
-    let shown = |response| if is_head { respond::head_only(response) } else { response };
     let policy = proxy.policy();
     let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
     let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
         record.verdict("refuse", 421);
-        return record.attach(shown(respond::misdirected()));
+        return record.attach(respond::misdirected());
     };
     if proxy.pseudonym.is_in(request.headers()) {
         record.verdict("refuse", 508);
-        return record.attach(shown(respond::looped()));
+        return record.attach(respond::looped());
     }
     let version = request.version();
     let errand = errand::of(&registry, &visitor, &authority, &request);
@@ -62,7 +60,7 @@ pub(super) async fn answer(
         }
     };
     wire::via(response.headers_mut(), version);
-    record.attach(shown(response))
+    record.attach(response)
 }
 
 /// Whether the request is for the host that CONNECT named. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
@@ -99,7 +97,9 @@ async fn dispatch(
     let pulled = match route {
         _ if is_own_realm => realm::answer(&site, request).await,
         Route::Ping | Route::Blob(..) | Route::Manifest(..) if reads => {
-            read(&site, route, request.method(), request.headers()).await
+            let pulled = read(&site, route, request.method(), request.headers()).await;
+            gateway::look(&site, route, &request, pulled.response.status());
+            pulled
         }
         _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
             let endpoint = endpoint(&site, &path);
@@ -175,7 +175,6 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
-    gateway::look(site, route, method, headers);
     let pull = |repository| Pull { site, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

@@ -94,8 +94,15 @@ impl Lane {
         if let Some(total) = flow.total {
             fill.staged().expect(total).map_err(|cause| Outcome::Unstorable(Fault::new(Retry::Never, cause)))?;
         }
+        let was_known = fill.total();
         fill.opened(&flow)?;
-        self.lead.succeeded();
+        // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
+        // brought, only an answer that knows the content's length is this caller's proof.
+        if fill.progress() == 0 || was_known.is_none() || flow.total == was_known {
+            self.lead.succeeded();
+        } else {
+            self.lead.proves_nothing();
+        }
         // Reading from the beginning is for the last one that is left.
         if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
             return Ok(Outcome::NoRanges);

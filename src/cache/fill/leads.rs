@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::cache::{Caller, Fault, Retry};
 
@@ -17,6 +18,8 @@ pub(super) struct Lead {
     opened: watch::Sender<Option<Result<(), Fault>>>,
     /// The registry has refused its principal since: what it proved proves nothing any more.
     is_doubted: Arc<AtomicBool>,
+    /// Its opening is younger than this.
+    begun: Instant,
 }
 
 /// How the caller's own source opens: its proof that it may read.
@@ -25,12 +28,17 @@ pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
 
 /// A fill ended before the caller's source was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the fill ended before this caller's own request was made")]
+#[error("the caller's own request was not made, or its answer proved nothing")]
 struct NotAsked;
 
 /// What those are told whose source was not asked.
 pub(super) fn not_asked() -> Fault {
     Fault::new(Retry::Again, NotAsked)
+}
+
+/// Whether the fill has said nothing of the caller's right, neither yes nor no.
+pub(in crate::cache) fn says_nothing(fault: &Fault) -> bool {
+    fault.cause.downcast_ref::<NotAsked>().is_some()
 }
 
 impl Opening {
@@ -49,7 +57,12 @@ impl Opening {
 
 impl Lead {
     pub(super) fn of(caller: &Caller) -> Self {
-        Self { caller: caller.clone(), opened: watch::Sender::new(None), is_doubted: Arc::default() }
+        Self {
+            caller: caller.clone(),
+            opened: watch::Sender::new(None),
+            is_doubted: Arc::default(),
+            begun: Instant::now(),
+        }
     }
 
     /// To wait for how it opens.
@@ -62,6 +75,11 @@ impl Lead {
         self.opened.send_replace(Some(Ok(())));
     }
 
+    /// It has answered with bytes, and not as one that knows the content.
+    pub(super) fn proves_nothing(&self) {
+        self.failed(&not_asked());
+    }
+
     /// Whether it has answered, with bytes or without.
     pub(super) fn has_answered(&self) -> bool {
         self.opened.borrow().is_some()
@@ -71,9 +89,9 @@ impl Lead {
         self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
     }
 
-    /// Whether its opening is the caller's own proof, or denial.
+    /// Whether its opening is the caller's own proof, or denial: for as long as a proof is believed.
     fn speaks_for(&self, caller: &Caller) -> bool {
-        self.is_of(caller) && self.caller.source.is_lent() == caller.source.is_lent()
+        self.is_of(caller) && self.caller.asker() == caller.asker() && self.begun.elapsed() < caller.trust.lives.life
     }
 
     fn is_of(&self, caller: &Caller) -> bool {

@@ -45,4 +45,4 @@ pub use fills::Fills;
 pub use follower::Follower;
 pub use guest::Guest;
 pub(super) use head::Ending;
-pub(super) use leads::Opening;
+pub(super) use leads::{Opening, says_nothing};

@@ -138,15 +138,17 @@ impl Tokens {
 
     async fn kept(&self, ask: &TokenAsk<'_>, least: Duration) -> Result<Kept, TokenError> {
         let key = self.key(ask)?;
-        if let Some(kept) = self.inner.kept.get(&key) {
-            if kept.lasts(least) {
-                return Ok(kept);
-            }
-            self.inner.kept.invalidate(&key);
+        let known = self.inner.kept.get(&key).filter(|kept| kept.lasts(Duration::ZERO));
+        if let Some(kept) = known.as_ref().filter(|kept| kept.lasts(least)) {
+            return Ok(kept.clone());
         }
         let (asking, asked, credential) = (self.clone(), key.clone(), ask.credential.cloned());
         let flight = self.inner.flights.run(key, move || async move { asking.ask(asked, credential).await });
-        flight.await.unwrap_or(Err(TokenError::Stopping))
+        match (flight.await.unwrap_or(Err(TokenError::Stopping)), known) {
+            // It is still good, if not for long: more than what a service gives that is away or throttles.
+            (Err(error), Some(kept)) if !error.is_denial() => Ok(kept),
+            (answered, _) => answered,
+        }
     }
 
     /// Forgets the token for this need, if it is still `refused`: the registry answered 401 to it. A newer one

@@ -77,3 +77,46 @@ async fn a_fill_of_which_much_is_there_or_little_is_missing_goes_on() {
         assert_eq!(registry.count(BLOBS), 1, "{config}");
     }
 }
+
+/// A page that answers whatever is asked, and does not say how long it is.
+fn say_200_to_everything(registry: &Registry) {
+    let headers = vec![("content-type".into(), "text/html".into())];
+    registry.script("*", Act::Answer { status: 200, headers, body: "<login>".into() });
+    registry.script("*", Act::NoLength);
+}
+
+/// What somebody else is given for the blob, whatever becomes of it.
+async fn asked_by_another(proxy: &Proxy, digest: &Digest) -> (u16, usize) {
+    let mut session = proxy.client().session(QUAY).await;
+    let headers = [("authorization", "Basic bWFsbG9yeTpndWVzcw==")];
+    let mut answer = session.send("GET", &format!("/v2/a/blobs/{digest}"), &headers, Body::empty()).await.unwrap();
+    let mut got = 0;
+    while let Some(Ok(frame)) = answer.frame().await {
+        got += frame.into_data().map_or(0, |data| data.len());
+    }
+    (answer.status().as_u16(), got)
+}
+
+#[tokio::test]
+async fn a_page_that_says_200_to_everything_opens_no_fill_that_was_left_to_its_reader() {
+    let (registry, proxy, _gate, _, digest) = left(PICKY).await;
+    eventually("it is parked", || proxy.files() == (0, 2)).await;
+    say_200_to_everything(&registry);
+    assert_eq!(asked_by_another(&proxy, &digest).await.0, 502);
+}
+
+#[tokio::test]
+async fn a_page_that_says_200_to_everything_opens_no_fill_under_way_to_its_reader() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let digest = registry.push_blob("a", layer(LENGTH, 91));
+    let gate = Gate::new();
+    registry.script_times(1, BLOBS, Act::Hold(4_000_000, gate.clone()));
+    let mut session = proxy.client().session(QUAY).await;
+    let mut reading =
+        session.send("GET", &format!("/v2/a/blobs/{digest}"), &[], Body::empty()).await.unwrap().into_body();
+    reading.frame().await.unwrap().unwrap();
+    say_200_to_everything(&registry);
+    assert_eq!(asked_by_another(&proxy, &digest).await.0, 502);
+    gate.open();
+}
