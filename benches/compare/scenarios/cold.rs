@@ -93,6 +93,12 @@ async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
             }
             Err(error) => complain(what, peer, &error),
         }
+        // What the crowd alone costs on this machine: no upstream is waited for now.
+        if let Ok((_, served)) = all_at_once(peer, &cold).await {
+            let first = percentile(served.iter().map(|served| served.first_byte).collect(), 0.5);
+            let unit = "ms to the first byte, median, of what is cached";
+            table.note(what, unit, Better::Lower, &peer.kind.name(), first);
+        }
     }
 }
 
