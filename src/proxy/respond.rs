@@ -195,6 +195,7 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
         ParentError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
         ParentError::Reach(_) => (StatusCode::BAD_GATEWAY, "connection_refused"),
         ParentError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        ParentError::HostsOwn => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
         ParentError::LoginWanted | ParentError::LoginRefused | ParentError::Password(_) => {
             (StatusCode::BAD_GATEWAY, "proxy_configuration_error")
         }

@@ -30,6 +30,9 @@ pub enum ParentError {
     /// 407, though a user and a password were sent.
     #[error("the proxy does not accept the user and the password (407) that auth in upstream.proxy names")]
     LoginRefused,
+    /// 407 without a challenge to a request that it passed on: the host's word, not its own.
+    #[error("the host behind the proxy answered 407, as only a proxy may")]
+    HostsOwn,
     /// The password cannot be read.
     #[error("the password for the proxy cannot be read (auth in upstream.proxy)")]
     Password(#[source] CredentialError),
@@ -63,7 +66,7 @@ impl ParentError {
     /// Whether it was judged, so that no other way is tried: what a proxy forbids, another road must not allow.
     pub(in crate::upstream) fn is_final(&self) -> bool {
         match self {
-            Self::Loop => true,
+            Self::Loop | Self::HostsOwn => true,
             Self::Refused { status } => {
                 status.is_client_error()
                     && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
