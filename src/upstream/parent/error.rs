@@ -63,14 +63,17 @@ impl ParentError {
         matches!(self, Self::LoginWanted | Self::LoginRefused | Self::Password(_))
     }
 
+    /// Whether it has too much to do, or wants us to be quicker: nothing is said of the host that was asked for.
+    pub(in crate::upstream) fn is_throttle(&self) -> bool {
+        let throttles = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        matches!(self, Self::Refused { status } if throttles.contains(status))
+    }
+
     /// Whether it was judged, so that no other way is tried: what a proxy forbids, another road must not allow.
     pub(in crate::upstream) fn is_final(&self) -> bool {
         match self {
             Self::Loop | Self::HostsOwn => true,
-            Self::Refused { status } => {
-                status.is_client_error()
-                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            }
+            Self::Refused { status } => status.is_client_error() && !self.is_throttle(),
             _ => false,
         }
     }
