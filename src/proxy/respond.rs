@@ -150,7 +150,9 @@ fn failure(fault: &Fault) -> Failure {
 /// The registry could not be asked in the name that it would have taken.
 fn of_unasked(unasked: &Unasked) -> Failure {
     if let Some(error) = unasked.exchange() {
-        return Failure { message: chain(unasked), ..of_upstream(error) };
+        let failure = of_upstream(error);
+        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
+        return Failure { message, ..failure };
     }
     if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
         let failure =
@@ -185,8 +187,23 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_configuration_error"),
     };
-    let code = if status == StatusCode::FORBIDDEN { Code::Denied } else { Code::Unavailable };
-    Failure::new(status, code, kind, chain(error))
+    let code = match status {
+        StatusCode::FORBIDDEN => Code::Denied,
+        StatusCode::TOO_MANY_REQUESTS => Code::TooManyRequests,
+        _ => Code::Unavailable,
+    };
+    Failure::new(status, code, kind, told(error))
+}
+
+/// What a client may know of an error: of a parent neither its address nor the password's file, which are the
+/// operator's, and so are for the log.
+fn told(error: &Error) -> String {
+    let Error::Parent { to, source, .. } = error else { return chain(error) };
+    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy did not lead there");
+    match &**source {
+        ParentError::Reach(_) => format!("{to} could not be reached: the proxy that leads there cannot be reached"),
+        source => format!("{to} could not be reached: {source}"),
+    }
 }
 
 fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
@@ -195,13 +212,17 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
         ParentError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
         ParentError::Reach(_) => (StatusCode::BAD_GATEWAY, "connection_refused"),
         ParentError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        ParentError::HostsOwn => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
         ParentError::LoginWanted | ParentError::LoginRefused | ParentError::Password(_) => {
             (StatusCode::BAD_GATEWAY, "proxy_configuration_error")
         }
-        ParentError::Refused { status } if status.is_client_error() => (StatusCode::FORBIDDEN, "http_request_denied"),
-        ParentError::Refused { status } if *status == StatusCode::GATEWAY_TIMEOUT => {
+        ParentError::Refused { status: StatusCode::TOO_MANY_REQUESTS } => {
+            (StatusCode::TOO_MANY_REQUESTS, "http_request_error")
+        }
+        ParentError::Refused { status: StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT } => {
             (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
         }
+        ParentError::Refused { status } if status.is_client_error() => (StatusCode::FORBIDDEN, "http_request_denied"),
         ParentError::Refused { .. } => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
         ParentError::Loop => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
     }
@@ -305,4 +326,37 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::oci::Authority;
+
+    fn by_parent(source: ParentError) -> Failure {
+        let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
+        let to = Authority::parse("quay.io", 443).unwrap();
+        of_upstream(&Error::Parent { to, parent, source: Box::new(source) })
+    }
+
+    #[test]
+    fn a_parents_throttling_is_passed_on_as_such() {
+        for (status, answered) in [(403, 403), (408, 504), (429, 429), (502, 502), (504, 504)] {
+            let failure = by_parent(ParentError::Refused { status: StatusCode::from_u16(status).unwrap() });
+            assert_eq!(failure.status.as_u16(), answered, "{status}");
+            assert_eq!(failure.code == Code::TooManyRequests, status == 429);
+        }
+    }
+
+    #[test]
+    fn a_client_is_not_told_where_a_parent_is() {
+        let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
+        let late = Error::ConnectTimeout { to: parent, after: Duration::from_secs(5) };
+        for source in [ParentError::Reach(Arc::new(late)), ParentError::LoginWanted, ParentError::Loop] {
+            let message = by_parent(source).message;
+            assert!(message.starts_with("quay.io") && !message.contains("corp.internal"), "{message}");
+        }
+    }
 }

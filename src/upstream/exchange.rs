@@ -86,7 +86,7 @@ async fn attempt(
         && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
     {
         let asked = forwarded::ask(forwarding, to, request);
-        let answer = awaited(asked, to, limits, &progress, |error: Error| error.into()).await?;
+        let answer = awaited(asked, to, limits, &progress, |error| blamed(error, &progress).into()).await?;
         return Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
     }
     let asked = way.client.request(request);
@@ -118,6 +118,14 @@ async fn awaited<B, E>(
     }
 }
 
+/// A request's body that failed on our side took the exchange with it.
+fn blamed(error: Error, progress: &Progress) -> Error {
+    match error {
+        Error::Exchange { to, source } if progress.broken.load(Ordering::Relaxed) => Error::RequestBody { to, source },
+        error => error,
+    }
+}
+
 /// The HTTP client wraps what the connection said: our own words are taken out again.
 fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &Progress) -> Failure {
     if let Some(own) = Error::within(&error) {
@@ -128,9 +136,24 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
         connection.get_extras(&mut extras);
     }
     let idle = extras.get::<Answered>().is_some_and(Answered::is_marked);
-    let (to, source) = (to.clone(), Arc::new(error));
-    if progress.broken.load(Ordering::Relaxed) {
-        return Error::RequestBody { to, source }.into();
+    let error = blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress);
+    Failure { idle: idle && matches!(error, Error::Exchange { .. }), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_upload_is_the_clients_fault_and_a_broken_exchange_the_hosts() {
+        let to = Authority::parse("quay.io", 443).unwrap();
+        for broken in [false, true] {
+            let progress = Progress { moved: AtomicU64::new(1), broken: AtomicBool::new(broken) };
+            let source = Arc::new(std::io::Error::other("cut"));
+            let error = blamed(Error::Exchange { to: to.clone(), source }, &progress);
+            assert_eq!(matches!(error, Error::RequestBody { .. }), broken);
+            let late = Error::FirstByteTimeout { to: to.clone(), after: Duration::from_secs(1) };
+            assert!(matches!(blamed(late, &progress), Error::FirstByteTimeout { .. }));
+        }
     }
-    Failure { error: Error::Exchange { to, source }, idle }
 }

@@ -36,6 +36,6 @@ pub(super) async fn ask(
     let (mut sender, connection) = http1::handshake(TokioIo::new(line)).await.map_err(failed)?;
     tokio::spawn(connection); // what ends it is seen by the request
     let answer = sender.send_request(request).await.map_err(failed)?;
-    parent.heard(to, answer.status())?;
+    parent.heard(to, &answer)?;
     Ok(answer)
 }

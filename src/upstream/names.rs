@@ -21,9 +21,31 @@ pub enum NameKind {
 
 const METADATA: [&str; 4] =
     ["metadata.google.internal", "metadata.goog", "instance-data.ec2.internal", "metadata.azure.internal"];
-const MACHINE: [&str; 3] = ["localhost", "localdomain", "localhost6"];
-const INSIDE: [&str; 9] =
-    ["local", "internal", "lan", "home.arpa", "intranet", "private", "corp", "home", "svc.cluster.local"];
+/// The names that systems have for it in their hosts files.
+const MACHINE: [&str; 6] = [
+    "localhost.localdomain",
+    "localhost6",
+    "localhost6.localdomain",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+];
+const INSIDE: [&str; 14] = [
+    "local",
+    "localdomain",
+    "localdomain6",
+    "internal",
+    "lan",
+    "home.arpa",
+    "intranet",
+    "private",
+    "corp",
+    "home",
+    "svc",
+    "cluster",
+    "consul",
+    "invalid",
+];
 
 impl NameKind {
     /// The kind of a name in lower case, without a dot at its end.
@@ -35,7 +57,7 @@ impl NameKind {
         // `metadata` and `instance-data` are what search domains make of the names above.
         if any(&METADATA) || matches!(name, "metadata" | "instance-data") {
             Self::Metadata
-        } else if any(&MACHINE) || name.starts_with("ip6-") && !name.contains('.') {
+        } else if is_under("localhost") || MACHINE.contains(&name) {
             Self::Machine
         } else if any(&INSIDE) || !name.contains('.') {
             Self::Inside
@@ -69,9 +91,23 @@ mod tests {
             ),
             (
                 NameKind::Inside,
-                &["intranet", "db.local", "registry.internal", "a.b.svc.cluster.local", "nas.home.arpa"],
+                &[
+                    "intranet",
+                    "db.local",
+                    "registry.internal",
+                    "a.b.svc.cluster.local",
+                    "nas.home.arpa",
+                    "registry.default.svc",
+                    "registry.service.consul",
+                    "nas.localdomain",
+                    "localdomain",
+                    "ip6-allnodes",
+                ],
             ),
-            (NameKind::Machine, &["localhost", "a.localhost", "localhost.localdomain", "ip6-loopback"]),
+            (
+                NameKind::Machine,
+                &["localhost", "a.localhost", "localhost.localdomain", "localhost6.localdomain6", "ip6-loopback"],
+            ),
             (
                 NameKind::Metadata,
                 &["metadata.google.internal", "metadata", "a.metadata.goog", "instance-data.ec2.internal"],

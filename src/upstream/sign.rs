@@ -39,7 +39,7 @@ impl Sign {
                 | Error::Certificate { .. }
                 | Error::Tls { .. },
             ) => Self::Down,
-            Err(Error::Parent { source, .. }) if source.is_final() => Self::Nothing,
+            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() => Self::Nothing,
             Err(Error::Parent { .. }) => Self::Down,
             Err(_) => Self::Nothing,
         }
@@ -49,6 +49,18 @@ impl Sign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Authority;
+    use crate::upstream::ParentError;
+
+    #[test]
+    fn a_parent_that_throttles_or_forbids_says_nothing_of_the_host() {
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let table = [(403, Sign::Nothing), (408, Sign::Nothing), (429, Sign::Nothing), (502, Sign::Down)];
+        for (status, sign) in table {
+            let refused = ParentError::Refused { status: StatusCode::from_u16(status).unwrap() };
+            assert_eq!(Sign::of(Err(&Error::of_parent(&to, &to, refused))), sign, "{status}");
+        }
+    }
 
     #[test]
     fn an_answer_is_health_unless_the_server_is_at_fault() {

@@ -30,6 +30,9 @@ pub enum ParentError {
     /// 407, though a user and a password were sent.
     #[error("the proxy does not accept the user and the password (407) that auth in upstream.proxy names")]
     LoginRefused,
+    /// 407 without a challenge to a request that it passed on: the host's word, not its own.
+    #[error("the host behind the proxy answered 407, as only a proxy may")]
+    HostsOwn,
     /// The password cannot be read.
     #[error("the password for the proxy cannot be read (auth in upstream.proxy)")]
     Password(#[source] CredentialError),
@@ -60,14 +63,17 @@ impl ParentError {
         matches!(self, Self::LoginWanted | Self::LoginRefused | Self::Password(_))
     }
 
+    /// Whether it has too much to do, or wants us to be quicker: nothing is said of the host that was asked for.
+    pub(in crate::upstream) fn is_throttle(&self) -> bool {
+        let throttles = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        matches!(self, Self::Refused { status } if throttles.contains(status))
+    }
+
     /// Whether it was judged, so that no other way is tried: what a proxy forbids, another road must not allow.
     pub(in crate::upstream) fn is_final(&self) -> bool {
         match self {
-            Self::Loop => true,
-            Self::Refused { status } => {
-                status.is_client_error()
-                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            }
+            Self::Loop | Self::HostsOwn => true,
+            Self::Refused { status } => status.is_client_error() && !self.is_throttle(),
             _ => false,
         }
     }

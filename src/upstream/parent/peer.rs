@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::header::PROXY_AUTHENTICATE;
+use http::{HeaderValue, Response, StatusCode};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -126,14 +127,17 @@ impl Parent {
         Ok((stream, login))
     }
 
-    /// What it answered to a request in absolute-form: 407 can only be its own word. Others are the host's, as far as
-    /// can be told.
-    pub(in crate::upstream) fn heard(&self, to: &Authority, status: StatusCode) -> Result<(), Error> {
-        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(self.rejected(to, status));
+    /// What it answered to a request in absolute-form. A 407 is its own word if it says how to log in, as it has to
+    /// (RFC 9110, 15.5.8): else any host could make it ill. Others are the host's, as far as can be told.
+    pub(in crate::upstream) fn heard<B>(&self, to: &Authority, answer: &Response<B>) -> Result<(), Error> {
+        if answer.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            self.note_well();
+            return Ok(());
         }
-        self.note_well();
-        Ok(())
+        if answer.headers().contains_key(PROXY_AUTHENTICATE) {
+            return Err(self.rejected(to, answer.status()));
+        }
+        Err(self.failed(to, ParentError::HostsOwn))
     }
 
     fn wait(&self, dialer: &Dialer) -> Wait<'_> {

@@ -8,6 +8,8 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, Resour
 
 /// An alias of an alias, and so on, so many times at most.
 const ALIASES: usize = 16;
+/// No more addresses of one family are kept: what is remembered is bounded by names, and a name's size by this.
+const ADDRESSES: usize = 16;
 
 /// Which records are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,9 @@ fn found(records: &[ResourceRecord<'_>], asked: Name<'_>, wanted: Records) -> Re
         };
         life = life.min(record.ttl);
         addresses.push(address);
+        if addresses.len() == ADDRESSES {
+            break;
+        }
     }
     let life = if addresses.is_empty() { 0 } else { life };
     Reply::Found(addresses, Duration::from_secs(life.into()))
@@ -142,6 +147,13 @@ mod tests {
         let message = answer(7, "QUAY.io", TYPE::A, answers);
         let found = addresses(read(&message, 7, "quay.io", Records::V4));
         assert_eq!(found, (vec!["192.0.2.1".to_owned(), "192.0.2.2".to_owned()], 20));
+    }
+
+    #[test]
+    fn of_many_addresses_the_first_are_kept() {
+        let answers = (0..200).map(|last| record("quay.io", 60, v4(last))).collect();
+        let (found, _) = addresses(read(&answer(7, "quay.io", TYPE::A, answers), 7, "quay.io", Records::V4));
+        assert_eq!((found.len(), found[0].as_str(), found[15].as_str()), (16, "192.0.2.0", "192.0.2.15"));
     }
 
     #[test]

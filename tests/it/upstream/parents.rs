@@ -1,5 +1,8 @@
 //! Parent proxies: who goes through them, how, and what becomes of one that fails.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
 use super::*;
 use crate::support::{Answering, Dns};
 
@@ -144,16 +147,49 @@ async fn user_and_password_go_to_the_parent_and_to_nobody_else() {
     assert!(!format!("{upstream:?}").contains("hunter2"));
 }
 
+/// A parent that answers every request with a challenge of its own.
+async fn challenging() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_hosts_own_407_is_no_word_of_the_parents() {
+    let (one, other) = (Registry::plain("one.example.com"), Registry::plain("other.example.com"));
+    let first = Parent::start().await.knows(&one).knows(&other);
+    let second = Parent::start().await.knows(&one).knows(&other);
+    first.behave(Manner::Status("one.", 407));
+    let yaml = format!("proxy: ['{}', '{}']", first.url(), second.url());
+    let upstream = by_parents(&yaml, &[&one, &other], Rules::default());
+    let text = words(&failed(status(&upstream, &one).await));
+    assert!(text.contains("the host behind the proxy answered 407"), "{text}");
+    assert_eq!(status(&upstream, &other).await.unwrap(), 200);
+    assert_eq!((first.connections(), second.connections()), (2, 0), "the first one is not passed over");
+}
+
 #[tokio::test]
 async fn a_407_names_the_key() {
     let (secure, plain) = (Registry::start("quay.io"), Registry::plain("plain.example.com"));
     let parent = Parent::start().await.knows(&secure).knows(&plain);
     parent.require("u", "hunter2");
     let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&secure, &plain], Rules::default());
-    for server in [&secure, &plain] {
-        let text = words(&failed(status(&upstream, server).await));
-        assert!(text.contains("asks for a user and a password (407)") && text.contains("upstream.proxy"), "{text}");
-    }
+    let text = words(&failed(status(&upstream, &secure).await));
+    assert!(text.contains("asks for a user and a password (407)") && text.contains("upstream.proxy"), "{text}");
+    let challenging = challenging().await;
+    let upstream = by_parents(&format!("proxy: 'http://{challenging}'"), &[&plain], Rules::default());
+    let text = words(&failed(status(&upstream, &plain).await));
+    assert!(text.contains("asks for a user and a password (407)") && text.contains("upstream.proxy"), "{text}");
     let login = "auth: {username: u, password: hunter3}";
     let wrong = by_parents(&format!("proxy: {{url: '{}', {login}}}", parent.url()), &[&secure], Rules::default());
     let error = failed(status(&wrong, &secure).await);
