@@ -18,6 +18,7 @@ use super::Error;
 use super::certificate::Certificate;
 use super::constraints::Constraints;
 use super::mint::{self, DAY};
+use crate::host;
 use crate::oci::Host;
 
 /// The issuing certificate, its key, its constraints.
@@ -101,5 +102,5 @@ pub(super) struct Leaf {
 
 /// aws-lc, named outright: the process-wide default belongs to the binary.
 pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    host::crypto()
 }

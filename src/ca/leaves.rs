@@ -15,6 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use super::Error;
 use super::chain::{Chain, provider};
 use super::mint::DAY;
+use crate::host::has_aes;
 use crate::oci::Host;
 
 /// Hosts kept. Threat: a client names endless subdomains of a permitted one. Cost: it pays a handshake for
@@ -90,6 +91,8 @@ impl Leaves {
         server.ticketer = Ticketer::new()?;
         // A client that comes back gets another one then. Most, as they are written in Go, never come back by one.
         server.send_tls13_tickets = 1;
+        // Without instructions for AES ours is the dear side, whatever the client would rather have.
+        server.ignore_client_order = !has_aes();
         server.session_storage = Arc::new(NoServerSessionStorage {});
         self.minted.fetch_add(1, Ordering::Relaxed);
         // A third of its life is left when it is replaced, for clients whose clocks are ahead.

@@ -33,14 +33,13 @@ impl Roots {
                 "this machine has no root certificates (package ca-certificates): only hosts with a ca_file can be verified"
             );
         }
-        Self { system, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+        Self { system, provider: crate::host::crypto() }
     }
 
     /// No roots, for tests that dial nobody.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Self { system: RootCertStore::empty(), provider }
+        Self { system: RootCertStore::empty(), provider: crate::host::crypto() }
     }
 
     /// The TLS configuration for a host; `further` is a file of more certificates to trust.
