@@ -17,6 +17,8 @@ use super::{Nameserver, ResolveError};
 
 /// How long a server may take. Two of them are asked within the usual `connect_timeout`.
 const WAIT: Duration = Duration::from_millis(1500);
+/// A datagram may be lost, and is sent again after so long.
+const AGAIN: Duration = Duration::from_millis(400);
 /// Without EDNS an answer has at most 512 bytes; some servers send more.
 const DATAGRAM: usize = 4096;
 
@@ -44,7 +46,16 @@ async fn by_udp(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Rep
         if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
-    socket.send(question).await?;
+    loop {
+        socket.send(question).await?;
+        if let Ok(heard) = timeout(AGAIN, hear(&socket, &read)).await {
+            return heard;
+        }
+    }
+}
+
+/// The first answer to our question.
+async fn hear(socket: &UdpSocket, read: impl Fn(&[u8]) -> Reply) -> io::Result<Reply> {
     let mut datagram = vec![0; DATAGRAM];
     loop {
         let length = socket.recv(&mut datagram).await?;

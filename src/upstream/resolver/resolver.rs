@@ -16,6 +16,8 @@ use crate::upstream::names::NameKind;
 const KEPT: u64 = 10_000;
 /// No record is believed for longer.
 const LONGEST: Duration = Duration::from_secs(86_400);
+/// So long half an answer is believed.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// The servers of `upstream.resolvers`, and what they have said.
 #[derive(Debug)]
@@ -101,8 +103,10 @@ async fn both(server: Nameserver, name: &str) -> Result<(Vec<IpAddr>, Duration),
         }
         (Ok(found), Err(ResolveError::NoAddress { .. } | ResolveError::NoName { .. }))
         | (Err(ResolveError::NoAddress { .. } | ResolveError::NoName { .. }), Ok(found)) => Ok(found),
-        // Half of the truth, for this once.
-        (Ok((addresses, _)), Err(_)) | (Err(_), Ok((addresses, _))) => Ok((addresses, Duration::ZERO)),
+        // Half of the truth: for a moment, so that a server which never answers for IPv6 is not waited for each time;
+        // without IPv4 for this once, as not every machine has IPv6.
+        (Err(_), Ok((addresses, life))) => Ok((addresses, life.min(MOMENT))),
+        (Ok((addresses, _)), Err(_)) => Ok((addresses, Duration::ZERO)),
         (Err(ResolveError::NoAddress { .. }), Err(error)) | (Err(error), Err(_)) => Err(error),
     }
 }

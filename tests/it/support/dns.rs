@@ -21,6 +21,10 @@ pub(crate) enum Answering {
     Failing,
     /// First with another id, then the truth.
     AfterForgery,
+    /// The first question with nothing, as if it had been lost.
+    Losing,
+    /// Nothing to questions for IPv6.
+    WithoutV6,
 }
 
 /// A server that runs until it is dropped.
@@ -94,6 +98,14 @@ impl Shared {
         let name = about.qname.to_string();
         let v4 = about.qtype == QTYPE::TYPE(TYPE::A);
         self.asked.push(format!("{over} {} {name}", if v4 { "A" } else { "AAAA" }));
+        let is_lost = match self.answering {
+            Answering::Losing => self.asked.len() == 1,
+            Answering::WithoutV6 => !v4,
+            _ => false,
+        };
+        if is_lost {
+            return Vec::new();
+        }
         let mut answer = Packet::new_reply(asked.id());
         answer.questions.push(about.clone());
         match self.names.get(&name) {

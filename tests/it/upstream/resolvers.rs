@@ -85,6 +85,26 @@ async fn an_answer_that_was_cut_is_asked_for_by_tcp() {
 }
 
 #[tokio::test]
+async fn a_question_that_was_lost_is_asked_again() {
+    let server = Registry::plain("quay.io");
+    let dns = Dns::start(Answering::Losing).await.knows("quay.example", &["127.0.0.1"], 60);
+    let upstream = asking(&[&dns], "ip: v4");
+    assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
+    assert_eq!(dns.asked(), ["udp A quay.example"; 2]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_for_ipv6_is_waited_for_once() {
+    let server = Registry::plain("quay.io");
+    let dns = Dns::start(Answering::WithoutV6).await.knows("quay.example", &["127.0.0.1"], 60);
+    let upstream = asking(&[&dns], "");
+    assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
+    let asked = dns.asked().len();
+    assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
+    assert_eq!(dns.asked().len(), asked, "what is known is kept for a moment");
+}
+
+#[tokio::test]
 async fn a_forged_answer_is_passed_over() {
     let server = Registry::plain("quay.io");
     let dns = Dns::start(Answering::AfterForgery).await.knows("quay.example", &["127.0.0.1"], 60);
