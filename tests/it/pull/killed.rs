@@ -65,7 +65,7 @@ async fn a_killed_process_loses_nothing_that_it_has_answered_from_its_cache() {
     let plan = Plan::new().registry(&registry, "");
     std::fs::write(folder.path().join("pullthrough.yaml"), plan.yaml(folder.path())).unwrap();
     let mut promised = BTreeSet::new();
-    for round in 0..30 {
+    for round in 0..200 {
         promised.extend(promises(folder.path(), &registry, round).await);
     }
     let expected = tokio::task::spawn_blocking(move || check(folder.path(), &promised));
