@@ -48,7 +48,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let _ = pullthrough::host::raise_file_limit(); // with a lower one the large scenarios say so themselves
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build().context("no runtime")?;
     let mut table = Table::default();
     let finished = runtime.block_on(async {
         let lab = Lab::open(options).await?;

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
@@ -28,11 +29,23 @@ fn fitting(memory: u64) -> usize {
     CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (RING * CHUNK))
 }
 
+/// A body gives way after its turn. The first is short: of a crowd that comes at once, each has its first bytes before
+/// any has its fill. Later ones are taken where there are more bodies than so many for each processor. (64 clients that
+/// ask for one cached blob at once, two processors: median first byte 50 ms without turns, 10 ms with them.)
+const BODIES_EACH: usize = 8;
+const TURN: usize = 256 << 10;
+const FIRST_TURN: usize = 64 << 10;
+static FEW: LazyLock<usize> = LazyLock::new(|| BODIES_EACH * thread::available_parallelism().map_or(1, usize::from));
+
 /// How many bodies there are.
 static BODIES: AtomicUsize = AtomicUsize::new(0);
 
+fn are_more_than(bodies: usize) -> bool {
+    BODIES.load(Ordering::Relaxed) > bodies
+}
+
 fn is_crowded() -> bool {
-    BODIES.load(Ordering::Relaxed) > *FITTING
+    are_more_than(*FITTING)
 }
 
 /// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
@@ -71,18 +84,28 @@ pub(super) struct Pump<F> {
     file: F,
     sent: VecDeque<Bytes>,
     reading: Option<JoinHandle<(BytesMut, io::Result<usize>)>>,
+    /// How long its turn is, and how many bytes of it are given.
+    turn: usize,
+    given: usize,
 }
 
 impl<F: ReadAt> Pump<F> {
     pub(super) fn new(file: F) -> Self {
         BODIES.fetch_add(1, Ordering::Relaxed);
-        Self { file, sent: VecDeque::new(), reading: None }
+        Self { file, sent: VecDeque::new(), reading: None, turn: FIRST_TURN, given: 0 }
     }
 
     /// The next chunk of `span`, at most 256 KiB and never empty. While it is pending, ask for the same
     /// position again.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>, span: Span) -> Poll<io::Result<Bytes>> {
+        let has_turns = self.turn == FIRST_TURN || are_more_than(*FEW);
+        if has_turns && self.given >= self.turn {
+            (self.turn, self.given) = (TURN, 0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let chunk = if is_crowded() { CROWDED_CHUNK } else { CHUNK };
+        let chunk = if has_turns { chunk.min(self.turn) } else { chunk };
         let wanted = usize::try_from(span.len()).unwrap_or(chunk).min(chunk);
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
@@ -137,6 +160,7 @@ impl<F: ReadAt> Pump<F> {
     }
 
     fn lend(&mut self, mut buffer: BytesMut, length: usize) -> Bytes {
+        self.given += length;
         buffer.truncate(length);
         let bytes = buffer.freeze();
         if self.sent.len() < RING {

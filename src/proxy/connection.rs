@@ -33,7 +33,7 @@ use super::{connect, forward, intercept, own, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::{Body, Pseudonym, Rewind};
+use crate::wire::{Body, Gather, Pseudonym, Rewind};
 
 /// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
@@ -178,7 +178,6 @@ impl Proxy {
             let answer = handle(request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let stream = TokioIo::new(stream);
         if spoken == Spoken::Http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -186,7 +185,7 @@ impl Proxy {
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
-                .serve_connection(stream, service);
+                .serve_connection(TokioIo::new(Gather::new(stream)), service);
             tokio::pin!(connection);
             return tokio::select! {
                 ended = connection.as_mut() => ended.map_err(io::Error::other),
@@ -201,7 +200,7 @@ impl Proxy {
             .header_read_timeout(HEAD)
             .max_buf_size(WRITE_BUFFER)
             .max_headers(HEAD_FIELDS)
-            .serve_connection(stream, service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {

@@ -1,16 +1,19 @@
-//! What both sides of the proxy say on the wire: bodies, hop-by-hop headers, ranges, bytes read ahead.
+//! What both sides of the proxy say on the wire: bodies, hop-by-hop headers, ranges, bytes read ahead,
+//! frames gathered.
 //!
 //! Scope: HTTP as messages, without knowing who is asked for what.
 //! Never: hold a whole body in memory, except where a caller names a limit.
 //! Reading: RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via), 14 (Range Requests).
 
 mod body;
+mod gather;
 mod header;
 mod multipart;
 mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, collect};
+pub use gather::Gather;
 pub use header::{Pseudonym, end_to_end, via};
 pub use multipart::Multipart;
 pub use range::{Asked, Part, Span};
