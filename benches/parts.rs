@@ -16,9 +16,9 @@ use pullthrough::cache::{
     Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question,
     Source, Trust, Want, Whole,
 };
-use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPattern, Route};
+use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPattern, Reference, Route};
 use pullthrough::store::{self, Store};
-use pullthrough::telemetry::{Kind, Metrics, Outcome};
+use pullthrough::telemetry::{self, AccessLine, Kind, Metrics, Outcome};
 use pullthrough::wire::{Body, Span};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     extents(&bench);
     mint(&bench)?;
     counters(&bench);
+    access(&bench)?;
     tokio::runtime::Runtime::new()?.block_on(lookups(&bench))
 }
 
@@ -167,6 +168,27 @@ fn counters(bench: &Bench) {
         metrics.request("docker.io", Kind::Blob, Outcome::Hit, 200, black_box(Duration::from_millis(3)));
         metrics.client_bytes("docker.io", 1000);
     });
+}
+
+/// Written to standard error, which belongs into `/dev/null` meanwhile.
+fn access(bench: &Bench) -> anyhow::Result<()> {
+    telemetry::init(&telemetry::Config::default())?;
+    let line = AccessLine {
+        client: "10.0.0.7".parse()?,
+        method: http::Method::GET,
+        host: "registry-1.docker.io".into(),
+        registry: Some("docker.io".into()),
+        repository: Some("library/debian".parse()?),
+        reference: Some(Reference::Digest(Digest::of(Algorithm::Sha256, b"access"))),
+        kind: "manifest",
+        outcome: "hit",
+        status: 200,
+        bytes: 1234,
+        elapsed: Duration::from_micros(123),
+        detail: None,
+    };
+    bench.time("access line", || black_box(&line).emit());
+    Ok(())
 }
 
 /// An upstream that brings one content and says yes to everything.

@@ -38,15 +38,29 @@ impl Cache {
     /// What the source answered instead.
     pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
         let released = self.released(caller, digest, Content::Blob).await;
-        if released.as_ref().is_some_and(|released| released.standing == Standing::Good) {
+        let is_good = released.as_ref().is_some_and(|released| released.standing == Standing::Good);
+        if is_good && let Some(found) = self.find_stored(caller, digest).await {
+            return Ok(found);
+        }
+        // Boxed, as whatever comes after a hit is: the future of a hit stays small, of which each connection has one.
+        Box::pin(self.blob_at_source(caller, digest, released.map(|released| released.standing))).await
+    }
+
+    async fn blob_at_source(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        standing: Option<Standing>,
+    ) -> Result<BlobFound, Fault> {
+        if standing == Some(Standing::Good) {
             return self.enter(caller, digest, Right::Released).await;
         }
         if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
         }
-        let right = match self.right_by_head(caller, digest, released.is_some()).await {
+        let right = match self.right_by_head(caller, digest, standing.is_some()).await {
             // It might read lately, and the registry cannot be asked.
-            Err(fault) if released.is_some() && fault.said == Said::Nothing => Right::Released,
+            Err(fault) if standing.is_some() && fault.said == Said::Nothing => Right::Released,
             right => right?,
         };
         self.enter(caller, digest, right).await
@@ -60,7 +74,8 @@ impl Cache {
         let released = self.released(caller, digest, Content::Blob).await;
         let stored = if released.is_some() { self.stored(digest).await } else { None };
         let (Some(released), Some(blob)) = (released, stored) else {
-            return self.prove(caller, digest, Content::Blob).await.map(|(proof, _)| (proof.size, Outcome::Miss));
+            let proven = Box::pin(self.prove(caller, digest, Content::Blob)).await;
+            return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
         };
         if released.standing < Standing::Good {
             match self.prove_in_time(caller, digest, Content::Blob, true).await {
@@ -78,10 +93,9 @@ impl Cache {
         let mut again = true;
         loop {
             if right == Right::Released
-                && let Some(blob) = self.stored(digest).await
+                && let Some(found) = self.find_stored(caller, digest).await
             {
-                self.store.catalog().used(digest);
-                return Ok(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit));
+                return Ok(found);
             }
             // A fill that ends notes its link before it leaves the map, so that nothing is fetched a second time.
             let takes_stored = || match right {
@@ -183,6 +197,12 @@ impl Cache {
                 self.note_missing(&caller, &digest, Content::Blob, &fault);
             }
         }
+    }
+
+    async fn find_stored(&self, caller: &Caller, digest: &Digest) -> Option<BlobFound> {
+        let blob = self.stored(digest).await?;
+        self.store.catalog().used(digest);
+        Some(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit))
     }
 
     /// The committed blob; one that the catalog does not know is hashed first.

@@ -96,27 +96,39 @@ impl Cache {
 
     async fn find_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
         let released = self.released(caller, digest, Content::Manifest).await;
-        if let Some(released) = released.as_ref().filter(|released| released.standing == Standing::Good) {
-            if let Some(bytes) = self.manifest_bytes(digest).await {
-                return Ok(found(*digest, bytes, released.media_type.clone(), Outcome::Hit));
-            }
-        } else if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
+        if let Some(released) = released.as_ref().filter(|released| released.standing == Standing::Good)
+            && let Some(bytes) = self.manifest_bytes(digest).await
+        {
+            return Ok(found(*digest, bytes, released.media_type.clone(), Outcome::Hit));
+        }
+        Box::pin(self.manifest_at_source(caller, digest, released)).await // see `Cache::blob`
+    }
+
+    async fn manifest_at_source(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        released: Option<Released>,
+    ) -> Result<ManifestFound, Fault> {
+        if released.as_ref().is_some_and(|released| released.standing == Standing::Good) {
+            return self.fetch_manifest(caller, digest).await;
+        }
+        if let Some(fault) = self.known_missing(caller, digest, Content::Manifest) {
             return Err(fault);
-        } else {
-            let shared = self.links.are_shared(&caller.place.registry, digest).await;
-            let stored = if shared { self.manifest_bytes(digest).await } else { None };
-            if stored.is_some() || !caller.source.decides() {
-                let lapsed = released.is_some();
-                match (self.prove_in_time(caller, digest, Content::Manifest, lapsed).await, stored) {
-                    (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
-                    (Ok(_), None) => {}
-                    (Err(fault), Some(bytes)) if lapsed && fault.said == Said::Nothing => {
-                        let media_type = released.and_then(|released| released.media_type);
-                        return Ok(found(*digest, bytes, media_type, Outcome::Hit));
-                    }
-                    (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
-                    (Err(fault), _) => return Err(fault),
+        }
+        let shared = self.links.are_shared(&caller.place.registry, digest).await;
+        let stored = if shared { self.manifest_bytes(digest).await } else { None };
+        if stored.is_some() || !caller.source.decides() {
+            let lapsed = released.is_some();
+            match (self.prove_in_time(caller, digest, Content::Manifest, lapsed).await, stored) {
+                (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
+                (Ok(_), None) => {}
+                (Err(fault), Some(bytes)) if lapsed && fault.said == Said::Nothing => {
+                    let media_type = released.and_then(|released| released.media_type);
+                    return Ok(found(*digest, bytes, media_type, Outcome::Hit));
                 }
+                (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
+                (Err(fault), _) => return Err(fault),
             }
         }
         self.fetch_manifest(caller, digest).await
@@ -130,7 +142,8 @@ impl Cache {
         let released = self.released(caller, digest, Content::Manifest).await;
         let stored = if released.is_some() { self.manifest_bytes(digest).await } else { None };
         let (Some(Released { media_type, standing }), Some(bytes)) = (released, stored) else {
-            return self.prove(caller, digest, Content::Manifest).await.map(|(proof, _)| (proof, Outcome::Miss));
+            let proven = Box::pin(self.prove(caller, digest, Content::Manifest)).await;
+            return proven.map(|(proof, _)| (proof, Outcome::Miss));
         };
         if standing < Standing::Good {
             match self.prove_in_time(caller, digest, Content::Manifest, true).await {
@@ -281,7 +294,7 @@ impl Cache {
         content: Content,
         lapsed: bool,
     ) -> Result<(Proof, bool), Fault> {
-        let proving = self.prove(caller, digest, content);
+        let proving = Box::pin(self.prove(caller, digest, content));
         if !lapsed {
             return proving.await;
         }

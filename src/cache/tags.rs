@@ -159,15 +159,26 @@ impl Cache {
     /// # Errors
     /// What the source answered instead, where no last known answer may stand in for it.
     pub async fn tag(&self, caller: &Caller, question: &Question) -> Result<TagFound, Fault> {
-        let Question { tag, accept, freshness, asking } = question;
-        let entries = self.tags.entries(&caller.place, tag).await;
+        let entries = self.tags.entries(&caller.place, &question.tag).await;
         let standing = self.standing(caller).await;
-        // Who might read lately is told the last answer if the registry cannot be asked, and not before.
-        let may = |_: &&TagEntry| standing > Standing::Unknown;
-        let own = entries.iter().filter(may).filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
-        if let Some(entry) = own.filter(|entry| standing == Standing::Good && age(entry) < freshness.fresh_for) {
+        let fresh = |entry: &&TagEntry| standing == Standing::Good && age(entry) < question.freshness.fresh_for;
+        if let Some(entry) = latest(&entries, question.accept).filter(fresh) {
             return Ok(found(entry, Outcome::Hit));
         }
+        Box::pin(self.tag_at_source(caller, question, &entries, standing)).await // see `Cache::blob`
+    }
+
+    async fn tag_at_source(
+        &self,
+        caller: &Caller,
+        question: &Question,
+        entries: &[TagEntry],
+        standing: Standing,
+    ) -> Result<TagFound, Fault> {
+        let Question { tag, accept, freshness, asking } = question;
+        // Who might read lately is told the last answer if the registry cannot be asked, and not before.
+        let may = |_: &&TagEntry| standing > Standing::Unknown;
+        let own = latest(entries, *accept).filter(may);
         if let Some(fault) = self.tags.known_missing(caller, tag, *accept) {
             return Err(fault);
         }
@@ -241,8 +252,7 @@ impl Cache {
     async fn fresh_now(&self, caller: &Caller, question: &Question) -> Option<Said200> {
         let Question { tag, accept, freshness, .. } = question;
         let entries = self.tags.entries(&caller.place, tag).await;
-        let own = entries.iter().filter(|entry| entry.accept == *accept).max_by_key(|entry| entry.checked);
-        let entry = own.filter(|entry| age(entry) < freshness.fresh_for)?;
+        let entry = latest(&entries, *accept).filter(|entry| age(entry) < freshness.fresh_for)?;
         let TagEntry { digest, media_type, size, .. } = entry.clone();
         (self.standing(caller).await == Standing::Good).then_some(Said200 {
             digest,
@@ -340,6 +350,11 @@ impl Said200 {
     fn found(self, outcome: Outcome) -> TagFound {
         TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
     }
+}
+
+/// The latest answer of that class.
+fn latest(entries: &[TagEntry], accept: Accept) -> Option<&TagEntry> {
+    entries.iter().filter(|entry| entry.accept == accept).max_by_key(|entry| entry.checked)
 }
 
 /// Another class's answer that this caller said it takes: an index before a single manifest, then the latest.

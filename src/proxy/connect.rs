@@ -52,7 +52,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
             let way = proxy.pseudonym.way(request.headers(), request.version());
-            match policy.upstream.dial(&authority, &way).await {
+            match Box::pin(policy.upstream.dial(&authority, &way)).await {
                 Err(error) => refuse(record, &respond::of_upstream(&error)),
                 Ok(upstream) => {
                     record.verdict(verdict.label(), 200);

@@ -7,11 +7,13 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -175,8 +177,7 @@ impl Proxy {
         let first = asked.clone();
         let service = service_fn(move |request| {
             first.cancel();
-            let answer = handle(request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            handle(request).map(Ok::<_, Infallible>)
         });
         if spoken == Spoken::Http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -186,27 +187,35 @@ impl Proxy {
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(Gather::new(stream)), service);
-            tokio::pin!(connection);
-            return tokio::select! {
-                ended = connection.as_mut() => ended.map_err(io::Error::other),
-                () = self.leaving(&asked) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await.map_err(io::Error::other)
-                }
-            };
+            self.attend(connection, |connection| connection.graceful_shutdown(), &asked).await
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(WRITE_BUFFER)
+                .max_headers(HEAD_FIELDS)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            self.attend(connection, |connection| connection.graceful_shutdown(), &asked).await
         }
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(WRITE_BUFFER)
-            .max_headers(HEAD_FIELDS)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        tokio::pin!(connection);
+    }
+
+    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun. Boxed, so that
+    /// what a connection waits in is no larger than what it speaks.
+    async fn attend<C>(
+        &self,
+        connection: C,
+        finish: impl FnOnce(Pin<&mut C>),
+        asked: &CancellationToken,
+    ) -> io::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = Box::pin(connection);
         tokio::select! {
             ended = connection.as_mut() => ended.map_err(io::Error::other),
-            () = self.leaving(&asked) => {
-                connection.as_mut().graceful_shutdown();
+            () = self.leaving(asked) => {
+                finish(connection.as_mut());
                 connection.await.map_err(io::Error::other)
             }
         }
@@ -240,9 +249,9 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -
         if connects {
             return connect::answer(&proxy, visitor, request).await;
         }
-        return forward::absolute(&proxy, client, request).await;
+        return Box::pin(forward::absolute(&proxy, client, request)).await;
     }
-    own::answer(&proxy, client, &request).await
+    Box::pin(own::answer(&proxy, client, &request)).await
 }
 
 /// What a connection speaks.

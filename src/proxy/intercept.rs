@@ -35,7 +35,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
 ) {
     let (client, host) = (visitor.client, authority.host.clone());
-    let Some(stream) = accept(&proxy, client, &authority.short(443), stream, |_| Ok(host)).await else { return };
+    let to = authority.short(443);
+    let handshake = Box::pin(accept(&proxy, client, &to, stream, |_| Ok(host))); // what it needs goes with it
+    let Some(stream) = handshake.await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();

@@ -97,21 +97,21 @@ impl Pull<'_> {
         let mut again = true;
         loop {
             match self.site.proxy.cache.blob(caller, &digest).await {
-                Err(fault) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
+                Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask)).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
-                Ok(BlobFound::Filling(fill, outcome)) => match self.filling(digest, fill, outcome).await {
+                Ok(BlobFound::Filling(fill, outcome)) => match Box::pin(self.filling(digest, fill, outcome)).await {
                     Ok(pulled) => return pulled,
-                    Err(fault) if is_of_the_store(&fault) => return self.pass_blob(digest, ask).await,
+                    Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask)).await,
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
                     Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable(error)) => {
                     tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                    return self.pass_blob(digest, ask).await;
+                    return Box::pin(self.pass_blob(digest, ask)).await;
                 }
             }
         }

@@ -92,10 +92,10 @@ async fn dispatch(
     // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
     let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
     if pushes && is_registry {
-        return push(&site, route, request, record).await;
+        return Box::pin(push(&site, route, request, record)).await;
     }
     let pulled = match route {
-        _ if is_own_realm => realm::answer(&site, request).await,
+        _ if is_own_realm => Box::pin(realm::answer(&site, request)).await,
         Route::Ping | Route::Blob(..) | Route::Manifest(..) if reads => {
             let pulled = read(&site, route, request.method(), request.headers()).await;
             gateway::look(&site, route, &request, pulled.response.status());
@@ -103,12 +103,12 @@ async fn dispatch(
         }
         _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
             let endpoint = endpoint(&site, &path);
-            let leg = tokio::time::timeout(PATIENCE, realm::leg(&site, &endpoint, request)).await;
+            let leg = tokio::time::timeout(PATIENCE, Box::pin(realm::leg(&site, &endpoint, request))).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
         Route::Tags(repository) | Route::Referrers(repository, _) if reads => {
             let endpoint = endpoint(&site, &path);
-            let asked = listing::pass(&site, repository, &endpoint, kind, request);
+            let asked = Box::pin(listing::pass(&site, repository, &endpoint, kind, request));
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
@@ -116,7 +116,7 @@ async fn dispatch(
             let endpoint = endpoint(&site, &path);
             // A page that is neither of the protocol nor a token says nothing of the registry.
             let upstream = if path.starts_with("/v2") { &site.upstream } else { &policy.upstream };
-            let asked = forward::pass(proxy, upstream, &registry, &endpoint, kind, request);
+            let asked = Box::pin(forward::pass(proxy, upstream, &registry, &endpoint, kind, request));
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {
@@ -149,7 +149,7 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
         None => tokio::select! {
             pulled = first => Some(pulled),
             () = async {
-                if is_away(&once().await) {
+                if is_away(&Box::pin(once()).await) {
                     site.outage.confirmed().await;
                 }
             } => None,
@@ -158,7 +158,7 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
     let has_failed = |pulled: &Pulled| !was_away && site.outage.is_open() && pulled.response.status().is_server_error();
     let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
-        None => once().await,
+        None => Box::pin(once()).await,
     };
     // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
@@ -180,7 +180,7 @@ async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &Head
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
         Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
         Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
-        _ => ping::answer(site, method, headers).await,
+        _ => Box::pin(ping::answer(site, method, headers)).await,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It holds names and numbers only: no header, no query, no token can get into it.
 
+use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,12 @@ impl AccessLine {
     pub fn emit(&self) {
         info!(
             target: TARGET,
-            client = %self.client.to_canonical(),
+            client = Short::of(&self.client.to_canonical()).as_str(),
             method = self.method.as_str(),
             host = &*self.host,
             registry = self.registry.as_deref(),
             repository = self.repository.as_ref().map(Repository::as_str),
-            reference = self.reference.as_ref().map(tracing::field::display),
+            reference = self.reference.as_ref().map(Short::of).as_ref().map(Short::as_str),
             kind = self.kind,
             outcome = self.outcome,
             status = self.status,
@@ -65,7 +66,51 @@ impl AccessLine {
     }
 }
 
+/// A text that needs no memory of its own: an address, a tag, a digest. None is longer than this.
+struct Short {
+    bytes: [u8; 144],
+    length: usize,
+}
+
+impl Short {
+    fn of(value: &impl Display) -> Self {
+        let mut text = Self { bytes: [0; 144], length: 0 };
+        let _ = write!(text, "{value}"); // what has no room is cut
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
 /// Milliseconds with three digits behind the point.
 fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Algorithm, Digest, Tag};
+
+    #[test]
+    fn the_longest_address_tag_and_digest_are_short_enough() {
+        let address: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+        assert_eq!(Short::of(&address).as_str(), address.to_string());
+        let tag: Tag = "t".repeat(128).parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha512, b"long");
+        for reference in [Reference::Tag(tag), Reference::Digest(digest)] {
+            assert_eq!(Short::of(&reference).as_str(), reference.to_string());
+        }
+    }
 }

@@ -16,8 +16,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How long an end of the process waits for a reader that stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where lines go in; clones share the thread.
-#[derive(Clone)]
+/// Where lines go in.
 pub(super) struct Behind(Arc<Shared>);
 
 struct Shared {
@@ -51,7 +50,7 @@ impl Behind {
     }
 }
 
-impl Write for Behind {
+impl Write for &Behind {
     /// Takes a whole line, or drops it where too many wait.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.0.queue();
@@ -126,8 +125,8 @@ mod tests {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
         drop(open); // not stuck at all
-        let mut log = Behind::start(Stuck(gate, seen.clone())).unwrap();
-        (0..100).for_each(|number| writeln!(log, "line {number}").unwrap());
+        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        (0..100).for_each(|number| writeln!(&log, "line {number}").unwrap());
         Behind::flush(&log);
         let expected: String = (0..100).map(|number| format!("line {number}\n")).collect();
         assert_eq!(String::from_utf8(seen.lock().unwrap().clone()).unwrap(), expected);
@@ -137,9 +136,9 @@ mod tests {
     fn a_reader_that_stands_still_stops_nobody_and_hears_what_it_missed() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
         let line = [b'x'; 1 << 20];
-        (0..20).for_each(|_| log.write_all(&line).unwrap());
+        (0..20).for_each(|_| (&log).write_all(&line).unwrap());
         drop(open);
         Behind::flush(&log);
         let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();

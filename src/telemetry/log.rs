@@ -51,7 +51,7 @@ pub fn init(config: &Config) -> Result<(), BadLevel> {
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = match WRITER.get_or_init(|| Behind::start(io::stderr()).ok()) {
-        Some(behind) => subscriber(config, level, colour, || behind.clone()),
+        Some(behind) => subscriber(config, level, colour, move || behind),
         None => subscriber(config, level, colour, io::stderr),
     };
     // A second call has nothing to tell its caller: the log that it wants is there.
