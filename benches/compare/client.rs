@@ -92,15 +92,7 @@ impl Target {
 
     /// Opens a connection.
     pub(crate) async fn open(&self, protocol: Protocol) -> anyhow::Result<Connection> {
-        let socket = TcpSocket::new_v4()?;
-        if let Some(bytes) = self.receive_buffer {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        let mut stream = socket.connect(self.address).await.context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        if self.via == Via::Connect {
-            self.ask_for_tunnel(&mut stream).await?;
-        }
+        let stream = self.reach().await?;
         let tls = match protocol {
             Protocol::Http1 => &self.http1,
             Protocol::Http2 { .. } => &self.http2,
@@ -126,6 +118,25 @@ impl Target {
             }
         };
         Ok(Connection { sender, authority: self.authority.clone() })
+    }
+
+    /// The connection before anything is said in it, but for CONNECT.
+    pub(crate) async fn reach(&self) -> anyhow::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let mut stream = socket.connect(self.address).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        if self.via == Via::Connect {
+            self.ask_for_tunnel(&mut stream).await?;
+        }
+        Ok(stream)
+    }
+
+    /// Whether it is reached by CONNECT.
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.via == Via::Connect
     }
 
     async fn ask_for_tunnel(&self, stream: &mut TcpStream) -> anyhow::Result<()> {

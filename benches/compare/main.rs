@@ -48,8 +48,9 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let _ = pullthrough::host::raise_file_limit(); // with a lower one the large scenarios say so themselves
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build().context("no runtime")?;
+    // A client looks often for what has come: a first byte is not to wait for what other clients read.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(8).build();
+    let runtime = runtime.context("no runtime")?;
     let mut table = Table::default();
     let finished = runtime.block_on(async {
         let lab = Lab::open(options).await?;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -25,7 +26,10 @@ use super::content::{Blob, Content};
 use super::pace::Pace;
 
 /// What a connection carries in bytes a second, by the first part of the repository's name; others are not bound.
-const PACES: [(&str, u64); 2] = [("/v2/slow/", 20_000_000), ("/v2/gigabit/", 125_000_000)];
+const PACES: [(&str, u64); 3] = [("/v2/slow/", 20_000_000), (FAR, 20_000_000), ("/v2/gigabit/", 125_000_000)];
+/// These are so far away that an answer takes as long to begin.
+const FAR: &str = "/v2/far/";
+const DISTANCE: Duration = Duration::from_millis(30);
 
 /// The running registry.
 pub(crate) struct Origin {
@@ -79,7 +83,13 @@ async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, stream: TcpStream) {
     let service = service_fn(move |request: Request<Incoming>| {
         let pace = paces.iter().find(|(prefix, _)| request.uri().path().starts_with(prefix));
         let answer = answer(&shared, pace.map(|(_, pace)| pace), &request);
-        async move { Ok::<_, Infallible>(answer) }
+        let is_far = request.uri().path().starts_with(FAR);
+        async move {
+            if is_far {
+                tokio::time::sleep(DISTANCE).await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     NginxDirectives,
     /// nginx as a person would tune it.
     NginxTuned,
+    /// The same with its access log.
+    NginxLogging,
     /// Squid with ssl_bump.
     Squid,
     /// distribution as a pull-through cache, by its binary's name.
@@ -52,6 +54,7 @@ impl Kind {
             Self::Quiet(lab.options.binary.clone()),
             Self::NginxDirectives,
             Self::NginxTuned,
+            Self::NginxLogging,
             Self::Squid,
             Self::Distribution("docker-registry"),
             Self::Distribution("registry"),
@@ -67,6 +70,7 @@ impl Kind {
             Self::Quiet(_) => "pullthrough, no log".into(),
             Self::NginxDirectives => "nginx, d-r-p".into(),
             Self::NginxTuned => "nginx, tuned".into(),
+            Self::NginxLogging => "nginx, tuned, log".into(),
             Self::Squid => "squid".into(),
             Self::Distribution("docker-registry") => "distribution 2.8".into(),
             Self::Distribution(_) => "distribution 3".into(),
@@ -77,7 +81,7 @@ impl Kind {
     fn program(&self) -> Option<PathBuf> {
         match self {
             Self::Pullthrough(_, path) | Self::Quiet(path) => path.is_file().then(|| path.clone()),
-            Self::NginxDirectives | Self::NginxTuned => find("nginx"),
+            Self::NginxDirectives | Self::NginxTuned | Self::NginxLogging => find("nginx"),
             Self::Squid => find("squid").filter(|_| squid::has_bump()),
             Self::Distribution(name) => find(name),
         }
@@ -104,6 +108,7 @@ impl Kind {
             Self::Quiet(_) => pullthrough::command(lab, &program, address, &folder, false)?,
             Self::NginxDirectives => nginx::command(lab, &program, address, &folder, nginx::Flavour::Directives)?,
             Self::NginxTuned => nginx::command(lab, &program, address, &folder, nginx::Flavour::Tuned)?,
+            Self::NginxLogging => nginx::command(lab, &program, address, &folder, nginx::Flavour::Logging)?,
             Self::Squid => squid::command(lab, &program, address, &folder)?,
             Self::Distribution(_) => distribution::command(lab, &program, address, &folder)?,
         };

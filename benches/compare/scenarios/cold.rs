@@ -6,7 +6,6 @@ use tokio::task::JoinSet;
 
 use super::{Scene, blob, complain};
 use crate::client::{Protocol, Served, Target, Via};
-use crate::content::Blob;
 use crate::load::percentile;
 use crate::peers::Peer;
 use crate::table::{Better, Table};
@@ -23,7 +22,9 @@ pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
         one(scene, table, &format!("cold blob, {name}, 1 client"), repository, length).await;
     }
     let length = if quick { 10_000_000 } else { 30_000_000 };
-    crowd(scene, table, &format!("cold blob, 20 MB/s a connection, {CROWD} clients"), length).await;
+    let what = |away: &str| format!("cold blob, 20 MB/s a connection{away}, {CROWD} clients");
+    crowd(scene, table, &what(""), "slow/app", length).await;
+    crowd(scene, table, &what(", 30 ms away"), "far/app", length).await;
 }
 
 async fn one(scene: &Scene<'_>, table: &mut Table, what: &str, repository: &str, length: u64) {
@@ -64,14 +65,14 @@ async fn fetch(target: &Target, path: &str) -> anyhow::Result<Served> {
     connection.fetch(path, |_| ()).await
 }
 
-async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
+async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, repository: &str, length: u64) {
     if !scene.lab.options.wants(what) {
         return;
     }
     for peer in scene.turns() {
         // The single client of the same moment, to compare with.
         let alone = scene.lab.origin.content.blob(length);
-        let single = match fetch(&peer.target, &blob("slow/app", &alone)).await {
+        let single = match fetch(&peer.target, &blob(repository, &alone)).await {
             Ok(served) => served.first_byte.as_secs_f64() * 1e3,
             Err(error) => {
                 complain(what, peer, &error);
@@ -79,7 +80,7 @@ async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
             }
         };
         let cold = scene.lab.origin.content.blob(length);
-        match all_at_once(peer, &cold).await {
+        match all_at_once(peer, &blob(repository, &cold)).await {
             Ok((elapsed, served)) => {
                 let name = peer.kind.name();
                 let first = percentile(served.iter().map(|served| served.first_byte).collect(), 0.5);
@@ -94,7 +95,7 @@ async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
             Err(error) => complain(what, peer, &error),
         }
         // What the crowd alone costs on this machine: no upstream is waited for now.
-        if let Ok((_, served)) = all_at_once(peer, &cold).await {
+        if let Ok((_, served)) = all_at_once(peer, &blob(repository, &cold)).await {
             let first = percentile(served.iter().map(|served| served.first_byte).collect(), 0.5);
             let unit = "ms to the first byte, median, of what is cached";
             table.note(what, unit, Better::Lower, &peer.kind.name(), first);
@@ -103,7 +104,7 @@ async fn crowd(scene: &Scene<'_>, table: &mut Table, what: &str, length: u64) {
 }
 
 /// All clients are connected before the first one asks.
-async fn all_at_once(peer: &Peer, cold: &Blob) -> anyhow::Result<(Duration, Vec<Served>)> {
+async fn all_at_once(peer: &Peer, path: &str) -> anyhow::Result<(Duration, Vec<Served>)> {
     let mut connections = Vec::new();
     for _ in 0..CROWD {
         connections.push(peer.target.open(Protocol::Http1).await?);
@@ -111,7 +112,7 @@ async fn all_at_once(peer: &Peer, cold: &Blob) -> anyhow::Result<(Duration, Vec<
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for mut connection in connections {
-        let path = blob("slow/app", cold);
+        let path = path.to_owned();
         clients.spawn(async move {
             let served = connection.fetch(&path, |_| ());
             tokio::time::timeout(Duration::from_secs(60), served).await?
