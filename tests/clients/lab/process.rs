@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// How many lines of a program's log are shown where a test failed: the test's own words must stay in sight.
+const SHOWN: usize = 20;
+
 /// Looks again and again until there is something to see, for so long at most: the one place that waits.
 fn look<T>(within: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + within;
@@ -116,8 +119,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let from = log.lines().count().saturating_sub(40);
-            let tail: Vec<_> = log.lines().skip(from).map(|line| line.get(..300).unwrap_or(line)).collect();
+            // Each push asks for blobs that are not there yet.
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("blob unknown")).collect();
+            let tail = &lines[lines.len().saturating_sub(SHOWN)..];
+            let tail: Vec<_> = tail.iter().map(|line| line.get(..300).unwrap_or(line)).collect();
             if !tail.is_empty() {
                 eprintln!("--- the end of {}'s log:\n{}", self.name, tail.join("\n"));
             }
