@@ -15,6 +15,12 @@ async fn reached(upstream: &Upstream, host: &str, server: &Registry) -> Result<O
     upstream.dial(&to, "1.1 us").await.map(|line| line.address())
 }
 
+/// A registry, and a DNS server with that manner that knows it as `quay.example`.
+async fn known(answering: Answering) -> (Registry, Dns) {
+    let dns = Dns::start(answering).await.knows("quay.example", &["127.0.0.1"], 60);
+    (Registry::plain("quay.io"), dns)
+}
+
 fn said<T>(answer: Result<T, Error>) -> String {
     let Err(error) = answer else { panic!("it was reached") };
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -77,8 +83,7 @@ async fn an_answer_holds_as_long_as_it_says() {
 
 #[tokio::test]
 async fn an_answer_that_was_cut_is_asked_for_by_tcp() {
-    let server = Registry::plain("quay.io");
-    let dns = Dns::start(Answering::Cut).await.knows("quay.example", &["127.0.0.1"], 60);
+    let (server, dns) = known(Answering::Cut).await;
     let upstream = asking(&[&dns], "ip: v4");
     assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
     assert_eq!(dns.asked(), ["udp A quay.example", "tcp A quay.example"]);
@@ -86,8 +91,7 @@ async fn an_answer_that_was_cut_is_asked_for_by_tcp() {
 
 #[tokio::test]
 async fn a_question_that_was_lost_is_asked_again() {
-    let server = Registry::plain("quay.io");
-    let dns = Dns::start(Answering::Losing).await.knows("quay.example", &["127.0.0.1"], 60);
+    let (server, dns) = known(Answering::Losing).await;
     let upstream = asking(&[&dns], "ip: v4");
     assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
     assert_eq!(dns.asked(), ["udp A quay.example"; 2]);
@@ -95,8 +99,7 @@ async fn a_question_that_was_lost_is_asked_again() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_for_ipv6_is_waited_for_once() {
-    let server = Registry::plain("quay.io");
-    let dns = Dns::start(Answering::WithoutV6).await.knows("quay.example", &["127.0.0.1"], 60);
+    let (server, dns) = known(Answering::WithoutV6).await;
     let upstream = asking(&[&dns], "");
     assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
     let asked = dns.asked().len();
@@ -106,8 +109,7 @@ async fn a_server_that_never_answers_for_ipv6_is_waited_for_once() {
 
 #[tokio::test]
 async fn a_forged_answer_is_passed_over() {
-    let server = Registry::plain("quay.io");
-    let dns = Dns::start(Answering::AfterForgery).await.knows("quay.example", &["127.0.0.1"], 60);
+    let (server, dns) = known(Answering::AfterForgery).await;
     let upstream = asking(&[&dns], "ip: v4");
     assert_eq!(reached(&upstream, "quay.example", &server).await.unwrap(), Some(server.address()));
 }

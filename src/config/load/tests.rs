@@ -1,0 +1,348 @@
+//! Loading is judged by whole files: what is told of each mistake, and what a good one means.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Overrides;
+use crate::store;
+
+fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
+    let mut report = Report::new(Some("dir/f.yaml".into()), text);
+    let settings = judge(sources, Some("dir/f.yaml".into()), text, &mut report);
+    let lines = report.finish().err().map(|mistakes| mistakes.iter().map(ToString::to_string).collect());
+    (settings, lines.unwrap_or_default())
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    judged(text, &Sources::default()).1
+}
+
+#[test]
+fn every_mistake_is_told_at_once_in_the_order_of_the_file() {
+    let text = "\
+cache:
+  max_sise: 5GiB
+  min_free: lots
+listen:
+  proxy: 3128
+  mirror: '[::]:5000'
+registries:
+  r.example.com:
+    endpoints:
+      - url: https://a.example.com
+        colour: red
+      - address: 127.0.0.1:1
+      - url: ftp://b.example.com
+        address: here
+    tags:
+      rules:
+        - match: '('
+          fresh_for: 1d
+        - match: x
+          fresh_for: soon
+    push: perhaps
+  '*.com': {}
+cache:
+  dir: x
+nonsense: 1
+";
+    let expected = [
+        "dir/f.yaml:2: cache.max_sise: unknown key; did you mean max_size?",
+        "dir/f.yaml:3: cache.min_free: found \"lots\"; expected a percentage from 0% to 100%",
+        "dir/f.yaml:5: listen.proxy: found 3128; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
+        "dir/f.yaml:6: listen.mirror: not available yet: take this key out",
+        "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
+             ca_file, client_cert_file, client_key_file, auth, authoritative",
+        "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; expected one",
+        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: is no endpoint; expected \
+             https://host[:port][/path], or http://",
+        "dir/f.yaml:14: registries.r.example.com.endpoints[2].address: found \"here\"; expected an address and port \
+             such as 127.0.0.1:3128 or '[::]:3128'",
+        "dir/f.yaml:17: registries.r.example.com.tags.rules[0].match: found open group without closing ')'; \
+             expected a regular expression such as '^v?\\d+\\.\\d+$'",
+        "dir/f.yaml:20: registries.r.example.com.tags.rules[1].fresh_for: found \"soon\"; expected a time such as \
+             60s, 10m or 30d",
+        "dir/f.yaml:21: registries.r.example.com.push: found \"perhaps\"; expected deny or allow",
+        "dir/f.yaml:22: registries.*.com: covers the whole of .com; expected a domain of your own, such as \
+             *.example.com",
+        "dir/f.yaml:23: cache: stands here a second time; expected each key once",
+        "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, fill, registries, clients, \
+             upstream, tunnel, log",
+    ];
+    let found = mistakes(text);
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn each_mistake_says_what_was_expected() {
+    let table = [
+        ("a: [", "dir/f.yaml:2: not valid YAML: did not find"),
+        ("clients:\n  allow: [::1/128]", "dir/f.yaml:2: not valid YAML: did not find expected node content; a value"),
+        ("registries:\n  *.pkg.dev: {}", "dir/f.yaml:2: not valid YAML: did not find expected alphabetic"),
+        ("- a", "dir/f.yaml: found a list; expected keys below it"),
+        ("just text", "dir/f.yaml: found \"just text\"; expected keys below it"),
+        ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
+        ("log: {format: xml}", "log.format: found \"xml\"; expected text or json"),
+        ("log: 5", "log: found 5; expected keys below it"),
+        ("clients: {allow: [10.0.0.0/99]}", "clients.allow[0]: found \"10.0.0.0/99\"; expected a network"),
+        ("clients: {allow: [nets]}", "clients.allow[0]: found \"nets\"; expected a network"),
+        ("clients: {allow: []}", "clients.allow: lets nobody in; expected networks"),
+        ("tunnel: {ports: [0]}", "tunnel.ports[0]: found 0; expected a port"),
+        ("tunnel: {ports: [80, 99999]}", "tunnel.ports[1]: found 99999; expected a whole number from 0 to 65535"),
+        ("tunnel: {allow: ['a b']}", "tunnel.allow[0]: found \"a b\"; expected a host"),
+        ("upstream: {idle_timeout: 0s}", "upstream.idle_timeout: found 0s; expected more"),
+        ("upstream: {idle_timeout: 1000y}", "upstream.idle_timeout: found \"1000y\"; expected a time of at most"),
+        ("upstream: {idle_timeout: {}}", "upstream.idle_timeout: found keys below it; expected a time such as"),
+        ("registries: {a.example: {endpoints: [{url: 5}]}}", "endpoints[0].url: found 5; expected text"),
+        ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; expected one"),
+        ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
+        ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
+        ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: cannot be connected to; expected"),
+        ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: is no proxy; expected http://host[:port]"),
+        ("upstream: {proxy: [direct, direct]}", "upstream.proxy: says direct twice; expected"),
+        ("upstream: {proxy: 5}", "upstream.proxy: found 5; expected proxies such as [http://parent:3128, direct]"),
+        ("upstream: {proxy: [5]}", "upstream.proxy[0]: found 5; expected a proxy such as http://parent:3128"),
+        ("upstream: {proxy: 'http://u:hunter2@p'}", "upstream.proxy: holds a user or a password; expected none"),
+        (
+            "upstream: {proxy: {url: 'https://p', ca_file: none}}",
+            "upstream.proxy.ca_file: dir/none: No such file or directory",
+        ),
+        (
+            "upstream: {proxy: [direct, {url: http://p, auth: {username: u, password_file: none}}]}",
+            "upstream.proxy[1].auth.password_file: dir/none cannot be read",
+        ),
+        (
+            "upstream: {proxy: {url: http://p, auth: {helper: ecr-login}}}",
+            "upstream.proxy.auth: is not for a proxy; expected one username with password_file",
+        ),
+        ("upstream: {proxy: {url: http://p, username: u}}", "upstream.proxy.username: unknown key; expected one of"),
+        ("upstream: {no_proxy: ['a b']}", "upstream.no_proxy[0]: found \"a b\"; expected a host"),
+        ("upstream: {no_proxy: .example.com}", "upstream.no_proxy: found \".example.com\"; expected a host"),
+        ("upstream: {resolvers: [dns.example]}", "resolvers[0]: found \"dns.example\"; expected the address of"),
+        ("cache: {max_size: 0}", "cache.max_size: found 0; expected"),
+        ("fill: {lanes: 0}", "fill.lanes: found 0; expected"),
+        ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
+        ("clients: {connections: 0}", "clients.connections: found 0; expected"),
+        ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
+        ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: is less than 64KiB a second"),
+        ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
+        ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
+        ("registries: {quay.io: {prefetch: some}}", "quay.io.prefetch: found \"some\"; expected on, off or a number"),
+        ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
+        ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
+        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
+        ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
+        ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
+        ("listen: {admin: '127.0.0.1:3128'}", "listen.admin: is the same door as listen.proxy; expected"),
+        ("registries:", "registries: lists no registry; expected"),
+        ("registries: {}", "registries: lists no registry; expected"),
+        ("registries: {'a b': {}}", "registries.a b: not a host or host pattern: expected"),
+        ("registries: {'*': {}}", "registries.*: covers every host; expected"),
+        ("registries: {'cdn*.quay.io': {}}", "the CA would have to cover quay.io as a whole; expected"),
+        ("registries: {registry-1.docker.io: {}}", "is one of the hosts of docker.io; expected docker.io"),
+        ("registries: {quay.io: {}, 'Quay.IO:443': {}}", "registries.quay.io: is the same host as Quay.IO:443"),
+        (
+            "registries: {quay.io: {auth: hunter2}}",
+            "registries.quay.io.auth: is neither client nor anonymous; expected",
+        ),
+        ("registries: {quay.io: {auth: 5}}", "registries.quay.io.auth: found 5; expected client, anonymous"),
+        ("registries: {quay.io: {auth: []}}", "registries.quay.io.auth: holds no credentials; expected one"),
+        ("registries: {quay.io: {auth: {username: u}}}", "quay.io.auth.username: has no password; expected"),
+        ("registries: {quay.io: {auth: {username: u, password: 12}}}", "auth.password: a secret is text; expected it"),
+        (
+            "registries: {quay.io: {auth: {username: u, password: p, repositorys: []}}}",
+            "auth.repositorys: unknown key; did you mean repositories?",
+        ),
+        (
+            "registries: {quay.io: {auth: [{username: u, password: p}, {username: u, password_file: none}]}}",
+            ":1: registries.quay.io.auth[1].password_file: dir/none cannot be read: No such file or directory",
+        ),
+        (
+            "registries: {quay.io: {auth: {username: u, password_env: PULLTHROUGH_NO_SUCH}}}",
+            "quay.io.auth.password_env: the environment variable PULLTHROUGH_NO_SUCH (password_env) is not set",
+        ),
+        (
+            "registries: {quay.io: {auth: {helper: no-such}}}",
+            "auth.helper: docker-credential-no-such is no program on this machine; expected",
+        ),
+        (
+            "registries: {quay.io: {auth: {username: u, password: p, repositories: [Team]}}}",
+            "auth.repositories[0]: found \"Team\"; expected a repository or a pattern",
+        ),
+        (
+            "registries: {'*.example.com': {auth: {username: u, password: p}}}",
+            "example.com.auth: a pattern is many registries, and one password is not for all of them; expected",
+        ),
+        (
+            "registries: {a.example: {endpoints: [{url: https://a, auth: {username: u}}]}}",
+            "endpoints[0].auth.username: has no password",
+        ),
+        (
+            "registries: {quay.io: {realms: ['http://a/token']}}",
+            "quay.io.realms[0]: is no realm; expected https://host",
+        ),
+        ("clients: {htpasswd: none}", "clients.htpasswd: dir/none: No such file or directory"),
+        ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: no file can be there; expected"),
+        ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; expected one"),
+        ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: cannot be a rule's name; expected"),
+        (
+            "clients: {rules: [{name: x, effect: deny}, {name: x, effect: allow}]}",
+            "clients.rules[1].name: is another rule's name; expected",
+        ),
+        (
+            "clients: {rules: [{name: x, effect: deny, users: [ci]}]}",
+            "rules[0].users[0]: nobody has a name without clients.htpasswd; expected",
+        ),
+        (
+            "clients: {rules: [{name: x, effect: deny, registries: [index.docker.io]}]}",
+            "rules[0].registries[0]: is one of the hosts of docker.io; expected docker.io",
+        ),
+        (
+            "clients: {rules: [{name: x, effect: deny, registries: ['*.pkg.dev', 'eu-docker.pkg.dev', quay.oi]}]}",
+            "rules[0].registries[2]: is no registry of this configuration; expected",
+        ),
+        (
+            "registries: {a.example: {endpoints: [{url: http://b, auth: {username: u, password: p}}]}}",
+            "endpoints[0].auth: would be sent in the clear to http://b; expected https",
+        ),
+        (
+            "registries: {a.example: {auth: {username: u, password: p}, endpoints: [{url: http://a.example:80}]}}",
+            "registries.a.example.auth: would be sent in the clear",
+        ),
+        ("clients: {rules: [{name: x, effect: deny, actions: []}]}", "rules[0].actions: is empty; expected pull"),
+        ("registries: {quay.io: {token_hosts: ['a:1']}}", "token_hosts[0]: found \"a:1\"; expected a host"),
+        ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more"),
+        ("registries: {'*.example.com': {endpoints: [{url: https://a}]}}", "endpoints: a pattern is many registries"),
+    ];
+    for (text, expected) in table {
+        let found = mistakes(text);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].contains(expected), "{text}: {}", found[0]);
+    }
+}
+
+#[test]
+fn two_ways_to_one_host_are_a_conflict() {
+    let text = "\
+registries:
+  a.example.com:
+    endpoints: [{url: 'https://a.example.com/x', address: '127.0.0.1:1'}]
+upstream:
+  hosts:
+    a.example.com: {address: 127.0.0.1:2}
+    b.example.com: {address: 127.0.0.1:3}
+    a.example.com:444: {address: 127.0.0.1:4}
+";
+    let expected = "dir/f.yaml:6: upstream.hosts.a.example.com.address: differs from \
+                        registries.a.example.com.endpoints[0].address; expected one address for a.example.com:443";
+    assert_eq!(mistakes(text), [expected]);
+}
+
+#[test]
+fn empty_sections_and_bodies_are_as_good_as_absent() {
+    let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &Sources::default());
+    assert_eq!(found, [""; 0]);
+    assert_eq!(settings.cache, store::Config::default());
+    assert_eq!(settings.registries.len(), 1);
+}
+
+#[test]
+fn folders_of_the_file_are_relative_to_it_and_defaults_are_not() {
+    let (settings, _) = judged("cache: {dir: blobs}", &Sources::default());
+    assert_eq!(settings.cache.dir, Path::new("dir/blobs"));
+    assert_eq!(settings.ca.dir, Path::new("ca"));
+    let overrides = Overrides { cache_dir: Some("elsewhere".into()), ..Overrides::default() };
+    let (settings, _) = judged("cache: {dir: blobs}", &Sources { overrides, ..Sources::default() });
+    assert_eq!(settings.cache.dir, Path::new("elsewhere"));
+}
+
+#[test]
+fn a_mistake_of_a_variable_or_flag_names_it() {
+    let environment = [
+        ("PULLTHROUGH_CACHE_MAX_SIZE", "big"),
+        ("PULLTHROUGH_CACHE_MAXSIZE", "1GiB"),
+        ("PULLTHROUGH_UPSTREAM_PROXY", "http://u:hunter2@p,direct"),
+        ("PULLTHROUGH_UPSTREAM_RESOLVERS", "192.0.2.53,here"),
+        ("PULLTHROUGH_LOG_LEVEL", "loud"),
+        ("PULLTHROUGH_SERVICE_HOST", "10.0.0.1"),
+        ("PULLTHROUGH_CA_DIR", ""),
+    ];
+    let sources = Sources {
+        environment: environment.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect(),
+        overrides: Overrides { listen: Some("3128".into()), ..Overrides::default() },
+        ..Sources::default()
+    };
+    let expected = [
+        "PULLTHROUGH_CACHE_MAXSIZE: unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?",
+        "PULLTHROUGH_CACHE_MAX_SIZE: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
+        "PULLTHROUGH_LOG_LEVEL: found \"loud\"; expected off, error, warn, info, debug or trace",
+        "PULLTHROUGH_UPSTREAM_PROXY: holds a user or a password; expected none in a url, but auth: {username: u, \
+             password_file: f} beside it",
+        "PULLTHROUGH_UPSTREAM_RESOLVERS: found \"192.0.2.53,here\"; expected the address of a DNS server, such as \
+             192.0.2.53, '192.0.2.53:5353' or '2001:db8::53'",
+        "--listen: found \"3128\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
+    ];
+    assert_eq!(judged("", &sources).1, expected);
+}
+
+/// Text with the shape of YAML, near enough to a configuration to come far.
+fn yaml_like() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "listen:",
+        "proxy:",
+        "registries:",
+        "docker.io:",
+        "endpoints:",
+        "url:",
+        "tags:",
+        "rules:",
+        "match:",
+        "-",
+        "'",
+        "\"",
+        "&a",
+        "*a",
+        "!t",
+        "<<:",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "? ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "~",
+        "0s",
+        "18446744073709551616",
+        "9999999999999y",
+        "\u{0}",
+        "\u{feff}",
+        "---",
+        "...",
+        "#",
+        "|",
+        ">",
+        "%",
+    ]);
+    prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_the_loader(text in prop_oneof![any::<String>(), yaml_like()]) {
+        let _ = mistakes(&text);
+    }
+
+    #[test]
+    fn no_value_panics_the_loader(key in "[a-z_.*:]{0,20}", value in any::<String>()) {
+        for section in ["registries", "upstream: {hosts", "cache"] {
+            let close = if section.contains('{') { "}" } else { "" };
+            let _ = mistakes(&format!("{section}: {{{key:?}: {value:?}}}{close}"));
+        }
+    }
+}
