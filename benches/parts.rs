@@ -1,7 +1,7 @@
 //! What the parts of a request cost by themselves: mint, route, lookup, extents, digests, checksums, metrics.
 //!
-//! Plain loops over this thread's CPU clock, so that a busy machine disturbs them little: each figure is the median
-//! of nine batches of about 30 ms, beside the quickest batch. A part is chosen by `cargo bench --bench parts -- NAME`.
+//! On this thread's CPU clock, so that a busy machine disturbs them little. A part is chosen by
+//! `cargo bench --bench parts -- NAME`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use aws_lc_rs::digest as aws;
 use bytes::Bytes;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{Criterion, Throughput};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pullthrough::ca::{self, Authority, Permitted};
@@ -20,158 +22,157 @@ use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPatter
 use pullthrough::store::{self, Store};
 use pullthrough::telemetry::{self, AccessLine, Kind, Metrics, Outcome};
 use pullthrough::wire::{Body, Span};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
-const BATCHES: usize = 9;
-const BATCH: Duration = Duration::from_millis(30);
 const CHUNK: usize = 256 << 10;
 
+type Bench = Criterion<Cpu>;
+
 fn main() -> anyhow::Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let bench = Bench { wanted };
-    println!("| part | median | quickest |\n|---|---|---|");
-    digests(&bench);
-    words(&bench)?;
-    extents(&bench);
-    mint(&bench)?;
-    counters(&bench);
-    access(&bench)?;
-    tokio::runtime::Runtime::new()?.block_on(lookups(&bench))
+    let mut bench = Criterion::default()
+        .with_measurement(Cpu)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(30)
+        .configure_from_args();
+    digests(&mut bench);
+    words(&mut bench)?;
+    extents(&mut bench);
+    mint(&mut bench)?;
+    counters(&mut bench);
+    access(&mut bench)?;
+    tokio::runtime::Runtime::new()?.block_on(lookups(&mut bench))?;
+    bench.final_summary();
+    Ok(())
 }
 
-struct Bench {
-    wanted: Vec<String>,
-}
+/// The CPU clock of this thread.
+struct Cpu;
 
-impl Bench {
-    /// Times `act` and prints nanoseconds or microseconds of one call.
-    fn time(&self, name: &str, act: impl FnMut()) {
-        if let Some((median, quickest)) = self.measure(name, act) {
-            println!("| {name} | {} | {} |", Time(median), Time(quickest));
-        }
+impl Measurement for Cpu {
+    type Intermediate = Timespec;
+    type Value = Duration;
+
+    fn start(&self) -> Timespec {
+        clock_gettime(ClockId::ThreadCPUTime)
     }
 
-    /// Times `act`, which goes over so many bytes, and prints 10^9 bytes a second.
-    fn rate(&self, name: &str, bytes: usize, act: impl FnMut()) {
-        if let Some((median, quickest)) = self.measure(name, act) {
-            let rate = |seconds: f64| bytes as f64 / 1e9 / seconds;
-            println!("| {name} | {:.2} GB/s | {:.2} GB/s |", rate(median), rate(quickest));
-        }
+    fn end(&self, started: Timespec) -> Duration {
+        Duration::try_from(self.start() - started).unwrap_or_default()
     }
 
-    fn measure(&self, name: &str, mut act: impl FnMut()) -> Option<(f64, f64)> {
-        if !self.wanted.is_empty() && !self.wanted.iter().any(|part| name.contains(part.as_str())) {
-            return None;
-        }
-        let mut count = 1_u32;
-        while batch(count, &mut act) < BATCH && count < 1 << 28 {
-            count *= 2;
-        }
-        let mut times: Vec<f64> =
-            (0..BATCHES).map(|_| batch(count, &mut act).as_secs_f64() / f64::from(count)).collect();
-        times.sort_unstable_by(f64::total_cmp);
-        Some((times[BATCHES / 2], times[0]))
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
     }
-}
 
-fn batch(count: u32, act: &mut impl FnMut()) -> Duration {
-    let started = clock_gettime(ClockId::ThreadCPUTime);
-    (0..count).for_each(|_| act());
-    let ended = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(ended - started).unwrap_or_default()
-}
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
 
-struct Time(f64);
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
 
-impl std::fmt::Display for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 * 1e9 {
-            nanoseconds if nanoseconds < 10_000.0 => write!(f, "{nanoseconds:.1} ns"),
-            nanoseconds => write!(f, "{:.1} µs", nanoseconds / 1e3),
-        }
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter() // nanoseconds, as these are
     }
 }
 
 /// A fill hashes every byte; a stored blob's chunks are checked on every read.
-fn digests(bench: &Bench) {
+fn digests(bench: &mut Bench) {
+    let mut bench = bench.benchmark_group("bytes");
+    bench.throughput(Throughput::Bytes(CHUNK as u64));
     let chunk: Vec<u8> = (0..CHUNK).map(|at| (at * 31) as u8).collect();
     for (name, algorithm, other) in
         [("sha256", Algorithm::Sha256, &aws::SHA256), ("sha512", Algorithm::Sha512, &aws::SHA512)]
     {
         let mut ours = Hasher::new(algorithm);
-        bench.rate(&format!("{name}, oci::Hasher (sha2)"), CHUNK, || ours.update(black_box(&chunk)));
+        bench.bench_function(format!("{name}, oci::Hasher (sha2)"), |b| b.iter(|| ours.update(black_box(&chunk))));
         let mut theirs = aws::Context::new(other);
-        bench.rate(&format!("{name}, aws-lc-rs"), CHUNK, || theirs.update(black_box(&chunk)));
+        bench.bench_function(format!("{name}, aws-lc-rs"), |b| b.iter(|| theirs.update(black_box(&chunk))));
     }
-    bench.rate("crc32c, 256 KiB", CHUNK, || _ = black_box(crc_fast::crc32_iscsi(black_box(&chunk))));
+    bench.bench_function("crc32c, 256 KiB", |b| b.iter(|| crc_fast::crc32_iscsi(black_box(&chunk))));
     let mut copy = vec![0; CHUNK];
-    bench.rate("a plain copy, 256 KiB, for comparison", CHUNK, || copy.copy_from_slice(black_box(&chunk)));
+    bench.bench_function("a plain copy, 256 KiB, for comparison", |b| {
+        b.iter(|| copy.copy_from_slice(black_box(&chunk)))
+    });
 }
 
-fn words(bench: &Bench) -> anyhow::Result<()> {
+fn words(bench: &mut Bench) -> anyhow::Result<()> {
     let digest = Digest::of(Algorithm::Sha256, b"content").to_string();
     let blob = format!("/v2/library/postgres/blobs/{digest}");
-    bench.time("route, a blob", || _ = black_box(Route::parse(black_box(&blob))));
-    bench.time("route, a manifest by tag", || {
-        _ = black_box(Route::parse(black_box("/v2/library/postgres/manifests/16")))
+    bench.bench_function("route, a blob", |b| b.iter(|| Route::parse(black_box(&blob))));
+    bench.bench_function("route, a manifest by tag", |b| {
+        b.iter(|| Route::parse(black_box("/v2/library/postgres/manifests/16")))
     });
     let parsed: Digest = digest.parse()?;
-    bench.time("digest, parse", || _ = black_box(black_box(&digest).parse::<Digest>()));
-    bench.time("digest, to text", || _ = black_box(black_box(&parsed).to_string()));
-    bench.time("authority, parse", || _ = black_box(oci::Authority::parse(black_box("registry-1.docker.io:443"), 443)));
+    bench.bench_function("digest, parse", |b| b.iter(|| black_box(&digest).parse::<Digest>()));
+    bench.bench_function("digest, to text", |b| b.iter(|| black_box(&parsed).to_string()));
+    bench.bench_function("authority, parse", |b| {
+        b.iter(|| oci::Authority::parse(black_box("registry-1.docker.io:443"), 443))
+    });
     Ok(())
 }
 
-fn extents(bench: &Bench) {
+fn extents(bench: &mut Bench) {
     let mut order: Vec<u64> = (0..4096).collect();
     let mut state = 1_u64;
     for at in (1..order.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         order.swap(at, (state >> 33) as usize % (at + 1));
     }
-    bench.time("extents, 4,096 inserts in any order", || {
-        let mut extents = Extents::default();
-        order.iter().for_each(|at| extents.insert(Span { from: at * 64, to: at * 64 + 64 }));
-        black_box(extents.count());
+    bench.bench_function("extents, 4,096 inserts in any order", |b| {
+        b.iter(|| {
+            let mut extents = Extents::default();
+            order.iter().for_each(|at| extents.insert(Span { from: at * 64, to: at * 64 + 64 }));
+            extents.count()
+        })
     });
     let mut holes = Extents::default();
     order.iter().for_each(|at| holes.insert(Span { from: at * 64, to: at * 64 + 32 }));
-    bench
-        .time("extents, where a reader may read to, among 4,096", || _ = black_box(holes.end_from(black_box(131_072))));
+    bench.bench_function("extents, where a reader may read to, among 4,096", |b| {
+        b.iter(|| holes.end_from(black_box(131_072)))
+    });
     let mut front = 0;
     let mut growing = Extents::default();
-    bench.time("extents, append to the front", || {
-        growing.insert(Span { from: front, to: front + 64 });
-        front += 64;
+    bench.bench_function("extents, append to the front", |b| {
+        b.iter(|| {
+            growing.insert(Span { from: front, to: front + 64 });
+            front += 64;
+        })
     });
 }
 
-fn mint(bench: &Bench) -> anyhow::Result<()> {
+fn mint(bench: &mut Bench) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let config = ca::Config { dir: folder.path().join("ca"), ..ca::Config::default() };
     let pattern: HostPattern = "*.bench.test".parse()?;
     let authority = Authority::open(&config, &Permitted::of([&pattern])?)?;
     let mut number = 0_u64;
-    bench.time("leaf, minted", || {
-        number += 1;
-        let host = format!("host{number}.bench.test").parse::<Host>();
-        black_box(host.ok().map(|host| authority.server_config(&host).is_ok()));
+    bench.bench_function("leaf, minted", |b| {
+        b.iter(|| {
+            number += 1;
+            let host = format!("host{number}.bench.test").parse::<Host>();
+            host.ok().map(|host| authority.server_config(&host).is_ok())
+        })
     });
     let host: Host = "kept.bench.test".parse()?;
-    bench.time("leaf, kept", || _ = black_box(authority.server_config(black_box(&host)).is_ok()));
+    bench.bench_function("leaf, kept", |b| b.iter(|| authority.server_config(black_box(&host)).is_ok()));
     Ok(())
 }
 
-fn counters(bench: &Bench) {
+fn counters(bench: &mut Bench) {
     let metrics = Metrics::new();
-    bench.time("metrics of one request", || {
-        metrics.request("docker.io", Kind::Blob, Outcome::Hit, 200, black_box(Duration::from_millis(3)));
-        metrics.client_bytes("docker.io", 1000);
+    bench.bench_function("metrics of one request", |b| {
+        b.iter(|| {
+            metrics.request("docker.io", Kind::Blob, Outcome::Hit, 200, black_box(Duration::from_millis(3)));
+            metrics.client_bytes("docker.io", 1000);
+        })
     });
 }
 
 /// Written to standard error, which belongs into `/dev/null` meanwhile.
-fn access(bench: &Bench) -> anyhow::Result<()> {
+fn access(bench: &mut Bench) -> anyhow::Result<()> {
     telemetry::init(&telemetry::Config::default())?;
     let line = AccessLine {
         client: "10.0.0.7".parse()?,
@@ -187,7 +188,7 @@ fn access(bench: &Bench) -> anyhow::Result<()> {
         elapsed: Duration::from_micros(123),
         detail: None,
     };
-    bench.time("access line", || black_box(&line).emit());
+    bench.bench_function("access line", |b| b.iter(|| black_box(&line).emit()));
     Ok(())
 }
 
@@ -220,7 +221,7 @@ impl Source for Always {
     }
 }
 
-async fn lookups(bench: &Bench) -> anyhow::Result<()> {
+async fn lookups(bench: &mut Bench) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let config = store::Config {
         dir: folder.path().join("cache"),
@@ -250,16 +251,18 @@ async fn lookups(bench: &Bench) -> anyhow::Result<()> {
         tokio::task::yield_now().await;
     }
     // A hit never waits, so one poll is all of it.
-    bench.time("lookup, a blob (opens its file)", || {
-        assert!(matches!(cache.blob(&caller, &digest).now_or_never(), Some(Ok(_))))
+    bench.bench_function("lookup, a blob (opens its file)", |b| {
+        b.iter(|| assert!(matches!(cache.blob(&caller, &digest).now_or_never(), Some(Ok(_)))))
     });
-    bench.time("lookup, a manifest by digest", || {
-        assert!(matches!(cache.manifest(&caller, &digest).now_or_never(), Some(Ok(_))))
+    bench.bench_function("lookup, a manifest by digest", |b| {
+        b.iter(|| assert!(matches!(cache.manifest(&caller, &digest).now_or_never(), Some(Ok(_)))))
     });
-    bench.time("lookup, a tag", || assert!(matches!(cache.tag(&caller, &question).now_or_never(), Some(Ok(_)))));
+    bench.bench_function("lookup, a tag", |b| {
+        b.iter(|| assert!(matches!(cache.tag(&caller, &question).now_or_never(), Some(Ok(_)))))
+    });
     let authorization = b"Bearer eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhdXRoIn0.c2lnbmF0dXJl".repeat(12);
-    bench.time("lookup, whose a bearer of 700 bytes is", || {
-        _ = black_box(cache.principal("docker.io", Some(&authorization)))
+    bench.bench_function("lookup, whose a bearer of 700 bytes is", |b| {
+        b.iter(|| cache.principal("docker.io", Some(&authorization)))
     });
     tokio::task::spawn_blocking(move || store.close()).await?;
     Ok(())
