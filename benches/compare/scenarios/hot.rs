@@ -31,9 +31,12 @@ pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
         manifests(scene, table, &what, &Load::http1(16, manifest(&reference))).await;
     }
     let protocol = Protocol::Http2 { frame: 16 << 10 };
-    let path = manifest(&scene.image.manifest.digest.to_string());
-    let load = Load { protocol, connections: 4, streams: 4, path, anew: false };
-    manifests(scene, table, "hot manifest by digest, h2, 4 x 4 streams", &load).await;
+    for (connections, streams) in [(4, 4), (16, 1)] {
+        let path = manifest(&scene.image.manifest.digest.to_string());
+        let load = Load { protocol, connections, streams, path, anew: false };
+        let what = format!("hot manifest by digest, h2, {connections} x {streams} streams");
+        manifests(scene, table, &what, &load).await;
+    }
 }
 
 async fn blobs(scene: &Scene<'_>, table: &mut Table, what: &str, load: &Load) {
