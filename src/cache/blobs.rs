@@ -2,7 +2,7 @@
 
 use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
 use super::lookup::{Asked, Standing};
-use super::manifests::unproven;
+use super::proofs::unproven;
 use super::{Cache, Caller, Fault, Proof, Said, Stored};
 use crate::oci::Digest;
 use crate::store::{self, Blob, Content};
@@ -58,7 +58,7 @@ impl Cache {
         if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
         }
-        let right = match self.right_by_head(caller, digest, standing.is_some()).await {
+        let right = match self.right_ahead(caller, digest, standing.is_some()).await {
             // It might read lately, and the registry cannot be asked.
             Err(fault) if standing.is_some() && fault.said == Said::Nothing => Right::Released,
             right => right?,
@@ -110,7 +110,7 @@ impl Cache {
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     if right == Right::None {
-                        self.prove(caller, digest, Content::Blob).await?;
+                        self.right_proven(caller, digest).await?;
                     }
                     return Ok(BlobFound::Unstorable(cause));
                 }
@@ -158,27 +158,36 @@ impl Cache {
         }
     }
 
-    /// What a HEAD can earn before anything is fetched: the stored content, if it is shared; or the right to what
-    /// a mirror will deliver. Where HEAD is refused for its own sake, the caller's own GET will tell.
-    async fn right_by_head(&self, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
+    /// What a question can earn before anything is fetched: the stored content, if it is shared; or the right to what
+    /// a mirror will deliver.
+    async fn right_ahead(&self, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
         let shared = self.links.are_shared(&caller.place.registry, digest).await;
         let takes_stored = shared && self.stored(digest).await.is_some();
         if !takes_stored && caller.source.decides() {
             return Ok(Right::None);
         }
-        match self.prove_in_time(caller, digest, Content::Blob, lapsed).await {
-            Ok(_) if takes_stored => Ok(Right::Released),
-            Ok((proof, _)) => right_here(&proof),
-            Err(fault) if caller.source.decides() && fault.said.is_about_head() => Ok(Right::None),
-            Err(fault) => Err(fault),
-        }
+        let proven = self.prove_in_time(caller, digest, Content::Blob, lapsed).await;
+        self.right_of(caller, digest, proven).await
     }
 
-    /// What the registry's answer to a HEAD now gives the caller a right to.
+    /// What the registry's word now gives the caller a right to.
     async fn right_proven(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
-        match self.prove(caller, digest, Content::Blob).await? {
-            (_, true) => Ok(Right::Released),
-            (proof, false) => right_here(&proof),
+        let proven = self.prove(caller, digest, Content::Blob).await;
+        self.right_of(caller, digest, proven).await
+    }
+
+    /// What its answer to a HEAD gives a right to. Where that was refused for its own sake, or says nothing, the
+    /// caller's own GET tells.
+    async fn right_of(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        by_head: Result<(Proof, bool), Fault>,
+    ) -> Result<Right, Fault> {
+        let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
+        match by_head.and_then(right) {
+            Err(fault) if fault.said.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
+            right => right,
         }
     }
 

@@ -37,6 +37,12 @@ pub(super) struct Asker {
 }
 
 impl Caller {
+    /// The same, asking the registry itself and no mirror.
+    pub(super) fn without_mirrors(&self) -> Self {
+        let source = self.source.without_mirrors().unwrap_or_else(|| self.source.clone());
+        Self { source, ..self.clone() }
+    }
+
     /// By what it is told from others who ask for the same at the same time.
     pub(super) fn asker(&self) -> Asker {
         Asker { principal: self.principal.clone(), is_lent: self.source.is_lent(), is_bare: self.source.is_bare() }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// What is being asked now, by key.
-#[derive(Debug)]
+/// What is being asked now, by key. Clones share it.
+#[derive(Clone, Debug)]
 pub(super) struct Flights<K, V> {
     by: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
 }

@@ -2,15 +2,17 @@
 //!
 //! Three things are kept apart. A *right*: the registry said 200 in this repository, to this principal (a grant)
 //! or to nobody's request (it is public). A *link*: this content is in this repository; it is noted when the
-//! registry has delivered the verified content, or has vouched by HEAD for content that is shared already.
-//! *Shared* content has been delivered without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or
-//! opens a body and sends rubbish, earns nothing that another one gave to somebody's credentials.
+//! registry has delivered the verified content, or has vouched for content that is shared already: by HEAD, or by its
+//! answer to a GET of the first byte. *Shared* content has been delivered without credentials somewhere, or by this very
+//! registry. So a registry that says 200 to every HEAD, or opens a body and sends rubbish, earns nothing that another one
+//! gave to somebody's credentials.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::fill::{FillConfig, Fills};
 use super::manifests::Manifests;
 use super::prefetch::Listings;
+use super::proofs::Proofs;
 use super::publics::{self, Publics};
 use super::tags::Tags;
 use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Place, Principal, Said, Trust};
@@ -70,6 +72,7 @@ pub struct Cache {
     pub(super) grants: Grants,
     pub(super) publics: Publics,
     pub(super) manifests: Manifests,
+    pub(super) proofs: Proofs,
     pub(super) tags: Tags,
     pub(super) listings: Listings,
 }
@@ -86,6 +89,7 @@ impl Cache {
             grants: Grants::new()?,
             publics: Publics::new(store.clone()),
             manifests: Manifests::new(),
+            proofs: Proofs::new(),
             tags: Tags::new(store.clone()),
             listings: Listings::new(),
             store,

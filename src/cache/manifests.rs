@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::caller::Asker;
 use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Released, Standing};
-use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Whole, inventory};
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
 use crate::host;
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
@@ -38,9 +38,8 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    proofs: Arc<Flights<(Place, Digest, Content, Asker), Result<(Proof, bool), Fault>>>,
-    own: Arc<Flights<(Place, Digest, Asker), Result<(Whole, bool), Fault>>>,
-    shared: Arc<Flights<(Arc<str>, Digest), Result<Whole, Fault>>>,
+    own: Flights<(Place, Digest, Asker), Result<(Whole, bool), Fault>>,
+    shared: Flights<(Arc<str>, Digest), Result<Whole, Fault>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
 
@@ -52,16 +51,6 @@ pub(super) struct WrongManifest {
     pub(super) found: Digest,
 }
 
-/// A 200 to a HEAD that is not about the content asked for: a login page, say.
-#[derive(Debug, thiserror::Error)]
-#[error("the registry's answer to HEAD does not say that it is this content")]
-struct Unproven;
-
-/// What is answered to whom nothing was proven.
-pub(super) fn unproven() -> Fault {
-    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
-}
-
 impl Manifests {
     pub(super) fn new() -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
@@ -70,9 +59,8 @@ impl Manifests {
                 .weigher(weigh)
                 .max_capacity(HOT_BYTES.min(host::memory_limit() / 16))
                 .build(),
-            proofs: Arc::new(Flights::new()),
-            own: Arc::new(Flights::new()),
-            shared: Arc::new(Flights::new()),
+            own: Flights::new(),
+            shared: Flights::new(),
             missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
         }
     }
@@ -127,7 +115,10 @@ impl Cache {
                     let media_type = released.and_then(|released| released.media_type);
                     return Ok(found(*digest, bytes, media_type, Outcome::Hit));
                 }
-                (Err(fault), _) if caller.source.decides() && fault.said.is_about_head() => {}
+                // The registry's answer to GET tells.
+                (Err(fault), _) if fault.said.is_about_head() => {
+                    return self.fetch_manifest(&caller.without_mirrors(), digest).await;
+                }
                 (Err(fault), _) => return Err(fault),
             }
         }
@@ -212,7 +203,7 @@ impl Cache {
             // It tells that the bytes exist, and nothing of this one's rights.
             Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
                 Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
-                Err(fault) if source.decides() && fault.said.is_about_head() => source.whole().await?,
+                Err(fault) if fault.said.is_about_head() => caller.without_mirrors().source.whole().await?,
                 Err(fault) => return Err(fault),
             },
             Landed::Joined(Err(_)) => source.whole().await?,
@@ -250,96 +241,6 @@ impl Cache {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
         }
         inventory::arrived(&self.store, &digest, bytes).await;
-    }
-
-    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,
-    /// and whether the content is shared, so that what is stored may be released on it.
-    ///
-    /// # Errors
-    /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
-    pub(super) async fn prove(
-        &self,
-        caller: &Caller,
-        digest: &Digest,
-        content: Content,
-    ) -> Result<(Proof, bool), Fault> {
-        if caller.source.is_away() {
-            // Whoever began before that may still wait; nobody joins them.
-            return self.ask_for_proof(caller, digest, content).await;
-        }
-        let key = (caller.place.clone(), *digest, content, caller.asker());
-        let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let proven = self.manifests.proofs.run(key, move || async move {
-            // Look again: an earlier flight notes what it proved before it makes room for this one.
-            match cache.proven_now(&leader, &wanted, content).await {
-                Some(proof) => Ok((proof, true)),
-                None => cache.ask_for_proof(&leader, &wanted, content).await,
-            }
-        });
-        match proven.await {
-            // The leader's token may have expired; this one has its own.
-            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
-                self.ask_for_proof(caller, digest, content).await
-            }
-            landed => landed.into_inner(),
-        }
-    }
-
-    /// The same for one who might read lately, and would be served on that: it waits for the registry no longer
-    /// than its deadline.
-    pub(super) async fn prove_in_time(
-        &self,
-        caller: &Caller,
-        digest: &Digest,
-        content: Content,
-        lapsed: bool,
-    ) -> Result<(Proof, bool), Fault> {
-        let proving = Box::pin(self.prove(caller, digest, content));
-        if !lapsed {
-            return proving.await;
-        }
-        let begun = tokio::time::Instant::now();
-        tokio::time::timeout(caller.trust.deadline, proving).await.unwrap_or_else(|_| {
-            caller.source.missed(begun);
-            Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
-        })
-    }
-
-    /// What HEAD would say of stored content that the caller may have by now.
-    async fn proven_now(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Proof> {
-        if !self.is_released_now(caller, digest, content) {
-            return None;
-        }
-        let media_type = self.links.find_hot(&caller.place, digest, content)?;
-        let size = self.store.find(digest).await.ok()??.len();
-        Some(Proof { digest: Some(*digest), media_type, size: Some(size) })
-    }
-
-    async fn ask_for_proof(&self, caller: &Caller, digest: &Digest, content: Content) -> Result<(Proof, bool), Fault> {
-        let asked = Asked::now();
-        let proof = match caller.source.prove().await {
-            Ok(proof) => proof,
-            Err(fault) => {
-                self.heed(caller, &fault);
-                // To whoever may not know that it is there, many registries say that it is not.
-                let is_hidden = fault.said == Said::Missing && caller.principal == Principal::Anonymous;
-                if is_hidden && self.links.find(&caller.place, digest, content).await.is_some() {
-                    self.publics.close(&caller.place, asked.time);
-                }
-                return Err(fault);
-            }
-        };
-        let length = self.store.find(digest).await.ok().flatten().map(|blob| blob.len());
-        // Of a blob that is not here, nothing can be checked yet, and nothing is proven or released by this.
-        if content == Content::Blob && length.is_none() && proof.digest.is_none() {
-            return Ok((proof, false));
-        }
-        if !proof.backs(digest, length) {
-            return Err(unproven());
-        }
-        let shared = self.links.are_shared(&caller.place.registry, digest).await;
-        self.vouched(caller, digest, content, proof.media_type.clone(), shared, asked);
-        Ok((proof, shared))
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.

@@ -25,6 +25,7 @@ mod passing;
 mod policy;
 mod prefetch;
 mod probe;
+mod proofs;
 mod publics;
 mod reading;
 mod source;

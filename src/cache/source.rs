@@ -23,6 +23,12 @@ pub trait Source: Send + Sync + 'static {
     /// the caller's right. A mirror's does not: then it has to be proven first.
     fn decides(&self) -> bool;
 
+    /// The same, asked of the registry itself and of no mirror, so that an answer to GET proves the caller's right, too.
+    /// `None` where that is what it is already.
+    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
+
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
     /// this caller.
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>>;

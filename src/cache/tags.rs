@@ -64,7 +64,7 @@ pub struct TagFound {
 #[derive(Clone)]
 pub(super) struct Tags {
     hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
-    asked: Arc<Flights<(Place, Tag, Accept, Asker, Asking, bool), Result<Said200, Fault>>>,
+    asked: Flights<(Place, Tag, Accept, Asker, Asking, bool), Result<Said200, Fault>>,
     missing: moka::sync::Cache<(Place, Tag, Accept), Fault>,
     store: Store,
 }
@@ -96,7 +96,7 @@ impl Tags {
     pub(super) fn new(store: Store) -> Self {
         Self {
             hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(),
-            asked: Arc::new(Flights::new()),
+            asked: Flights::new(),
             missing: moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build(),
             store,
         }

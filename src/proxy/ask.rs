@@ -39,6 +39,8 @@ pub(super) struct Ask {
     pub(super) who: Who,
     /// Anybody may read here, as far as is known.
     pub(super) public: bool,
+    /// Mirrors may be asked for what has a digest.
+    pub(super) mirrors: bool,
     pub(super) manner: Manner,
     /// The client for whom it is asked: of its share of the bandwidth.
     pub(super) client: IpAddr,
@@ -88,6 +90,11 @@ impl Ask {
         Self { who: Who::Nobody, public: false, ..self.clone() }
     }
 
+    /// The same thing asked of the registry alone; `None` where it is, already.
+    pub(super) fn asking_no_mirror(&self) -> Option<Self> {
+        (!self.decides()).then(|| Self { mirrors: false, ..self.clone() })
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self.thing {
             Thing::Blob(_) => Kind::Blob,
@@ -117,7 +124,7 @@ impl Ask {
     /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
     fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
         let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
-        if by_digest && *method == Method::GET {
+        if by_digest && self.mirrors && *method == Method::GET {
             self.registry.endpoints(&self.host)
         } else {
             self.registry.deciding_endpoints(&self.host)
@@ -257,6 +264,10 @@ impl Source for Ask {
         let endpoints = self.endpoints(&Method::GET);
         let deciding = endpoints.iter().filter(|endpoint| endpoint.authoritative()).count();
         deciding == endpoints.len() || deciding == 0
+    }
+
+    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
+        self.asking_no_mirror().map(|ask| -> Arc<dyn Source> { Arc::new(ask) })
     }
 
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {

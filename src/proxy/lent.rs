@@ -23,6 +23,10 @@ impl Source for Lent {
         self.0.decides()
     }
 
+    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
+        self.0.asking_no_mirror().map(|ask| -> Arc<dyn Source> { Arc::new(Self(Arc::new(ask))) })
+    }
+
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
         Box::pin(async move { self.0.prove().await.map_err(softened) })
     }

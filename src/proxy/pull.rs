@@ -245,6 +245,7 @@ impl Pull<'_> {
             thing,
             who: identity.who,
             public: identity.public,
+            mirrors: true,
             manner: Manner::of(self.headers, site.upstream.has_parents().then_some(&site.proxy.pseudonym)),
             client: site.client,
         });

@@ -23,6 +23,7 @@ mod reloads;
 mod secrets;
 mod tags;
 mod together;
+mod without_head;
 
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};

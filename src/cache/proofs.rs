@@ -1,0 +1,153 @@
+//! Whether the registry lets a caller read something: asked by HEAD, or by a GET of its first byte where HEAD tells too
+//! little. Whoever asks the same at the same time is told the same.
+
+use super::caller::Asker;
+use super::flight::{Flights, Landed};
+use super::lookup::Asked;
+use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Want};
+use crate::oci::Digest;
+use crate::store::Content;
+
+/// What is being asked now.
+pub(super) type Proofs = Flights<(Place, Digest, Content, Asker, Means), Result<(Proof, bool), Fault>>;
+
+/// By what the registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Means {
+    Head,
+    /// Of a blob. It has to be answered by the registry itself, and tells the length.
+    FirstByte,
+}
+
+/// A 200 that is not about the content asked for: a login page, say.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry's answer does not say that it is this content")]
+struct Unproven;
+
+/// What is answered to whom nothing was proven.
+pub(super) fn unproven() -> Fault {
+    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
+}
+
+impl Cache {
+    /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,
+    /// and whether the content is shared, so that what is stored may be released on it.
+    ///
+    /// # Errors
+    /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
+    pub(super) async fn prove(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+    ) -> Result<(Proof, bool), Fault> {
+        self.prove_by(Means::Head, caller, digest, content).await
+    }
+
+    /// The same for a blob by a GET of its first byte: of a registry that takes no HEAD, or says too little by it.
+    ///
+    /// # Errors
+    /// As of [`Cache::prove`].
+    pub(super) async fn prove_by_first_byte(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, bool), Fault> {
+        self.prove_by(Means::FirstByte, &caller.without_mirrors(), digest, Content::Blob).await
+    }
+
+    async fn prove_by(
+        &self,
+        means: Means,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+    ) -> Result<(Proof, bool), Fault> {
+        if caller.source.is_away() {
+            // Whoever began before that may still wait; nobody joins them.
+            return self.ask_for_proof(means, caller, digest, content).await;
+        }
+        let key = (caller.place.clone(), *digest, content, caller.asker(), means);
+        let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
+        let proven = self.proofs.run(key, move || async move {
+            // Look again: an earlier flight notes what it proved before it makes room for this one.
+            match cache.proven_now(&leader, &wanted, content).await {
+                Some(proof) => Ok((proof, true)),
+                None => cache.ask_for_proof(means, &leader, &wanted, content).await,
+            }
+        });
+        match proven.await {
+            // The leader's token may have expired; this one has its own.
+            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+                self.ask_for_proof(means, caller, digest, content).await
+            }
+            landed => landed.into_inner(),
+        }
+    }
+
+    /// The same for one who might read lately, and would be served on that: it waits for the registry no longer
+    /// than its deadline.
+    pub(super) async fn prove_in_time(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+        lapsed: bool,
+    ) -> Result<(Proof, bool), Fault> {
+        let proving = Box::pin(self.prove(caller, digest, content));
+        if !lapsed {
+            return proving.await;
+        }
+        let begun = tokio::time::Instant::now();
+        tokio::time::timeout(caller.trust.deadline, proving).await.unwrap_or_else(|_| {
+            caller.source.missed(begun);
+            Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
+        })
+    }
+
+    /// What HEAD would say of stored content that the caller may have by now.
+    async fn proven_now(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Proof> {
+        if !self.is_released_now(caller, digest, content) {
+            return None;
+        }
+        let media_type = self.links.find_hot(&caller.place, digest, content)?;
+        let size = self.store.find(digest).await.ok()??.len();
+        Some(Proof { digest: Some(*digest), media_type, size: Some(size) })
+    }
+
+    async fn ask_for_proof(
+        &self,
+        means: Means,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+    ) -> Result<(Proof, bool), Fault> {
+        let asked = Asked::now();
+        let answered = match means {
+            Means::Head => caller.source.prove().await,
+            Means::FirstByte => {
+                let opened = caller.source.open(Want { to: Some(1), ..Want::default() }).await;
+                opened.map(|flow| Proof { size: flow.total, ..Proof::default() })
+            }
+        };
+        let proof = match answered {
+            Ok(proof) => proof,
+            Err(fault) => {
+                self.heed(caller, &fault);
+                // To whoever may not know that it is there, many registries say that it is not.
+                let is_hidden = fault.said == Said::Missing && caller.principal == Principal::Anonymous;
+                if is_hidden && self.links.find(&caller.place, digest, content).await.is_some() {
+                    self.publics.close(&caller.place, asked.time);
+                }
+                return Err(fault);
+            }
+        };
+        let length = self.store.find(digest).await.ok().flatten().map(|blob| blob.len());
+        // Of a blob that is not here, nothing can be checked yet, and nothing is proven or released by this.
+        if content == Content::Blob && length.is_none() && proof.digest.is_none() {
+            return Ok((proof, false));
+        }
+        if !proof.backs(digest, length) {
+            return Err(unproven());
+        }
+        let shared = self.links.are_shared(&caller.place.registry, digest).await;
+        self.vouched(caller, digest, content, proof.media_type.clone(), shared, asked);
+        Ok((proof, shared))
+    }
+}
