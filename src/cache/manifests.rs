@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::caller::Asker;
-use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Released, Standing};
+use super::source::stopped;
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
-use crate::host;
+use crate::host::{self, Flights, Landed};
 use crate::oci::{Digest, Listing, MediaType};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -162,7 +162,7 @@ impl Cache {
             }
             cache.fetch_and_keep(&leader, &wanted).await
         });
-        let (fetched, outcome) = match landed.await {
+        let (fetched, outcome) = match landed.await.unwrap_or_else(stopped) {
             Landed::Led(fetched) => (fetched, Outcome::Miss),
             // The leader's token may have expired; this one has its own.
             Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
@@ -198,7 +198,7 @@ impl Cache {
         let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
         let key = (registry.clone(), *digest);
         let shared = self.manifests.shared.run(key, move || async move { asked.whole().await });
-        let whole = match shared.await {
+        let whole = match shared.await.unwrap_or_else(stopped) {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
             Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {

@@ -14,7 +14,6 @@ mod blobs;
 mod caller;
 mod config;
 mod fill;
-mod flight;
 mod grants;
 mod inventory;
 mod links;

@@ -2,9 +2,10 @@
 //! little. Whoever asks the same at the same time is told the same.
 
 use super::caller::Asker;
-use super::flight::{Flights, Landed};
 use super::lookup::Asked;
+use super::source::stopped;
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Want};
+use crate::host::{Flights, Landed};
 use crate::oci::Digest;
 use crate::store::Content;
 
@@ -72,7 +73,7 @@ impl Cache {
                 None => cache.ask_for_proof(means, &leader, &wanted, content).await,
             }
         });
-        match proven.await {
+        match proven.await.unwrap_or_else(stopped) {
             // The leader's token may have expired; this one has its own.
             Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
                 self.ask_for_proof(means, caller, digest, content).await

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::host::Landed;
 use crate::oci::Digest;
 use crate::wire::Body;
 
@@ -193,6 +194,16 @@ impl Said {
     pub(super) fn is_about_head(self) -> bool {
         matches!(self, Self::Forbidden | Self::Refused)
     }
+}
+
+/// The proxy stops, and what asked the source with it.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy is stopping")]
+struct Stopping;
+
+/// What those are told whose asking was ended.
+pub(super) fn stopped<V>() -> Landed<Result<V, Fault>> {
+    Landed::Led(Err(Fault::new(Retry::Again, Stopping)))
 }
 
 impl Fault {

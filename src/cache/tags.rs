@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::caller::Asker;
-use super::flight::{Flights, Landed};
 use super::lookup::{Asked, Standing};
 use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
+use super::source::stopped;
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
+use crate::host::{Flights, Landed};
 use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -238,14 +239,14 @@ impl Cache {
         let Question { tag, accept, asking, .. } = question;
         let key = (caller.place.clone(), tag.clone(), *accept, caller.asker(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
-        let landed = self.tags.asked.run(key, move || async move {
+        let flight = self.tags.asked.run(key, move || async move {
             // Look again: an earlier flight notes what it learned before it makes room for this one.
             match cache.fresh_now(&leader, &question).await {
                 Some(said) => Ok(said),
                 None => cache.ask_and_learn(&leader, &question, by_content).await,
             }
         });
-        landed.await
+        flight.await.unwrap_or_else(stopped)
     }
 
     /// The last answer, if it is fresh and the caller may have it by now.

@@ -1,12 +1,14 @@
 //! The machine and the units people use for it: sizes, times, percentages; limits, folders, free space; secrets
-//! and the files that hold them; files that change, the service manager, and the ciphers that the processor is quick at.
+//! and the files that hold them; files that change, the service manager, and the ciphers that the processor is quick at;
+//! and one asking for all who ask the same.
 //!
-//! Scope: thin faces over the operating system and over the libraries that parse units. Nothing here knows
+//! Scope: thin faces over the operating system, the runtime and the libraries that parse units. Nothing here knows
 //! what a registry is.
 
 mod address;
 mod changes;
 mod cipher;
+mod flight;
 mod later;
 mod memory;
 mod os;
@@ -18,6 +20,7 @@ mod watched;
 pub use address::reached_at;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
+pub use flight::{Flights, Landed};
 pub use later::Later;
 pub use memory::memory_limit;
 pub use os::{FreeSpace, free_space, hostname, open_file_limit, raise_file_limit};

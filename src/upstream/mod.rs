@@ -21,7 +21,6 @@ mod downloads;
 mod endpoint;
 mod error;
 mod exchange;
-mod flight;
 mod forwarded;
 mod health;
 mod idle;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::answer::Token;
 use super::{Realm, TokenError, form};
+use crate::host::{Flights, Landed};
 use crate::oci::{Authority, Bearer};
-use crate::upstream::flight::Flights;
 use crate::upstream::{Credential, Endpoint, FinalHop, Upstream, quota};
 use crate::wire::{Body, collect};
 
@@ -144,7 +144,7 @@ impl Tokens {
         }
         let (asking, asked, credential) = (self.clone(), key.clone(), ask.credential.cloned());
         let flight = self.inner.flights.run(key, move || async move { asking.ask(asked, credential).await });
-        match (flight.await.unwrap_or(Err(TokenError::Stopping)), known) {
+        match (flight.await.map_or(Err(TokenError::Stopping), Landed::into_inner), known) {
             // It is still good, if not for long: more than what a service gives that is away or throttles.
             (Err(error), Some(kept)) if !error.is_denial() => Ok(kept),
             (answered, _) => answered,

@@ -1,0 +1,148 @@
+//! Several who ask the same at the same time are answered by one asking.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use tokio::sync::oneshot;
+
+/// What is being asked now, by key. A value is an answer or a failure; everybody gets the same. Clones share it.
+#[derive(Clone)]
+pub struct Flights<K, V: Clone> {
+    by: Arc<Mutex<HashMap<K, Flight<V>>>>,
+}
+
+/// One asking, to be waited for by many. `None` where its task broke or was ended by a shutdown.
+type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+
+/// An answer, and who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landed<V> {
+    /// This caller's own asking.
+    Led(V),
+    /// That of another, which was under way.
+    Joined(V),
+}
+
+impl<V> Landed<V> {
+    /// The answer, whoever asked.
+    pub fn into_inner(self) -> V {
+        match self {
+            Self::Led(value) | Self::Joined(value) => value,
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
+    /// No flights yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { by: Arc::default() }
+    }
+
+    /// Joins the asking of `key`, or starts it with what `make` makes, in a task of its own that goes on when its
+    /// callers leave: cancel-safe. `None` where that task broke or was ended by a shutdown.
+    pub async fn run<F>(&self, key: K, make: impl FnOnce() -> F) -> Option<Landed<V>>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (flight, led) = self.enter(key, make);
+        let value = flight.await?;
+        Some(if led { Landed::Led(value) } else { Landed::Joined(value) })
+    }
+
+    fn enter<F>(&self, key: K, make: impl FnOnce() -> F) -> (Flight<V>, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = by.get(&key) {
+            return (under_way.clone(), false);
+        }
+        let (answer, answered) = oneshot::channel();
+        let flight = answered.map(Result::ok).boxed().shared();
+        by.insert(key.clone(), flight.clone());
+        drop(by); // a task that a shutdown ends at once leaves its place here
+        let (place, asking) = (Place { by: self.by.clone(), key }, make());
+        tokio::spawn(async move {
+            let value = asking.await;
+            drop(place); // before anybody hears of it, so that whoever asks then asks anew
+            let _ = answer.send(value); // nobody left to hear it is fine
+        });
+        (flight, true)
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Default for Flights<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V: Clone> fmt::Debug for Flights<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
+    }
+}
+
+/// A flight's place in the map, which it leaves however its task ends.
+struct Place<K: Eq + Hash, V: Clone> {
+    by: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Place<K, V> {
+    fn drop(&mut self) {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_who_ask_the_same_are_answered_by_one_asking_and_the_next_asks_anew() {
+        let flights = Flights::<&str, usize>::new();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let asked = asked.clone();
+            flights.run("key", move || async move {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, Ordering::SeqCst) + 41
+            })
+        };
+        let answers: Vec<_> = join_all((0..10).map(|_| ask())).await.into_iter().flatten().collect();
+        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Led(41)).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Joined(41)).count(), 9);
+        assert_eq!(ask().await, Some(Landed::Led(42)));
+        assert_eq!(flights.run("other", || async { 7 }).await.map(Landed::into_inner), Some(7));
+    }
+
+    #[tokio::test]
+    async fn the_asking_goes_on_when_its_caller_leaves() {
+        let flights = Flights::<u8, u8>::new();
+        let (sender, mut done) = watch::channel(false);
+        let caller = flights.run(1, move || async move {
+            tokio::task::yield_now().await;
+            let _ = sender.send(true);
+            7
+        });
+        tokio::select! { biased; _ = caller => panic!("too early"), () = std::future::ready(()) => {} }
+        assert!(done.wait_for(|done| *done).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_asking_that_breaks_blocks_nobody_after_it() {
+        let flights = Flights::<u8, u8>::new();
+        assert_eq!(flights.run(1, || async { panic!("on purpose") }).await, None);
+        assert_eq!(flights.run(1, || async { 7 }).await, Some(Landed::Led(7)));
+    }
+}
