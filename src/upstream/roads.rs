@@ -104,7 +104,7 @@ impl Roads {
         let mut passed_over = Vec::new();
         let mut told = None;
         for (place, hop) in self.parents.hops().iter().enumerate() {
-            if matches!(hop, Hop::Parent(parent) if parent.is_passed_over()) {
+            if matches!(hop, Hop::Parent(parent) if parent.is_passed_over(to)) {
                 passed_over.push((place, hop));
                 continue;
             }

@@ -38,6 +38,7 @@ pub(in crate::upstream) struct Parent {
 /// have deadlines that are shorter than ours, and else nobody would ever wait to the end.
 struct Wait<'a> {
     parent: &'a Parent,
+    to: &'a Authority,
     begun: Instant,
     patience: Duration,
     over: bool,
@@ -81,9 +82,9 @@ impl Parent {
         self.ca_file.as_deref()
     }
 
-    /// Whether others are to be tried before it.
-    pub(in crate::upstream) fn is_passed_over(&self) -> bool {
-        self.illness.is_passed_over()
+    /// Whether others are to be tried before it on the way to `to`.
+    pub(in crate::upstream) fn is_passed_over(&self, to: &Authority) -> bool {
+        self.illness.is_passed_over(to)
     }
 
     /// A tunnel to `to`. `via` is the way that the question has come.
@@ -94,7 +95,7 @@ impl Parent {
         via: Option<&str>,
     ) -> Result<Stream, Error> {
         let login = self.login(to).await?;
-        let wait = self.wait(dialer);
+        let wait = self.wait(dialer, to);
         let begun = wait.begun;
         let stream = match self.reach(dialer, to).await? {
             Reached::Plain(mut stream) => {
@@ -117,7 +118,7 @@ impl Parent {
         to: &Authority,
     ) -> Result<(Stream, Option<HeaderValue>), Error> {
         let login = self.login(to).await?;
-        let wait = self.wait(dialer);
+        let wait = self.wait(dialer, to);
         let reached = self.reach(dialer, to).await?;
         wait.over();
         let stream = match reached {
@@ -131,7 +132,7 @@ impl Parent {
     /// (RFC 9110, 15.5.8): else any host could make it ill. Others are the host's, as far as can be told.
     pub(in crate::upstream) fn heard<B>(&self, to: &Authority, answer: &Response<B>) -> Result<(), Error> {
         if answer.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            self.note_well();
+            self.note_well(to);
             return Ok(());
         }
         if answer.headers().contains_key(PROXY_AUTHENTICATE) {
@@ -140,8 +141,8 @@ impl Parent {
         Err(self.failed(to, ParentError::HostsOwn))
     }
 
-    fn wait(&self, dialer: &Dialer) -> Wait<'_> {
-        Wait { parent: self, begun: Instant::now(), patience: dialer.connect_timeout / 2, over: false }
+    fn wait<'a>(&'a self, dialer: &Dialer, to: &'a Authority) -> Wait<'a> {
+        Wait { parent: self, to, begun: Instant::now(), patience: dialer.connect_timeout / 2, over: false }
     }
 
     async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
@@ -184,7 +185,7 @@ impl Parent {
         if !answered.status.is_success() {
             return Err(self.rejected(to, answered.status));
         }
-        self.note_well();
+        self.note_well(to);
         Ok(answered.ahead)
     }
 
@@ -202,13 +203,13 @@ impl Parent {
             }
             self.note_ill(&error);
         } else {
-            self.note_well();
+            self.note_well(to);
         }
         self.failed(to, error)
     }
 
     fn silent(&self, to: &Authority, begun: Instant, error: ParentError) -> Error {
-        if self.illness.note_silence(begun) {
+        if self.illness.note_silence(to, begun) {
             self.tell(&error);
         }
         self.failed(to, error)
@@ -224,8 +225,8 @@ impl Parent {
         tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy cannot be used and is passed over for a while");
     }
 
-    fn note_well(&self) {
-        if self.illness.note_well() {
+    fn note_well(&self, to: &Authority) {
+        if self.illness.note_well(to) {
             tracing::info!(parent = %self.authority, "a proxy of upstream.proxy can be used again");
         }
     }
@@ -244,7 +245,7 @@ impl Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         let waited = self.begun.elapsed();
-        if !self.over && waited >= self.patience && self.parent.illness.note_silence(self.begun) {
+        if !self.over && waited >= self.patience && self.parent.illness.note_silence(self.to, self.begun) {
             self.parent.tell(&ParentError::Silent { after: waited });
         }
     }
