@@ -78,7 +78,7 @@ impl Cache {
             return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
         };
         if released.standing < Standing::Good {
-            match self.prove_in_time(caller, digest, Content::Blob, true).await {
+            match self.in_time(caller, true, self.prove(caller, digest, Content::Blob)).await {
                 Ok((proof, _)) => return Ok((proof.size, Outcome::Miss)),
                 Err(fault) if fault.said == Said::Nothing => {}
                 Err(fault) => return Err(fault),
@@ -105,15 +105,10 @@ impl Cache {
             };
             let asked = Asked::now();
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
-            let heed = move |ending, opening| cache.heed_fill(asker, wanted, ending, opening, asked);
+            let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
             let (fill, opening, outcome) = match entered {
-                Err(cause) => {
-                    if right == Right::None {
-                        self.right_proven(caller, digest).await?;
-                    }
-                    return Ok(BlobFound::Unstorable(cause));
-                }
+                Err(cause) => return Ok(BlobFound::Unstorable(cause)),
                 Ok(Entered::Stored(_)) => {
                     right = Right::Released;
                     continue;
@@ -129,6 +124,10 @@ impl Cache {
                 Ok(Entered::UnderWay(fill)) => {
                     right = self.right_proven(caller, digest).await?;
                     if right == Right::Released {
+                        continue;
+                    }
+                    if right == Right::None {
+                        let _ = fill.verified().await; // then it asks for the whole itself
                         continue;
                     }
                     let found = found(fill, right, Outcome::Collapsed).await?;
@@ -166,41 +165,47 @@ impl Cache {
         if !takes_stored && caller.source.decides() {
             return Ok(Right::None);
         }
-        let proven = self.prove_in_time(caller, digest, Content::Blob, lapsed).await;
-        self.right_of(caller, digest, proven).await
+        self.in_time(caller, lapsed, self.right_proven(caller, digest)).await
     }
 
-    /// What the registry's word now gives the caller a right to.
+    /// What the registry's word now gives the caller a right to: by HEAD; where that is refused for its own sake, or says
+    /// nothing, by a GET of the first byte; and where that says nothing either, the caller's own GET of the whole will.
     async fn right_proven(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
-        let proven = self.prove(caller, digest, Content::Blob).await;
-        self.right_of(caller, digest, proven).await
-    }
-
-    /// What its answer to a HEAD gives a right to. Where that was refused for its own sake, or says nothing, the
-    /// caller's own GET tells.
-    async fn right_of(
-        &self,
-        caller: &Caller,
-        digest: &Digest,
-        by_head: Result<(Proof, bool), Fault>,
-    ) -> Result<Right, Fault> {
         let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
-        match by_head.and_then(right) {
-            Err(fault) if fault.said.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
+        let by_head = self.prove(caller, digest, Content::Blob).await.and_then(right);
+        let Err(fault) = by_head else { return by_head };
+        if !fault.said.is_about_head() {
+            return Err(fault);
+        }
+        match self.prove_by_first_byte(caller, digest).await.and_then(right) {
+            Err(fault) if fault.said.is_about_head() && caller.source.decides() => Ok(Right::None),
             right => right,
         }
     }
 
     /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
-    /// whole and its digest matched: a page that answers everything with 200 says neither. The fill is not over before
-    /// this is, so that whoever comes next finds the link.
-    async fn heed_fill(self, caller: Caller, digest: Digest, ending: Ending, opening: Opening, asked: Asked) {
+    /// whole and its digest matched: a page that answers everything with 200 says neither. Nor does a page before a
+    /// mirror that delivers: of what the registry told nothing but a length, that has to be the content's. The fill is
+    /// not over before this is, so that whoever comes next finds the link.
+    async fn heed_fill(
+        self,
+        caller: Caller,
+        digest: Digest,
+        right: Right,
+        ending: Ending,
+        opening: Opening,
+        asked: Asked,
+    ) {
         match opening.outcome().await {
-            Ok(()) => {
-                if ending.verified().await {
-                    self.delivered(&caller, &digest, Content::Blob, None, asked);
+            Ok(()) => match (right, ending.verified().await) {
+                (_, None) => {}
+                (Right::Here(Some(told)), Some(length)) if !caller.source.decides() => {
+                    if told == length {
+                        self.vouched(&caller, &digest, Content::Blob, None, true, asked);
+                    }
                 }
-            }
+                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, asked),
+            },
             Err(fault) => {
                 self.heed(&caller, &fault);
                 self.note_missing(&caller, &digest, Content::Blob, &fault);

@@ -177,7 +177,8 @@ impl Cache {
             && self.granted(caller).max(public()) == Standing::Good
     }
 
-    /// The registry delivered the content to the caller, who `asked` then, and its digest matched.
+    /// The content was delivered to the caller, who `asked` then, and its digest matched. That a mirror did so says
+    /// nothing of the caller's right.
     pub(super) fn delivered(
         &self,
         caller: &Caller,
@@ -186,11 +187,13 @@ impl Cache {
         media_type: Option<String>,
         asked: Asked,
     ) {
-        self.may(caller, asked);
+        if caller.source.decides() {
+            self.may(caller, asked);
+        }
         self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
     }
 
-    /// The registry said 200 by HEAD to the caller, for a content that is shared or not.
+    /// The registry said 200 to the caller, for a content that is here and shared, or not.
     pub(super) fn vouched(
         &self,
         caller: &Caller,

@@ -108,21 +108,35 @@ impl Cache {
         let stored = if shared { self.manifest_bytes(digest).await } else { None };
         if stored.is_some() || !caller.source.decides() {
             let lapsed = released.is_some();
-            match (self.prove_in_time(caller, digest, Content::Manifest, lapsed).await, stored) {
-                (Ok((proof, _)), Some(bytes)) => return Ok(found(*digest, bytes, proof.media_type, Outcome::Hit)),
-                (Ok(_), None) => {}
+            let proving = self.manifest_proven(caller, digest, stored.as_ref());
+            match (self.in_time(caller, lapsed, proving).await, stored) {
+                (Ok(Some(found)), _) => return Ok(found),
+                (Ok(None), _) => {}
                 (Err(fault), Some(bytes)) if lapsed && fault.said == Said::Nothing => {
                     let media_type = released.and_then(|released| released.media_type);
                     return Ok(found(*digest, bytes, media_type, Outcome::Hit));
-                }
-                // The registry's answer to GET tells.
-                (Err(fault), _) if fault.said.is_about_head() => {
-                    return self.fetch_manifest(&caller.without_mirrors(), digest).await;
                 }
                 (Err(fault), _) => return Err(fault),
             }
         }
         self.fetch_manifest(caller, digest).await
+    }
+
+    /// Asks the registry for the caller's right: by HEAD, which gives what is `stored`; by GET where HEAD is refused for
+    /// its own sake, or says too little. `None` where it may have the manifest, which is still to be fetched.
+    async fn manifest_proven(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        stored: Option<&Bytes>,
+    ) -> Result<Option<ManifestFound>, Fault> {
+        match self.prove(caller, digest, Content::Manifest).await {
+            Ok((proof, _)) => Ok(stored.map(|bytes| found(*digest, bytes.clone(), proof.media_type, Outcome::Hit))),
+            Err(fault) if fault.said.is_about_head() => {
+                self.fetch_manifest(&caller.without_mirrors(), digest).await.map(Some)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// What HEAD answers for a manifest by digest. Never downloads it.
@@ -137,7 +151,7 @@ impl Cache {
             return proven.map(|(proof, _)| (proof, Outcome::Miss));
         };
         if standing < Standing::Good {
-            match self.prove_in_time(caller, digest, Content::Manifest, true).await {
+            match self.in_time(caller, true, self.prove(caller, digest, Content::Manifest)).await {
                 Ok((proof, _)) => return Ok((proof, Outcome::Miss)),
                 Err(fault) if fault.said == Said::Nothing => {}
                 Err(fault) => return Err(fault),

@@ -30,6 +30,17 @@ pub(super) fn unproven() -> Fault {
     Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
 }
 
+/// The length that a GET of the first byte tells; one of the whole, whose body is left, where no range is taken: an empty
+/// content has none.
+async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
+    let source = &caller.source;
+    let opened = match source.open(Want { to: Some(1), ..Want::default() }).await {
+        Err(fault) if fault.said == Said::Refused => source.open(Want::default()).await,
+        opened => opened,
+    };
+    opened.map(|flow| Proof { size: flow.total, ..Proof::default() })
+}
+
 impl Cache {
     /// Asks the source by HEAD, once for all who ask the same, and remembers what it proves. Answers the proof,
     /// and whether the content is shared, so that what is stored may be released on it.
@@ -82,21 +93,20 @@ impl Cache {
         }
     }
 
-    /// The same for one who might read lately, and would be served on that: it waits for the registry no longer
-    /// than its deadline.
-    pub(super) async fn prove_in_time(
+    /// What the registry says of the caller's right. One who might read lately (`lapsed`), and would be served on that,
+    /// waits for it no longer than its deadline.
+    pub(super) async fn in_time<T>(
         &self,
         caller: &Caller,
-        digest: &Digest,
-        content: Content,
         lapsed: bool,
-    ) -> Result<(Proof, bool), Fault> {
-        let proving = Box::pin(self.prove(caller, digest, content));
+        asking: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let asking = Box::pin(asking);
         if !lapsed {
-            return proving.await;
+            return asking.await;
         }
         let begun = tokio::time::Instant::now();
-        tokio::time::timeout(caller.trust.deadline, proving).await.unwrap_or_else(|_| {
+        tokio::time::timeout(caller.trust.deadline, asking).await.unwrap_or_else(|_| {
             caller.source.missed(begun);
             Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
         })
@@ -121,11 +131,12 @@ impl Cache {
     ) -> Result<(Proof, bool), Fault> {
         let asked = Asked::now();
         let answered = match means {
-            Means::Head => caller.source.prove().await,
-            Means::FirstByte => {
-                let opened = caller.source.open(Want { to: Some(1), ..Want::default() }).await;
-                opened.map(|flow| Proof { size: flow.total, ..Proof::default() })
-            }
+            // Where there is no digest either, a length of 0 is no length but a habit of gateways.
+            Means::Head => caller.source.prove().await.map(|proof| match proof {
+                Proof { digest: None, size: Some(0), .. } => Proof { size: None, ..proof },
+                proof => proof,
+            }),
+            Means::FirstByte => first_byte(caller).await,
         };
         let proof = match answered {
             Ok(proof) => proof,

@@ -196,9 +196,9 @@ impl Said {
     }
 }
 
-/// The proxy stops, and what asked the source with it.
+/// What asked the source for all has broken, or the proxy stops.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy is stopping")]
+#[error("the question was broken off inside this proxy")]
 struct Stopping;
 
 /// What those are told whose asking was ended.

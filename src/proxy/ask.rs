@@ -217,7 +217,10 @@ impl Ask {
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
-            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
+            let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
+            // An address that is signed for GET alone.
+            let is_about_head = *method == Method::HEAD && status.is_client_error();
+            return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
         Err(refused(Refused::read(response).await))
     }

@@ -135,8 +135,11 @@ impl Pull<'_> {
         Ok(Pulled { response, outcome, stored: true, age: None })
     }
 
-    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole.
-    async fn pass_blob(&self, digest: Digest, ask: &Arc<Ask>) -> Pulled {
+    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole. From the
+    /// registry itself: that a mirror answers would say nothing of the caller's right.
+    async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
+        let alone = ask.asking_no_mirror();
+        let ask = alone.as_ref().unwrap_or(ask);
         let part = content::one_part(self.headers, &digest);
         let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
         match ask.open(want).await {

@@ -27,9 +27,12 @@ pub(super) struct Head(watch::Sender<News>);
 pub struct Ending(watch::Receiver<News>);
 
 impl Ending {
-    /// Waits for it: whether the whole content is there and its digest matched. Cancel-safe.
-    pub async fn verified(mut self) -> bool {
-        self.0.wait_for(News::is_end).await.is_ok_and(|news| matches!(*news, News::Verified(_)))
+    /// Waits for it: the content's length in bytes, if all of it is there and its digest matched. Cancel-safe.
+    pub async fn verified(mut self) -> Option<u64> {
+        match self.0.wait_for(News::is_end).await.as_deref() {
+            Ok(News::Verified(total)) => Some(*total),
+            _ => None,
+        }
     }
 }
 

@@ -1,19 +1,25 @@
 //! Registries whose HEAD is refused or says too little: each caller's right is told by its own GET.
 
+use std::time::Duration;
+
 use super::layer;
 use super::private::{ALICE, BOB, CAROL, Lab, ask, bearer};
-use crate::support::{Act, Gate, Image, Plan, Proxy, Registry, Seen, Setup, Tokens, eventually};
+use crate::support::{Act, Gate, Image, Line, Plan, Proxy, Registry, Seen, Setup, Tokens, eventually, until};
 
 /// HEAD is not taken; or it says no digest; or nothing at all.
 fn heads() -> [Vec<Act>; 3] {
     [vec![Act::NoHead], vec![Act::NoDigest], vec![Act::NoDigest, Act::NoLength]]
 }
 
+const REALM: &str = "https://auth.example.com/token";
+
 /// A registry with tokens of its own behind a mirror that anybody may read.
 struct Mirrored {
     registry: Registry,
     mirror: Registry,
     proxy: Proxy,
+    tokens: Tokens,
+    guard: Line,
     _auth: Registry,
 }
 
@@ -23,7 +29,7 @@ impl Mirrored {
         let auth = Registry::start("auth.example.com");
         auth.serve_tokens(&tokens);
         let registry = Registry::start("registry.example.com");
-        registry.require_token(&tokens, "https://auth.example.com/token");
+        let guard = registry.require_token(&tokens, REALM);
         let mirror = registry.sibling(Setup::named("mirror.internal"));
         let endpoint = |server: &Registry| {
             let (name, address, ca_file) = (server.name(), server.address(), server.ca_file());
@@ -35,7 +41,7 @@ impl Mirrored {
             endpoint(&registry)
         );
         let proxy = Plan::new().raw_registry(&both).host("auth.example.com", &auth).start().await;
-        Self { registry, mirror, proxy, _auth: auth }
+        Self { registry, mirror, proxy, tokens, guard, _auth: auth }
     }
 }
 
@@ -103,5 +109,116 @@ async fn two_who_ask_at_once_for_a_blob_whose_head_proves_nothing_are_each_let_i
         let whole = |seen: &Seen| seen.method == "GET" && seen.status == Some(200);
         let fetched = lab.registry.requests().iter().filter(|seen| seen.path == path && whole(seen)).count();
         assert_eq!(fetched, 1, "{acts:?}: one download");
+    }
+}
+
+#[tokio::test]
+async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
+    let page = || Act::Answer {
+        status: 200,
+        headers: vec![("content-type".into(), "text/html".into())],
+        body: "<login>".into(),
+    };
+    for acts in [vec![page()], vec![Act::NoHead, page()]] {
+        let Mirrored { registry, mirror, proxy, tokens, guard, .. } = &Mirrored::new().await;
+        let image = registry.push_image("team/app", "1", &[layer(300_000, 3)]);
+        let [manifest, blob] = paths(&image);
+        let alice = bearer(&proxy.client(), ALICE, "team/app").await;
+        assert_eq!(ask(&proxy.client(), "GET", &manifest, Some(&alice)).await.status, 200);
+        registry.unscript(*guard);
+        let gateway: Vec<_> = acts.iter().map(|act| registry.script("*", act.clone())).collect();
+        // By its length the page lets somebody in, and the mirror delivers what nobody gets.
+        assert_eq!(ask(&proxy.client(), "GET", &blob, None).await.status, 502, "{acts:?}");
+        proxy.stored(&image.layers[0]).await;
+        for path in [&blob, &manifest, &blob] {
+            assert_ne!(ask(&proxy.client(), "GET", path, None).await.status, 200, "{acts:?} {path}");
+        }
+        assert_eq!(mirror.count(&format!("GET {blob}")), 1, "{acts:?}");
+        gateway.into_iter().for_each(|line| registry.unscript(line));
+        registry.require_token(tokens, REALM);
+        for path in [&blob, &manifest] {
+            assert_eq!(ask(&proxy.client(), "GET", path, None).await.status, 401, "{acts:?} {path}");
+        }
+    }
+}
+
+/// What Carol gets of a blob that Alice has had stored, where the registry takes no HEAD and does `acts` with a GET.
+async fn after_alice(bytes: Vec<u8>, acts: &[Act]) -> u16 {
+    let lab = Lab::new("").await;
+    lab.registry.script("HEAD *", Act::NoHead);
+    for act in acts {
+        lab.registry.script("GET */blobs/*", act.clone());
+    }
+    let digest = lab.registry.push_blob("team/app", bytes);
+    let path = format!("/v2/team/app/blobs/{digest}");
+    let [alice, bob, carol] =
+        [lab.bearer(ALICE, "team/app").await, lab.bearer(BOB, "team/app").await, lab.bearer(CAROL, "team/app").await];
+    assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
+    lab.proxy.stored(&digest).await;
+    assert_eq!(lab.get(&path, Some(&bob)).await.status, 401);
+    lab.get(&path, Some(&carol)).await.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_stored_blob_is_had_by_the_next_one_from_registries_that_say_hardly_anything() {
+    assert_eq!(after_alice(layer(5000, 4), &[]).await, 200);
+    assert_eq!(after_alice(layer(5000, 5), &[Act::IgnoreRange]).await, 200);
+    assert_eq!(
+        after_alice(layer(5000, 6), &[Act::IgnoreRange, Act::NoLength]).await,
+        200,
+        "neither ranges nor lengths"
+    );
+    assert_eq!(after_alice(Vec::new(), &[]).await, 200, "of an empty content there is no first byte");
+}
+
+#[tokio::test]
+async fn an_address_that_is_signed_for_get_alone_proves_by_get() {
+    let registry = Registry::start("registry.example.com");
+    let cdn = registry.sibling(Setup::named("cdn.test"));
+    registry.redirect_blobs("https://cdn.test");
+    cdn.script("HEAD *", Act::Status(403));
+    let proxy = Plan::new().registry(&registry, "").host("cdn.test", &cdn).start().await;
+    let digest = registry.push_blob("team/app", layer(5000, 7));
+    let path = format!("/v2/team/app/blobs/{digest}");
+    assert_eq!(ask(&proxy.client(), "GET", &path, Some("Basic b3duZXI=")).await.status, 200);
+    proxy.stored(&digest).await;
+    assert_eq!(ask(&proxy.client(), "GET", &path, Some("Basic c3RyYW5nZXI=")).await.status, 200);
+    assert_eq!(cdn.count("GET *"), 2, "once for the bytes and once for the right");
+}
+
+#[tokio::test]
+async fn a_gateway_that_says_a_length_of_0_has_said_nothing() {
+    let Mirrored { registry, proxy, .. } = &Mirrored::new().await;
+    registry.script("HEAD *", Act::NoDigest);
+    registry.script("HEAD *", Act::WrongLength(-10_000_000));
+    let image = registry.push_image("team/app", "1", &[layer(5000, 8)]);
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
+    for path in paths(&image) {
+        assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_might_read_lately_is_served_in_time_where_the_registry_fails_at_get() {
+    for act in [Act::Status(429), Act::Silence] {
+        let lab = Lab::new(", grants: {life: 1s}").await;
+        let image = lab.registry.push_image("team/app", "1", &[layer(5000, 9)]);
+        lab.registry.script("HEAD *", Act::NoHead);
+        let alice = lab.bearer(ALICE, "team/app").await;
+        for path in paths(&image) {
+            assert_eq!(lab.get(&path, Some(&alice)).await.status, 200);
+        }
+        lab.proxy.stored(&image.digest).await;
+        lab.proxy.stored(&image.layers[0]).await;
+        lab.registry.script("GET */team/*", act.clone());
+        let asked = lab.registry.count("*/team/*");
+        for path in paths(&image).into_iter().cycle().take(4) {
+            until("its right has lapsed, and the registry was asked", async || {
+                let answer = tokio::time::timeout(Duration::from_secs(15), lab.get(&path, Some(&alice))).await;
+                assert_eq!(answer.map(|answer| answer.status.as_u16()), Ok(200), "{act:?} {path}");
+                lab.registry.count("*/team/*") > asked
+            })
+            .await;
+        }
     }
 }

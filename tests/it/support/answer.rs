@@ -68,6 +68,9 @@ fn seen(request: &Request<Incoming>) -> Seen {
 /// What the script says instead of an honest answer: a challenge first, then anything else.
 fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
     let path = request.uri().path();
+    if request.method() == Method::HEAD && acts.iter().any(|act| matches!(act, Act::NoHead)) {
+        return Some(error(405, "UNSUPPORTED")); // before it looks who asks
+    }
     let challenged = acts.iter().find_map(|act| match act {
         Act::Bearer(tokens, realm) => {
             let repository = split(path).map(|(name, _, _)| name);
@@ -99,7 +102,6 @@ fn instead(act: &Act, method: &Method, path: &str) -> Option<Draft> {
             draft.headers.insert(LOCATION, location);
             Some(draft)
         }
-        Act::NoHead if head => Some(error(405, "UNSUPPORTED")),
         Act::EveryHead if head => {
             let mut draft = plain(200, "");
             draft.bytes = Bytes::from_static(&[0; 1234]);

@@ -27,6 +27,6 @@ pub(crate) use parent::{Manner, Parent};
 pub(crate) use program::{Served, program};
 pub(crate) use proxy::{Plan, Proxy, nowhere};
 pub(crate) use registry::{Registry, Setup};
-pub(crate) use script::{Act, Dice, Gate};
+pub(crate) use script::{Act, Dice, Gate, Line};
 pub(crate) use server::Seen;
 pub(crate) use token::{Tokens, basic_value};
