@@ -145,7 +145,7 @@ impl Cache {
             match opening.outcome().await {
                 Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
                 // Another source brought the content home before this one was asked, or its answer is no proof of what
-                // others brought: prove it by HEAD.
+                // others brought: prove it.
                 Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
                 // The leader's token may have expired; this one has its own.
                 Err(fault) if again && outcome == Outcome::Collapsed && fault.said == Said::Denied => {

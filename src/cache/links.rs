@@ -76,7 +76,7 @@ impl Links {
         Some(Arc::new(Known { media_type: latest.media_type }))
     }
 
-    /// Whether `registry`'s HEAD is proof enough for stored content. In doubt it is not.
+    /// Whether `registry`'s word is proof enough for stored content. In doubt it is not.
     pub(super) async fn are_shared(&self, registry: &str, digest: &Digest) -> bool {
         self.store.catalog().is_shared(registry, digest).await.unwrap_or(false)
     }

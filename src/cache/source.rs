@@ -117,7 +117,7 @@ pub struct Flow {
     pub body: Body,
 }
 
-/// What a registry says of something by HEAD.
+/// What a registry says of something by HEAD, or of a blob by a GET of its first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
     /// Its digest, where it said one that can be verified.

@@ -78,7 +78,7 @@ impl Catalog {
         self.ask("look links up", move |on| look::links(on, &registry, &repository, &digest, since)).await
     }
 
-    /// Whether content that is stored may be released on `registry`'s word by HEAD alone: it was once had without
+    /// Whether content that is stored may be released on `registry`'s word alone: it was once had without
     /// credentials anywhere, or with any from this very registry. Else that registry must deliver it itself, as
     /// it may say 200 to every HEAD to get what another one gave to somebody's credentials.
     ///

@@ -42,7 +42,7 @@ pub(super) fn links(
     .collect()
 }
 
-/// Whether HEAD at `registry` is proof enough for the digest: somebody without credentials has had it or may have
+/// Whether the word of `registry` is proof enough for the digest: somebody without credentials has had it or may have
 /// it where it is, or this registry itself was where it was proven.
 pub(super) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since: i64) -> rusqlite::Result<bool> {
     on.prepare_cached(

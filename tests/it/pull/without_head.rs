@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::layer;
 use super::private::{ALICE, BOB, CAROL, Lab, ask, bearer};
+use super::{QUAY, layer};
 use crate::support::{Act, Gate, Image, Line, Plan, Proxy, Registry, Seen, Setup, Tokens, eventually, until};
 
 /// HEAD is not taken; or it says no digest; or nothing at all.
@@ -20,11 +20,17 @@ struct Mirrored {
     proxy: Proxy,
     tokens: Tokens,
     guard: Line,
-    _auth: Registry,
+    /// The token service, and a registry that says yes to every HEAD.
+    _others: [Registry; 2],
 }
 
 impl Mirrored {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// `more` are keys of the registry's entry.
+    async fn with(more: &str) -> Self {
         let tokens = Tokens::new().user("alice", "secret-a", &["team/*"]).user("bob", "secret-b", &[]);
         let auth = Registry::start("auth.example.com");
         auth.serve_tokens(&tokens);
@@ -36,12 +42,15 @@ impl Mirrored {
             format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca_file.display())
         };
         let both = format!(
-            "'registry.example.com': {{token_hosts: [auth.example.com], endpoints: [{}, {}]}}",
+            "'registry.example.com': {{token_hosts: [auth.example.com], endpoints: [{}, {}]{more}}}",
             endpoint(&mirror),
             endpoint(&registry)
         );
-        let proxy = Plan::new().raw_registry(&both).host("auth.example.com", &auth).start().await;
-        Self { registry, mirror, proxy, tokens, guard, _auth: auth }
+        let liar = Registry::start("quay.io");
+        liar.script("*", Act::EveryHead);
+        let plan = Plan::new().raw_registry(&both).registry(&liar, "");
+        let proxy = plan.host("auth.example.com", &auth).start().await;
+        Self { registry, mirror, proxy, tokens, guard, _others: [auth, liar] }
     }
 }
 
@@ -134,12 +143,31 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
             assert_ne!(ask(&proxy.client(), "GET", path, None).await.status, 200, "{acts:?} {path}");
         }
         assert_eq!(mirror.count(&format!("GET {blob}")), 1, "{acts:?}");
+        let elsewhere = format!("/v2/any/blobs/{}", image.layers[0]);
+        assert_eq!(proxy.client().get(QUAY, &elsewhere).await.status, 404, "it counts as shared by nobody");
         gateway.into_iter().for_each(|line| registry.unscript(line));
         registry.require_token(tokens, REALM);
         for path in [&blob, &manifest] {
             assert_eq!(ask(&proxy.client(), "GET", path, None).await.status, 401, "{acts:?} {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_mirror_delivers_keeps_no_right_alive() {
+    let Mirrored { registry, mirror, proxy, tokens, .. } = &Mirrored::with(", grants: {life: 1s}").await;
+    let image = registry.push_image("team/app", "1", &[layer(5000, 10)]);
+    let [_, path] = paths(&image);
+    let alice = bearer(&proxy.client(), ALICE, "team/app").await;
+    assert_eq!(ask(&proxy.client(), "GET", &path, Some(&alice)).await.status, 200);
+    proxy.stored(&image.layers[0]).await;
+    tokens.revoke_all();
+    until("it ends within its life", async || {
+        let _ = std::fs::remove_file(proxy.blob_file(&image.layers[0])); // as by eviction
+        ask(&proxy.client(), "GET", &path, Some(&alice)).await.status == 401
+    })
+    .await;
+    assert!(mirror.count(&format!("GET {path}")) > 1, "the mirror has delivered it meanwhile");
 }
 
 /// What Carol gets of a blob that Alice has had stored, where the registry takes no HEAD and does `acts` with a GET.
