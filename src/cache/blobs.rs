@@ -126,10 +126,6 @@ impl Cache {
                     if right == Right::Released {
                         continue;
                     }
-                    if right == Right::None {
-                        let _ = fill.verified().await; // then it asks for the whole itself
-                        continue;
-                    }
                     let found = found(fill, right, Outcome::Collapsed).await?;
                     if let BlobFound::Filling(fill, _) = &found {
                         fill.take_part();
@@ -165,20 +161,20 @@ impl Cache {
         if !takes_stored && caller.source.decides() {
             return Ok(Right::None);
         }
-        self.in_time(caller, lapsed, self.right_proven(caller, digest)).await
+        match self.in_time(caller, lapsed, self.right_proven(caller, digest)).await {
+            // The registry's answer to a GET of the whole will tell.
+            Err(fault) if fault.said.is_about_head() && caller.source.decides() => Ok(Right::None),
+            right => right,
+        }
     }
 
     /// What the registry's word now gives the caller a right to: by HEAD; where that is refused for its own sake, or says
-    /// nothing, by a GET of the first byte; and where that says nothing either, the caller's own GET of the whole will.
+    /// nothing, by a GET of the first byte.
     async fn right_proven(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
         let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
         let by_head = self.prove(caller, digest, Content::Blob).await.and_then(right);
-        let Err(fault) = by_head else { return by_head };
-        if !fault.said.is_about_head() {
-            return Err(fault);
-        }
-        match self.prove_by_first_byte(caller, digest).await.and_then(right) {
-            Err(fault) if fault.said.is_about_head() && caller.source.decides() => Ok(Right::None),
+        match by_head {
+            Err(fault) if fault.said.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
             right => right,
         }
     }
