@@ -15,7 +15,12 @@ pub enum BlobFound {
     /// A fill under way. Its length, or what broke it, is to be waited for.
     Filling(Guest, Outcome),
     /// The store cannot take it: pass it on without keeping it.
-    Unstorable(store::Error),
+    Unstorable {
+        /// Why not.
+        cause: store::Error,
+        /// The caller's right is known: a mirror may bring it. Else the registry's own answer has to prove it.
+        known: bool,
+    },
 }
 
 /// How far the caller's right to a blob reaches.
@@ -78,8 +83,8 @@ impl Cache {
             return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
         };
         if released.standing < Standing::Good {
-            match self.in_time(caller, true, self.prove(caller, digest, Content::Blob)).await {
-                Ok((proof, _)) => return Ok((proof.size, Outcome::Miss)),
+            match self.in_time(caller, true, self.right_proven(caller, digest)).await {
+                Ok(_) => return Ok((Some(blob.len()), Outcome::Miss)),
                 Err(fault) if fault.said == Said::Nothing => {}
                 Err(fault) => return Err(fault),
             }
@@ -108,7 +113,10 @@ impl Cache {
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
             let (fill, opening, outcome) = match entered {
-                Err(cause) => return Ok(BlobFound::Unstorable(cause)),
+                Err(cause) => {
+                    let known = matches!(right, Right::Released | Right::Here(None));
+                    return Ok(BlobFound::Unstorable { cause, known });
+                }
                 Ok(Entered::Stored(_)) => {
                     right = Right::Released;
                     continue;
@@ -163,7 +171,7 @@ impl Cache {
         }
         match self.in_time(caller, lapsed, self.right_proven(caller, digest)).await {
             // The registry's answer to a GET of the whole will tell.
-            Err(fault) if fault.said.is_about_head() && caller.source.decides() => Ok(Right::None),
+            Err(fault) if fault.said == Said::Refused && caller.source.decides() => Ok(Right::None),
             right => right,
         }
     }
@@ -195,6 +203,7 @@ impl Cache {
         match opening.outcome().await {
             Ok(()) => match (right, ending.verified().await) {
                 (_, None) => {}
+                (Right::Released, _) if !caller.source.decides() => {} // there is a link, and this is no new word
                 (Right::Here(Some(told)), Some(length)) if !caller.source.decides() => {
                     if told == length {
                         self.vouched(&caller, &digest, Content::Blob, None, true, asked);

@@ -2,10 +2,10 @@
 //!
 //! Three things are kept apart. A *right*: the registry said 200 in this repository, to this principal (a grant)
 //! or to nobody's request (it is public). A *link*: this content is in this repository; it is noted when the
-//! registry has delivered the verified content, or has vouched for content that is shared already: by HEAD, or by its
-//! answer to a GET of the first byte. *Shared* content has been delivered without credentials somewhere, or by this very
-//! registry. So a registry that says 200 to every HEAD, or opens a body and sends rubbish, earns nothing that another one
-//! gave to somebody's credentials.
+//! registry has delivered the verified content, or a mirror did on the registry's word, or it has vouched for content
+//! that is shared already: by HEAD, or by its answer to a GET of the first byte. *Shared* content has been delivered
+//! without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or opens a body
+//! and sends rubbish, earns nothing that another one gave to somebody's credentials.
 
 use std::time::{Duration, Instant, SystemTime};
 

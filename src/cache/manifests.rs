@@ -38,7 +38,7 @@ pub struct ManifestFound {
 #[derive(Clone)]
 pub(super) struct Manifests {
     hot: moka::sync::Cache<Digest, Bytes>,
-    own: Flights<(Place, Digest, Asker), Result<(Whole, bool), Fault>>,
+    own: Flights<(Place, Digest, Asker, bool), Result<(Whole, bool), Fault>>,
     shared: Flights<(Arc<str>, Digest), Result<Whole, Fault>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
@@ -150,21 +150,23 @@ impl Cache {
             let proven = Box::pin(self.prove(caller, digest, Content::Manifest)).await;
             return proven.map(|(proof, _)| (proof, Outcome::Miss));
         };
+        let mut outcome = Outcome::Hit;
         if standing < Standing::Good {
-            match self.in_time(caller, true, self.prove(caller, digest, Content::Manifest)).await {
-                Ok((proof, _)) => return Ok((proof, Outcome::Miss)),
+            match self.in_time(caller, true, self.manifest_proven(caller, digest, Some(&bytes))).await {
+                Ok(_) => outcome = Outcome::Miss,
                 Err(fault) if fault.said == Said::Nothing => {}
                 Err(fault) => return Err(fault),
             }
         }
-        let found = found(*digest, bytes, media_type, Outcome::Hit);
+        let found = found(*digest, bytes, media_type, outcome);
         let size = Some(found.bytes.len() as u64);
-        Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, Outcome::Hit))
+        Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, outcome))
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
     async fn fetch_manifest(&self, caller: &Caller, digest: &Digest) -> Result<ManifestFound, Fault> {
-        let key = (caller.place.clone(), *digest, caller.asker());
+        // Who asks the registry alone is not answered by a mirror.
+        let key = (caller.place.clone(), *digest, caller.asker(), caller.source.decides());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
         let landed = self.manifests.own.run(key, move || async move {
             // Look again, as for a proof.

@@ -123,7 +123,7 @@ impl Cache {
                 tokio::spawn(async move {
                     match cache.blob(&caller, &sibling).await {
                         Ok(BlobFound::Filling(guest, _)) => drop(guest.verified().await),
-                        Ok(BlobFound::Stored(..) | BlobFound::Unstorable(_)) => {}
+                        Ok(BlobFound::Stored(..) | BlobFound::Unstorable { .. }) => {}
                         Err(fault) => tracing::debug!(digest = %sibling, %fault, "not fetched ahead"),
                     }
                     drop(turn);

@@ -1,6 +1,8 @@
 //! Whether the registry lets a caller read something: asked by HEAD, or by a GET of its first byte where HEAD tells too
 //! little. Whoever asks the same at the same time is told the same.
 
+use tokio::time::Instant;
+
 use super::caller::Asker;
 use super::lookup::Asked;
 use super::source::stopped;
@@ -33,8 +35,16 @@ pub(super) fn unproven() -> Fault {
 /// The length that a GET of the first byte tells; one of the whole, whose body is left, where no range is taken: an empty
 /// content has none.
 async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
-    let source = &caller.source;
-    let opened = match source.open(Want { to: Some(1), ..Want::default() }).await {
+    let (source, begun) = (&caller.source, Instant::now());
+    let mut opening = source.open(Want { to: Some(1), ..Want::default() });
+    let opened = match tokio::time::timeout(caller.trust.deadline, opening.as_mut()).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            source.missed(begun);
+            opening.await
+        }
+    };
+    let opened = match opened {
         Err(fault) if fault.said == Said::Refused => source.open(Want::default()).await,
         opened => opened,
     };
@@ -105,7 +115,7 @@ impl Cache {
         if !lapsed {
             return asking.await;
         }
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         tokio::time::timeout(caller.trust.deadline, asking).await.unwrap_or_else(|_| {
             caller.source.missed(begun);
             Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))

@@ -218,8 +218,10 @@ impl Ask {
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
             let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
-            // An address that is signed for GET alone.
-            let is_about_head = *method == Method::HEAD && status.is_client_error();
+            // An address of a blob that is signed for GET alone.
+            let is_about_head = *method == Method::HEAD
+                && matches!(self.thing, Thing::Blob(_))
+                && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
             return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
         Err(refused(Refused::read(response).await))

@@ -97,21 +97,23 @@ impl Pull<'_> {
         let mut again = true;
         loop {
             match self.site.proxy.cache.blob(caller, &digest).await {
-                Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask)).await,
+                Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask, false)).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
                 Ok(BlobFound::Filling(fill, outcome)) => match Box::pin(self.filling(digest, fill, outcome)).await {
                     Ok(pulled) => return pulled,
-                    Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask)).await,
+                    Err(fault) if is_of_the_store(&fault) => {
+                        return Box::pin(self.pass_blob(digest, ask, false)).await;
+                    }
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
                     Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 },
-                Ok(BlobFound::Unstorable(error)) => {
-                    tracing::error!(%digest, %error, "the cache cannot take this blob; it is passed on without being kept");
-                    return Box::pin(self.pass_blob(digest, ask)).await;
+                Ok(BlobFound::Unstorable { cause, known }) => {
+                    tracing::error!(%digest, error = %cause, "the cache cannot take this blob; it is passed on without being kept");
+                    return Box::pin(self.pass_blob(digest, ask, known)).await;
                 }
             }
         }
@@ -136,9 +138,9 @@ impl Pull<'_> {
     }
 
     /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole. From the
-    /// registry itself: that a mirror answers would say nothing of the caller's right.
-    async fn pass_blob(&self, digest: Digest, ask: &Ask) -> Pulled {
-        let alone = ask.asking_no_mirror();
+    /// registry itself where the caller's right is not `known`: a mirror's answer says nothing of it.
+    async fn pass_blob(&self, digest: Digest, ask: &Ask, known: bool) -> Pulled {
+        let alone = if known { None } else { ask.asking_no_mirror() };
         let ask = alone.as_ref().unwrap_or(ask);
         let part = content::one_part(self.headers, &digest);
         let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });

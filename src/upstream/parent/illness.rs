@@ -49,23 +49,24 @@ impl Ill {
         Some(Self { noted: now, until: now + length, length, on_trial: false })
     }
 
-    /// Whether it is not over. Of those who ask after its time, the first is told so, and the others wait for what it
-    /// finds out.
-    fn goes_on(&mut self) -> bool {
-        let now = Instant::now();
-        if self.until > now {
-            return true;
-        }
-        *self = Self { until: now + TRIAL, on_trial: true, ..*self };
-        false
+    /// Somebody tries whether it is over; the others wait for what that finds out.
+    fn try_now(&mut self) {
+        *self = Self { until: Instant::now() + TRIAL, on_trial: true, ..*self };
     }
 }
 
 impl Illness {
-    /// Whether others are to be tried before it, on the way to this host.
+    /// Whether others are to be tried before it, on the way to this host. Of those who ask after an illness's time, the
+    /// first is told so.
     pub(super) fn is_passed_over(&self, to: &Authority) -> bool {
-        let mut state = self.state();
-        state.ill.as_mut().is_some_and(Ill::goes_on) || state.silent.get_mut(to).is_some_and(Ill::goes_on)
+        let (now, mut state) = (Instant::now(), self.state());
+        let State { ill, silent, .. } = &mut *state;
+        let mut ills: Vec<&mut Ill> = ill.iter_mut().chain(silent.get_mut(to)).collect();
+        let goes_on = ills.iter().any(|ill| ill.until > now);
+        if !goes_on {
+            ills.iter_mut().for_each(|ill| ill.try_now());
+        }
+        goes_on
     }
 
     /// It answered about this host. Says whether it was ill before.
@@ -73,12 +74,22 @@ impl Illness {
         let mut state = self.state();
         state.well = Some(Instant::now());
         state.silent.remove(to);
-        state.ill.take().is_some()
+        let was_ill = state.ill.take().is_some();
+        if was_ill {
+            state.silent.clear(); // it was silent about all of them by itself
+        }
+        was_ill
     }
 
     /// It cannot be used. Says whether this is news.
     pub(super) fn note_ill(&self) -> bool {
         self.state().note_ill()
+    }
+
+    /// It could not be reached by one who began to try at `begun` and left. Says whether it is known to be ill since.
+    pub(super) fn note_unreached(&self, begun: Instant) -> bool {
+        let mut state = self.state();
+        state.well.is_none_or(|well| well < begun) && state.note_ill()
     }
 
     /// It gave no answer to what was asked of this host at `begun`. Says whether it is known to be ill since.
@@ -183,6 +194,26 @@ mod tests {
         assert!(!illness.note_silence(&one, begun) && !illness.is_passed_over(&host("quay.io")));
         assert!(illness.note_silence(&two, begun), "news");
         assert!(illness.is_passed_over(&host("quay.io")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parent_that_is_back_is_back_for_all_hosts() {
+        let (illness, one, two) = (Illness::default(), host("one.test"), host("two.test"));
+        let begun = Instant::now();
+        illness.note_silence(&one, begun);
+        assert!(illness.note_silence(&two, begun));
+        assert!(illness.note_well(&host("quay.io")));
+        assert!(!illness.is_passed_over(&one) && !illness.is_passed_over(&two));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_left_before_it_was_reached_blames_it_and_no_host() {
+        let (illness, to) = (Illness::default(), host("quay.io"));
+        let begun = Instant::now();
+        illness.note_well(&to);
+        assert!(!illness.note_unreached(begun), "it has answered since");
+        tokio::time::advance(FIRST).await;
+        assert!(illness.note_unreached(Instant::now()) && illness.is_passed_over(&host("ghcr.io")));
     }
 
     #[tokio::test(start_paused = true)]

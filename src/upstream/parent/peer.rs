@@ -41,7 +41,18 @@ struct Wait<'a> {
     to: &'a Authority,
     begun: Instant,
     patience: Duration,
-    over: bool,
+    stage: Stage,
+}
+
+/// How far somebody has come who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The parent is not reached yet.
+    Reaching,
+    /// It is asked for a host.
+    Asking,
+    /// It has answered or failed, and that is noted.
+    Over,
 }
 
 /// A connection to the proxy itself.
@@ -95,9 +106,10 @@ impl Parent {
         via: Option<&str>,
     ) -> Result<Stream, Error> {
         let login = self.login(to).await?;
-        let wait = self.wait(dialer, to);
+        let mut wait = self.wait(dialer, to);
         let begun = wait.begun;
-        let stream = match self.reach(dialer, to).await? {
+        let reached = wait.reached(self.reach(dialer, to).await)?;
+        let stream = match reached {
             Reached::Plain(mut stream) => {
                 let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
                 Stream::Parent(Rewind::new(ahead, stream))
@@ -118,8 +130,8 @@ impl Parent {
         to: &Authority,
     ) -> Result<(Stream, Option<HeaderValue>), Error> {
         let login = self.login(to).await?;
-        let wait = self.wait(dialer, to);
-        let reached = self.reach(dialer, to).await?;
+        let mut wait = self.wait(dialer, to);
+        let reached = wait.reached(self.reach(dialer, to).await)?;
         wait.over();
         let stream = match reached {
             Reached::Plain(stream) => Stream::Parent(Rewind::new(bytes::Bytes::new(), stream)),
@@ -142,7 +154,7 @@ impl Parent {
     }
 
     fn wait<'a>(&'a self, dialer: &Dialer, to: &'a Authority) -> Wait<'a> {
-        Wait { parent: self, to, begun: Instant::now(), patience: dialer.connect_timeout / 2, over: false }
+        Wait { parent: self, to, begun: Instant::now(), patience: dialer.connect_timeout / 2, stage: Stage::Reaching }
     }
 
     async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
@@ -237,15 +249,27 @@ impl Parent {
 }
 
 impl Wait<'_> {
+    /// What came of reaching it: a failure has been noted.
+    fn reached(&mut self, reached: Result<Reached, Error>) -> Result<Reached, Error> {
+        self.stage = if reached.is_ok() { Stage::Asking } else { Stage::Over };
+        reached
+    }
+
     fn over(mut self) {
-        self.over = true;
+        self.stage = Stage::Over;
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        let waited = self.begun.elapsed();
-        if !self.over && waited >= self.patience && self.parent.illness.note_silence(self.to, self.begun) {
+        let (waited, illness) = (self.begun.elapsed(), &self.parent.illness);
+        let is_news = waited >= self.patience
+            && match self.stage {
+                Stage::Reaching => illness.note_unreached(self.begun),
+                Stage::Asking => illness.note_silence(self.to, self.begun),
+                Stage::Over => false,
+            };
+        if is_news {
             self.parent.tell(&ParentError::Silent { after: waited });
         }
     }

@@ -182,7 +182,7 @@ impl Reader {
         let total = bytes.len() as u64;
         let (mut body, from, to) = match cache.blob(caller, digest).await {
             Err(_) => return false,
-            Ok(BlobFound::Unstorable(error)) => panic!("{error}"),
+            Ok(BlobFound::Unstorable { cause, .. }) => panic!("{cause}"),
             Ok(BlobFound::Stored(stored, _)) => {
                 let (from, to) = self.span.unwrap_or((0, total));
                 (Body::wrap(stored.body(Span { from, to })), from, to)

@@ -244,6 +244,8 @@ async fn who_might_read_lately_is_served_in_time_where_the_registry_fails_at_get
             until("its right has lapsed, and the registry was asked", async || {
                 let answer = tokio::time::timeout(Duration::from_secs(15), lab.get(&path, Some(&alice))).await;
                 assert_eq!(answer.map(|answer| answer.status.as_u16()), Ok(200), "{act:?} {path}");
+                let head = ask(&lab.proxy.client(), "HEAD", &path, Some(&alice)).await;
+                assert_eq!(head.status, 200, "{act:?} HEAD {path}");
                 lab.registry.count("*/team/*") > asked
             })
             .await;
