@@ -57,8 +57,9 @@ impl Cache {
         digest: &Digest,
         standing: Option<Standing>,
     ) -> Result<BlobFound, Fault> {
+        let asked = Asked::now();
         if standing == Some(Standing::Good) {
-            return self.enter(caller, digest, Right::Released).await;
+            return self.enter(caller, digest, Right::Released, asked).await;
         }
         if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
             return Err(fault);
@@ -68,7 +69,7 @@ impl Cache {
             Err(fault) if standing.is_some() && fault.said == Said::Nothing => Right::Released,
             right => right?,
         };
-        self.enter(caller, digest, right).await
+        self.enter(caller, digest, right, asked).await
     }
 
     /// What HEAD answers for a blob: its length in bytes. Never downloads it.
@@ -93,8 +94,14 @@ impl Cache {
         Ok((Some(blob.len()), Outcome::Hit))
     }
 
-    /// Joins, starts or skips the fill, as far as the caller's right reaches.
-    async fn enter(&self, caller: &Caller, digest: &Digest, mut right: Right) -> Result<BlobFound, Fault> {
+    /// Joins, starts or skips the fill, as far as the caller's right reaches, which was `asked` about then.
+    async fn enter(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        mut right: Right,
+        mut asked: Asked,
+    ) -> Result<BlobFound, Fault> {
         let mut again = true;
         loop {
             if right == Right::Released
@@ -108,7 +115,9 @@ impl Cache {
                 Right::Here(_) => false,
                 Right::None => self.is_released_now(caller, digest, Content::Blob),
             };
-            let asked = Asked::now();
+            if right == Right::None {
+                asked = Asked::now();
+            }
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
@@ -131,7 +140,8 @@ impl Cache {
                 // Kept while the registry is asked: were it to end meanwhile, the same bytes would be fetched again.
                 Ok(Entered::UnderWay(fill)) => {
                     right = self.right_proven(caller, digest).await?;
-                    if right == Right::Released {
+                    // What ended it was said to the others: this one has not asked for the bytes yet.
+                    if right == Right::Released || fill.length().await.is_err() {
                         continue;
                     }
                     let found = found(fill, right, Outcome::Collapsed).await?;
@@ -154,6 +164,7 @@ impl Cache {
                 // The leader's token may have expired; this one has its own.
                 Err(fault) if again && outcome == Outcome::Collapsed && fault.said == Said::Denied => {
                     again = false;
+                    asked = Asked::now();
                     right = self.right_proven(caller, digest).await?;
                 }
                 Err(fault) => return Err(fault),

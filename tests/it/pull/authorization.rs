@@ -308,13 +308,13 @@ async fn a_strangers_404_does_not_take_the_owners_last_known_answer() {
     let (owner, stranger, tag) = (Some("Basic b3duZXI="), Some("Basic c3RyYW5nZXI="), "/v2/team/app/manifests/1");
     assert_eq!(ask(&proxy.client(), "GET", tag, owner, None).await.status, 200);
     crate::support::eventually("whether it is public was asked", || registry.count("HEAD *") == 1).await;
-    registry.unscript(private);
     // Many registries say 404 to whoever may not know that a repository is there.
     let hidden = registry.script("*/manifests/1", Act::Status(404));
+    registry.unscript(private);
     assert_eq!(ask(&proxy.client(), "GET", tag, stranger, None).await.status, 404);
     assert_eq!(ask(&proxy.client(), "GET", tag, None, None).await.status, 404);
-    registry.unscript(hidden);
     registry.script("*", Act::Status(503));
+    registry.unscript(hidden);
     assert_eq!(ask(&proxy.client(), "GET", tag, owner, None).await.status, 200);
     assert_eq!(ask(&proxy.client(), "GET", tag, stranger, None).await.status, 503);
 }

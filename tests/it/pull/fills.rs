@@ -388,3 +388,43 @@ async fn who_is_still_proving_its_right_when_the_fill_ends_does_not_have_it_fetc
     assert_eq!((first.bytes().len(), second.bytes().len()), (300_000, 300_000));
     assert_eq!(registry.count("GET */blobs/*"), 1);
 }
+
+#[tokio::test]
+async fn who_proves_its_right_while_another_is_refused_is_not_told_the_others_no() {
+    for tells_digest in [true, false] {
+        let registry = Registry::start("quay.io");
+        let proxy = Plan::new().registry(&registry, "").start().await;
+        let digest = registry.push_blob("a", layer(300_000, 91));
+        let (no, proof) = (Gate::new(), Gate::new());
+        registry.script_times(1, "GET */blobs/*", Act::Wait(no.clone()));
+        registry.script_times(1, "GET */blobs/*", Act::Status(403));
+        registry.script("HEAD */blobs/*", Act::Wait(proof.clone()));
+        if !tells_digest {
+            registry.script("HEAD */blobs/*", Act::NoDigest);
+        }
+        let path = format!("/v2/a/blobs/{digest}");
+        let ask = async |user: &str| {
+            let authorization = basic_value(user, "secret");
+            proxy.client().session(QUAY).await.ask("GET", &path, &[("authorization", &authorization)]).await
+        };
+        let bobs = basic_value("bob", "secret");
+        let is_bobs =
+            |seen: &Seen| seen.method == "HEAD" && seen.headers.get("authorization").is_some_and(|v| v == &bobs);
+        let first = async {
+            let refused = ask("alice").await;
+            proof.open();
+            refused
+        };
+        let second = async {
+            eventually("the first one's fill is under way", || registry.count("GET */blobs/*") == 1).await;
+            ask("bob").await
+        };
+        let refusal = async {
+            eventually("the second asks by HEAD", || registry.requests().iter().any(is_bobs)).await;
+            no.open();
+        };
+        let (first, second, ()) = tokio::join!(first, second, refusal);
+        assert_eq!((first.status.as_u16(), second.status.as_u16()), (403, 200), "digest: {tells_digest}");
+        assert_eq!(second.bytes().len(), 300_000);
+    }
+}

@@ -164,8 +164,8 @@ async fn held_credentials_go_to_their_registry_and_its_realm_and_nowhere_else() 
     assert_eq!(refused.status, 502, "a realm elsewhere that nobody listed");
     assert!(String::from_utf8_lossy(refused.bytes()).contains("list it in realms"));
     assert_eq!(evil.requests().len(), 0);
-    registry.unscript(challenge);
     registry.require_token(&tokens, "https://registry.example.com/token");
+    registry.unscript(challenge);
     assert_eq!(ask(&proxy, "GET", &path, None).await.status, 200);
     assert!(mirror.count("*") + cdn.count("*") > 0);
     for server in [&mirror, &cdn, &evil] {

@@ -56,8 +56,8 @@ async fn a_password_that_is_not_verified_opens_nothing_while_the_registry_is_the
     for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
         assert_eq!(ask(&proxy, &path, &alice).await.status, 200);
     }
-    registry.unscript(hers);
     registry.script("*", Act::Status(401)); // her right is withdrawn; she does not ask in her own name
+    registry.unscript(hers);
     let bearer = token(&proxy, "alice").await;
     for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
         assert_eq!(ask(&proxy, &path, &bearer).await.status, 401, "{path}");
@@ -88,10 +88,10 @@ async fn after_one_failed_ping_a_public_image_that_nobody_knows_yet_is_pulled() 
     let mut docker = Puller::new(&proxy, Kind::Docker).await;
     let ping = docker.ask("GET", "/v2/").await;
     docker.authenticate(ping.header("www-authenticate"), "a").await;
-    registry.unscript(failing);
     let tokens = Tokens::new().public("a");
     registry.require_token(&tokens, "https://quay.io/token");
     registry.serve_tokens(&tokens);
+    registry.unscript(failing);
     for path in ["/v2/a/manifests/1".to_owned(), format!("/v2/a/blobs/{}", image.layers[0])] {
         assert_eq!(docker.ask("GET", &path).await.status, 200, "{path}");
     }

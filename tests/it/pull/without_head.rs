@@ -134,8 +134,9 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
         let [manifest, blob] = paths(&image);
         let alice = bearer(&proxy.client(), ALICE, "team/app").await;
         assert_eq!(ask(&proxy.client(), "GET", &manifest, Some(&alice)).await.status, 200);
-        registry.unscript(*guard);
+        // Never open in between: whether anybody may read is asked behind, at any time.
         let gateway: Vec<_> = acts.iter().map(|act| registry.script("*", act.clone())).collect();
+        registry.unscript(*guard);
         // By its length the page lets somebody in, and the mirror delivers what nobody gets.
         assert_eq!(ask(&proxy.client(), "GET", &blob, None).await.status, 502, "{acts:?}");
         proxy.stored(&image.layers[0]).await;
@@ -145,8 +146,8 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
         assert_eq!(mirror.count(&format!("GET {blob}")), 1, "{acts:?}");
         let elsewhere = format!("/v2/any/blobs/{}", image.layers[0]);
         assert_eq!(proxy.client().get(QUAY, &elsewhere).await.status, 404, "it counts as shared by nobody");
-        gateway.into_iter().for_each(|line| registry.unscript(line));
         registry.require_token(tokens, REALM);
+        gateway.into_iter().for_each(|line| registry.unscript(line));
         for path in [&blob, &manifest] {
             assert_eq!(ask(&proxy.client(), "GET", path, None).await.status, 401, "{acts:?} {path}");
         }
