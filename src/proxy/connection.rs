@@ -177,7 +177,8 @@ impl Proxy {
         let first = asked.clone();
         let service = service_fn(move |request| {
             first.cancel();
-            handle(request).map(Ok::<_, Infallible>)
+            // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
+            Box::pin(handle(request)).map(Ok::<_, Infallible>)
         });
         if spoken == Spoken::Http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
