@@ -81,8 +81,7 @@ fn a_registry_and_a_cdn_that_break_off_are_resumed_unseen() {
         cuts.sort_unstable();
         for cut in cuts {
             eventually("so much has been sent", Duration::from_secs(60), || site.sent() >= from + cut);
-            site.stop();
-            site.start();
+            site.cut();
         }
         let status = pull.ended(Duration::from_secs(60)).expect("the pull ends");
         assert!(status.success(), "{name}: {}\n{}", pull.log(), proxy.log());

@@ -72,7 +72,7 @@ fn no_secret_of_a_real_client_is_logged_written_down_or_told_to_anybody() {
 
     // A layer that is half there when the proxy dies.
     let cdn = lab.example.cdn.as_ref().unwrap();
-    cdn.pace(200_000);
+    cdn.pace(50_000);
     let large = format!("https://{EXAMPLE}/v2/private/app/blobs/{}", places[1].3.large);
     let half = Curl::as_person(&home, &way, ALICE_THERE, &large);
     eventually("some of it has come", Duration::from_secs(30), || half.received() > 100_000);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{Act, Plan, Proxy, Registry, Tokens, nowhere};
+use crate::support::{Act, Nowhere, Plan, Proxy, Registry, Tokens};
 
 async fn doctor(proxy: &str, ca: Option<&Path>, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
@@ -63,7 +63,8 @@ async fn each_failure_has_its_cure() {
     let (_registry, proxy) = quay(false).await;
     let (url, ca) = (url(&proxy), proxy.ca_file());
     let image = "quay.io/org/app:1";
-    let nobody = format!("http://{}", nowhere());
+    let nowhere = Nowhere::new();
+    let nobody = format!("http://{}", nowhere.address());
     let table: [(&str, Option<&Path>, &str, &str, &str); 5] = [
         ("http://no-such-host.invalid:3128", Some(&ca), image, "FAIL  name: ", "DNS"),
         (&nobody, Some(&ca), image, "FAIL  proxy: ", "systemctl status pullthrough"),
@@ -113,7 +114,8 @@ async fn each_refusal_of_the_proxy_has_its_cure() {
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
     assert!(status == 1 && said.contains("FAIL  proxy: ") && said.contains("clients.allow"), "{said}");
 
-    let nobody = nowhere();
+    let nowhere = Nowhere::new();
+    let nobody = nowhere.address();
     let tunnel = format!("tunnel: {{allow: [127.0.0.1], ports: [{}]}}", nobody.port());
     let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[&format!("{nobody}/org/app:1")]).await;

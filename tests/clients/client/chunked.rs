@@ -55,7 +55,6 @@ impl Client for Chunked {
 
 impl Drop for Chunked {
     fn drop(&mut self) {
-        let mut umount = crate::lab::command("umount", &self.home);
-        let _ = run(umount.arg("--lazy").arg(self.home.join("root/overlay")), PULL); // Podman mounts it on itself
+        super::unmount(&self.home, "root/overlay");
     }
 }

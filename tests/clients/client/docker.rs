@@ -50,6 +50,12 @@ impl Client for Docker {
     }
 }
 
+impl Drop for Docker {
+    fn drop(&mut self) {
+        super::unmount(&self.home, "data");
+    }
+}
+
 fn docker(home: &std::path::Path) -> Command {
     let mut docker = command("docker", home);
     docker.env("DOCKER_CONFIG", home.join("config"));

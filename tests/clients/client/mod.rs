@@ -129,6 +129,12 @@ fn home(lab: &Lab) -> PathBuf {
     home
 }
 
+/// Takes down what a client has mounted on a folder of its own, which could not be removed else.
+fn unmount(home: &Path, folder: &str) {
+    let mut umount = crate::lab::command("umount", home);
+    let _ = run(umount.arg("--lazy").arg(home.join(folder)), PULL); // there may be none
+}
+
 /// A command of the containers/image family, with its own configuration.
 fn containers(program: &str, home: &Path, way: &Way) -> Command {
     let mut command = crate::lab::command(program, home);

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -65,6 +66,7 @@ struct Shared {
     told: Mutex<String>,
     pace: AtomicU64, // bytes a second of each answer; 0: as fast as it goes
     sent: AtomicU64, // body bytes
+    cut: Notify,     // rung when connections are to break
 }
 
 impl Shared {
@@ -93,6 +95,7 @@ impl Site {
             told: Mutex::default(),
             pace: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            cut: Notify::new(),
         };
         let address = SocketAddr::new(ip, 0);
         let mut site = Self { address, shared: Arc::new(shared), runtime: runtime.clone(), serving: Mutex::default() };
@@ -114,6 +117,11 @@ impl Site {
         let Some(task) = self.serving.lock().unwrap().take() else { return };
         task.abort();
         let _ = self.runtime.block_on(task); // until the listener is closed
+    }
+
+    /// Breaks the open connections, and goes on taking new ones.
+    pub(crate) fn cut(&self) {
+        self.shared.cut.notify_one();
     }
 
     /// From now on takes connections and says nothing on them; [`Site::stop`] ends that, too.
@@ -163,9 +171,15 @@ impl Drop for Site {
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new(); // dropped with this task: every connection breaks
-    while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(connection(stream, Arc::clone(&shared)));
-        while connections.try_join_next().is_some() {}
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { return };
+                connections.spawn(connection(stream, Arc::clone(&shared)));
+                while connections.try_join_next().is_some() {}
+            }
+            () = shared.cut.notified() => connections = JoinSet::new(),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ fn asked_as(registry: &Registry, header: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_ping_and_its_challenge_pass_untouched_and_tokens_come_through() {
-    let Lab { auth, proxy, .. } = &Lab::patient().await;
+    let Lab { auth, proxy, .. } = &Lab::new("").await;
     let ping = proxy.client().get(EXAMPLE, "/v2/").await;
     assert_eq!(ping.status, 401);
     assert!(ping.header("www-authenticate").contains("https://auth.example.com/token"));
@@ -40,7 +40,7 @@ async fn the_ping_and_its_challenge_pass_untouched_and_tokens_come_through() {
 
 #[tokio::test]
 async fn a_private_image_is_not_served_to_another_caller() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 1)]);
     let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     let bob = bearer(&proxy.client(), BOB, "team/app").await;
@@ -67,7 +67,7 @@ async fn a_private_image_is_not_served_to_another_caller() {
 
 #[tokio::test]
 async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 2)]);
     registry.push_image("public/app", "1", &[layer(1000, 3)]);
     let alice = bearer(&proxy.client(), ALICE, "team/app").await;
@@ -87,7 +87,7 @@ async fn a_guessed_digest_is_not_readable_through_a_public_repository() {
 
 #[tokio::test]
 async fn who_proves_by_head_is_served_what_another_fetched() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 4)]);
     let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
     let first = bearer(&proxy.client(), ALICE, "team/app").await;
@@ -103,7 +103,7 @@ async fn who_proves_by_head_is_served_what_another_fetched() {
 
 #[tokio::test]
 async fn a_second_client_of_a_token_registry_makes_no_blob_request() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     let image = registry.push_image("public/app", "1", &[layer(50_000, 5)]);
     let mut blobs = Vec::new();
     for _ in 0..2 {
@@ -122,7 +122,7 @@ async fn a_second_client_of_a_token_registry_makes_no_blob_request() {
 
 #[tokio::test]
 async fn a_revoked_right_ends_what_a_grant_gave() {
-    let Lab { registry, proxy, tokens, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, tokens, .. } = &Lab::new("").await;
     let image = registry.push_image("team/app", "1", &[layer(1000, 6)]);
     let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
@@ -247,7 +247,7 @@ async fn a_mirrors_yes_is_no_permission() {
 
 #[tokio::test]
 async fn a_login_page_that_answers_every_head_with_200_proves_nothing() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     let image = registry.push_image("team/app", "1", &[layer(50_000, 12)]);
     let alice = bearer(&proxy.client(), ALICE, "team/app").await;
     let page =
@@ -321,7 +321,7 @@ async fn a_strangers_404_does_not_take_the_owners_last_known_answer() {
 
 #[tokio::test]
 async fn a_new_token_that_anybody_is_given_has_nothing_to_prove() {
-    let Lab { registry, proxy, .. } = &Lab::patient().await;
+    let Lab { registry, proxy, .. } = &Lab::new("").await;
     registry.push_image("public/app", "1", &[layer(1000, 16)]);
     for _ in 0..3 {
         let token = bearer(&proxy.client(), None, "public/app").await;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{QUAY, get, layer, quay};
 use crate::support::client::Client;
-use crate::support::{MANIFEST, Plan, Registry, eventually, nowhere};
+use crate::support::{Answering, Dns, MANIFEST, Nowhere, Plan, Registry, eventually};
 
 #[tokio::test]
 async fn a_host_that_is_no_registry_is_tunnelled_with_its_own_certificate() {
@@ -125,9 +125,12 @@ async fn our_own_listeners_are_never_reached_through_us() {
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_an_answer_with_a_reason() {
     let registry = Registry::start("quay.io");
-    let address = nowhere();
+    let nowhere = Nowhere::new();
+    let address = nowhere.address();
+    let dns = Dns::start(Answering::Truly).await; // knows no name
     let tunnel = format!("tunnel: {{allow: ['127.0.0.1:{}']}}", address.port());
-    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let plan = Plan::new().registry(&registry, "").and(&tunnel);
+    let proxy = plan.upstream(&format!("resolvers: '{}'", dns.address())).start().await;
     let refusal = proxy.client().tunnel(&address.to_string()).await.expect_err("nobody listens");
     assert_eq!(refusal.status, 502);
     assert!(refusal.text.contains("error=connection_refused"), "{}", refusal.text);

@@ -237,9 +237,9 @@ async fn a_throttled_credential_makes_room_for_the_next_and_a_short_wait_is_wait
     let path = format!("/v2/team/app/blobs/{digest}");
     let head = ask(&proxy, "HEAD", &path, None).await;
     assert_eq!(head.status, 200);
-    registry.unscript(challenge);
     registry.script_times(1, "GET */blobs/*", Act::Header("retry-after".into(), "60".into()));
     registry.script_times(1, "GET */blobs/*", Act::Status(429));
+    registry.unscript(challenge);
     registry.forget();
     assert_eq!(ask(&proxy, "GET", &path, None).await.status, 200);
     let gets = registry.requests().into_iter().filter(|seen| seen.method == "GET");

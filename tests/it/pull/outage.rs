@@ -4,7 +4,7 @@ use super::{QUAY, layer};
 use crate::support::client::{Session, Whole};
 use crate::support::{Act, Image, MANIFEST, Plan, Proxy, Registry, Seen, basic_value, until};
 
-pub(super) const TAGS: &str = "tags: {fresh_for: 0s, deadline: 500ms}";
+pub(super) const TAGS: &str = "tags: {fresh_for: 0s, deadline: 2s}";
 const LOCAL_REALM: &str = "https://quay.io/v2/_pullthrough/token";
 
 /// How a client finds its way in.

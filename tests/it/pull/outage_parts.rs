@@ -190,6 +190,6 @@ async fn a_slow_registry_is_no_outage_for_who_waits_for_what_is_not_cached() {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, TAGS).start().await;
     let image = registry.push_image("a", "1", &[layer(1000, 10)]);
-    registry.script("*/manifests/*", Act::Delay(std::time::Duration::from_secs(2)));
+    registry.script("*/manifests/*", Act::Delay(std::time::Duration::from_secs(6)));
     Puller::new(&proxy, Kind::Containerd).await.pull("a", "1", &image).await.unwrap();
 }

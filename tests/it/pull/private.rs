@@ -21,12 +21,12 @@ pub(super) struct Lab {
 impl Lab {
     /// A registry that wants tokens from `auth.example.com`, and a proxy before both. `more` are keys of its entry.
     pub(super) async fn new(more: &str) -> Self {
-        Self::with(&format!("tags: {{fresh_for: 1h, deadline: 1s}}{more}")).await
+        Self::with(&format!("tags: {{fresh_for: 1h}}{more}")).await
     }
 
-    /// The same with the usual deadline for tags.
-    pub(super) async fn patient() -> Self {
-        Self::with("tags: {fresh_for: 1h}").await
+    /// The same, where a silent registry is waited for only a second.
+    pub(super) async fn hasty(more: &str) -> Self {
+        Self::with(&format!("tags: {{fresh_for: 1h, deadline: 1s}}{more}")).await
     }
 
     async fn with(keys: &str) -> Self {

@@ -28,7 +28,8 @@ async fn a_preset_believes_a_tag_for_a_minute_without_asking() {
     for method in ["GET", "HEAD"] {
         let again = proxy.client().session(QUAY).await.ask(method, TAG, &[]).await;
         assert_eq!(again.header("docker-content-digest"), first.header("docker-content-digest"));
-        assert_eq!((again.header("cache-status"), again.header("age")), ("pullthrough; hit", "0"));
+        assert_eq!(again.header("cache-status"), "pullthrough; hit");
+        assert!(again.header("age").parse::<u64>().unwrap() < 60, "{}", again.header("age"));
     }
     assert_eq!(registry.requests().len(), 1);
 }

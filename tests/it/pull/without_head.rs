@@ -156,7 +156,7 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
 
 #[tokio::test]
 async fn what_a_mirror_delivers_keeps_no_right_alive() {
-    let Mirrored { registry, mirror, proxy, tokens, .. } = &Mirrored::with(", grants: {life: 1s}").await;
+    let Mirrored { registry, mirror, proxy, tokens, .. } = &Mirrored::with(", grants: {life: 4s}").await;
     let image = registry.push_image("team/app", "1", &[layer(5000, 10)]);
     let [_, path] = paths(&image);
     let alice = bearer(&proxy.client(), ALICE, "team/app").await;
@@ -230,7 +230,7 @@ async fn a_gateway_that_says_a_length_of_0_has_said_nothing() {
 #[tokio::test]
 async fn who_might_read_lately_is_served_in_time_where_the_registry_fails_at_get() {
     for act in [Act::Status(429), Act::Silence] {
-        let lab = Lab::new(", grants: {life: 1s}").await;
+        let lab = Lab::hasty(", grants: {life: 1s}").await;
         let image = lab.registry.push_image("team/app", "1", &[layer(5000, 9)]);
         lab.registry.script("HEAD *", Act::NoHead);
         let alice = lab.bearer(ALICE, "team/app").await;

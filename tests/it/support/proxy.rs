@@ -1,7 +1,7 @@
 //! The proxy in process, on free ports, with a configuration over scripted registries.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Plan {
     /// Leaves an upstream that is silent for a second. Not for tests that hold an upstream back: on a busy
     /// machine they would be taken for silence.
     pub(crate) fn impatient(self) -> Self {
-        Self { idle: "1s", ..self }
+        Self { idle: "3s", ..self }
     }
 
     /// Listens there for clients instead of at 127.0.0.1.
@@ -222,10 +222,4 @@ impl Proxy {
         let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
-}
-
-/// An address on this machine where nobody listens.
-pub(crate) fn nowhere() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0)).unwrap();
-    listener.local_addr().unwrap()
 }

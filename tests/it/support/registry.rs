@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::content::{Content, Image};
 use super::lab::{self, Certificate};
+use super::ports::Nowhere;
 use super::script::{Act, Line, matches};
 use super::server::{Seen, Shared, accept};
 use super::token::Tokens;
@@ -53,6 +54,8 @@ pub(crate) struct Registry {
     setup: Setup,
     address: SocketAddr,
     running: Option<Running>,
+    /// Keeps the port while it is stopped.
+    kept: Option<Nowhere>,
 }
 
 struct Running {
@@ -83,7 +86,7 @@ impl Registry {
     fn holding(setup: Setup, content: Arc<Mutex<Content>>) -> Self {
         let shared = Arc::new(Shared { content, ..Shared::default() });
         let address = SocketAddr::new(setup.ip, 0);
-        let mut registry = Self { shared, setup, address, running: None };
+        let mut registry = Self { shared, setup, address, running: None, kept: None };
         registry.start_again();
         registry
     }
@@ -92,6 +95,7 @@ impl Registry {
     pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
         let listener = std::net::TcpListener::bind(self.address).unwrap();
+        self.kept = None;
         listener.set_nonblocking(true).unwrap();
         self.address = listener.local_addr().unwrap();
         let tls = self.setup.certificate.map(|certificate| {
@@ -119,6 +123,7 @@ impl Registry {
         if let Some(Running { stop, thread }) = self.running.take() {
             let _ = stop.send(());
             thread.join().unwrap();
+            self.kept = Some(Nowhere::at(self.address));
         }
     }
 

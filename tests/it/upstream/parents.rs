@@ -205,7 +205,7 @@ async fn a_parent_that_fails_is_passed_over_and_the_next_one_asked() {
     for manner in [Manner::Closing, Manner::Silent, Manner::Status("*", 407)] {
         let (ill, well) = (Parent::start().await, Parent::start().await.knows(&registry));
         ill.behave(manner.clone());
-        let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 500ms}}", ill.url(), well.url());
+        let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 2s}}", ill.url(), well.url());
         let upstream = by_parents(&yaml, &[&registry], Rules::default());
         for _ in 0..3 {
             upstream.dial(&authority(&registry), "1.1 us").await.unwrap();
@@ -260,10 +260,10 @@ async fn a_silent_parent_is_passed_over_though_nobody_waits_for_it_to_the_end() 
     let registry = Registry::start("quay.io");
     let (silent, well) = (Parent::start().await, Parent::start().await.knows(&registry));
     silent.behave(Manner::Silent);
-    let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 1s}}", silent.url(), well.url());
+    let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 4s}}", silent.url(), well.url());
     let upstream = by_parents(&yaml, &[&registry], Rules::default());
     let to = authority(&registry);
-    assert!(tokio::time::timeout(Duration::from_millis(700), upstream.dial(&to, "1.1 us")).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(3), upstream.dial(&to, "1.1 us")).await.is_err());
     upstream.dial(&to, "1.1 us").await.unwrap();
     assert_eq!((silent.connections(), well.connections()), (1, 1));
 }
