@@ -9,7 +9,6 @@ use crate::table::{Better, Table};
 pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
     let streams: &[usize] = if scene.lab.options.quick { &[1, 4, 64] } else { &[1, 4, 16, 64] };
     for (size, each) in &scene.blobs {
-        let streams = if *size == "1 GB" { &streams[..2] } else { streams };
         for streams in streams {
             let what = format!("hot blob {size}, h1, {streams} streams");
             blobs(scene, table, &what, &Load::http1(*streams, blob(REPOSITORY, each))).await;
