@@ -88,6 +88,13 @@ impl Image {
         parts
     }
 
+    /// One of its blobs, or its manifest, from the disk.
+    pub(crate) fn content(&self, digest: &str) -> Vec<u8> {
+        let hex = digest.trim_start_matches("sha256:");
+        let manifest = if digest == self.digest { "manifest.json".into() } else { format!("{hex}.manifest.json") };
+        fs::read(self.dir.join(hex)).or_else(|_| fs::read(self.dir.join(manifest))).unwrap()
+    }
+
     /// Pushes it to `image` as the lab's owner, byte for byte; what skopeo said, on failure.
     pub(crate) fn push(&self, image: &str, proxy: &str, trust: &Path) -> Result<String, String> {
         let mut skopeo = command("skopeo", &self.dir);

@@ -130,6 +130,11 @@ impl Lab {
         &self.authority.file
     }
 
+    /// A certificate of the lab's root for `name`, and its key, as files in `dir`.
+    pub(crate) fn certificate(&self, name: &str, dir: &Path) -> (PathBuf, PathBuf) {
+        self.authority.files(name, dir)
+    }
+
     /// The way to the registries without the proxy: what `HTTPS_PROXY` would be.
     pub(crate) fn road(&self) -> &str {
         &self.road.url
