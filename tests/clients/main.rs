@@ -22,6 +22,7 @@ mod raw;
 mod readme;
 mod rights;
 mod secrets;
+mod soak;
 mod swap;
 mod tags;
 mod trespass;

@@ -88,11 +88,16 @@ impl Image {
         parts
     }
 
-    /// One of its blobs, or its manifest, from the disk.
-    pub(crate) fn content(&self, digest: &str) -> Vec<u8> {
+    /// The file of one of its blobs or manifests.
+    pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
         let manifest = if digest == self.digest { "manifest.json".into() } else { format!("{hex}.manifest.json") };
-        fs::read(self.dir.join(hex)).or_else(|_| fs::read(self.dir.join(manifest))).unwrap()
+        Some(self.dir.join(hex)).filter(|file| file.exists()).unwrap_or_else(|| self.dir.join(manifest))
+    }
+
+    /// One of its blobs or manifests.
+    pub(crate) fn content(&self, digest: &str) -> Vec<u8> {
+        fs::read(self.file(digest)).unwrap()
     }
 
     /// Pushes it to `image` as the lab's owner, byte for byte; what skopeo said, on failure.

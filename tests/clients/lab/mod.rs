@@ -181,6 +181,15 @@ impl Lab {
         self.registries().into_iter().for_each(|(_, registry)| registry.start());
     }
 
+    /// Forgets every request that a host has seen so far.
+    pub(crate) fn forget(&self) {
+        self.token.forget();
+        for (_, registry) in self.registries() {
+            registry.site.forget();
+            registry.cdn.iter().for_each(Site::forget);
+        }
+    }
+
     /// Each host that is no registry.
     pub(crate) fn hosts(&self) -> Vec<(&str, SocketAddr)> {
         let cdns = self.registries().into_iter().filter_map(|(_, registry)| registry.cdn.as_ref());
