@@ -265,6 +265,22 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
     response
 }
 
+/// 405: a method that no registry has.
+pub(super) fn no_method(message: &str) -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
+}
+
+/// 400: servers could read another request in it than this proxy does.
+pub(super) fn ambiguous(message: &str) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
+}
+
+/// The answer, with the word that the connection ends behind it: what follows on it may be no request.
+pub(super) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// 403: a rule of `clients.rules` says no.
 pub(super) fn no_entry(rule: &str) -> Response<Body> {
     let message = format!("the rule {rule} of this proxy does not allow this");

@@ -14,7 +14,7 @@ use super::link::Answered;
 use super::way::Way;
 use super::{Error, forwarded};
 use crate::oci::Authority;
-use crate::wire::Body;
+use crate::wire::{self, Body};
 
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,7 @@ pub(super) async fn exchange(
     limits: Limits,
 ) -> Result<Response<Body>, Error> {
     request.headers_mut().remove(HOST);
+    wire::frame(&mut request);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
     for _ in 0..DEAD_LIMIT {

@@ -8,6 +8,7 @@ mod doors;
 mod fills;
 mod held;
 mod identity;
+mod judged;
 mod killed;
 mod lanes;
 mod local_tokens;
