@@ -16,6 +16,7 @@ use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
+pub(super) use crate::telemetry::chain;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
@@ -312,20 +313,6 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
 pub(super) fn looped() -> Response<Body> {
     let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
     Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
-}
-
-/// An error and what led to it, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

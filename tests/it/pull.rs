@@ -21,6 +21,7 @@ mod private;
 mod ranges;
 mod reloads;
 mod secrets;
+mod storms;
 mod tags;
 mod together;
 mod without_head;

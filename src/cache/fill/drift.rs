@@ -69,13 +69,19 @@ impl Drifting {
         }
         let mut patience = Patience::default();
         let mut way = 0;
+        let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
-            let fault = match self.fetch(way).await {
+            let before = self.at;
+            let fetched = tokio::select! {
+                fetched = self.fetch(way) => fetched,
+                () = left.closed() => return Err(Stop::Left),
+            };
+            let fault = match fetched {
                 Ok(()) => continue,
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            patience.failed(self.at);
+            patience.broke_off(self.at - before);
             way += 1;
             if fault.retry == Retry::Never || patience.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
