@@ -236,3 +236,26 @@ async fn no_answer_that_brings_nothing_makes_a_storm_for_a_reader_far_ahead() {
 async fn no_answer_that_brings_nothing_makes_a_storm_for_a_reader_far_ahead_over_http2() {
     a_reader_far_ahead(true).await;
 }
+
+#[tokio::test]
+async fn a_blob_of_which_no_byte_ever_comes_is_asked_for_twice() {
+    let log = Log::begin();
+    let cases: [(&str, fn(&str) -> Act, usize); 3] = [
+        ("503", |_| Act::Status(503), 2),
+        ("reset", |_| Act::Reset, 2),
+        ("circle", |name| Act::Redirect { status: 307, location: format!("https://{name}{{path}}") }, 2 * 11),
+    ];
+    for (number, (what, act, expected)) in cases.into_iter().enumerate() {
+        let registry = Registry::with(Setup { h2: false, ..Setup::named(&format!("r{number}.test")) });
+        let digest = registry.push_blob("org/app", layer(1000, number as u64));
+        registry.script(BLOBS, act(registry.name()));
+        let proxy = Plan::new().registry(&registry, "").start().await;
+        let host = format!("{}:443", registry.name());
+        for round in 1..3 {
+            let answer = proxy.client().get(&host, &format!("/v2/org/app/blobs/{digest}")).await;
+            assert!(answer.status.is_server_error(), "{what}: {}", answer.status);
+            assert_eq!(registry.count(BLOBS), round * expected, "{what}");
+            assert_eq!(log.warnings(&[&digest.to_string(), "the fill is given up"]).len(), round, "{what}");
+        }
+    }
+}
