@@ -25,7 +25,8 @@ pub(super) async fn pass(
     let place = Place { registry: site.origin.clone(), repository: repository.clone() };
     let registry = site.registry;
     let away = site.outage.is_open();
-    let trust = Trust { lives: registry.lives(), deadline: registry.tags().deadline(), away, lapsed: false };
+    let (lives, deadline) = (registry.lives(), registry.tags().deadline());
+    let trust = Trust { lives, deadline, away, ..Trust::default() };
     let who = registry.name_for(endpoint, &identity::of(site, &place, request.headers(), &trust).await.who);
     if let Who::Caller(_) = who {
         return forward::pass(site.proxy, &site.upstream, registry, endpoint, kind, request).await;

@@ -272,6 +272,12 @@ pub(super) fn no_entry(rule: &str) -> Response<Body> {
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
+/// 403: whoever is on the way would read it.
+pub(super) fn no_plain_token(registry: &str) -> Response<Body> {
+    let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
 /// 401, without a challenge: the client has answered one already.
 pub(super) fn unauthorized(message: &str) -> Response<Body> {
     Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()

@@ -16,6 +16,7 @@ mod model;
 mod outage;
 mod outage_parts;
 mod parking;
+mod plain;
 mod prefetch;
 mod private;
 mod ranges;
