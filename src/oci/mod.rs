@@ -1,9 +1,9 @@
 //! The words of the OCI distribution protocol, as pure values: parsed once, printed exactly, no I/O.
 //!
-//! Flow: a path becomes a [`Route`]; the route holds a [`Repository`] and a [`Reference`] (a [`Tag`] or a
+//! Flow: a path becomes a [`Route`] and a query a [`Query`], which print as what is sent upstream; the route holds a [`Repository`] and a [`Reference`] (a [`Tag`] or a
 //! [`Digest`]); an `Accept` header becomes an [`Accept`] class; a manifest's bytes tell what it lists.
 //! Scope: everything that can be said of the protocol without a socket or a file.
-//! Never: guess. What does not parse is `Route::Other` and passes through untouched.
+//! Never: guess. What servers could read in two ways is an error ([`BadPath`], [`BadQuery`]).
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
 mod authority;
@@ -16,7 +16,10 @@ mod image;
 mod manifest;
 mod media_type;
 mod name;
+mod path;
 mod pattern;
+mod percent;
+mod query;
 mod route;
 
 pub use authority::{Authority, BadAuthority, Host};
@@ -29,5 +32,7 @@ pub use image::{BadImageName, DigestPrefix, ImageName};
 pub use manifest::{Listing, MANIFEST_LIMIT};
 pub use media_type::{Accept, MediaType};
 pub use name::{BadName, Reference, Repository, Tag};
+pub use path::{BadPath, PlainPath};
 pub use pattern::{BadPattern, HostPattern};
+pub use query::{BadQuery, Query};
 pub use route::Route;

@@ -1,11 +1,14 @@
-//! One parser for every path under `/v2/`: what a request means, decided once.
+//! One parser for every request path: what a request means, decided once, and printed from that.
 //!
-//! What is not exactly an endpoint of the distribution-spec is [`Route::Other`]: it is passed through and
-//! never cached, so a strange spelling can cost a cache hit and nothing else.
+//! What is not exactly an endpoint of the distribution-spec is [`Route::Other`]: it is never cached. What has no
+//! canonical form is no route at all, so that no server can read another request in it than was judged.
 
+use std::fmt;
+
+use super::path::{BadPath, PlainPath, is_plain};
 use super::{Digest, Reference, Repository};
 
-/// What a request path asks for.
+/// What a request path asks for. It prints as the path that is sent upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/v2/`: is this a registry, and does it want credentials (spec: end-1).
@@ -14,25 +17,38 @@ pub enum Route {
     Manifest(Repository, Reference),
     /// `/v2/NAME/blobs/DIGEST` (end-2, end-10).
     Blob(Repository, Digest),
-    /// `/v2/NAME/blobs/uploads/...` (end-4 to end-6, end-11, end-13).
-    Upload(Repository),
+    /// `/v2/NAME/blobs/uploads/`, or one upload by the name that the registry gave it (end-4 to end-6, end-11, end-13).
+    Upload(Repository, Option<String>),
     /// `/v2/NAME/tags/list` (end-8).
     Tags(Repository),
     /// `/v2/NAME/referrers/DIGEST` (end-12).
     Referrers(Repository, Digest),
-    /// Anything else: a token service's path, a catalog, a name outside the grammar.
-    Other,
+    /// Anything else: a token service's path, a catalog, a name outside the grammar, a digest of another algorithm.
+    Other(PlainPath),
 }
 
 impl Route {
-    /// Reads a request's path, without its query.
-    #[must_use]
-    pub fn parse(path: &str) -> Self {
-        let Some(rest) = path.strip_prefix("/v2") else { return Self::Other };
-        if rest.is_empty() || rest == "/" {
-            return Self::Ping;
+    /// Reads a request's path, without its query, at a registry's host.
+    ///
+    /// # Errors
+    /// [`BadPath`] for a path that is not as it would be printed, and that some server could read as one under `/v2/`.
+    pub fn parse(path: &str) -> Result<Self, BadPath> {
+        match path.strip_prefix("/v2") {
+            Some("" | "/") => Ok(Self::Ping),
+            Some(rest) if rest.starts_with('/') => match parse_named(&rest[1..]) {
+                Some(route) => Ok(route),
+                None => PlainPath::under_v2(path).map(Self::Other),
+            },
+            _ => PlainPath::outside(path).map(Self::Other),
         }
-        rest.strip_prefix('/').and_then(parse_named).unwrap_or(Self::Other)
+    }
+
+    /// Reads a path at a host that is no registry, such as a token service: all of them are [`Route::Other`].
+    ///
+    /// # Errors
+    /// [`BadPath`] for what is no path.
+    pub fn elsewhere(path: &str) -> Result<Self, BadPath> {
+        PlainPath::outside(path).map(Self::Other)
     }
 
     /// The repository that it speaks of.
@@ -41,27 +57,54 @@ impl Route {
         match self {
             Self::Manifest(name, _)
             | Self::Blob(name, _)
-            | Self::Upload(name)
+            | Self::Upload(name, _)
             | Self::Tags(name)
             | Self::Referrers(name, _) => Some(name),
-            Self::Ping | Self::Other => None,
+            Self::Ping | Self::Other(_) => None,
+        }
+    }
+
+    /// Whether a registry could take it for a request of the protocol: then rules and `push` apply to it.
+    #[must_use]
+    pub fn is_of_protocol(&self) -> bool {
+        match self {
+            Self::Other(path) => path.is_of_protocol(),
+            _ => true,
         }
     }
 }
 
-/// A name may itself hold `blobs` or `manifests` as a component, so the endings are read from the right.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ping => f.write_str("/v2/"),
+            Self::Manifest(name, reference) => write!(f, "/v2/{name}/manifests/{reference}"),
+            Self::Blob(name, digest) => write!(f, "/v2/{name}/blobs/{digest}"),
+            Self::Upload(name, upload) => {
+                write!(f, "/v2/{name}/blobs/uploads/{}", upload.as_deref().unwrap_or_default())
+            }
+            Self::Tags(name) => write!(f, "/v2/{name}/tags/list"),
+            Self::Referrers(name, digest) => write!(f, "/v2/{name}/referrers/{digest}"),
+            Self::Other(path) => path.fmt(f),
+        }
+    }
+}
+
+/// A name may itself hold `blobs` or `manifests` as a component, so the endings are read from the right, and no more of
+/// them than the specification has: `a/blobs/uploads/manifests/x` is a manifest of `a/blobs/uploads` to a registry.
 fn parse_named(rest: &str) -> Option<Route> {
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return Some(Route::Tags(name.parse().ok()?));
     }
-    if let Some((name, _)) = rest.rsplit_once("/blobs/uploads/") {
-        return Some(Route::Upload(name.parse().ok()?));
-    }
     let (head, last) = rest.rsplit_once('/')?;
+    if let Some(name) = head.strip_suffix("/blobs/uploads") {
+        let upload = (!last.is_empty()).then(|| last.to_owned());
+        return upload.as_deref().is_none_or(is_plain).then_some(Route::Upload(name.parse().ok()?, upload));
+    }
     let (name, noun) = head.rsplit_once('/')?;
     let name = name.parse().ok()?;
     match noun {
-        "blobs" if last == "uploads" => Some(Route::Upload(name)),
+        "blobs" if last == "uploads" => Some(Route::Upload(name, None)),
         "blobs" => Some(Route::Blob(name, last.parse().ok()?)),
         "manifests" => Some(Route::Manifest(name, last.parse().ok()?)),
         "referrers" => Some(Route::Referrers(name, last.parse().ok()?)),
@@ -92,45 +135,74 @@ mod tests {
             (format!("/v2/a/manifests/sha256:{HEX}"), Route::Manifest(name("a"), Reference::Digest(digest))),
             (format!("/v2/a/b/blobs/sha256:{HEX}"), Route::Blob(name("a/b"), digest)),
             (format!("/v2/blobs/manifests/blobs/sha256:{HEX}"), Route::Blob(name("blobs/manifests"), digest)),
-            ("/v2/a/blobs/uploads/".to_owned(), Route::Upload(name("a"))),
-            ("/v2/a/blobs/uploads".to_owned(), Route::Upload(name("a"))),
-            ("/v2/a/blobs/uploads/0-1-2".to_owned(), Route::Upload(name("a"))),
+            ("/v2/a/blobs/uploads/".to_owned(), Route::Upload(name("a"), None)),
+            ("/v2/a/blobs/uploads".to_owned(), Route::Upload(name("a"), None)),
+            ("/v2/a/blobs/uploads/0-1_2=".to_owned(), Route::Upload(name("a"), Some("0-1_2=".into()))),
             ("/v2/a/tags/list".to_owned(), Route::Tags(name("a"))),
             (format!("/v2/a/referrers/sha256:{HEX}"), Route::Referrers(name("a"), digest)),
+            // As registries read it, whose names may hold any component.
+            (
+                "/v2/a/blobs/uploads/manifests/b".to_owned(),
+                Route::Manifest(name("a/blobs/uploads"), "b".parse().unwrap()),
+            ),
         ];
         for (path, expected) in table {
-            assert_eq!(Route::parse(&path), expected, "{path}");
+            assert_eq!(Route::parse(&path), Ok(expected), "{path}");
         }
     }
 
     #[test]
-    fn what_is_not_exactly_an_endpoint_passes_through() {
+    fn what_is_no_endpoint_is_passed_on_as_it_is_printed() {
         let paths = [
-            "",
             "/",
             "/v1/",
             "/v22/",
             "/v2/auth",
             "/v2/_catalog",
-            "/v2//manifests/a",
             "/v2/A/manifests/a",
-            "/v2/a/../b/manifests/c",
-            "/v2/a/blobs/sha256%3Aabc",
             "/v2/a/blobs/md5:00",
+            "/v2/a/blobs/upload/0-1-2",
+            "/v2/a/blobs/uploads/b/c",
             "/token",
             "/v2/manifests/latest",
             "/v2/a/manifests/",
+            "/v2/a/tags/list/",
         ];
         for path in paths {
-            assert_eq!(Route::parse(path), Route::Other, "{path}");
+            let route = Route::parse(path).unwrap();
+            assert!(matches!(route, Route::Other(_)), "{path}");
+            assert_eq!(route.to_string(), path);
+        }
+    }
+
+    #[test]
+    fn what_has_no_canonical_form_is_refused() {
+        let paths = [
+            "",
+            "*",
+            "/v2//manifests/a",
+            "/v2//",
+            "/v2/a/../b/manifests/c",
+            "/v2/%69nternal/app/manifests/latest",
+            "/v2/internal%2Fapp/manifests/latest",
+            "/v2/internal/app/manifest%73/latest",
+            "/v2/a/blobs/sha256%3Aabc",
+            "/v2/a/manifests/latest;x",
+            "/v2/a/blobs/uploads/%2e%2e",
+            "/v2/a/blobs/uploads/..",
+            "/%762/a/manifests/latest",
+        ];
+        for path in paths {
+            assert_eq!(Route::parse(path), Err(BadPath), "{path}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn never_panics(path: String) {
-            let _ = Route::parse(&path);
-            let _ = Route::parse(&format!("/v2/{path}"));
+        fn a_route_is_what_it_prints(path in "(/v2)?/?([a-z2./;%-]|%[2-7][0-9a-f]|/|manifests|blobs|uploads|tags|list|.){0,40}") {
+            if let Ok(route) = Route::parse(&path) {
+                proptest::prop_assert_eq!(Route::parse(&route.to_string()), Ok(route));
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use super::registry::Registry;
 use super::wish::Wish;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
-use crate::oci::{Authority, Repository};
+use crate::oci::{Authority, Query, Repository};
 
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
@@ -161,11 +161,11 @@ impl Leg {
         if !headers.keys().all(is_plain) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
-        let mut query = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        if !query.all(|pair| PLAIN_PARAMETERS.contains(&pair.split_once('=').map_or(pair, |(name, _)| name))) {
+        let query = uri.query().unwrap_or_default();
+        if !Query::parse(query).ok()?.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name)) {
             return None;
         }
-        let wish = Wish::read(headers, uri.query().unwrap_or_default(), form);
+        let wish = Wish::read(headers, query, form).ok()?;
         let is_understood = match (method, headers.get(AUTHORIZATION)) {
             (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
             (&Method::GET, None) => form.is_empty(),

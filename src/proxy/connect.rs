@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -13,19 +14,18 @@ use super::record::Record;
 use super::respond::{self, Failure};
 use super::verdict::Verdict;
 use super::{intercept, tunnel};
-use crate::oci::{Authority, Code};
+use crate::oci::{Authority, BadAuthority, Code};
 use crate::wire::Body;
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
 pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Request<Incoming>) -> Response<Body> {
     let client = visitor.client;
-    let text = request.uri().authority().map_or("", |authority| authority.as_str());
-    let parsed = Authority::parse(text, 443);
+    let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
     let Ok(authority) = parsed else {
         proxy.metrics.connect("malformed");
-        let message = "CONNECT needs a host and a port, such as quay.io:443";
+        let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
         return refuse(
             record,
             &Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message),
@@ -65,6 +65,18 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
     }
 }
 
+/// Host and port, both said (RFC 9110, 9.3.6), and nothing beside them: neither a scheme, a path nor a user, nor a body
+/// in whose place the tunnel's bytes would be.
+fn target<B>(request: &Request<B>) -> Result<Authority, BadAuthority> {
+    let uri = request.uri();
+    let is_plain = uri.scheme().is_none() && uri.path_and_query().is_none() && uri.port().is_some();
+    let is_framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    match uri.authority() {
+        Some(authority) if is_plain && !is_framed => Authority::parse(authority.as_str(), 443),
+        _ => Err(BadAuthority),
+    }
+}
+
 fn refuse(mut record: Record, failure: &Failure) -> Response<Body> {
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
@@ -89,4 +101,33 @@ where
         }
     });
     Response::new(Body::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_names_a_host_and_a_port_and_nothing_else() {
+        let table = [
+            ("quay.io:443", true),
+            ("[::1]:443", true),
+            ("quay.io", false),
+            ("https://quay.io/", false),
+            ("https://quay.io:443/", false),
+            ("u:p@quay.io:443", false),
+            ("quay.io:", false),
+            ("/", false),
+        ];
+        for (text, expected) in table {
+            let parsed = text
+                .parse::<http::Uri>()
+                .map_err(|_| BadAuthority)
+                .and_then(|uri| target(&Request::builder().method("CONNECT").uri(uri).body(()).unwrap()));
+            assert_eq!(parsed.is_ok(), expected, "{text}");
+        }
+        let framed =
+            Request::builder().method("CONNECT").uri("quay.io:443").header(CONTENT_LENGTH, 5).body(()).unwrap();
+        assert!(target(&framed).is_err());
+    }
 }

@@ -35,7 +35,7 @@ use super::{connect, forward, intercept, own, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::{Body, Gather, Pseudonym, Rewind};
+use crate::wire::{self, Body, Gather, Pseudonym, Rewind};
 
 /// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
@@ -237,6 +237,10 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -
         return own::stranger(&proxy, client, &request);
     }
     let connects = request.method() == Method::CONNECT;
+    if !wire::has_one_host(&request) {
+        let failure = respond::ambiguous("the request must have one Host field");
+        return own::turned_away(&proxy, client, &request, respond::last_of_connection(failure.respond()));
+    }
     let proxied = connects || (request.uri().authority().is_some() && request.version() != Version::HTTP_2);
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.

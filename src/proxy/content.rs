@@ -61,6 +61,19 @@ pub(super) fn describe(headers: &mut HeaderMap, digest: &Digest, media_type: &st
     }
 }
 
+/// Answers a HEAD by what is known of the content, as the request's conditions ask (RFC 9110, 13.1.2).
+pub(super) fn head(asked: &HeaderMap, digest: &Digest, media_type: &str, length: Option<u64>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), digest, media_type, length);
+    if has_it_already(asked, digest) { not_modified(response) } else { response }
+}
+
+fn not_modified(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response
+}
+
 /// Answers a GET or HEAD for `content` as the request's conditions and ranges ask.
 pub(super) fn answer(
     method: &Method,
@@ -73,9 +86,7 @@ pub(super) fn answer(
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), digest, media_type, Some(total));
     if has_it_already(asked, digest) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().remove(CONTENT_LENGTH);
-        return response;
+        return not_modified(response);
     }
     if *method == Method::HEAD {
         return response;

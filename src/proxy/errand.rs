@@ -1,73 +1,215 @@
-//! What a visitor wants of a registry, judged by the rules and written down by the audit log.
+//! What a visitor wants of a registry: read once, judged by the rules, written down by the audit log.
+//!
+//! What goes upstream is printed from what was read here ([`Wanted::target`]), never from the bytes that came.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Method, Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
 
-use super::guests::{Action, AuditLine, AuditOutcome, Errand, House, Judgement, Rules, Visitor};
+use super::guests::{
+    Action, AuditLine, AuditOutcome, Errand, House, Judgement, LOCAL_TOKEN_PATH, Named, Rules, Visitor,
+};
 use super::registry::Registry;
 use super::respond::CONTENT_DIGEST;
-use crate::oci::{Authority, Repository, Route};
+use crate::oci::{Authority, BadPath, BadQuery, Query, Reference, Repository, Route};
+use crate::telemetry::Kind;
 use crate::wire::Body;
+
+/// The paths that registries use for a token service on their own host.
+const TOKEN_PATHS: [&str; 8] = [
+    "/token",
+    "/v2/token",
+    "/v2/auth",
+    "/oauth2/token",
+    "/oauth2/exchange",
+    "/proxy_auth",
+    "/jwt/auth",
+    "/service/token",
+];
 
 /// One request as rules and audit log see it.
 pub(super) struct Wanted {
+    asked: Asked,
+    route: Route,
+    query: Query,
+    kind: Kind,
+    action: Action,
+    mount: Mount,
+    /// Whether the host is the registry, and not only its token service.
+    is_registry: bool,
+}
+
+/// Who asked where.
+struct Asked {
     registry: Arc<str>,
     host: Authority,
     visitor: Visitor,
-    route: Route,
-    action: Action,
-    /// The repository that a mount takes a blob from: it is pulled from as well.
-    mounted_from: Option<Repository>,
+    method: Method,
+}
+
+/// What a push takes a blob from without bringing it: that is pulled from as well.
+#[derive(Debug, PartialEq, Eq)]
+enum Mount {
+    None,
+    From(Repository),
+    /// From wherever the registry finds it.
+    Anywhere,
+}
+
+/// A request that servers could read in more than one way.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Flaw {
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    #[error(transparent)]
+    Query(#[from] BadQuery),
+    #[error("the parameter from names no repository")]
+    From,
+    #[error("the request has more than one Authorization field")]
+    Authorization,
 }
 
 /// Reads a request that was made to `authority`.
-pub(super) fn of<B>(registry: &Registry, visitor: &Visitor, authority: &Authority, request: &Request<B>) -> Wanted {
-    let route = if registry.is_at(authority) { Route::parse(request.uri().path()) } else { Route::Other };
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let query = request.uri().query().unwrap_or_default();
-    let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
-    Wanted {
+///
+/// # Errors
+/// [`Flaw`], which has been noted in the audit log.
+pub(super) fn of<B>(
+    registry: &Registry,
+    visitor: &Visitor,
+    authority: &Authority,
+    request: &Request<B>,
+    house: &House,
+) -> Result<Wanted, Flaw> {
+    let is_registry = registry.is_at(authority);
+    let asked = Asked {
         registry: registry.name().clone(),
         host: authority.clone(),
         visitor: visitor.clone(),
-        mounted_from: from.and_then(|name| name.replace("%2F", "/").replace("%2f", "/").parse().ok()),
-        action: if reads { Action::Pull } else { Action::Push },
-        route,
+        method: request.method().clone(),
+    };
+    let read = || {
+        if request.headers().get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(Flaw::Authorization);
+        }
+        let path = request.uri().path();
+        let route = if is_registry { Route::parse(path)? } else { Route::elsewhere(path)? };
+        let query = Query::parse(request.uri().query().unwrap_or_default())?;
+        let kind = kind(registry, authority, &route);
+        let is_of_protocol = is_registry && route.is_of_protocol();
+        let action = action(&asked.method, kind, is_of_protocol);
+        let mount = if action == Action::Push && is_of_protocol { mount(&query)? } else { Mount::None };
+        Ok((route, query, kind, action, mount))
+    };
+    match read() {
+        Ok((route, query, kind, action, mount)) => Ok(Wanted { asked, route, query, kind, action, mount, is_registry }),
+        Err(flaw) => {
+            asked.note_refused(house, None, request.uri(), None, StatusCode::BAD_REQUEST);
+            Err(flaw)
+        }
+    }
+}
+
+/// A token service on the registry's own host, ours among them, is known by its path.
+fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
+    let is_token = || match route {
+        Route::Other(path) => {
+            let path = path.as_str().trim_end_matches('/');
+            path == LOCAL_TOKEN_PATH || TOKEN_PATHS.contains(&path)
+        }
+        _ => false,
+    };
+    if registry.has_token_host(authority) && !registry.is_at(authority) || is_token() {
+        return Kind::Token;
+    }
+    Kind::from(route)
+}
+
+/// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol, take
+/// other methods for other reasons.
+fn action(method: &Method, kind: Kind, is_of_protocol: bool) -> Action {
+    match *method {
+        Method::GET | Method::HEAD => Action::Pull,
+        Method::POST if kind == Kind::Token => Action::Pull,
+        _ if is_of_protocol => Action::Push,
+        Method::OPTIONS => Action::Pull,
+        _ => Action::Push,
+    }
+}
+
+fn mount(query: &Query) -> Result<Mount, Flaw> {
+    match (query.only("from")?, query.only("mount")?) {
+        (Some(from), _) => from.parse().map(Mount::From).map_err(|_| Flaw::From),
+        (None, Some(_)) => Ok(Mount::Anywhere),
+        (None, None) => Ok(Mount::None),
     }
 }
 
 impl Wanted {
     pub(super) fn client(&self) -> IpAddr {
-        self.visitor.client
+        self.asked.visitor.client
     }
 
     pub(super) fn route(&self) -> &Route {
         &self.route
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether a registry is asked to change something: what `push` allows or denies.
+    pub(super) fn is_push(&self) -> bool {
+        self.action == Action::Push && self.is_registry && self.route.is_of_protocol()
+    }
+
+    /// What is asked for by tag or digest.
+    pub(super) fn reference(&self) -> Option<Reference> {
+        match &self.route {
+            Route::Manifest(_, reference) => Some(reference.clone()),
+            Route::Blob(_, digest) | Route::Referrers(_, digest) => Some(Reference::Digest(*digest)),
+            _ => None,
+        }
+    }
+
+    /// Path and query as they are sent upstream: printed from what was judged.
+    pub(super) fn target(&self) -> Option<PathAndQuery> {
+        let path = self.route.to_string();
+        let target = if self.query.is_empty() { path } else { format!("{path}?{}", self.query) };
+        target.parse().ok()
+    }
+
     /// What the rules say. Pings and tokens name no repository and are judged by nobody: a client needs them to
-    /// learn that it may not.
+    /// learn that it may not. A request of the protocol that names none is judged as one for any of them.
     pub(super) fn judge(&self, rules: &Rules) -> Judgement {
-        if rules.is_empty() || matches!(self.route, Route::Ping | Route::Other) {
+        let asks_to_learn = self.action == Action::Pull && (self.kind == Kind::Token || self.route == Route::Ping);
+        let is_exempt = asks_to_learn || !self.is_registry || !self.route.is_of_protocol();
+        if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }
+        let Asked { registry, host, visitor, .. } = &self.asked;
         let errand = |repository, action| Errand {
-            user: self.visitor.user.as_deref(),
-            client: self.visitor.client,
-            registry: &self.registry,
-            host: &self.host,
+            user: visitor.user.as_deref(),
+            client: visitor.client,
+            registry,
+            host,
             repository,
             action,
         };
-        if let Some(from) = &self.mounted_from
-            && let Judgement::Denied(rule) = rules.judge(&errand(Some(from), Action::Pull))
+        let source = match &self.mount {
+            Mount::None => None,
+            Mount::From(repository) => Some(Named::One(repository)),
+            Mount::Anywhere => Some(Named::Any),
+        };
+        if let Some(source) = source
+            && let Judgement::Denied(rule) = rules.judge(&errand(source, Action::Pull))
         {
             return Judgement::Denied(rule);
         }
-        rules.judge(&errand(self.route.repository(), self.action))
+        rules.judge(&errand(self.route.repository().map_or(Named::Any, Named::One), self.action))
     }
 
     /// Notes how a manifest's pull ended.
@@ -78,33 +220,98 @@ impl Wanted {
             StatusCode::NOT_FOUND => AuditOutcome::Missing,
             _ => AuditOutcome::Failed,
         };
-        self.note(house, Some(response), outcome, rule);
-    }
-
-    /// Writes the audit line, if this is a manifest's pull and there is an audit log.
-    pub(super) fn note(
-        &self,
-        house: &House,
-        response: Option<&Response<Body>>,
-        outcome: AuditOutcome,
-        rule: Option<Arc<str>>,
-    ) {
         let (Some(audit), Route::Manifest(repository, reference)) = (&house.audit, &self.route) else { return };
         if self.action != Action::Pull {
             return;
         }
-        let digest = response.and_then(|response| response.headers().get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok());
+        let digest = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
+        let line = self.asked.line(outcome, response.status());
         audit.write(AuditLine {
+            repository: Some(repository.clone()),
+            reference: Some(reference.clone()),
+            digest,
+            rule,
+            ..line
+        });
+    }
+
+    /// Notes that the proxy refused it, whatever it was for: by a rule, or because pushes do not pass.
+    pub(super) fn note_refused(&self, house: &House, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
+        self.asked.note_refused(house, Some(self), uri, rule, status);
+    }
+}
+
+impl Asked {
+    fn note_refused(
+        &self,
+        house: &House,
+        wanted: Option<&Wanted>,
+        uri: &Uri,
+        rule: Option<Arc<str>>,
+        status: StatusCode,
+    ) {
+        let Some(audit) = &house.audit else { return };
+        audit.write(AuditLine {
+            repository: wanted.and_then(|wanted| wanted.route.repository().cloned()),
+            reference: wanted.and_then(Wanted::reference),
+            path: Some(uri.path().chars().take(AuditLine::PATH_LIMIT).collect()),
+            rule,
+            ..self.line(AuditOutcome::Refused, status)
+        });
+    }
+
+    fn line(&self, outcome: AuditOutcome, status: StatusCode) -> AuditLine {
+        AuditLine {
             time: SystemTime::now(),
             client: self.visitor.client,
             user: self.visitor.user.clone(),
             registry: self.registry.clone(),
-            repository: repository.clone(),
-            reference: reference.clone(),
-            digest,
-            rule,
+            method: self.method.clone(),
+            repository: None,
+            reference: None,
+            path: None,
+            digest: None,
+            rule: None,
             outcome,
-            status: response.map_or(StatusCode::FORBIDDEN, Response::status).as_u16(),
-        });
+            status: status.as_u16(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounted(query: &str) -> Result<Mount, String> {
+        mount(&Query::parse(query).unwrap()).map_err(|flaw| flaw.to_string())
+    }
+
+    #[test]
+    fn a_mount_is_known_by_what_its_query_says_and_not_by_how_it_is_spelt() {
+        let from = || Ok(Mount::From("internal/app".parse().unwrap()));
+        for query in
+            ["from=internal/app", "from=%69nternal/app", "%66rom=internal%2fapp", "mount=x&from=internal/%61pp"]
+        {
+            assert_eq!(mounted(query), from(), "{query}");
+        }
+        assert_eq!(mounted("digest=x"), Ok(Mount::None));
+        assert_eq!(mounted("mount=sha256:00"), Ok(Mount::Anywhere));
+        for query in ["from=a&from=b", "From=a", "from=", "from=A/b", "from=a%20b"] {
+            assert!(mounted(query).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_neither_get_nor_head_is_a_push_under_v2() {
+        let of = |method: &str, kind, protocol| action(&Method::from_bytes(method.as_bytes()).unwrap(), kind, protocol);
+        for method in ["PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"] {
+            assert_eq!(of(method, Kind::Other, true), Action::Push, "{method}");
+        }
+        for method in ["PUT", "DELETE"] {
+            assert_eq!(of(method, Kind::Token, true), Action::Push, "{method}");
+        }
+        assert_eq!(of("POST", Kind::Token, true), Action::Pull);
+        assert_eq!(of("OPTIONS", Kind::Other, false), Action::Pull);
+        assert_eq!(of("HEAD", Kind::Blob, true), Action::Pull);
     }
 }

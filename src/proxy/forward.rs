@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST};
+use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -32,6 +32,9 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if kind == Kind::Token && !endpoint.is_secure() {
+        return respond::no_plain_token(registry.name()); // its form may hold a password
+    }
     let (mut parts, body) = request.into_parts();
     prepare(&mut parts, &proxy.pseudonym);
     let is_for_nobody = matches!(registry.whose(), Whose::Nobody) && kind != Kind::Token;
@@ -67,10 +70,13 @@ pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
 pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
-    // Without `user:password@`, which some clients write there: it is a secret, and not for this line.
+    // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
+    // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
-    let text = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method(), text.as_str(), "http");
+    let text = text.split_once('@').map_or(text, |(_, host)| host).to_owned();
+    let parsed = Authority::parse(&text, 80);
+    let host = if parsed.is_ok() { text.as_str() } else { "-" }; // never what did not parse
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "http");
     let version = request.version();
     let mut response = match judge_absolute(proxy, &request, &text) {
         Err(failure) => {
@@ -82,7 +88,7 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Reques
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
             prepare(&mut parts, &proxy.pseudonym);
-            match proxy.policy().upstream.send(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
+            match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
                 Ok(response) => returned(response),
                 Err(error) => respond::of_upstream(&error).respond(),
             }
@@ -112,12 +118,11 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
     Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
 }
 
-/// A request as it goes on: end-to-end headers only. `Expect` is answered by hyper on both sides.
+/// A request as it goes on: end-to-end headers only. Its framing is set where it is sent.
 pub(super) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     wire::end_to_end(&mut parts.headers);
     pseudonym.mark(&mut parts.headers, parts.version);
     parts.headers.remove(HOST);
-    parts.headers.remove(EXPECT);
     parts.version = http::Version::HTTP_11;
     parts.extensions = http::Extensions::new();
     if let Some(target) = parts.uri.path_and_query() {

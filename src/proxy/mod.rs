@@ -35,6 +35,7 @@ mod own;
 mod ping;
 mod policy;
 mod pull;
+mod push;
 mod realm;
 mod record;
 mod registry;
@@ -56,7 +57,7 @@ pub use crowd::CrowdLimits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
-    Logins, Offer, RuleConfig, Rules, Users, Visitor,
+    Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
 };
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry, Whose};

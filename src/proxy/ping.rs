@@ -16,7 +16,7 @@ use super::site::Site;
 use super::{forward, realm, respond};
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
-use crate::wire::Body;
+use crate::wire::{self, Body};
 
 /// What decides who answers a ping.
 #[derive(Clone, Copy, Debug)]
@@ -121,8 +121,7 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
 fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {
     let mut request = Request::builder().method(method).uri("/v2/").body(Body::empty()).ok()?;
     *request.headers_mut() = headers.clone();
-    // Threat: a length without its body would make the next request on that pooled connection part of it.
-    request.headers_mut().remove(http::header::CONTENT_LENGTH);
+    wire::without_overrides(request.headers_mut());
     Some(request)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, RANGE};
+use http::header::{ACCEPT, HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
 use super::access::Who;
@@ -72,8 +72,7 @@ impl Pull<'_> {
         if *self.method == Method::HEAD {
             return match self.site.proxy.cache.blob_head(caller, &digest).await {
                 Ok((length, outcome)) => {
-                    let mut response = Response::new(Body::empty());
-                    content::describe(response.headers_mut(), &digest, LAYER_TYPE, length);
+                    let response = content::head(self.headers, &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
                 }
                 Err(fault) => Pulled::fault(&fault, Kind::Blob),
@@ -170,9 +169,8 @@ impl Pull<'_> {
         if *self.method == Method::HEAD {
             return match self.site.proxy.cache.manifest_head(caller, &digest).await {
                 Ok((proof, outcome)) => {
-                    let mut response = Response::new(Body::empty());
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
-                    content::describe(response.headers_mut(), &digest, media_type, proof.size);
+                    let response = content::head(self.headers, &digest, media_type, proof.size);
                     Pulled { response, outcome, stored: false, age: None }
                 }
                 Err(fault) => Pulled::fault(&fault, Kind::Manifest),
@@ -202,7 +200,7 @@ impl Pull<'_> {
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
         };
         if asking == Asking::Description {
-            return describe_tag(&found);
+            return self.tag_head(&found);
         }
         // Who was just told the last known answer does not wait for the registry a second time.
         let away = caller.trust.away || found.outcome == Outcome::Stale;
@@ -222,6 +220,11 @@ impl Pull<'_> {
         }
     }
 
+    fn tag_head(&self, found: &TagFound) -> Pulled {
+        let response = content::head(self.headers, &found.digest, &found.media_type, Some(found.size));
+        Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
+    }
+
     fn manifest_found(&self, found: &ManifestFound, outcome: Outcome, age: Option<Duration>) -> Pulled {
         let content = Content::Memory(found.bytes.clone());
         let pulled = self.content(found.digest, &found.media_type, &content, outcome);
@@ -237,7 +240,8 @@ impl Pull<'_> {
         let site = self.site;
         let place = Place { registry: site.origin.clone(), repository: self.repository.clone() };
         let deadline = site.deadline(site.registry.tags().deadline());
-        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false };
+        let forgeable = site.registry.is_reached_in_the_clear();
+        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false, forgeable };
         let identity = identity::of(site, &place, self.headers, &trust).await;
         let ask = Arc::new(Ask {
             upstream: site.upstream.clone(),
@@ -294,13 +298,6 @@ impl Pull<'_> {
 
 fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
     if lent { Arc::new(Lent(ask)) } else { ask }
-}
-
-fn describe_tag(found: &TagFound) -> Pulled {
-    let mut response = Response::new(Body::empty());
-    content::describe(response.headers_mut(), &found.digest, &found.media_type, None);
-    response.headers_mut().insert(CONTENT_LENGTH, found.size.into());
-    Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
 }
 
 /// Whether the store, and not the registry, is what failed: then it passes through.

@@ -118,7 +118,7 @@ async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
     let Ok(Ok(form)) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
     let wish = Wish::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
-    Ok((parts, form, wish))
+    wish.map(|wish| (parts, form, wish)).map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }
 
 /// A token of ours, if that is what can be wished for. Only where we stand in for the registry does it say whose

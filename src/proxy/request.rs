@@ -1,27 +1,27 @@
-//! One request inside an intercepted connection: its host is checked, its path routed, its answer marked.
+//! One request inside an intercepted connection: its form and its host are checked, it is routed, its answer marked.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::config::Push;
 use super::connection::Proxy;
 use super::errand::{self, Wanted};
-use super::guests::{AuditOutcome, Judgement, LOCAL_TOKEN_PATH, Visitor};
+use super::guests::{Judgement, LOCAL_TOKEN_PATH, Visitor};
 use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
 use super::registry::Registry;
-use super::respond::Away;
+use super::respond::{Away, Failure};
 use super::site::Site;
-use super::{forward, gateway, listing, ping, realm, respond};
-use crate::cache::Place;
-use crate::oci::{Authority, Reference, Route};
+use super::{forward, gateway, listing, ping, push, realm, respond};
+use crate::oci::{Authority, Code, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
 use crate::wire::{self, Body};
@@ -31,10 +31,15 @@ pub(super) async fn answer(
     proxy: Arc<Proxy>,
     visitor: Visitor,
     authority: Authority,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<Body> {
     let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
     let policy = proxy.policy();
+    if let Some(failure) = malformed(&mut request).await {
+        record.verdict("refuse", failure.status.as_u16());
+        record.detail(failure.message.clone());
+        return record.attach(respond::last_of_connection(failure.respond()));
+    }
     let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
     let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
         record.verdict("refuse", 421);
@@ -45,22 +50,51 @@ pub(super) async fn answer(
         return record.attach(respond::looped());
     }
     let version = request.version();
-    let errand = errand::of(&registry, &visitor, &authority, &request);
-    let mut response = match errand.judge(&policy.house.rules) {
-        Judgement::Denied(rule) => {
-            record.registry(registry.name(), Kind::from(errand.route()));
-            record.detail(format!("refused by the rule {rule}"));
-            errand.note(&policy.house, None, AuditOutcome::Refused, Some(rule.clone()));
-            respond::no_entry(&rule)
+    let house = &policy.house;
+    let mut response = match errand::of(&registry, &visitor, &authority, &request, house) {
+        Err(flaw) => {
+            record.registry(registry.name(), Kind::Other);
+            let failure = respond::ambiguous(&flaw.to_string());
+            record.detail(failure.message.clone());
+            failure.respond()
         }
-        Judgement::Allowed(rule) => {
-            let response = dispatch(&proxy, &policy, registry, &authority, &errand, request, &mut record).await;
-            errand.note_answer(&policy.house, &response, rule);
-            response
-        }
+        Ok(errand) => match errand.judge(&house.rules) {
+            Judgement::Denied(rule) => {
+                record.registry(registry.name(), errand.kind());
+                record.detail(format!("refused by the rule {rule}"));
+                errand.note_refused(house, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
+                respond::no_entry(&rule)
+            }
+            Judgement::Allowed(rule) => {
+                let response = dispatch(&proxy, &policy, registry, &authority, &errand, request, &mut record).await;
+                errand.note_answer(house, &response, rule);
+                response
+            }
+        },
     };
     wire::via(response.headers_mut(), version);
     record.attach(response)
+}
+
+/// What no request to a registry may be: without a host or with two, a question for a tunnel or about the server as a
+/// whole, or one that reads and brings a body. The last would be passed on as the body of nothing.
+async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
+    let bad =
+        |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
+    if !wire::has_one_host(request) {
+        return bad("the request must have one Host field");
+    }
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Some(respond::no_method("a registry answers neither CONNECT nor TRACE"));
+    }
+    if request.uri().path() == "*" {
+        return bad("the request names no path");
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reads && !request.body().is_end_stream() && Box::pin(wire::is_unexpected(request)).await {
+        return bad("a request that reads brings no body");
+    }
+    None
 }
 
 /// Whether the request is for the host that CONNECT named. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
@@ -81,42 +115,58 @@ async fn dispatch(
     record: &mut Record,
 ) -> Response<Body> {
     let is_registry = registry.is_at(authority);
-    let path = request.uri().path().to_owned();
-    let route = errand.route();
-    let is_own_realm = is_registry && path == LOCAL_TOKEN_PATH;
-    let kind = if is_own_realm { Kind::Token } else { kind(&registry, authority, route, &path) };
+    let (route, kind) = (errand.route(), errand.kind());
+    let is_own_realm = is_registry && matches!(route, Route::Other(path) if path.as_str() == LOCAL_TOKEN_PATH);
     record.registry(registry.name(), kind);
-    record.reference(route.repository().cloned(), reference(route));
+    record.reference(route.repository().cloned(), errand.reference());
     let site = Site::new(proxy, policy, &registry, authority, errand.client(), request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // Only `/v2/` is for pushes; a registry's other pages and its token service take POST for other reasons.
-    let pushes = changes(request.method()) && kind != Kind::Token && path.starts_with("/v2");
-    if pushes && is_registry {
-        return Box::pin(push(&site, route, request, record)).await;
+    if reads && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
+        let pulled = read(&site, route, request.method(), request.headers()).await;
+        gateway::look(&site, route, &request, pulled.response.status());
+        return mark(pulled, record);
     }
-    let pulled = match route {
-        _ if is_own_realm => Box::pin(realm::answer(&site, request)).await,
-        Route::Ping | Route::Blob(..) | Route::Manifest(..) if reads => {
-            let pulled = read(&site, route, request.method(), request.headers()).await;
-            gateway::look(&site, route, &request, pulled.response.status());
-            pulled
-        }
+    if errand.is_push() && registry.push() == Push::Deny {
+        record.outcome(Outcome::Bypass);
+        errand.note_refused(&policy.house, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
+        return respond::no_push(registry.name());
+    }
+    // What goes on is what was judged.
+    let Some(target) = errand.target() else {
+        return respond::ambiguous("the path or the query cannot be sent on").respond();
+    };
+    *request.uri_mut() = target.into();
+    wire::without_overrides(request.headers_mut());
+    let pulled = if is_own_realm {
+        Box::pin(realm::answer(&site, request)).await
+    } else if errand.is_push() {
+        record.outcome(Outcome::Bypass);
+        return Box::pin(push::answer(&site, errand, request)).await;
+    } else {
+        Box::pin(pass_on(&site, policy, errand, request)).await
+    };
+    mark(pulled, record)
+}
+
+/// What is read, or asked of a token service, and not cached.
+async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, request: Request<Incoming>) -> Pulled {
+    let (route, kind) = (errand.route(), errand.kind());
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let endpoint = endpoint(site, route);
+    match route {
         _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
-            let endpoint = endpoint(&site, &path);
-            let leg = tokio::time::timeout(PATIENCE, Box::pin(realm::leg(&site, &endpoint, request))).await;
+            let leg = tokio::time::timeout(PATIENCE, realm::leg(site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
         Route::Tags(repository) | Route::Referrers(repository, _) if reads => {
-            let endpoint = endpoint(&site, &path);
-            let asked = Box::pin(listing::pass(&site, repository, &endpoint, kind, request));
+            let asked = listing::pass(site, repository, &endpoint, kind, request);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
         _ => {
-            let endpoint = endpoint(&site, &path);
             // A page that is neither of the protocol nor a token says nothing of the registry.
-            let upstream = if path.starts_with("/v2") { &site.upstream } else { &policy.upstream };
-            let asked = Box::pin(forward::pass(proxy, upstream, &registry, &endpoint, kind, request));
+            let upstream = if route.is_of_protocol() { &site.upstream } else { &policy.upstream };
+            let asked = forward::pass(site.proxy, upstream, site.registry, &endpoint, kind, request);
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {
@@ -124,8 +174,7 @@ async fn dispatch(
                 Err(_) => Pulled::failure(&respond::no_answer()),
             }
         }
-    };
-    mark(pulled, record)
+    }
 }
 
 /// What can be answered from the cache: by the registry's word while it is there, without it when it is away.
@@ -198,32 +247,13 @@ fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
     response
 }
 
-/// A push or delete: refused, or streamed through; what the cache believed of its target is forgotten.
-async fn push(site: &Site<'_>, route: &Route, request: Request<Incoming>, record: &mut Record) -> Response<Body> {
-    record.outcome(Outcome::Bypass);
-    let Site { proxy, registry, .. } = site;
-    if registry.push() == Push::Deny {
-        return respond::no_push(registry.name());
-    }
-    let endpoint = endpoint(site, request.uri().path());
-    let mut response = forward::pass(proxy, &site.upstream, registry, &endpoint, Kind::Upload, request).await;
-    if response.status().is_success() {
-        proxy.cache.forget_missing();
-        if let Route::Manifest(repository, Reference::Tag(tag)) = route {
-            proxy.cache.forget_tag(&Place { registry: site.origin.clone(), repository: repository.clone() }, tag);
-        }
-    }
-    respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
-    response
-}
-
 /// Where what is not pulled goes: under `/v2/` to the registry, else to the very host that was asked, which may be
 /// a token service, or an alias with pages of its own.
-fn endpoint(site: &Site<'_>, path: &str) -> Endpoint {
+pub(super) fn endpoint(site: &Site<'_>, route: &Route) -> Endpoint {
     let Site { registry, authority, .. } = site;
     let deciding = registry.deciding_endpoints(authority);
     if registry.is_at(authority)
-        && path.starts_with("/v2")
+        && is_under_v2(route)
         && let Some(endpoint) = site.upstream.order(&deciding).first()
     {
         return (*endpoint).clone();
@@ -232,35 +262,8 @@ fn endpoint(site: &Site<'_>, path: &str) -> Endpoint {
     asked.cloned().unwrap_or_else(|| Endpoint::of_host(authority))
 }
 
-fn changes(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-/// A token service on the registry's own host is known by the paths that registries use for it.
-fn kind(registry: &Registry, authority: &Authority, route: &Route, path: &str) -> Kind {
-    const TOKEN_PATHS: [&str; 8] = [
-        "/token",
-        "/v2/token",
-        "/v2/auth",
-        "/oauth2/token",
-        "/oauth2/exchange",
-        "/proxy_auth",
-        "/jwt/auth",
-        "/service/token",
-    ];
-    let path = path.trim_end_matches('/');
-    if registry.has_token_host(authority) && !registry.is_at(authority) || TOKEN_PATHS.contains(&path) {
-        return Kind::Token;
-    }
-    Kind::from(route)
-}
-
-fn reference(route: &Route) -> Option<Reference> {
-    match route {
-        Route::Manifest(_, reference) => Some(reference.clone()),
-        Route::Blob(_, digest) | Route::Referrers(_, digest) => Some(Reference::Digest(*digest)),
-        _ => None,
-    }
+fn is_under_v2(route: &Route) -> bool {
+    !matches!(route, Route::Other(path) if !path.as_str().starts_with("/v2/"))
 }
 
 #[cfg(test)]

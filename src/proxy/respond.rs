@@ -16,6 +16,7 @@ use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
+pub(super) use crate::telemetry::chain;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
@@ -265,9 +266,31 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
     response
 }
 
+/// 405: a method that no registry has.
+pub(super) fn no_method(message: &str) -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
+}
+
+/// 400: servers could read another request in it than this proxy does.
+pub(super) fn ambiguous(message: &str) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
+}
+
+/// The answer, with the word that the connection ends behind it: what follows on it may be no request.
+pub(super) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// 403: a rule of `clients.rules` says no.
 pub(super) fn no_entry(rule: &str) -> Response<Body> {
     let message = format!("the rule {rule} of this proxy does not allow this");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
+/// 403: whoever is on the way would read it.
+pub(super) fn no_plain_token(registry: &str) -> Response<Body> {
+    let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
@@ -312,20 +335,6 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
 pub(super) fn looped() -> Response<Body> {
     let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
     Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
-}
-
-/// An error and what led to it, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -47,10 +47,10 @@ impl From<&Route> for Kind {
             Route::Ping => Self::Ping,
             Route::Manifest(..) => Self::Manifest,
             Route::Blob(..) => Self::Blob,
-            Route::Upload(_) => Self::Upload,
+            Route::Upload(..) => Self::Upload,
             Route::Tags(_) => Self::Tags,
             Route::Referrers(..) => Self::Referrers,
-            Route::Other => Self::Other,
+            Route::Other(_) => Self::Other,
         }
     }
 }
@@ -104,7 +104,7 @@ mod tests {
             ("/token".to_owned(), "other"),
         ];
         for (path, kind) in table {
-            assert_eq!(Kind::from(&Route::parse(&path)).label(), kind, "{path}");
+            assert_eq!(Kind::from(&Route::parse(&path).unwrap()).label(), kind, "{path}");
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use http::Version;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{Request, Version};
 
 /// Takes off what must not be forwarded (RFC 9110, 7.6.1): what `Connection` names, the hop-by-hop headers
-/// themselves, and the credentials meant for this proxy.
+/// themselves, and the credentials meant for this proxy. Cookies become one field (RFC 9113, 8.2.3).
 pub fn end_to_end(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -24,6 +26,56 @@ pub fn end_to_end(headers: &mut HeaderMap) {
     }
     for name in ["keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate"] {
         headers.remove(name);
+    }
+    join_cookies(headers);
+}
+
+/// HTTP/2 may split a cookie into several fields, of which HTTP/1.1 servers read the first.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let whole = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    match whole {
+        Ok(whole) => drop(headers.insert(COOKIE, whole)),
+        Err(_) => drop(headers.remove(COOKIE)),
+    }
+}
+
+/// Takes off what asks a server to act on another request than the one that was judged: another method or path, or
+/// another host in the addresses that it answers with. Frameworks heed such fields without being told to.
+pub fn without_overrides(headers: &mut HeaderMap) {
+    const OVERRIDES: [&str; 16] = [
+        "forwarded",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-uri",
+        "x-host",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-host",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    for name in OVERRIDES {
+        headers.remove(name);
+    }
+}
+
+/// Whether a request names its host as it must (RFC 9112, 3.2): once, and in HTTP/1.1 by a `Host` field in any case.
+pub fn has_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => true,
+        (Some(_), Some(_)) => false,
+        (None, _) => request.version() == Version::HTTP_10 || request.version() == Version::HTTP_2,
     }
 }
 
@@ -101,6 +153,16 @@ mod tests {
         headers.append(VIA, HeaderValue::from_str(&way).unwrap());
         assert!(one.is_in(&headers) && other.is_in(&headers));
         assert!(!Pseudonym::random().is_in(&headers));
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2", "c=3"] {
+            headers.append(COOKIE, HeaderValue::from_static(crumb));
+        }
+        end_to_end(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

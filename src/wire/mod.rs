@@ -6,6 +6,7 @@
 //! Reading: RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via), 14 (Range Requests).
 
 mod body;
+mod framing;
 mod gather;
 mod header;
 mod multipart;
@@ -13,8 +14,9 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, collect};
+pub use framing::{frame, is_unexpected};
 pub use gather::Gather;
-pub use header::{Pseudonym, end_to_end, via};
+pub use header::{Pseudonym, end_to_end, has_one_host, via, without_overrides};
 pub use multipart::Multipart;
 pub use range::{Asked, Part, Span};
 pub use rewind::Rewind;

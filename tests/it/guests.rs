@@ -217,7 +217,7 @@ fn a_configuration_of_clients_is_read_and_judges() {
         client: "10.1.1.1".parse().unwrap(),
         registry: "quay.io",
         host: &host,
-        repository: Some(&repository),
+        repository: pullthrough::proxy::Named::One(&repository),
         action: Action::Pull,
     };
     assert_eq!(rules.judge(&errand), Judgement::Denied("only-alice".into()));

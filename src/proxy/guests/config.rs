@@ -29,7 +29,7 @@ pub struct RuleConfig {
     #[serde(default)]
     pub registries: Vec<HostPattern>,
     /// Repositories; a star stands for any characters, slashes included. Default: all, and requests that name
-    /// none, such as the catalog.
+    /// none, such as the catalog: these are also refused by every `deny` that lists repositories.
     #[serde(default)]
     pub repositories: Vec<RepositoryPattern>,
     /// Pull, push, or both. Default: both. Deleting is pushing; lists of tags and referrers are pulls.

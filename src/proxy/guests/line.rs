@@ -1,14 +1,15 @@
-//! One line of the audit log: what happened to one manifest, as JSON.
+//! One line of the audit log: a manifest that was pulled, or a request that was refused, as JSON.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::Method;
 use serde_json::json;
 
 use crate::oci::{Digest, Reference, Repository};
 
-/// What happened to one manifest.
+/// What happened to one request. What is not known is left out of the line.
 #[derive(Clone, Debug)]
 pub struct AuditLine {
     /// When.
@@ -19,10 +20,14 @@ pub struct AuditLine {
     pub user: Option<Arc<str>>,
     /// The registry's configured name.
     pub registry: Arc<str>,
+    /// The request's method.
+    pub method: Method,
     /// The repository.
-    pub repository: Repository,
+    pub repository: Option<Repository>,
     /// What it asked for.
-    pub reference: Reference,
+    pub reference: Option<Reference>,
+    /// The path of a request that was refused, as it came, up to [`AuditLine::PATH_LIMIT`] characters.
+    pub path: Option<String>,
     /// What it got.
     pub digest: Option<Digest>,
     /// The rule of `clients.rules` that spoke.
@@ -38,7 +43,7 @@ pub struct AuditLine {
 pub enum AuditOutcome {
     /// It was served.
     Pulled,
-    /// A rule refused it.
+    /// The proxy refused it: by a rule, as a push, or for its form.
     Refused,
     /// The registry refused it: 401 or 403.
     Denied,
@@ -63,19 +68,29 @@ impl AuditOutcome {
 }
 
 impl AuditLine {
+    /// So much of a refused path is written down.
+    pub const PATH_LIMIT: usize = 256;
+
     /// The line, without its newline. What is not known is left out.
     pub(super) fn json(&self) -> String {
         let mut line = json!({
             "time": time(self.time),
             "client": self.client.to_canonical().to_string(),
             "registry": &*self.registry,
-            "repository": self.repository.as_str(),
-            "reference": self.reference.to_string(),
+            "method": self.method.as_str(),
             "outcome": self.outcome.as_str(),
             "status": self.status,
         });
         let digest = self.digest.map(|digest| digest.to_string());
-        let others = [("user", self.user.as_deref()), ("digest", digest.as_deref()), ("rule", self.rule.as_deref())];
+        let reference = self.reference.as_ref().map(ToString::to_string);
+        let others = [
+            ("user", self.user.as_deref()),
+            ("repository", self.repository.as_ref().map(Repository::as_str)),
+            ("reference", reference.as_deref()),
+            ("path", self.path.as_deref()),
+            ("digest", digest.as_deref()),
+            ("rule", self.rule.as_deref()),
+        ];
         for (key, value) in others {
             if let Some(value) = value {
                 line[key] = value.into();
@@ -99,8 +114,10 @@ pub(super) mod tests {
             client: "::ffff:192.0.2.7".parse().unwrap(),
             user: Some("ci \"x\"\n".into()),
             registry: "docker.io".into(),
-            repository: repository.parse().unwrap(),
-            reference: "3.20".parse().unwrap(),
+            method: Method::GET,
+            repository: Some(repository.parse().unwrap()),
+            reference: Some("3.20".parse().unwrap()),
+            path: None,
             digest: None,
             rule: Some("office".into()),
             outcome: AuditOutcome::Pulled,
@@ -114,7 +131,7 @@ pub(super) mod tests {
         assert!(!text.contains('\n'));
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = json!({
-            "time": "2027-01-15T08:00:00.123Z", "client": "192.0.2.7", "user": "ci \"x\"\n", "registry": "docker.io",
+            "time": "2027-01-15T08:00:00.123Z", "client": "192.0.2.7", "user": "ci \"x\"\n", "registry": "docker.io", "method": "GET",
             "repository": "library/alpine", "reference": "3.20", "rule": "office", "outcome": "pulled", "status": 200,
         });
         assert_eq!(parsed, expected);

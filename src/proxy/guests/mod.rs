@@ -31,5 +31,5 @@ pub use line::{AuditLine, AuditOutcome};
 pub use local::{BadLocalToken, Holder, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens};
 pub use login::{Admission, LoginError, Logins};
 pub use offer::{BadOffer, Offer};
-pub use rules::{Errand, Judgement, Rules};
+pub use rules::{Errand, Judgement, Named, Rules};
 pub use visitor::{House, Visitor};

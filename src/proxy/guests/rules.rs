@@ -20,10 +20,19 @@ pub struct Errand<'a> {
     pub registry: &'a str,
     /// The registry's host as the client asked for it.
     pub host: &'a Authority,
-    /// The repository; `None` for what names none, such as the catalog.
-    pub repository: Option<&'a Repository>,
+    /// The repository.
+    pub repository: Named<'a>,
     /// What it wants to do there.
     pub action: Action,
+}
+
+/// Which repository a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// This one.
+    One(&'a Repository),
+    /// It names none that we understand, such as the catalog, which lists them all: it may be about each of them.
+    Any,
 }
 
 /// What the rules say.
@@ -78,7 +87,11 @@ impl RuleConfig {
             && fits(&self.registries, |registry| {
                 registry.to_string() == errand.registry || registry.matches(errand.host, 443)
             })
-            && fits(&self.repositories, |pattern| errand.repository.is_some_and(|name| pattern.matches(name)))
+            && match errand.repository {
+                Named::One(name) => fits(&self.repositories, |pattern| pattern.matches(name)),
+                // What is denied somewhere is denied, what is allowed somewhere is not allowed.
+                Named::Any => self.repositories.is_empty() || self.effect == Effect::Deny,
+            }
     }
 }
 
@@ -106,13 +119,13 @@ mod tests {
     fn judge(rules: &Rules, user: &str, client: &str, host: &str, repository: &str, action: Action) -> String {
         let host = Authority::parse(host, 443).unwrap();
         let registry = if host.to_string().ends_with(".pkg.dev:443") { "*.pkg.dev".into() } else { host.short(443) };
-        let repository = (!repository.is_empty()).then(|| repository.parse().unwrap());
+        let repository: Option<Repository> = (!repository.is_empty()).then(|| repository.parse().unwrap());
         let errand = Errand {
             user: (!user.is_empty()).then_some(user),
             client: client.parse().unwrap(),
             registry: &registry,
             host: &host,
-            repository: repository.as_ref(),
+            repository: repository.as_ref().map_or(Named::Any, Named::One),
             action,
         };
         match rules.judge(&errand) {
@@ -139,8 +152,9 @@ mod tests {
             ("ci", "172.16.0.1", "r.example.com:5000", "team/app", Push, "allowed ci"),
             ("ci", "172.16.0.1", "r.example.com", "team/app", Push, "denied default"),
             ("CI", "172.16.0.1", "r.example.com:5000", "team/app", Push, "denied default"),
-            ("ci", "172.16.0.1", "r.example.com:5000", "", Push, "denied default"),
-            ("", "10.1.2.3", "docker.io", "", Pull, "allowed office"),
+            // What names no repository may be about each of them.
+            ("ci", "172.16.0.1", "r.example.com:5000", "", Push, "denied no-secrets"),
+            ("", "10.1.2.3", "docker.io", "", Pull, "denied no-secrets"),
         ];
         for (user, client, host, repository, action, expected) in table {
             let found = judge(&rules, user, client, host, repository, action);

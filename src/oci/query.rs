@@ -1,0 +1,158 @@
+//! A query, or a form: decoded once, judged by what it says, and printed anew from that.
+//!
+//! Threat: `%66rom=` and `from=%69nternal` say the same to a server, and something else to who compares text.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::percent;
+
+/// The parameters of a query or a form, in order (URL Standard, application/x-www-form-urlencoded).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Query(Vec<Parameter>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Parameter {
+    name: Zeroizing<String>,
+    value: Zeroizing<String>,
+    /// Both in their one spelling: a `+` and an escaped space mean the same to some servers only, and stay apart.
+    printed: Zeroizing<String>,
+}
+
+/// A query that servers do not agree about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadQuery {
+    /// A `%` without two hexadecimal digits, or a control character.
+    #[error("the query has a broken escape or a control character")]
+    Escape,
+    /// One parameter twice, of which servers take the first or the last; or in another case, which some heed.
+    #[error("the query has the parameter {0} twice or in another spelling")]
+    Ambiguous(&'static str),
+}
+
+impl Query {
+    /// Reads a query (without its `?`) or a form. Empty parameters are left out.
+    ///
+    /// # Errors
+    /// [`BadQuery::Escape`].
+    pub fn parse(text: &str) -> Result<Self, BadQuery> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| Parameter::parse(pair).ok_or(BadQuery::Escape)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The value of `name`, of which there may be one.
+    ///
+    /// # Errors
+    /// [`BadQuery::Ambiguous`] where it is there twice, or spelt in another case.
+    pub fn only(&self, name: &'static str) -> Result<Option<&str>, BadQuery> {
+        let mut alike = self.0.iter().filter(|parameter| parameter.name.eq_ignore_ascii_case(name));
+        match (alike.next(), alike.next()) {
+            (None, _) => Ok(None),
+            (Some(parameter), None) if *parameter.name == name => Ok(Some(&parameter.value)),
+            _ => Err(BadQuery::Ambiguous(name)),
+        }
+    }
+
+    /// All parameters as (name, value), decoded.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|parameter| (parameter.name.as_str(), parameter.value.as_str()))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Parameter {
+    fn parse(pair: &str) -> Option<Self> {
+        let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+        let spelt = |text| percent::normalised(text, b"!$'()*,:@/?+").map(Zeroizing::new);
+        let mut printed = spelt(name)?;
+        if let Some(value) = value {
+            printed.push('=');
+            printed.push_str(&spelt(value)?);
+        }
+        let (name, value) = (decoded(name), decoded(value.unwrap_or_default()));
+        let is_clean = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control());
+        (is_clean(&name) && is_clean(&value)).then_some(Self { name, value, printed })
+    }
+}
+
+fn decoded(text: &str) -> Zeroizing<String> {
+    let spaced = Zeroizing::new(text.replace('+', " "));
+    let bytes = Zeroizing::new(percent::decoded(spaced.as_bytes()));
+    Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, parameter) in self.0.iter().enumerate() {
+            let joint = if at == 0 { "" } else { "&" };
+            write!(f, "{joint}{}", *parameter.printed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names only: values may be secrets.
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_says_what_was_read() {
+        let table = [
+            ("", ""),
+            ("n=100&last=a%2fb", "n=100&last=a%2Fb"),
+            ("%66rom=%69nternal%2Fapp", "from=internal%2Fapp"),
+            ("&&a&b=&c=d=e&", "a&b=&c=d%3De"),
+            ("a=1;from=internal", "a=1%3Bfrom%3Dinternal"),
+            ("a=x+y%20z%2B", "a=x+y%20z%2B"),
+            ("_state=AbC-_%3D%3D", "_state=AbC-_%3D%3D"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Query::parse(text).map(|query| query.to_string()).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_judged_is_there_once_and_as_it_is_spelt() {
+        let table = [
+            ("a=b", Ok(None)),
+            ("from=a%2Fb", Ok(Some("a/b"))),
+            ("%66rom=%61", Ok(Some("a"))),
+            ("from", Ok(Some(""))),
+            ("from=a&from=a", Err(BadQuery::Ambiguous("from"))),
+            ("From=a", Err(BadQuery::Ambiguous("from"))),
+            ("from=a&%46rom=b", Err(BadQuery::Ambiguous("from"))),
+            ("from=a%00", Err(BadQuery::Escape)),
+            ("from=%", Err(BadQuery::Escape)),
+        ];
+        for (text, expected) in table {
+            let query = Query::parse(text);
+            let found = query.as_ref().map_err(|bad| *bad).and_then(|query| query.only("from"));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn printing_is_final_and_says_the_same(text in "([a-z+%&=;]|%[0-9a-f]{2}|.){0,30}") {
+            if let Ok(query) = Query::parse(&text) {
+                let again = Query::parse(&query.to_string()).unwrap();
+                let pairs = |query: &Query| query.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>();
+                proptest::prop_assert_eq!(pairs(&query), pairs(&again));
+                proptest::prop_assert_eq!(query.to_string(), again.to_string());
+            }
+        }
+    }
+}

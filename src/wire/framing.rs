@@ -1,0 +1,116 @@
+//! Where a message's body begins and ends: told by the body that is sent, never by fields that were received.
+//!
+//! Threat: a length that goes on without its bytes makes the next request on that connection part of it (request
+//! smuggling, RFC 9112, 11.2). Defence: no framing field is ever copied (RFC 9112, 6), and a body that a request has
+//! no use for is refused or found to be empty before anything is sent.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt as _;
+
+/// How long the end of an empty body may take: it came in one piece with the head, or is on its way.
+const EMPTY: Duration = Duration::from_secs(5);
+
+/// Sets the fields that frame a request by its body, before it goes upstream. `Expect` is answered on each side anew.
+pub fn frame<B: HttpBody>(request: &mut Request<B>) {
+    let is_empty = request.body().is_end_stream();
+    let length = request.body().size_hint().exact();
+    let method = request.method().clone();
+    let headers = request.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(EXPECT);
+    match length {
+        // Servers ask for a length where the method leads them to expect a body (RFC 9110, 8.6).
+        _ if is_empty && matches!(method, Method::POST | Method::PUT | Method::PATCH) => {
+            headers.insert(CONTENT_LENGTH, 0.into());
+        }
+        // Else it would be left out for want of a length, and its bytes read as a request.
+        None if !is_empty && matches!(method, Method::GET | Method::HEAD) => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        _ => {}
+    }
+}
+
+/// Whether a request that is not to have a body has one. What frames an empty one is read to its end.
+pub async fn is_unexpected<B: HttpBody + Unpin>(request: &mut Request<B>) -> bool {
+    if request.body().is_end_stream() {
+        return false;
+    }
+    if request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        return true; // nobody waits for what may never come
+    }
+    let body = request.body_mut();
+    let has_bytes = async {
+        while let Some(frame) = body.frame().await {
+            match frame.map(http_body::Frame::into_data) {
+                Ok(Ok(data)) if bytes::Buf::has_remaining(&data) => return true,
+                Ok(_) => {} // trailers say nothing
+                Err(_) => return true,
+            }
+        }
+        false
+    };
+    tokio::time::timeout(EMPTY, has_bytes).await.unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+    use crate::wire::Body;
+
+    fn pieces(pieces: &[&'static str]) -> Body {
+        let frames: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::from(*piece)))).collect();
+        Body::wrap(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    fn framed(method: Method, body: Body) -> String {
+        let request = Request::builder().method(method).header(CONTENT_LENGTH, 77).header(EXPECT, "100-continue");
+        let mut request = request.header(TRANSFER_ENCODING, "gzip, chunked").body(body).unwrap();
+        frame(&mut request);
+        let said = |name| request.headers().get(name).map_or("-", |value: &HeaderValue| value.to_str().unwrap());
+        assert!(!request.headers().contains_key(EXPECT));
+        format!("{} {}", said(CONTENT_LENGTH), said(TRANSFER_ENCODING))
+    }
+
+    #[test]
+    fn a_request_is_framed_by_its_body_whatever_it_said() {
+        assert_eq!(framed(Method::GET, Body::empty()), "- -");
+        assert_eq!(framed(Method::HEAD, Body::empty()), "- -");
+        assert_eq!(framed(Method::DELETE, Body::empty()), "- -");
+        assert_eq!(framed(Method::POST, Body::empty()), "0 -");
+        assert_eq!(framed(Method::PUT, Body::full("abc")), "- -", "the HTTP client says it");
+        assert_eq!(framed(Method::PATCH, pieces(&["abc"])), "- -", "the HTTP client says chunked");
+        assert_eq!(framed(Method::GET, pieces(&["abc"])), "- chunked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_where_none_belongs_is_noticed_and_an_empty_one_is_none() {
+        let stalled =
+            || Body::wrap(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>()));
+        let table = [
+            (None, Body::empty(), false),
+            (None, pieces(&[]), false),
+            (None, pieces(&["", ""]), false),
+            (Some(0), pieces(&[""]), false),
+            (None, pieces(&["", "a"]), true),
+            (None, Body::full("a"), true),
+            (None, stalled(), true),
+            (Some(5), stalled(), true),
+        ];
+        for (at, (length, body, expected)) in table.into_iter().enumerate() {
+            let mut request = Request::new(body);
+            request.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
+            assert_eq!(is_unexpected(&mut request).await, expected, "{at}");
+        }
+    }
+}
