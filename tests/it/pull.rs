@@ -15,6 +15,7 @@ mod manifests;
 mod model;
 mod outage;
 mod outage_parts;
+mod pages;
 mod parking;
 mod prefetch;
 mod private;

@@ -14,7 +14,8 @@ use super::fill::Fill;
 use super::leads::Lead;
 use super::plan::LengthChanged;
 use super::writer::Writer;
-use crate::cache::{Fault, Flow, Queue, Retry, Want};
+use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
+use crate::oci::Look;
 use crate::wire::{Body, Span};
 
 /// Leaving out so many bytes of a stream is cheaper than a new request.
@@ -32,6 +33,8 @@ pub(super) struct Lane {
     pub(super) queue: Queue,
     /// Who answered, once somebody did.
     pub(super) endpoint: Option<Arc<str>>,
+    /// What answered may be a page.
+    pub(super) is_doubtful: bool,
 }
 
 /// How a lane ended.
@@ -98,8 +101,11 @@ impl Lane {
         fill.opened(&flow)?;
         // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
         // brought, only an answer that knows the content's length is this caller's proof.
-        if fill.progress() == 0 || was_known.is_none() || flow.total == was_known {
-            self.lead.succeeded();
+        let reach = flow.proof.reach(Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
+        self.is_doubtful = reach == Reach::Content && flow.proof.look() != Look::Content;
+        let knows_it = flow.total == was_known && (was_known.is_some() || !self.is_doubtful);
+        if fill.progress() == 0 || knows_it || (was_known.is_none() && !self.is_doubtful) {
+            self.lead.succeeded(reach);
         } else {
             self.lead.proves_nothing();
         }

@@ -177,7 +177,7 @@ impl<'a> Pilot<'a> {
         queue: Queue,
     ) -> Result<Lane, Halt> {
         match self.fill.leads().first() {
-            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None }),
+            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None, is_doubtful: false }),
             None => {
                 self.fill.release(id);
                 Err(Halt::Broken(self.last.clone()))
@@ -220,23 +220,28 @@ impl<'a> Pilot<'a> {
                     debug!(digest = %self.fill.digest(), %fault, others, "one lane of several failed");
                     self.scale.hold(others);
                 } else {
-                    self.give_up_or_wait(lane, fault, progress);
+                    self.give_up_or_wait(lane, fault, progress)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault, progress: u64) {
+    fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault, progress: u64) -> Result<(), Halt> {
         self.patience.failed(progress);
         self.way += 1;
         if fault.retry == Retry::Never || self.patience.is_exhausted(progress) {
             self.fill.leads().drop_one(&lane.lead, &fault);
+            // Its caller reads along, by what may have been a page: another's bytes are not for it.
+            if lane.is_doubtful {
+                return Err(Halt::Broken(fault));
+            }
             self.patience.another();
         } else {
             warn!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
         }
         self.last = fault;
+        Ok(())
     }
 }
 
