@@ -189,7 +189,7 @@ impl Cache {
         // Who asks the registry alone is not answered by a mirror.
         let key = (caller.place.clone(), *digest, caller.asker(), caller.source.decides());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let landed = self.manifests.own.run(key, move || async move {
+        let landed = self.manifests.own.run(key, caller.source.fresh_since(), move || async move {
             // Look again, as for a proof.
             if cache.is_released_now(&leader, &wanted, Content::Manifest)
                 && let Some(media_type) = cache.links.find_hot(&leader.place, &wanted, Content::Manifest)
@@ -236,7 +236,7 @@ impl Cache {
     async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
         let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
         let key = (registry.clone(), *digest);
-        let shared = self.manifests.shared.run(key, move || async move { asked.whole().await });
+        let shared = self.manifests.shared.run(key, source.fresh_since(), move || async move { asked.whole().await });
         let whole = match shared.await.unwrap_or_else(stopped) {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.

@@ -86,13 +86,9 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
-        if caller.source.is_away() {
-            // Whoever began before that may still wait; nobody joins them.
-            return self.ask_for_proof(means, caller, digest, content).await;
-        }
         let key = (caller.place.clone(), *digest, content, caller.asker(), means);
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let proven = self.proofs.run(key, move || async move {
+        let proven = self.proofs.run(key, caller.source.fresh_since(), move || async move {
             // Look again: an earlier flight notes what it proved before it makes room for this one.
             match cache.proven_now(&leader, &wanted, content).await {
                 Some(proof) => Ok((proof, true)),

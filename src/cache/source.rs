@@ -42,6 +42,12 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// What was asked earlier than this is not waited for by who comes now, but asked anew: it has missed its deadline, or
+    /// the registry went away or came back since. `None`: everything is.
+    fn fresh_since(&self) -> Option<Instant> {
+        None
+    }
+
     /// Whether it asks with less than the caller's own credentials, so that a no says nothing of the caller. Who asks
     /// with its own is never answered by what such a source was told.
     fn is_lent(&self) -> bool {

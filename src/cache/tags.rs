@@ -202,12 +202,7 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = if caller.source.is_away() {
-            // Whoever began before that may still wait; nobody joins them.
-            Ok(Landed::Led(self.ask_and_learn(caller, question, by_content).await))
-        } else {
-            tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await
-        };
+        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
             Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
@@ -250,7 +245,7 @@ impl Cache {
         let Question { tag, accept, asking, .. } = question;
         let key = (caller.place.clone(), tag.clone(), *accept, caller.asker(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
-        let flight = self.tags.asked.run(key, move || async move {
+        let flight = self.tags.asked.run(key, caller.source.fresh_since(), move || async move {
             // Look again: an earlier flight notes what it learned before it makes room for this one.
             match cache.fresh_now(&leader, &question).await {
                 Some(said) => Ok(said),

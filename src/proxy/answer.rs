@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use super::access::Unasked;
 use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
-use crate::oci::Authority;
+use crate::oci::{Authority, Look};
 use crate::upstream::{self, Error};
 use crate::wire::{Body, collect};
 
@@ -70,11 +70,14 @@ impl Refused {
             #[expect(dead_code, reason = "that they are there is enough")]
             errors: Vec<serde::de::IgnoredAny>,
         }
+        let said = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if Look::of(said) == Look::Page {
+            return false; // a server before the registry may say the version on its own pages, too
+        }
         if self.headers.contains_key(API_VERSION) {
             return true;
         }
         if self.body.is_empty() {
-            let said = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             return said.is_none_or(|said| !said.trim_start().to_ascii_lowercase().starts_with("text/"));
         }
         serde_json::from_slice::<Errors>(&self.body).is_ok()
@@ -90,7 +93,9 @@ pub(super) fn is_missing(fault: &Fault) -> bool {
 /// An exchange that failed, as the cache understands it.
 pub(super) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
-    Fault::new(retry, error)
+    // What the caller carries cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
+    let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
+    Fault { said, ..Fault::new(retry, error) }
 }
 
 /// A request that was not made, or not answered, as the cache understands it.
@@ -116,6 +121,7 @@ mod tests {
             ("application/json", "", false, true),
             ("text/plain", "default backend - 404", true, true),
             ("text/html", "<html>", false, false),
+            ("text/html", "<html>", true, false),
             ("text/html; charset=utf-8", "", false, false),
             ("text/plain; charset=utf-8", "404 page not found", false, false),
             ("application/json", r#"{"message":"no Route matched with those values"}"#, false, false),

@@ -207,7 +207,7 @@ impl Ask {
         let mut answered = self.send(&who, &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
-            Err(unasked) => unasked.exchange().is_none(),
+            Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
         if is_refused && self.public && !matches!(who, Who::Nobody) {
             answered = self.send(&Who::Nobody, &sending).await;
@@ -375,6 +375,11 @@ impl Source for Ask {
 
     fn is_away(&self) -> bool {
         self.outage.is_open()
+    }
+
+    fn fresh_since(&self) -> Option<Instant> {
+        let changed = self.outage.changed();
+        Some(Instant::now().checked_sub(self.registry.tags().deadline()).map_or(changed, |due| due.max(changed)))
     }
 
     fn missed(&self, begun: Instant) {

@@ -1,6 +1,7 @@
 //! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
 
 mod authorization;
+mod bound;
 mod credentials;
 mod damage;
 mod doorkeeping;
@@ -13,6 +14,7 @@ mod lanes;
 mod local_tokens;
 mod manifests;
 mod model;
+mod oracle;
 mod outage;
 mod outage_parts;
 mod pages;
@@ -24,7 +26,9 @@ mod reloads;
 mod secrets;
 mod tags;
 mod together;
+mod unfitting;
 mod without_head;
+mod words;
 
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};

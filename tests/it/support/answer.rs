@@ -73,6 +73,7 @@ fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
             let is_theirs = request.headers().get("authorization").is_some_and(|value| value == authorization);
             if is_theirs { None } else { instead(act, request.method(), path) }
         }
+        Act::ToRange(act) if request.headers().contains_key(RANGE) => instead(act, request.method(), path),
         _ => None,
     });
     if to_others.is_some() {
