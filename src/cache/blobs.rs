@@ -121,6 +121,13 @@ impl Cache {
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
+            if let Ok(Entered::UnderWay(fill) | Entered::SameLead(fill, _)) = &entered
+                && fill.is_opening()
+                && caller.source.decides()
+                && let Some(absent) = caller.source.absence()
+            {
+                return Err(absent); // what is being asked was asked before, and nobody waits for that
+            }
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     let known = matches!(right, Right::Released | Right::Here(None));

@@ -42,6 +42,11 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// What everybody is told while the registry is known to be away.
+    fn absence(&self) -> Option<Fault> {
+        None
+    }
+
     /// What was asked earlier than this is not waited for by who comes now, but asked anew: it has missed its deadline, or
     /// the registry went away or came back since. `None`: everything is.
     fn fresh_since(&self) -> Option<Instant> {

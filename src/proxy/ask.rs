@@ -377,6 +377,11 @@ impl Source for Ask {
         self.outage.is_open()
     }
 
+    fn absence(&self) -> Option<Fault> {
+        let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
+        self.outage.is_open().then(|| answer::fault_of(away()))
+    }
+
     fn fresh_since(&self) -> Option<Instant> {
         let changed = self.outage.changed();
         Some(Instant::now().checked_sub(self.registry.tags().deadline()).map_or(changed, |due| due.max(changed)))

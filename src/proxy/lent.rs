@@ -40,6 +40,10 @@ impl Source for Lent {
         self.0.is_away()
     }
 
+    fn absence(&self) -> Option<Fault> {
+        self.0.absence()
+    }
+
     fn fresh_since(&self) -> Option<Instant> {
         self.0.fresh_since()
     }

@@ -22,6 +22,7 @@ mod parking;
 mod prefetch;
 mod private;
 mod ranges;
+mod recovery;
 mod reloads;
 mod secrets;
 mod tags;

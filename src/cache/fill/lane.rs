@@ -15,6 +15,7 @@ use super::leads::Lead;
 use super::plan::LengthChanged;
 use super::writer::Writer;
 use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
+use crate::host::asked_anew;
 use crate::oci::Look;
 use crate::wire::{Body, Span};
 
@@ -55,6 +56,11 @@ pub(super) enum Outcome {
 #[error("the upstream sent more than the bytes that it announced")]
 struct TooMuch;
 
+/// Somebody came for the content while the upstream brought nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream has fallen silent")]
+struct Silent;
+
 /// The upstream ended early.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream ended at byte {at}, {missing} bytes early")]
@@ -89,8 +95,9 @@ impl Lane {
                 queue: self.queue,
             }
         };
+        let source = &self.lead.caller.source;
         let flow = tokio::select! {
-            flow = self.lead.caller.source.open(want) => flow.map_err(Outcome::Failed)?,
+            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(Outcome::Failed)?,
             () = fill.stopped() => return Ok(Outcome::Done),
         };
         self.endpoint.clone_from(&flow.endpoint);
@@ -190,6 +197,9 @@ impl Stream {
                     if role == Role::Scout && !fill.is_wanted(self.id) {
                         return Ok(()); // its readers are gone
                     }
+                }
+                () = fill.silence().hurried(), if !ended && self.surplus.is_empty() && !self.writer.is_busy() => {
+                    return Err(Outcome::Failed(Fault::new(Retry::Again, Silent)));
                 }
                 () = fill.stopped() => return Ok(()),
             }
