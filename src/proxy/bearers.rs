@@ -157,8 +157,7 @@ fn remembered(lives: Lives) -> Duration {
 impl Leg {
     /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
     pub(super) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
-        let is_plain = |name: &HeaderName| PLAIN.contains(name) || *name == AUTHORIZATION;
-        if !headers.keys().all(is_plain) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
         let query = uri.query().unwrap_or_default();
@@ -180,6 +179,11 @@ impl Leg {
         let Some(repositories) = &self.repositories else { return true };
         repositories.iter().any(|one| one == repository.as_str())
     }
+}
+
+/// Whether nothing but `Authorization` says who asks.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
 }
 
 /// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.

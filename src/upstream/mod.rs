@@ -13,6 +13,7 @@
 
 mod address;
 mod bandwidth;
+mod bound;
 mod client;
 mod config;
 mod credentials;
@@ -21,6 +22,7 @@ mod downloads;
 mod endpoint;
 mod error;
 mod exchange;
+mod fit;
 mod forwarded;
 mod health;
 mod idle;
