@@ -22,6 +22,9 @@ mod endpoint;
 mod error;
 mod exchange;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/upstream.rs"]
+pub(crate) mod fuzzing;
 mod health;
 mod idle;
 mod line;
