@@ -203,7 +203,7 @@ pub(super) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
 }
 
 /// User and password of `Basic`, as bytes.
-fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
     let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
     Some(Zeroizing::new(bytes))

@@ -24,6 +24,9 @@ mod error;
 mod exchange;
 mod fit;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/upstream.rs"]
+pub(crate) mod fuzzing;
 mod health;
 mod idle;
 mod line;
