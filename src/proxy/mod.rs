@@ -24,6 +24,7 @@ mod crowd;
 mod errand;
 mod forward;
 mod gateway;
+mod guesses;
 mod guests;
 mod identity;
 mod intercept;

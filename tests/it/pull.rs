@@ -6,6 +6,7 @@ mod damage;
 mod doorkeeping;
 mod doors;
 mod fills;
+mod guesses;
 mod held;
 mod identity;
 mod killed;
