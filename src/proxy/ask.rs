@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
@@ -23,7 +24,10 @@ use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Wa
 use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::wire::{Body, Pseudonym, collect};
+use crate::wire::{Body, Pseudonym, collect_within};
+
+/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+const MANIFEST_TIME: Duration = Duration::from_secs(60);
 
 /// Who asks, and for what.
 #[derive(Clone)]
@@ -320,8 +324,9 @@ impl Source for Ask {
         Box::pin(async move {
             let (response, _) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
             let (digest, media_type) = (said::digest(response.headers()), said::media_type(response.headers()));
-            let bytes =
-                collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
+            let bytes = collect_within(response.into_body(), MANIFEST_LIMIT, MANIFEST_TIME)
+                .await
+                .map_err(|cause| Fault::new(Retry::Again, cause))?;
             Ok(Whole { bytes, media_type, digest })
         })
     }

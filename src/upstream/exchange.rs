@@ -8,8 +8,10 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Extensions, Method, Request, Response, Version};
 use http_body::Body as _;
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 
 use super::idle::{Counted, Progress, Watched};
+use super::interim::Interim;
 use super::link::Answered;
 use super::way::Way;
 use super::{Error, forwarded};
@@ -85,19 +87,42 @@ async fn attempt(
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
+    let interim = Interim::of(&mut request);
     if request.uri().scheme() == Some(&Scheme::HTTP)
         && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
     {
         let asked = forwarded::ask(forwarding, to, request);
-        let answer = awaited(asked, to, limits, &progress, |error| blamed(error, &progress).into()).await?;
+        let failed = |error| blamed(error, &progress).into();
+        let answer = awaited(asked, to, limits, &progress, &interim, failed).await?;
         return Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
     }
+    let unanswered = Unanswered(Some(capture_connection(&mut request)));
     let asked = way.client.request(request);
-    let mut answer = awaited(asked, to, limits, &progress, |error| failed(to, error, &progress)).await?;
+    let failed = |error| failed(to, error, &progress);
+    let mut answer = awaited(asked, to, limits, &progress, &interim, failed).await?;
+    unanswered.is_over();
     if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
         answered.mark();
     }
     Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+}
+
+/// A connection on which an answer is awaited. If it is waited for no longer, nothing else is asked there: over HTTP/2 it
+/// stays open for others, and whoever leaves one question unanswered may do worse.
+struct Unanswered(Option<CaptureConnection>);
+
+impl Unanswered {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(capture) = self.0.take() {
+            capture.connection_metadata().iter().for_each(Connected::poison);
+        }
+    }
 }
 
 /// The head of the answer, in time: since the request's body moved last.
@@ -106,12 +131,21 @@ async fn awaited<B, E>(
     to: &Authority,
     limits: Limits,
     progress: &Progress,
+    interim: &Interim,
     failed: impl Fn(E) -> Failure,
 ) -> Result<Response<B>, Failure> {
     let mut answer = std::pin::pin!(asked);
     let mut seen = 0;
     loop {
-        match tokio::time::timeout(limits.first_byte, answer.as_mut()).await {
+        let in_time = tokio::time::timeout(limits.first_byte, answer.as_mut());
+        let in_time = tokio::select! {
+            biased;
+            in_time = in_time => in_time,
+            flood = interim.too_many() => {
+                return Err(Error::Exchange { to: to.clone(), source: Arc::new(flood) }.into());
+            }
+        };
+        match in_time {
             Ok(answer) => return answer.map_err(failed),
             Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
                 seen = progress.moved.load(Ordering::Relaxed);

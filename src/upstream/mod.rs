@@ -24,6 +24,7 @@ mod exchange;
 mod forwarded;
 mod health;
 mod idle;
+mod interim;
 mod line;
 mod link;
 mod location;

@@ -12,7 +12,7 @@ mod multipart;
 mod range;
 mod rewind;
 
-pub use body::{Body, BodyError, TooLong, collect};
+pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
 pub use gather::Gather;
 pub use header::{Pseudonym, end_to_end, via};
 pub use multipart::Multipart;
