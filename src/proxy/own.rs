@@ -114,7 +114,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
         return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
     }
     let store = proxy.store.clone();
-    let probe = tokio::task::spawn_blocking(move || store.stage(&Digest::of(Algorithm::Sha256, b"")).map(drop)).await;
+    let probe = tokio::task::spawn_blocking(move || store.probe(&Digest::of(Algorithm::Sha256, b""))).await;
     match probe {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("the cache cannot be written: {}", super::respond::chain(&error))),

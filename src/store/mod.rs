@@ -31,6 +31,7 @@ mod layout;
 mod lease;
 mod ledger;
 mod lock;
+mod opened;
 mod operate;
 mod parking;
 mod partial;
