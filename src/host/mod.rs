@@ -26,7 +26,7 @@ pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use flight::{Flights, Landed};
 pub use later::Later;
-pub use limit::{Limit, Taken};
+pub use limit::{Count, Limit, Taken};
 pub use memory::memory_limit;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
 pub use secret::Secret;

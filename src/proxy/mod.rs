@@ -20,7 +20,6 @@ mod config;
 mod connect;
 mod connection;
 mod content;
-mod crowd;
 mod errand;
 mod forward;
 mod gateway;
@@ -29,7 +28,9 @@ mod identity;
 mod intercept;
 mod legs;
 mod lent;
+mod limit;
 mod listing;
+mod lobby;
 mod outages;
 mod own;
 mod ping;
@@ -52,7 +53,7 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
-pub use crowd::CrowdLimits;
+pub use limit::Limits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,

@@ -108,6 +108,18 @@ impl Store {
         self.0.shelf.read(digest, HASH_AT_ONCE)
     }
 
+    /// All of a blob of at most `limit` bytes, also where no more files may be open: this one is for a moment only. `None`
+    /// where there is none, or a longer one. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and [`Blob::read_at`].
+    pub fn read_whole(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let shelf = &self.0.shelf;
+        let blob = shelf.read_in(digest, HASH_AT_ONCE, || Ok(shelf.files.take_anyway()))?;
+        let read = blob.map_or(Ok(None), |blob| blob.read_all(limit));
+        read.map_err(|source| Error::io("read", &shelf.layout.blob(digest), source))
+    }
+
     /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
     /// that has not the content of its name is dropped, and `None`.
     ///

@@ -87,12 +87,22 @@ impl Shelf {
     /// Opens a blob by its name, unless it is open already. One that the catalog does not know is hashed first, if it
     /// is of up to `hash_up_to` bytes.
     pub(super) fn read(self: &Arc<Self>, digest: &Digest, hash_up_to: u64) -> Result<Option<Blob>, Error> {
+        self.read_in(digest, hash_up_to, || self.place())
+    }
+
+    /// The same in a place that is given.
+    pub(super) fn read_in(
+        self: &Arc<Self>,
+        digest: &Digest,
+        hash_up_to: u64,
+        place: impl FnOnce() -> Result<Taken, Error>,
+    ) -> Result<Option<Blob>, Error> {
         let looked = match self.opened.look(digest) {
             Ok(open) => return Ok(Some(Blob::of(open))),
             Err(looked) => looked,
         };
         let Some(lease) = self.leases.take(digest) else { return Ok(None) };
-        let place = self.place()?;
+        let place = place()?;
         let Some((file, length)) = self.open(digest)? else { return Ok(None) };
         let sums = match self.look(digest, length) {
             Some(sums) => sums,
