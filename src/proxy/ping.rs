@@ -106,6 +106,9 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
         let asked = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Ping, request);
         match tokio::time::timeout(deadline, asked).await {
             Err(_) => site.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
+            Ok(response) if response.extensions().get::<respond::Ours>().is_some() => {
+                return Some(Pulled::bypass(response));
+            }
             Ok(response) if realm::has_failed(response.status()) => {}
             Ok(response) => {
                 if !headers.contains_key(AUTHORIZATION) {

@@ -37,6 +37,13 @@ const AWAY: &str = "destination_unavailable";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Away;
 
+/// The `Proxy-Status` of what is not asked for want of files that may be open here.
+const OURS: &str = "connection_limit_reached";
+
+/// Marks such an answer: it says nothing of the registry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours;
+
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -74,6 +81,9 @@ impl Failure {
         }
         if self.error == AWAY {
             response.extensions_mut().insert(Away);
+        }
+        if self.error == OURS {
+            response.extensions_mut().insert(Ours);
         }
         response
     }
@@ -236,7 +246,7 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
 
 /// It is for want of files that may be open here, and passes.
 fn out_of_files(message: impl Into<String>) -> Failure {
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "connection_limit_reached", message).later(5)
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }
 
 /// The registry is away, and what was asked is not cached; for seconds.

@@ -2,6 +2,7 @@
 //! still.
 
 mod clients;
+mod shares;
 mod stalled;
 
 use std::net::SocketAddr;

@@ -33,16 +33,21 @@ async fn one_address_leaves_connections_to_the_others() {
     for _ in 0..3 {
         held.push(from("127.0.0.2", proxy.address()).await);
     }
-    assert_eq!(ask(from("127.0.0.2", proxy.address()).await, 0, 0).await, 0, "the fourth of one address");
-    assert_eq!(ask(from("127.0.0.3", proxy.address()).await, 0, 0).await, 200, "another address");
+    let connect = async |address| status(from(address, proxy.address()).await, "CONNECT quay.io:443", "").await;
+    assert_eq!(connect("127.0.0.2").await, 429, "the fourth of one address");
+    assert_eq!(connect("127.0.0.3").await, 200, "another address");
     let open = async || proxy.metric("pullthrough_connections{door=\"proxy\"}").await;
     until("its place is free", async || open().await == 3.0).await;
     held.push(from("127.0.0.4", proxy.address()).await);
     held.push(from("127.0.0.5", proxy.address()).await);
-    assert_eq!(ask(from("127.0.0.6", proxy.address()).await, 0, 0).await, 0, "the sixth of all");
+    assert_eq!(connect("127.0.0.6").await, 503, "the sixth of all");
+    for path in ["/healthz", "/readyz", "/ca.crt"] {
+        let told = status(from("127.0.0.6", proxy.address()).await, &format!("GET {path}"), "").await;
+        assert_eq!(told, 200, "{path} is there for those who are too many");
+    }
     held.clear();
     until("they are gone", async || open().await == 0.0).await;
-    assert_eq!(ask(from("127.0.0.2", proxy.address()).await, 0, 0).await, 200, "places come back");
+    assert_eq!(connect("127.0.0.2").await, 200, "places come back");
     assert!(proxy.metric("pullthrough_connects_total{verdict=\"crowded\"}").await >= 2.0);
 }
 

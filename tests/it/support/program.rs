@@ -63,6 +63,11 @@ impl Served {
         self.admin
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// How many files it has open.
     pub(crate) fn files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
@@ -77,7 +82,7 @@ impl Served {
 
     /// Ends it as a service manager does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        kill_process(self.id(), Signal::TERM).unwrap();
         self.child.wait().unwrap()
     }
 }
