@@ -36,8 +36,9 @@ pub fn inside(data: &[u8]) {
         stage.talk(data, |proxy, stream| async move {
             let Ok(Some((spoken, stream))) = proxy.sniff(stream).await else { return };
             let answering = proxy.clone();
-            let handle = move |asked| answer(answering.clone(), registry.clone(), noted.clone(), asked);
-            let _ = proxy.serve_http(spoken, stream, handle).await; // how it ended is for the log
+            let handle = move |asked, _| answer(answering.clone(), registry.clone(), noted.clone(), asked);
+            let client = proxy.clients.of(CLIENT);
+            let _ = proxy.serve_http(spoken, stream, client, handle).await; // how it ended is for the log
         })
     });
     for bytes in journal.lock().unwrap().iter() {

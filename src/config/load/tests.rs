@@ -128,6 +128,8 @@ fn each_mistake_says_what_was_expected() {
         ("fill: {lanes: many}", "fill.lanes: found \"many\"; expected a whole number"),
         ("clients: {connections: 0}", "clients.connections: found 0; expected"),
         ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
+        ("clients: {streams: 0}", "clients.streams: found 0; expected"),
+        ("clients: {streams_each: 0}", "clients.streams_each: found 0; expected"),
         ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: is less than 64KiB a second"),
         ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
         ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
