@@ -99,7 +99,7 @@ async fn send(request: Request<Body>) -> Vec<u8> {
 }
 
 fn check(bytes: &[u8]) {
-    let Sent { method, path, query, body } = Sent::read(bytes);
+    let Some(Sent { method, path, query, body }) = Sent::read(bytes) else { return };
     assert!(body.is_empty() || !["GET", "HEAD"].contains(&method.as_str()), "a read brings a body");
     for reading in naive::readings(path.as_bytes()) {
         assert!(!reading.starts_with(b"/v2/internal/"), "{method} {path} is of internal/ to some server");
