@@ -7,6 +7,7 @@
 
 mod address;
 mod budget;
+mod buffers;
 mod changes;
 mod cipher;
 mod flight;
@@ -22,6 +23,7 @@ mod watched;
 
 pub use address::reached_at;
 pub use budget::Budget;
+pub use buffers::{BUFFERS, Buffers};
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use flight::{Flights, Landed};
