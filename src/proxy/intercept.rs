@@ -17,11 +17,10 @@ use tracing::{debug, warn};
 
 use super::connection::Proxy;
 use super::guests::Visitor;
-use super::limit::Stream;
+use super::limit::{Bounded, Stream};
 use super::{own, request};
 use crate::host;
 use crate::oci::{Authority, Host};
-use crate::wire::Bounded;
 
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.

@@ -1,13 +1,11 @@
 //! What both sides of the proxy say on the wire: bodies, hop-by-hop headers, ranges, bytes read ahead,
-//! frames gathered, bytes that wait for clients counted.
+//! frames gathered, guards kept.
 //!
 //! Scope: HTTP as messages, without knowing who is asked for what.
 //! Never: hold a whole body in memory, except where a caller names a limit.
 //! Reading: RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via), 14 (Range Requests).
 
 mod body;
-mod bounded;
-mod buffers;
 mod framing;
 mod gather;
 mod guarded;
@@ -17,8 +15,6 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
-pub use bounded::Bounded;
-pub use buffers::{BUFFERS, Buffers};
 pub use framing::{frame, is_unexpected};
 pub use gather::Gather;
 pub use guarded::Guarded;

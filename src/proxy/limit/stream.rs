@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 
 use super::clients::{Client, Tunnel};
 use super::{Line, Refusal};
+use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
-use crate::wire::{BUFFERS, Buffers};
 
 /// Smaller pieces are bounded by the number of streams.
 const COUNTED: usize = 4 << 10;
