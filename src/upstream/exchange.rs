@@ -100,7 +100,7 @@ async fn attempt(
     let asked = way.client.request(request);
     let failed = |error| failed(to, error, &progress);
     let mut answer = awaited(asked, to, limits, &progress, &interim, failed).await?;
-    unanswered.is_over();
+    unanswered.answered();
     if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
         answered.mark();
     }
@@ -112,7 +112,7 @@ async fn attempt(
 struct Unanswered(Option<CaptureConnection>);
 
 impl Unanswered {
-    fn is_over(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 }
