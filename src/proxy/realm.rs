@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::bearers::{self, Leg};
-use super::guests::{Guess, Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use super::pull::Pulled;
 use super::registry::Whose;
 use super::respond::{self, Failure};
@@ -66,7 +66,9 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
                 Some(_) => {}
                 None => site.upstream.note_missed(&site.registry.deciding_endpoints(site.authority), None, begun),
             }
-            guess.map(Guess::was_not_judged);
+            if let Some(guess) = guess {
+                guess.was_not_judged();
+            }
             stand_in(site, &wish, hand_out(site, &wish, true)).await
         }
         Ok((_, _, wish)) if site.outage.was_open_within(LOCAL_TOKEN_LIFE) => {

@@ -141,7 +141,7 @@ async fn attempt(
         () = is_older(connection.clone(), since) => Err(Failure::Old),
     };
     let mut answer = answer?;
-    unanswered.is_over();
+    unanswered.answered();
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
         life.mark();
     }
@@ -182,7 +182,7 @@ fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Res
 struct Unanswered(Option<CaptureConnection>);
 
 impl Unanswered {
-    fn is_over(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 }
