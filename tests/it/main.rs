@@ -12,6 +12,7 @@ mod doctor;
 mod documents;
 mod examples;
 mod guests;
+mod hostile;
 mod layers;
 mod limits;
 mod predecessor;
