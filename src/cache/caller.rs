@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{GrantsConfig, Lives, Principal, Source};
 use crate::oci::Repository;
+use crate::store::Learned;
 
 /// A repository at one registry. The registry is the origin's own name, never a pattern that covers it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,11 @@ impl Caller {
         Self { source, ..self.clone() }
     }
 
+    /// Whose word an answer to it is, for what is remembered of the content.
+    pub(super) fn learns(&self) -> Learned {
+        if self.trust.forgeable { Learned::WithCredentials } else { self.principal.learns() }
+    }
+
     /// By what it is told from others who ask for the same at the same time.
     pub(super) fn asker(&self) -> Asker {
         Asker { principal: self.principal.clone(), is_lent: self.source.is_lent(), is_bare: self.source.is_bare() }
@@ -60,11 +66,19 @@ pub struct Trust {
     pub away: bool,
     /// The caller's token has expired: a no to it says nothing of whoever obtained it.
     pub lapsed: bool,
+    /// Anybody on the way to the registry may have spoken in its name: its word opens nothing at another one.
+    pub forgeable: bool,
 }
 
 impl Default for Trust {
     /// As without any configuration, at a registry that is there.
     fn default() -> Self {
-        Self { lives: GrantsConfig::default().lives(), deadline: Duration::from_secs(10), away: false, lapsed: false }
+        Self {
+            lives: GrantsConfig::default().lives(),
+            deadline: Duration::from_secs(10),
+            away: false,
+            lapsed: false,
+            forgeable: false,
+        }
     }
 }

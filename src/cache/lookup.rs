@@ -190,7 +190,7 @@ impl Cache {
         if caller.source.decides() {
             self.may(caller, asked);
         }
-        self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
+        self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
     }
 
     /// The registry said 200 to the caller, for a content that is here and shared, or not.
@@ -205,14 +205,14 @@ impl Cache {
     ) {
         self.may(caller, asked);
         if shared {
-            self.links.note(&caller.place, digest, content, media_type, caller.principal.learns(), asked.time);
+            self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
         }
     }
 
     /// The registry itself said yes to the caller. To nobody, on behalf of one, is a right that is found out by a probe.
     fn may(&self, caller: &Caller, asked: Asked) {
         if caller.principal.is_nobody() {
-            self.publics.open(&caller.place, asked.time);
+            self.publics.open(&caller.place, asked.time, caller.trust.forgeable);
         } else if !caller.source.is_lent() {
             self.grants.give(&caller.place, &caller.principal, asked.instant);
         }

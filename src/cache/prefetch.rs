@@ -11,13 +11,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::caller::Asker;
-use super::{BlobFound, Cache, Caller, Place, Principal, Source};
+use super::{BlobFound, Cache, Caller, Guest, Place, Principal, Source};
 use crate::oci::{Digest, Listing};
 
 /// How long it is remembered what a manifest lists, and which ones were begun.
 const LATELY: Duration = Duration::from_secs(600);
 /// How long a caller that has begun with ranges counts as one that wants pieces.
 const PIECES: Duration = Duration::from_secs(60);
+/// What is fetched ahead has to bring so many bytes in so long: else it keeps its turn from others.
+const LEAST: u64 = 256 << 10;
+const WINDOW: Duration = Duration::from_secs(60);
 /// Threat: a manifest that lists endlessly. No image has so many layers.
 const BLOBS_LIMIT: usize = 256;
 const MANIFESTS: u64 = 20_000;
@@ -122,7 +125,7 @@ impl Cache {
                 let (cache, caller) = (cache.clone(), Caller { source: source_of(sibling), ..caller.clone() });
                 tokio::spawn(async move {
                     match cache.blob(&caller, &sibling).await {
-                        Ok(BlobFound::Filling(guest, _)) => drop(guest.verified().await),
+                        Ok(BlobFound::Filling(guest, _)) => see_through(guest).await,
                         Ok(BlobFound::Stored(..) | BlobFound::Unstorable { .. }) => {}
                         Err(fault) => tracing::debug!(digest = %sibling, %fault, "not fetched ahead"),
                     }
@@ -135,6 +138,17 @@ impl Cache {
     /// Whether it is stored, or on its way from the same registry.
     fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
         !matches!(self.store.read(digest), Ok(None)) || self.fills.has(digest, &caller.place.registry)
+    }
+}
+
+/// Waits for a fill that nobody else may wait for, as long as it brings something.
+async fn see_through(guest: Guest) {
+    loop {
+        let landed = guest.landed();
+        let over = tokio::time::timeout(WINDOW, guest.verified()).await.is_ok();
+        if over || guest.landed() - landed < LEAST {
+            return;
+        }
     }
 }
 

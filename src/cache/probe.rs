@@ -28,7 +28,9 @@ impl Cache {
         tokio::spawn(async move {
             let asked = Asked::now();
             match nobody.source.prove().await {
-                Ok(Proof { digest: Some(_), .. }) => cache.publics.open(&nobody.place, asked.time),
+                Ok(Proof { digest: Some(_), .. }) => {
+                    cache.publics.open(&nobody.place, asked.time, nobody.trust.forgeable)
+                }
                 Ok(_) => {} // a page that answers everything with 200
                 // Who may not read is often told that it is not there.
                 Err(fault) if fault.said == Said::Missing && was_served => {

@@ -82,8 +82,9 @@ impl Publics {
         self.hot.entry(place.clone()).or_insert(verdict); // what was learned meanwhile counts more
     }
 
-    /// The registry said 200 to nobody's request, made at `asked`.
-    pub(super) fn open(&self, place: &Place, asked: SystemTime) {
+    /// The registry said 200 to nobody's request, made at `asked`. Where anybody may have said that in its name
+    /// (`forgeable`), it is not written down: what is, counts at other registries, too.
+    pub(super) fn open(&self, place: &Place, asked: SystemTime, forgeable: bool) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match self.hot.get(place) {
             Some(Verdict::Closed(when)) if when >= asked => return,
@@ -91,6 +92,7 @@ impl Publics {
             Some(Verdict::Open { written, .. }) if asked.duration_since(written).is_ok_and(|age| age < WRITTEN_FOR) => {
                 written
             }
+            _ if forgeable => asked,
             _ => {
                 self.store.catalog().note_public(&place.registry, &place.repository, Some(asked));
                 asked

@@ -43,8 +43,11 @@ impl Ways {
             client_cert_file: &mut endpoint.client_cert_file,
             client_key_file: &mut endpoint.client_key_file,
         };
-        if site.as_ref().is_ok_and(|site| !site.secure) && (way.ca_file.is_some() || way.client_cert_file.is_some()) {
-            report.say(path, "has certificates but its url says http; expected https");
+        if site.as_ref().is_ok_and(|site| !site.secure) {
+            if way.ca_file.is_some() || way.client_cert_file.is_some() {
+                report.say(path, "has certificates but its url says http; expected https");
+            }
+            report.notice(&path.key("url"), PLAIN);
         }
         self.judge(site.ok().map(|site| site.authority), way, base, path, report);
     }
@@ -144,6 +147,8 @@ struct Site {
     secure: bool,
 }
 
+const PLAIN: &str = "is plain HTTP: no credentials or tokens are sent there, so only what needs none can be pulled, and its \
+                     tags, lists and permissions are not protected from tampering; content by digest is verified";
 const URL: &str = "is no endpoint; expected https://host[:port][/path], or http://";
 
 impl Site {

@@ -49,7 +49,7 @@ fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Repo
     let mut root = parse(file.as_deref(), text, report);
     // The file alone first: a variable over a mistake does not mend it.
     decode(&mut root, report);
-    let notices = match &file {
+    let mut notices = match &file {
         None => predecessor::overlay(&mut root, sources, report),
         Some(_) => Vec::new(),
     };
@@ -63,6 +63,7 @@ fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Repo
         }
     }
     let registries = check::check(&mut sections, &base, report);
+    notices.extend(report.notices());
     Settings {
         file,
         notices,

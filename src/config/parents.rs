@@ -31,6 +31,12 @@ fn judge_parent(parent: &mut ParentConfig, base: &Base, path: &KeyPath, report: 
         return;
     }
     pem::judge(parent.ca_file.as_deref(), None, None, path, report);
+    if parent.is_in_the_clear() && parent.auth.is_some() {
+        report.notice(
+            path,
+            "sends its user and password in the clear; use https:// where the network between is not trusted",
+        );
+    }
     if let Some(held) = &mut parent.auth {
         credentials::judge(held, base, &path.key("auth"), report);
     }

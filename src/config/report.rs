@@ -19,12 +19,20 @@ pub(super) struct Report<'a> {
     overridden: BTreeMap<KeyPath, Place>,
     cuts: Cuts,
     mistakes: Vec<Mistake>,
+    notices: Vec<Mistake>,
 }
 
 impl<'a> Report<'a> {
     /// For the text of a file, or for the defaults.
     pub(super) fn new(file: Option<PathBuf>, text: &'a str) -> Self {
-        Self { file, text, overridden: BTreeMap::new(), cuts: Cuts::default(), mistakes: Vec::new() }
+        Self {
+            file,
+            text,
+            overridden: BTreeMap::new(),
+            cuts: Cuts::default(),
+            mistakes: Vec::new(),
+            notices: Vec::new(),
+        }
     }
 
     /// From now on the key at `path` comes from `place`.
@@ -68,6 +76,18 @@ impl<'a> Report<'a> {
         let original = self.cuts.original(path);
         let place = self.place(&original, nth);
         self.mistakes.push(Mistake { place, key: original.to_string(), text: text.into() });
+    }
+
+    /// Nothing is wrong at `path`, but a person should know this of it.
+    pub(super) fn notice(&mut self, path: &KeyPath, text: impl Into<String>) {
+        let original = self.cuts.original(path);
+        let place = self.place(&original, 0);
+        self.notices.push(Mistake { place, key: original.to_string(), text: text.into() });
+    }
+
+    /// What a person should know, line by line.
+    pub(super) fn notices(&self) -> impl Iterator<Item = String> {
+        self.notices.iter().map(ToString::to_string)
     }
 
     /// Something is wrong that has no key.

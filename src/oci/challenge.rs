@@ -109,13 +109,15 @@ impl<'a> Reader<'a> {
             return self.end_of_item();
         }
         loop {
+            let before = self.rest;
             self.separators();
             let here = self.rest;
+            let parted = before[..before.len() - here.len()].contains(',');
             let Some(name) = self.token() else { return self.rest.is_empty().then_some(()) };
             self.spaces();
             let Some(value) = self.rest.strip_prefix('=') else {
-                self.rest = here; // the next challenge's scheme
-                return Some(());
+                self.rest = here; // the next challenge's scheme, which stands behind a comma
+                return parted.then_some(());
             };
             self.rest = value;
             self.spaces();
@@ -130,14 +132,13 @@ impl<'a> Reader<'a> {
         (self.rest.is_empty() || self.rest.starts_with(',')).then_some(())
     }
 
-    /// Credentials of one word, as `Negotiate` has them: letters and `=` at the end, then a comma or nothing.
+    /// Credentials of one word right behind the scheme, as `Negotiate` has them, then a comma or nothing. `a=` is one
+    /// too: as a parameter it would have no value, which nobody sends.
     fn token68(&mut self) -> bool {
         let word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
         let tail = self.rest.trim_start_matches(word);
         let after = tail.trim_start_matches('=').trim_start_matches([' ', '\t']);
         let is_one = tail.len() < self.rest.len() && (after.is_empty() || after.starts_with(','));
-        // `a=` before a comma is a parameter without a value, which nobody sends; `a` alone may be a scheme.
-        let is_one = is_one && tail.starts_with('=');
         if is_one {
             self.rest = after;
         }
@@ -298,6 +299,9 @@ mod tests {
             (r#"Basic realm="a" Bearer realm="b""#, 1),
             ("Basic realm=, Bearer realm=x", 2), // `realm=` alone is a word of the old kind
             ("Basic@x", 1),
+            (r#"Basic Bearer realm="b""#, 1), // no comma before the second
+            ("Negotiate abc, Basic realm=a", 2),
+            ("Negotiate abc", 1),
             ("=x", 0),
             ("", 0),
             (" , ,", 0),

@@ -5,7 +5,6 @@
 //! else it is waited out for a moment. The caller's own header goes as it came: its client sees the challenge.
 //! Never: a credential to a host that a redirect led to, nor by plain http; a challenge of such a host heeded.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -311,8 +310,8 @@ impl Unasked {
     pub(super) fn exchange(&self) -> Option<&Error> {
         match self {
             Self::Upstream(error) => Some(error),
-            Self::Token(error) => error.source().and_then(|source| source.downcast_ref()),
-            Self::Credential(_) | Self::NoCredential | Self::Request(_) => None,
+            Self::Token(TokenError::Upstream { source, .. }) => Some(source),
+            Self::Token(_) | Self::Credential(_) | Self::NoCredential | Self::Request(_) => None,
         }
     }
 }

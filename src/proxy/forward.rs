@@ -32,6 +32,9 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if kind == Kind::Token && !endpoint.is_secure() {
+        return respond::no_plain_token(registry.name()); // its form may hold a password
+    }
     let (mut parts, body) = request.into_parts();
     prepare(&mut parts, &proxy.pseudonym);
     let is_for_nobody = matches!(registry.whose(), Whose::Nobody) && kind != Kind::Token;
@@ -85,7 +88,7 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Reques
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
             prepare(&mut parts, &proxy.pseudonym);
-            match proxy.policy().upstream.send(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
+            match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
                 Ok(response) => returned(response),
                 Err(error) => respond::of_upstream(&error).respond(),
             }

@@ -11,11 +11,28 @@ use super::{answer, forward, identity, respond};
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
 use crate::telemetry::Kind;
-use crate::upstream::{Downloads, Endpoint};
+use crate::upstream::{Downloads, Endpoint, Error};
 use crate::wire::Body;
 
-/// Passes a GET or HEAD on to `endpoint`, and its answer back.
+/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is told
+/// so, as those who ask after it are.
 pub(super) async fn pass(
+    site: &Site<'_>,
+    repository: &Repository,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let was_away = site.outage.is_open();
+    let answered = passed(site, repository, endpoint, kind, request).await;
+    if was_away || !site.outage.is_open() || !answered.status().is_server_error() {
+        return answered;
+    }
+    let (to, retry_after) = (endpoint.authority().clone(), site.outage.retry_after());
+    respond::of_upstream(&Error::Away { to, retry_after }).respond()
+}
+
+async fn passed(
     site: &Site<'_>,
     repository: &Repository,
     endpoint: &Endpoint,
@@ -25,7 +42,8 @@ pub(super) async fn pass(
     let place = Place { registry: site.origin.clone(), repository: repository.clone() };
     let registry = site.registry;
     let away = site.outage.is_open();
-    let trust = Trust { lives: registry.lives(), deadline: registry.tags().deadline(), away, lapsed: false };
+    let (lives, deadline) = (registry.lives(), registry.tags().deadline());
+    let trust = Trust { lives, deadline, away, ..Trust::default() };
     let who = registry.name_for(endpoint, &identity::of(site, &place, request.headers(), &trust).await.who);
     if let Who::Caller(_) = who {
         return forward::pass(site.proxy, &site.upstream, registry, endpoint, kind, request).await;

@@ -240,7 +240,8 @@ impl Pull<'_> {
         let site = self.site;
         let place = Place { registry: site.origin.clone(), repository: self.repository.clone() };
         let deadline = site.deadline(site.registry.tags().deadline());
-        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false };
+        let forgeable = site.registry.is_reached_in_the_clear();
+        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false, forgeable };
         let identity = identity::of(site, &place, self.headers, &trust).await;
         let ask = Arc::new(Ask {
             upstream: site.upstream.clone(),

@@ -194,6 +194,11 @@ impl Registry {
         }
     }
 
+    /// Whether any endpoint whose word counts is reached over plain http.
+    pub(super) fn is_reached_in_the_clear(&self) -> bool {
+        self.deciding.iter().any(|endpoint| !endpoint.is_secure())
+    }
+
     /// Whether all its hosts are one registry, rather than a pattern's many.
     pub(super) fn is_one(&self) -> bool {
         self.one

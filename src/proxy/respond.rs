@@ -16,6 +16,7 @@ use super::answer::Refused;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
+pub(super) use crate::telemetry::chain;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
@@ -287,6 +288,12 @@ pub(super) fn no_entry(rule: &str) -> Response<Body> {
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
+/// 403: whoever is on the way would read it.
+pub(super) fn no_plain_token(registry: &str) -> Response<Body> {
+    let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
 /// 401, without a challenge: the client has answered one already.
 pub(super) fn unauthorized(message: &str) -> Response<Body> {
     Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()
@@ -328,20 +335,6 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
 pub(super) fn looped() -> Response<Body> {
     let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
     Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
-}
-
-/// An error and what led to it, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -37,6 +37,10 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
         return Ok(respond::unauthorized("these credentials cannot be verified here"));
     };
+    // Anybody on the way could say yes to everything, or where passwords are to go.
+    if !endpoint.is_secure() {
+        return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
+    }
     let response = ping(site, endpoint, None).await?;
     let challenges = access::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {

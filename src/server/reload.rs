@@ -31,6 +31,9 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
     match prepare(current, &settings, doors, proxy) {
         Ok((policy, ca)) => {
             tell_what_needs_a_restart(&current.settings, &settings);
+            for notice in settings.notices.iter().filter(|notice| !current.settings.notices.contains(notice)) {
+                warn!("{notice}");
+            }
             if !Arc::ptr_eq(&ca, &current.ca) {
                 metrics.ca(ca.expiry());
                 current.ca = ca;

@@ -198,8 +198,10 @@ async fn scrub_later(store: Store, stop: CancellationToken) {
     }
 }
 
+/// Within a runtime, whose tasks are counted.
 fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
     let (store, proxy) = (store.clone(), proxy.clone());
+    let runtime = tokio::runtime::Handle::current().metrics();
     metrics.observe(move || {
         let usage = store.usage();
         Readings {
@@ -211,6 +213,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
             audit_lines_lost: proxy.policy().house.audit.as_ref().map_or(0, Audit::dropped),
+            tasks: runtime.num_alive_tasks() as u64,
         }
     });
 }

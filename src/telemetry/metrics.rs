@@ -279,6 +279,7 @@ mod tests {
             damaged_chunks: 6,
             leaf_certificates: 6,
             audit_lines_lost: 7,
+            tasks: 8,
         });
         let page = metrics.encode();
         let build = format!("pullthrough_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
@@ -307,6 +308,7 @@ mod tests {
             "pullthrough_evictions_total 4",
             "pullthrough_leaf_certificates_total 6",
             "pullthrough_audit_lines_lost_total 7",
+            "pullthrough_tasks 8",
         ];
         for line in expected {
             assert!(page.lines().any(|found| found == line), "{line} is missing in:\n{page}");

@@ -10,6 +10,7 @@
 
 mod access;
 mod behind;
+mod chain;
 mod config;
 mod labels;
 mod log;
@@ -20,6 +21,7 @@ mod readings;
 mod text;
 
 pub use access::AccessLine;
+pub use chain::chain;
 pub use config::{Config, Format};
 pub use log::{BadLevel, LEVEL_VARIABLE, flush, init, level};
 pub use metrics::{Metrics, OpenConnection, RunningFill};

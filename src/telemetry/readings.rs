@@ -28,6 +28,8 @@ pub struct Readings {
     pub leaf_certificates: u64,
     /// Lines of the audit log that were lost since it was opened.
     pub audit_lines_lost: u64,
+    /// Tasks of the runtime that have not ended: connections, requests, fills, timers.
+    pub tasks: u64,
 }
 
 /// Holds whoever is asked; until then it reports nothing.
@@ -61,6 +63,7 @@ impl Collector for Observed {
             counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
             counter(&mut encoder, "audit_lines_lost", "Lines of the audit log lost", readings.audit_lines_lost)?;
+            gauge(&mut encoder, "tasks", "Tasks that have not ended", readings.tasks)?;
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {

@@ -2,6 +2,7 @@
 //!
 //! What is sent for a registry ([`Upstream::of_registry`]) makes up its outage, and is not sent while that is open.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
 use super::tls::Roots;
 use super::way::{Way, Ways};
-use super::{Config, Endpoint, EndpointConfig, Error, redirect};
+use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
 use crate::oci::{Authority, HostPattern};
 use crate::wire::Body;
 
@@ -42,6 +43,8 @@ struct Inner {
     limits: Limits,
     places: Places,
     bandwidth: Option<Bandwidth>,
+    /// Where the configuration names plain http.
+    plain: HashSet<Authority>,
 }
 
 impl Upstream {
@@ -70,6 +73,7 @@ impl Upstream {
         });
         let inner = Inner {
             ways: Ways::new(&roads, &roots, &config.hosts, &endpoints)?,
+            plain: endpoints.iter().filter(|one| !one.is_secure()).map(|one| one.authority().clone()).collect(),
             roads,
             health: Health::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
@@ -87,12 +91,21 @@ impl Upstream {
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
-    /// endpoint's prefix is put into it, and Host is set here. Cancel-safe: a dropped exchange is closed.
+    /// endpoint's prefix is put into it, and Host is set here. To plain http no credentials go, and no challenge is
+    /// heard from there. Cancel-safe: a dropped exchange is closed.
     ///
     /// # Errors
     /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
     /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        self.relay(to, plain::withheld(to, request)).await.map(|answer| plain::heard(to, answer))
+    }
+
+    /// The same of what a client says to a host of its choice over plain http: as it is, and so is the answer.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub async fn relay(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
         let target = request.uri().path_and_query().cloned();
         self.admit(to)?;
         let begun = Instant::now();
@@ -241,6 +254,11 @@ impl Upstream {
     fn probe(&self, outage: &Outage) {
         let plain = Self { inner: Arc::clone(&self.inner), outage: None };
         tokio::spawn(Probe::of(outage).run(plain));
+    }
+
+    /// Whether the configuration names plain http at this host and port.
+    pub(super) fn names_plain(&self, host: &Authority) -> bool {
+        self.inner.plain.contains(host)
     }
 
     pub(super) fn places(&self) -> &Places {

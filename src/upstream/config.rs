@@ -75,8 +75,8 @@ pub struct HostConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
-    /// `https://host[:port][/path]`, or `http://` where the operator accepts that nothing is verified on the
-    /// way (digests still are).
+    /// `https://host[:port][/path]`, or `http://` where the operator accepts that nothing but digests is verified, and
+    /// that no credentials are sent there.
     pub url: String,
     /// Connect here instead of what DNS says.
     pub address: Option<SocketAddr>,

@@ -25,8 +25,10 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
 }
 
-/// How many pooled connections may turn out to be dead for one request.
+/// How many pooled connections may turn out to be dead for one request. Of HTTP/2 there is one for all: a stream that
+/// is reset on it would be reset again.
 const DEAD_LIMIT: usize = 8;
+const DEAD_LIMIT_SHARED: usize = 1;
 
 /// Sends a request, whose URI is absolute, and waits for the head of the answer.
 ///
@@ -42,14 +44,15 @@ pub(super) async fn exchange(
     wire::frame(&mut request);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-    for _ in 0..DEAD_LIMIT {
+    let mut dead = 0;
+    loop {
         let again = repeatable.then(|| copy(&request));
         match (attempt(way, to, request, limits).await, again) {
-            (Err(Failure { idle: true, .. }), Some(again)) => request = again,
+            (Err(Failure { dead_limit, .. }), Some(again)) if dead < dead_limit => request = again,
             (outcome, _) => return outcome.map_err(|failure| failure.error),
         }
+        dead += 1;
     }
-    attempt(way, to, request, limits).await.map_err(|failure| failure.error)
 }
 
 fn copy(request: &Request<Body>) -> Request<Body> {
@@ -63,13 +66,13 @@ fn copy(request: &Request<Body>) -> Request<Body> {
 
 struct Failure {
     error: Error,
-    /// Whether the connection broke that had answered before.
-    idle: bool,
+    /// How many connections like this one may turn out to be dead: none, unless it had answered before.
+    dead_limit: usize,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, idle: false }
+        Self { error, dead_limit: 0 }
     }
 }
 
@@ -132,13 +135,15 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
     if let Some(own) = Error::within(&error) {
         return own.clone().into();
     }
-    let mut extras = Extensions::new();
+    let (mut extras, mut dead_limit) = (Extensions::new(), DEAD_LIMIT);
     if let Some(connection) = error.connect_info() {
         connection.get_extras(&mut extras);
+        dead_limit = if connection.is_negotiated_h2() { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
     }
-    let idle = extras.get::<Answered>().is_some_and(Answered::is_marked);
+    let is_idle = extras.get::<Answered>().is_some_and(Answered::is_marked);
     let error = blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress);
-    Failure { idle: idle && matches!(error, Error::Exchange { .. }), error }
+    let may_repeat = is_idle && matches!(error, Error::Exchange { .. });
+    Failure { dead_limit: if may_repeat { dead_limit } else { 0 }, error }
 }
 
 #[cfg(test)]

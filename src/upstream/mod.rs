@@ -6,8 +6,8 @@
 //! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection. What is sent on behalf
 //! of one registry makes up its [`Outage`]; while that is open, only a probe asks.
 //! Scope: everything between "this endpoint" and bytes. It knows nothing of caches, tags or grants.
-//! Never: an address that was not judged; TLS that is not verified; credentials on a redirect to another host;
-//! our own environment's proxy variables; a query string in an error or a log.
+//! Never: an address that was not judged; TLS that is not verified; plain HTTP that the configuration does not name, and
+//! credentials over it (`plain`); credentials on a redirect to another host; our own environment's proxy variables; a query string in an error or a log.
 //! Reading: RFC 8305 (Happy Eyeballs), RFC 6890 (special-purpose addresses), RFC 6052 and 8215 (NAT64),
 //! RFC 9110 section 15.4 (redirection), RFC 3986 section 5 (relative references).
 
@@ -30,6 +30,7 @@ mod location;
 mod names;
 mod outage;
 mod parent;
+mod plain;
 mod quota;
 mod redirect;
 mod resolver;

@@ -1,7 +1,8 @@
 //! Redirects are followed on our side: a client never learns of a CDN, and a CDN never sees credentials.
 //!
 //! Threat: a registry that redirects to an inside address, to plain http, or to a host that collects tokens.
-//! Defence: every hop is dialled under the address rules, https stays https, and what leaves the first scheme,
+//! Defence: every hop is dialled under the address rules, https stays https, plain http leads to no other plain http
+//! but what the configuration names, and what leaves the first scheme,
 //! host and port is a short list of harmless headers, for good.
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::downloads::{Downloads, holding};
 use super::location::{Place, resolve};
-use super::{Endpoint, Error, Upstream};
+use super::{Endpoint, Error, Upstream, plain};
 use crate::oci::Authority;
 use crate::wire::{Body, collect};
 
@@ -32,7 +33,7 @@ pub struct FinalHop {
 const LIMIT: usize = 10;
 
 /// What a foreign host may see. A list of what it may not would miss `Private-Token` and its like.
-const HARMLESS: [HeaderName; 12] = [
+pub(super) const HARMLESS: [HeaderName; 12] = [
     ACCEPT,
     ACCEPT_ENCODING,
     ACCEPT_LANGUAGE,
@@ -53,6 +54,7 @@ pub(super) async fn fetch(
     request: Request<()>,
     downloads: Downloads,
 ) -> Result<Response<Body>, Error> {
+    let request = plain::withheld(to, request);
     let first = first_place(to, &request)?;
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follow = method == Method::GET || method == Method::HEAD;
@@ -73,9 +75,9 @@ pub(super) async fn fetch(
         let mut answer = outcome?;
         if !follow || !is_redirect(answer.status()) {
             answer.extensions_mut().insert(FinalHop { authority: place.authority, redirects });
-            return Ok(answer.map(|body| holding(body, held)));
+            return Ok(plain::heard(to, answer.map(|body| holding(body, held))));
         }
-        let next = next_place(&place, &answer)?;
+        let next = next_place(upstream, &place, &answer)?;
         if !next.same_origin(&place) {
             headers = harmless(&headers);
         }
@@ -104,11 +106,11 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn next_place(from: &Place, answer: &Response<Body>) -> Result<Place, Error> {
+fn next_place(upstream: &Upstream, from: &Place, answer: &Response<Body>) -> Result<Place, Error> {
     let location = answer.headers().get(LOCATION).map(|value| value.as_bytes());
     let next = location.and_then(|location| resolve(from, location));
     let next = next.ok_or_else(|| Error::BadLocation { from: from.authority.clone() })?;
-    if from.secure && !next.secure {
+    if !next.secure && (from.secure || !upstream.names_plain(&next.authority)) {
         return Err(Error::InsecureRedirect { from: from.authority.clone() });
     }
     Ok(next)

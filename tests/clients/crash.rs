@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::chance::Chance;
 use crate::client::{Curl, Kind, Skopeo};
 use crate::lab::{EXAMPLE, Image, Lab, Process, Shape, digest, eventually};
 use crate::proxy::Proxy;
@@ -9,20 +10,10 @@ use crate::proxy::Proxy;
 /// Bytes of the large layer of each image.
 const LAYER: u64 = 4_000_000;
 
-/// A stand-in for chance, the same on each run (a linear congruential generator, Knuth's constants).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
 #[test]
 fn fifty_kills_leave_only_whole_blobs_and_a_cache_that_serves() {
     let lab = Lab::new();
-    let mut chance = Chance(2);
+    let mut chance = Chance::new(2);
     let mut images: Vec<(String, Image)> = Vec::new();
     let mut proxy = Proxy::start(&lab);
     let (mut midway, mut whole) = (0, 0);
@@ -65,7 +56,7 @@ fn fifty_kills_leave_only_whole_blobs_and_a_cache_that_serves() {
 #[test]
 fn a_registry_and_a_cdn_that_break_off_are_resumed_unseen() {
     let lab = Lab::new();
-    let mut chance = Chance(3);
+    let mut chance = Chance::new(3);
     let direct = "quay.io/lab/app:1".to_owned();
     let redirected = format!("{EXAMPLE}/lab/app:1");
     let image = lab.publish(&[&direct, &redirected], Shape::Single, 1, LAYER as usize);

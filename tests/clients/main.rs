@@ -4,11 +4,13 @@
 //! them and runs it. One test at a time: each starts a dozen programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+mod chance;
 mod chunked;
 mod clean;
 mod client;
 mod crash;
 mod crowd;
+mod differ;
 mod image;
 mod lab;
 mod outage;
@@ -16,9 +18,11 @@ mod packages;
 mod pages;
 mod proxy;
 mod pulls;
+mod raw;
 mod readme;
 mod rights;
 mod secrets;
+mod soak;
 mod swap;
 mod tags;
 mod trespass;

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use pullthrough::telemetry::LEVEL_VARIABLE;
@@ -16,13 +16,22 @@ use serde_json::{Value, json};
 use crate::client::Way;
 use crate::lab::{EXAMPLE, Lab, Process, Registry, command, run};
 
+/// The program that is tested, where it is another than the one that was built for it.
+pub(crate) static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// The program that is tested.
+pub(crate) fn program() -> &'static str {
+    PROGRAM.get().and_then(|path| path.to_str()).unwrap_or(env!("CARGO_BIN_EXE_pullthrough"))
+}
+
 /// A running proxy with a cache and a CA of its own.
 pub(crate) struct Proxy {
     /// Where it keeps everything.
     pub(crate) dir: PathBuf,
     /// Its proxy port.
     pub(crate) listen: SocketAddr,
-    admin: SocketAddr,
+    /// Where its metrics are.
+    pub(crate) admin: SocketAddr,
     level: &'static str,
     process: Option<Process>,
 }
@@ -55,7 +64,7 @@ impl Proxy {
 
     /// Starts it again, after [`Proxy::kill`], over the same folder; ready when this returns.
     pub(crate) fn again(&mut self) {
-        let mut serve = command(env!("CARGO_BIN_EXE_pullthrough"), &self.dir);
+        let mut serve = command(program(), &self.dir);
         serve.args(["serve", "--config", "config.yaml"]).env(LEVEL_VARIABLE, self.level);
         let mut process = Process::spawn("pullthrough", &mut serve, &self.dir.join("log"));
         process.ready(Duration::from_secs(30), || {
@@ -71,6 +80,11 @@ impl Proxy {
         assert!(process.ended(Duration::from_secs(10)).is_some(), "the killed proxy is still there");
     }
 
+    /// Its process id while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Asks it to end (SIGTERM).
     pub(crate) fn terminate(&self) {
         self.process.as_ref().unwrap().signal(Signal::TERM);
@@ -78,11 +92,16 @@ impl Proxy {
 
     /// Changes its configuration and tells it to read that again (SIGHUP).
     pub(crate) fn reload(&self, change: impl FnOnce(&mut Value)) {
+        self.edit(change);
+        self.process.as_ref().unwrap().signal(Signal::HUP);
+    }
+
+    /// Changes the file of its configuration, and no more.
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut Value)) {
         let file = self.dir.join("config.yaml");
         let mut config = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         change(&mut config);
         fs::write(&file, format!("{config:#}")).unwrap();
-        self.process.as_ref().unwrap().signal(Signal::HUP);
     }
 
     /// Its exit status, once it has ended by itself.

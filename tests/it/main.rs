@@ -7,6 +7,7 @@ mod ca_clients;
 mod ca_folder;
 mod ca_support;
 mod cache_cli;
+mod challenges;
 mod config;
 mod doctor;
 mod documents;

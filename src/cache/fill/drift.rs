@@ -69,13 +69,20 @@ impl Drifting {
         }
         let mut patience = Patience::default();
         let mut way = 0;
+        let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
-            let fault = match self.fetch(way).await {
+            let before = self.at;
+            let fetched = tokio::select! {
+                biased; // nothing is asked for who has left
+                () = left.closed() => return Err(Stop::Left),
+                fetched = self.fetch(way) => fetched,
+            };
+            let fault = match fetched {
                 Ok(()) => continue,
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            patience.failed(self.at);
+            patience.broke_off(self.at - before);
             way += 1;
             if fault.retry == Retry::Never || patience.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
@@ -141,5 +148,79 @@ impl Drifting {
 
     async fn send(&self, bytes: Bytes) -> Result<(), Stop> {
         self.sender.send(Ok(bytes)).await.map_err(|_| Stop::Left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::cache::fill::endpoints::Endpoints;
+    use crate::cache::fill::fill::Fill;
+    use crate::cache::fill::leads::Lead;
+    use crate::cache::{Caller, Flow, Place, Principal, Proof, Source, Trust, Whole};
+    use crate::host::{Percent, Size};
+    use crate::oci::{Algorithm, Digest};
+    use crate::store::{self, Store};
+    use crate::wire::Body;
+
+    /// Answers whatever is asked with a single byte.
+    #[derive(Clone)]
+    struct Miser {
+        /// Whether that is the byte asked for, or the first one.
+        is_right: bool,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Source for Miser {
+        fn decides(&self) -> bool {
+            true
+        }
+
+        fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let at = if self.is_right { want.from } else { 0 };
+            let (to, total, body) = (Some(at + 1), Some(1000), Body::full("x"));
+            let flow = Flow { at, to, total, ranges: Some(true), validator: None, endpoint: None, body };
+            Box::pin(std::future::ready(Ok(flow)))
+        }
+
+        fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_on_its_own_asks_no_miser_for_ever_and_nobody_once_it_has_left() {
+        for (is_right, leaves, most) in [(false, false, 8), (true, false, 24), (false, true, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let config =
+                store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+            let store = Store::open(&config).unwrap();
+            let miser = Miser { is_right, asked: Arc::default() };
+            let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
+            let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
+            let caller = Caller { place, principal, source, trust: Trust::default() };
+            let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
+            let fill = Arc::new(Fill::new(staged, Lead::of(&caller), Endpoints::default()));
+            let guest = Guest::of(&fill, &caller).unwrap();
+            let mut drift = Drift::begin(&guest, 10, Some(1000), false);
+            if leaves {
+                tokio::task::yield_now().await;
+                drop(drift);
+                tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+            } else {
+                while let Some(Ok(_)) = std::future::poll_fn(|cx| drift.poll(cx)).await {}
+            }
+            assert_eq!(miser.asked.load(Ordering::SeqCst), most, "right {is_right}, leaves {leaves}");
+        }
     }
 }

@@ -45,6 +45,12 @@ impl Guest {
         self.fill.head().verified().await
     }
 
+    /// How many bytes have landed.
+    #[must_use]
+    pub fn landed(&self) -> u64 {
+        self.fill.progress()
+    }
+
     /// Its caller has proven meanwhile that it may read: its source can continue the fill from here on.
     pub fn take_part(&self) {
         self.fill.leads().add(Lead::of(&self.caller));

@@ -32,13 +32,19 @@ pub(super) struct Lane {
     pub(super) queue: Queue,
     /// Who answered, once somebody did.
     pub(super) endpoint: Option<Arc<str>>,
+    /// How many bytes it has landed.
+    pub(super) brought: u64,
 }
 
 /// How a lane ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Its claim, or what it could do of it, has landed.
+    /// All of its claim has landed.
     Done,
+    /// The answer ended where it said, and had only some of the claim's bytes.
+    Short(Fault),
+    /// It was told to stop, or nobody wants its bytes any more.
+    Left,
     /// The upstream does not answer ranges.
     NoRanges,
     /// The upstream failed.
@@ -58,6 +64,20 @@ struct TooMuch;
 struct TooLittle {
     at: u64,
     missing: u64,
+}
+
+/// The upstream answered, and not with what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer has none of the bytes from {at} on, which it was asked for")]
+struct Nothing {
+    at: u64,
+}
+
+/// The upstream's part is shorter than what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream answers no more than {brought} bytes at a time")]
+struct Little {
+    brought: u64,
 }
 
 impl From<LengthChanged> for Outcome {
@@ -88,7 +108,7 @@ impl Lane {
         };
         let flow = tokio::select! {
             flow = self.lead.caller.source.open(want) => flow.map_err(Outcome::Failed)?,
-            () = fill.stopped() => return Ok(Outcome::Done),
+            () = fill.stopped() => return Ok(Outcome::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
         if let Some(total) = flow.total {
@@ -119,27 +139,45 @@ impl Lane {
             brought: 0,
         };
         let poured = stream.pour(fill, flow, self.role).await;
-        stream.settle(fill).await?;
+        let settled = stream.settle(fill).await;
+        self.brought = stream.brought;
+        settled?;
         poured?;
-        self.judge_end(fill, stream.position(), stream_to)
+        self.judge_end(fill, &stream)
     }
 
-    /// A stream that ended where it said is fine, even if the claim reached further.
-    fn judge_end(&self, fill: &Fill, at: u64, stream_to: Option<u64>) -> Result<Outcome, Outcome> {
-        match fill.total() {
-            None => {
-                fill.learn_total(at)?;
-                Ok(Outcome::Done)
-            }
-            Some(total) => {
-                let end = stream_to.unwrap_or(total).min(total);
-                let missing = end.saturating_sub(at).min(fill.unclaimed_rest(self.id));
-                if missing > 0 && !fill.is_stopped() && (self.role == Role::Worker || fill.is_wanted(self.id)) {
-                    return Err(Outcome::Failed(Fault::new(Retry::Again, TooLittle { at, missing })));
-                }
-                Ok(Outcome::Done)
-            }
+    /// What a stream that ended by itself is worth. One that ended where it said has not failed, even if the claim
+    /// reached further; but one that brought nothing has, whatever it said.
+    fn judge_end(&self, fill: &Fill, stream: &Stream) -> Result<Outcome, Outcome> {
+        let (at, brought) = (stream.position(), stream.brought);
+        let failed = |cause: Fault| Err(Outcome::Failed(cause));
+        if fill.is_stopped() {
+            return Ok(Outcome::Left);
         }
+        let Some(total) = fill.total() else {
+            // The end of what the upstream sends is the end of the content, but not that of a part, nor one before the
+            // bytes that are there already.
+            if brought == 0 && (stream.stream_to.is_some() || stream.skip > 0) {
+                return failed(Fault::new(Retry::Again, Nothing { at }));
+            }
+            fill.learn_total(at)?;
+            return Ok(Outcome::Done);
+        };
+        let rest = fill.unclaimed_rest(self.id);
+        if rest == 0 {
+            return Ok(Outcome::Done);
+        }
+        if self.role == Role::Scout && !fill.is_wanted(self.id) {
+            return Ok(Outcome::Left);
+        }
+        let missing = stream.stream_to.unwrap_or(total).min(total).saturating_sub(at).min(rest);
+        if brought == 0 {
+            return failed(Fault::new(Retry::Again, Nothing { at }));
+        }
+        if missing > 0 {
+            return failed(Fault::new(Retry::Again, TooLittle { at, missing }));
+        }
+        Ok(Outcome::Short(Fault::new(Retry::Again, Little { brought })))
     }
 }
 

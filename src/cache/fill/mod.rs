@@ -13,6 +13,7 @@
 //! fill; let one registry's bytes reach another registry's readers before they are verified.
 //! Reading: docs/architecture.md (8), docs/format.md "Fills"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
+mod alone;
 mod berth;
 mod claims;
 mod config;

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::FillConfig;
+use super::alone::Alone;
 use super::claims::{LaneId, Role};
 use super::fill::Fill;
 use super::lane::{Lane, Outcome};
 use super::memory::Memory;
 use super::patience::Patience;
 use super::scale::{Scale, TICK};
-use crate::cache::{Fault, Queue, Retry};
-use crate::telemetry::Metrics;
+use crate::cache::{Fault, Place, Queue, Retry, Said};
+use crate::telemetry::{Metrics, chain};
 
 /// How many lanes may fetch for readers far ahead at a time.
 const SCOUTS: usize = 8;
@@ -27,6 +28,10 @@ const CHUNK_LEAST: u64 = 4 << 20;
 const CHUNK_MOST: u64 = 64 << 20;
 /// No claim is cut to less than this for another lane.
 const CUT_LEAST: u64 = 1 << 20;
+/// So many tries in vain, and a fill that nobody waits for is left.
+const ALONE_TRIES: u32 = 2;
+/// So many readers' lanes in vain, and ranges are of no use here.
+const SCOUT_TRIES: u32 = 4;
 /// Every source has failed and said nothing that can be passed on.
 #[derive(Debug, thiserror::Error)]
 #[error("no source is left")]
@@ -49,9 +54,19 @@ pub(super) struct Pilot<'a> {
     patience: Patience,
     /// As `patience`, for the lanes of readers far ahead.
     scouting: Patience,
+    alone: Alone,
     way: usize,
-    last: Fault,
+    last: Last,
     memory: Memory,
+}
+
+/// The last failure, and whose it was.
+struct Last {
+    fault: Fault,
+    place: Option<Place>,
+    endpoint: Option<Arc<str>>,
+    /// How many there were.
+    tries: u32,
 }
 
 impl<'a> Pilot<'a> {
@@ -65,8 +80,9 @@ impl<'a> Pilot<'a> {
             scale: Scale::new(config.lanes.into()),
             patience: Patience::default(),
             scouting: Patience::default(),
+            alone: Alone::default(),
             way: 0,
-            last: Fault::new(Retry::Again, NoSource),
+            last: Last { fault: Fault::new(Retry::Again, NoSource), place: None, endpoint: None, tries: 0 },
             memory: Memory::of(fill),
         }
     }
@@ -86,17 +102,21 @@ impl<'a> Pilot<'a> {
             if self.fill.is_deserted() && self.is_to_be_parked() && self.fill.park() {
                 return Err(Halt::Parked);
             }
+            if self.is_futile() && self.fill.park() {
+                self.tell("nobody waits for this blob, and its upstream brings nothing: the fill is given up");
+                return Err(Halt::Parked);
+            }
             let is_watching = self.dispatch()?;
             if self.lanes.is_empty() && !self.fill.is_missing() {
                 return Ok(());
             }
             let ticks = is_watching || self.is_parallel();
-            let wake =
-                [ticks.then_some(tick), self.patience.until(), self.scouting.until()].into_iter().flatten().min();
+            let wakes = [ticks.then_some(tick), self.patience.until(), self.scouting.until(), self.alone.until()];
+            let wake = wakes.into_iter().flatten().min();
             tokio::select! {
                 Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => match ended {
                     Ok((lane, outcome)) => self.ended(&lane, outcome)?,
-                    Err(_) => return Err(Halt::Broken(self.last.clone())), // the runtime is going down
+                    Err(_) => return Err(Halt::Broken(self.last.fault.clone())), // the runtime is going down
                 },
                 () = self.fill.stirred() => {}
                 () = sleep_until(wake) => {}
@@ -118,6 +138,12 @@ impl<'a> Pilot<'a> {
                 let landed = self.fill.progress();
                 landed < total && !self.config.finishes(landed, total)
             })
+    }
+
+    /// Whether nobody waits for it, and it gains nothing worth going on for.
+    fn is_futile(&mut self) -> bool {
+        self.alone.is_too_slow(self.fill.is_deserted(), self.fill.progress())
+            || (self.fill.is_deserted() && self.patience.in_vain() >= ALONE_TRIES)
     }
 
     fn is_parallel(&self) -> bool {
@@ -177,10 +203,10 @@ impl<'a> Pilot<'a> {
         queue: Queue,
     ) -> Result<Lane, Halt> {
         match self.fill.leads().first() {
-            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None }),
+            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None, brought: 0 }),
             None => {
                 self.fill.release(id);
-                Err(Halt::Broken(self.last.clone()))
+                Err(Halt::Broken(self.last.fault.clone()))
             }
         }
     }
@@ -201,17 +227,22 @@ impl<'a> Pilot<'a> {
         if let (Outcome::Failed(_), Some(endpoint)) = (&outcome, &lane.endpoint) {
             self.fill.endpoints().failed(endpoint);
         }
-        let progress = self.fill.progress();
         match (outcome, lane.role) {
-            (Outcome::Done, Role::Scout) => self.scouting.gained(),
-            (Outcome::Done, Role::Worker) => self.patience.gained(),
-            (Outcome::NoRanges, _) => {}
+            (Outcome::Done, Role::Scout) => self.scouting.finished(lane.brought),
+            (Outcome::Done, Role::Worker) => self.patience.finished(lane.brought),
+            (Outcome::NoRanges | Outcome::Left, _) => {}
             (Outcome::Unstorable(fault), _) => return Err(Halt::Adrift(fault)),
-            (Outcome::Failed(fault), Role::Scout) => {
+            (Outcome::Failed(fault) | Outcome::Short(fault), Role::Scout) => {
                 debug!(digest = %self.fill.digest(), %fault, "a range far ahead could not be had");
-                self.scouting.failed(progress);
-                if fault.retry == Retry::Never || self.scouting.in_vain() >= 4 {
+                self.scouting.broke_off(lane.brought);
+                if fault.retry == Retry::Never || self.scouting.in_vain() >= SCOUT_TRIES {
                     self.fill.doubt_ranges(); // its readers wait for the others then
+                }
+            }
+            (Outcome::Short(fault), Role::Worker) => {
+                self.patience.broke_off(lane.brought);
+                if self.patience.in_vain() > 0 {
+                    self.give_up_or_wait(lane, fault)?;
                 }
             }
             (Outcome::Failed(fault), Role::Worker) => {
@@ -220,23 +251,61 @@ impl<'a> Pilot<'a> {
                     debug!(digest = %self.fill.digest(), %fault, others, "one lane of several failed");
                     self.scale.hold(others);
                 } else {
-                    self.give_up_or_wait(lane, fault, progress);
+                    if fault.retry == Retry::Again {
+                        self.patience.broke_off(lane.brought);
+                    }
+                    self.give_up_or_wait(lane, fault)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault, progress: u64) {
-        self.patience.failed(progress);
+    /// A source that will not do better, or was tried often enough, makes room for the next one; if all were, it is over.
+    fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault) -> Result<(), Halt> {
         self.way += 1;
-        if fault.retry == Retry::Never || self.patience.is_exhausted(progress) {
-            self.fill.leads().drop_one(&lane.lead, &fault);
-            self.patience.another();
-        } else {
-            warn!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
+        self.last = Last {
+            fault,
+            tries: self.last.tries + 1,
+            place: Some(lane.lead.caller.place.clone()),
+            endpoint: lane.endpoint.clone(),
+        };
+        let (fault, progress) = (&self.last.fault, self.fill.progress());
+        if fault.retry == Retry::Again && !self.patience.is_exhausted(progress) {
+            info!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
+            return Ok(());
         }
-        self.last = fault;
+        self.fill.leads().drop_one(&lane.lead, fault);
+        let is_over = self.patience.is_over_for_all() || self.fill.leads().first().is_none();
+        self.patience.another();
+        if !is_over {
+            return Ok(());
+        }
+        // A refusal is an answer like others, unless bytes came before it; and that a registry is away is told once.
+        let is_told = match fault.said {
+            Said::Nothing => progress == 0 && lane.lead.caller.source.is_away(),
+            Said::Refused => progress == 0,
+            Said::Missing | Said::Challenged | Said::Denied | Said::Forbidden => true,
+        };
+        if !is_told {
+            self.tell("the fill is given up: its upstream does not bring the blob");
+        }
+        Err(Halt::Broken(self.last.fault.clone()))
+    }
+
+    /// One line for whoever looks for the reason.
+    fn tell(&self, words: &'static str) {
+        let Last { fault, tries, place, endpoint } = &self.last;
+        warn!(
+            registry = place.as_ref().map(|place| &*place.registry),
+            repository = place.as_ref().map(|place| place.repository.as_str()),
+            digest = %self.fill.digest(),
+            endpoint = endpoint.as_deref(),
+            landed = self.fill.progress(),
+            tries,
+            fault = chain(fault),
+            "{words}"
+        );
     }
 }
 

@@ -34,7 +34,11 @@ pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     match (gathered, hashed) {
         (Err(Halt::Parked), _) => {
             info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
-            keep(&fill).await;
+            if fill.progress() > 0 {
+                keep(&fill).await;
+            } else {
+                fill.staged().abandon();
+            }
             fill.let_go().await;
         }
         (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),

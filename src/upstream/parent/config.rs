@@ -65,6 +65,12 @@ impl ParentConfig {
         self.auth.as_ref().filter(|held| !is_login(held)).map(|_| ("auth", AUTH))
     }
 
+    /// Whether what it is told, its user and password too, can be read on the way to it.
+    #[must_use]
+    pub fn is_in_the_clear(&self) -> bool {
+        self.site().is_ok_and(|site| !site.secure)
+    }
+
     pub(super) fn site(&self) -> Result<Site, &'static str> {
         let (scheme, rest) = self.url.split_once("://").ok_or(URL)?;
         let secure = match scheme.to_ascii_lowercase().as_str() {

@@ -32,6 +32,10 @@ impl Client for Buildah {
             .map(|text| id(&text))
     }
 
+    fn remove(&self, _: &str) -> Result<(), String> {
+        run(self.buildah().args(["rmi", "--all", "--force"]), PULL).map(drop)
+    }
+
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
         super::login(self.buildah(), &self.home, registry, person)
     }

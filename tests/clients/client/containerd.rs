@@ -65,6 +65,10 @@ impl Client for Containerd {
         Ok(id)
     }
 
+    fn remove(&self, image: &str) -> Result<(), String> {
+        run(ctr(&self.home).args(["image", "rm", "--sync", image]), PULL).map(drop)
+    }
+
     /// There is no login: the credentials go with each pull.
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
         self.logins.push((registry.to_owned(), person));

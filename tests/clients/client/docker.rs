@@ -39,6 +39,10 @@ impl Client for Docker {
         run(docker(&self.home).args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
     }
 
+    fn remove(&self, image: &str) -> Result<(), String> {
+        run(docker(&self.home).args(["rmi", "--force", image]), PULL).map(drop)
+    }
+
     /// Docker keeps the refresh token that Docker Hub gives it, and uses that from then on.
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
         let mut login = docker(&self.home);

@@ -48,10 +48,13 @@ impl Way {
 }
 
 /// A client with some state.
-pub(crate) trait Client {
+pub(crate) trait Client: Send {
     /// Pulls `image` and returns the id of what it then holds: the digest of the configuration for amd64. What it
     /// said, on failure.
     fn pull(&self, image: &str) -> Result<String, String>;
+
+    /// Removes everything that it has pulled, of which `image` was the last: the next pull fetches all of it again.
+    fn remove(&self, image: &str) -> Result<(), String>;
 
     /// Logs in to a registry by the program's own command, and stays so. What it said, on failure.
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String>;

@@ -29,6 +29,10 @@ impl Client for Podman {
         run(self.podman().args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
     }
 
+    fn remove(&self, _: &str) -> Result<(), String> {
+        run(self.podman().args(["rmi", "--all", "--force"]), PULL).map(drop)
+    }
+
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
         super::login(self.podman(), &self.home, registry, person)
     }

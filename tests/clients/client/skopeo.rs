@@ -55,6 +55,16 @@ impl Client for Skopeo {
         }
         Ok(manifest["config"]["digest"].as_str().unwrap_or_default().to_owned())
     }
+    fn remove(&self, _: &str) -> Result<(), String> {
+        let copies = fs::read_dir(&self.home).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        for copy in
+            copies.filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"copy")))
+        {
+            fs::remove_dir_all(&copy).map_err(|error| format!("{}: {error}", copy.display()))?;
+        }
+        Ok(())
+    }
+
     fn login(&mut self, registry: &str, person: Person) -> Result<(), String> {
         super::login(containers("skopeo", &self.home, &self.way), &self.home, registry, person)
     }

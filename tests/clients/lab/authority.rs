@@ -29,6 +29,16 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file }
     }
 
+    /// A certificate for `name` and its key, PEM, as files in `dir` for a program that does TLS itself.
+    pub(crate) fn files(&self, name: &str, dir: &Path) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let files = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        fs::write(&files.0, certificate.pem()).unwrap();
+        fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
+    }
+
     /// A TLS server for `name`, speaking HTTP/2 and HTTP/1.1 as the public registries do.
     pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();

@@ -88,6 +88,18 @@ impl Image {
         parts
     }
 
+    /// The file of one of its blobs or manifests.
+    pub(crate) fn file(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let manifest = if digest == self.digest { "manifest.json".into() } else { format!("{hex}.manifest.json") };
+        Some(self.dir.join(hex)).filter(|file| file.exists()).unwrap_or_else(|| self.dir.join(manifest))
+    }
+
+    /// One of its blobs or manifests.
+    pub(crate) fn content(&self, digest: &str) -> Vec<u8> {
+        fs::read(self.file(digest)).unwrap()
+    }
+
     /// Pushes it to `image` as the lab's owner, byte for byte; what skopeo said, on failure.
     pub(crate) fn push(&self, image: &str, proxy: &str, trust: &Path) -> Result<String, String> {
         let mut skopeo = command("skopeo", &self.dir);

@@ -130,6 +130,11 @@ impl Lab {
         &self.authority.file
     }
 
+    /// A certificate of the lab's root for `name`, and its key, as files in `dir`.
+    pub(crate) fn certificate(&self, name: &str, dir: &Path) -> (PathBuf, PathBuf) {
+        self.authority.files(name, dir)
+    }
+
     /// The way to the registries without the proxy: what `HTTPS_PROXY` would be.
     pub(crate) fn road(&self) -> &str {
         &self.road.url
@@ -174,6 +179,15 @@ impl Lab {
         self.token.stop();
         self.token.start();
         self.registries().into_iter().for_each(|(_, registry)| registry.start());
+    }
+
+    /// Forgets every request that a host has seen so far.
+    pub(crate) fn forget(&self) {
+        self.token.forget();
+        for (_, registry) in self.registries() {
+            registry.site.forget();
+            registry.cdn.iter().for_each(Site::forget);
+        }
     }
 
     /// Each host that is no registry.

@@ -152,6 +152,12 @@ impl Site {
         self.shared.told.lock().unwrap().clone()
     }
 
+    /// Forgets every request so far, and what it was told: a site that stands for hours would grow with them.
+    pub(crate) fn forget(&self) {
+        self.shared.seen.lock().unwrap().clear();
+        self.shared.told.lock().unwrap().clear();
+    }
+
     /// Sends each answer at so many bytes a second from now on; 0 ends that.
     pub(crate) fn pace(&self, bytes_per_second: u64) {
         self.shared.pace.store(bytes_per_second, Ordering::Relaxed);

@@ -327,3 +327,31 @@ async fn head_heeds_the_condition_that_get_heeds() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_plain_http_request_is_framed_anew_by_the_body_that_it_has() {
+    let (origin, registry) = (Registry::plain("plain.example"), Registry::start("quay.io"));
+    let at = origin.address();
+    let tunnel = format!("tunnel: {{allow: ['{at}']}}");
+    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let smuggled = "GET /evil HTTP/1.1\r\nHost: x\r\n\r\n";
+    let framings = [
+        (format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()), "content-length"),
+        (
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()),
+            "transfer-encoding",
+        ),
+        ("Content-Length: 0\r\n\r\n".to_owned(), ""),
+    ];
+    for method in ["GET", "HEAD", "POST", "DELETE"] {
+        for (framing, field) in &framings {
+            let head = format!("{method} http://{at}/page HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n");
+            let answer = at_the_door(&proxy, &format!("{head}{framing}")).await;
+            assert_ne!(status(&answer), 0, "{method} {framing:?}");
+            let seen = origin.requests().pop().unwrap();
+            assert_eq!((seen.method.as_str(), seen.path.as_str()), (method, "/page"), "{framing:?}");
+            assert!(field.is_empty() || seen.headers.contains_key(*field), "{method} {framing:?}: {:?}", seen.headers);
+        }
+    }
+    assert_eq!((origin.count("GET /evil"), origin.requests().len()), (0, 12));
+}

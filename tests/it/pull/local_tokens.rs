@@ -110,3 +110,42 @@ async fn one_page_that_fails_is_no_outage() {
     }
     Puller::new(&proxy, Kind::Podman).await.pull("a", "2", &image).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_first_question_of_an_outage_with_a_token_of_ours_is_told_to_come_again() {
+    let unknown = "1".repeat(64);
+    let paths = [
+        "/v2/a/tags/list".to_owned(),
+        format!("/v2/a/referrers/sha256:{unknown}"),
+        "/v2/a/manifests/never-seen".to_owned(),
+        format!("/v2/a/blobs/sha256:{unknown}"),
+    ];
+    for away in ["the registry", "its token service"] {
+        for path in &paths {
+            let tokens = Tokens::new().public("a");
+            let (mut registry, mut auth) = (Registry::start("quay.io"), Registry::start("auth.example.com"));
+            auth.serve_tokens(&tokens);
+            registry.require_token(&tokens, "https://auth.example.com/token");
+            let plan = Plan::new().registry(&registry, &format!("token_hosts: [auth.example.com], {TAGS}"));
+            let proxy = plan.host("auth.example.com", &auth).start().await;
+            // The token is of an earlier outage.
+            registry.stop();
+            assert_ne!(proxy.client().get(QUAY, "/v2/a/manifests/1").await.status, 200);
+            let bearer = token(&proxy, "alice").await;
+            registry.start_again();
+            let is_back = async || {
+                let ping = proxy.client().get(QUAY, "/v2/").await;
+                ping.header("www-authenticate").contains("auth.example.com")
+            };
+            until("it is back", is_back).await;
+            if away == "the registry" {
+                registry.stop()
+            } else {
+                auth.stop()
+            }
+            let answer = ask(&proxy, path, &bearer).await;
+            let told = (answer.status.as_u16(), answer.header("retry-after").is_empty());
+            assert_eq!(told, (503, false), "{path} without {away}: {}", answer.header("proxy-status"));
+        }
+    }
+}

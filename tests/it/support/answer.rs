@@ -15,11 +15,13 @@ use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::wire::Body;
 use serde_json::json;
 
-use super::script::Act;
+use super::script::{Act, Length, Part};
 use super::server::{Seen, Shared};
 use super::stream;
 use super::token::{Verdict, basic, decoded};
 
+/// The status of a [`Part`] that is no answer: the connection breaks, or the stream is reset.
+const RESET: u16 = 0;
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// The head of an answer and the bytes that it is about.
@@ -27,6 +29,7 @@ struct Draft {
     status: u16,
     headers: HeaderMap,
     bytes: Bytes,
+    length: Length,
 }
 
 pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
@@ -46,6 +49,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
         Some(draft) => draft,
         None => honest(&shared, request, &acts).await,
     };
+    if draft.status == RESET {
+        return Err(std::io::Error::other("reset by the script"));
+    }
     shared.answered(place, draft.status);
     distort(&mut draft, &acts);
     Ok(response(draft, &method, &acts))
@@ -206,9 +212,26 @@ fn content(shared: &Shared, name: &str, noun: &str, rest: &str, asked: &HeaderMa
     let ignored = noun == "manifests" || acts.iter().any(|act| matches!(act, Act::IgnoreRange));
     let unchanged = asked.get(IF_RANGE).is_none_or(|value| *value == etag.as_str());
     match asked.get(RANGE).and_then(|value| value.to_str().ok()) {
-        Some(range) if !ignored && unchanged => ranged(draft, range),
+        Some(range) if !ignored && unchanged => match acts.iter().find_map(|act| part(act, range, &draft.bytes)) {
+            Some(part) => parted(draft, part),
+            None => ranged(draft, range),
+        },
         _ => draft,
     }
+}
+
+fn part(act: &Act, range: &str, bytes: &Bytes) -> Option<Part> {
+    let Act::ToRange(make) = act else { return None };
+    let from = range.strip_prefix("bytes=")?.split('-').next()?.parse().ok()?;
+    Some(make(from, bytes))
+}
+
+fn parted(draft: Draft, part: Part) -> Draft {
+    let mut draft = Draft { status: part.status, bytes: part.bytes, length: part.length, ..draft };
+    if let Some(range) = part.range {
+        draft.headers.insert(CONTENT_RANGE, range.parse().unwrap());
+    }
+    draft
 }
 
 /// One range; several are answered with the whole, as S3 does.
@@ -278,11 +301,11 @@ fn located(status: u16, location: &str, digest: Option<&str>) -> Draft {
 }
 
 fn plain(status: u16, body: &str) -> Draft {
-    Draft { status, headers: HeaderMap::new(), bytes: Bytes::copy_from_slice(body.as_bytes()) }
+    Draft { headers: HeaderMap::new(), bytes: Bytes::copy_from_slice(body.as_bytes()), status, length: Length::True }
 }
 
 fn typed(media_type: &str, body: impl Into<Bytes>) -> Draft {
-    let mut draft = Draft { status: 200, headers: HeaderMap::new(), bytes: body.into() };
+    let mut draft = Draft { status: 200, headers: HeaderMap::new(), bytes: body.into(), length: Length::True };
     draft.headers.insert(CONTENT_TYPE, media_type.parse().unwrap());
     draft
 }
@@ -294,7 +317,11 @@ fn error(status: u16, code: &str) -> Draft {
 
 /// Lies in the head of a good answer.
 fn distort(draft: &mut Draft, acts: &[Act]) {
-    let mut length = Some(draft.bytes.len() as i64);
+    let mut length = match draft.length {
+        Length::True => Some(draft.bytes.len() as i64),
+        Length::Unsaid => None,
+        Length::Said(length) => Some(length as i64),
+    };
     for act in acts {
         match act {
             Act::NoDigest => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Tokens;
@@ -58,6 +59,30 @@ pub(crate) enum Act {
     NoLength,
     /// Send no `Docker-Content-Digest`.
     NoDigest,
+    /// Answer a range of a blob with this: made of the first byte asked for, and of the whole content.
+    ToRange(fn(u64, &Bytes) -> Part),
+}
+
+/// An answer to a range, right or wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) status: u16,
+    /// `Content-Range`, if it has one.
+    pub(crate) range: Option<String>,
+    pub(crate) bytes: Bytes,
+    pub(crate) length: Length,
+}
+
+/// What an answer says of its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// The truth.
+    #[default]
+    True,
+    /// Nothing.
+    Unsaid,
+    /// So many bytes.
+    Said(u64),
 }
 
 /// A line of the script, to take it out again.
