@@ -5,7 +5,7 @@ use super::site::Sites;
 use super::steps::Step;
 use super::upstream::DOMAIN;
 
-/// Answers everything with a page.
+/// Answers everything with a page that names what was asked for.
 pub(super) fn login() -> String {
     format!("login.{DOMAIN}")
 }
@@ -15,11 +15,10 @@ pub(super) fn cdn() -> String {
     format!("cdn.{DOMAIN}")
 }
 
-pub(super) const PAGE: &str = "<html>log in</html>";
-
 pub(super) fn answer(sites: &Sites, asked: &Asked) -> Vec<Step> {
     let answer = if asked.host == cdn() { content(sites, asked) } else { None };
-    let answer = answer.unwrap_or_else(|| Answer::new(200, "text/html", PAGE));
+    let answer =
+        answer.unwrap_or_else(|| Answer::new(200, "text/html", format!("<html>log in for {}</html>", asked.path)));
     vec![Step::Say(answer.message(asked))]
 }
 

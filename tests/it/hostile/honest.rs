@@ -112,9 +112,9 @@ pub(super) fn public(things: &Things, asked: &Asked) -> Answer {
         ("PUT", "manifests") => Answer::new(201, "", "")
             .with("location", format!("/v2/{REPOSITORY}/manifests/{reference}"))
             .with("docker-content-digest", things.manifest.digest.to_string()),
-        ("POST", "blobs") => Answer::new(202, "", "")
-            .with("location", format!("/v2/{REPOSITORY}/blobs/uploads/1"))
-            .with("range", "0-0"),
+        ("POST", "blobs") => {
+            Answer::new(202, "", "").with("location", format!("/v2/{REPOSITORY}/blobs/uploads/1")).with("range", "0-0")
+        }
         _ => Answer::error(404, "NAME_UNKNOWN"),
     }
 }

@@ -25,7 +25,8 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, site: Arc<Site>) {
         let site = Arc::clone(&site);
         service_fn(move |request| answer(Arc::clone(&site), request))
     };
-    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(inside), service);
+    let server =
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(inside), service);
     let server = tokio::spawn(async move { drop(server.await) });
     let (mut from_client, mut to_client) = tokio::io::split(stream);
     let (mut from_server, mut to_server) = tokio::io::split(outside);
@@ -47,7 +48,11 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, site: Arc<Site>) {
                 vec![super::steps::Step::Say(frame.bytes())]
             };
             let mut out = tokio::io::join(tokio::io::empty(), &mut to_client);
-            if play(&mut out, &steps).await != Next::Serve {
+            let next = tokio::select! {
+                next = play(&mut out, &steps) => next,
+                () = site.healed(), if is_answer => Next::Close,
+            };
+            if next != Next::Serve {
                 inward.abort();
                 server.abort();
                 return;
@@ -76,9 +81,10 @@ fn response(answer: &Answer, asked: &Asked) -> Response<Body> {
     let body = if asked.is_head() { Body::empty() } else { Body::full(answer.body.clone()) };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status.try_into().unwrap();
-    let fields = answer.headers.iter().map(|(name, value)| {
-        (name.parse::<http::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
-    });
+    let fields = answer
+        .headers
+        .iter()
+        .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap()));
     *response.headers_mut() = fields.collect::<HeaderMap>();
     response.headers_mut().insert("content-length", answer.body.len().into());
     response

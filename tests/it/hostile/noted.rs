@@ -34,7 +34,9 @@ impl Noted {
             }
         };
         let place = "JOIN places ON places.id = place";
-        read(&format!("SELECT registry, tag, digest FROM tags {place}"), &|row| Ok(Note::Tag(row.get(1)?, row.get(2)?)));
+        read(&format!("SELECT registry, tag, digest FROM tags {place}"), &|row| {
+            Ok(Note::Tag(row.get(1)?, row.get(2)?))
+        });
         read(&format!("SELECT registry, digest FROM links {place}"), &|row| Ok(Note::Link(row.get(1)?)));
         read(&format!("SELECT registry FROM public {place}"), &|_| Ok(Note::Public));
         read("SELECT registry, status FROM pings", &|row| Ok(Note::Ping(row.get(1)?)));
@@ -53,7 +55,7 @@ impl Noted {
         let is = |digest: &Digest, key: &[u8]| key.ends_with(&bytes_of(digest));
         let things = &site.things;
         let is_kept = |key: &[u8]| is(&things.kept.digest, key) || is(&things.kept_layer.digest, key);
-        let mark = |key: &[u8]| if things.all().iter().any(|thing| is(&thing.digest, key)) { "" } else { "(wrong)" };
+        let mark = |key: &[u8]| if site.has(|digest| is(digest, key)) { "" } else { "(wrong)" };
         let mut words = BTreeSet::new();
         for note in self.0.get(&site.host).map(Vec::as_slice).unwrap_or_default() {
             match note {

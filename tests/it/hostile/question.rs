@@ -45,8 +45,8 @@ pub(super) const QUESTIONS: [Question; 14] = [
     Question::Upload,
 ];
 
-/// The range that is asked for.
-pub(super) const RANGE: (usize, usize) = (1000, 1999);
+/// The range that is asked for, behind the middle.
+pub(super) const RANGE: (usize, usize) = (30_000, 30_999);
 
 impl Question {
     /// As tables and hosts have it.

@@ -1,18 +1,18 @@
 //! One cell's registry: what it holds, how it attacks, in which phase it is, and what it was asked.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use pullthrough::oci::{Algorithm, Digest};
+use tokio::sync::watch;
 
 use super::honest::{self, Answer, Asked};
 use super::kinds::Kind;
-use super::things::Things;
+use super::things::{Thing, Things};
 
 /// What the registry does to every request that comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Phase {
     /// It is honest, and lets its owner alone read.
     Private,
@@ -24,8 +24,6 @@ pub(super) enum Phase {
     Public,
 }
 
-const PHASES: [Phase; 4] = [Phase::Private, Phase::Attack, Phase::Closed, Phase::Public];
-
 /// The `User-Agent` of what is asked in the phase of attack. The proxy's requests in a caller's name bear it, too.
 pub(super) const ATTACKED: &str = "attacked/1";
 
@@ -34,10 +32,11 @@ pub(super) struct Site {
     pub(super) host: String,
     pub(super) things: Things,
     pub(super) kind: Kind,
-    phase: AtomicU8,
+    phase: watch::Sender<Phase>,
     seen: Mutex<Vec<Asked>>,
     /// What it has sent besides what it holds.
     said: Mutex<HashSet<Digest>>,
+    padded: OnceLock<Thing>,
     /// Connections, for kinds that say something else on each.
     pub(super) connections: AtomicUsize,
 }
@@ -47,16 +46,30 @@ pub(super) type Sites = HashMap<String, Arc<Site>>;
 
 impl Site {
     pub(super) fn new(host: String, kind: Kind) -> Self {
-        let (things, phase, seen) = (Things::of(&host), AtomicU8::new(0), Mutex::default());
-        Self { host, things, kind, phase, seen, said: Mutex::default(), connections: AtomicUsize::new(0) }
+        let (things, phase, seen) = (Things::of(&host), watch::Sender::new(Phase::Private), Mutex::default());
+        Self {
+            host,
+            things,
+            kind,
+            phase,
+            seen,
+            said: Mutex::default(),
+            padded: OnceLock::new(),
+            connections: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {
-        PHASES[usize::from(self.phase.load(Ordering::SeqCst))]
+        *self.phase.borrow()
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::SeqCst);
+        self.phase.send_replace(phase);
+    }
+
+    /// Ends when it is honest at last: then what was begun in the attack is over.
+    pub(super) async fn healed(&self) {
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Public).await;
     }
 
     /// Writes a request down.
@@ -73,14 +86,31 @@ impl Site {
         }
     }
 
-    /// Remembers the body of an answer.
+    /// Remembers the body of an answer. One that is empty is nothing to be stored.
     pub(super) fn say(&self, body: &[u8]) {
+        if body.is_empty() {
+            return;
+        }
         self.said.lock().unwrap().insert(Digest::of(Algorithm::Sha256, body));
+    }
+
+    /// The new manifest with spaces behind it, so long.
+    pub(super) fn padded(&self, length: usize) -> &Thing {
+        self.padded.get_or_init(|| {
+            let mut bytes = self.things.manifest.bytes.clone();
+            bytes.resize(length, b' ');
+            Thing::of(bytes)
+        })
+    }
+
+    /// Whether it is honest of it to say that it has this.
+    pub(super) fn has(&self, is: impl Fn(&Digest) -> bool) -> bool {
+        self.things.all().into_iter().chain(self.padded.get()).any(|thing| is(&thing.digest))
     }
 
     /// The digests of what it holds, and of whatever else it has sent.
     pub(super) fn bodies(&self) -> HashSet<Digest> {
-        let held = self.things.all().map(|thing| thing.digest);
+        let held = self.things.all().into_iter().chain(self.padded.get()).map(|thing| thing.digest);
         self.said.lock().unwrap().iter().copied().chain(held).collect()
     }
 

@@ -1,12 +1,16 @@
 //! The tables of what is right, as text that can be read: one block for each kind, one line for each outcome.
 //!
-//! `QUESTIONS: GOT | stored N | noted WORDS | AFTERWARDS | asked N`; `asked <=N` where chance has a part in it.
+//! `QUESTIONS: GOT | stored N | noted WORDS | AFTERWARDS | asked N`; `asked <=N` where chance has a part in it. What is
+//! `as honest` is as it stands for that kind, which comes first.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::question::{QUESTIONS, Question};
+
+const HONEST: &str = "honest";
+const AS_HONEST: &str = "as honest";
 
 /// Outcomes by kind and question.
 pub(super) type Outcomes = BTreeMap<(String, Question), String>;
@@ -23,7 +27,9 @@ fn parse(text: &str) -> Outcomes {
         for name in questions.split_whitespace() {
             let question = QUESTIONS.into_iter().find(|question| question.name() == name);
             let question = question.unwrap_or_else(|| panic!("{name} is no question: {line}"));
-            let before = outcomes.insert((kind.clone(), question), outcome.to_owned());
+            let honest = || outcomes.get(&(HONEST.to_owned(), question)).expect("an honest outcome").clone();
+            let outcome = if outcome == AS_HONEST { honest() } else { outcome.to_owned() };
+            let before = outcomes.insert((kind.clone(), question), outcome);
             assert!(before.is_none(), "[{kind}] has two lines for {name}");
         }
     }
@@ -34,9 +40,13 @@ fn parse(text: &str) -> Outcomes {
 fn print(kinds: &[&str], outcomes: &Outcomes) -> String {
     let mut text = String::new();
     for kind in kinds {
-        let mut lines: Vec<(&String, Vec<&str>)> = Vec::new();
+        let mut lines: Vec<(&str, Vec<&str>)> = Vec::new();
         for question in QUESTIONS {
-            let Some(outcome) = outcomes.get(&((*kind).to_owned(), question)) else { continue };
+            let Some(mut outcome) = outcomes.get(&((*kind).to_owned(), question)).map(String::as_str) else { continue };
+            let honest = outcomes.get(&(HONEST.to_owned(), question)).filter(|_| *kind != HONEST);
+            if honest.is_some_and(|honest| honest == outcome) {
+                outcome = AS_HONEST;
+            }
             match lines.iter_mut().find(|(said, _)| *said == outcome) {
                 Some((_, questions)) => questions.push(question.name()),
                 None => lines.push((outcome, vec![question.name()])),
@@ -88,8 +98,9 @@ pub(super) fn compare(family: &str, kinds: &[&str], came: &Outcomes) {
 
 #[test]
 fn a_table_reads_as_it_prints_and_bounds_are_bounds() {
-    let text = "[a]\nping tag: 200 hit | asked 1\ntoken: 502 | asked 2\n\n[b]\nping: 404 | asked 1\n\n";
-    assert_eq!(print(&["a", "b"], &parse(text)), text);
+    let text =
+        "[honest]\nping tag: 200 hit | asked 1\ntoken: 502 | asked 2\n\n[b]\nping: 404 | asked 1\ntag: as honest\n\n";
+    assert_eq!(print(&["honest", "b"], &parse(text)), text);
     let table = [("502 | asked 2", "502 | asked 2", true), ("502 | asked <=2", "502 | asked 1", true)];
     let others = [("502 | asked 2", "502 | asked 1", false), ("502 | asked <=2", "502 | asked 3", false)];
     for (right, came, expected) in table.into_iter().chain(others) {

@@ -29,7 +29,7 @@ pub(super) struct Things {
 }
 
 impl Thing {
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
         Self { digest: Digest::of(Algorithm::Sha256, &bytes), bytes }
     }
 }

@@ -87,11 +87,11 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, sites: Arc<Sites>, h2: 
 async fn serve(mut stream: TlsStream<TcpStream>, sites: &Sites) {
     let mut read = Vec::new();
     while let Some(asked) = request(&mut stream, &mut read).await {
-        let steps = match sites.get(&asked.host) {
-            None => elsewhere::answer(sites, &asked),
-            Some(site) => steps(site, &asked),
+        let next = match sites.get(&asked.host) {
+            None => play(&mut stream, &elsewhere::answer(sites, &asked)).await,
+            Some(site) => answer(&mut stream, site, &asked).await,
         };
-        match play(&mut stream, &steps).await {
+        match next {
             Next::Serve => {}
             Next::Close => return,
             Next::Reset => return reset(&stream),
@@ -99,12 +99,16 @@ async fn serve(mut stream: TlsStream<TcpStream>, sites: &Sites) {
     }
 }
 
-fn steps(site: &Site, asked: &Asked) -> Vec<Step> {
+async fn answer(stream: &mut TlsStream<TcpStream>, site: &Site, asked: &Asked) -> Next {
     site.see(asked);
     let answer = site.answer(asked);
-    match site.phase() {
-        Phase::Attack => site.kind.steps(site, asked, answer),
-        _ => vec![Step::Say(answer.message(asked))],
+    if site.phase() != Phase::Attack {
+        return play(stream, &[Step::Say(answer.message(asked))]).await;
+    }
+    let steps = site.kind.steps(site, asked, answer);
+    tokio::select! {
+        next = play(stream, &steps) => next,
+        () = site.healed() => Next::Close,
     }
 }
 

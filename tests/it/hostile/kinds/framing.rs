@@ -57,9 +57,7 @@ pub(in crate::hostile) const FRAMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     ("chunked, unknown coding", |attack| {
         vec![Step::Say(attack.framed("transfer-encoding: chunked, x\r\n", chunked(&attack.honest.body))), Step::Close]
     }),
-    ("bad chunk", |attack| {
-        vec![Step::Say(attack.framed("transfer-encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"))]
-    }),
+    ("bad chunk", |attack| vec![Step::Say(attack.framed("transfer-encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"))]),
     ("chunk beyond numbers", |attack| {
         vec![Step::Say(attack.framed("transfer-encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"))]
     }),
@@ -76,13 +74,18 @@ pub(in crate::hostile) const FRAMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     }),
     ("endless chunks", |attack| {
         let head = attack.framed("transfer-encoding: chunked\r\n", "");
-        vec![Step::Say(head), Step::Flood(b"8\r\n{      }\r\n".to_vec())]
+        vec![Step::Say(head), Step::Flood(chunk())]
     }),
-    ("endless body", |attack| vec![Step::Say(attack.framed("connection: close\r\n", "")), Step::Flood(b"{}      ".to_vec())]),
+    ("endless body", |attack| {
+        vec![Step::Say(attack.framed("connection: close\r\n", "")), Step::Flood(b"{}      ".to_vec())]
+    }),
     ("endless trailers", |attack| {
         let mut body = chunked(&attack.honest.body);
         body.truncate(body.len() - 2);
-        vec![Step::Say(attack.framed("transfer-encoding: chunked\r\n", body)), Step::Flood(b"x-trailer: x\r\n".to_vec())]
+        vec![
+            Step::Say(attack.framed("transfer-encoding: chunked\r\n", body)),
+            Step::Flood(b"x-trailer: x\r\n".to_vec()),
+        ]
     }),
     ("no HTTP", |_| vec![Step::Say(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec()), Step::Close]),
     ("many fields", |attack| vec![Step::Say(attack.framed(&"x-field: x\r\n".repeat(5000), "")), Step::Close]),
@@ -134,7 +137,13 @@ pub(in crate::hostile) const FRAMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
 /// What a stranger must not be told to the next question: the owner's manifest.
 fn second(attack: &Attack) -> Answer {
     let kept = &attack.site.things.kept;
-    Answer::new(200, crate::support::MANIFEST, kept.bytes.clone()).with("docker-content-digest", kept.digest.to_string())
+    Answer::new(200, crate::support::MANIFEST, kept.bytes.clone())
+        .with("docker-content-digest", kept.digest.to_string())
+}
+
+/// One of 1 KiB.
+fn chunk() -> Vec<u8> {
+    format!("400\r\n{}\r\n", " ".repeat(1 << 10)).into_bytes()
 }
 
 /// In two chunks.

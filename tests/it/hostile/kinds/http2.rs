@@ -64,7 +64,9 @@ pub(in crate::hostile) const HTTP2: &[(&str, fn(&Frame, usize) -> Vec<Step>)] = 
     ("a field of connections", |frame, place| {
         head(frame, place, &[(":status", "200"), ("connection", "close"), ("transfer-encoding", "chunked")])
     }),
-    ("a line's end in a field", |frame, place| head(frame, place, &[(":status", "200"), ("x-field", "a\r\nx-other: b")])),
+    ("a line's end in a field", |frame, place| {
+        head(frame, place, &[(":status", "200"), ("x-field", "a\r\nx-other: b")])
+    }),
     ("a field too long", |frame, place| {
         let long = "x".repeat(1 << 20);
         head(frame, place, &[(":status", "200"), ("x-field", &long)])
@@ -107,7 +109,11 @@ pub(in crate::hostile) const HTTP2: &[(&str, fn(&Frame, usize) -> Vec<Step>)] = 
     ("a promise", |frame, place| {
         let mut promise = 2_u32.to_be_bytes().to_vec();
         promise.extend(fields(&[(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/v2/")]));
-        let mut all = if place == 0 { vec![say(&Frame::new(PUSH_PROMISE, END_HEADERS, frame.stream, promise))] } else { Vec::new() };
+        let mut all = if place == 0 {
+            vec![say(&Frame::new(PUSH_PROMISE, END_HEADERS, frame.stream, promise))]
+        } else {
+            Vec::new()
+        };
         all.push(say(frame));
         all
     }),

@@ -57,13 +57,18 @@ impl Kind {
         Self { name, act: Act::Http1(Arc::new(act)) }
     }
 
-    /// Those of a list.
+    /// An honest one, for comparison, and those of a list.
     pub(super) fn all(list: &[(&'static str, fn(&Attack) -> Vec<Step>)]) -> Vec<Self> {
-        list.iter().map(|(name, act)| Self::new(name, *act)).collect()
+        let honest = Self::new("honest", |attack| attack.say(&attack.honest));
+        std::iter::once(honest).chain(list.iter().map(|(name, act)| Self::new(name, *act))).collect()
     }
 
     pub(super) fn all_frames(list: &[(&'static str, fn(&Frame, usize) -> Vec<Step>)]) -> Vec<Self> {
-        list.iter().map(|(name, act)| Self { name, act: Act::Http2(*act) }).collect()
+        let only = std::env::var("HOSTILE_ONLY").unwrap_or_default();
+        list.iter()
+            .filter(|(name, _)| *name == only || only.is_empty())
+            .map(|(name, act)| Self { name, act: Act::Http2(*act) })
+            .collect()
     }
 
     pub(super) fn steps(&self, site: &Site, asked: &Asked, honest: Answer) -> Vec<Step> {
@@ -89,9 +94,16 @@ impl Attack<'_> {
         vec![Step::Say(all)]
     }
 
+    /// An answer as it is, with `{host}` in its body replaced, so that no two cells send the same.
     fn say(&self, answer: &Answer) -> Vec<Step> {
-        self.site.say(&answer.body);
-        vec![Step::Say(answer.message(self.asked))]
+        let body = match std::str::from_utf8(&answer.body) {
+            Ok(text) if text.contains("{host}") => text.replace("{host}", &self.site.host).into_bytes(),
+            _ => answer.body.clone(),
+        };
+        if body.len() < 1 << 20 {
+            self.site.say(&body); // what is longer knows its digest already, or is not stored
+        }
+        vec![Step::Say(Answer { body, ..answer.clone() }.message(self.asked))]
     }
 
     /// These fields between the honest answer's head and `body`, which only an answer with a body has.

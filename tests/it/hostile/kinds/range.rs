@@ -1,19 +1,22 @@
-//! Parts that are not those that were asked for. Whoever asks for no part gets the whole, except where a kind says so.
+//! Parts that are not those that were asked for. Whoever asks for a whole blob gets half of it and no more, and nobody is
+//! answered by HEAD, so that parts are asked for.
 
 use super::Attack;
-use crate::hostile::honest::{Answer, part};
+use crate::hostile::honest::{Answer, Asked, part, public};
 use crate::hostile::steps::Step;
 
 pub(in crate::hostile) const RANGES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
-    ("honest", |attack| attack.say(&attack.honest)),
+    ("as asked", |attack| parted(attack, part)),
     ("from the start", |attack| parted(attack, |whole, from, to| part(whole, 0, to.map(|to| to - from)))),
     ("begins earlier", |attack| parted(attack, |whole, from, to| part(whole, from.saturating_sub(1), to))),
     ("begins later", |attack| parted(attack, |whole, from, to| part(whole, from + 1, to))),
     ("ends later", |attack| parted(attack, |whole, from, to| part(whole, from, to.map(|to| to + 1)))),
-    ("ends earlier", |attack| {
-        parted(attack, |whole, from, to| part(whole, from, Some(to.map_or(from + 10, |to| to.max(1) - 1))))
+    ("half of what is asked for", |attack| {
+        parted(attack, |whole, from, to| {
+            let end = to.map_or(whole.body.len(), |to| to + 1);
+            part(whole, from, Some(from + (end - from) / 2))
+        })
     }),
-    ("a byte at a time", |attack| parted(attack, |whole, from, _| part(whole, from, Some(from)))),
     ("another part under the name of this", |attack| {
         parted(attack, |whole, from, to| {
             let right = part(whole.clone(), from, to);
@@ -52,7 +55,7 @@ pub(in crate::hostile) const RANGES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
         })
     }),
     ("the whole to a range", |attack| parted(attack, |whole, _, _| whole)),
-    ("a page to a range", |attack| parted(attack, |_, _, _| Answer::new(206, "text/html", "<html>no</html>"))),
+    ("a page to a range", |attack| parted(attack, |_, _, _| Answer::new(206, "text/html", "<html>no {host}</html>"))),
     ("416", |attack| {
         parted(attack, |whole, _, _| {
             Answer::error(416, "RANGE_INVALID").with("content-range", format!("bytes */{}", whole.body.len()))
@@ -64,7 +67,8 @@ pub(in crate::hostile) const RANGES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     ("several parts", |attack| {
         parted(attack, |whole, from, to| {
             let right = part(whole, from, to);
-            let mut body = format!("\r\n--x\r\ncontent-range: bytes {from}-{}/40000\r\n\r\n", from + right.body.len() - 1);
+            let mut body =
+                format!("\r\n--x\r\ncontent-range: bytes {from}-{}/40000\r\n\r\n", from + right.body.len() - 1);
             body.push_str(&String::from_utf8_lossy(&right.body));
             body.push_str("\r\n--x--\r\n");
             Answer::new(206, "multipart/byteranges; boundary=x", body)
@@ -88,14 +92,22 @@ pub(in crate::hostile) const RANGES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     }),
 ];
 
-/// Another answer to who asks for a part, made of the whole, and from where to where it was asked for.
+/// Another answer to who asks for a part of a blob, made of the whole, and from where to where it was asked for.
 fn parted(attack: &Attack, wrong: impl Fn(Answer, usize, Option<usize>) -> Answer) -> Vec<Step> {
-    let Some((from, to)) = attack.asked.span().filter(|_| attack.asked.path.contains("/blobs/")) else {
+    let asked = attack.asked;
+    if !asked.path.contains("/blobs/sha256:") {
         return attack.say(&attack.honest);
-    };
-    let whole = super::super::honest::public(&attack.site.things, &super::super::honest::Asked {
-        range: None,
-        ..attack.asked.clone()
-    });
-    attack.say(&wrong(whole, from, to))
+    }
+    if asked.is_head() {
+        return attack.say(&Answer::error(405, "UNSUPPORTED"));
+    }
+    let whole = public(&attack.site.things, &Asked { range: None, ..asked.clone() });
+    match asked.span() {
+        Some((from, to)) => attack.say(&wrong(whole, from, to)),
+        None => {
+            let mut half = whole.message(asked);
+            half.truncate(half.len() - whole.body.len() / 2);
+            vec![Step::Say(half), Step::Close]
+        }
+    }
 }

@@ -11,7 +11,8 @@ use crate::hostile::steps::Step;
 pub(in crate::hostile) fn redirects(inside: SocketAddr) -> Vec<Kind> {
     let port = inside.port();
     let to = |name, location: String| Kind::new(name, move |attack| redirect(attack, 307, &location));
-    let mut kinds = vec![
+    let mut kinds = Kind::all(&[]);
+    kinds.extend([
         to("to itself for ever", "{path}".to_owned()),
         to("to http", format!("http://{}{{path}}", elsewhere::cdn())),
         to("to http on the same host", "http://{host}{path}".to_owned()),
@@ -28,12 +29,12 @@ pub(in crate::hostile) fn redirects(inside: SocketAddr) -> Vec<Kind> {
         to("with a user", format!("https://user:secret@{}/{{host}}{{path}}", elsewhere::cdn())),
         to("to nowhere", "https://".to_owned()),
         to("with a line's end", format!("https://{}/%0d%0ax-field:%20x", elsewhere::login())),
-        to("to a login page", format!("https://{}/?back={{path}}", elsewhere::login())),
+        to("to a login page", format!("https://{}/{{host}}{{path}}", elsewhere::login())),
         to("to content elsewhere", format!("https://{}/{{host}}{{path}}", elsewhere::cdn())),
         to("to content without a scheme", format!("//{}/{{host}}{{path}}", elsewhere::cdn())),
         Kind::new("without a location", |attack| attack.say(&Answer::new(307, "", ""))),
         Kind::new("to two locations", |attack| {
-            let mut twice = Answer::new(307, "", "").with("location", format!("https://{}/", elsewhere::login()));
+            let mut twice = Answer::new(307, "", "").with("location", format!("https://{}/two", elsewhere::login()));
             twice.headers.push(("location".to_owned(), format!("https://{}/", elsewhere::cdn())));
             attack.say(&twice)
         }),
@@ -47,11 +48,11 @@ pub(in crate::hostile) fn redirects(inside: SocketAddr) -> Vec<Kind> {
         }),
         Kind::new("ever further", |attack| redirect(attack, 307, "{path}x")),
         Kind::new("with an endless body", |attack| {
-            let head = format!("HTTP/1.1 307 Said\r\nlocation: https://{}/\r\n\r\n", elsewhere::login());
-            let _ = attack;
+            let (login, host) = (elsewhere::login(), &attack.site.host);
+            let head = format!("HTTP/1.1 307 Said\r\nlocation: https://{login}/{host}/endless\r\n\r\n");
             vec![Step::Say(head.into_bytes()), Step::Flood(b"x".to_vec())]
         }),
-    ];
+    ]);
     for status in [300, 301, 302, 303, 304, 305, 308] {
         let name: &'static str = Box::leak(format!("{status} to content elsewhere").into_boxed_str());
         kinds.push(Kind::new(name, move |attack| {

@@ -5,21 +5,26 @@ use crate::hostile::honest::Answer;
 use crate::hostile::steps::Step;
 use crate::support::MANIFEST;
 
-const PAGE: &str = "<html>log in</html>";
-const NOTICE: &str = r#"{"schemaVersion":2,"message":"down for maintenance"}"#;
+const PAGE: &str = "<html>log in to {host}</html>";
+const NOTICE: &str = r#"{"schemaVersion":2,"message":"{host} is down"}"#;
 
 pub(in crate::hostile) const TYPES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     ("html", |attack| attack.say(&Answer::new(200, "text/html", PAGE))),
     ("html of the right length", |attack| {
-        let length = attack.honest.body.len().max(PAGE.len());
-        attack.say(&Answer::new(200, "text/html", format!("{PAGE:<length$}")))
+        let page = PAGE.replace("{host}", &attack.site.host);
+        let length = attack.honest.body.len().max(page.len());
+        attack.say(&Answer::new(200, "text/html", format!("{page:<length$}")))
     }),
     ("page without a type", |attack| attack.say(&Answer::new(200, "", PAGE))),
     ("page as content", |attack| attack.say(&Answer { body: PAGE.into(), ..attack.honest.clone() })),
     ("json that is no manifest", |attack| attack.say(&Answer::new(200, "application/json", NOTICE))),
     ("no manifest of its type", |attack| attack.say(&Answer::new(200, MANIFEST, NOTICE))),
     ("manifest of a new shape", |attack| {
-        attack.say(&Answer::new(200, "application/vnd.oci.image.thing.v9+json", r#"{"schemaVersion":9,"things":[]}"#))
+        attack.say(&Answer::new(
+            200,
+            "application/vnd.oci.image.thing.v9+json",
+            r#"{"schemaVersion":9,"things":["{host}"]}"#,
+        ))
     }),
     ("no type", |attack| attack.say(&attack.honest.clone().without("content-type"))),
     ("text", |attack| attack.say(&attack.honest.clone().with("content-type", "text/plain"))),
@@ -59,19 +64,19 @@ pub(in crate::hostile) const TYPES: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     ("gzip", |attack| attack.say(&attack.honest.clone().with("content-encoding", "gzip"))),
     ("empty", |attack| attack.say(&Answer { body: Vec::new(), ..attack.honest.clone() })),
     ("manifest of 5 MiB", |attack| attack.say(&padded(attack, 5 << 20))),
-    ("manifest of 20 MiB", |attack| attack.say(&padded(attack, 20 << 20))),
+    ("manifest of 17 MiB", |attack| attack.say(&padded(attack, 17 << 20))),
     ("token of 2 MiB", |attack| {
         let token = "t".repeat(2 << 20);
         attack.say(&Answer::new(200, "application/json", format!(r#"{{"token":"{token}"}}"#)))
     }),
 ];
 
-/// The honest manifest with spaces behind it, under the digest that this makes, where that may be chosen.
+/// A manifest with spaces behind it, whatever manifest is asked for, under the digest that this makes or that is asked
+/// for. What is no manifest is honest.
 fn padded(attack: &Attack, length: usize) -> Answer {
-    let mut body = attack.honest.body.clone();
-    body.resize(length.max(body.len()), b' ');
-    let digest = pullthrough::oci::Digest::of(pullthrough::oci::Algorithm::Sha256, &body).to_string();
-    let is_tag = attack.asked.path.ends_with("/new") || attack.asked.path.ends_with("/kept");
-    let answer = Answer { body, ..attack.honest.clone() };
-    if is_tag { answer.with("docker-content-digest", digest) } else { answer }
+    let manifest = attack.asked.path.split_once("/manifests/").filter(|_| attack.asked.method != "PUT");
+    let Some((_, reference)) = manifest else { return attack.honest.clone() };
+    let big = attack.site.padded(length);
+    let said = if reference.contains(':') { reference.to_owned() } else { big.digest.to_string() };
+    Answer::new(200, MANIFEST, big.bytes.clone()).with("docker-content-digest", said)
 }
