@@ -3,8 +3,8 @@
 use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
 use super::lookup::{Asked, Standing};
 use super::proofs::unproven;
-use super::{Cache, Caller, Fault, Proof, Said, Stored};
-use crate::oci::Digest;
+use super::{Cache, Caller, Fault, Proof, Reach, Said, Stored};
+use crate::oci::{Digest, Look};
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
 
@@ -121,6 +121,13 @@ impl Cache {
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
+            if let Ok(Entered::UnderWay(fill) | Entered::SameLead(fill, _)) = &entered
+                && fill.is_opening()
+                && caller.source.decides()
+                && let Some(absent) = caller.source.absence()
+            {
+                return Err(absent); // what is being asked was asked before, and nobody waits for that
+            }
             let (fill, opening, outcome) = match entered {
                 Err(cause) => {
                     let known = matches!(right, Right::Released | Right::Here(None));
@@ -157,7 +164,7 @@ impl Cache {
                 return found(fill, right, outcome).await;
             }
             match opening.outcome().await {
-                Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
+                Ok(_) => return Ok(BlobFound::Filling(fill, outcome)),
                 // Another source brought the content home before this one was asked, or its answer is no proof of what
                 // others brought: prove it.
                 Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
@@ -212,15 +219,15 @@ impl Cache {
         asked: Asked,
     ) {
         match opening.outcome().await {
-            Ok(()) => match (right, ending.verified().await) {
+            Ok(reach) => match (right, ending.verified().await) {
                 (_, None) => {}
                 (Right::Released, _) if !caller.source.decides() => {} // there is a link, and this is no new word
                 (Right::Here(Some(told)), Some(length)) if !caller.source.decides() => {
                     if told == length {
-                        self.vouched(&caller, &digest, Content::Blob, None, true, asked);
+                        self.vouched(&caller, &digest, Content::Blob, None, true, (Reach::Content, asked));
                     }
                 }
-                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, asked),
+                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, (reach, asked)),
             },
             Err(fault) => {
                 self.heed(&caller, &fault);
@@ -247,12 +254,12 @@ impl Cache {
     }
 }
 
-/// A registry that says neither the digest nor a length has shown nothing.
+/// A registry that says neither the digest nor a length has shown nothing; nor has one that says a length as pages do.
 fn right_here(proof: &Proof) -> Result<Right, Fault> {
     match (proof.digest, proof.size) {
         (Some(_), _) => Ok(Right::Here(None)),
-        (None, Some(size)) => Ok(Right::Here(Some(size))),
-        (None, None) => Err(unproven()),
+        (None, Some(size)) if proof.look() == Look::Content => Ok(Right::Here(Some(size))),
+        (None, _) => Err(unproven()),
     }
 }
 

@@ -47,6 +47,6 @@ pub use passing::Passing;
 pub use policy::{BadRule, Freshness, TagPolicy};
 pub use probe::Occasion;
 pub use publics::Publics;
-pub use source::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
+pub use source::{Fault, Flow, Proof, Queue, Reach, Retry, Said, Source, Subject, Validator, Want, Whole};
 pub use stored::{BlobBody, Stored};
 pub use tags::{Asking, NoAnswer, Question, TagFound};

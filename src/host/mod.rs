@@ -1,11 +1,12 @@
 //! The machine and the units people use for it: sizes, times, percentages; limits, folders, free space; secrets
 //! and the files that hold them; files that change, the service manager, and the ciphers that the processor is quick at;
-//! and one asking for all who ask the same.
+//! one asking for all who ask the same, and one that is asked anew.
 //!
 //! Scope: thin faces over the operating system, the runtime and the libraries that parse units. Nothing here knows
 //! what a registry is.
 
 mod address;
+mod beside;
 mod changes;
 mod cipher;
 mod flight;
@@ -18,6 +19,7 @@ mod units;
 mod watched;
 
 pub use address::reached_at;
+pub use beside::asked_anew;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use flight::{Flights, Landed};

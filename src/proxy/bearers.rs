@@ -157,8 +157,7 @@ fn remembered(lives: Lives) -> Duration {
 impl Leg {
     /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
     pub(super) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
-        let is_plain = |name: &HeaderName| PLAIN.contains(name) || *name == AUTHORIZATION;
-        if !headers.keys().all(is_plain) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
         let query = uri.query().unwrap_or_default();
@@ -182,6 +181,11 @@ impl Leg {
     }
 }
 
+/// Whether nothing but `Authorization` says who asks.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
+}
+
 /// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.
 fn repositories(scopes: &[String]) -> Option<Arc<[String]>> {
     let names = scopes.iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
@@ -199,7 +203,7 @@ pub(super) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
 }
 
 /// User and password of `Basic`, as bytes.
-fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
     let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
     Some(Zeroizing::new(bytes))

@@ -137,7 +137,10 @@ impl Proxy {
         });
     }
 
-    async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
+    pub(super) async fn serve_stream<S>(self: Arc<Self>, stream: S, client: IpAddr) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let door = |proxy: Arc<Self>| move |request| answer(proxy.clone(), client, request);
         match spoken {
@@ -269,7 +272,7 @@ pub(super) enum Spoken {
 
 /// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
 /// deadline as the first byte.
-async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
     let mut ahead = BytesMut::with_capacity(512);
     let told = tokio::time::timeout(FIRST_BYTE, async {
         loop {
@@ -286,7 +289,7 @@ async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken
 }
 
 /// `None` while the bytes are a beginning of the HTTP/2 preface (RFC 9113, 3.4).
-fn tell(ahead: &[u8]) -> Option<Spoken> {
+pub(super) fn tell(ahead: &[u8]) -> Option<Spoken> {
     const TLS_HANDSHAKE: u8 = 22;
     match ahead.first()? {
         &TLS_HANDSHAKE => Some(Spoken::Tls),

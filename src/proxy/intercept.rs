@@ -64,7 +64,7 @@ pub(super) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
-async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
     to: &str,

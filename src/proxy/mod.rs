@@ -23,6 +23,9 @@ mod content;
 mod crowd;
 mod errand;
 mod forward;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/proxy/mod.rs"]
+pub(crate) mod fuzzing;
 mod gateway;
 mod guests;
 mod identity;

@@ -281,7 +281,8 @@ impl Pull<'_> {
         };
         if pulled.outcome != Outcome::Stale && !matches!(ask.who, Who::Nobody) {
             let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
-            self.site.proxy.cache.probe(&cache::Caller { principal, source, ..caller.clone() }, occasion);
+            let nobody = cache::Caller { principal, source, ..caller.clone() };
+            self.site.proxy.cache.probe(&nobody, ask.subject(), occasion);
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) async fn answer(
 
 /// What no request to a registry may be: without a host or with two, a question for a tunnel or about the server as a
 /// whole, or one that reads and brings a body. The last would be passed on as the body of nothing.
-async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
+pub(super) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
     let bad =
         |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
     if !wire::has_one_host(request) {
@@ -98,7 +98,7 @@ async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
 }
 
 /// Whether the request is for the host that CONNECT named. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
-fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
+pub(super) fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let target = request.uri().authority().map(|authority| authority.as_str());
     let mut said = target.into_iter().chain(host).peekable();

@@ -26,6 +26,9 @@ mod damage;
 mod disk;
 mod error;
 mod evict;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/landed.rs"]
+pub(crate) mod fuzzing;
 mod judge;
 mod layout;
 mod lease;

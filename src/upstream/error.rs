@@ -90,6 +90,27 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+    /// What came is no answer to what was asked.
+    #[error("{to} answered {status}: {why}")]
+    Misfit {
+        /// Who.
+        to: Authority,
+        /// With this.
+        status: http::StatusCode,
+        /// What it says.
+        why: &'static str,
+    },
+    /// The client's credentials would log in a connection, which others share.
+    #[error(
+        "{scheme} logs in a connection, and this proxy's connections to {to} are shared by its clients: log in with user \
+         and password or a token (Basic, Bearer), or reach {to} without this proxy"
+    )]
+    ConnectionBound {
+        /// Where they were to go.
+        to: Authority,
+        /// Which scheme.
+        scheme: &'static str,
+    },
     /// The body that was being sent failed on our client's side.
     #[error("the request to {to} broke off on the client's side")]
     RequestBody {
@@ -260,10 +281,12 @@ impl Error {
             | Self::FirstByteTimeout { .. }
             | Self::Idle { .. }
             | Self::Busy { .. }
+            | Self::Misfit { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
             | Self::BadLocation { .. } => Retry::NextWay,
             Self::Away { .. }
+            | Self::ConnectionBound { .. }
             | Self::RequestBody { .. }
             | Self::BadRequest { .. }
             | Self::File { .. }
@@ -280,7 +303,7 @@ impl Error {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Forbidden(_) | Self::RequestBody { .. } => Side::Client,
+            Self::Forbidden(_) | Self::RequestBody { .. } | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
             | Self::File { .. }
             | Self::Pem { .. }

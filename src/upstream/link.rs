@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use http::Uri;
 use http::uri::Scheme;
+use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -48,17 +48,32 @@ pub(super) enum Link {
     Tls(Box<TlsStream<Line>>),
 }
 
-/// Whether a connection has brought an answer yet: rides along with it and with its answers and errors.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Answered(Arc<AtomicBool>);
+/// A connection's life: when it was made, and whether it has brought an answer yet. Rides along with it and with its
+/// answers and errors.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) born: Instant,
+    has_answered: Arc<AtomicBool>,
+}
 
-impl Answered {
+impl Life {
+    fn new() -> Self {
+        Self { born: Instant::now(), has_answered: Arc::default() }
+    }
+
     pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.has_answered.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// That of a connection.
+    pub(super) fn of(connection: &Connected) -> Option<Self> {
+        let mut extras = Extensions::new();
+        connection.get_extras(&mut extras);
+        extras.remove()
     }
 }
 
@@ -108,7 +123,7 @@ impl Service<Uri> for Linker {
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(Answered::default());
+        let connected = Connected::new().extra(Life::new());
         match self {
             Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
             Self::Tls(_) | Self::Plain(_) => connected,

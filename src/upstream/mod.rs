@@ -13,6 +13,7 @@
 
 mod address;
 mod bandwidth;
+mod bound;
 mod client;
 mod config;
 mod credentials;
@@ -21,7 +22,11 @@ mod downloads;
 mod endpoint;
 mod error;
 mod exchange;
+mod fit;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/upstream.rs"]
+pub(crate) mod fuzzing;
 mod health;
 mod idle;
 mod line;

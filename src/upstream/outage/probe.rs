@@ -43,13 +43,13 @@ impl Probe {
             let (homes, parts) = self.parts();
             let mut answered = Vec::new();
             for home in homes {
-                if answers(&upstream, &home, Method::GET, "/v2/").await.is_ok() {
+                if answers(&upstream, &home, Method::GET, "/v2/", self.since).await.is_ok() {
                     answered.push(home);
                 }
             }
             let mut failed = Vec::new();
             for part in parts {
-                if let Err(how) = is_back(&upstream, &part).await {
+                if let Err(how) = is_back(&upstream, &part, self.since).await {
                     failed.push((part, how));
                 }
             }
@@ -79,20 +79,26 @@ impl Probe {
     }
 }
 
-async fn is_back(upstream: &Upstream, part: &Part) -> Result<(), Failed> {
+async fn is_back(upstream: &Upstream, part: &Part, since: Instant) -> Result<(), Failed> {
     match part {
         Part::Home(_) => Ok(()), // asked already
         // Without credentials: that it answers is enough.
-        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str()).await,
-        Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/").await,
+        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str(), since).await,
+        Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/", since).await,
     }
 }
 
-/// Whether it says anything but that it cannot.
-async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> Result<(), Failed> {
+/// Whether it says anything but that it cannot, over a connection that is younger than the outage.
+async fn answers(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    method: Method,
+    target: &str,
+    since: Instant,
+) -> Result<(), Failed> {
     let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
     let Ok(request) = request else { return Ok(()) }; // what cannot be asked bars nobody
-    match tokio::time::timeout(WAIT, upstream.knock(endpoint, request)).await {
+    match tokio::time::timeout(WAIT, upstream.knock(endpoint, request, since)).await {
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
             Err(Failed::Error)
         }

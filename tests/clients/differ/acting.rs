@@ -45,9 +45,18 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// nginx, which logs `$request_uri`, and what a location by regular expression takes out of the normalised `$uri`.
     pub(crate) fn nginx(lab: &Lab) -> Self {
+        Self::nginx_with(lab, "")
+    }
+
+    /// The same by HTTP/2.
+    pub(crate) fn nginx_h2(lab: &Lab) -> Self {
+        Self::nginx_with(lab, " http2")
+    }
+
+    fn nginx_with(lab: &Lab, protocol: &str) -> Self {
         let (host, address, dir) = ("nginx.example.com", free(), lab.folder("nginx"));
         let (certificate, key) = lab.certificate(host, &dir);
-        let config = nginx(&dir, address, &certificate, &key);
+        let config = nginx(&dir, address, &certificate, &key).replace(" ssl;", &format!(" ssl{protocol};"));
         fs::write(dir.join("nginx.conf"), config).unwrap();
         let mut program = command("nginx", &dir);
         program.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).arg("-e").arg(dir.join("error.log"));
@@ -56,6 +65,15 @@ impl Upstream {
 
     /// Go's `ServeMux`, compiled from `mux.go`.
     pub(crate) fn go(lab: &Lab) -> Self {
+        Self::go_with(lab, "")
+    }
+
+    /// The same by HTTP/1.1 alone.
+    pub(crate) fn go_h1(lab: &Lab) -> Self {
+        Self::go_with(lab, "http2server=0")
+    }
+
+    fn go_with(lab: &Lab, settings: &str) -> Self {
         let (host, address, dir) = ("go.example.com", free(), lab.folder("go"));
         let (certificate, key) = lab.certificate(host, &dir);
         fs::write(dir.join("mux.go"), include_str!("mux.go")).unwrap();
@@ -66,18 +84,27 @@ impl Upstream {
         go.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go")); // kept from run to run
         run(go.args(["build", "-o", "mux", "mux.go"]), BUILD).expect("Debian's package golang-go has it");
         let mut program = command(dir.join("mux").to_str().unwrap(), &dir);
-        program.arg(address.to_string()).arg(certificate).arg(key).arg(dir.join("acted.log"));
+        program.arg(address.to_string()).arg(certificate).arg(key).arg(dir.join("acted.log")).env("GODEBUG", settings);
         Self::start(host, address, dir.join("acted.log"), of_program, program, &dir)
     }
 
     /// distribution, which says of each request that it judges what its router took out of the path.
     pub(crate) fn distribution(lab: &Lab) -> Self {
+        Self::distribution_with(lab, true)
+    }
+
+    /// The same by HTTP/1.1 alone.
+    pub(crate) fn distribution_h1(lab: &Lab) -> Self {
+        Self::distribution_with(lab, false)
+    }
+
+    fn distribution_with(lab: &Lab, h2: bool) -> Self {
         let (host, address, dir) = ("distribution.example.com", free(), lab.folder("distribution"));
         let (certificate, key) = lab.certificate(host, &dir);
         let config = json!({
             "version": "0.1", "log": { "level": "debug", "formatter": "json", "accesslog": { "disabled": true } },
             "storage": { "filesystem": { "rootdirectory": dir.join("files") } },
-            "http": { "addr": address, "tls": { "certificate": certificate, "key": key } },
+            "http": { "addr": address, "tls": { "certificate": certificate, "key": key }, "http2": { "disabled": !h2 } },
         });
         fs::write(dir.join("distribution.yml"), config.to_string()).unwrap(); // JSON is YAML
         let mut program = command("docker-registry", &dir);

@@ -24,11 +24,20 @@ pub(crate) enum Ending {
     Gone,
 }
 
-/// Sends the preface and one HEADERS frame without a body, and reads frames until the answer's end.
-pub(super) fn ask(stream: &mut (impl Read + WriteTo), fields: &[(&[u8], &[u8])]) -> io::Result<Ending> {
+/// Sends the preface, one HEADERS frame and, where there is a body, one DATA frame with it, and reads frames until the
+/// answer's end.
+pub(super) fn ask(
+    stream: &mut (impl Read + WriteTo),
+    fields: &[(&[u8], &[u8])],
+    body: Option<&[u8]>,
+) -> io::Result<Ending> {
     let mut said = PREFACE.to_vec();
     frame(&mut said, SETTINGS, 0, 0, &[]);
-    frame(&mut said, HEADERS, END_STREAM | END_HEADERS, STREAM, &literal(fields));
+    let end = if body.is_none() { END_STREAM } else { 0 };
+    frame(&mut said, HEADERS, end | END_HEADERS, STREAM, &literal(fields));
+    if let Some(body) = body {
+        frame(&mut said, DATA, END_STREAM, STREAM, body);
+    }
     stream.say(&said)?;
     loop {
         let mut head = [0; 9];

@@ -146,7 +146,19 @@ impl Connection {
 
     /// Puts one question by HTTP/2, its header fields as they are, and waits for the end of the answer.
     pub(crate) fn ask_h2(&mut self, fields: &[(&[u8], &[u8])]) -> io::Result<Ending> {
-        h2::ask(&mut self.stream, fields)
+        h2::ask(&mut self.stream, fields, None)
+    }
+
+    /// The same with a body, whatever the fields say of its length.
+    pub(crate) fn ask_h2_with(&mut self, fields: &[(&[u8], &[u8])], body: &[u8]) -> io::Result<Ending> {
+        h2::ask(&mut self.stream, fields, Some(body))
+    }
+
+    /// Says something and hangs up.
+    pub(crate) fn say(mut self, request: &[u8]) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(request)?;
+        stream.flush()
     }
 
     fn head(&mut self) -> io::Result<Head> {
