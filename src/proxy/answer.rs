@@ -1,5 +1,7 @@
 //! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -9,10 +11,14 @@ use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
 use crate::oci::{Authority, Look};
 use crate::upstream::{self, Error};
-use crate::wire::{Body, collect};
+use crate::wire::{Body, collect_within};
 
+/// An error's head is passed on up to this size.
+const HEAD_LIMIT: usize = 32 << 10;
 /// An error body is passed on up to this length.
 const BODY_LIMIT: usize = 64 << 10;
+/// And if it ends within so long: its head has said what counts.
+const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What we are, for upstreams whose client said nothing of itself.
 pub(super) const USER_AGENT_VALUE: HeaderValue =
@@ -57,8 +63,8 @@ impl Refused {
     /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
     pub(super) async fn read(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
-        let body = collect(body, BODY_LIMIT).await.unwrap_or_default();
-        Self { status: parts.status, headers: parts.headers, body }
+        let body = collect_within(body, BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
+        Self { status: parts.status, headers: bounded(parts.headers), body }
     }
 
     /// Whether the registry itself says so, as far as the answer shows: not a gateway before it that knows no such
@@ -88,6 +94,12 @@ impl Refused {
 pub(super) fn is_missing(fault: &Fault) -> bool {
     let refused = fault.cause.downcast_ref::<Refused>();
     refused.is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+}
+
+/// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
+fn bounded(headers: HeaderMap) -> HeaderMap {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size <= HEAD_LIMIT { headers } else { HeaderMap::new() }
 }
 
 /// An exchange that failed, as the cache understands it.

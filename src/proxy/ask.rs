@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -24,7 +25,10 @@ use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Subject, Vali
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::wire::{Body, Pseudonym, collect};
+use crate::wire::{Body, Pseudonym, collect_within};
+
+/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+const MANIFEST_TIME: Duration = Duration::from_secs(60);
 
 /// Who asks, and for what.
 #[derive(Clone)]
@@ -408,7 +412,8 @@ fn refused(refused: Refused) -> Fault {
 
 /// All of a manifest.
 async fn read(body: Body) -> Result<Bytes, Fault> {
-    collect(body, MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))
+    let read = collect_within(body, MANIFEST_LIMIT, MANIFEST_TIME).await;
+    read.map_err(|cause| Fault::new(Retry::Again, cause))
 }
 
 fn value(text: &str) -> Result<HeaderValue, Fault> {

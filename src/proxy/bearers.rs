@@ -98,7 +98,8 @@ struct Answer {
 impl Bearers {
     pub(super) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
-        let bound = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(longest).build();
+        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.leg.weight();
+        let bound = moka::sync::Cache::builder().weigher(weigh).max_capacity(CAPACITY).time_to_live(longest).build();
         let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
         Self { bound, stand_ins }
     }
@@ -173,6 +174,12 @@ impl Leg {
         };
         let credential = wish.credential().map(|credential| mac(cache, credential));
         is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
+    }
+
+    /// One, and one more for each 256 bytes of what it is for: a client writes that.
+    fn weight(&self) -> u32 {
+        let names = self.repositories.iter().flat_map(|names| names.iter());
+        u32::try_from(1 + names.map(|name| name.len() + 64).sum::<usize>() / 256).unwrap_or(u32::MAX)
     }
 
     fn reaches(&self, repository: &Repository) -> bool {

@@ -29,7 +29,7 @@ use tracing::debug;
 use super::bearers::Bearers;
 use super::crowd::Crowd;
 use super::gateway::Gateway;
-use super::guests::LocalTokens;
+use super::guests::{Guesses, LocalTokens};
 use super::policy::Policy;
 use super::{connect, forward, intercept, own, respond};
 use crate::cache::Cache;
@@ -62,6 +62,7 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
+    pub(super) guesses: Guesses,
     /// Who this is to other proxies.
     pub(super) pseudonym: Pseudonym,
     pub(super) gateway: Gateway,
@@ -83,6 +84,7 @@ impl Proxy {
             store,
             metrics,
             bearers: Bearers::new(),
+            guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             gateway: Gateway::default(),
             local,

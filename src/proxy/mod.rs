@@ -27,6 +27,7 @@ mod forward;
 #[path = "../../fuzz/targets/proxy/mod.rs"]
 pub(crate) mod fuzzing;
 mod gateway;
+mod guesses;
 mod guests;
 mod identity;
 mod intercept;

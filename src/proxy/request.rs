@@ -20,7 +20,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::{Away, Failure};
 use super::site::Site;
-use super::{forward, gateway, listing, ping, push, realm, respond};
+use super::{forward, gateway, guesses, listing, ping, push, realm, respond};
 use crate::oci::{Authority, Code, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
@@ -224,6 +224,12 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    if site.outage.is_open()
+        && let Some(repository) = route.repository()
+        && let Err(busy) = Box::pin(guesses::admit_reader(site, repository, headers)).await
+    {
+        return Pulled::failure(&busy);
+    }
     let pull = |repository| Pull { site, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

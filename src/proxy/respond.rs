@@ -290,6 +290,12 @@ pub(super) fn no_entry(rule: &str) -> Response<Body> {
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
+/// 503: too many passwords of one address are being looked at.
+pub(super) fn crowded() -> Failure {
+    let message = "too many passwords from this address are being looked at; ask again";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
+}
+
 /// 403: whoever is on the way would read it.
 pub(super) fn no_plain_token(registry: &str) -> Response<Body> {
     let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");

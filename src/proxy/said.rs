@@ -9,6 +9,9 @@ use crate::oci::Digest;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
+/// A type or a tag that is longer is none: it would be kept.
+const TEXT_LIMIT: usize = 512;
+
 /// What an answer without a body proves: that this is there, of this type and length.
 pub(super) fn proof(headers: &HeaderMap) -> Proof {
     Proof { digest: digest(headers), media_type: media_type(headers), size: number(headers, &CONTENT_LENGTH) }
@@ -21,12 +24,12 @@ pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
 
 /// As it was sent, with its parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    text(headers, &CONTENT_TYPE)
+    text(headers, &CONTENT_TYPE).filter(|text| text.len() <= TEXT_LIMIT)
 }
 
 /// A strong tag, which a range may be made conditional on (RFC 9110, 13.1.5).
 pub(super) fn strong_tag(headers: &HeaderMap) -> Option<String> {
-    text(headers, &ETAG).filter(|tag| tag.starts_with('"'))
+    text(headers, &ETAG).filter(|tag| tag.starts_with('"') && tag.len() <= TEXT_LIMIT)
 }
 
 /// An open body that was asked for, as a span or as the whole.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::fit::Question;
 use super::idle::{Counted, Progress, Watched};
+use super::interim::Interim;
 use super::link::Life;
 use super::way::Way;
 use super::{Error, bound, forwarded};
@@ -121,23 +122,26 @@ async fn attempt(
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
+    let interim = Interim::of(&mut request);
     if request.uri().scheme() == Some(&Scheme::HTTP)
         && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
     {
         let asked = forwarded::ask(forwarding, to, request);
         let failed = |error| blamed(error, &progress).into();
-        let answer = awaited(asked, to, limits, &progress, failed, || {}).await?;
+        let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
         return Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
     }
     let connection = capture_connection(&mut request);
+    let unanswered = Unanswered(Some(connection.clone()));
     let asked = way.client.request(request);
     let failed = |error| failed(to, error, &progress);
     let answer = tokio::select! {
         biased;
-        answer = awaited(asked, to, limits, &progress, failed, || retire(&connection)) => answer,
+        answer = awaited(asked, to, limits, &progress, &interim, failed, || retire(&connection)) => answer,
         () = is_older(connection.clone(), since) => Err(Failure::Old),
     };
     let mut answer = answer?;
+    unanswered.is_over();
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
         life.mark();
     }
@@ -173,12 +177,31 @@ fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Res
     Ok(answer)
 }
 
+/// A connection on which an answer is awaited. If it is waited for no longer, nothing else is asked there: over HTTP/2 it
+/// stays open for others, and whoever leaves one question unanswered may do worse.
+struct Unanswered(Option<CaptureConnection>);
+
+impl Unanswered {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            retire(connection);
+        }
+    }
+}
+
 /// The head of the answer, in time: since the request's body moved last. `slow` is called where it takes long.
 async fn awaited<B, E>(
     asked: impl Future<Output = Result<Response<B>, E>>,
     to: &Authority,
     limits: Limits,
     progress: &Progress,
+    interim: &Interim,
     failed: impl Fn(E) -> Failure,
     slow: impl Fn(),
 ) -> Result<Response<B>, Failure> {
@@ -186,13 +209,23 @@ async fn awaited<B, E>(
     let mut seen = 0;
     loop {
         let begun = Instant::now();
-        if limits.first_byte > SLOW {
-            match tokio::time::timeout(SLOW, answer.as_mut()).await {
-                Ok(answer) => return answer.map_err(failed),
-                Err(_) => slow(),
+        let in_time = async {
+            if limits.first_byte > SLOW {
+                match tokio::time::timeout(SLOW, answer.as_mut()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) => slow(),
+                }
             }
-        }
-        match tokio::time::timeout_at(begun + limits.first_byte, answer.as_mut()).await {
+            tokio::time::timeout_at(begun + limits.first_byte, answer.as_mut()).await
+        };
+        let in_time = tokio::select! {
+            biased;
+            in_time = in_time => in_time,
+            flood = interim.too_many() => {
+                return Err(Error::Exchange { to: to.clone(), source: Arc::new(flood) }.into());
+            }
+        };
+        match in_time {
             Ok(answer) => return answer.map_err(failed),
             Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
                 seen = progress.moved.load(Ordering::Relaxed);

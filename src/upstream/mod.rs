@@ -29,6 +29,7 @@ mod forwarded;
 pub(crate) mod fuzzing;
 mod health;
 mod idle;
+mod interim;
 mod line;
 mod link;
 mod location;

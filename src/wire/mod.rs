@@ -13,7 +13,7 @@ mod multipart;
 mod range;
 mod rewind;
 
-pub use body::{Body, BodyError, TooLong, collect};
+pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
 pub use framing::{frame, is_unexpected};
 pub use gather::Gather;
 pub use header::{Pseudonym, end_to_end, has_one_host, via, without_overrides};

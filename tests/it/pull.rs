@@ -7,6 +7,7 @@ mod damage;
 mod doorkeeping;
 mod doors;
 mod fills;
+mod guesses;
 mod held;
 mod identity;
 mod judged;

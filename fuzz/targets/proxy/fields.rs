@@ -62,7 +62,7 @@ pub fn content_range(data: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(value) else { return };
         response.headers_mut().insert(name, value);
     }
-    let Ok(flow) = said::flow(response, &Endpoint::of_host(&authority()), from, true) else { return };
+    let Ok(flow) = said::flow(response, &Endpoint::of_host(&authority()), Some((from, None))) else { return };
     let text = std::str::from_utf8(range).expect("a range is text");
     let (span, total) = text.strip_prefix("bytes ").and_then(|rest| rest.split_once('/')).expect("a range of bytes");
     let (first, last) = span.split_once('-').expect("a first and a last byte");

@@ -232,7 +232,7 @@ fn content(shared: &Shared, name: &str, noun: &str, rest: &str, asked: &HeaderMa
 }
 
 fn part(act: &Act, range: &str, bytes: &Bytes) -> Option<Part> {
-    let Act::ToRange(make) = act else { return None };
+    let Act::PartOf(make) = act else { return None };
     let from = range.strip_prefix("bytes=")?.split('-').next()?.parse().ok()?;
     Some(make(from, bytes))
 }

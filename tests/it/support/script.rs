@@ -64,7 +64,7 @@ pub(crate) enum Act {
     /// Send no `Docker-Content-Digest`.
     NoDigest,
     /// Answer a range of a blob with this: made of the first byte asked for, and of the whole content.
-    ToRange(fn(u64, &Bytes) -> Part),
+    PartOf(fn(u64, &Bytes) -> Part),
 }
 
 /// An answer to a range, right or wrong.
