@@ -25,9 +25,10 @@ pub fn htpasswd(data: &[u8]) {
             for flaw in flaws {
                 assert!((1..=rows.len()).contains(&flaw.line), "{flaw}");
                 let row = String::from_utf8_lossy(rows[flaw.line - 1]);
-                let hash = row.split_once(':').map_or("", |(_, hash)| hash.trim_end());
+                let (user, hash) = row.split_once(':').unwrap_or((&row, ""));
+                let is_told = flaw.text.contains(hash.trim_end()) && !user.contains(hash.trim_end());
                 assert!(!flaw.text.contains('\n'), "{flaw:?}");
-                assert!(!hash.starts_with("$2") || hash.len() < 20 || !flaw.text.contains(hash), "{flaw}");
+                assert!(!hash.starts_with("$2") || hash.len() < 20 || !is_told, "{flaw}");
             }
         }
     }

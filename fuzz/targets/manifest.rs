@@ -3,17 +3,28 @@
 use serde_json::Value;
 
 use super::naive;
-use crate::oci::{Accept, Descriptor, Digest, Listing, MediaType};
+use crate::oci::{Accept, Descriptor, Digest, Listing, Look, MediaType, kept_type};
 
 /// A listing has the digests that a plain reader finds, in their order, or nothing. The descriptors for people list the
-/// same.
+/// same. What is kept is an object of a known shape.
 pub fn manifest(data: &[u8]) {
     let (listing, descriptors) = (Listing::of(data), Descriptor::listed(data));
     let Some(value) = naive::json(data) else { return };
     let (manifests, blobs) =
         (digests(&value["manifests"]), [digest(&value["config"]), digests(&value["layers"])].concat());
     if listing != Listing::default() {
-        assert_eq!((&listing.manifests, &listing.blobs), (&manifests, &blobs));
+        let all = [blobs.clone(), digests(&value["blobs"])].concat();
+        assert_eq!((&listing.manifests, &listing.blobs), (&manifests, &all));
+    }
+    if let Some(kept) = kept_type(data) {
+        let has = |name: &str| value["schemaVersion"] == 2 && value[name].is_array();
+        let is_one = match kept {
+            MediaType::OciIndex | MediaType::DockerList => has("manifests"),
+            MediaType::OciManifest | MediaType::DockerManifest => has("layers"),
+            MediaType::OciArtifact => value["mediaType"].is_string(),
+            MediaType::DockerSchema1 | MediaType::DockerSchema1Signed => false,
+        };
+        assert!(value.is_object() && is_one, "{kept:?} is kept");
     }
     if !descriptors.is_empty() {
         let listed: Vec<Digest> = descriptors.iter().map(|descriptor| descriptor.digest).collect();
@@ -35,7 +46,7 @@ fn digest(entry: &Value) -> Vec<Digest> {
     said.and_then(|text| text.parse().ok()).into_iter().collect()
 }
 
-/// The class of an `Accept` header prints as a header of that class.
+/// The class of an `Accept` header prints as a header of that class. What looks like a page is of no known type.
 pub fn accept(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let class = Accept::parse(text.lines());
@@ -43,4 +54,5 @@ pub fn accept(data: &[u8]) {
     let headers = if text.is_empty() { vec![] } else { vec![printed.as_str()] };
     assert_eq!(Accept::parse(headers), class, "{printed:?}");
     assert_eq!(Accept::from_code(class.code()), class);
+    assert!(MediaType::parse(text).is_none() || Look::of(Some(text)) == Look::Content);
 }

@@ -308,7 +308,7 @@ impl Cache {
 
 /// Reads a whole stored manifest and proves it again: it is small, and what is in memory is believed.
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
-    let bytes = store.read(digest).ok()??.read_all(crate::oci::MANIFEST_LIMIT).ok()??;
+    let bytes = store.read_whole(digest, crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {

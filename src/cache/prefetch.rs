@@ -107,7 +107,9 @@ impl Cache {
     where
         F: Fn(Digest) -> Arc<dyn Source> + Send + 'static,
     {
-        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| at_once > 0) else { return };
+        let files = self.store.files();
+        let may = at_once > 0 && files.used() < files.most() / 2; // the other half is for what is asked for
+        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| may) else { return };
         let pieces = (caller.place.clone(), caller.principal.clone(), listed.manifest);
         let key = (caller.place.clone(), caller.asker(), listed.manifest);
         if self.listings.pieces.contains_key(&pieces) || self.listings.begun.contains_key(&key) {

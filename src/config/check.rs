@@ -84,7 +84,9 @@ fn numbers(sections: &File, report: &mut Report<'_>) {
         (["fill", "lanes"], usize::from(sections.fill.lanes)),
         (["upstream", "downloads_per_host"], usize::from(sections.upstream.downloads_per_host)),
         (["clients", "connections"], sections.clients.connections.unwrap_or(1)),
-        (["clients", "connections_each"], sections.clients.connections_each),
+        (["clients", "connections_each"], sections.clients.connections_each.unwrap_or(1)),
+        (["clients", "streams"], sections.clients.streams.unwrap_or(1)),
+        (["clients", "streams_each"], sections.clients.streams_each.unwrap_or(1)),
     ] {
         if number == 0 {
             report.say(&KeyPath::of(path), "found 0; expected at least 1");

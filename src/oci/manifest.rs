@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, document};
 
 /// The largest manifest that is taken, in bytes. containerd refuses more than 4 MiB and the specification
 /// asks registries to take that much; ggcr takes 100 MiB, but nobody is known to make such.
@@ -40,7 +40,7 @@ impl Listing {
     /// Reads a manifest. What is no manifest lists nothing; a digest that cannot be verified is left out.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let Ok(raw) = serde_json::from_slice::<Raw>(bytes) else { return Self::default() };
+        let Some(raw) = document::<Raw>(bytes) else { return Self::default() };
         let media_type = raw.shape();
         let known =
             |list: Option<Vec<Descriptor>>| list.unwrap_or_default().into_iter().filter_map(|d| d.digest.parse().ok());
@@ -152,6 +152,7 @@ mod tests {
             (r#"{"schemaVersion":2,"layers":[{}]}"#.to_owned(), None),
             (r#"{"errors":[{"code":"UNKNOWN"}]}"#.to_owned(), None),
             ("<html>".to_owned(), None),
+            ("[2,null,null,[],null,null,null]".to_owned(), None),
         ];
         for (bytes, expected) in table {
             assert_eq!(kept_type(bytes.as_bytes()), expected, "{bytes}");

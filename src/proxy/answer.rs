@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use super::access::Unasked;
 use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
-use crate::oci::{Authority, Look};
+use crate::oci::{Authority, Look, document};
 use crate::upstream::{self, Error};
 use crate::wire::{Body, collect_within};
 
@@ -86,7 +86,7 @@ impl Refused {
         if self.body.is_empty() {
             return said.is_none_or(|said| !said.trim_start().to_ascii_lowercase().starts_with("text/"));
         }
-        serde_json::from_slice::<Errors>(&self.body).is_ok()
+        document::<Errors>(&self.body).is_some()
     }
 }
 

@@ -22,7 +22,7 @@ use super::registry::Registry;
 use super::wish::Wish;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
-use crate::oci::{Authority, Query, Repository};
+use crate::oci::{Authority, Query, Repository, document};
 
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ impl Bearers {
 
     /// Notes the tokens of an answer of `realm`. Answers whether it had any.
     pub(super) fn bind(&self, cache: &Cache, realm: &Authority, leg: &Leg, body: &[u8]) -> bool {
-        let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return false };
+        let Some(answer) = document::<Answer>(body) else { return false };
         let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
         let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
         let bound = Arc::new(bound);

@@ -20,7 +20,6 @@ mod config;
 mod connect;
 mod connection;
 mod content;
-mod crowd;
 mod errand;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -33,7 +32,9 @@ mod identity;
 mod intercept;
 mod legs;
 mod lent;
+mod limit;
 mod listing;
+mod lobby;
 mod outages;
 mod own;
 mod ping;
@@ -57,12 +58,12 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
-pub use crowd::CrowdLimits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
     Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
 };
+pub use limit::Limits;
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry, Whose};
 pub use verdict::{Refusal, Verdict};

@@ -113,6 +113,9 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
         };
         match tokio::time::timeout(deadline, asked).await {
             Err(_) => site.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
+            Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
+                return Some(Pulled::bypass(response));
+            }
             Ok((response, _)) if realm::has_failed(response.status()) => {}
             Ok((response, is_own_word)) => {
                 let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);

@@ -303,5 +303,6 @@ fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
 
 /// Whether the store, and not the registry, is what failed: then it passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
-    fault.said == Said::Nothing && fault.cause.downcast_ref::<store::Error>().is_some()
+    let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
+    fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)
 }

@@ -34,6 +34,7 @@ mod layout;
 mod lease;
 mod ledger;
 mod lock;
+mod opened;
 mod operate;
 mod parking;
 mod partial;

@@ -23,6 +23,7 @@ use super::resolver::Resolver;
 use super::roads::Roads;
 use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
+use super::sockets::Socket;
 use super::tls::Roots;
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
@@ -161,7 +162,8 @@ impl Upstream {
     /// # Errors
     /// [`Error::Forbidden`], or what kept the connection from being made in time.
     pub async fn dial(&self, to: &Authority, via: &str) -> Result<Line, Error> {
-        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via)).await
+        let socket = Socket::take(to).await?;
+        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via), socket).await
     }
 
     /// Whether anything is reached through a parent: then requests say by `Via` which way they came.

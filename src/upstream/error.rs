@@ -152,6 +152,23 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// As many connections to upstreams are open as may be, and none became free in time: nothing was sent.
+    #[error("no connection to {to}: {limit} to upstreams may be open, and they are in use")]
+    Crowded {
+        /// Who was meant.
+        to: Authority,
+        /// How many may be open; half of them to one host.
+        limit: usize,
+    },
+    /// This process, or this machine, has no file descriptor or no memory left for a connection: nothing was sent.
+    #[error("no connection to {to}: the proxy has no free file descriptor")]
+    Exhausted {
+        /// Who was meant.
+        to: Authority,
+        /// What the system said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
     /// More redirects than anybody needs.
     #[error("more than {limit} redirects, the last from {from}")]
     Redirects {
@@ -282,6 +299,8 @@ impl Error {
             | Self::Idle { .. }
             | Self::Busy { .. }
             | Self::Misfit { .. }
+            | Self::Crowded { .. }
+            | Self::Exhausted { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
             | Self::BadLocation { .. } => Retry::NextWay,
@@ -305,6 +324,8 @@ impl Error {
         match self {
             Self::Forbidden(_) | Self::RequestBody { .. } | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
+            | Self::Crowded { .. }
+            | Self::Exhausted { .. }
             | Self::File { .. }
             | Self::Pem { .. }
             | Self::ClientCertificate { .. }
@@ -312,8 +333,19 @@ impl Error {
             | Self::Url { .. }
             | Self::ProxyUrl { .. }
             | Self::Setup { .. } => Side::Own,
+            Self::Parent { source, .. } if source.is_ours() => Side::Own,
             Self::Parent { source, .. } if source.is_login() || matches!(**source, ParentError::Loop) => Side::Own,
             _ => Side::Upstream,
+        }
+    }
+
+    /// Whether it is for want of file descriptors or connections here: it says nothing of any host.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Crowded { .. } | Self::Exhausted { .. } => true,
+            Self::Parent { source, .. } => source.is_ours(),
+            _ => false,
         }
     }
 

@@ -23,6 +23,7 @@ use super::Error;
 use super::endpoint::implied_port;
 use super::line::Line;
 use super::roads::Roads;
+use super::sockets::{Socket, are_scarce};
 use super::tls::{handshake_failed, server_name};
 use crate::oci::Authority;
 
@@ -81,13 +82,15 @@ impl Linker {
     async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
         let secure = uri.scheme() != Some(&Scheme::HTTP);
         let to = authority(&uri, secure)?;
+        let socket = Socket::take(&to).await?; // before the clock runs: it is no time of the host's
         if !secure {
             // A plain request that goes through a parent has a connection of its own (`forwarded`).
-            return self.roads.direct(&to, self.given).await.map(|line| TokioIo::new(Link::Plain(line)));
+            let line = self.roads.straight(&to, self.given, socket).await;
+            return line.map(|line| TokioIo::new(Link::Plain(line)));
         }
         let after = self.roads.dialer.connect_timeout;
         let begun = Instant::now();
-        let line = self.roads.line(&to, self.given, None).await?;
+        let line = self.roads.line(&to, self.given, None, socket).await?;
         // Each parent has the timeout for itself, and so has the handshake behind it.
         let since = if self.roads.lead_away(&to, self.given) { Instant::now() } else { begun };
         let linked = tokio::time::timeout_at(since + after, self.handshake(&to, line)).await;
@@ -125,9 +128,13 @@ impl Connection for Link {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(Life::new());
         match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
-            Self::Tls(_) | Self::Plain(_) => connected,
+            // One is for all requests to its host.
+            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => return connected.negotiated_h2(),
+            // Idle ones leave room for others.
+            Self::Tls(_) | Self::Plain(_) if are_scarce() => connected.poison(),
+            Self::Tls(_) | Self::Plain(_) => {}
         }
+        connected
     }
 }
 

@@ -42,7 +42,9 @@ impl Sign {
                 | Error::Certificate { .. }
                 | Error::Tls { .. },
             ) => Self::Down,
-            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() => Self::Nothing,
+            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() || source.is_ours() => {
+                Self::Nothing
+            }
             Err(Error::Parent { .. }) => Self::Down,
             Err(_) => Self::Nothing,
         }

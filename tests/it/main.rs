@@ -24,6 +24,7 @@ mod setup;
 mod store;
 mod store_catalog;
 mod store_damage;
+mod store_files;
 mod store_many;
 mod store_partial;
 mod store_power;

@@ -50,30 +50,42 @@ fn pair(header: &[u8]) -> Option<Vec<u8>> {
     if is_basic { BASE64_STANDARD.decode(text[at..].trim()).ok() } else { None }
 }
 
-/// Lines: the place that was asked from, `Content-Range`, `Content-Length`. A part is taken only where it holds that
-/// place and does not contradict itself.
+/// Lines: a status and the span that was asked for, `Content-Range`, `Content-Length`. A part is taken only where it is
+/// the one that was asked for, as long as it says, and does not contradict itself; the whole only where nothing says
+/// that it is a part.
 pub fn content_range(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
-    let from = lines.next().and_then(|line| std::str::from_utf8(line).ok()?.parse::<u64>().ok()).unwrap_or(0);
-    let (range, length) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let asked = lines.next().and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let (status, asked) = asked.split_once(' ').unwrap_or((asked, ""));
+    let status = if status == "200" { StatusCode::OK } else { StatusCode::PARTIAL_CONTENT };
+    let span = asked.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse::<u64>().ok())));
     let mut response = Response::new(Body::full(b"part".to_vec()));
-    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    for (name, value) in [(CONTENT_RANGE, range), (CONTENT_LENGTH, length)] {
-        let Ok(value) = HeaderValue::from_bytes(value) else { return };
-        response.headers_mut().insert(name, value);
+    *response.status_mut() = status;
+    let [range, length] = [CONTENT_RANGE, CONTENT_LENGTH].map(|name| {
+        let line = lines.next().filter(|line| !line.is_empty())?;
+        response.headers_mut().insert(name, HeaderValue::from_bytes(line).ok()?);
+        std::str::from_utf8(line).ok()
+    });
+    let has_range = response.headers().contains_key(CONTENT_RANGE);
+    let Ok(flow) = said::flow(response, &Endpoint::of_host(&authority()), span) else { return };
+    let read = || {
+        let (unit, rest) = range?.split_once(' ')?;
+        let (part, total) = rest.split_once('/')?;
+        let (first, last) = part.split_once('-')?;
+        let total = if total == "*" { None } else { Some(naive::number(total)?) };
+        (unit.to_ascii_lowercase() == "bytes").then_some((naive::number(first)?, naive::number(last)?, total))
+    };
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(4_u64);
+    let (at, to, total) = (u128::from(flow.at), flow.to.map(u128::from), flow.total.map(u128::from));
+    if status == StatusCode::OK {
+        assert_eq!((at, to), (0, None));
+        assert!(!has_range || read().is_some_and(|(first, last, total)| first == 0 && total == Some(last + 1)));
+        return;
     }
-    let Ok(flow) = said::flow(response, &Endpoint::of_host(&authority()), Some((from, None))) else { return };
-    let text = std::str::from_utf8(range).expect("a range is text");
-    let (span, total) = text.strip_prefix("bytes ").and_then(|rest| rest.split_once('/')).expect("a range of bytes");
-    let (first, last) = span.split_once('-').expect("a first and a last byte");
-    let number = |text: &str| naive::number(text.trim().trim_start_matches('+')).expect("a number");
-    assert_eq!(
-        (u128::from(flow.at), flow.to.map(u128::from)),
-        (number(first), Some((number(last) + 1).min(u64::MAX.into())))
-    );
-    assert!(flow.at <= from && flow.to.is_some_and(|to| to > flow.at), "{text:?}");
-    match flow.total {
-        Some(whole) => assert!(u128::from(whole) == number(total) && flow.to.is_some_and(|to| to <= whole), "{text:?}"),
-        None => assert!(total.trim().parse::<u64>().is_err(), "{text:?}"),
-    }
+    let (first, last, whole) = read().expect("a part says which");
+    assert_eq!((at, to, total), (first, Some(last + 1), whole));
+    assert!(first <= last && whole.is_none_or(|whole| last < whole), "{range:?}");
+    assert_eq!(u128::from(length), last + 1 - first, "{range:?}");
+    let (from, end) = span.expect("a part was asked for");
+    assert!(at == u128::from(from) && end.is_none_or(|end| last < u128::from(end)), "{range:?} for {span:?}");
 }

@@ -9,10 +9,11 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Reads bytes that are one request, or as much of it as was sent. Whatever a server could read in another way is
-    /// a panic: a line that ends in another way, two lengths, a length and chunks, bytes behind the end.
-    pub(super) fn read(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head has an end");
+    /// Reads bytes that are one request, or as much of it as was sent; `None` for less than a head. Whatever a server
+    /// could read in another way is a panic: a line that ends in another way, two lengths, a length and chunks, bytes
+    /// behind the end.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let (head, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
         let mut lines = head.split("\r\n");
         let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
@@ -40,7 +41,7 @@ impl Sent {
             framing => panic!("framed in two ways: {framing:?}"),
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Self { method: method.into(), path: path.into(), query: query.into(), body }
+        Some(Self { method: method.into(), path: path.into(), query: query.into(), body })
     }
 }
 
