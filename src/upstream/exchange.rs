@@ -1,14 +1,15 @@
 //! One request and its answer over one way, under the timeouts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
 use http::uri::Scheme;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fit::Question;
@@ -124,12 +125,17 @@ async fn attempt(
         return Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
     }
     let connection = capture_connection(&mut request);
+    let flood = Flood::of(&mut request);
     let asked = way.client.request(request);
     let failed = |error| failed(to, error, &progress);
     let answer = tokio::select! {
         biased;
         answer = awaited(asked, to, limits, &progress, failed, || retire(&connection)) => answer,
         () = is_older(connection.clone(), since) => Err(Failure::Old),
+        () = flood.came() => {
+            let (status, why) = (StatusCode::CONTINUE, "preliminary answers without an end");
+            Err(Error::Misfit { to: to.clone(), status, why }.into())
+        }
     };
     let mut answer = answer?;
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
@@ -139,6 +145,30 @@ async fn attempt(
         retire(&connection);
     }
     Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+}
+
+/// How many preliminary answers (1xx) a request got. HTTP/1.1 tells them; in HTTP/2 a flood ends with the first byte's time.
+#[derive(Clone, Default)]
+struct Flood(Arc<(AtomicUsize, Notify)>);
+
+impl Flood {
+    /// Of this request, which is answered by so many at most.
+    fn of(request: &mut Request<Body>) -> Self {
+        const MOST: usize = 100;
+        let flood = Self::default();
+        let counted = flood.clone();
+        hyper::ext::on_informational(request, move |_| {
+            if counted.0.0.fetch_add(1, Ordering::Relaxed) >= MOST {
+                counted.0.1.notify_one();
+            }
+        });
+        flood
+    }
+
+    /// Ends when there were more.
+    async fn came(&self) {
+        self.0.1.notified().await;
+    }
 }
 
 /// Ends if the request went out on a connection of before `since`, which takes no further one.
