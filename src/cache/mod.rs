@@ -29,7 +29,9 @@ mod publics;
 mod reading;
 mod source;
 mod stored;
+mod tag_word;
 mod tags;
+mod whole;
 
 pub use blobs::BlobFound;
 pub use caller::{Caller, Place, Trust};
@@ -49,4 +51,5 @@ pub use probe::Occasion;
 pub use publics::Publics;
 pub use source::{Fault, Flow, Proof, Queue, Reach, Retry, Said, Source, Subject, Validator, Want, Whole};
 pub use stored::{BlobBody, Stored};
-pub use tags::{Asking, NoAnswer, Question, TagFound};
+pub use tag_word::Asking;
+pub use tags::{NoAnswer, Question, TagFound};

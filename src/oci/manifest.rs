@@ -137,7 +137,10 @@ mod tests {
         let table = [
             (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), Some(MediaType::OciManifest)),
             (r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), Some(MediaType::OciIndex)),
-            (r#"{"schemaVersion":2,"mediaType":"application/x-new","layers":[]}"#.to_owned(), Some(MediaType::OciManifest)),
+            (
+                r#"{"schemaVersion":2,"mediaType":"application/x-new","layers":[]}"#.to_owned(),
+                Some(MediaType::OciManifest),
+            ),
             (typed(MediaType::DockerList, r#","schemaVersion":2,"manifests":[]"#), Some(MediaType::DockerList)),
             (typed(MediaType::OciArtifact, r#","artifactType":"a/b","blobs":[]"#), Some(MediaType::OciArtifact)),
             (typed(MediaType::OciArtifact, r#","layers":[]"#), None),

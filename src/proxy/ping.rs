@@ -150,7 +150,8 @@ pub(super) async fn judged(response: Response<Body>) -> (Response<Body>, bool) {
 
 /// A server before a registry may say the version on its own pages, too.
 fn says_version(headers: &HeaderMap) -> bool {
-    !is_page(headers) && headers.get(respond::API_VERSION).is_some_and(|value| value.as_bytes().starts_with(b"registry/"))
+    !is_page(headers)
+        && headers.get(respond::API_VERSION).is_some_and(|value| value.as_bytes().starts_with(b"registry/"))
 }
 
 fn is_page(headers: &HeaderMap) -> bool {

@@ -31,7 +31,8 @@ pub(super) fn is_spoken(headers: &HeaderMap) -> bool {
 }
 
 fn is_spoken_in(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let words = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()));
+    let words =
+        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()));
     words.filter_map(|word| std::str::from_utf8(word).ok()).any(|word| known(word).is_some())
 }
 
@@ -92,7 +93,10 @@ mod tests {
         let bearer = "Bearer realm=\"https://t/token\",service=\"a, b\"";
         let table: [(&[&str], &[&str]); 6] = [
             (&["Negotiate", bearer], &[bearer]),
-            (&["NTLM, Basic realm=\"x\" , Negotiate YII=,Digest realm=\"y\""], &["Basic realm=\"x\", Digest realm=\"y\""]),
+            (
+                &["NTLM, Basic realm=\"x\" , Negotiate YII=,Digest realm=\"y\""],
+                &["Basic realm=\"x\", Digest realm=\"y\""],
+            ),
             (&["Basic realm=\"NTLM\""], &["Basic realm=\"NTLM\""]),
             (&["Negotiate", "NTLM"], &["Negotiate", "NTLM"]),
             (&["Negotiate oYG0=", "x y=\"z"], &["x y=\"z"]),

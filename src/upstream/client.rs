@@ -269,9 +269,7 @@ impl Upstream {
             return exchange(way, to, request, limits, outage.opened_at()).await;
         }
         let (head, _) = request.into_parts();
-        let ask = || {
-            exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at())
-        };
+        let ask = || exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at());
         asked_anew(ask, || outage.recovered()).await
     }
 

@@ -177,7 +177,9 @@ impl<'a> Pilot<'a> {
         queue: Queue,
     ) -> Result<Lane, Halt> {
         match self.fill.leads().first() {
-            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None, is_doubtful: false }),
+            Some(lead) => {
+                Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None, is_doubtful: false })
+            }
             None => {
                 self.fill.release(id);
                 Err(Halt::Broken(self.last.clone()))

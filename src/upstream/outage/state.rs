@@ -62,8 +62,14 @@ impl Outage {
     /// A registry that is there. `homes` are the endpoints that decide, `mirrors` the others.
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
-        let state =
-            State { changed: Instant::now(), opened: None, closed: None, hosts: Hosts::default(), down: Vec::new(), pause: SOON };
+        let state = State {
+            changed: Instant::now(),
+            opened: None,
+            closed: None,
+            hosts: Hosts::default(),
+            down: Vec::new(),
+            pause: SOON,
+        };
         let (state, phase) = (Mutex::new(state), watch::Sender::new(Phase::Closed));
         Self(Arc::new(Inner { homes, mirrors, state, phase, wanted: Arc::default() }))
     }

@@ -35,7 +35,9 @@ async fn many_who_ask_for_one_manifest_make_one_request() {
     let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     for path in [format!("/v2/a/manifests/{digest}"), "/v2/a/manifests/1".to_owned()] {
         let answers = join_all((0..32).map(|_| async { proxy.client().get(QUAY, &path).await })).await;
-        assert!(answers.iter().all(|answer| answer.status == 200 && answer.bytes() == r#"{"schemaVersion":2,"layers":[]}"#));
+        assert!(
+            answers.iter().all(|answer| answer.status == 200 && answer.bytes() == r#"{"schemaVersion":2,"layers":[]}"#)
+        );
     }
     assert_eq!((registry.count("GET */manifests/sha*"), registry.count("GET */manifests/1")), (1, 1));
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use super::QUAY;
 use super::layer;
 use super::private::{ALICE, EXAMPLE, bearer};
-use super::QUAY;
 use crate::support::{Act, Image, MANIFEST, Plan, Proxy, Registry, Tokens, eventually};
 
 /// A private registry with an image that Alice may read, and quay.io, whose owner knows its digests and sizes.
@@ -83,7 +83,8 @@ async fn told(is_stored: bool) -> Vec<(String, String, Vec<String>)> {
                     "manifests" => (&image.digest, image.manifest.len(), MANIFEST),
                     _ => (layers.next().unwrap(), SECRET, "application/octet-stream"),
                 };
-                let (tag, headers) = (format!("\"{digest}\""), words(&digest.to_string(), length, media_type)[word].clone());
+                let (tag, headers) =
+                    (format!("\"{digest}\""), words(&digest.to_string(), length, media_type)[word].clone());
                 let said: usize = headers[1].1.parse().unwrap();
                 let answer = Act::Answer { status: 200, headers: headers.clone(), body: "x".repeat(said) };
                 let line = beside.owners.script("*", answer);
@@ -118,10 +119,8 @@ async fn what_is_fetched_ahead_tells_no_registry_what_is_stored() {
         let [config, own] = [2, 3].map(|seed| beside.owners.push_blob("any", layer(1000, seed)));
         let listed: Vec<_> =
             [own, beside.image.layers[0]].iter().map(|digest| format!(r#"{{"digest":"{digest}"}}"#)).collect();
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"config":{{"digest":"{config}"}},"layers":[{}]}}"#,
-            listed.join(",")
-        );
+        let manifest =
+            format!(r#"{{"schemaVersion":2,"config":{{"digest":"{config}"}},"layers":[{}]}}"#, listed.join(","));
         beside.owners.push_manifest("any", Some("1"), MANIFEST, manifest);
         let mut session = beside.proxy.client().session(QUAY).await;
         assert_eq!(session.get("/v2/any/manifests/1").await.status, 200);

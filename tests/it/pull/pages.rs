@@ -26,8 +26,7 @@ enum Page {
     Untyped,
 }
 
-const PAGES: [Page; 6] =
-    [Page::Html, Page::HtmlOfThatLength, Page::Login, Page::Json, Page::Text, Page::Untyped];
+const PAGES: [Page; 6] = [Page::Html, Page::HtmlOfThatLength, Page::Login, Page::Json, Page::Text, Page::Untyped];
 
 fn answer(status: u16, media_type: &str, body: impl Into<String>) -> Act {
     let headers = if media_type.is_empty() { vec![] } else { vec![("content-type".into(), media_type.into())] };
@@ -139,7 +138,10 @@ fn questions(image: &Image, page: Page) -> Vec<(&'static str, String, bool)> {
     let others = [of("tags/list"), of(&format!("referrers/{}", image.digest)), "/v2/".to_owned()];
     let contents = contents.into_iter().map(|path| (path, true));
     let all: Vec<_> = contents.chain(others.into_iter().map(|path| (path, false))).collect();
-    ["GET", "HEAD"].into_iter().flat_map(|method| all.iter().map(move |(path, is)| (method, path.clone(), *is))).collect()
+    ["GET", "HEAD"]
+        .into_iter()
+        .flat_map(|method| all.iter().map(move |(path, is)| (method, path.clone(), *is)))
+        .collect()
 }
 
 async fn opens_nothing(page: Page, caller: Option<&str>) {
