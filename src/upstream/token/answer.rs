@@ -117,7 +117,16 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_token_is_none() {
-        for body in ["", "{}", "[]", r#"["t", null, 300, null]"#, r#"{"token": ""}"#, r#"{"token": 5}"#, r#"{"token": "a\nb"}"#, "<html>"] {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            r#"["t", null, 300, null]"#,
+            r#"{"token": ""}"#,
+            r#"{"token": 5}"#,
+            r#"{"token": "a\nb"}"#,
+            "<html>",
+        ] {
             assert_eq!(Token::parse(body.as_bytes(), now()), None, "{body}");
         }
     }
