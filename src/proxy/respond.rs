@@ -143,7 +143,7 @@ fn failure(fault: &Fault) -> Failure {
     if let Some(error) =
         fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
     {
-        return of_upstream(error);
+        return of_registry(error);
     }
     if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
         return of_unasked(unasked);
@@ -165,7 +165,7 @@ fn failure(fault: &Fault) -> Failure {
 /// The registry could not be asked in the name that it would have taken.
 fn of_unasked(unasked: &Unasked) -> Failure {
     if let Some(error) = unasked.exchange() {
-        let failure = of_upstream(error);
+        let failure = of_registry(error);
         let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
         return Failure { message, ..failure };
     }
@@ -181,7 +181,17 @@ fn of_unasked(unasked: &Unasked) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
 }
 
-/// An upstream could not be asked.
+/// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
+/// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
+pub(super) fn of_registry(error: &Error) -> Failure {
+    let failure = of_upstream(error);
+    if matches!(error, Error::Forbidden(_)) {
+        return Failure { status: StatusCode::BAD_GATEWAY, code: Code::Unavailable, ..failure };
+    }
+    failure
+}
+
+/// An upstream could not be asked that the client has named.
 pub(super) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
@@ -195,7 +205,9 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
         Error::UnknownIssuer { .. } | Error::Certificate { .. } => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
         Error::Tls { .. } => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
-        Error::FirstByteTimeout { .. } | Error::Idle { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+        Error::FirstByteTimeout { .. } | Error::Idle { .. } | Error::Trickle { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
+        }
         Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),

@@ -67,7 +67,7 @@ impl Site {
         self.phase.send_replace(phase);
     }
 
-    /// Ends when it is honest at last: then what was begun in the attack is over.
+    /// Ends when it is honest at last: then its floods are over. What hangs, hangs on.
     pub(super) async fn healed(&self) {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Public).await;
     }

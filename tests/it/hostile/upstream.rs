@@ -106,9 +106,10 @@ async fn answer(stream: &mut TlsStream<TcpStream>, site: &Site, asked: &Asked) -
         return play(stream, &[Step::Say(answer.message(asked))]).await;
     }
     let steps = site.kind.steps(site, asked, answer);
+    let is_flood = steps.iter().any(|step| matches!(step, Step::Flood(_)));
     tokio::select! {
         next = play(stream, &steps) => next,
-        () = site.healed() => Next::Close,
+        () = site.healed(), if is_flood => Next::Close,
     }
 }
 

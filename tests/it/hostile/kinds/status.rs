@@ -11,10 +11,7 @@ const ERRORS: &[u16] = &[
 ];
 const RARE: &[u16] = &[511, 599, 999];
 const SPECIAL: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
-    ("100 flood", |attack| {
-        let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(5000);
-        attack.after(&flood)
-    }),
+    ("100 twenty times", |attack| attack.after(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(20))),
     ("100 endless", |_| vec![Step::Flood(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]),
     ("101", |_| {
         vec![Step::Say(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_vec())]
