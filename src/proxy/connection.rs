@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use futures_util::FutureExt;
+use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -139,14 +140,14 @@ impl Proxy {
 
     async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-        let door = |proxy: Arc<Self>| move |request| answer(proxy.clone(), client, request);
+        let door = |proxy: Arc<Self>, by: Scheme| move |request| answer(proxy.clone(), client, by.clone(), request);
         match spoken {
             Spoken::Tls => {
                 let Some(stream) = intercept::accept_own(&self, client, stream).await else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-                self.serve_http(spoken, stream, door(self.clone())).await
+                self.serve_http(spoken, stream, door(self.clone(), Scheme::HTTPS)).await
             }
-            spoken => self.serve_http(spoken, stream, door(self.clone())).await,
+            spoken => self.serve_http(spoken, stream, door(self.clone(), Scheme::HTTP)).await,
         }
     }
 
@@ -231,17 +232,19 @@ impl Proxy {
     }
 }
 
-/// One request at the door itself, not inside an intercepted connection.
-async fn answer(proxy: Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+/// One request at the door itself, which is reached by `by`, not inside an intercepted connection.
+async fn answer(proxy: Arc<Proxy>, client: IpAddr, by: Scheme, request: Request<Incoming>) -> Response<Body> {
     if !proxy.policy().admits(client) {
         return own::stranger(&proxy, client, &request);
     }
     let connects = request.method() == Method::CONNECT;
-    if !wire::has_one_host(&request) {
-        let failure = respond::ambiguous("the request must have one Host field");
+    if let Some(flaw) = wire::malformed(&request) {
+        let failure = respond::malformed(flaw);
         return own::turned_away(&proxy, client, &request, respond::last_of_connection(failure.respond()));
     }
-    let proxied = connects || (request.uri().authority().is_some() && request.version() != Version::HTTP_2);
+    // HTTP/2 names a host in any case: it is another one's where the scheme is.
+    let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
+    let proxied = connects || (request.uri().authority().is_some() && !is_own);
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let visitor = match proxy.policy().house.admit(client, request.headers()).await {

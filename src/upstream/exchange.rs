@@ -42,6 +42,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<Body>, Error> {
     request.headers_mut().remove(HOST);
     wire::frame(&mut request);
+    request = request.map(wire::data_only);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
     let mut dead = 0;
