@@ -53,7 +53,16 @@ impl Source for Slow {
             })));
             let (at, ranges) = (want.from, Some(true));
             let (total, body) = (Some(length), Body::wrap(body));
-            Ok(Flow { at, to: Some(to), total, ranges, validator: None, endpoint: None, body })
+            Ok(Flow {
+                at,
+                to: Some(to),
+                total,
+                ranges,
+                validator: None,
+                endpoint: None,
+                proof: pullthrough::cache::Proof::default(),
+                body,
+            })
         })
     }
 

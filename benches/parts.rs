@@ -203,7 +203,16 @@ impl Source for Always {
     fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         let total = Some(self.0.len() as u64);
         let body = Body::full(self.0.clone());
-        let flow = Flow { at: 0, to: None, total, ranges: None, validator: None, endpoint: None, body };
+        let flow = Flow {
+            at: 0,
+            to: None,
+            total,
+            ranges: None,
+            validator: None,
+            endpoint: None,
+            proof: Proof::default(),
+            body,
+        };
         async move { Ok(flow) }.boxed()
     }
 
@@ -216,6 +225,7 @@ impl Source for Always {
             bytes: self.0.clone(),
             media_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
             digest: Some(Digest::of(Algorithm::Sha256, &self.0)),
+            is_foreign: false,
         };
         async move { Ok(whole) }.boxed()
     }

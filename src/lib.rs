@@ -10,6 +10,9 @@ pub mod ca;
 pub mod cache;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzzing;
 pub mod host;
 pub mod oci;
 pub mod proxy;

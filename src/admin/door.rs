@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use crate::host;
@@ -21,7 +21,7 @@ const HEAD: Duration = Duration::from_secs(30);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves one connection in a task of its own.
-pub fn serve(stream: TcpStream, metrics: Metrics) {
+pub fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, metrics: Metrics) {
     tokio::spawn(async move {
         let _open = metrics.connection("admin");
         let service = service_fn(|request| {

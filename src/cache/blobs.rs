@@ -3,10 +3,13 @@
 use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
 use super::lookup::{Asked, Standing};
 use super::proofs::unproven;
-use super::{Cache, Caller, Fault, Proof, Said, Stored};
-use crate::oci::Digest;
+use super::{Cache, Caller, Fault, Proof, Reach, Retry, Said, Stored};
+use crate::host::Seldom;
+use crate::oci::{Digest, Look};
 use crate::store::{self, Blob, Content};
 use crate::telemetry::Outcome;
+
+static NO_FILE: Seldom = Seldom::new();
 
 /// Where a blob's bytes come from.
 pub enum BlobFound {
@@ -44,7 +47,7 @@ impl Cache {
     pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
         let released = self.released(caller, digest, Content::Blob).await;
         let is_good = released.as_ref().is_some_and(|released| released.standing == Standing::Good);
-        if is_good && let Some(found) = self.find_stored(caller, digest).await {
+        if is_good && let Some(found) = self.find_stored(caller, digest).await? {
             return Ok(found);
         }
         // Boxed, as whatever comes after a hit is: the future of a hit stays small, of which each connection has one.
@@ -78,7 +81,7 @@ impl Cache {
     /// What the source answered instead.
     pub async fn blob_head(&self, caller: &Caller, digest: &Digest) -> Result<(Option<u64>, Outcome), Fault> {
         let released = self.released(caller, digest, Content::Blob).await;
-        let stored = if released.is_some() { self.stored(digest).await } else { None };
+        let stored = if released.is_some() { self.stored(digest).await? } else { None };
         let (Some(released), Some(blob)) = (released, stored) else {
             let proven = Box::pin(self.prove(caller, digest, Content::Blob)).await;
             return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
@@ -105,7 +108,7 @@ impl Cache {
         let mut again = true;
         loop {
             if right == Right::Released
-                && let Some(found) = self.find_stored(caller, digest).await
+                && let Some(found) = self.find_stored(caller, digest).await?
             {
                 return Ok(found);
             }
@@ -121,7 +124,15 @@ impl Cache {
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
+            if let Ok(Entered::UnderWay(fill) | Entered::SameLead(fill, _)) = &entered
+                && fill.is_opening()
+                && caller.source.decides()
+                && let Some(absent) = caller.source.absence()
+            {
+                return Err(absent); // what is being asked was asked before, and nobody waits for that
+            }
             let (fill, opening, outcome) = match entered {
+                Err(cause) if cause.is_exhausted() => return Err(Fault::new(Retry::Again, cause)),
                 Err(cause) => {
                     let known = matches!(right, Right::Released | Right::Here(None));
                     return Ok(BlobFound::Unstorable { cause, known });
@@ -157,7 +168,7 @@ impl Cache {
                 return found(fill, right, outcome).await;
             }
             match opening.outcome().await {
-                Ok(()) => return Ok(BlobFound::Filling(fill, outcome)),
+                Ok(_) => return Ok(BlobFound::Filling(fill, outcome)),
                 // Another source brought the content home before this one was asked, or its answer is no proof of what
                 // others brought: prove it.
                 Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
@@ -176,7 +187,7 @@ impl Cache {
     /// a mirror will deliver.
     async fn right_ahead(&self, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
         let shared = self.links.are_shared(&caller.place.registry, digest).await;
-        let takes_stored = shared && self.stored(digest).await.is_some();
+        let takes_stored = shared && self.stored(digest).await?.is_some();
         if !takes_stored && caller.source.decides() {
             return Ok(Right::None);
         }
@@ -212,15 +223,15 @@ impl Cache {
         asked: Asked,
     ) {
         match opening.outcome().await {
-            Ok(()) => match (right, ending.verified().await) {
+            Ok(reach) => match (right, ending.verified().await) {
                 (_, None) => {}
                 (Right::Released, _) if !caller.source.decides() => {} // there is a link, and this is no new word
                 (Right::Here(Some(told)), Some(length)) if !caller.source.decides() => {
                     if told == length {
-                        self.vouched(&caller, &digest, Content::Blob, None, true, asked);
+                        self.vouched(&caller, &digest, Content::Blob, None, true, (Reach::Content, asked));
                     }
                 }
-                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, asked),
+                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, (reach, asked)),
             },
             Err(fault) => {
                 self.heed(&caller, &fault);
@@ -229,30 +240,37 @@ impl Cache {
         }
     }
 
-    async fn find_stored(&self, caller: &Caller, digest: &Digest) -> Option<BlobFound> {
-        let blob = self.stored(digest).await?;
+    async fn find_stored(&self, caller: &Caller, digest: &Digest) -> Result<Option<BlobFound>, Fault> {
+        let Some(blob) = self.stored(digest).await? else { return Ok(None) };
         self.store.catalog().used(digest);
-        Some(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit))
+        Ok(Some(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit)))
     }
 
-    /// The committed blob; one that the catalog does not know is hashed first.
-    async fn stored(&self, digest: &Digest) -> Option<Blob> {
+    /// The committed blob; one that the catalog does not know is hashed first. For want of a file descriptor the
+    /// registry is not asked instead: that would take another one.
+    async fn stored(&self, digest: &Digest) -> Result<Option<Blob>, Fault> {
         match self.store.find(digest).await {
-            Ok(found) => found,
+            Ok(found) => Ok(found),
+            Err(error) if error.is_exhausted() => {
+                if NO_FILE.is_due() {
+                    tracing::warn!(%digest, %error, reason = "files", "blobs cannot be opened: too many files are open");
+                }
+                Err(Fault::new(Retry::Again, error))
+            }
             Err(error) => {
                 tracing::error!(%digest, %error, "a stored blob cannot be read; the registry is asked instead");
-                None
+                Ok(None)
             }
         }
     }
 }
 
-/// A registry that says neither the digest nor a length has shown nothing.
+/// A registry that says neither the digest nor a length has shown nothing; nor has one that says a length as pages do.
 fn right_here(proof: &Proof) -> Result<Right, Fault> {
     match (proof.digest, proof.size) {
         (Some(_), _) => Ok(Right::Here(None)),
-        (None, Some(size)) => Ok(Right::Here(Some(size))),
-        (None, None) => Err(unproven()),
+        (None, Some(size)) if proof.look() == Look::Content => Ok(Right::Here(Some(size))),
+        (None, _) => Err(unproven()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who has proven that they may read a repository, and for how long that is believed.
+//! Who has proven that they may read a repository, or one content in it, and for how long that is believed.
 //!
 //! Kept in memory only, by a MAC under a key that dies with the process: a dump of the grants is no list of
 //! credentials.
@@ -9,10 +9,13 @@ use aws_lc_rs::{hmac, rand};
 
 use super::config::GrantsConfig;
 use crate::cache::Place;
+use crate::oci::Digest;
 use crate::store::Learned;
 
 /// So many proofs are remembered at most.
 const CAPACITY: u64 = 1_000_000;
+/// And so many of one content alone.
+const CONTENTS: u64 = 500_000;
 
 /// Whose credentials a request carries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +36,11 @@ impl Principal {
         matches!(self, Self::Anonymous | Self::Anybody)
     }
 
+    /// The same for all who are nobody.
+    fn shared(&self) -> Self {
+        if self.is_nobody() { Self::Anonymous } else { self.clone() }
+    }
+
     /// Whose word an answer to it is, for what is remembered.
     pub(super) fn learns(&self) -> Learned {
         if self.is_nobody() { Learned::Anonymously } else { Learned::WithCredentials }
@@ -44,6 +52,8 @@ impl Principal {
 pub struct Grants {
     key: hmac::Key,
     proofs: moka::sync::Cache<(Place, Principal), Instant>,
+    /// Of one content, which says nothing of others in the place. Nobody is [`Principal::Anonymous`] here.
+    contents: moka::sync::Cache<(Place, Principal, Digest), Instant>,
     /// When the registry last said no: what was asked before that proves nothing any more, however late its
     /// answer is noted.
     denials: moka::sync::Cache<(Place, Principal), Instant>,
@@ -64,7 +74,9 @@ impl Grants {
         let remembered =
             || moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(GrantsConfig::LONGEST.0).build();
         let (proofs, denials) = (remembered(), remembered());
-        Ok(Self { key, proofs, denials })
+        let contents =
+            moka::sync::Cache::builder().max_capacity(CONTENTS).time_to_live(GrantsConfig::LONGEST.0).build();
+        Ok(Self { key, proofs, contents, denials })
     }
 
     /// A MAC of `parts` under a key that dies with the process. No two lists of parts have the same.
@@ -105,9 +117,23 @@ impl Grants {
         }
     }
 
+    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can have, too.
+    #[must_use]
+    pub fn content_age(&self, place: &Place, principal: &Principal, digest: &Digest) -> Option<Duration> {
+        let principal = principal.shared();
+        let proven = self.contents.get(&(place.clone(), principal.clone(), *digest))?;
+        let is_outdated = self.denials.get(&(place.clone(), principal)).is_some_and(|denied| denied >= proven);
+        (!is_outdated).then(|| proven.elapsed())
+    }
+
+    /// The registry itself has given this content to `principal` at `place`, and may not have been asked for more.
+    pub fn give_content(&self, place: &Place, principal: &Principal, digest: &Digest, asked: Instant) {
+        self.contents.insert((place.clone(), principal.shared(), *digest), asked);
+    }
+
     /// The registry itself said no.
     pub fn revoke(&self, place: &Place, principal: &Principal) {
-        let key = (place.clone(), principal.clone());
+        let key = (place.clone(), principal.shared());
         self.denials.insert(key.clone(), Instant::now());
         self.proofs.invalidate(&key);
     }
@@ -115,6 +141,7 @@ impl Grants {
     /// Forgets all proofs, as when the registries' configuration changed.
     pub fn clear(&self) {
         self.proofs.invalidate_all();
+        self.contents.invalidate_all();
     }
 }
 
@@ -143,6 +170,26 @@ mod tests {
         assert!(!holds("a", &alice), "what was asked before the no proves nothing");
         grants.give(&place("a"), &alice, Instant::now());
         assert!(holds("a", &alice));
+    }
+
+    #[test]
+    fn a_proof_of_one_content_opens_that_content_alone_and_ends_with_a_no() {
+        let grants = Grants::new().unwrap();
+        let alice = grants.principal("a", Some(b"alice"));
+        let [one, other] = [b"1", b"2"].map(|bytes| Digest::of(crate::oci::Algorithm::Sha256, bytes));
+        for (who, same) in [(alice.clone(), alice), (Principal::Anonymous, Principal::Anybody)] {
+            let before = Instant::now();
+            grants.give_content(&place("a"), &who, &one, before);
+            assert!(grants.content_age(&place("a"), &same, &one).is_some());
+            assert_eq!(grants.content_age(&place("a"), &who, &other), None);
+            assert_eq!(grants.content_age(&place("b"), &who, &one), None);
+            assert_eq!(grants.age(&place("a"), &who), None, "it says nothing of the place");
+            grants.revoke(&place("a"), &who);
+            grants.give_content(&place("a"), &who, &one, before);
+            assert_eq!(grants.content_age(&place("a"), &same, &one), None, "it was asked before the no");
+            grants.give_content(&place("a"), &who, &one, Instant::now());
+            assert!(grants.content_age(&place("a"), &same, &one).is_some());
+        }
     }
 
     #[test]

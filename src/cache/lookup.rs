@@ -1,7 +1,9 @@
 //! The cache as a whole, and the rules of permission that all its lookups share.
 //!
-//! Three things are kept apart. A *right*: the registry said 200 in this repository, to this principal (a grant)
-//! or to nobody's request (it is public). A *link*: this content is in this repository; it is noted when the
+//! Three things are kept apart. A *right*: the registry said yes in this repository, to this principal (a grant)
+//! or to nobody's request (it is public). A yes is a 200 that delivers or names a manifest, or that names a blob;
+//! that bytes came which have a blob's digest is a yes to that blob alone, since whoever knows a gateway's page can ask
+//! for its digest. A *link*: this content is in this repository; it is noted when the
 //! registry has delivered the verified content, or a mirror did on the registry's word, or it has vouched for content
 //! that is shared already: by HEAD, or by its answer to a GET of the first byte. *Shared* content has been delivered
 //! without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or opens a body
@@ -15,7 +17,7 @@ use super::prefetch::Listings;
 use super::proofs::Proofs;
 use super::publics::{self, Publics};
 use super::tags::Tags;
-use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Place, Principal, Said, Trust};
+use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Place, Principal, Reach, Said, Trust};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 use crate::telemetry::Metrics;
@@ -162,11 +164,20 @@ impl Cache {
         Standing::of(age, &caller.trust, caller.trust.lives.outage)
     }
 
+    /// The same as to one content alone.
+    fn granted_content(&self, caller: &Caller, digest: &Digest) -> Standing {
+        let age = self.grants.content_age(&caller.place, &caller.principal, digest);
+        Standing::of(age, &caller.trust, caller.trust.lives.outage)
+    }
+
     /// Whether `digest` is where the caller asks for it and the caller may read there, or might lately. `None`: it
     /// must be asked.
     pub(super) async fn released(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Released> {
         let media_type = self.links.find(&caller.place, digest, content).await?;
-        let standing = self.standing(caller).await;
+        let standing = match self.standing(caller).await {
+            Standing::Good => Standing::Good,
+            other => other.max(self.granted_content(caller, digest)),
+        };
         (standing > Standing::Unknown).then_some(Released { media_type, standing })
     }
 
@@ -174,26 +185,26 @@ impl Cache {
     pub(super) fn is_released_now(&self, caller: &Caller, digest: &Digest, content: Content) -> bool {
         let public = || Standing::of(self.publics.hot_age(&caller.place), &caller.trust, publics::LONGEST);
         self.links.find_hot(&caller.place, digest, content).is_some()
-            && self.granted(caller).max(public()) == Standing::Good
+            && self.granted(caller).max(public()).max(self.granted_content(caller, digest)) == Standing::Good
     }
 
-    /// The content was delivered to the caller, who `asked` then, and its digest matched. That a mirror did so says
-    /// nothing of the caller's right.
+    /// The content was delivered to the caller, who `asked` then, and its digest matched: a yes that reaches so far. That
+    /// a mirror did so says nothing of the caller's right.
     pub(super) fn delivered(
         &self,
         caller: &Caller,
         digest: &Digest,
         content: Content,
         media_type: Option<String>,
-        asked: Asked,
+        (reach, asked): (Reach, Asked),
     ) {
         if caller.source.decides() {
-            self.may(caller, asked);
+            self.may(caller, digest, reach, asked);
         }
         self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
     }
 
-    /// The registry said 200 to the caller, for a content that is here and shared, or not.
+    /// The registry said yes to the caller, for a content that is here and shared, or not.
     pub(super) fn vouched(
         &self,
         caller: &Caller,
@@ -201,21 +212,29 @@ impl Cache {
         content: Content,
         media_type: Option<String>,
         shared: bool,
-        asked: Asked,
+        (reach, asked): (Reach, Asked),
     ) {
-        self.may(caller, asked);
+        self.may(caller, digest, reach, asked);
         if shared {
             self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
         }
     }
 
     /// The registry itself said yes to the caller. To nobody, on behalf of one, is a right that is found out by a probe.
-    fn may(&self, caller: &Caller, asked: Asked) {
-        if caller.principal.is_nobody() {
-            self.publics.open(&caller.place, asked.time, caller.trust.forgeable);
-        } else if !caller.source.is_lent() {
-            self.grants.give(&caller.place, &caller.principal, asked.instant);
+    fn may(&self, caller: &Caller, digest: &Digest, reach: Reach, asked: Asked) {
+        let Caller { place, principal, source, trust } = caller;
+        match reach {
+            Reach::Place if principal.is_nobody() => self.publics.open(place, asked.time, trust.forgeable),
+            _ if source.is_lent() => {}
+            Reach::Place => self.grants.give(place, principal, asked.instant),
+            Reach::Content => self.grants.give_content(place, principal, digest, asked.instant),
         }
+    }
+
+    /// The registry said no to nobody's request, made at `asked`.
+    pub(super) fn close(&self, place: &Place, asked: Asked) {
+        self.publics.close(place, asked.time);
+        self.grants.revoke(place, &Principal::Anonymous);
     }
 
     /// What a fault says about the caller's rights. A token that has expired, or that anybody is given and was
@@ -227,7 +246,7 @@ impl Cache {
         }
         self.fills.doubt(caller);
         match caller.principal {
-            Principal::Anonymous => self.publics.close(&caller.place, SystemTime::now()),
+            Principal::Anonymous => self.close(&caller.place, Asked::now()),
             Principal::Anybody => {}
             Principal::Known(_) | Principal::Proxy => self.grants.revoke(&caller.place, &caller.principal),
         }

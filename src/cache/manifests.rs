@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use super::caller::Asker;
 use super::lookup::{Asked, Released, Standing};
+use super::proofs::is_unproven;
 use super::source::stopped;
-use super::{Cache, Caller, Fault, Place, Principal, Proof, Retry, Said, Whole, inventory};
+use super::{Cache, Caller, Fault, Place, Principal, Proof, Reach, Retry, Said, Whole, inventory};
 use crate::host::{self, Flights, Landed};
-use crate::oci::{Digest, Listing, MediaType};
+use crate::oci::{Digest, Listing, Look, MediaType, kept_type};
 use crate::store::Content;
 use crate::telemetry::Outcome;
 
@@ -30,7 +31,7 @@ pub struct ManifestFound {
     pub bytes: Bytes,
     /// `Content-Type`.
     pub media_type: String,
-    /// Where it came from; signed schema 1 is a bypass.
+    /// Where it came from; what is no manifest of a known shape is a bypass.
     pub outcome: Outcome,
 }
 
@@ -41,6 +42,18 @@ pub(super) struct Manifests {
     own: Flights<(Place, Digest, Asker, bool), Result<(Whole, bool), Fault>>,
     shared: Flights<(Arc<str>, Digest), Result<Whole, Fault>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
+}
+
+/// What came in a manifest's place is none, but a page that answers everything with 200.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream answered with something that is no manifest ({0})")]
+pub(super) struct NoManifest(String);
+
+impl NoManifest {
+    /// As a failure: it is not the registry that speaks, so nothing is said of the thing.
+    pub(super) fn fault(media_type: Option<&str>) -> Fault {
+        Fault::new(Retry::Again, Self(media_type.unwrap_or("without a type").to_owned()))
+    }
 }
 
 /// The bytes are not what their digest says.
@@ -147,8 +160,7 @@ impl Cache {
         let released = self.released(caller, digest, Content::Manifest).await;
         let stored = if released.is_some() { self.manifest_bytes(digest).await } else { None };
         let (Some(Released { media_type, standing }), Some(bytes)) = (released, stored) else {
-            let proven = Box::pin(self.prove(caller, digest, Content::Manifest)).await;
-            return proven.map(|(proof, _)| (proof, Outcome::Miss));
+            return Box::pin(self.manifest_described(caller, digest)).await;
         };
         let mut outcome = Outcome::Hit;
         if standing < Standing::Good {
@@ -158,9 +170,18 @@ impl Cache {
                 Err(fault) => return Err(fault),
             }
         }
-        let found = found(*digest, bytes, media_type, outcome);
-        let size = Some(found.bytes.len() as u64);
-        Ok((Proof { digest: Some(*digest), media_type: Some(found.media_type), size }, outcome))
+        Ok((described(&found(*digest, bytes, media_type, outcome)), outcome))
+    }
+
+    /// What the registry says of a manifest: by HEAD, and where that tells too little by GET.
+    async fn manifest_described(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
+        match self.prove(caller, digest, Content::Manifest).await {
+            Err(fault) if is_unproven(&fault) => {
+                let found = self.fetch_manifest(&caller.without_mirrors(), digest).await?;
+                Ok((described(&found), found.outcome))
+            }
+            proven => proven.map(|(proof, _)| (proof, Outcome::Miss)),
+        }
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
@@ -168,13 +189,13 @@ impl Cache {
         // Who asks the registry alone is not answered by a mirror.
         let key = (caller.place.clone(), *digest, caller.asker(), caller.source.decides());
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let landed = self.manifests.own.run(key, move || async move {
+        let landed = self.manifests.own.run(key, caller.source.fresh_since(), move || async move {
             // Look again, as for a proof.
             if cache.is_released_now(&leader, &wanted, Content::Manifest)
                 && let Some(media_type) = cache.links.find_hot(&leader.place, &wanted, Content::Manifest)
                 && let Some(bytes) = cache.manifests.hot.get(&wanted)
             {
-                return Ok((Whole { bytes, media_type, digest: Some(wanted) }, true));
+                return Ok((Whole { bytes, media_type, digest: Some(wanted), is_foreign: false }, true));
             }
             cache.fetch_and_keep(&leader, &wanted).await
         });
@@ -195,7 +216,8 @@ impl Cache {
         let fetched = self.fetch_verified(caller, digest).await;
         match &fetched {
             Ok((whole, true)) => {
-                self.delivered(caller, digest, Content::Manifest, whole.media_type.clone(), asked);
+                let yes = (Reach::Place, asked);
+                self.delivered(caller, digest, Content::Manifest, whole.media_type.clone(), yes);
                 self.keep_manifest(*digest, &whole.bytes).await;
             }
             Ok((_, false)) => {}
@@ -207,13 +229,14 @@ impl Cache {
         fetched
     }
 
-    /// The manifest, and whether its bytes are those of its digest: signed schema 1's are not, and are left to
-    /// the client to verify. Whoever waited for another principal's GET proves its own right by HEAD, which
+    /// The manifest, and whether it may be kept: its bytes are those of its digest, and it has the shape of one. Signed
+    /// schema 1's are not, and are left to the client to verify; what else has the digest may be a page whose digest
+    /// was asked for. Whoever waited for another principal's GET proves its own right by HEAD, which
     /// costs no pull where pulls are counted; by its own GET where HEAD is refused for its own sake, or says nothing.
     async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
         let (registry, source, asked) = (caller.place.registry.clone(), &caller.source, caller.source.clone());
         let key = (registry.clone(), *digest);
-        let shared = self.manifests.shared.run(key, move || async move { asked.whole().await });
+        let shared = self.manifests.shared.run(key, source.fresh_since(), move || async move { asked.whole().await });
         let whole = match shared.await.unwrap_or_else(stopped) {
             Landed::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
@@ -226,10 +249,14 @@ impl Cache {
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
         if said == *digest {
-            return Ok((whole, true));
+            let is_kept = kept_type(&whole.bytes).is_some();
+            return Ok((whole.typed(), is_kept));
         }
-        if is_schema1(whole.media_type.as_deref()) {
+        if whole.is_schema1() {
             return Ok((whole, false));
+        }
+        if kept_type(&whole.bytes).is_none() && Look::of(whole.media_type.as_deref()) != Look::Content {
+            return Err(NoManifest::fault(whole.media_type.as_deref()));
         }
         tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
@@ -281,7 +308,7 @@ impl Cache {
 
 /// Reads a whole stored manifest and proves it again: it is small, and what is in memory is believed.
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
-    let bytes = store.read(digest).ok()??.read_all(crate::oci::MANIFEST_LIMIT).ok()??;
+    let bytes = store.read_whole(digest, crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {
@@ -297,12 +324,31 @@ fn found(digest: Digest, bytes: Bytes, media_type: Option<String>, outcome: Outc
     ManifestFound { digest, bytes, media_type, outcome }
 }
 
+fn described(found: &ManifestFound) -> Proof {
+    let size = Some(found.bytes.len() as u64);
+    Proof { digest: Some(found.digest), media_type: Some(found.media_type.clone()), size }
+}
+
+impl Whole {
+    /// With the type that the bytes say, where the registry said none or none that manifests have (`text/plain`).
+    pub(super) fn typed(self) -> Self {
+        let is_said = self.media_type.as_deref().is_some_and(|said| MediaType::parse(said).is_some());
+        let own = if is_said { None } else { Listing::of(&self.bytes).media_type };
+        Self { media_type: own.map(|own| own.as_str().to_owned()).or(self.media_type), ..self }
+    }
+
+    /// Signed schema 1 has a digest that is not that of its bytes: it is left to the registry and the client.
+    pub(super) fn is_schema1(&self) -> bool {
+        is_schema1(self.media_type.as_deref()) || Listing::of(&self.bytes).media_type.is_some_and(MediaType::is_schema1)
+    }
+}
+
 /// What the bytes themselves say, for registries that send no `Content-Type`.
 pub(super) fn media_type_of(bytes: &[u8]) -> String {
     Listing::of(bytes).media_type.map_or("application/json", MediaType::as_str).to_owned()
 }
 
-/// Signed schema 1 has a digest that is not that of its bytes: it is left to the registry and the client.
+/// Whether the registry says that it is schema 1.
 pub(super) fn is_schema1(media_type: Option<&str>) -> bool {
     media_type.and_then(MediaType::parse).is_some_and(MediaType::is_schema1)
 }

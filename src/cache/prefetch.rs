@@ -107,7 +107,9 @@ impl Cache {
     where
         F: Fn(Digest) -> Arc<dyn Source> + Send + 'static,
     {
-        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| at_once > 0) else { return };
+        let files = self.store.files();
+        let may = at_once > 0 && files.used() < files.most() / 2; // the other half is for what is asked for
+        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| may) else { return };
         let pieces = (caller.place.clone(), caller.principal.clone(), listed.manifest);
         let key = (caller.place.clone(), caller.asker(), listed.manifest);
         if self.listings.pieces.contains_key(&pieces) || self.listings.begun.contains_key(&key) {
@@ -119,7 +121,7 @@ impl Cache {
         tokio::spawn(async move {
             for sibling in listed.blobs.iter().copied().filter(|sibling| *sibling != blob) {
                 let Ok(turn) = turns.clone().acquire_owned().await else { return };
-                if cache.is_at_hand(&caller, &sibling) {
+                if cache.is_at_hand(&caller, &sibling).await {
                     continue;
                 }
                 let (cache, caller) = (cache.clone(), Caller { source: source_of(sibling), ..caller.clone() });
@@ -135,9 +137,12 @@ impl Cache {
         });
     }
 
-    /// Whether it is stored, or on its way from the same registry.
-    fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
-        !matches!(self.store.read(digest), Ok(None)) || self.fills.has(digest, &caller.place.registry)
+    /// Whether it is stored, or on its way from the same registry. What only another registry's callers may have counts
+    /// as not stored, so that this one does not learn by our requests that it is here.
+    async fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
+        let registry = &caller.place.registry;
+        let is_stored = !matches!(self.store.read(digest), Ok(None)) && self.links.are_shared(registry, digest).await;
+        is_stored || self.fills.has(digest, registry)
     }
 }
 

@@ -5,7 +5,7 @@
 //! refused: that token may be at fault, or the repository public no more.
 
 use super::lookup::Asked;
-use super::{Cache, Caller, Proof, Said};
+use super::{Cache, Caller, Reach, Said, Subject};
 
 /// What gave rise to asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub enum Occasion {
 }
 
 impl Cache {
-    /// Asks behind, if it is time to, whether anybody may have what `nobody`'s source stands for, with nobody's
-    /// credentials. Returns at once.
-    pub fn probe(&self, nobody: &Caller, occasion: Occasion) {
+    /// Asks behind, if it is time to, whether anybody may have what `nobody`'s source stands for, the `subject`, with
+    /// nobody's credentials. Returns at once.
+    pub fn probe(&self, nobody: &Caller, subject: Subject, occasion: Occasion) {
         let (life, was_served) = (nobody.trust.lives.life, occasion == Occasion::Served);
         if nobody.trust.away || !self.publics.is_due(&nobody.place, life, was_served) {
             return;
@@ -28,18 +28,16 @@ impl Cache {
         tokio::spawn(async move {
             let asked = Asked::now();
             match nobody.source.prove().await {
-                Ok(Proof { digest: Some(_), .. }) => {
-                    cache.publics.open(&nobody.place, asked.time, nobody.trust.forgeable)
+                // Else it is a page that answers everything with 200.
+                Ok(proof) if proof.reach(subject, None) == Some(Reach::Place) => {
+                    cache.publics.open(&nobody.place, asked.time, nobody.trust.forgeable);
                 }
-                Ok(_) => {} // a page that answers everything with 200
                 // Who may not read is often told that it is not there.
-                Err(fault) if fault.said == Said::Missing && was_served => {
-                    cache.publics.close(&nobody.place, asked.time)
-                }
+                Err(fault) if fault.said == Said::Missing && was_served => cache.close(&nobody.place, asked),
                 Err(fault) if matches!(fault.said, Said::Denied | Said::Forbidden) => {
-                    cache.publics.close(&nobody.place, asked.time);
+                    cache.close(&nobody.place, asked);
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         });
     }

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use super::caller::Asker;
 use super::lookup::Asked;
 use super::source::stopped;
-use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Want};
+use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Subject, Want};
 use crate::host::{Flights, Landed};
-use crate::oci::Digest;
+use crate::oci::{Digest, Look};
 use crate::store::Content;
 
 /// What is being asked now.
@@ -32,6 +32,11 @@ pub(super) fn unproven() -> Fault {
     Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
 }
 
+/// Whether that is what was answered.
+pub(super) fn is_unproven(fault: &Fault) -> bool {
+    fault.cause.is::<Unproven>()
+}
+
 /// The length that a GET of the first byte tells; one of the whole, whose body is left, where no range is taken: an empty
 /// content has none.
 async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
@@ -48,7 +53,7 @@ async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
         Err(fault) if fault.said == Said::Refused => source.open(Want::default()).await,
         opened => opened,
     };
-    opened.map(|flow| Proof { size: flow.total, ..Proof::default() })
+    opened.map(|flow| flow.proof)
 }
 
 impl Cache {
@@ -81,13 +86,9 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
-        if caller.source.is_away() {
-            // Whoever began before that may still wait; nobody joins them.
-            return self.ask_for_proof(means, caller, digest, content).await;
-        }
         let key = (caller.place.clone(), *digest, content, caller.asker(), means);
         let (cache, leader, wanted) = (self.clone(), caller.clone(), *digest);
-        let proven = self.proofs.run(key, move || async move {
+        let proven = self.proofs.run(key, caller.source.fresh_since(), move || async move {
             // Look again: an earlier flight notes what it proved before it makes room for this one.
             match cache.proven_now(&leader, &wanted, content).await {
                 Some(proof) => Ok((proof, true)),
@@ -155,21 +156,26 @@ impl Cache {
                 // To whoever may not know that it is there, many registries say that it is not.
                 let is_hidden = fault.said == Said::Missing && caller.principal == Principal::Anonymous;
                 if is_hidden && self.links.find(&caller.place, digest, content).await.is_some() {
-                    self.publics.close(&caller.place, asked.time);
+                    self.close(&caller.place, asked);
                 }
                 return Err(fault);
             }
         };
-        let length = self.store.find(digest).await.ok().flatten().map(|blob| blob.len());
-        // Of a blob that is not here, nothing can be checked yet, and nothing is proven or released by this.
-        if content == Content::Blob && length.is_none() && proof.digest.is_none() {
-            return Ok((proof, false));
-        }
-        if !proof.backs(digest, length) {
-            return Err(unproven());
-        }
         let shared = self.links.are_shared(&caller.place.registry, digest).await;
-        self.vouched(caller, digest, content, proof.media_type.clone(), shared, asked);
+        // Threat: a registry that says yes to everything, to learn by our answer whether another one's private content
+        // is here. So what is here counts only if it is shared.
+        let here = if shared { self.store.find(digest).await.ok().flatten() } else { None };
+        let length = here.map(|blob| blob.len());
+        let subject = match content {
+            Content::Manifest => Subject::Manifest(*digest),
+            Content::Blob => Subject::Blob(*digest),
+        };
+        let Some(reach) = proof.reach(subject, length) else {
+            // Of a blob that is not here, nothing can be checked yet, and nothing is proven or released by this.
+            let is_open = content == Content::Blob && length.is_none() && proof.digest.is_none();
+            return if is_open && proof.look() != Look::Page { Ok((proof, false)) } else { Err(unproven()) };
+        };
+        self.vouched(caller, digest, content, proof.media_type.clone(), shared, (reach, asked));
         Ok((proof, shared))
     }
 }

@@ -1,9 +1,5 @@
 //! Reads a file into a body's chunks: from the page cache in place, from the disk on a blocking thread.
-//!
-//! Each body owns a small ring of buffers that come back once the connection has sent them: a fresh 256 KiB
-//! buffer for each chunk cost 1.04 CPU s/GB in page faults, the ring 0.45.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,22 +7,28 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use crate::host;
+use super::pool::{Buffer, SIZES};
+use crate::host::{self, BUFFERS, Buffers};
 use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = SIZES[2];
 /// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer
-/// where large rings would take more than an eighth of the memory that this process may use.
+/// where large ones would take more than an eighth of the memory that this process may use.
 const CROWD: usize = 200;
-const CROWDED_CHUNK: usize = 64 << 10;
+const CROWDED_CHUNK: usize = SIZES[1];
+/// Chunks of one body that are with the connection at a time, at most, as a rule.
+const UNDER_WAY: usize = 4;
+/// Of a crowd, whoever takes nothing holds so much; and so does each body while the buffers are full. A few more
+/// reads cost less than many readers that stand still.
+const LEAST: usize = Buffers::LEAST;
 static FITTING: LazyLock<usize> = LazyLock::new(|| fitting(host::memory_limit()));
 
 fn fitting(memory: u64) -> usize {
-    CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (RING * CHUNK))
+    CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (UNDER_WAY * CHUNK))
 }
 
 /// A body gives way after its turn. The first is short: of a crowd that comes at once, each has its first bytes before
@@ -47,9 +49,6 @@ fn are_more_than(bodies: usize) -> bool {
 fn is_crowded() -> bool {
     are_more_than(*FITTING)
 }
-
-/// Chunks of one body that may be with the connection at a time before new ones are no longer kept.
-const RING: usize = 4;
 
 /// A file that is read by position.
 pub(super) trait ReadAt: Clone + Send + Unpin + 'static {
@@ -82,8 +81,7 @@ impl ReadAt for Arc<Staged> {
 /// Reads chunks of one file, one at a time.
 pub(super) struct Pump<F> {
     file: F,
-    sent: VecDeque<Bytes>,
-    reading: Option<JoinHandle<(BytesMut, io::Result<usize>)>>,
+    reading: Option<JoinHandle<(Buffer, io::Result<usize>)>>,
     /// How long its turn is, and how many bytes of it are given.
     turn: usize,
     given: usize,
@@ -92,7 +90,7 @@ pub(super) struct Pump<F> {
 impl<F: ReadAt> Pump<F> {
     pub(super) fn new(file: F) -> Self {
         BODIES.fetch_add(1, Ordering::Relaxed);
-        Self { file, sent: VecDeque::new(), reading: None, turn: FIRST_TURN, given: 0 }
+        Self { file, reading: None, turn: FIRST_TURN, given: 0 }
     }
 
     /// The next chunk of `span`, at most 256 KiB and never empty. While it is pending, ask for the same
@@ -104,8 +102,7 @@ impl<F: ReadAt> Pump<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let chunk = if is_crowded() { CROWDED_CHUNK } else { CHUNK };
-        let chunk = if has_turns { chunk.min(self.turn) } else { chunk };
+        let chunk = if has_turns { self.chunk().min(self.turn) } else { self.chunk() };
         let wanted = usize::try_from(span.len()).unwrap_or(chunk).min(chunk);
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
@@ -114,14 +111,14 @@ impl<F: ReadAt> Pump<F> {
                 read.map_err(io::Error::other)?
             }
             None => {
-                let mut buffer = self.buffer(wanted);
-                match self.file.try_read_at(span.from, &mut buffer[..wanted]) {
+                let mut buffer = Buffer::of(wanted);
+                match self.file.try_read_at(span.from, buffer.room()) {
                     Ok(Some(read)) => (buffer, Ok(read)),
                     Err(cause) => (buffer, Err(cause)),
                     Ok(None) => {
                         let (file, from) = (self.file.clone(), span.from);
                         self.reading = Some(tokio::task::spawn_blocking(move || {
-                            let read = file.read_at(from, &mut buffer[..wanted]);
+                            let read = file.read_at(from, buffer.room());
                             (buffer, read)
                         }));
                         return self.poll_chunk(cx, span);
@@ -131,42 +128,23 @@ impl<F: ReadAt> Pump<F> {
         };
         Poll::Ready(match read? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            length => Ok(self.lend(buffer, length)),
+            length => {
+                self.given += length;
+                Ok(buffer.filled(length))
+            }
         })
     }
 
-    /// There is nothing to read for a while: of many bodies, each gives its buffers back.
-    pub(super) fn rest(&mut self) {
-        if is_crowded() {
-            self.sent.clear();
+    /// How much to read at once. What a body gives first is with the connection before its client has shown that it
+    /// takes anything.
+    fn chunk(&self) -> usize {
+        let is_first = self.turn == FIRST_TURN && self.given == 0;
+        match is_crowded() {
+            _ if BUFFERS.are_full() => LEAST,
+            true if is_first => LEAST,
+            true => CROWDED_CHUNK,
+            false => CHUNK,
         }
-    }
-
-    /// A buffer that came back from the connection, else a new one. One from before the crowd came goes.
-    fn buffer(&mut self, wanted: usize) -> BytesMut {
-        if let Some(sent) = self.sent.pop_front() {
-            match sent.try_into_mut() {
-                Ok(mut buffer)
-                    if buffer.capacity() >= wanted && (buffer.capacity() <= CROWDED_CHUNK || !is_crowded()) =>
-                {
-                    buffer.resize(wanted, 0);
-                    return buffer;
-                }
-                Ok(_) => {}
-                Err(busy) => self.sent.push_front(busy),
-            }
-        }
-        BytesMut::zeroed(wanted)
-    }
-
-    fn lend(&mut self, mut buffer: BytesMut, length: usize) -> Bytes {
-        self.given += length;
-        buffer.truncate(length);
-        let bytes = buffer.freeze();
-        if self.sent.len() < RING {
-            self.sent.push_back(bytes.clone());
-        }
-        bytes
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::host::Landed;
-use crate::oci::Digest;
+use crate::oci::{Digest, Look, MediaType};
 use crate::wire::Body;
 
 /// Something that can be asked upstream.
@@ -40,6 +40,17 @@ pub trait Source: Send + Sync + 'static {
     /// Whether the registry is known to be away: then what is known already is the answer, and nobody waits.
     fn is_away(&self) -> bool {
         false
+    }
+
+    /// What everybody is told while the registry is known to be away.
+    fn absence(&self) -> Option<Fault> {
+        None
+    }
+
+    /// What was asked earlier than this is not waited for by who comes now, but asked anew: it has missed its deadline, or
+    /// the registry went away or came back since. `None`: everything is.
+    fn fresh_since(&self) -> Option<Instant> {
+        None
     }
 
     /// Whether it asks with less than the caller's own credentials, so that a no says nothing of the caller. Who asks
@@ -113,6 +124,8 @@ pub struct Flow {
     pub validator: Option<Validator>,
     /// The name of the endpoint that answers, where there are several.
     pub endpoint: Option<Arc<str>>,
+    /// What the head of the answer says of the content; its size is `total`.
+    pub proof: Proof,
     /// The bytes.
     pub body: Body,
 }
@@ -128,15 +141,54 @@ pub struct Proof {
     pub size: Option<u64>,
 }
 
+/// What a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A tag: any manifest.
+    Tag,
+    /// A manifest by digest.
+    Manifest(Digest),
+    /// A blob.
+    Blob(Digest),
+}
+
+/// How far a yes of the registry reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// To the content that it was about: the answer may be another's, who happens to have that content.
+    Content,
+    /// To all that is in the repository: nobody but the registry can have said it.
+    Place,
+}
+
 impl Proof {
-    /// Whether it vouches for this very content and not for a page that answers everything with 200. `length` is
-    /// the content's, in bytes, where it is known: then a registry that says no digest is believed by it.
+    /// How far it reaches as a yes; `None` where it is none: a page that answers everything with 200. `length` is the
+    /// content's, in bytes, where it is known: then a registry that says no digest of a blob is believed by it.
+    ///
+    /// A manifest is named by its digest, a manifest's type and its length together.
     #[must_use]
-    pub fn backs(&self, digest: &Digest, length: Option<u64>) -> bool {
-        match self.digest {
-            Some(said) => said == *digest,
-            None => length.is_some() && self.size == length,
+    pub fn reach(&self, subject: Subject, length: Option<u64>) -> Option<Reach> {
+        let is_of_length = length.is_some() && self.size == length;
+        match (subject, self.digest) {
+            (Subject::Tag, Some(_)) => self.is_of_manifest().then_some(Reach::Place),
+            (Subject::Manifest(wanted), Some(said)) => {
+                let is_named = said == wanted && self.is_of_manifest() && (length.is_none() || is_of_length);
+                is_named.then_some(Reach::Place)
+            }
+            (Subject::Blob(wanted), Some(said)) => (said == wanted).then_some(Reach::Place),
+            (Subject::Blob(_), None) => (is_of_length && self.look() == Look::Content).then_some(Reach::Content),
+            (Subject::Tag | Subject::Manifest(_), None) => None,
         }
+    }
+
+    /// What its type says of it.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        Look::of(self.media_type.as_deref())
+    }
+
+    fn is_of_manifest(&self) -> bool {
+        self.size.is_some() && self.media_type.as_deref().is_some_and(|said| MediaType::parse(said).is_some())
     }
 }
 
@@ -149,6 +201,8 @@ pub struct Whole {
     pub media_type: Option<String>,
     /// `Docker-Content-Digest`, where it said one that can be verified.
     pub digest: Option<Digest>,
+    /// A host to which the registry redirected sent it: that it is what was asked for, only its digest tells.
+    pub is_foreign: bool,
 }
 
 /// A source's failure.
@@ -228,5 +282,43 @@ impl fmt::Display for Fault {
 impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn only_what_the_registry_alone_can_say_is_a_yes() {
+        let (wanted, other) = (Digest::of(Algorithm::Sha256, b"a"), Digest::of(Algorithm::Sha256, b"b"));
+        let (manifest, blob) = (Subject::Manifest(wanted), Subject::Blob(wanted));
+        let known = MediaType::OciManifest.as_str();
+        let (place, content) = (Some(Reach::Place), Some(Reach::Content));
+        let table = [
+            (Subject::Tag, Some(other), known, Some(5), None, place),
+            (Subject::Tag, None, known, Some(5), None, None),
+            (Subject::Tag, Some(other), known, None, None, None),
+            (Subject::Tag, Some(other), "text/html", Some(5), None, None),
+            (manifest, Some(wanted), known, Some(5), None, place),
+            (manifest, Some(wanted), known, Some(5), Some(5), place),
+            (manifest, Some(wanted), known, Some(5), Some(6), None),
+            (manifest, Some(other), known, Some(5), None, None),
+            (manifest, Some(wanted), "application/json", Some(5), Some(5), None),
+            (manifest, None, known, Some(5), Some(5), None),
+            (blob, Some(wanted), "text/plain", None, None, place),
+            (blob, Some(other), "application/octet-stream", Some(5), Some(5), None),
+            (blob, None, "application/octet-stream", Some(5), Some(5), content),
+            (blob, None, "application/octet-stream", Some(6), Some(5), None),
+            (blob, None, "application/octet-stream", Some(5), None, None),
+            (blob, None, "application/octet-stream", None, None, None),
+            (blob, None, "text/html", Some(5), Some(5), None),
+            (blob, None, "application/json", Some(5), Some(5), None),
+        ];
+        for (subject, digest, media_type, size, length, expected) in table {
+            let proof = Proof { digest, media_type: Some(media_type.to_owned()), size };
+            assert_eq!(proof.reach(subject, length), expected, "{subject:?} {proof:?} {length:?}");
+        }
     }
 }

@@ -12,11 +12,11 @@ use tracing::{info, warn};
 
 use super::caller::Asker;
 use super::lookup::{Asked, Standing};
-use super::manifests::{MISSING_FOR, MISSING_LIMIT, is_schema1, media_type_of};
+use super::manifests::{MISSING_FOR, MISSING_LIMIT, NoManifest, is_schema1, media_type_of};
 use super::source::stopped;
-use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Retry, Said};
+use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Reach, Retry, Said, Subject};
 use crate::host::{Flights, Landed};
-use crate::oci::{Accept, Algorithm, Digest, MediaType, Tag};
+use crate::oci::{Accept, Algorithm, Digest, Look, MediaType, Tag, kept_type};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
 
@@ -76,8 +76,19 @@ struct Said200 {
     digest: Digest,
     media_type: String,
     size: u64,
-    /// Whether it came with the manifest itself, verified.
-    delivered: bool,
+    came: Came,
+}
+
+/// What came with a 200 for a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// The manifest's name: digest, type and length.
+    Named,
+    /// The manifest itself, verified.
+    Delivered,
+    /// Something that is passed on and not kept: schema 1, a manifest of a shape that is not known here, or one from a
+    /// foreign host that does not say its digest.
+    Unkept,
 }
 
 /// The registry took longer than a client waits.
@@ -191,12 +202,7 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = if caller.source.is_away() {
-            // Whoever began before that may still wait; nobody joins them.
-            Ok(Landed::Led(self.ask_and_learn(caller, question, by_content).await))
-        } else {
-            tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await
-        };
+        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
             Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
@@ -239,7 +245,7 @@ impl Cache {
         let Question { tag, accept, asking, .. } = question;
         let key = (caller.place.clone(), tag.clone(), *accept, caller.asker(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());
-        let flight = self.tags.asked.run(key, move || async move {
+        let flight = self.tags.asked.run(key, caller.source.fresh_since(), move || async move {
             // Look again: an earlier flight notes what it learned before it makes room for this one.
             match cache.fresh_now(&leader, &question).await {
                 Some(said) => Ok(said),
@@ -259,7 +265,7 @@ impl Cache {
             digest,
             media_type,
             size,
-            delivered: false,
+            came: Came::Named,
         })
     }
 
@@ -274,49 +280,61 @@ impl Cache {
         said
     }
 
-    /// HEAD, where that is enough; GET where HEAD says no digest, or is not taken (405) and content is wanted.
+    /// HEAD, where that is enough; GET where HEAD names no manifest, or is not taken (405) and content is wanted.
     async fn ask(&self, caller: &Caller, asking: Asking, by_content: bool) -> Result<Said200, Fault> {
         let Caller { place, source, .. } = caller;
         if !by_content {
             match source.prove().await {
-                Ok(Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) }) => {
-                    return Ok(Said200 { digest, media_type, size, delivered: false });
+                // Else it is a page, perhaps.
+                Ok(proof) => {
+                    if let Some(said) = named(proof) {
+                        return Ok(said);
+                    }
                 }
                 Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
-                Ok(_) | Err(_) => {}
+                Err(_) => {}
             }
         }
         let whole = source.whole().await?;
-        let size = whole.bytes.len() as u64;
-        let media_type = whole.media_type.unwrap_or_else(|| media_type_of(&whole.bytes));
+        let is_manifest = kept_type(&whole.bytes).is_some();
+        let (size, is_schema1, look) =
+            (whole.bytes.len() as u64, whole.is_schema1(), Look::of(whole.media_type.as_deref()));
         let algorithm = whole.digest.map_or(Algorithm::Sha256, |said| said.algorithm());
         let found = Digest::of(algorithm, &whole.bytes);
+        // Threat: a gateway's page under the tag. What is no manifest is kept by nobody, whatever its type says; and what
+        // a login host may have sent passes only if it does not look like a page.
+        if !is_manifest && !is_schema1 && look != Look::Content {
+            return Err(NoManifest::fault(whole.media_type.as_deref()));
+        }
+        let whole = whole.typed();
+        let media_type = whole.media_type.unwrap_or_else(|| media_type_of(&whole.bytes));
         match whole.digest {
-            Some(said) if said != found && is_schema1(Some(&media_type)) => {
-                Ok(Said200 { digest: said, media_type, size, delivered: false })
+            Some(said) if said != found && is_schema1 => {
+                Ok(Said200 { digest: said, media_type, size, came: Came::Unkept })
             }
             Some(said) if said != found => {
                 tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
                 Err(Fault::new(Retry::Never, WrongTag { said, found }))
             }
-            _ => {
+            said if is_manifest && (said.is_some() || !whole.is_foreign) => {
                 self.keep_manifest(found, &whole.bytes).await;
-                Ok(Said200 { digest: found, media_type, size, delivered: true })
+                Ok(Said200 { digest: found, media_type, size, came: Came::Delivered })
             }
+            _ => Ok(Said200 { digest: found, media_type, size, came: Came::Unkept }),
         }
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
     async fn learn_tag(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &Said200, asked: Asked) {
-        if is_schema1(Some(&said.media_type)) {
-            return;
-        }
-        let media_type = Some(said.media_type.clone());
-        if said.delivered {
-            self.delivered(caller, &said.digest, Content::Manifest, media_type, asked);
-        } else {
-            let shared = self.links.are_shared(&caller.place.registry, &said.digest).await;
-            self.vouched(caller, &said.digest, Content::Manifest, media_type, shared, asked);
+        let (media_type, yes) = (Some(said.media_type.clone()), (Reach::Place, asked));
+        match said.came {
+            Came::Unkept => return,
+            Came::Named if is_schema1(Some(&said.media_type)) => return,
+            Came::Delivered => self.delivered(caller, &said.digest, Content::Manifest, media_type, yes),
+            Came::Named => {
+                let shared = self.links.are_shared(&caller.place.registry, &said.digest).await;
+                self.vouched(caller, &said.digest, Content::Manifest, media_type, shared, yes);
+            }
         }
         let entry = TagEntry {
             registry: caller.place.registry.clone(),
@@ -351,6 +369,13 @@ impl Said200 {
     fn found(self, outcome: Outcome) -> TagFound {
         TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
     }
+}
+
+/// What a HEAD says of a tag, where it names a manifest.
+fn named(proof: Proof) -> Option<Said200> {
+    let is_yes = proof.reach(Subject::Tag, None) == Some(Reach::Place);
+    let Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) } = proof else { return None };
+    is_yes.then_some(Said200 { digest, media_type, size, came: Came::Named })
 }
 
 /// The latest answer of that class.

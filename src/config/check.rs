@@ -57,10 +57,16 @@ fn doors(sections: &File, report: &mut Report<'_>) {
     let (proxy, admin) = (sections.listen.proxy, sections.listen.admin);
     let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
     if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
-        report.say(&KeyPath::of(["listen", "admin"]), "is the same door as listen.proxy; expected another port");
+        report.say_of_one([
+            (KeyPath::of(["listen", "admin"]), "is the same door as listen.proxy; expected another port"),
+            (KeyPath::of(["listen", "proxy"]), "is the same door as listen.admin; expected another port"),
+        ]);
     }
     if sections.ca.dir == sections.cache.dir {
-        report.say(&KeyPath::of(["ca", "dir"]), "is the same folder as cache.dir; expected one of its own");
+        report.say_of_one([
+            (KeyPath::of(["ca", "dir"]), "is the same folder as cache.dir; expected one of its own"),
+            (KeyPath::of(["cache", "dir"]), "is the same folder as ca.dir; expected one of its own"),
+        ]);
     }
 }
 
@@ -78,7 +84,9 @@ fn numbers(sections: &File, report: &mut Report<'_>) {
         (["fill", "lanes"], usize::from(sections.fill.lanes)),
         (["upstream", "downloads_per_host"], usize::from(sections.upstream.downloads_per_host)),
         (["clients", "connections"], sections.clients.connections.unwrap_or(1)),
-        (["clients", "connections_each"], sections.clients.connections_each),
+        (["clients", "connections_each"], sections.clients.connections_each.unwrap_or(1)),
+        (["clients", "streams"], sections.clients.streams.unwrap_or(1)),
+        (["clients", "streams_each"], sections.clients.streams_each.unwrap_or(1)),
     ] {
         if number == 0 {
             report.say(&KeyPath::of(path), "found 0; expected at least 1");

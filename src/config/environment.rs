@@ -15,7 +15,7 @@ const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
 /// capitals.
-const VALUES: [[&str; 2]; 29] = [
+const VALUES: [[&str; 2]; 31] = [
     ["listen", "proxy"],
     ["listen", "admin"],
     ["listen", "mirror"],
@@ -31,6 +31,8 @@ const VALUES: [[&str; 2]; 29] = [
     ["fill", "finish_rest"],
     ["clients", "connections"],
     ["clients", "connections_each"],
+    ["clients", "streams"],
+    ["clients", "streams_each"],
     ["clients", "htpasswd"],
     ["clients", "audit"],
     ["upstream", "proxy"],
@@ -82,7 +84,9 @@ fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: Place, report: &
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),
         (
-            ["fill", "lanes"] | ["upstream", "downloads_per_host"] | ["clients", "connections" | "connections_each"],
+            ["fill", "lanes"]
+            | ["upstream", "downloads_per_host"]
+            | ["clients", "connections" | "connections_each" | "streams" | "streams_each"],
             digits,
         ) => digits.parse::<u64>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),

@@ -11,7 +11,7 @@ use super::report::{LIMIT, Report};
 use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
-use super::{check, environment, predecessor};
+use super::{check, environment, locate, predecessor};
 
 /// Reads and checks a configuration.
 ///
@@ -45,7 +45,7 @@ pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistake
 }
 
 /// What a text comes to; it counts only if the report stays empty.
-fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
+pub(super) fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
     let mut root = parse(file.as_deref(), text, report);
     // The file alone first: a variable over a mistake does not mend it.
     decode(&mut root, report);
@@ -91,7 +91,7 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
             tree.root
         }
         Err(error) => {
-            let line = error.location().map(|location| location.line());
+            let line = error.location().map(|location| location.line()).or_else(|| locate::second_document(text));
             let place = file.map_or(Place::Defaults, |file| Place::File(file.to_owned(), line));
             report.say_of(place, format!("not valid YAML: {}", words(&error)));
             Value::Mapping(Mapping::new())

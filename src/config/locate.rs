@@ -10,13 +10,28 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::tree::{KeyPath, Step};
 
 /// The line of the node at `path`, from 1; the `nth` one (from 0) where its last key stands several times.
-/// Where the path leads further than the text does, the line of the last node that is there.
+/// Where the path leads further than the text does, the line of the last node that is there, but for the root.
 pub(super) fn line(text: &str, path: &KeyPath, nth: usize) -> Option<usize> {
-    (0..=path.0.len()).rev().filter(|length| *length > 0).find_map(|length| {
+    let least = path.0.len().min(1);
+    (least..=path.0.len()).rev().find_map(|length| {
         let walk = Walk { rest: &path.0[..length], nth };
         let outcome = walk.deserialize(serde_yaml::Deserializer::from_str(text));
         outcome.err().filter(|error| error.to_string().contains(HERE)).and_then(|error| Some(error.location()?.line()))
     })
+}
+
+/// The line of the second document of a text that has several, or of what is broken there: the library does not tell it.
+pub(super) fn second_document(text: &str) -> Option<usize> {
+    let second = serde_yaml::Deserializer::from_str(text).nth(1)?;
+    let error = Walk { rest: &[], nth: 0 }.deserialize(second).err()?;
+    Some(error.location()?.line())
+}
+
+/// Whether the text has a node at `path`.
+pub(super) fn is_there(text: &str, path: &KeyPath) -> bool {
+    let walk = Walk { rest: &path.0, nth: 0 };
+    let outcome = walk.deserialize(serde_yaml::Deserializer::from_str(text));
+    outcome.is_err_and(|error| error.to_string().contains(HERE))
 }
 
 const HERE: &str = "the walk ends here";
@@ -138,7 +153,7 @@ d: {e: [1,
             (KeyPath::of(["d", "e"]).index(7), 0, Some(11)),
             (a.key("c").index(0).key("url"), 0, Some(5)),
             (KeyPath::of(["nowhere"]), 0, None),
-            (KeyPath::default(), 0, None),
+            (KeyPath::default(), 0, Some(2)),
         ];
         for (path, nth, expected) in table {
             assert_eq!(line(TEXT, &path, nth), expected, "{path} {nth}");

@@ -18,6 +18,9 @@ mod decode;
 mod endpoints;
 mod environment;
 mod file;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/config.rs"]
+pub(crate) mod fuzzing;
 mod guests;
 mod load;
 mod locate;

@@ -68,6 +68,15 @@ impl<'a> Report<'a> {
         self.say_nth(path, 0, text);
     }
 
+    /// The same of two values that do not go together: at the first that was said at all, with what to say there.
+    pub(super) fn say_of_one<const N: usize>(&mut self, paths: [(KeyPath, &str); N]) {
+        let is_said = |path: &KeyPath| self.is_overridden(path) || locate::is_there(self.text, path);
+        let said = paths.iter().find(|(path, _)| is_said(path)).or(paths.first());
+        if let Some((path, text)) = said {
+            self.say(path, *text);
+        }
+    }
+
     /// The same of the `nth` occurrence of the key, from 0.
     pub(super) fn say_nth(&mut self, path: &KeyPath, nth: usize, text: impl Into<String>) {
         if self.count() >= LIMIT {

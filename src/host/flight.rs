@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What is being asked now, by key. A value is an answer or a failure; everybody gets the same. Clones share it.
 #[derive(Clone)]
@@ -14,8 +15,13 @@ pub struct Flights<K, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
 }
 
-/// One asking, to be waited for by many. `None` where its task broke or was ended by a shutdown.
-type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+/// One asking, to be waited for by many.
+#[derive(Clone)]
+struct Flight<V: Clone> {
+    begun: Instant,
+    /// `None` where its task broke or was ended by a shutdown.
+    answer: Shared<BoxFuture<'static, Option<V>>>,
+}
 
 /// An answer, and who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,29 +49,30 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     }
 
     /// Joins the asking of `key`, or starts it with what `make` makes, in a task of its own that goes on when its
-    /// callers leave: cancel-safe. `None` where that task broke or was ended by a shutdown.
-    pub async fn run<F>(&self, key: K, make: impl FnOnce() -> F) -> Option<Landed<V>>
+    /// callers leave: cancel-safe. One that was begun before `since` is not joined, since whoever was asked may have been
+    /// away meanwhile: it goes on for those who wait for it. `None` where the task broke or was ended by a shutdown.
+    pub async fn run<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> Option<Landed<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let (flight, led) = self.enter(key, make);
-        let value = flight.await?;
+        let (flight, led) = self.enter(key, since, make);
+        let value = flight.answer.await?;
         Some(if led { Landed::Led(value) } else { Landed::Joined(value) })
     }
 
-    fn enter<F>(&self, key: K, make: impl FnOnce() -> F) -> (Flight<V>, bool)
+    fn enter<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> (Flight<V>, bool)
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under_way) = by.get(&key) {
+        if let Some(under_way) = by.get(&key).filter(|flight| since.is_none_or(|since| flight.begun >= since)) {
             return (under_way.clone(), false);
         }
         let (answer, answered) = oneshot::channel();
-        let flight = answered.map(Result::ok).boxed().shared();
+        let flight = Flight { begun: Instant::now(), answer: answered.map(Result::ok).boxed().shared() };
         by.insert(key.clone(), flight.clone());
         drop(by); // a task that a shutdown ends at once leaves its place here
-        let (place, asking) = (Place { by: self.by.clone(), key }, make());
+        let (place, asking) = (Place { by: self.by.clone(), key, flight: flight.clone() }, make());
         tokio::spawn(async move {
             let value = asking.await;
             drop(place); // before anybody hears of it, so that whoever asks then asks anew
@@ -87,15 +94,19 @@ impl<K, V: Clone> fmt::Debug for Flights<K, V> {
     }
 }
 
-/// A flight's place in the map, which it leaves however its task ends.
+/// A flight's place in the map, which it leaves however its task ends, if no later one has taken it.
 struct Place<K: Eq + Hash, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
     key: K,
+    flight: Flight<V>,
 }
 
 impl<K: Eq + Hash, V: Clone> Drop for Place<K, V> {
     fn drop(&mut self) {
-        self.by.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if by.get(&self.key).is_some_and(|there| there.answer.ptr_eq(&self.flight.answer)) {
+            by.remove(&self.key);
+        }
     }
 }
 
@@ -114,7 +125,7 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let ask = || {
             let asked = asked.clone();
-            flights.run("key", move || async move {
+            flights.run("key", None, move || async move {
                 tokio::task::yield_now().await;
                 asked.fetch_add(1, Ordering::SeqCst) + 41
             })
@@ -123,14 +134,14 @@ mod tests {
         assert_eq!(answers.iter().filter(|answer| **answer == Landed::Led(41)).count(), 1);
         assert_eq!(answers.iter().filter(|answer| **answer == Landed::Joined(41)).count(), 9);
         assert_eq!(ask().await, Some(Landed::Led(42)));
-        assert_eq!(flights.run("other", || async { 7 }).await.map(Landed::into_inner), Some(7));
+        assert_eq!(flights.run("other", None, || async { 7 }).await.map(Landed::into_inner), Some(7));
     }
 
     #[tokio::test]
     async fn the_asking_goes_on_when_its_caller_leaves() {
         let flights = Flights::<u8, u8>::new();
         let (sender, mut done) = watch::channel(false);
-        let caller = flights.run(1, move || async move {
+        let caller = flights.run(1, None, move || async move {
             tokio::task::yield_now().await;
             let _ = sender.send(true);
             7
@@ -139,10 +150,37 @@ mod tests {
         assert!(done.wait_for(|done| *done).await.is_ok());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nobody_joins_what_was_begun_too_early_and_what_was_begun_goes_on() {
+        let flights = Flights::<u8, u8>::new();
+        let hung = flights.clone();
+        let first = tokio::spawn(async move {
+            let asking = || async {
+                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+                1
+            };
+            hung.run(1, None, asking).await
+        });
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let since = Some(Instant::now());
+        let second = flights.run(1, since, || async {
+            tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+            2
+        });
+        let joined = async {
+            tokio::time::sleep(std::time::Duration::from_secs(80)).await; // when the first one has left
+            flights.run(1, since, || async { 3 }).await
+        };
+        let (second, joined) = tokio::join!(second, joined);
+        assert_eq!((second, joined), (Some(Landed::Led(2)), Some(Landed::Joined(2))));
+        assert_eq!(first.await.unwrap(), Some(Landed::Led(1)));
+        assert_eq!(flights.run(1, since, || async { 4 }).await, Some(Landed::Led(4)));
+    }
+
     #[tokio::test]
     async fn an_asking_that_breaks_blocks_nobody_after_it() {
         let flights = Flights::<u8, u8>::new();
-        assert_eq!(flights.run(1, || async { panic!("on purpose") }).await, None);
-        assert_eq!(flights.run(1, || async { 7 }).await, Some(Landed::Led(7)));
+        assert_eq!(flights.run(1, None, || async { panic!("on purpose") }).await, None);
+        assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Landed::Led(7)));
     }
 }

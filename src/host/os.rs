@@ -37,6 +37,21 @@ pub fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Whether an error says that this process, or this machine, has no file descriptor or no memory for a socket left: a
+/// fault of ours, whoever was to be reached.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Whether one more file can be opened now. For what does not say why it failed, as the system's resolver.
+#[must_use]
+pub fn has_free_file() -> bool {
+    !std::fs::File::open("/dev/null").is_err_and(|error| is_exhausted(&error))
+}
+
 /// Raises the soft limit of open files to the hard one, and answers it: every connection, tunnel and blob
 /// is a file, and the usual soft limit is 1,024.
 #[must_use]

@@ -38,6 +38,15 @@ impl Challenge {
         headers.into_iter().flat_map(|header| Reader { rest: header }.challenges()).collect()
     }
 
+    /// The challenges of one header, each with its scheme and as it was written; what breaks the grammar is the last one's.
+    #[must_use]
+    pub fn split(header: &str) -> Vec<(&str, &str)> {
+        let starts = Reader { rest: header }.starts();
+        let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([header.len()]);
+        let written = |at: usize, end: usize| header[at..end].trim_end_matches([' ', '\t', ',']);
+        starts.iter().zip(ends).map(|((at, scheme), end)| (*scheme, written(*at, end))).collect()
+    }
+
     /// The first Bearer challenge among them.
     #[must_use]
     pub fn bearer(challenges: &[Self]) -> Option<&Bearer> {
@@ -93,6 +102,21 @@ impl<'a> Reader<'a> {
             let whole = self.parameters(&mut parameters).is_some();
             found.push(Challenge::of(scheme, &parameters));
             if !whole {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Where each challenge begins, and its scheme.
+    fn starts(mut self) -> Vec<(usize, &'a str)> {
+        let (length, mut found) = (self.rest.len(), Vec::new());
+        loop {
+            self.separators();
+            let at = length - self.rest.len();
+            let Some(scheme) = self.token() else { break };
+            found.push((at, scheme));
+            if self.parameters(&mut Vec::new()).is_none() {
                 break;
             }
         }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::Digest;
+use super::{Digest, document};
 
 /// One entry of a manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Descriptor {
     /// manifest lists nothing; a digest that cannot be verified is left out.
     #[must_use]
     pub fn listed(manifest: &[u8]) -> Vec<Self> {
-        let Ok(raw) = serde_json::from_slice::<Raw>(manifest) else { return Vec::new() };
+        let Some(raw) = document::<Raw>(manifest) else { return Vec::new() };
         raw.manifests.into_iter().chain(raw.config).chain(raw.layers).filter_map(Self::read).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, document};
 
 /// The largest manifest that is taken, in bytes. containerd refuses more than 4 MiB and the specification
 /// asks registries to take that much; ggcr takes 100 MiB, but nobody is known to make such.
@@ -11,7 +11,7 @@ pub const MANIFEST_LIMIT: usize = 16 << 20;
 /// The descriptors in a manifest or an index, and its own media type where it says one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// `mediaType`, or what `schemaVersion` and the shape imply.
+    /// `mediaType`, or what `schemaVersion` and the shape imply. `None`: it is no manifest of a known shape.
     pub media_type: Option<MediaType>,
     /// Of an index: the manifests for its platforms.
     pub manifests: Vec<Digest>,
@@ -27,6 +27,7 @@ struct Raw {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+    blobs: Option<Vec<Descriptor>>,
     signatures: Option<serde::de::IgnoredAny>,
 }
 
@@ -39,20 +40,51 @@ impl Listing {
     /// Reads a manifest. What is no manifest lists nothing; a digest that cannot be verified is left out.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let Ok(raw) = serde_json::from_slice::<Raw>(bytes) else { return Self::default() };
-        let media_type = raw.media_type.as_deref().and_then(MediaType::parse).or_else(|| raw.implied());
+        let Some(raw) = document::<Raw>(bytes) else { return Self::default() };
+        let media_type = raw.shape();
         let known =
             |list: Option<Vec<Descriptor>>| list.unwrap_or_default().into_iter().filter_map(|d| d.digest.parse().ok());
         Self {
             media_type,
             manifests: known(raw.manifests).collect(),
-            blobs: raw.config.into_iter().filter_map(|d| d.digest.parse().ok()).chain(known(raw.layers)).collect(),
+            blobs: raw
+                .config
+                .into_iter()
+                .filter_map(|d| d.digest.parse().ok())
+                .chain(known(raw.layers))
+                .chain(known(raw.blobs))
+                .collect(),
         }
     }
 }
 
+/// The type of what is a manifest of a known shape, as the cache may keep it: not of what a gateway says in a registry's
+/// place, nor of schema 1, whose digest is not that of its bytes.
+#[must_use]
+pub fn kept_type(bytes: &[u8]) -> Option<MediaType> {
+    Listing::of(bytes).media_type.filter(|media_type| !media_type.is_schema1())
+}
+
 impl Raw {
-    /// OCI manifests may leave `mediaType` out (image-spec 1.0).
+    /// What it is by its own word, where its shape bears that out; else by its shape. OCI manifests may leave
+    /// `mediaType` out (image-spec 1.0).
+    fn shape(&self) -> Option<MediaType> {
+        let said = self.media_type.as_deref().and_then(MediaType::parse);
+        let has_shape = |media_type: &MediaType| match media_type {
+            MediaType::OciIndex | MediaType::DockerList => self.schema_version == Some(2) && self.manifests.is_some(),
+            MediaType::OciManifest | MediaType::DockerManifest => {
+                self.schema_version == Some(2) && self.layers.is_some()
+            }
+            // Neither a version nor blobs are required of it, but its type is.
+            MediaType::OciArtifact => self.layers.is_none() && self.manifests.is_none(),
+            MediaType::DockerSchema1 | MediaType::DockerSchema1Signed => self.schema_version == Some(1),
+        };
+        match said {
+            Some(said) => Some(said).filter(has_shape),
+            None => self.implied(),
+        }
+    }
+
     fn implied(&self) -> Option<MediaType> {
         match self.schema_version {
             Some(1) if self.signatures.is_some() => Some(MediaType::DockerSchema1Signed),
@@ -97,6 +129,34 @@ mod tests {
     fn signed_schema_1_is_recognised() {
         let json = br#"{"schemaVersion":1,"name":"a","signatures":[{}]}"#;
         assert_eq!(Listing::of(json).media_type, Some(MediaType::DockerSchema1Signed));
+    }
+
+    #[test]
+    fn only_what_has_the_shape_of_a_manifest_is_kept() {
+        let typed = |media_type: MediaType, rest: &str| format!(r#"{{"mediaType":"{}"{rest}}}"#, media_type.as_str());
+        let table = [
+            (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), Some(MediaType::OciManifest)),
+            (r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), Some(MediaType::OciIndex)),
+            (
+                r#"{"schemaVersion":2,"mediaType":"application/x-new","layers":[]}"#.to_owned(),
+                Some(MediaType::OciManifest),
+            ),
+            (typed(MediaType::DockerList, r#","schemaVersion":2,"manifests":[]"#), Some(MediaType::DockerList)),
+            (typed(MediaType::OciArtifact, r#","artifactType":"a/b","blobs":[]"#), Some(MediaType::OciArtifact)),
+            (typed(MediaType::OciArtifact, r#","layers":[]"#), None),
+            (typed(MediaType::OciManifest, r#","schemaVersion":2"#), None),
+            (typed(MediaType::OciIndex, r#","schemaVersion":2,"layers":[]"#), None),
+            (typed(MediaType::DockerManifest, r#","layers":[]"#), None),
+            (r#"{"schemaVersion":1,"signatures":[]}"#.to_owned(), None),
+            (r#"{"schemaVersion":2,"message":"down for maintenance"}"#.to_owned(), None),
+            (r#"{"schemaVersion":2,"layers":[{}]}"#.to_owned(), None),
+            (r#"{"errors":[{"code":"UNKNOWN"}]}"#.to_owned(), None),
+            ("<html>".to_owned(), None),
+            ("[2,null,null,[],null,null,null]".to_owned(), None),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(kept_type(bytes.as_bytes()), expected, "{bytes}");
+        }
     }
 
     #[test]

@@ -28,11 +28,11 @@ impl PlainPath {
     /// [`BadPath`] for what is no path, for control characters, and where some server could find a `v2` segment that
     /// the text does not plainly have.
     pub(super) fn outside(text: &str) -> Result<Self, BadPath> {
-        let resolved = resolved(text)?;
-        if names_v2(&resolved) && resolved != text {
-            return Err(BadPath);
-        }
-        percent::normalised(text, b"/:@!$&'()*+,=;").map(|path| Self(path.into())).ok_or(BadPath)
+        let decoded = decoded(text)?;
+        let printed = percent::normalised(text, b"/:@!$&'()*+,=;").ok_or(BadPath)?;
+        let is_plain = printed == text && resolved(&decoded) == text;
+        // Of what dot segments take away again, a server may see all: it is looked for before they are resolved.
+        if names_v2(&decoded) && !is_plain { Err(BadPath) } else { Ok(Self(printed.into())) }
     }
 
     /// Reads a path under `/v2/` that is none of the protocol's endpoints: plain segments, none but the last empty.
@@ -78,38 +78,40 @@ pub(super) fn is_plain(segment: &str) -> bool {
 }
 
 fn names_v2(path: &str) -> bool {
-    path.split('/').any(|segment| segment.eq_ignore_ascii_case("v2"))
+    path.split('/').any(|segment| bare(segment).eq_ignore_ascii_case("v2"))
 }
 
-/// The path that the most obliging server would read: decoded until nothing is left to decode, without parameters,
-/// empty segments and dot segments.
-fn resolved(text: &str) -> Result<String, BadPath> {
+/// A segment without parameters, and without what a server may take for a query or a fragment once it is decoded.
+fn bare(segment: &str) -> &str {
+    segment.split([';', '?', '#']).next().unwrap_or_default()
+}
+
+/// The path that the most obliging server would read: decoded until nothing is left to decode.
+fn decoded(text: &str) -> Result<String, BadPath> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..DECODINGS {
         let decoded = percent::decoded(&bytes);
         if decoded == bytes {
-            return resolve(&bytes);
+            let is_path = text.starts_with('/') && !bytes.iter().any(u8::is_ascii_control);
+            return if is_path { Ok(String::from_utf8_lossy(&bytes).replace('\\', "/")) } else { Err(BadPath) };
         }
         bytes = decoded;
     }
     Err(BadPath)
 }
 
-fn resolve(bytes: &[u8]) -> Result<String, BadPath> {
-    if bytes.first() != Some(&b'/') || bytes.iter().any(u8::is_ascii_control) {
-        return Err(BadPath);
-    }
-    let text = String::from_utf8_lossy(bytes).replace('\\', "/");
+/// Without parameters, empty segments and dot segments.
+fn resolved(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
-    for segment in text.split('/') {
+    for segment in path.split('/') {
         match segment.split(';').next().unwrap_or_default() {
             "" | "." => {}
             ".." => drop(segments.pop()),
             plain => segments.push(plain),
         }
     }
-    let end = if text.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-    Ok(format!("/{}{end}", segments.join("/")))
+    let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+    format!("/{}{end}", segments.join("/"))
 }
 
 #[cfg(test)]
@@ -132,6 +134,12 @@ mod tests {
             "/V2;/a",
             "/artifactory/api/docker/repo/%762/a",
             "/artifactory//v2/a",
+            "/v2%2finternal%2fapp%2f..%2f..%2f..",
+            "/x/v2/../y",
+            "/v2%3f/../../x",
+            "/v2%23x",
+            "/x/v2/a{b",
+            "%2fx",
             "/%25%32%35%32%35%32%35%32%35",
             "/a%00b",
             "/a\nb",

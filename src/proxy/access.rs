@@ -17,14 +17,16 @@ use crate::upstream::{
     Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Keyring, Picked, Quotas, TokenAsk, TokenError,
     Tokens, Upstream, retry_after, wait_out,
 };
-use crate::wire::{Body, collect};
+use crate::wire::{Body, collect_within};
 
 /// How long a throttled credential rests where nobody says for how long.
 const REST: Duration = Duration::from_secs(60);
 /// What clients count on, whatever they are told (distribution-spec, "Token Authentication").
 const LEAST_LIFE: Duration = Duration::from_secs(60);
-/// So many registries' challenges are remembered.
-const CHALLENGES: u64 = 10_000;
+/// So many bytes of registries' challenges are remembered: of some ten thousand, unless they are long.
+const CHALLENGES: u64 = 4 << 20;
+/// A challenge's few words are read away within so long, or its connection is given up.
+const DRAINING: Duration = Duration::from_secs(1);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
 
 /// In whose name.
@@ -90,7 +92,11 @@ impl Access {
     /// Nothing known yet.
     #[must_use]
     pub fn new(tokens: Tokens) -> Self {
-        let challenges = moka::sync::Cache::builder().max_capacity(CHALLENGES).time_to_live(CHALLENGE_LIFE).build();
+        let weigh = |_: &(Endpoint, bool), challenge: &Challenge| {
+            u32::try_from(challenge.to_string().len()).unwrap_or(u32::MAX)
+        };
+        let challenges = moka::sync::Cache::builder().weigher(weigh).max_capacity(CHALLENGES);
+        let challenges = challenges.time_to_live(CHALLENGE_LIFE).build();
         Self { tokens, quotas: Quotas::default(), challenges: Arc::new(challenges) }
     }
 
@@ -248,7 +254,7 @@ impl Access {
             self.refused(who, key, sending);
             return Ok(response);
         }
-        let _ = collect(response.into_body(), 64 << 10).await; // so that its connection can be used again
+        let _ = collect_within(response.into_body(), 64 << 10, DRAINING).await; // so that its connection can be used again
         let response = send(upstream, sending, second.as_ref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());

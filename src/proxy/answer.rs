@@ -1,17 +1,24 @@
 //! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::access::Unasked;
+use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
-use crate::oci::Authority;
+use crate::oci::{Authority, Look, document};
 use crate::upstream::{self, Error};
-use crate::wire::{Body, collect};
+use crate::wire::{Body, collect_within};
 
+/// An error's head is passed on up to this size.
+const HEAD_LIMIT: usize = 32 << 10;
 /// An error body is passed on up to this length.
 const BODY_LIMIT: usize = 64 << 10;
+/// And if it ends within so long: its head has said what counts.
+const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What we are, for upstreams whose client said nothing of itself.
 pub(super) const USER_AGENT_VALUE: HeaderValue =
@@ -26,10 +33,18 @@ pub(super) struct Refused {
     pub(super) body: Bytes,
 }
 
-/// A partial answer that does not say which part it is, or begins too late.
+/// A success that is none to what was asked: a part for the whole, another part, an empty answer.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the upstream's Content-Range is not the one asked for")]
-pub(super) struct BadRange;
+#[error("the upstream answered {status} with {why}")]
+pub(super) struct Misfit {
+    pub(super) status: StatusCode,
+    pub(super) why: &'static str,
+}
+
+/// HTML where a blob was asked for: a login or an error that a gateway shows in the registry's place.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the upstream answered a question for a blob with an HTML page")]
+pub(super) struct Page;
 
 /// A host to which the registry redirected refused. Its words are not passed on.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,15 +63,51 @@ impl Refused {
     /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
     pub(super) async fn read(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
-        let body = collect(body, BODY_LIMIT).await.unwrap_or_default();
-        Self { status: parts.status, headers: parts.headers, body }
+        let body = collect_within(body, BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
+        Self { status: parts.status, headers: bounded(parts.headers), body }
     }
+
+    /// Whether the registry itself says so, as far as the answer shows: not a gateway before it that knows no such
+    /// path, or whose registry is down. Its words are JSON with `errors` (distribution-spec, "Error Codes"); without
+    /// a body, as to a HEAD, its type may not be that of a page.
+    pub(super) fn is_own_word(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Errors {
+            #[expect(dead_code, reason = "that they are there is enough")]
+            errors: Vec<serde::de::IgnoredAny>,
+        }
+        let said = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if Look::of(said) == Look::Page {
+            return false; // a server before the registry may say the version on its own pages, too
+        }
+        if self.headers.contains_key(API_VERSION) {
+            return true;
+        }
+        if self.body.is_empty() {
+            return said.is_none_or(|said| !said.trim_start().to_ascii_lowercase().starts_with("text/"));
+        }
+        document::<Errors>(&self.body).is_some()
+    }
+}
+
+/// Whether a fault is a 404, or a 410, whoever said it.
+pub(super) fn is_missing(fault: &Fault) -> bool {
+    let refused = fault.cause.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+}
+
+/// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
+fn bounded(headers: HeaderMap) -> HeaderMap {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size <= HEAD_LIMIT { headers } else { HeaderMap::new() }
 }
 
 /// An exchange that failed, as the cache understands it.
 pub(super) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
-    Fault::new(retry, error)
+    // What the caller carries cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
+    let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
+    Fault { said, ..Fault::new(retry, error) }
 }
 
 /// A request that was not made, or not answered, as the cache understands it.
@@ -65,5 +116,39 @@ pub(super) fn fault_of_unasked(unasked: Unasked) -> Fault {
         Unasked::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
         other => Fault::new(Retry::Never, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateways_404_is_not_the_registrys_word() {
+        let errors = r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#;
+        let table = [
+            ("application/json", errors, false, true),
+            ("text/plain", errors, false, true),
+            ("", "", false, true),
+            ("application/json", "", false, true),
+            ("text/plain", "default backend - 404", true, true),
+            ("text/html", "<html>", false, false),
+            ("text/html", "<html>", true, false),
+            ("text/html; charset=utf-8", "", false, false),
+            ("text/plain; charset=utf-8", "404 page not found", false, false),
+            ("application/json", r#"{"message":"no Route matched with those values"}"#, false, false),
+            ("application/xml", "<Error><Code>NoSuchKey</Code></Error>", false, false),
+        ];
+        for (media_type, body, has_version, expected) in table {
+            let mut headers = HeaderMap::new();
+            if !media_type.is_empty() {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            }
+            if has_version {
+                headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+            }
+            let refused = Refused { status: StatusCode::NOT_FOUND, headers, body: Bytes::from_static(body.as_bytes()) };
+            assert_eq!(refused.is_own_word(), expected, "{media_type} {body}");
+        }
     }
 }

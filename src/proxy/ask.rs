@@ -7,7 +7,9 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
 use http::{Method, Response, StatusCode, Version};
@@ -19,11 +21,14 @@ use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use super::said;
-use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Validator, Want, Whole};
-use crate::oci::{Accept, Authority, Digest, MANIFEST_LIMIT, Reference, Repository};
+use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Subject, Validator, Want, Whole};
+use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::wire::{Body, Pseudonym, collect};
+use crate::wire::{Body, Pseudonym, collect_within};
+
+/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+const MANIFEST_TIME: Duration = Duration::from_secs(60);
 
 /// Who asks, and for what.
 #[derive(Clone)]
@@ -93,6 +98,15 @@ impl Ask {
     /// The same thing asked of the registry alone; `None` where it is, already.
     pub(super) fn asking_no_mirror(&self) -> Option<Self> {
         (!self.decides()).then(|| Self { mirrors: false, ..self.clone() })
+    }
+
+    /// What is asked for, as the cache understands it.
+    pub(super) fn subject(&self) -> Subject {
+        match &self.thing {
+            Thing::Blob(digest) => Subject::Blob(*digest),
+            Thing::Manifest(Reference::Digest(digest)) => Subject::Manifest(*digest),
+            Thing::Manifest(Reference::Tag(_)) => Subject::Tag,
+        }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -176,8 +190,8 @@ impl Ask {
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.extend(self.manner.via.iter().map(|value| (VIA, value.clone())));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
-        if let Some(range) = &asking.range {
-            headers.insert(RANGE, range.clone());
+        if let Some(range) = asking.range() {
+            headers.insert(RANGE, value(&range)?);
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             if let Some(known) = known {
                 headers.insert(IF_RANGE, value(&known.tag)?);
@@ -197,14 +211,14 @@ impl Ask {
         let mut answered = self.send(&who, &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
-            Err(unasked) => unasked.exchange().is_none(),
+            Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
         if is_refused && self.public && !matches!(who, Who::Nobody) {
             answered = self.send(&Who::Nobody, &sending).await;
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
-        if response.status().is_success() {
-            return Ok(self.counted(response));
+        if response.status().is_success() || response.status().is_redirection() {
+            return self.fitting(response, method, asking, endpoint).await.map(|response| self.counted(response));
         }
         if let Who::Caller(None) = who
             && response.status() == StatusCode::UNAUTHORIZED
@@ -225,6 +239,34 @@ impl Ask {
             return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
         Err(refused(Refused::read(response).await))
+    }
+
+    /// A success, if it is one for what was asked: else another endpoint may give it.
+    async fn fitting(
+        &self,
+        response: Response<Body>,
+        method: &Method,
+        asking: &Asking,
+        endpoint: &Endpoint,
+    ) -> Result<Response<Body>, Fault> {
+        said::part(&response, asking.span)?;
+        let (digest, look) = (said::digest(response.headers()), said::proof(response.headers()).look());
+        match &self.thing {
+            Thing::Blob(wanted) if *method == Method::GET && look == Look::Page && digest != Some(*wanted) => {
+                Err(Fault::new(Retry::Again, answer::Page))
+            }
+            // Only the registry's own word is final.
+            Thing::Manifest(Reference::Digest(wanted)) if *method == Method::GET && !endpoint.authoritative() => {
+                let (parts, body) = response.into_parts();
+                let bytes = read(body).await?;
+                if Digest::of(wanted.algorithm(), &bytes) != *wanted {
+                    let why = "another manifest than the one asked for";
+                    return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
+                }
+                Ok(Response::from_parts(parts, Body::full(bytes)))
+            }
+            _ => Ok(response),
+        }
     }
 
     async fn send(&self, who: &Who, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
@@ -257,11 +299,21 @@ impl Ask {
 /// How a request is made, besides what it is for.
 #[derive(Default)]
 struct Asking {
-    range: Option<HeaderValue>,
+    span: Option<said::Asked>,
     validators: Vec<Validator>,
     way: usize,
     last: Vec<Arc<str>>,
     downloads: Downloads,
+}
+
+impl Asking {
+    /// The `Range` header.
+    fn range(&self) -> Option<String> {
+        self.span.map(|(from, to)| match to {
+            None => format!("bytes={from}-"),
+            Some(to) => format!("bytes={from}-{}", to.saturating_sub(1)),
+        })
+    }
 }
 
 impl Source for Ask {
@@ -277,17 +329,13 @@ impl Source for Ask {
 
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move {
-            let range = match (want.from, want.to) {
-                (0, None) => None,
-                (from, None) => Some(value(&format!("bytes={from}-"))?),
-                (from, Some(to)) => Some(value(&format!("bytes={from}-{}", to.saturating_sub(1)))?),
-            };
+            let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
             let downloads = match want.queue {
                 Queue::Uncounted => Downloads::Uncounted,
                 Queue::Wait => Downloads::Wait,
                 Queue::Spare => Downloads::Spare,
             };
-            let mut asking = Asking { range, validators: want.if_range, way: want.way, last: want.last, downloads };
+            let mut asking = Asking { span, validators: want.if_range, way: want.way, last: want.last, downloads };
             // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
             let again = |fault: Fault| match fault.cause.downcast_ref() {
                 Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
@@ -296,16 +344,15 @@ impl Source for Ask {
             let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await.map_err(again)?;
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
-            let is_ranged = asking.range.is_some() && response.status() == StatusCode::PARTIAL_CONTENT;
-            if asking.range.is_some()
-                && !is_ranged
+            if span.is_some()
+                && response.status() != StatusCode::PARTIAL_CONTENT
                 && known.is_some_and(|known| said::strong_tag(response.headers()) != Some(known.tag.clone()))
             {
                 drop(response);
                 asking.validators.clear();
                 (response, endpoint) = self.ask(Method::GET, &asking).await?;
             }
-            said::flow(response, &endpoint, want.from, asking.range.is_some())
+            said::flow(response, &endpoint, span)
         })
     }
 
@@ -318,11 +365,11 @@ impl Source for Ask {
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
         Box::pin(async move {
-            let (response, _) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
+            let (response, endpoint) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
             let (digest, media_type) = (said::digest(response.headers()), said::media_type(response.headers()));
-            let bytes =
-                collect(response.into_body(), MANIFEST_LIMIT).await.map_err(|cause| Fault::new(Retry::Again, cause))?;
-            Ok(Whole { bytes, media_type, digest })
+            let is_foreign = is_foreign(&response, &endpoint);
+            let bytes = read(response.into_body()).await?;
+            Ok(Whole { bytes, media_type, digest, is_foreign })
         })
     }
 
@@ -334,6 +381,16 @@ impl Source for Ask {
         self.outage.is_open()
     }
 
+    fn absence(&self) -> Option<Fault> {
+        let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
+        self.outage.is_open().then(|| answer::fault_of(away()))
+    }
+
+    fn fresh_since(&self) -> Option<Instant> {
+        let changed = self.outage.changed();
+        Some(Instant::now().checked_sub(self.registry.tags().deadline()).map_or(changed, |due| due.max(changed)))
+    }
+
     fn missed(&self, begun: Instant) {
         self.upstream.note_missed(&self.registry.deciding_endpoints(&self.host), None, begun);
     }
@@ -342,7 +399,7 @@ impl Source for Ask {
 /// What the registry's own status means for the thing asked for.
 fn refused(refused: Refused) -> Fault {
     let (retry, said) = match refused.status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => (Retry::Never, Said::Missing),
+        StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
         StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
         StatusCode::FORBIDDEN => (Retry::Never, Said::Forbidden),
         StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
@@ -351,6 +408,12 @@ fn refused(refused: Refused) -> Fault {
         _ => (Retry::Never, Said::Refused),
     };
     Fault { retry, said, cause: Arc::new(refused) }
+}
+
+/// All of a manifest.
+async fn read(body: Body) -> Result<Bytes, Fault> {
+    let read = collect_within(body, MANIFEST_LIMIT, MANIFEST_TIME).await;
+    read.map_err(|cause| Fault::new(Retry::Again, cause))
 }
 
 fn value(text: &str) -> Result<HeaderValue, Fault> {

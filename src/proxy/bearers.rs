@@ -22,7 +22,7 @@ use super::registry::Registry;
 use super::wish::Wish;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
-use crate::oci::{Authority, Query, Repository};
+use crate::oci::{Authority, Query, Repository, document};
 
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
@@ -98,7 +98,8 @@ struct Answer {
 impl Bearers {
     pub(super) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
-        let bound = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(longest).build();
+        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.leg.weight();
+        let bound = moka::sync::Cache::builder().weigher(weigh).max_capacity(CAPACITY).time_to_live(longest).build();
         let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
         Self { bound, stand_ins }
     }
@@ -115,7 +116,7 @@ impl Bearers {
 
     /// Notes the tokens of an answer of `realm`. Answers whether it had any.
     pub(super) fn bind(&self, cache: &Cache, realm: &Authority, leg: &Leg, body: &[u8]) -> bool {
-        let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return false };
+        let Some(answer) = document::<Answer>(body) else { return false };
         let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
         let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
         let bound = Arc::new(bound);
@@ -157,8 +158,7 @@ fn remembered(lives: Lives) -> Duration {
 impl Leg {
     /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
     pub(super) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
-        let is_plain = |name: &HeaderName| PLAIN.contains(name) || *name == AUTHORIZATION;
-        if !headers.keys().all(is_plain) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
         let query = uri.query().unwrap_or_default();
@@ -176,10 +176,21 @@ impl Leg {
         is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
     }
 
+    /// One, and one more for each 256 bytes of what it is for: a client writes that.
+    fn weight(&self) -> u32 {
+        let names = self.repositories.iter().flat_map(|names| names.iter());
+        u32::try_from(1 + names.map(|name| name.len() + 64).sum::<usize>() / 256).unwrap_or(u32::MAX)
+    }
+
     fn reaches(&self, repository: &Repository) -> bool {
         let Some(repositories) = &self.repositories else { return true };
         repositories.iter().any(|one| one == repository.as_str())
     }
+}
+
+/// Whether nothing but `Authorization` says who asks.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
 }
 
 /// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.
@@ -199,7 +210,7 @@ pub(super) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
 }
 
 /// User and password of `Basic`, as bytes.
-fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
     let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
     Some(Zeroizing::new(bytes))

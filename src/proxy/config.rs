@@ -3,22 +3,18 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::crowd::CrowdLimits;
 use super::guests::{AuditConfig, RuleConfig};
+use super::limit::Limits;
 use crate::cache::{GrantsConfig, TagsConfig};
-use crate::host::{self, Later};
+use crate::host::{Budget, Later};
 use crate::oci::{Host, HostPattern};
 use crate::upstream::{EndpointConfig, Held, Realm, Target};
-
-/// What an open connection may take at rest, with its TLS.
-const CONNECTION_BYTES: u64 = 128 << 10;
-/// More than this is not one machine's clients.
-const CONNECTIONS: u64 = 20_000;
 
 /// The `listen:` section.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -40,11 +36,19 @@ pub struct ListenConfig {
 pub struct ClientsConfig {
     /// Networks whose addresses may use the proxy. Default: loopback, private, shared and link-local ones.
     pub allow: Vec<IpNet>,
-    /// How many connections may be open at a time. Default: a third of the files that may be open, one for each
-    /// 128 KiB of memory, or 20,000, whichever is least.
+    /// How many connections may be open at a time. Default: a third of the files that may be open beside the
+    /// process's own, one for each 128 KiB of memory, or 20,000, whichever is least.
     pub connections: Option<usize>,
-    /// How many of them one address may have. Default: 2,000.
-    pub connections_each: usize,
+    /// How many of them one address may have. Default: half of them, at most 2,000.
+    pub connections_each: Option<usize>,
+    /// How many requests may be under way at a time, with their answers' bodies, and tunnels. Default: one for each
+    /// 96 KiB of memory, at most 20,000.
+    pub streams: Option<usize>,
+    /// How many of them one address may have. Default: a quarter of them.
+    pub streams_each: Option<usize>,
+    /// How long a client may take nothing of an answer. For tests; 60 s.
+    #[serde(skip)]
+    pub stall: Option<Duration>,
     /// Users and the bcrypt hashes of their passwords; read again when it changes. With it nobody uses the proxy
     /// without a password. Default: none.
     pub htpasswd: Option<PathBuf>,
@@ -222,13 +226,12 @@ impl Default for ListenConfig {
 }
 
 impl ClientsConfig {
-    /// How many connections may be open on this machine.
+    /// What may be under way on this machine.
     #[must_use]
-    pub fn limits(&self) -> CrowdLimits {
-        let files = host::open_file_limit().map_or(u64::MAX, |files| files / 3);
-        let fitting = files.min(host::memory_limit() / CONNECTION_BYTES).min(CONNECTIONS);
-        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(16);
-        CrowdLimits { all: self.connections.unwrap_or(fitting), each: self.connections_each }
+    pub fn limits(&self) -> Limits {
+        let budget = Budget::of_process(self.connections);
+        let limits = Limits::new(&budget, self.connections_each, self.streams, self.streams_each);
+        Limits { stall: self.stall.unwrap_or(limits.stall), ..limits }
     }
 }
 
@@ -247,7 +250,17 @@ impl Default for ClientsConfig {
             v6(0xfe80, 10),
         ];
         let allow = networks.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect();
-        Self { allow, connections: None, connections_each: 2000, htpasswd: None, rules: Vec::new(), audit: None }
+        Self {
+            allow,
+            connections: None,
+            connections_each: None,
+            streams: None,
+            streams_each: None,
+            stall: None,
+            htpasswd: None,
+            rules: Vec::new(),
+            audit: None,
+        }
     }
 }
 

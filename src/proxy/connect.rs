@@ -51,13 +51,18 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
                 return refuse(record, &respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
+            let tunnel = match proxy.clients.of(client).tunnel() {
+                Ok(tunnel) => tunnel,
+                Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
+            };
             let way = proxy.pseudonym.way(request.headers(), request.version());
             match Box::pin(policy.upstream.dial(&authority, &way)).await {
                 Err(error) => refuse(record, &respond::of_upstream(&error)),
                 Ok(upstream) => {
                     record.verdict(verdict.label(), 200);
-                    upgrade(proxy, request, move |proxy, stream| {
-                        tunnel::run(proxy, client, authority, stream, upstream, record)
+                    upgrade(proxy, request, move |proxy, stream| async move {
+                        let _counted = tunnel;
+                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
                     })
                 }
             }

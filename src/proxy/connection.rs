@@ -19,7 +19,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -28,15 +28,15 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::bearers::Bearers;
-use super::crowd::Crowd;
 use super::gateway::Gateway;
-use super::guests::LocalTokens;
+use super::guests::{Guesses, LocalTokens};
+use super::limit::{self, Client, Clients, Line, Outgoing, Stream, Tasks};
 use super::policy::Policy;
-use super::{connect, forward, intercept, own, respond};
+use super::{connect, forward, intercept, lobby, own, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::{self, Body, Gather, Pseudonym, Rewind};
+use crate::wire::{self, Body, Gather, Guarded, Pseudonym, Rewind};
 
 /// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
@@ -47,6 +47,10 @@ const HEAD: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(1);
 /// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
 const WRITE_BUFFER: usize = 64 << 10;
+/// How many streams a connection of HTTP/2 may have: where there are many connections as few as clients should be able
+/// to count on (RFC 9113, 6.5.2), since what each waits in takes memory, too.
+const STREAMS: u32 = 250;
+const STREAMS_OF_MANY: u32 = 100;
 /// Threat: heads made to fill memory. A head of up to this size is read, in HTTP/1.1 and HTTP/2 alike (hyper's
 /// `max_buf_size` is the one limit of both a head and a write); Go's own default is 1 MiB, registries' 8 to 64 KiB.
 const HEAD_BYTES: u32 = 64 << 10;
@@ -63,6 +67,7 @@ pub struct Proxy {
     /// The metrics.
     pub metrics: Metrics,
     pub(super) bearers: Bearers,
+    pub(super) guesses: Guesses,
     /// Who this is to other proxies.
     pub(super) pseudonym: Pseudonym,
     pub(super) gateway: Gateway,
@@ -70,26 +75,29 @@ pub struct Proxy {
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
-    crowd: Arc<Crowd>,
+    pub(super) clients: Arc<Clients>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Proxy {
-    /// A proxy under its first policy.
+    /// A proxy under its first policy. Call within a runtime.
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
+        let clients = Clients::new(policy.limits);
+        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&clients)));
         Arc::new(Self {
             cache,
             store,
             metrics,
             bearers: Bearers::new(),
+            guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             gateway: Gateway::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
-            crowd: Arc::default(),
+            clients,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -105,6 +113,7 @@ impl Proxy {
     /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
     pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
+        self.clients.adopt(policy.limits);
         self.policy.store(Arc::new(policy));
         if asks_anew {
             self.cache.forget_grants();
@@ -121,33 +130,46 @@ impl Proxy {
         self.tasks.spawn(task);
     }
 
-    /// Serves one accepted connection in a task of its own; one too many is closed. `TCP_NODELAY` and keep-alive are
-    /// as its listener had them.
+    /// Serves one accepted connection in a task of its own; of one too many, only what it asks of the proxy itself.
+    /// `TCP_NODELAY`, keep-alive and the time that its peer may take nothing are as its listener had them.
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
-        let client = peer.ip().to_canonical();
-        let Some(place) = self.crowd.enter(client, self.policy().crowd) else {
-            return self.metrics.connect("crowded");
+        let address = peer.ip().to_canonical();
+        let place = match self.clients.enter(address) {
+            Ok(place) => place,
+            Err(refusal) => return lobby::serve(self, stream, address, refusal),
         };
         self.spawn(async move {
-            let _place = place;
-            let _open = proxy.metrics.connection("proxy");
-            if let Err(error) = proxy.serve_stream(stream, client).await {
-                debug!(%client, %error, "connection ended");
+            let client = place.client().clone();
+            // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
+            let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
+            let door = proxy.clone();
+            let handle = move |request, stream| answer(door.clone(), address, request, stream);
+            if let Err(error) = proxy.serve_stream(stream, client, handle).await {
+                debug!(client = %address, %error, "connection ended");
             }
         });
     }
 
-    async fn serve_stream(self: Arc<Self>, stream: TcpStream, client: IpAddr) -> io::Result<()> {
+    pub(super) async fn serve_stream<S, H, F>(&self, stream: S, client: Arc<Client>, handle: H) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-        let door = |proxy: Arc<Self>, by: Scheme| move |request| answer(proxy.clone(), client, by.clone(), request);
         match spoken {
             Spoken::Tls => {
-                let Some(stream) = intercept::accept_own(&self, client, stream).await else { return Ok(()) };
+                let accepted = intercept::accept_own(self, client.address(), stream).await;
+                let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-                self.serve_http(spoken, stream, door(self.clone(), Scheme::HTTPS)).await
+                let handle = move |mut request: Request<Incoming>, stream| {
+                    request.extensions_mut().insert(ByTls);
+                    handle(request, stream)
+                };
+                self.serve_http(spoken, stream, client, handle).await
             }
-            spoken => self.serve_http(spoken, stream, door(self.clone(), Scheme::HTTP)).await,
+            spoken => self.serve_http(spoken, stream, client, handle).await,
         }
     }
 
@@ -167,30 +189,46 @@ impl Proxy {
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
-    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish.
-    pub(super) async fn serve_http<S, H, F>(&self, spoken: Spoken, stream: S, handle: H) -> io::Result<()>
+    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
+    /// request's stream, which counts for nothing yet.
+    pub(super) async fn serve_http<S, H, F>(
+        &self,
+        spoken: Spoken,
+        stream: S,
+        client: Arc<Client>,
+        handle: H,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let asked = CancellationToken::new();
         let first = asked.clone();
-        let service = service_fn(move |request| {
+        let answer = move |request, stream: Arc<Stream>| {
             first.cancel();
             // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
-            Box::pin(handle(request)).map(Ok::<_, Infallible>)
-        });
+            let answer = Box::pin(handle(request, stream.clone()));
+            answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
+        };
         if spoken == Spoken::Http2 {
-            let connection = http2::Builder::new(TokioExecutor::new())
+            let stream = Gather::new(stream);
+            let line = Line::new(&self.clients, client, stream.is_blocked());
+            let opened = line.clone();
+            let service = service_fn(move |request| answer(request, opened.open()));
+            let connection = http2::Builder::new(Tasks(line.clone()))
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(250)
+                .max_concurrent_streams(if self.clients.are_many() { STREAMS_OF_MANY } else { STREAMS })
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
-                .serve_connection(TokioIo::new(Gather::new(stream)), service);
-            self.attend(connection, |connection| connection.graceful_shutdown(), &asked).await
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                ended = self.attend(connection, |c| c.graceful_shutdown(), &asked, &line.ending) => ended,
+                () = line.over.cancelled() => Ok(()),
+            }
         } else {
+            let service = service_fn(move |request| answer(request, Stream::new(client.clone())));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -198,29 +236,42 @@ impl Proxy {
                 .max_headers(HEAD_FIELDS)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
-            self.attend(connection, |connection| connection.graceful_shutdown(), &asked).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &CancellationToken::new()).await
         }
     }
 
-    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun. Boxed, so that
-    /// what a connection waits in is no larger than what it speaks.
+    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when it is
+    /// `ending`. Boxed, so that what a connection waits in is no larger than what it speaks.
     async fn attend<C>(
         &self,
         connection: C,
         finish: impl FnOnce(Pin<&mut C>),
         asked: &CancellationToken,
+        ending: &CancellationToken,
     ) -> io::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = Box::pin(connection);
         tokio::select! {
-            ended = connection.as_mut() => ended.map_err(io::Error::other),
-            () = self.leaving(asked) => {
-                finish(connection.as_mut());
-                connection.await.map_err(io::Error::other)
-            }
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            () = self.leaving(asked) => {}
+            () = ending.cancelled() => {}
         }
+        finish(connection.as_mut());
+        connection.await.map_err(io::Error::other)
+    }
+
+    /// How many connections of clients there are and may be, and how many requests under way.
+    #[must_use]
+    pub fn usage(&self) -> [(usize, usize); 2] {
+        self.clients.usage()
+    }
+
+    /// What was refused or given up as there was too much of it: why, and how often.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.clients.refused()
     }
 
     /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers
@@ -232,8 +283,17 @@ impl Proxy {
     }
 }
 
-/// One request at the door itself, which is reached by `by`, not inside an intercepted connection.
-async fn answer(proxy: Arc<Proxy>, client: IpAddr, by: Scheme, request: Request<Incoming>) -> Response<Body> {
+/// Marks a request that came to the proxy itself by TLS.
+#[derive(Clone, Copy, Debug)]
+struct ByTls;
+
+/// One request at the door itself, not inside an intercepted connection.
+pub(super) async fn answer(
+    proxy: Arc<Proxy>,
+    client: IpAddr,
+    request: Request<Incoming>,
+    stream: Arc<Stream>,
+) -> Response<Body> {
     if !proxy.policy().admits(client) {
         return own::stranger(&proxy, client, &request);
     }
@@ -243,6 +303,7 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, by: Scheme, request: Request<
         return own::turned_away(&proxy, client, &request, respond::last_of_connection(failure.respond()));
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
+    let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
     let proxied = connects || (request.uri().authority().is_some() && !is_own);
     if proxied {
@@ -257,7 +318,15 @@ async fn answer(proxy: Arc<Proxy>, client: IpAddr, by: Scheme, request: Request<
         if connects {
             return connect::answer(&proxy, visitor, request).await;
         }
-        return Box::pin(forward::absolute(&proxy, client, request)).await;
+        // To a host of its choice, over a connection of its own: counted as a tunnel there.
+        return match proxy.clients.of(client).tunnel() {
+            Ok(tunnel) => {
+                let response = Box::pin(forward::absolute(&proxy, client, request)).await;
+                stream.keep(tunnel);
+                response
+            }
+            Err(refusal) => own::refused(&proxy, client, &request, &refusal),
+        };
     }
     Box::pin(own::answer(&proxy, client, &request)).await
 }
@@ -272,7 +341,7 @@ pub(super) enum Spoken {
 
 /// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
 /// deadline as the first byte.
-async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
     let mut ahead = BytesMut::with_capacity(512);
     let told = tokio::time::timeout(FIRST_BYTE, async {
         loop {
@@ -289,7 +358,7 @@ async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken
 }
 
 /// `None` while the bytes are a beginning of the HTTP/2 preface (RFC 9113, 3.4).
-fn tell(ahead: &[u8]) -> Option<Spoken> {
+pub(super) fn tell(ahead: &[u8]) -> Option<Spoken> {
     const TLS_HANDSHAKE: u8 = 22;
     match ahead.first()? {
         &TLS_HANDSHAKE => Some(Spoken::Tls),

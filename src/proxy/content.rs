@@ -8,7 +8,7 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use super::respond;
-use crate::cache::{Flow, Guest, Stored};
+use crate::cache::{Flow, Guest, Passing, Stored};
 use crate::oci::Digest;
 use crate::wire::{Asked, Body, Multipart, Part, Span};
 
@@ -141,10 +141,13 @@ pub(super) fn one_part(asked: &HeaderMap, digest: &Digest) -> Option<(u64, Optio
     }
 }
 
-/// A part on its way from upstream to the client alone; `None` if it does not say what it is a part of.
+/// A part on its way from upstream to the client alone; `None` if it does not say what it is a part of. One that is all
+/// of the content is held back until its digest matched.
 pub(super) fn passing_part(flow: Flow, digest: &Digest, media_type: &str) -> Option<Response<Body>> {
     let (to, total) = (flow.to?, flow.total?);
-    let mut response = Response::new(flow.body);
+    let is_whole = flow.at == 0 && to == total;
+    let body = if is_whole { Body::wrap(Passing::new(flow.body, *digest)) } else { flow.body };
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     describe(response.headers_mut(), digest, media_type, to.checked_sub(flow.at));
     let range = format!("bytes {}-{}/{total}", flow.at, to.checked_sub(1)?);

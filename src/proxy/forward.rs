@@ -51,6 +51,7 @@ where
     match sent {
         Ok(response) => counted(proxy, registry, returned(response)),
         Err(error @ Error::Away { .. }) => respond::of_upstream(&error).respond(),
+        Err(error @ Error::ConnectionBound { .. }) => respond::of_upstream(&error).respond(),
         Err(error) => {
             tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
             respond::of_upstream(&error).respond()

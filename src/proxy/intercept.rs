@@ -17,7 +17,8 @@ use tracing::{debug, warn};
 
 use super::connection::Proxy;
 use super::guests::Visitor;
-use super::request;
+use super::limit::{Bounded, Stream};
+use super::{own, request};
 use crate::host;
 use crate::oci::{Authority, Host};
 
@@ -26,6 +27,9 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 const TLS_BUFFER: usize = 256 << 10;
 /// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of ours.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A connection with TLS taken off.
+pub(super) type Secure<S> = Bounded<TlsStream<S>>;
 
 /// Serves an intercepted connection to `authority` until it ends.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -42,8 +46,16 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();
-            let handle = move |asked| request::answer(handed.clone(), visitor.clone(), target.clone(), asked);
-            proxy.serve_http(spoken, stream, handle).await
+            let handle = move |asked, stream: Arc<Stream>| {
+                let (handed, visitor, target) = (handed.clone(), visitor.clone(), target.clone());
+                async move {
+                    match stream.admit(&asked) {
+                        Ok(()) => request::answer(handed, visitor, target, asked).await,
+                        Err(refusal) => own::refused(&handed, visitor.client, &asked, &refusal),
+                    }
+                }
+            };
+            proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -58,19 +70,19 @@ pub(super) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
     stream: S,
-) -> Option<TlsStream<S>> {
+) -> Option<Secure<S>> {
     let own = |asked: Option<Host>| asked.or_else(|| host::hostname()?.parse().ok()).ok_or("no name was asked for");
     accept(proxy, client, "the proxy itself", stream, own).await
 }
 
 /// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
-async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
     to: &str,
     stream: S,
     name: impl FnOnce(Option<Host>) -> Result<Host, &'static str>,
-) -> Option<TlsStream<S>> {
+) -> Option<Secure<S>> {
     let handshake = async {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::of)?;
         let asked = start
@@ -107,10 +119,10 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
     start: StartHandshake<S>,
     config: Arc<ServerConfig>,
-) -> Result<TlsStream<S>, Failed> {
+) -> Result<Secure<S>, Failed> {
     let mut stream = start.into_stream(config).await.map_err(Failed::of)?;
     stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-    Ok(stream)
+    Ok(Bounded::new(stream, TLS_BUFFER))
 }
 
 /// A handshake that failed: a word for the metrics and the facts for the log.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::answer;
 use super::ask::Ask;
 use crate::cache::{Fault, Flow, Proof, Said, Source, Want, Whole};
 
@@ -39,6 +40,14 @@ impl Source for Lent {
         self.0.is_away()
     }
 
+    fn absence(&self) -> Option<Fault> {
+        self.0.absence()
+    }
+
+    fn fresh_since(&self) -> Option<Instant> {
+        self.0.fresh_since()
+    }
+
     fn is_lent(&self) -> bool {
         true
     }
@@ -52,6 +61,7 @@ impl Source for Lent {
 fn softened(fault: Fault) -> Fault {
     match fault.said {
         Said::Challenged | Said::Denied | Said::Forbidden | Said::Missing => Fault { said: Said::Nothing, ..fault },
+        Said::Refused if answer::is_missing(&fault) => Fault { said: Said::Nothing, ..fault },
         Said::Nothing | Said::Refused => fault,
     }
 }

@@ -20,16 +20,21 @@ mod config;
 mod connect;
 mod connection;
 mod content;
-mod crowd;
 mod errand;
 mod forward;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/proxy/mod.rs"]
+pub(crate) mod fuzzing;
 mod gateway;
+mod guesses;
 mod guests;
 mod identity;
 mod intercept;
 mod legs;
 mod lent;
+mod limit;
 mod listing;
+mod lobby;
 mod outages;
 mod own;
 mod ping;
@@ -53,12 +58,12 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
-pub use crowd::CrowdLimits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
     Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
 };
+pub use limit::Limits;
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry, Whose};
 pub use verdict::{Refusal, Verdict};

@@ -7,8 +7,9 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::connection::Proxy;
+use super::limit::Refusal;
 use super::record::Record;
-use super::respond::Failure;
+use super::respond::{self, Failure};
 use crate::oci::{Algorithm, Code, Digest};
 use crate::setup::{self as guide, Client, UnknownClient};
 use crate::wire::Body;
@@ -114,7 +115,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
         return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
     }
     let store = proxy.store.clone();
-    let probe = tokio::task::spawn_blocking(move || store.stage(&Digest::of(Algorithm::Sha256, b"")).map(drop)).await;
+    let probe = tokio::task::spawn_blocking(move || store.probe(&Digest::of(Algorithm::Sha256, b""))).await;
     match probe {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("the cache cannot be written: {}", super::respond::chain(&error))),
@@ -131,6 +132,16 @@ pub(super) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -
     record.detail("not in clients.allow");
     proxy.metrics.connect("stranger");
     record.attach(Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond())
+}
+
+/// The answer to one that is too many, noted.
+pub(super) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Refusal) -> Response<Body> {
+    let host = request.uri().host().unwrap_or("-").to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
+    let failure = respond::too_many(refusal);
+    record.verdict("refuse", failure.status.as_u16());
+    record.detail(failure.message.clone());
+    record.attach(failure.respond())
 }
 
 /// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing

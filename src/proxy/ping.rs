@@ -2,21 +2,25 @@
 //!
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
 //! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and
-//! everybody else is sent to our own token service.
+//! everybody else is sent to our own token service. A page that answers everything with 200 is not that word.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
 
 use super::pull::Pulled;
 use super::registry::Whose;
 use super::site::Site;
-use super::{forward, realm, respond};
+use super::{bearers, forward, realm, respond};
+use crate::oci::Look;
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
-use crate::wire::{self, Body};
+use crate::wire::{self, Body, collect};
 
 /// What decides who answers a ping.
 #[derive(Clone, Copy, Debug)]
@@ -103,12 +107,19 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
     for endpoint in site.upstream.order(&deciding) {
         let begun = tokio::time::Instant::now();
         let request = bodiless(method, headers)?;
-        let asked = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Ping, request);
+        let asked = async {
+            let passed = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Ping, request);
+            judged(passed.await).await
+        };
         match tokio::time::timeout(deadline, asked).await {
             Err(_) => site.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
-            Ok(response) if realm::has_failed(response.status()) => {}
-            Ok(response) => {
-                if !headers.contains_key(AUTHORIZATION) {
+            Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
+                return Some(Pulled::bypass(response));
+            }
+            Ok((response, _)) if realm::has_failed(response.status()) => {}
+            Ok((response, is_own_word)) => {
+                let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
+                if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
                     remember(site, &response);
                 }
                 return Some(Pulled::bypass(response));
@@ -116,6 +127,37 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
         }
     }
     None
+}
+
+/// An answer to a ping, and whether it is the registry's own 200: it says the version of the API, or nothing but `{}`.
+pub(super) async fn judged(response: Response<Body>) -> (Response<Body>, bool) {
+    const SHORT: usize = 64;
+    let is_short = response.body().size_hint().upper().is_some_and(|length| length <= SHORT as u64);
+    if response.status() != StatusCode::OK || !is_short {
+        let is_own_word = response.status() == StatusCode::OK && says_version(response.headers());
+        return (response, is_own_word);
+    }
+    let (parts, body) = response.into_parts();
+    match collect(body, SHORT).await {
+        Ok(bytes) => {
+            let is_own_word = says_version(&parts.headers) || (!is_page(&parts.headers) && bytes.trim_ascii() == b"{}");
+            (Response::from_parts(parts, Body::full(bytes)), is_own_word)
+        }
+        Err(cause) => {
+            let broken = futures_util::stream::iter([Err::<Frame<Bytes>, _>(cause)]);
+            (Response::from_parts(parts, Body::wrap(StreamBody::new(broken))), false)
+        }
+    }
+}
+
+/// A server before a registry may say the version on its own pages, too.
+fn says_version(headers: &HeaderMap) -> bool {
+    !is_page(headers)
+        && headers.get(respond::API_VERSION).is_some_and(|value| value.as_bytes().starts_with(b"registry/"))
+}
+
+fn is_page(headers: &HeaderMap) -> bool {
+    Look::of(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())) == Look::Page
 }
 
 fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {
@@ -147,7 +189,13 @@ pub(super) async fn is_open_to_all(site: &Site<'_>) -> bool {
 }
 
 async fn last_known(site: &Site<'_>) -> Option<Ping> {
-    site.proxy.store.catalog().ping(&site.origin).await.ok().flatten().filter(|ping| ping.status == 200)
+    // An earlier version took a page for the registry's word.
+    let is_page = |ping: &Ping| {
+        let said = ping.headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
+        Look::of(said.map(|(_, value)| value.as_str())) == Look::Page
+    };
+    let known = site.proxy.store.catalog().ping(&site.origin).await.ok().flatten();
+    known.filter(|ping| ping.status == 200 && !is_page(ping))
 }
 
 /// The last 200 of a registry that wants no credentials.

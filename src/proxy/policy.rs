@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::access::Access;
 use super::config::{ClientsConfig, TunnelConfig};
-use super::crowd::CrowdLimits;
 use super::guests::House;
+use super::limit::Limits;
 use super::registry::Registry;
 use super::verdict::{Verdict, judge};
 use crate::ca;
@@ -24,8 +24,8 @@ pub struct Policy {
     pub tunnel: TunnelConfig,
     /// Who may use the proxy.
     pub clients: Vec<IpNet>,
-    /// How many connections may be open.
-    pub crowd: CrowdLimits,
+    /// How much may be under way.
+    pub limits: Limits,
     /// The way to upstreams.
     pub upstream: Upstream,
     /// In whose name registries are asked.
@@ -54,7 +54,7 @@ impl Policy {
             registries,
             tunnel,
             clients: clients.allow.clone(),
-            crowd: clients.limits(),
+            limits: clients.limits(),
             access: Access::new(tokens),
             upstream,
             ca,

@@ -281,7 +281,8 @@ impl Pull<'_> {
         };
         if pulled.outcome != Outcome::Stale && !matches!(ask.who, Who::Nobody) {
             let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
-            self.site.proxy.cache.probe(&cache::Caller { principal, source, ..caller.clone() }, occasion);
+            let nobody = cache::Caller { principal, source, ..caller.clone() };
+            self.site.proxy.cache.probe(&nobody, ask.subject(), occasion);
         }
     }
 
@@ -302,5 +303,6 @@ fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
 
 /// Whether the store, and not the registry, is what failed: then it passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
-    fault.said == Said::Nothing && fault.cause.downcast_ref::<store::Error>().is_some()
+    let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
+    fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)
 }

@@ -16,7 +16,7 @@ use super::registry::Whose;
 use super::respond::{self, Failure};
 use super::site::Site;
 use super::wish::Wish;
-use super::{forward, legs, verified};
+use super::{forward, guesses, legs, verified};
 use crate::cache::Principal;
 use crate::oci::{Challenge, Code, Repository};
 use crate::telemetry::Kind;
@@ -49,6 +49,10 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
     }
     match read(request).await {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
+            let guess = match guesses::admit(site, &wish).await {
+                Ok(guess) => guess,
+                Err(busy) => return Pulled::failure(&busy),
+            };
             let leg = Leg::of(&site.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
             let begun = Instant::now();
             let verified = verified::token(site, &wish, leg);
@@ -57,16 +61,22 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
                 () = site.outage.opened() => Some(only_pulls().respond()),
             };
             match answered {
-                Some(answer) if !has_failed(answer.status()) => return Pulled::bypass(answer),
+                Some(answer) if !has_failed(answer.status()) => {
+                    guesses::judged(guess, answer.status());
+                    return Pulled::bypass(answer);
+                }
                 Some(_) => {}
                 None => site.upstream.note_missed(&site.registry.deciding_endpoints(site.authority), None, begun),
             }
-            Pulled::bypass(hand_out(site, &wish, true).unwrap_or_else(|| only_pulls().respond()))
+            if let Some(guess) = guess {
+                guess.was_not_judged();
+            }
+            stand_in(site, &wish, hand_out(site, &wish, true)).await
         }
-        Ok((_, _, wish)) => {
-            let stands_in = site.outage.was_open_within(LOCAL_TOKEN_LIFE);
-            Pulled::bypass(hand_out(site, &wish, stands_in).unwrap_or_else(|| only_pulls().respond()))
+        Ok((_, _, wish)) if site.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
+            stand_in(site, &wish, hand_out(site, &wish, true)).await
         }
+        Ok((_, _, wish)) => Pulled::bypass(hand_out(site, &wish, false).unwrap_or_else(|| only_pulls().respond())),
         Err(failure) => Pulled::failure(&failure),
     }
 }
@@ -95,19 +105,34 @@ pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<I
         return Pulled::bypass(asked.await);
     };
     if site.outage.is_open() {
-        return Pulled::bypass(token);
+        return stand_in(site, &wish, Some(token)).await;
     }
     let begun = Instant::now();
     let answered = tokio::select! {
         answered = tokio::time::timeout(site.registry.tags().deadline(), asked) => answered.ok(),
-        () = site.outage.opened() => return Pulled::bypass(token),
+        () = site.outage.opened() => return stand_in(site, &wish, Some(token)).await,
     };
     match answered {
         None => site.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
         Some(answer) if has_failed(answer.status()) => {}
         Some(answer) => return Pulled::bypass(answer),
     }
-    Pulled::bypass(token)
+    stand_in(site, &wish, Some(token)).await
+}
+
+/// A token that says whose it is, though no password was verified for it: what it opens tells whether that was right.
+async fn stand_in(site: &Site<'_>, wish: &Wish, token: Option<Response<Body>>) -> Pulled {
+    let Some(token) = token else { return Pulled::failure(&only_pulls()) };
+    if !guesses::is_known(site, wish)
+        && let Some(open) = hand_out(site, wish, false)
+        && guesses::is_for_all(site, wish).await
+    {
+        return Pulled::bypass(open);
+    }
+    match guesses::admit(site, wish).await {
+        Ok(_) => Pulled::bypass(token),
+        Err(busy) => Pulled::failure(&busy),
+    }
 }
 
 /// Whether a service says that it cannot, or not now: what is cached needs no token of it.

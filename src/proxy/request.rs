@@ -21,7 +21,7 @@ use super::record::Record;
 use super::registry::Registry;
 use super::respond::{Away, Failure};
 use super::site::Site;
-use super::{forward, gateway, listing, ping, push, realm, respond};
+use super::{forward, gateway, guesses, listing, ping, push, realm, respond};
 use crate::oci::{Authority, Code, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
@@ -79,7 +79,7 @@ pub(super) async fn answer(
 
 /// What no request to a registry may be: without a host or with two, a question for a tunnel or about the server as a
 /// whole, or one that reads and brings a body. The last would be passed on as the body of nothing.
-async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
+pub(super) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
     let bad =
         |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
     if let Some(flaw) = wire::malformed(request) {
@@ -99,7 +99,7 @@ async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
 }
 
 /// Whether the request is for the host that CONNECT named, by TLS. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
-fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
+pub(super) fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let target = request.uri().authority().map(|authority| authority.as_str());
     let mut said = target.into_iter().chain(host).peekable();
@@ -227,6 +227,12 @@ fn is_away(pulled: &Pulled) -> bool {
 }
 
 async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    if site.outage.is_open()
+        && let Some(repository) = route.repository()
+        && let Err(busy) = Box::pin(guesses::admit_reader(site, repository, headers)).await
+    {
+        return Pulled::failure(&busy);
+    }
     let pull = |repository| Pull { site, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

@@ -13,6 +13,7 @@ use http::{Response, StatusCode};
 
 use super::access::Unasked;
 use super::answer::Refused;
+use super::limit::Refusal;
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
@@ -36,6 +37,13 @@ const AWAY: &str = "destination_unavailable";
 /// Marks such an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Away;
+
+/// The `Proxy-Status` of what is not asked for want of files that may be open here.
+const OURS: &str = "connection_limit_reached";
+
+/// Marks such an answer: it says nothing of the registry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours;
 
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
@@ -77,6 +85,9 @@ impl Failure {
         }
         if self.error == AWAY {
             response.extensions_mut().insert(Away);
+        }
+        if self.error == OURS {
+            response.extensions_mut().insert(Ours);
         }
         response
     }
@@ -140,6 +151,9 @@ fn failure(fault: &Fault) -> Failure {
     if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
         return of_unasked(unasked);
     }
+    if fault.cause.downcast_ref().is_some_and(store::Error::is_exhausted) {
+        return out_of_files(chain(fault));
+    }
     if fault.cause.is::<store::Error>() {
         let message = format!("the cache's disk failed: {}", chain(fault));
         return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
@@ -178,6 +192,8 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
             return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
         }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
+        Error::Crowded { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
         Error::UnknownIssuer { .. } | Error::Certificate { .. } => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
@@ -186,6 +202,8 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
+        Error::Misfit { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        Error::ConnectionBound { .. } => (StatusCode::FORBIDDEN, "http_request_denied"),
         Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
             (StatusCode::BAD_GATEWAY, "http_protocol_error")
         }
@@ -232,6 +250,11 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
     }
 }
 
+/// It is for want of files that may be open here, and passes.
+fn out_of_files(message: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
+}
+
 /// The registry is away, and what was asked is not cached; for seconds.
 pub(super) fn away(message: impl Into<String>, seconds: u32) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
@@ -241,6 +264,16 @@ pub(super) fn away(message: impl Into<String>, seconds: u32) -> Failure {
 pub(super) fn no_answer() -> Failure {
     let message = "the registry has not answered yet; the request goes on behind, ask again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
+}
+
+/// 503, or 429 where it is this client alone that has too much: it comes back when some of that is done.
+pub(super) fn too_many(refusal: &Refusal) -> Failure {
+    let (status, code, kind) = if refusal.is_clients_own() {
+        (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_denied")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error")
+    };
+    Failure::new(status, code, kind, refusal.to_string()).later(5)
 }
 
 /// 416 with the length (RFC 9110, 15.5.17).
@@ -296,6 +329,12 @@ pub(super) fn last_of_connection(mut response: Response<Body>) -> Response<Body>
 pub(super) fn no_entry(rule: &str) -> Response<Body> {
     let message = format!("the rule {rule} of this proxy does not allow this");
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+}
+
+/// 503: too many passwords of one address are being looked at.
+pub(super) fn crowded() -> Failure {
+    let message = "too many passwords from this address are being looked at; ask again";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
 }
 
 /// 403: whoever is on the way would read it.

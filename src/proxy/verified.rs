@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use zeroize::Zeroizing;
 
 use super::access::{Unasked, is_foreign};
@@ -16,7 +16,7 @@ use super::bearers::{self, Leg};
 use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use super::site::Site;
 use super::wish::Wish;
-use super::{access, answer, respond};
+use super::{access, answer, ping, respond};
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::Challenge;
@@ -41,7 +41,7 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     if !endpoint.is_secure() {
         return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
     }
-    let response = ping(site, endpoint, None).await?;
+    let response = ask_ping(site, endpoint, None).await?;
     let challenges = access::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
         let (header, left) = site.access.token_for(site.registry, endpoint, bearer, wish.scopes(), &credential).await?;
@@ -58,8 +58,8 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     let Some(basic) = credential.basic() else {
         return Ok(respond::unauthorized("the registry takes no identity tokens"));
     };
-    let response = ping(site, endpoint, Some(basic.clone())).await?;
-    if response.status() != StatusCode::OK || is_foreign(&response, endpoint) {
+    let (response, is_own_word) = ping::judged(ask_ping(site, endpoint, Some(basic.clone())).await?).await;
+    if !is_own_word || is_foreign(&response, endpoint) {
         return Ok(respond::unauthorized("the registry does not know this user and password"));
     }
     let (cache, now) = (&site.proxy.cache, SystemTime::now());
@@ -73,7 +73,7 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     Ok(json(&LocalTokens::answer(&token, now)))
 }
 
-async fn ping(
+async fn ask_ping(
     site: &Site<'_>,
     endpoint: &Endpoint,
     authorization: Option<HeaderValue>,

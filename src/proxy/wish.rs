@@ -46,6 +46,11 @@ impl Wish {
         self.credential.as_ref().map(|bytes| bytes.as_slice())
     }
 
+    /// The user whose password it brings, if it brings one.
+    pub(super) fn user(&self) -> Option<String> {
+        user_of(self.credential()?)
+    }
+
     /// What it is asked for, one by one.
     pub(super) fn scopes(&self) -> &[String] {
         &self.scopes
@@ -67,6 +72,17 @@ impl Wish {
         let pulls = |scope: &String| scope.rsplit_once(':').is_some_and(|(_, actions)| actions == "pull");
         self.scopes.iter().all(pulls) && (self.credential.is_none() || !self.scopes.is_empty())
     }
+}
+
+/// The user of `Basic`; nobody's name where it has none that can be read.
+pub(super) fn user_of(credential: &[u8]) -> Option<String> {
+    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim()).unwrap_or_default());
+    let user = bytes.split(|byte| *byte == b':').next().unwrap_or_default();
+    Some(String::from_utf8_lossy(user).into_owned())
 }
 
 #[cfg(test)]

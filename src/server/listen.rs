@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::host::Seldom;
+
 const BACKLOG: i32 = 4096;
 /// After running out of file descriptors, accepting at once again would only burn a core.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -43,17 +45,19 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The socket that was `passed` to us, else a new one on `address`, which the configuration has under `key`.
+    /// The socket that was `passed` to us, else a new one on `address`, which the configuration has under `key`. A
+    /// connection whose peer takes nothing of what was written for the time `stall` is closed.
     pub(super) fn open(
         passed: Option<std::net::TcpListener>,
         address: SocketAddr,
         key: &'static str,
+        stall: Duration,
     ) -> Result<(Self, Pulse), CannotListen> {
         let listener = match passed {
             Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
             None => open(address, key)?,
         };
-        prepare(&listener).map_err(|source| CannotListen { address, key, source })?;
+        prepare(&listener, stall).map_err(|source| CannotListen { address, key, source })?;
         let (pulse, asked) = mpsc::channel(1);
         Ok((Self { listener, asked }, Pulse(pulse)))
     }
@@ -93,16 +97,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What an accepted connection inherits (Linux): set once here, it costs no system call each. A client that vanished
-/// without a word is noticed: a tunnel to it would stay for ever.
-fn prepare(listener: &TcpListener) -> io::Result<()> {
+/// without a word is noticed: a tunnel to it would stay for ever. So is one that stands still: the system sees each byte
+/// that its peer takes, where we only see a full socket, and so ends nobody who is slow (`TCP_USER_TIMEOUT`, tcp(7)).
+fn prepare(listener: &TcpListener, stall: Duration) -> io::Result<()> {
     let socket = socket2::SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(stall))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE))
 }
 
-/// Accepts until `stop`. What cannot be accepted is logged and costs nobody else anything.
+/// Accepts until `stop`. What cannot be accepted is logged once a minute and costs nobody else anything.
 pub(super) async fn accept(door: Door, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr)) {
+    let address = door.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
     let Door { listener, mut asked } = door;
+    let said = Seldom::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -115,7 +124,9 @@ pub(super) async fn accept(door: Door, stop: CancellationToken, serve: impl Fn(T
         match accepted {
             Ok((stream, peer)) => serve(stream, peer),
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                if said.is_due() {
+                    warn!(%error, %address, "connections cannot be accepted at the moment");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

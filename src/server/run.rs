@@ -16,11 +16,12 @@ use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
-use crate::host::{Changes, service};
+use crate::host::{BUFFERS, Budget, Changes, Limit, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
-use crate::telemetry::{Metrics, Readings};
-use crate::{admin, host};
+use crate::telemetry::{Metrics, Readings, Use};
+use crate::wire::Guarded;
+use crate::{admin, host, upstream};
 
 /// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -80,8 +81,11 @@ impl Running {
             anyhow::Ok((ca, store, local))
         })
         .await??;
-        let (proxy_door, proxy_pulse) = Door::open(passed.take("proxy"), settings.listen.proxy, "listen.proxy")?;
-        let (admin_door, admin_pulse) = Door::open(passed.take("admin"), settings.listen.admin, "listen.admin")?;
+        let (budget, limits) = (Budget::of_process(settings.clients.connections), settings.clients.limits());
+        let mut open = |name, address, key| Door::open(passed.take(name), address, key, limits.stall);
+        let (proxy_door, proxy_pulse) = open("proxy", settings.listen.proxy, "listen.proxy")?;
+        let (admin_door, admin_pulse) = open("admin", settings.listen.admin, "listen.admin")?;
+        store.files().set(budget.files);
         let doors = Doors { proxy: proxy_door.address()?, admin: admin_door.address()? };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
@@ -103,12 +107,17 @@ impl Running {
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), local, policy);
         metrics.ca(ca.expiry());
         metrics.reload(true);
-        observe(&metrics, &store, &proxy);
+        let admin_places = Limit::new(budget.admin);
+        observe(&metrics, &store, &proxy, &admin_places);
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
         tokio::spawn(listen::accept(proxy_door, stop.clone(), move |stream, peer| served.serve(stream, peer)));
-        let measured = metrics.clone();
-        tokio::spawn(listen::accept(admin_door, stop.clone(), move |stream, _| admin::serve(stream, measured.clone())));
+        let (measured, places) = (metrics.clone(), admin_places.clone());
+        let serve = move |stream, _| match places.take() {
+            Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
+            None => drop(stream), // and counted
+        };
+        tokio::spawn(listen::accept(admin_door, stop.clone(), serve));
         let pulses = vec![proxy_pulse, admin_pulse];
         Ok(Self { proxy, store, metrics, doors, pulses, current, sources, stop, control })
     }
@@ -198,9 +207,34 @@ async fn scrub_later(store: Store, stop: CancellationToken) {
     }
 }
 
+fn refused(store: &Store, proxy: &Proxy, admin: &Limit) -> Vec<(&'static str, u64)> {
+    let others = [
+        ("files", store.files().refused()),
+        ("upstream", upstream::sockets_refused()),
+        ("descriptors", upstream::exhaustions()),
+        ("admin", admin.refused()),
+    ];
+    proxy.refused().into_iter().chain(others).collect()
+}
+
+fn uses(store: &Store, proxy: &Proxy) -> Vec<Use> {
+    let [connections, bodies] = proxy.usage();
+    let files = (store.files().used(), store.files().most());
+    let buffers = (BUFFERS.held(), BUFFERS.budget());
+    let all = [
+        ("connections", connections),
+        ("bodies", bodies),
+        ("files", files),
+        ("buffers", buffers),
+        ("upstream", upstream::sockets_used()),
+        ("downloads", upstream::downloads_used()),
+    ];
+    all.into_iter().map(|(what, (used, limit))| Use { what, used: used as u64, limit: limit as u64 }).collect()
+}
+
 /// Within a runtime, whose tasks are counted.
-fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
-    let (store, proxy) = (store.clone(), proxy.clone());
+fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) {
+    let (store, proxy, admin) = (store.clone(), proxy.clone(), admin.clone());
     let runtime = tokio::runtime::Handle::current().metrics();
     metrics.observe(move || {
         let usage = store.usage();
@@ -214,6 +248,8 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>) {
             leaf_certificates: proxy.policy().leaves_minted(),
             audit_lines_lost: proxy.policy().house.audit.as_ref().map_or(0, Audit::dropped),
             tasks: runtime.num_alive_tasks() as u64,
+            uses: uses(&store, &proxy),
+            refused: refused(&store, &proxy, &admin),
         }
     });
 }

@@ -13,13 +13,15 @@ use super::checksums::{GRANULE, Sums};
 use super::damage::Inode;
 use super::lease::Lease;
 use super::shelf::Shelf;
+use crate::host::Taken;
 use crate::oci::Digest;
 
-/// An open blob. Clones share the file; while one lives, the blob is not evicted.
+/// An open blob. All who read it share its file; while one of them lives, the blob is not evicted.
 #[derive(Clone)]
 pub struct Blob(Arc<Open>);
 
-struct Open {
+/// A blob's file.
+pub(super) struct Open {
     shelf: Arc<Shelf>,
     file: File,
     digest: Digest,
@@ -27,6 +29,7 @@ struct Open {
     /// Loaded by the first read that may wait.
     sums: OnceLock<Sums>,
     _lease: Lease,
+    _place: Taken,
 }
 
 /// Whether a read may wait for the disk.
@@ -37,16 +40,8 @@ enum Wait {
 }
 
 impl Blob {
-    pub(super) fn new(
-        shelf: Arc<Shelf>,
-        file: File,
-        digest: Digest,
-        length: u64,
-        sums: Option<Sums>,
-        lease: Lease,
-    ) -> Self {
-        let sums = sums.map_or_else(OnceLock::new, OnceLock::from);
-        Self(Arc::new(Open { shelf, file, digest, length, sums, _lease: lease }))
+    pub(super) fn of(open: Arc<Open>) -> Self {
+        Self(open)
     }
 
     /// Its length in bytes.
@@ -112,6 +107,19 @@ impl Blob {
 }
 
 impl Open {
+    /// A file of so many bytes that has this content. Its `lease` and its `place` among the open files go with it.
+    pub(super) fn new(
+        shelf: &Arc<Shelf>,
+        digest: &Digest,
+        (file, length): (File, u64),
+        sums: Option<Sums>,
+        lease: Lease,
+        place: Taken,
+    ) -> Self {
+        let sums = sums.map_or_else(OnceLock::new, OnceLock::from);
+        Self { shelf: shelf.clone(), file, digest: *digest, length, sums, _lease: lease, _place: place }
+    }
+
     fn read(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let end = self.length.min(at.saturating_add(buffer.len() as u64));
         if at >= end {
@@ -190,6 +198,12 @@ impl Open {
             self.shelf.suspect(&self.digest, Inode::of(&metadata), at);
         }
         io::Error::new(io::ErrorKind::InvalidData, Damaged { digest: self.digest, at })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shelf.opened.closed(&self.digest);
     }
 }
 

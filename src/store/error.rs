@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::host;
 use crate::oci::Digest;
 
 /// A failure of the store. [`Error::Full`] and [`Error::Unproven`] are for the caller to act on; the others
@@ -83,6 +84,12 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// As many files of content are open as may be.
+    #[error("{limit} files of the cache are open, and no more may be")]
+    Files {
+        /// How many.
+        limit: usize,
+    },
     /// The catalog has more to do than it gets done.
     #[error("the catalog is too busy")]
     Busy,
@@ -99,6 +106,16 @@ pub enum Error {
 impl Error {
     pub(super) fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { doing, path: path.into(), source: source.into() }
+    }
+
+    /// Whether this process has no file descriptor left, or none for content: another time it has.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Files { .. } => true,
+            Self::Io { source, .. } => host::is_exhausted(source),
+            _ => false,
+        }
     }
 
     /// Whether the file was not there.

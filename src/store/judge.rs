@@ -28,16 +28,7 @@ enum Finding {
 impl Shelf {
     /// Opens a blob by its name, hashing first what the catalog does not know. Waits as long as that takes.
     pub(super) fn prove(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let Some(lease) = self.leases.take(digest) else { return Ok(None) };
-        let Some((file, length)) = self.open(digest)? else { return Ok(None) };
-        let sums = match self.look(digest, length) {
-            Some(sums) => sums,
-            None => match self.hash_opened(&file, digest, length)? {
-                Some(sums) => Some(sums),
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(Blob::new(Arc::clone(self), file, *digest, length, sums, lease)))
+        self.read(digest, u64::MAX)
     }
 
     /// The checksums of an open blob, which the catalog should know; else it is hashed. `None` if it is damaged.
@@ -82,6 +73,7 @@ impl Shelf {
     /// A read found damage in this file.
     pub(super) fn suspect(&self, digest: &Digest, inode: Inode, at: u64) {
         let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
+        self.opened.forget(digest);
         if is_named && self.suspects.add(digest, inode) {
             tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served, and is dropped");
         }

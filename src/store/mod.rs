@@ -26,11 +26,15 @@ mod damage;
 mod disk;
 mod error;
 mod evict;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/landed.rs"]
+pub(crate) mod fuzzing;
 mod judge;
 mod layout;
 mod lease;
 mod ledger;
 mod lock;
+mod opened;
 mod operate;
 mod parking;
 mod partial;

@@ -15,9 +15,9 @@ use super::lock::lock;
 use super::parking::{self, Parking};
 use super::rebuild::Walk;
 use super::scrub::{Pace, Scrub, Task, Verdict};
-use super::shelf::Shelf;
+use super::shelf::{HASH_AT_ONCE, Shelf};
 use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage};
-use crate::host::{FreeSpace, Percent, free_space};
+use crate::host::{FreeSpace, Limit, Percent, free_space};
 use crate::oci::Digest;
 
 /// The limit where none is configured, in bytes; half the file system if that is less.
@@ -105,7 +105,19 @@ impl Store {
     /// [`Error::Unproven`] for a large blob that the catalog does not know, which [`Store::prove`] or
     /// [`Store::find`] settles; else what the system says.
     pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        self.0.shelf.read(digest)
+        self.0.shelf.read(digest, HASH_AT_ONCE)
+    }
+
+    /// All of a blob of at most `limit` bytes, also where no more files may be open: this one is for a moment only. `None`
+    /// where there is none, or a longer one. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and [`Blob::read_at`].
+    pub fn read_whole(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let shelf = &self.0.shelf;
+        let blob = shelf.read_in(digest, HASH_AT_ONCE, || Ok(shelf.files.take_anyway()))?;
+        let read = blob.map_or(Ok(None), |blob| blob.read_all(limit));
+        read.map_err(|source| Error::io("read", &shelf.layout.blob(digest), source))
     }
 
     /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
@@ -156,9 +168,10 @@ impl Store {
     pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
         let shelf = &self.0.shelf;
         let _open = shelf.while_open()?;
+        let place = shelf.place()?;
         let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
         let path = parked.path.clone();
-        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked) {
+        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked, place) {
             Err(error) => {
                 parking::remove(&shelf.disk, &path, true);
                 if error.is_absent() { Ok(None) } else { Err(error) }
@@ -170,7 +183,26 @@ impl Store {
     fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {
         let _open = self.0.shelf.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
-        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin)
+        let place = self.0.shelf.place()?;
+        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin, place)
+    }
+
+    /// Tries whether a file can be made, one beyond those that are counted. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn probe(&self, digest: &Digest) -> Result<(), Error> {
+        let shelf = &self.0.shelf;
+        let _open = shelf.while_open()?;
+        let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
+        let place = shelf.files.take_anyway();
+        Staged::new(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, number, None, place).map(drop)
+    }
+
+    /// How many files of content are open, and how many may be. What is shared counts once.
+    #[must_use]
+    pub fn files(&self) -> &Limit {
+        &self.0.shelf.files
     }
 
     /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use moka::sync::Cache;
 
+use super::blob::Open;
 use super::catalog::{Catalog, Note, Reader};
 use super::checksums::Sums;
 use super::damage::{Inode, Suspects};
@@ -19,12 +20,14 @@ use super::layout::Layout;
 use super::lease::Leases;
 use super::ledger::{Charge, Ledger};
 use super::lock::{exclusive, lock, shared};
+use super::opened::Opened;
 use super::parking::Parking;
 use super::{Blob, Disk, Error};
+use crate::host::{Limit, Taken};
 use crate::oci::Digest;
 
 /// A blob of up to this many bytes is hashed where it is opened, which takes under a millisecond.
-const HASH_AT_ONCE: u64 = 1 << 20;
+pub(super) const HASH_AT_ONCE: u64 = 1 << 20;
 /// How many digests are remembered as known to the catalog, so that a hit asks nobody.
 const REMEMBERED: u64 = 64 * 1024;
 /// Checksums in memory, in bytes: those of 512 GiB of large blobs.
@@ -45,6 +48,9 @@ pub(super) struct Shelf {
     known: Cache<Digest, u64>,
     sums: Cache<Digest, Sums>,
     pub(super) suspects: Suspects,
+    pub(super) opened: Opened<Open>,
+    /// How many files of content may be open.
+    pub(super) files: Limit,
     stripes: [Mutex<()>; STRIPES],
     stripe_of: RandomState,
     is_open: RwLock<bool>,
@@ -70,25 +76,49 @@ impl Shelf {
             known: Cache::new(REMEMBERED),
             sums: Cache::builder().max_capacity(SUMS).weigher(|_, sums: &Sums| sums.weight()).build(),
             suspects,
+            opened: Opened::new(),
+            files: Limit::new(usize::MAX),
             stripes: std::array::from_fn(|_| Mutex::default()),
             stripe_of: RandomState::new(),
             is_open: RwLock::new(true),
         }
     }
 
-    /// Opens a blob by its name.
-    pub(super) fn read(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
+    /// Opens a blob by its name, unless it is open already. One that the catalog does not know is hashed first, if it
+    /// is of up to `hash_up_to` bytes.
+    pub(super) fn read(self: &Arc<Self>, digest: &Digest, hash_up_to: u64) -> Result<Option<Blob>, Error> {
+        self.read_in(digest, hash_up_to, || self.place())
+    }
+
+    /// The same in a place that is given.
+    pub(super) fn read_in(
+        self: &Arc<Self>,
+        digest: &Digest,
+        hash_up_to: u64,
+        place: impl FnOnce() -> Result<Taken, Error>,
+    ) -> Result<Option<Blob>, Error> {
+        let looked = match self.opened.look(digest) {
+            Ok(open) => return Ok(Some(Blob::of(open))),
+            Err(looked) => looked,
+        };
         let Some(lease) = self.leases.take(digest) else { return Ok(None) };
+        let place = place()?;
         let Some((file, length)) = self.open(digest)? else { return Ok(None) };
         let sums = match self.look(digest, length) {
             Some(sums) => sums,
-            None if length > HASH_AT_ONCE => return Err(Error::Unproven { digest: *digest }),
+            None if length > hash_up_to => return Err(Error::Unproven { digest: *digest }),
             None => match self.hash_opened(&file, digest, length)? {
                 Some(sums) => Some(sums),
                 None => return Ok(None),
             },
         };
-        Ok(Some(Blob::new(Arc::clone(self), file, *digest, length, sums, lease)))
+        let open = Arc::new(Open::new(self, digest, (file, length), sums, lease, place));
+        Ok(Some(Blob::of(self.opened.share(digest, open, looked))))
+    }
+
+    /// Room for one more open file.
+    pub(super) fn place(&self) -> Result<Taken, Error> {
+        self.files.take().ok_or_else(|| Error::Files { limit: self.files.most() })
     }
 
     /// Gives a staged, synced file of the right content its name. What is there already stays, if it is known.
@@ -102,13 +132,15 @@ impl Shelf {
     ) -> Result<Blob, Error> {
         let _open = self.while_open()?;
         let _alone = self.alone(digest);
+        // A download that came to its end is not lost for want of a place.
+        let place = self.files.take_anyway();
         if let Some((file, found)) = self.open(digest)?
             && found == length
             && let Some(known) = self.look(digest, length)
             && let Some(lease) = self.leases.take(digest)
         {
             self.disk.unlink(staged)?;
-            return Ok(Blob::new(Arc::clone(self), file, *digest, length, known, lease));
+            return Ok(Blob::of(Arc::new(Open::new(self, digest, (file, found), known, lease, place))));
         }
         let path = self.layout.blob(digest);
         self.disk.rename(staged, &path)?;
@@ -120,11 +152,17 @@ impl Shelf {
         let at = self.catalog.stamp();
         self.catalog.tell(Note::Stored { digest: *digest, size: length, at, sums: sums.clone(), charge });
         self.suspects.clear(digest);
+        self.opened.forget(digest);
         self.remember(digest, length, &sums);
         let absent = || Error::io("open", &path, std::io::ErrorKind::NotFound);
         let lease = self.leases.take(digest).ok_or_else(absent)?;
-        let (file, length) = self.open(digest)?.ok_or_else(absent)?;
-        Ok(Blob::new(Arc::clone(self), file, *digest, length, Some(sums), lease))
+        let looked = self.opened.look(digest);
+        let file = self.open(digest)?.ok_or_else(absent)?;
+        let open = Arc::new(Open::new(self, digest, file, Some(sums), lease, place));
+        Ok(Blob::of(match looked {
+            Ok(open) => open, // somebody was quicker
+            Err(looked) => self.opened.share(digest, open, looked),
+        }))
     }
 
     /// Removes a blob and its links, even while it is read: readers keep the bytes.
@@ -249,6 +287,7 @@ impl Shelf {
         self.forget(digest);
         let size = path.symlink_metadata().map_or(0, |metadata| metadata.len());
         let was_there = self.disk.unlink(&path)?;
+        self.opened.forget(digest); // after it: who opens the file from here on finds none
         if was_there {
             self.disk.sync_folder(&self.layout.folder(digest.algorithm()))?;
         }

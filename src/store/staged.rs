@@ -15,6 +15,7 @@ use super::parking::{self, Parked, has_bytes, map_of};
 use super::partial::Landed;
 use super::shelf::Shelf;
 use super::{Blob, Checksums, Error};
+use crate::host::Taken;
 use crate::oci::Digest;
 
 /// How often a write is tried on a full disk: others may take the room that was made.
@@ -37,6 +38,7 @@ pub struct Staged {
     landed: Mutex<Option<Landed>>,
     /// A sync failed: nobody knows what the disk has.
     is_ill: AtomicBool,
+    _place: Taken,
 }
 
 /// An unfinished fill, taken up again.
@@ -65,6 +67,7 @@ impl Staged {
         digest: Digest,
         number: u64,
         origin: Option<&str>,
+        place: Taken,
     ) -> Result<Self, Error> {
         let path = shelf.layout.staged(&digest, number);
         let file = shelf.disk.create(&path).map_err(|error| full(error, digest))?;
@@ -80,6 +83,7 @@ impl Staged {
             origin: origin.map(Into::into),
             landed: Mutex::default(),
             is_ill: false.into(),
+            _place: place,
         })
     }
 
@@ -88,6 +92,7 @@ impl Staged {
         evictor: Arc<Evictor>,
         digest: Digest,
         parked: Parked,
+        place: Taken,
     ) -> Result<Option<Partial>, Error> {
         let Parked { path, landed, charge, .. } = parked;
         let file = shelf.disk.reopen(&path)?;
@@ -106,6 +111,7 @@ impl Staged {
             origin: Some(landed.origin.clone()),
             landed: Mutex::new(Some(landed)),
             is_ill: false.into(),
+            _place: place,
         };
         Ok(Some(Partial { staged, extents, total, validator }))
     }

@@ -251,6 +251,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::telemetry::Use;
 
     #[test]
     fn every_metric_comes_out_under_its_public_name() {
@@ -280,6 +281,8 @@ mod tests {
             leaf_certificates: 6,
             audit_lines_lost: 7,
             tasks: 8,
+            uses: vec![Use { what: "files", used: 3, limit: 9 }],
+            refused: vec![("streams", 1), ("stalled", 0)],
         });
         let page = metrics.encode();
         let build = format!("pullthrough_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
@@ -309,6 +312,10 @@ mod tests {
             "pullthrough_leaf_certificates_total 6",
             "pullthrough_audit_lines_lost_total 7",
             "pullthrough_tasks 8",
+            r#"pullthrough_limit{what="files"} 9"#,
+            r#"pullthrough_in_use{what="files"} 3"#,
+            r#"pullthrough_refused_total{reason="streams"} 1"#,
+            r#"pullthrough_refused_total{reason="stalled"} 0"#,
         ];
         for line in expected {
             assert!(page.lines().any(|found| found == line), "{line} is missing in:\n{page}");

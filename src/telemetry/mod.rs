@@ -26,4 +26,4 @@ pub use config::{Config, Format};
 pub use log::{BadLevel, LEVEL_VARIABLE, flush, init, level};
 pub use metrics::{Metrics, OpenConnection, RunningFill};
 pub use outcome::{Kind, Outcome};
-pub use readings::Readings;
+pub use readings::{Readings, Use};

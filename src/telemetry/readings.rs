@@ -6,11 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 /// The state of the rooms at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     /// Bytes of blobs and fills on disk.
     pub cache_bytes: u64,
@@ -30,6 +31,21 @@ pub struct Readings {
     pub audit_lines_lost: u64,
     /// Tasks of the runtime that have not ended: connections, requests, fills, timers.
     pub tasks: u64,
+    /// What of the process is in use.
+    pub uses: Vec<Use>,
+    /// What was refused or given up since the start as there was too much of it: why, and how often.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// How much there is of a thing, and how much there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Of what: the label.
+    pub what: &'static str,
+    /// How much there is: a number, or bytes.
+    pub used: u64,
+    /// How much there may be.
+    pub limit: u64,
 }
 
 /// Holds whoever is asked; until then it reports nothing.
@@ -64,6 +80,21 @@ impl Collector for Observed {
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
             counter(&mut encoder, "audit_lines_lost", "Lines of the audit log lost", readings.audit_lines_lost)?;
             gauge(&mut encoder, "tasks", "Tasks that have not ended", readings.tasks)?;
+            let help = "How much of a thing there may be at a time; buffers in bytes";
+            let mut limits = encoder.encode_descriptor("limit", help, None, MetricType::Gauge)?;
+            for one in &readings.uses {
+                ConstGauge::new(one.limit).encode(limits.encode_family(&[("what", one.what)])?)?;
+            }
+            let help = "How much of it there is";
+            let mut in_use = encoder.encode_descriptor("in_use", help, None, MetricType::Gauge)?;
+            for one in &readings.uses {
+                ConstGauge::new(one.used).encode(in_use.encode_family(&[("what", one.what)])?)?;
+            }
+            let help = "What was refused or given up as there was too much of it";
+            let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
+            for (reason, count) in &readings.refused {
+                ConstCounter::new(*count).encode(refused.encode_family(&[("reason", *reason)])?)?;
+            }
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {

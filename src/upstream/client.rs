@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::bandwidth::Bandwidth;
 use super::dial::Dialer;
 use super::downloads::{Downloads, Places};
-use super::exchange::{Limits, exchange};
+use super::exchange::{Limits, exchange, is_repeatable};
 use super::health::Health;
 use super::line::Line;
 use super::outage::{Outage, Probe};
@@ -23,9 +23,11 @@ use super::resolver::Resolver;
 use super::roads::Roads;
 use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
+use super::sockets::Socket;
 use super::tls::Roots;
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
+use crate::host::asked_anew;
 use crate::oci::{Authority, HostPattern};
 use crate::wire::Body;
 
@@ -109,22 +111,24 @@ impl Upstream {
         let target = request.uri().path_and_query().cloned();
         self.admit(to)?;
         let begun = Instant::now();
-        let outcome = self.knock(to, request).await;
+        let outcome = match aimed(to, request) {
+            Ok(request) => self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await,
+            Err(error) => Err(error),
+        };
         self.note(to, target.as_ref(), begun, outcome.as_ref());
         outcome
     }
 
-    /// The same without a word about the endpoint's health: that it answers a probe does not say that it answers
-    /// what matters.
-    pub(super) async fn knock(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let (mut parts, body) = request.into_parts();
-        parts.uri = parts
-            .uri
-            .path_and_query()
-            .and_then(|target| to.uri(target))
-            .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
-        let request = Request::from_parts(parts, body);
-        self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await
+    /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
+    /// answers a probe does not say that it answers what matters.
+    pub(super) async fn knock(
+        &self,
+        to: &Endpoint,
+        request: Request<Body>,
+        since: Instant,
+    ) -> Result<Response<Body>, Error> {
+        let way = self.inner.ways.to_endpoint(to);
+        exchange(way, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
     }
 
     /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
@@ -158,7 +162,8 @@ impl Upstream {
     /// # Errors
     /// [`Error::Forbidden`], or what kept the connection from being made in time.
     pub async fn dial(&self, to: &Authority, via: &str) -> Result<Line, Error> {
-        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via)).await
+        let socket = Socket::take(to).await?;
+        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via), socket).await
     }
 
     /// Whether anything is reached through a parent: then requests say by `Via` which way they came.
@@ -269,15 +274,39 @@ impl Upstream {
         &self.inner.ways
     }
 
-    /// One exchange over `way`; the URI is absolute.
+    /// One exchange over `way`; the URI is absolute. A GET or HEAD that waits for its answer while the registry was away
+    /// and came back is sent anew beside itself: the first one may hang for as long as `first_byte_timeout`.
     pub(super) async fn exchange(
         &self,
         way: &Way,
         to: &Authority,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        exchange(way, to, request, self.inner.limits).await
+        let limits = self.inner.limits;
+        let Some(outage) = &self.outage else { return exchange(way, to, request, limits, None).await };
+        if !is_repeatable(&request) {
+            return exchange(way, to, request, limits, outage.opened_at()).await;
+        }
+        let (head, _) = request.into_parts();
+        let ask = || exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at());
+        asked_anew(ask, || outage.recovered()).await
     }
+
+    /// What was asked before this may never be answered; nobody who comes later joins it.
+    pub(super) fn changed(&self) -> Option<Instant> {
+        self.outage.as_ref().map(Outage::changed)
+    }
+}
+
+/// With the endpoint's scheme, host and prefix.
+fn aimed(to: &Endpoint, request: Request<Body>) -> Result<Request<Body>, Error> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = parts
+        .uri
+        .path_and_query()
+        .and_then(|target| to.uri(target))
+        .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
+    Ok(Request::from_parts(parts, body))
 }
 
 impl fmt::Debug for Upstream {

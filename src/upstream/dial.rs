@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use super::resolver::Resolver;
 use super::rules::{Forbidden, Rules};
 use super::{Error, Family, ResolveError};
+use crate::host::{self, Seldom};
 use crate::oci::{Authority, Host};
 
 /// The next address is dialled beside a slow one after so long (RFC 8305, "Connection Attempt Delay").
@@ -94,7 +96,7 @@ impl Dialer {
 
     async fn resolve(&self, name: &Arc<str>, to: &Authority) -> Result<Vec<SocketAddr>, Error> {
         let Some(resolver) = &self.resolver else { return resolve(name, to).await };
-        let failed = |error: ResolveError| Error::Resolve { to: to.clone(), source: Arc::new(error) };
+        let failed = |error: ResolveError| unresolved(to, error);
         let found = resolver.addresses(name, self.family).await.map_err(failed)?;
         Ok(found.iter().map(|address| SocketAddr::new(*address, to.port)).collect())
     }
@@ -124,15 +126,42 @@ async fn connect(to: &Authority, addresses: Vec<SocketAddr>) -> Result<(TcpStrea
 }
 
 async fn resolve(name: &str, to: &Authority) -> Result<Vec<SocketAddr>, Error> {
-    let failed = |error: io::Error| Error::Resolve { to: to.clone(), source: Arc::new(error) };
+    let failed = |error: io::Error| unresolved(to, error);
     // The final dot keeps the machine's search domains out of it, but also /etc/hosts: so it is not set.
     let found: Vec<SocketAddr> = tokio::net::lookup_host((name, to.port)).await.map_err(failed)?.collect();
     if found.is_empty() { Err(failed(io::Error::other("the name has no address"))) } else { Ok(found) }
 }
 
-/// Whether an address is one of this machine: only such a one can be bound.
+/// A resolver needs files as well, and the system's does not say that it got none.
+fn unresolved(to: &Authority, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let (to, source) = (to.clone(), Arc::new(error));
+    if host::has_free_file() { Error::Resolve { to, source } } else { exhausted(&to, source) }
+}
+
+fn exhausted(to: &Authority, source: Arc<dyn std::error::Error + Send + Sync>) -> Error {
+    static SAID: Seldom = Seldom::new();
+    if SAID.is_due() {
+        tracing::error!(
+            %to, error = %source, reason = "descriptors",
+            "this process has no free file descriptor: upstreams cannot be reached (LimitNOFILE=)"
+        );
+    }
+    EXHAUSTED.fetch_add(1, Ordering::Relaxed);
+    Error::Exhausted { to: to.clone(), source }
+}
+
+/// How often an upstream was not dialled for want of a file descriptor.
+#[must_use]
+pub fn exhaustions() -> u64 {
+    EXHAUSTED.load(Ordering::Relaxed)
+}
+
+static EXHAUSTED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether an address is one of this machine: only such a one can be bound. Where no socket is left nobody knows, and
+/// what may be ourselves is not dialled.
 fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    UdpSocket::bind((address, 0)).map_or_else(|error| host::is_exhausted(&error), |_| true)
 }
 
 /// The families in turn, the resolver's first choice first (RFC 8305, section 4).
@@ -170,6 +199,7 @@ async fn race(to: &Authority, addresses: Vec<SocketAddr>) -> Result<(TcpStream, 
         };
         match done {
             Some((address, Ok(stream))) => return Ok((stream, address)),
+            Some((_, Err(error))) if host::is_exhausted(&error) => return Err(exhausted(to, Arc::new(error))),
             Some((address, Err(error))) => {
                 last = Error::Connect { to: to.clone(), address, source: Arc::new(error) };
             }

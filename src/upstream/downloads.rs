@@ -1,7 +1,7 @@
 //! How many downloads one host serves us at a time, whoever asks: a crowd of fills is no attack on a registry.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Error;
+use crate::host::Budget;
 use crate::oci::Authority;
 use crate::wire::Body;
 
@@ -27,8 +28,35 @@ pub enum Downloads {
 /// The places at each host.
 #[derive(Debug)]
 pub(super) struct Places {
+    hosts: Hosts,
+    all: Arc<Semaphore>,
+}
+
+/// So many of something for each host.
+#[derive(Debug)]
+pub(super) struct Hosts {
     limit: usize,
     hosts: Mutex<HashMap<Authority, Arc<Semaphore>>>,
+}
+
+/// A download's place.
+#[derive(Debug)]
+pub(super) struct Held {
+    _of_host: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+/// Downloads go on behind callers that have left: half of the connections that may be open are for what is asked.
+static ALL: LazyLock<(usize, Arc<Semaphore>)> = LazyLock::new(|| {
+    let most = (Budget::of_process(None).upstream / 2).max(1);
+    (most, Arc::new(Semaphore::new(most)))
+});
+
+/// How many downloads there are, from all hosts together, and how many there may be.
+#[must_use]
+pub fn downloads_used() -> (usize, usize) {
+    let (most, free) = &*ALL;
+    (most.saturating_sub(free.available_permits()), *most)
 }
 
 /// So many hosts are remembered before those without a download are forgotten.
@@ -36,20 +64,32 @@ const REMEMBERED: usize = 1024;
 
 impl Places {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), hosts: Mutex::default() }
+        Self { hosts: Hosts::new(limit), all: ALL.1.clone() }
     }
 
     /// A place at a host; `None` for what is not counted. Cancel-safe.
-    pub(super) async fn take(&self, to: &Authority, how: Downloads) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        let busy = || Error::Busy { to: to.clone(), limit: self.limit };
-        match how {
-            Downloads::Uncounted => Ok(None),
-            Downloads::Wait => self.of(to).acquire_owned().await.map(Some).map_err(|_| busy()),
-            Downloads::Spare => self.of(to).try_acquire_owned().map(Some).map_err(|_| busy()),
-        }
+    pub(super) async fn take(&self, to: &Authority, how: Downloads) -> Result<Option<Held>, Error> {
+        let busy = || Error::Busy { to: to.clone(), limit: self.hosts.limit };
+        let (host, all) = (self.hosts.of(to), self.all.clone());
+        let (of_host, of_all) = match how {
+            Downloads::Uncounted => return Ok(None),
+            Downloads::Wait => {
+                (host.acquire_owned().await.map_err(|_| busy())?, all.acquire_owned().await.map_err(|_| busy())?)
+            }
+            Downloads::Spare => {
+                (host.try_acquire_owned().map_err(|_| busy())?, all.try_acquire_owned().map_err(|_| busy())?)
+            }
+        };
+        Ok(Some(Held { _of_host: of_host, _of_all: of_all }))
+    }
+}
+
+impl Hosts {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), hosts: Mutex::default() }
     }
 
-    fn of(&self, to: &Authority) -> Arc<Semaphore> {
+    pub(super) fn of(&self, to: &Authority) -> Arc<Semaphore> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() >= REMEMBERED {
             let limit = self.limit;
@@ -60,7 +100,7 @@ impl Places {
 }
 
 /// The body keeps the place until it ends or is dropped.
-pub(super) fn holding(body: Body, place: Option<OwnedSemaphorePermit>) -> Body {
+pub(super) fn holding(body: Body, place: Option<Held>) -> Body {
     match place {
         None => body,
         Some(place) => Body::wrap(body.map_frame(move |frame: Frame<Bytes>| {

@@ -90,6 +90,27 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+    /// What came is no answer to what was asked.
+    #[error("{to} answered {status}: {why}")]
+    Misfit {
+        /// Who.
+        to: Authority,
+        /// With this.
+        status: http::StatusCode,
+        /// What it says.
+        why: &'static str,
+    },
+    /// The client's credentials would log in a connection, which others share.
+    #[error(
+        "{scheme} logs in a connection, and this proxy's connections to {to} are shared by its clients: log in with user \
+         and password or a token (Basic, Bearer), or reach {to} without this proxy"
+    )]
+    ConnectionBound {
+        /// Where they were to go.
+        to: Authority,
+        /// Which scheme.
+        scheme: &'static str,
+    },
     /// The body that was being sent failed on our client's side.
     #[error("the request to {to} broke off on the client's side")]
     RequestBody {
@@ -130,6 +151,23 @@ pub enum Error {
         to: Authority,
         /// The limit.
         limit: usize,
+    },
+    /// As many connections to upstreams are open as may be, and none became free in time: nothing was sent.
+    #[error("no connection to {to}: {limit} to upstreams may be open, and they are in use")]
+    Crowded {
+        /// Who was meant.
+        to: Authority,
+        /// How many may be open; half of them to one host.
+        limit: usize,
+    },
+    /// This process, or this machine, has no file descriptor or no memory left for a connection: nothing was sent.
+    #[error("no connection to {to}: the proxy has no free file descriptor")]
+    Exhausted {
+        /// Who was meant.
+        to: Authority,
+        /// What the system said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
     },
     /// More redirects than anybody needs.
     #[error("more than {limit} redirects, the last from {from}")]
@@ -260,10 +298,14 @@ impl Error {
             | Self::FirstByteTimeout { .. }
             | Self::Idle { .. }
             | Self::Busy { .. }
+            | Self::Misfit { .. }
+            | Self::Crowded { .. }
+            | Self::Exhausted { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
             | Self::BadLocation { .. } => Retry::NextWay,
             Self::Away { .. }
+            | Self::ConnectionBound { .. }
             | Self::RequestBody { .. }
             | Self::BadRequest { .. }
             | Self::File { .. }
@@ -280,8 +322,10 @@ impl Error {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Forbidden(_) | Self::RequestBody { .. } => Side::Client,
+            Self::Forbidden(_) | Self::RequestBody { .. } | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
+            | Self::Crowded { .. }
+            | Self::Exhausted { .. }
             | Self::File { .. }
             | Self::Pem { .. }
             | Self::ClientCertificate { .. }
@@ -289,8 +333,19 @@ impl Error {
             | Self::Url { .. }
             | Self::ProxyUrl { .. }
             | Self::Setup { .. } => Side::Own,
+            Self::Parent { source, .. } if source.is_ours() => Side::Own,
             Self::Parent { source, .. } if source.is_login() || matches!(**source, ParentError::Loop) => Side::Own,
             _ => Side::Upstream,
+        }
+    }
+
+    /// Whether it is for want of file descriptors or connections here: it says nothing of any host.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Crowded { .. } | Self::Exhausted { .. } => true,
+            Self::Parent { source, .. } => source.is_ours(),
+            _ => false,
         }
     }
 

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::uri::Scheme;
-use http::{Extensions, Method, Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
+use tokio::time::Instant;
 
+use super::fit::Question;
 use super::idle::{Counted, Progress, Watched};
-use super::link::Answered;
+use super::interim::Interim;
+use super::link::Life;
 use super::way::Way;
-use super::{Error, forwarded};
+use super::{Error, bound, forwarded};
 use crate::oci::Authority;
 use crate::wire::{self, Body};
 
@@ -29,33 +33,49 @@ pub(super) struct Limits {
 /// is reset on it would be reset again.
 const DEAD_LIMIT: usize = 8;
 const DEAD_LIMIT_SHARED: usize = 1;
+/// How many may be found to be too old: as many as a pool keeps, for as many hosts as one name has.
+const OLD_LIMIT: usize = 256;
+/// A connection on which an answer is waited for longer than this takes no further request: it may be dead.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Sends a request, whose URI is absolute, and waits for the head of the answer.
 ///
 /// A server may close an idle connection just as a request goes out on it. Whether the request was read cannot
-/// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection.
+/// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection. The
+/// same where the connection is older than `since`.
 pub(super) async fn exchange(
     way: &Way,
     to: &Authority,
     mut request: Request<Body>,
     limits: Limits,
+    since: Option<Instant>,
 ) -> Result<Response<Body>, Error> {
+    if let Some(scheme) = bound::carried(request.headers()) {
+        return Err(Error::ConnectionBound { to: to.clone(), scheme });
+    }
     request.headers_mut().remove(HOST);
     wire::frame(&mut request);
     request = request.map(wire::data_only);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
-    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-    let mut dead = 0;
+    let since = since.filter(|_| is_repeatable(&request));
+    let (mut dead, mut old) = (0, 0);
     loop {
-        let again = repeatable.then(|| copy(&request));
-        match (attempt(way, to, request, limits).await, again) {
-            (Err(Failure { dead_limit, .. }), Some(again)) if dead < dead_limit => request = again,
-            (outcome, _) => return outcome.map_err(|failure| failure.error),
+        let again = is_repeatable(&request).then(|| copy(&request));
+        let since = since.filter(|_| old < OLD_LIMIT);
+        match (attempt(way, to, request, limits, since).await, again) {
+            (Err(Failure::Dead { limit, .. }), Some(again)) if dead < limit => (request, dead) = (again, dead + 1),
+            (Err(Failure::Old), Some(again)) => (request, old) = (again, old + 1),
+            (outcome, _) => return outcome.map_err(|failure| failure.into_error(to)),
         }
-        dead += 1;
     }
 }
 
+/// Whether to send it twice is the same as to send it once.
+pub(super) fn is_repeatable(request: &Request<Body>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream()
+}
+
+/// The same without its body, which it has not.
 fn copy(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(Body::empty());
     copy.method_mut().clone_from(request.method());
@@ -65,15 +85,29 @@ fn copy(request: &Request<Body>) -> Request<Body> {
     copy
 }
 
-struct Failure {
-    error: Error,
-    /// How many connections like this one may turn out to be dead: none, unless it had answered before.
-    dead_limit: usize,
+enum Failure {
+    Error(Error),
+    /// The connection broke that had answered before; how many like it may turn out to be dead.
+    Dead {
+        error: Error,
+        limit: usize,
+    },
+    /// The connection is older than may be.
+    Old,
+}
+
+impl Failure {
+    fn into_error(self, to: &Authority) -> Error {
+        match self {
+            Self::Error(error) | Self::Dead { error, .. } => error,
+            Self::Old => Error::Exchange { to: to.clone(), source: Arc::new(std::io::Error::other("it is too old")) },
+        }
+    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, dead_limit: 0 }
+        Self::Error(error)
     }
 }
 
@@ -82,38 +116,117 @@ async fn attempt(
     to: &Authority,
     mut request: Request<Body>,
     limits: Limits,
+    since: Option<Instant>,
 ) -> Result<Response<Body>, Failure> {
+    let question = Question::of(&request);
     let progress = Arc::new(Progress { moved: AtomicU64::new(0), broken: AtomicBool::new(false) });
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
+    let interim = Interim::of(&mut request);
     if request.uri().scheme() == Some(&Scheme::HTTP)
         && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
     {
         let asked = forwarded::ask(forwarding, to, request);
-        let answer = awaited(asked, to, limits, &progress, |error| blamed(error, &progress).into()).await?;
-        return Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
+        let failed = |error| blamed(error, &progress).into();
+        let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
+        return Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
     }
+    let connection = capture_connection(&mut request);
+    let unanswered = Unanswered(Some(connection.clone()));
     let asked = way.client.request(request);
-    let mut answer = awaited(asked, to, limits, &progress, |error| failed(to, error, &progress)).await?;
-    if let Some(answered) = answer.extensions_mut().remove::<Answered>() {
-        answered.mark();
+    let failed = |error| failed(to, error, &progress);
+    let answer = tokio::select! {
+        biased;
+        answer = awaited(asked, to, limits, &progress, &interim, failed, || retire(&connection)) => answer,
+        () = is_older(connection.clone(), since) => Err(Failure::Old),
+    };
+    let mut answer = answer?;
+    unanswered.answered();
+    if let Some(life) = answer.extensions_mut().remove::<Life>() {
+        life.mark();
     }
-    Ok(answer.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+    if question.misfit(answer.status()).is_some() || bound::is_spoken(answer.headers()) {
+        retire(&connection);
+    }
+    Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
 }
 
-/// The head of the answer, in time: since the request's body moved last.
+/// Ends if the request went out on a connection of before `since`, which takes no further one.
+async fn is_older(mut connection: CaptureConnection, since: Option<Instant>) {
+    let Some(since) = since else { return std::future::pending().await };
+    let born = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of).map(|life| life.born);
+    if born.is_none_or(|born| born >= since) {
+        return std::future::pending().await;
+    }
+    retire(&connection);
+}
+
+/// Takes a connection out of the pool: what is under way on it goes on.
+fn retire(connection: &CaptureConnection) {
+    if let Some(connection) = &*connection.connection_metadata() {
+        connection.poison();
+    }
+}
+
+/// An answer as it goes on, if it fits the question.
+fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Result<Response<B>, Error> {
+    if let Some(why) = question.misfit(answer.status()) {
+        return Err(Error::Misfit { to: to.clone(), status: answer.status(), why });
+    }
+    bound::leave_out(answer.headers_mut());
+    Ok(answer)
+}
+
+/// A connection on which an answer is awaited. If it is waited for no longer, nothing else is asked there: over HTTP/2 it
+/// stays open for others, and whoever leaves one question unanswered may do worse.
+struct Unanswered(Option<CaptureConnection>);
+
+impl Unanswered {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            retire(connection);
+        }
+    }
+}
+
+/// The head of the answer, in time: since the request's body moved last. `slow` is called where it takes long.
 async fn awaited<B, E>(
     asked: impl Future<Output = Result<Response<B>, E>>,
     to: &Authority,
     limits: Limits,
     progress: &Progress,
+    interim: &Interim,
     failed: impl Fn(E) -> Failure,
+    slow: impl Fn(),
 ) -> Result<Response<B>, Failure> {
     let mut answer = std::pin::pin!(asked);
     let mut seen = 0;
     loop {
-        match tokio::time::timeout(limits.first_byte, answer.as_mut()).await {
+        let begun = Instant::now();
+        let in_time = async {
+            if limits.first_byte > SLOW {
+                match tokio::time::timeout(SLOW, answer.as_mut()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) => slow(),
+                }
+            }
+            tokio::time::timeout_at(begun + limits.first_byte, answer.as_mut()).await
+        };
+        let in_time = tokio::select! {
+            biased;
+            in_time = in_time => in_time,
+            flood = interim.too_many() => {
+                return Err(Error::Exchange { to: to.clone(), source: Arc::new(flood) }.into());
+            }
+        };
+        match in_time {
             Ok(answer) => return answer.map_err(failed),
             Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
                 seen = progress.moved.load(Ordering::Relaxed);
@@ -136,15 +249,14 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
     if let Some(own) = Error::within(&error) {
         return own.clone().into();
     }
-    let (mut extras, mut dead_limit) = (Extensions::new(), DEAD_LIMIT);
-    if let Some(connection) = error.connect_info() {
-        connection.get_extras(&mut extras);
-        dead_limit = if connection.is_negotiated_h2() { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
+    let connection = error.connect_info();
+    let has_answered = connection.and_then(Life::of).is_some_and(|life| life.is_marked());
+    let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
+    let limit = if is_shared { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
+    match blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress) {
+        error @ Error::Exchange { .. } if has_answered => Failure::Dead { error, limit },
+        error => Failure::Error(error),
     }
-    let is_idle = extras.get::<Answered>().is_some_and(Answered::is_marked);
-    let error = blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress);
-    let may_repeat = is_idle && matches!(error, Error::Exchange { .. });
-    Failure { dead_limit: if may_repeat { dead_limit } else { 0 }, error }
 }
 
 #[cfg(test)]

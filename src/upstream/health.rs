@@ -36,7 +36,7 @@ impl Health {
             Sign::Well => {
                 self.ill().remove(endpoint);
             }
-            Sign::Error | Sign::Down => self.note_ill(endpoint),
+            Sign::Error | Sign::Odd | Sign::Down => self.note_ill(endpoint),
         }
     }
 

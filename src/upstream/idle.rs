@@ -31,6 +31,14 @@ impl<B> Watched<B> {
     pub(super) fn new(body: B, from: Authority, limit: Duration) -> Self {
         Self { body, from, limit, timer: Box::pin(sleep_until(Instant::now())), waiting: false }
     }
+
+    fn is_late(&self) -> bool {
+        self.waiting && self.timer.deadline() <= Instant::now()
+    }
+
+    fn too_late(&self) -> Broken {
+        Broken(Error::Idle { to: self.from.clone(), after: self.limit })
+    }
 }
 
 impl<B> HttpBody for Watched<B>
@@ -44,7 +52,12 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = false;
+            // A frame without a byte is silence (HTTP/2 has them).
+            let is_empty = matches!(&frame, Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty));
+            if is_empty && this.is_late() {
+                return Poll::Ready(Some(Err(this.too_late())));
+            }
+            this.waiting &= is_empty;
             let from = &this.from;
             return Poll::Ready(frame.map(|frame| {
                 frame.map_err(|error| Broken(Error::Exchange { to: from.clone(), source: Arc::new(error) }))
@@ -54,10 +67,7 @@ where
             this.waiting = true;
             this.timer.as_mut().reset(Instant::now() + this.limit);
         }
-        this.timer
-            .as_mut()
-            .poll(cx)
-            .map(|()| Some(Err(Broken(Error::Idle { to: this.from.clone(), after: this.limit }))))
+        this.timer.as_mut().poll(cx).map(|()| Some(Err(this.too_late())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::sockets::Socket;
 use crate::wire::Rewind;
 
 /// A connection whose other end is the host that was meant.
@@ -17,6 +18,7 @@ pub struct Line {
     /// Which of the hops of `upstream.proxy` it goes through, if it goes through one.
     pub(super) hop: Option<usize>,
     pub(super) address: Option<SocketAddr>,
+    _socket: Option<Socket>,
 }
 
 /// What a line is made of.
@@ -31,11 +33,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
 impl Line {
     pub(super) fn direct(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Stream::Direct(stream), hop: None, address: Some(address) }
+        Self { stream: Stream::Direct(stream), hop: None, address: Some(address), _socket: None }
     }
 
     pub(super) fn by_hop(stream: Stream, hop: usize) -> Self {
-        Self { stream, hop: Some(hop), address: None }
+        Self { stream, hop: Some(hop), address: None, _socket: None }
+    }
+
+    /// The same, which counts as this one until it is closed.
+    pub(super) fn with(self, socket: Socket) -> Self {
+        Self { _socket: Some(socket), ..self }
     }
 
     /// The host's address, where it was dialled from here and not by a parent.

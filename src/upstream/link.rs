@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use http::Uri;
 use http::uri::Scheme;
+use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -23,6 +23,7 @@ use super::Error;
 use super::endpoint::implied_port;
 use super::line::Line;
 use super::roads::Roads;
+use super::sockets::{Socket, are_scarce};
 use super::tls::{handshake_failed, server_name};
 use crate::oci::Authority;
 
@@ -48,17 +49,32 @@ pub(super) enum Link {
     Tls(Box<TlsStream<Line>>),
 }
 
-/// Whether a connection has brought an answer yet: rides along with it and with its answers and errors.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Answered(Arc<AtomicBool>);
+/// A connection's life: when it was made, and whether it has brought an answer yet. Rides along with it and with its
+/// answers and errors.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) born: Instant,
+    has_answered: Arc<AtomicBool>,
+}
 
-impl Answered {
+impl Life {
+    fn new() -> Self {
+        Self { born: Instant::now(), has_answered: Arc::default() }
+    }
+
     pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.has_answered.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// That of a connection.
+    pub(super) fn of(connection: &Connected) -> Option<Self> {
+        let mut extras = Extensions::new();
+        connection.get_extras(&mut extras);
+        extras.remove()
     }
 }
 
@@ -66,13 +82,15 @@ impl Linker {
     async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
         let secure = uri.scheme() != Some(&Scheme::HTTP);
         let to = authority(&uri, secure)?;
+        let socket = Socket::take(&to).await?; // before the clock runs: it is no time of the host's
         if !secure {
             // A plain request that goes through a parent has a connection of its own (`forwarded`).
-            return self.roads.direct(&to, self.given).await.map(|line| TokioIo::new(Link::Plain(line)));
+            let line = self.roads.straight(&to, self.given, socket).await;
+            return line.map(|line| TokioIo::new(Link::Plain(line)));
         }
         let after = self.roads.dialer.connect_timeout;
         let begun = Instant::now();
-        let line = self.roads.line(&to, self.given, None).await?;
+        let line = self.roads.line(&to, self.given, None, socket).await?;
         // Each parent has the timeout for itself, and so has the handshake behind it.
         let since = if self.roads.lead_away(&to, self.given) { Instant::now() } else { begun };
         let linked = tokio::time::timeout_at(since + after, self.handshake(&to, line)).await;
@@ -108,11 +126,15 @@ impl Service<Uri> for Linker {
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(Answered::default());
+        let connected = Connected::new().extra(Life::new());
         match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
-            Self::Tls(_) | Self::Plain(_) => connected,
+            // One is for all requests to its host.
+            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => return connected.negotiated_h2(),
+            // Idle ones leave room for others.
+            Self::Tls(_) | Self::Plain(_) if are_scarce() => connected.poison(),
+            Self::Tls(_) | Self::Plain(_) => {}
         }
+        connected
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod address;
 mod bandwidth;
+mod bound;
 mod client;
 mod config;
 mod credentials;
@@ -21,9 +22,14 @@ mod downloads;
 mod endpoint;
 mod error;
 mod exchange;
+mod fit;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/targets/upstream.rs"]
+pub(crate) mod fuzzing;
 mod health;
 mod idle;
+mod interim;
 mod line;
 mod link;
 mod location;
@@ -37,6 +43,7 @@ mod resolver;
 mod roads;
 mod rules;
 mod sign;
+mod sockets;
 mod target;
 mod tls;
 mod token;
@@ -46,7 +53,8 @@ pub use address::Kind;
 pub use client::Upstream;
 pub use config::{Config, EndpointConfig, Family, HostConfig, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
-pub use downloads::Downloads;
+pub use dial::exhaustions;
+pub use downloads::{Downloads, downloads_used};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Error, Retry, Side};
 pub use line::Line;
@@ -57,5 +65,6 @@ pub use quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
 pub use redirect::FinalHop;
 pub use resolver::{BadNameserver, Nameserver, ResolveError};
 pub use rules::{Forbidden, Rules, Why};
+pub use sockets::{sockets_refused, sockets_used};
 pub use target::{BadTarget, Target};
 pub use token::{NoRandom, Realm, TokenAsk, TokenError, Tokens};

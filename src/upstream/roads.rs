@@ -11,6 +11,7 @@ use super::dial::Dialer;
 use super::line::Line;
 use super::parent::{Hop, Parent, Parents};
 use super::rules::Forbidden;
+use super::sockets::Socket;
 use crate::oci::Authority;
 
 /// The dialer and the parents.
@@ -41,18 +42,21 @@ impl Roads {
     }
 
     /// A connection to `to` for bytes: each hop in turn, well ones first. Each has the connect timeout for itself.
-    /// `via` is the way that a question has come, if it comes from a client. Cancel-safe.
+    /// `via` is the way that a question has come, if it comes from a client; `socket` the leave to have one. Cancel-safe.
     pub(super) async fn line<'a>(
         &'a self,
         to: &'a Authority,
         given: Option<SocketAddr>,
         via: Option<&'a str>,
+        socket: Socket,
     ) -> Result<Line, Error> {
-        if !self.lead_away(to, given) {
-            return self.direct(to, given).await;
-        }
-        let attempt = |hop: &'a Hop, place| self.tunnel(hop, place, to, via).boxed();
-        self.by_hops(to, attempt).await
+        let line = if self.lead_away(to, given) {
+            let attempt = |hop: &'a Hop, place| self.tunnel(hop, place, to, via).boxed();
+            self.by_hops(to, attempt).await?
+        } else {
+            self.direct(to, given).await?
+        };
+        Ok(line.with(socket))
     }
 
     async fn tunnel(&self, hop: &Hop, place: usize, to: &Authority, via: Option<&str>) -> Result<Line, Error> {
@@ -71,8 +75,10 @@ impl Roads {
         if !self.lead_away(to, given) {
             return Ok(None);
         }
+        let socket = Socket::take(to).await?;
         let attempt = |hop: &'a Hop, place| self.open(hop, place, to).boxed();
-        self.by_hops(to, attempt).await
+        let forwarding: Option<Forwarding<'a>> = self.by_hops(to, attempt).await?;
+        Ok(forwarding.map(|forwarding| Forwarding { line: forwarding.line.with(socket), ..forwarding }))
     }
 
     async fn open<'a>(&'a self, hop: &'a Hop, place: usize, to: &Authority) -> Result<Option<Forwarding<'a>>, Error> {
@@ -82,8 +88,17 @@ impl Roads {
         Ok(Some(Forwarding { parent, line: Line::by_hop(stream, place), login }))
     }
 
-    /// To the host itself.
-    pub(super) async fn direct(&self, to: &Authority, given: Option<SocketAddr>) -> Result<Line, Error> {
+    /// The same to the host itself, whether a parent leads there or not.
+    pub(super) async fn straight(
+        &self,
+        to: &Authority,
+        given: Option<SocketAddr>,
+        socket: Socket,
+    ) -> Result<Line, Error> {
+        self.direct(to, given).await.map(|line| line.with(socket))
+    }
+
+    async fn direct(&self, to: &Authority, given: Option<SocketAddr>) -> Result<Line, Error> {
         let after = self.dialer.connect_timeout;
         let dialled = timeout(after, self.dialer.dial(to, given)).await;
         let (stream, address) = dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), after }))?;

@@ -11,6 +11,8 @@ pub(super) enum Sign {
     Well,
     /// An answer of 5xx, which may be about this one request.
     Error,
+    /// An answer that is none to what was asked: it is there, and not to be relied on.
+    Odd,
     /// The exchange broke off, which may be chance.
     Broken,
     /// It cannot be reached, or did not answer in time.
@@ -29,6 +31,7 @@ impl Sign {
             Ok(status) if status.is_server_error() => Self::Error,
             Ok(_) => Self::Well,
             Err(Error::Exchange { .. }) => Self::Broken,
+            Err(Error::Misfit { .. }) => Self::Odd,
             Err(
                 Error::Resolve { .. }
                 | Error::NoAddress { .. }
@@ -39,7 +42,9 @@ impl Sign {
                 | Error::Certificate { .. }
                 | Error::Tls { .. },
             ) => Self::Down,
-            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() => Self::Nothing,
+            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() || source.is_ours() => {
+                Self::Nothing
+            }
             Err(Error::Parent { .. }) => Self::Down,
             Err(_) => Self::Nothing,
         }

@@ -23,6 +23,11 @@ const POOL_IDLE: Duration = Duration::from_secs(55);
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 1 << 20;
+/// An answer's head: signed addresses and policies have a few KiB. In HTTP/1.1 it has to fit into the read buffer, which
+/// is larger, since bodies are read by it, too.
+const HEAD: u32 = 64 << 10;
+const FIELDS: usize = 100;
+const BUFFER: usize = 256 << 10;
 
 /// One way.
 pub(super) struct Way {
@@ -118,6 +123,9 @@ impl Way {
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_frame_size(FRAME)
+            .http2_max_header_list_size(HEAD)
+            .http1_max_headers(FIELDS)
+            .http1_max_buf_size(BUFFER)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .build(linker);

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -101,7 +102,24 @@ impl Error for BodyError {
 #[error("the body is longer than {0} bytes")]
 pub struct TooLong(pub usize);
 
-/// Reads a whole body of at most `limit` bytes.
+/// A body that took longer than its reader allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body did not end within {} s", .0.as_secs())]
+pub struct TooSlow(pub Duration);
+
+/// Reads a whole body of at most `limit` bytes, within `time`: somebody else's body, that is.
+///
+/// # Errors
+/// [`TooLong`], [`TooSlow`], or what broke the body.
+pub async fn collect_within<B>(body: B, limit: usize, time: Duration) -> Result<Bytes, BodyError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| Err(BodyError::new(TooSlow(time))))
+}
+
+/// Reads a whole body of at most `limit` bytes. The time is the caller's to bound.
 ///
 /// # Errors
 /// [`TooLong`], or what broke the body.
@@ -148,6 +166,17 @@ mod tests {
         for list in lists {
             assert_eq!(collect(pieces(list), 100).await.unwrap(), list.concat());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_read_for_a_while() {
+        let drip = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let body = StreamBody::new(Box::pin(drip));
+        let error = collect_within(body, 1000, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the body did not end within 5 s");
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +24,7 @@ pub struct Gather<S> {
     /// So much of `held` has gone out.
     sent: usize,
     flush: Flush,
+    is_blocked: Arc<AtomicBool>,
 }
 
 /// Where a flush of what is held is.
@@ -38,14 +41,25 @@ enum Flush {
 impl<S> Gather<S> {
     /// Gathers what is written to `stream`.
     pub fn new(stream: S) -> Self {
-        Self { stream, held: Vec::new(), sent: 0, flush: Flush::Unasked }
+        Self { stream, held: Vec::new(), sent: 0, flush: Flush::Unasked, is_blocked: Arc::default() }
+    }
+
+    /// Whether the stream takes nothing at the moment, for whoever wants to know.
+    pub fn is_blocked(&self) -> Arc<AtomicBool> {
+        self.is_blocked.clone()
+    }
+
+    fn told<T>(&self, polled: Poll<T>) -> Poll<T> {
+        self.is_blocked.store(polled.is_pending(), Ordering::Relaxed);
+        polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> Gather<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.held.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]))? {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]);
+            match ready!(self.told(written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.sent += count,
             }
@@ -80,7 +94,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
             ready!(self.poll_drain(cx))?;
         }
         if length >= FULL {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+            return self.told(written);
         }
         self.held.reserve(length);
         bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
@@ -104,7 +119,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         ready!(self.poll_drain(cx))?;
         self.held = Vec::new(); // an idle connection holds no buffer
         self.flush = Flush::Unasked;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.told(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -240,10 +256,12 @@ mod tests {
         let mut task = Task::with_room(4);
         assert_eq!(task.turn(&[b"abcdef"]), (1, true));
         assert_eq!(task.turn(&[]), (0, false), "the stream wakes the task when it takes more");
+        assert!(task.gather.is_blocked().load(Ordering::Relaxed));
         task.gather.stream.room = FULL;
         assert_eq!(task.turn(&[b"ghi"]), (1, true));
         task.turn(&[]);
         assert_eq!(task.gather.stream.writes.concat(), b"abcdefghi");
+        assert!(!task.gather.is_blocked().load(Ordering::Relaxed));
     }
 
     #[tokio::test]

@@ -3,10 +3,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
+use http::Version;
 use http::header::{
     CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::Version;
 
 /// Takes off what must not be forwarded (RFC 9110, 7.6.1): what `Connection` names, the hop-by-hop headers
 /// themselves, and the credentials meant for this proxy. Cookies become one field (RFC 9113, 8.2.3).

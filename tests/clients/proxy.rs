@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pullthrough::telemetry::LEVEL_VARIABLE;
@@ -156,17 +155,9 @@ impl Proxy {
     }
 }
 
-/// An address that nobody listens on, another at each call. It lies below the ports that the system gives to
-/// outgoing connections (ip_local_port_range), so none of those takes it while a proxy is killed and started again.
+/// An address that nobody listens on, another at each call.
 pub(crate) fn free() -> SocketAddr {
-    static NEXT: LazyLock<AtomicU16> =
-        LazyLock::new(|| AtomicU16::new(20_000 + (std::process::id() % 1000) as u16 * 10));
-    loop {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, NEXT.fetch_add(1, Ordering::Relaxed)));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
+    crate::lab::free(Ipv4Addr::LOCALHOST.into())
 }
 
 /// The whole answer to a GET, if there is one.

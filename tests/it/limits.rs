@@ -1,76 +1,29 @@
-//! What one client cannot do to the others: fill the door, fill memory with heads, take the whole line.
+//! What one client cannot do to the others: take all connections, streams, files or memory, by haste or by standing
+//! still.
+
+mod clients;
+mod shares;
+mod stalled;
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::pull::{QUAY, layer};
-use crate::support::{Plan, Registry, until};
-
-/// A request at the door itself, with so many more fields of such a length; the status, 0 where there was no answer.
-async fn ask(mut stream: TcpStream, fields: usize, length: usize) -> u16 {
-    let mut head = "GET /healthz HTTP/1.1\r\nhost: proxy\r\n".to_owned();
-    for number in 0..fields {
-        head.push_str(&format!("x-{number}: {}\r\n", "y".repeat(length)));
-    }
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).await; // it may be refused before its end
-    let mut answer = [0; 12];
-    match stream.read_exact(&mut answer).await {
-        Ok(_) => std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap(),
-        Err(_) => 0,
-    }
-}
-
-#[tokio::test]
-async fn a_head_is_of_bounded_size_and_of_a_bounded_number_of_fields() {
-    let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").start().await;
-    let connect = || async { TcpStream::connect(proxy.address()).await.unwrap() };
-    for (fields, length, expected) in
-        [(0, 0, 200), (100, 10, 200), (1, 32 << 10, 200), (200, 10, 431), (1, 80 << 10, 431)]
-    {
-        assert_eq!(ask(connect().await, fields, length).await, expected, "{fields} of {length}");
-    }
-}
-
+/// A connection that comes from another address of this machine.
 async fn from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
     socket.connect(to).await.unwrap()
 }
 
-#[tokio::test]
-async fn one_address_leaves_connections_to_the_others() {
-    let registry = Registry::start("quay.io");
-    let limits = "clients: {connections: 5, connections_each: 3}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(from("127.0.0.2", proxy.address()).await);
+/// A request at the door itself, with further lines of its head; the status, 0 where there was no answer.
+async fn status(mut stream: TcpStream, line: &str, more: &str) -> u16 {
+    // It may be refused before its end.
+    let _ = stream.write_all(format!("{line} HTTP/1.1\r\nhost: proxy\r\n{more}\r\n").as_bytes()).await;
+    let mut answer = [0; 12];
+    match stream.read_exact(&mut answer).await {
+        Ok(_) => std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap(),
+        Err(_) => 0,
     }
-    assert_eq!(ask(from("127.0.0.2", proxy.address()).await, 0, 0).await, 0, "the fourth of one address");
-    assert_eq!(ask(from("127.0.0.3", proxy.address()).await, 0, 0).await, 200, "another address");
-    let open = async || proxy.metric("pullthrough_connections{door=\"proxy\"}").await;
-    until("its place is free", async || open().await == 3.0).await;
-    held.push(from("127.0.0.4", proxy.address()).await);
-    held.push(from("127.0.0.5", proxy.address()).await);
-    assert_eq!(ask(from("127.0.0.6", proxy.address()).await, 0, 0).await, 0, "the sixth of all");
-    held.clear();
-    until("they are gone", async || open().await == 0.0).await;
-    assert_eq!(ask(from("127.0.0.2", proxy.address()).await, 0, 0).await, 200, "places come back");
-    assert!(proxy.metric("pullthrough_connects_total{verdict=\"crowded\"}").await >= 2.0);
-}
-
-#[tokio::test]
-async fn a_pull_under_a_cap_is_whole() {
-    let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").upstream("bandwidth: 1MiB").start().await;
-    let bytes = layer(400_000, 1);
-    let digest = registry.push_blob("a", bytes.clone());
-    let path = format!("/v2/a/blobs/{digest}");
-    let answer = proxy.client().get(QUAY, &path).await;
-    assert_eq!(answer.header("content-length"), "400000");
-    assert_eq!(answer.bytes(), &bytes);
-    assert_eq!(registry.count("GET */blobs/*"), 1);
 }

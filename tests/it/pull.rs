@@ -1,11 +1,13 @@
 //! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
 
 mod authorization;
+mod bound;
 mod credentials;
 mod damage;
 mod doorkeeping;
 mod doors;
 mod fills;
+mod guesses;
 mod held;
 mod identity;
 mod judged;
@@ -14,19 +16,24 @@ mod lanes;
 mod local_tokens;
 mod manifests;
 mod model;
+mod oracle;
 mod outage;
 mod outage_parts;
+mod pages;
 mod parking;
 mod plain;
 mod prefetch;
 mod private;
 mod ranges;
+mod recovery;
 mod reloads;
 mod secrets;
 mod storms;
 mod tags;
 mod together;
+mod unfitting;
 mod without_head;
+mod words;
 
 use crate::support::client::{Session, Whole};
 use crate::support::{Plan, Proxy, Registry};

@@ -246,6 +246,23 @@ async fn a_catalog_damaged_while_running_is_made_anew_and_filled() {
 }
 
 #[tokio::test]
+async fn a_row_that_only_eviction_reads_and_cannot_has_the_catalog_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&config(folder.path(), 10_000)).unwrap();
+    let (old, new) = (content(1, 6000), content(2, 6000));
+    store.put(&digest(&old), &old).unwrap();
+    store.catalog().flush().await;
+    let other = rusqlite::Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
+    other.execute("UPDATE blobs SET digest = CAST(x'09' || substr(digest, 2) AS BLOB)", []).unwrap();
+    drop(other);
+    let _ = store.put(&digest(&new), &new); // there is no room before the walk is over
+    eventually("eviction", || store.is_settled() && store.put(&digest(&new), &new).is_ok()).await;
+    store.catalog().flush().await;
+    assert_eq!((store.usage().bytes, store.usage().entries), (6000, 1));
+    assert_eq!(bytes(&store.read(&digest(&new)).unwrap().unwrap()), new);
+}
+
+#[tokio::test]
 async fn what_the_catalog_does_not_know_is_hashed_before_its_first_use() {
     let (folder, store) = open();
     let (right, wrong) = (content(1, 2 << 20), content(2, 2 << 20));

@@ -15,6 +15,7 @@ use crate::support::lab::{self, Certificate};
 use crate::support::{Act, Gate, Manner, Parent, Plan, Proxy, Registry, Setup, eventually};
 
 mod connections;
+mod floods;
 mod parents;
 mod reach;
 mod redirects;

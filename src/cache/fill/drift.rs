@@ -185,7 +185,16 @@ mod tests {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let at = if self.is_right { want.from } else { 0 };
             let (to, total, body) = (Some(at + 1), Some(1000), Body::full("x"));
-            let flow = Flow { at, to, total, ranges: Some(true), validator: None, endpoint: None, body };
+            let flow = Flow {
+                at,
+                to,
+                total,
+                ranges: Some(true),
+                validator: None,
+                endpoint: None,
+                proof: crate::cache::Proof::default(),
+                body,
+            };
             Box::pin(std::future::ready(Ok(flow)))
         }
 

@@ -16,6 +16,7 @@ use super::head::Head;
 use super::leads::{Lead, Leads, not_asked};
 use super::phase::{Gone, Phase, stopping};
 use super::plan::{LengthChanged, Plan, Seat};
+use super::silence::Silence;
 use super::wishes::Wish;
 use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
@@ -33,6 +34,7 @@ pub struct Fill {
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
     head: Head,
+    silence: Silence,
     /// Rung when the pilot should look after something.
     bell: Notify,
     stop: CancellationToken,
@@ -62,6 +64,7 @@ impl Fill {
             has_ranges: true.into(),
             is_leaving: false.into(),
             head,
+            silence: Silence::new(),
             bell: Notify::new(),
             stop: CancellationToken::new(),
         }
@@ -82,6 +85,11 @@ impl Fill {
     /// What can be waited for before the first byte.
     pub(super) fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// How long nothing has come.
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// Somebody waits for the content; see [`Plan::enter`].
@@ -197,6 +205,7 @@ impl Fill {
 impl Fill {
     /// A source is open and has said what it knows.
     pub(super) fn opened(&self, flow: &Flow) -> Result<(), LengthChanged> {
+        self.silence.broken();
         if flow.ranges == Some(false) {
             self.doubt_ranges();
         }
@@ -281,6 +290,7 @@ impl Fill {
     }
 
     pub(super) fn land(&self, lane: LaneId, span: Span) {
+        self.silence.broken();
         let woken = self.plan().land(lane, span);
         woken.into_iter().for_each(Waker::wake);
     }

@@ -139,6 +139,10 @@ impl Fills {
         };
         let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Guest::of(fill, caller)?)));
         let Some((fill, guest)) = joined else { return Joined::Entered(Entered::Leaving(Leaving(slot.gone.clone()))) };
+        // While the registry is away, asking anew would only fail.
+        if !caller.source.is_away() {
+            fill.silence().hurry(caller.source.fresh_since());
+        }
         if let Some(lead) = fill.leads().of(caller) {
             return Joined::Entered(Entered::SameLead(guest, lead.opening()));
         }

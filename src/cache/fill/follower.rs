@@ -43,11 +43,7 @@ impl Follower {
         if let Some(drift) = &mut self.drift {
             return drift.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
         }
-        let Poll::Ready(readable) = self.guest.fill().readable(self.at, self.hold, self.seat, cx) else {
-            self.pump.rest();
-            return Poll::Pending;
-        };
-        let readable = match readable {
+        let readable = match ready!(self.guest.fill().readable(self.at, self.hold, self.seat, cx)) {
             Ok(end) => self.end.map_or(end, |own| own.min(end)),
             Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
             Err(Gone::Adrift(_)) => {

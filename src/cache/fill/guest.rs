@@ -37,6 +37,12 @@ impl Guest {
         self.fill.head().length().await
     }
 
+    /// Whether no source has answered yet.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        self.fill.head().is_opening()
+    }
+
     /// Waits until the digest matched and answers the length in bytes. Cancel-safe.
     ///
     /// # Errors

@@ -62,6 +62,11 @@ impl Head {
         }
     }
 
+    /// Whether no source has answered yet.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(*self.0.borrow(), News::Opening)
+    }
+
     pub(super) fn is_verified(&self) -> bool {
         matches!(*self.0.borrow(), News::Verified(_))
     }

@@ -14,7 +14,9 @@ use super::fill::Fill;
 use super::leads::Lead;
 use super::plan::LengthChanged;
 use super::writer::Writer;
-use crate::cache::{Fault, Flow, Queue, Retry, Want};
+use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
+use crate::host::asked_anew;
+use crate::oci::Look;
 use crate::wire::{Body, Span};
 
 /// Leaving out so many bytes of a stream is cheaper than a new request.
@@ -34,6 +36,8 @@ pub(super) struct Lane {
     pub(super) endpoint: Option<Arc<str>>,
     /// How many bytes it has landed.
     pub(super) brought: u64,
+    /// What answered may be a page.
+    pub(super) is_doubtful: bool,
 }
 
 /// How a lane ended.
@@ -57,6 +61,11 @@ pub(super) enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream sent more than the bytes that it announced")]
 struct TooMuch;
+
+/// Somebody came for the content while the upstream brought nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream has fallen silent")]
+struct Silent;
 
 /// The upstream ended early.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +115,9 @@ impl Lane {
                 queue: self.queue,
             }
         };
+        let source = &self.lead.caller.source;
         let flow = tokio::select! {
-            flow = self.lead.caller.source.open(want) => flow.map_err(Outcome::Failed)?,
+            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(Outcome::Failed)?,
             () = fill.stopped() => return Ok(Outcome::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
@@ -118,8 +128,11 @@ impl Lane {
         fill.opened(&flow)?;
         // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
         // brought, only an answer that knows the content's length is this caller's proof.
-        if fill.progress() == 0 || was_known.is_none() || flow.total == was_known {
-            self.lead.succeeded();
+        let reach = flow.proof.reach(Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
+        self.is_doubtful = reach == Reach::Content && flow.proof.look() != Look::Content;
+        let knows_it = flow.total == was_known && (was_known.is_some() || !self.is_doubtful);
+        if fill.progress() == 0 || knows_it || (was_known.is_none() && !self.is_doubtful) {
+            self.lead.succeeded(reach);
         } else {
             self.lead.proves_nothing();
         }
@@ -222,6 +235,9 @@ impl Stream {
                     if role == Role::Scout && !fill.is_wanted(self.id) {
                         return Ok(()); // its readers are gone
                     }
+                }
+                () = fill.silence().hurried(), if !ended && self.surplus.is_empty() && !self.writer.is_busy() => {
+                    return Err(Outcome::Failed(Fault::new(Retry::Again, Silent)));
                 }
                 () = fill.stopped() => return Ok(()),
             }

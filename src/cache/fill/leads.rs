@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cache::{Caller, Fault, Retry};
+use crate::cache::{Caller, Fault, Reach, Retry};
 
 /// A thousand joiners need not all be able to lead.
 const ENOUGH: usize = 16;
@@ -15,7 +15,7 @@ const ENOUGH: usize = 16;
 #[derive(Clone)]
 pub(super) struct Lead {
     pub(super) caller: Caller,
-    opened: watch::Sender<Option<Result<(), Fault>>>,
+    opened: watch::Sender<Option<Result<Reach, Fault>>>,
     /// The registry has refused its principal since: what it proved proves nothing any more.
     is_doubted: Arc<AtomicBool>,
     /// Its opening is younger than this.
@@ -24,7 +24,7 @@ pub(super) struct Lead {
 
 /// How the caller's own source opens: its proof that it may read.
 #[derive(Clone)]
-pub struct Opening(watch::Receiver<Option<Result<(), Fault>>>);
+pub struct Opening(watch::Receiver<Option<Result<Reach, Fault>>>);
 
 /// A fill ended before the caller's source was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +42,11 @@ pub(in crate::cache) fn says_nothing(fault: &Fault) -> bool {
 }
 
 impl Opening {
-    /// Waits for the outcome. Cancel-safe.
+    /// Waits for the outcome: how far it reaches as a yes, if the bytes are those of the digest. Cancel-safe.
     ///
     /// # Errors
     /// What the source answered instead of bytes.
-    pub async fn outcome(mut self) -> Result<(), Fault> {
+    pub async fn outcome(mut self) -> Result<Reach, Fault> {
         match self.0.wait_for(Option::is_some).await.map(|seen| seen.clone()) {
             Ok(Some(outcome)) => outcome,
             // The fill ended before it needed this source: nothing was proven, and nothing refused.
@@ -71,8 +71,8 @@ impl Lead {
     }
 
     /// It has answered with bytes.
-    pub(super) fn succeeded(&self) {
-        self.opened.send_replace(Some(Ok(())));
+    pub(super) fn succeeded(&self, reach: Reach) {
+        self.opened.send_replace(Some(Ok(reach)));
     }
 
     /// It has answered with bytes, and not as one that knows the content.

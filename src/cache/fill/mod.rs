@@ -6,7 +6,8 @@
 //! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
 //! follows like any other reader; when the digest matched, held bytes are released and the file is committed. A
 //! [`Follower`] is a body that reads the staged file at its own pace. A fill that nobody waits for is parked: its
-//! file and its extents are kept, and the next demand goes on from there, after a restart, too. A disk that takes
+//! file and its extents are kept, and the next demand goes on from there, after a restart, too. One that has brought
+//! nothing for long is asked anew when somebody comes (`silence`). A disk that takes
 //! no more sets the readers adrift (`drift`): each goes on by a request of its own.
 //! Scope: blobs. Manifests are small and fetched whole.
 //! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the
@@ -34,6 +35,7 @@ mod phase;
 mod pilot;
 mod plan;
 mod scale;
+mod silence;
 mod task;
 mod wishes;
 mod writer;

@@ -134,10 +134,10 @@ impl<'a> Pilot<'a> {
 
     fn is_to_be_parked(&self) -> bool {
         self.fill.is_leaving()
-            || self.fill.total().is_some_and(|total| {
-                let landed = self.fill.progress();
-                landed < total && !self.config.finishes(landed, total)
-            })
+            || match (self.fill.progress(), self.fill.total()) {
+                (landed, Some(total)) => landed < total && !self.config.finishes(landed, total),
+                (landed, None) => landed > self.config.finish_rest.0, // it may have no end
+            }
     }
 
     /// Whether nobody waits for it, and it gains nothing worth going on for.
@@ -203,7 +203,18 @@ impl<'a> Pilot<'a> {
         queue: Queue,
     ) -> Result<Lane, Halt> {
         match self.fill.leads().first() {
-            Some(lead) => Ok(Lane { id, role, lead, claim, bounded, way: 0, queue, endpoint: None, brought: 0 }),
+            Some(lead) => Ok(Lane {
+                id,
+                role,
+                lead,
+                claim,
+                bounded,
+                way: 0,
+                queue,
+                endpoint: None,
+                brought: 0,
+                is_doubtful: false,
+            }),
             None => {
                 self.fill.release(id);
                 Err(Halt::Broken(self.last.fault.clone()))
@@ -276,7 +287,8 @@ impl<'a> Pilot<'a> {
             return Ok(());
         }
         self.fill.leads().drop_one(&lane.lead, fault);
-        let is_over = self.patience.is_over_for_all() || self.fill.leads().first().is_none();
+        // Whose answer may have been a page reads along by it: another's bytes are not for its caller.
+        let is_over = lane.is_doubtful || self.patience.is_over_for_all() || self.fill.leads().first().is_none();
         self.patience.another();
         if !is_over {
             return Ok(());

@@ -3,7 +3,7 @@
 //! Flow: credentials for the proxy itself are read from a header ([`Offer`]) and verified against an htpasswd
 //! file ([`Logins`]); what a client asks is judged by the configured rules ([`Rules`]); each manifest pulled or
 //! refused becomes an audit line ([`Audit`]). While a registry's token service is away, [`LocalTokens`] stand
-//! for the principals that were proven before.
+//! for the principals that were proven before; passwords that come for one are paced, too (`guesses`).
 //! Scope: people and machines on our side of the proxy. Who may read what at a registry is the registry's word
 //! and the cache's grants.
 //! Never: a password in a log, an error or memory longer than needed; a hash computed on the network task; an
@@ -13,6 +13,7 @@
 
 mod audit;
 mod config;
+mod guesses;
 mod htpasswd;
 mod journal;
 mod line;
@@ -26,6 +27,7 @@ mod visitor;
 
 pub use audit::{Audit, AuditError};
 pub use config::{Action, AuditConfig, Effect, RuleConfig};
+pub(super) use guesses::{Guess, Guesses};
 pub use htpasswd::{Flaw, Users};
 pub use line::{AuditLine, AuditOutcome};
 pub use local::{BadLocalToken, Holder, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens};

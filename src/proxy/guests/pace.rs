@@ -50,6 +50,15 @@ impl Pace {
         }
     }
 
+    /// One that was counted as a failure ahead was none.
+    pub(super) fn taken_back(&self, client: IpAddr, user: &str) {
+        for (who, _) in who(client, user) {
+            self.failures
+                .entry(who)
+                .and_upsert_with(|count| count.map_or(0, |count| count.into_value().saturating_sub(1)));
+        }
+    }
+
     /// Whoever got in made a slip of the finger before; that says nothing of others at the same address.
     pub(super) fn succeeded(&self, client: IpAddr, user: &str) {
         let [(both, _), ..] = who(client, user);
@@ -73,7 +82,7 @@ fn wait(failures: u32, free: u32) -> Duration {
 }
 
 /// Of IPv6 the /64: whoever has one address there has all.
-fn network(client: IpAddr) -> IpAddr {
+pub(super) fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() >> 64 << 64;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::note::Note;
-use super::schema::{self, Opened, is_damage};
+use super::schema::{self, Opened, is_damage, is_passing};
 use super::writer::Shared;
 use crate::store::ledger::{Charge, Ledger, Totals};
 use crate::store::{Error, Trouble};
@@ -256,24 +256,4 @@ fn trouble(error: &rusqlite::Error) -> Option<Trouble> {
         SystemIoFailure => Some(Trouble::Failing),
         _ => None,
     }
-}
-
-/// Whether a second try may succeed.
-fn is_passing(error: &rusqlite::Error) -> bool {
-    use ErrorCode::{
-        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
-    };
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            CannotOpen
-                | DatabaseBusy
-                | DatabaseLocked
-                | DiskFull
-                | OutOfMemory
-                | PermissionDenied
-                | ReadOnly
-                | SystemIoFailure
-        )
-    )
 }

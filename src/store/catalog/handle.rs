@@ -252,7 +252,7 @@ impl Catalog {
 
     /// Another connection that only reads.
     pub(in crate::store) fn reader(&self) -> Reader {
-        Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation))
+        Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.outbox))
     }
 
     /// Something happened after which folder and catalog may differ.

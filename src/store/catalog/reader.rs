@@ -11,7 +11,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::key::{digest, key};
 use super::look;
-use super::schema::FILE;
+use super::outbox::Outbox;
+use super::schema::{FILE, is_damage, is_unreadable};
+use super::writer::Order;
 use crate::oci::Digest;
 use crate::store::Error;
 use crate::store::checksums::Sums;
@@ -37,12 +39,13 @@ const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 pub(in crate::store) struct Reader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
+    outbox: Arc<Outbox>,
     open: Mutex<Option<(u64, Connection)>>,
 }
 
 impl Reader {
-    pub(super) fn new(folder: PathBuf, generation: Arc<AtomicU64>) -> Self {
-        Self { folder, generation, open: Mutex::new(None) }
+    pub(super) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Outbox>) -> Self {
+        Self { folder, generation, outbox, open: Mutex::new(None) }
     }
 
     /// The blob's row.
@@ -107,16 +110,27 @@ impl Reader {
     }
 
     fn with<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let failed = |source| Error::Catalog { doing, source };
-        let mut open = self.opened().map_err(failed)?;
-        let result = match &*open {
-            Some((_, connection)) => work(connection),
-            None => return Err(Error::Closed),
-        };
-        if result.is_err() {
-            *open = None; // a fresh connection is the cure for whatever can be cured
+        let generation = self.generation.load(Ordering::Acquire);
+        let result = self.opened().and_then(|mut open| {
+            let result = open.as_ref().map(|(_, connection)| work(connection));
+            if !matches!(result, Some(Ok(_))) {
+                *open = None; // a fresh connection is the cure for whatever can be cured
+            }
+            result.transpose()
+        });
+        if let Err(error) = &result
+            && (is_damage(error) || is_unreadable(error))
+        {
+            self.tell_damage(generation);
         }
-        result.map_err(failed)
+        result.map_err(|source| Error::Catalog { doing, source })?.ok_or(Error::Closed)
+    }
+
+    /// Has the thread that writes make the catalog anew, unless it did since.
+    fn tell_damage(&self, seen: u64) {
+        let generation = Arc::clone(&self.generation);
+        let order = Order::Look(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
+        let _ = self.outbox.send(order); // whoever reads next tells it again
     }
 
     fn opened(&self) -> rusqlite::Result<MutexGuard<'_, Option<(u64, Connection)>>> {

@@ -123,7 +123,7 @@ CREATE TABLE IF NOT EXISTS public (
 pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
     let path = folder.join(FILE);
     match try_open(&path) {
-        Err(Failure::Sqlite(source)) if is_damage(&source) => {
+        Err(Failure::Sqlite(source)) if !is_passing(&source) => {
             tracing::warn!(path = %path.display(), error = %source,
                 "the catalog is damaged: it is moved aside and made anew from the blobs");
             move_aside(folder)?;
@@ -133,11 +133,38 @@ pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
     }
 }
 
-/// Whether SQLite says that the file is no sound database.
+/// Whether SQLite says that the file is no sound database, or one of other tables.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    const OTHER_TABLES: [&str; 3] = ["no such table", "no such column", "has no column named"];
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || matches!(error, rusqlite::Error::QueryReturnedNoRows)
-        || error.to_string().contains("no such table")
+        || OTHER_TABLES.iter().any(|words| error.to_string().contains(words))
+}
+
+/// Whether the file holds a value that nothing has written there.
+pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+}
+
+/// Whether it is about the machine, and a second try may succeed. Everything else is about the file.
+pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            CannotOpen
+                | DatabaseBusy
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | PermissionDenied
+                | ReadOnly
+                | SystemIoFailure
+        )
+    )
 }
 
 enum Failure {
@@ -172,6 +199,11 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
     if found > FORMAT {
         return Err(Failure::Newer(found));
     }
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        // The file was opened for writing above: it is its header that forbids it.
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        return Err(rusqlite::Error::SqliteFailure(code, Some("its header is for reading only".into())).into());
+    }
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     // A power cut may take the last transactions, never the file's soundness: what they lacked is found again
     // by the walk over the folder that follows every unclean end.
@@ -188,7 +220,8 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
         );
         bring_from_1(&mut connection)?;
     }
-    connection.query_row("SELECT bytes FROM totals", [], |_| Ok(()))?;
+    let totals = "SELECT bytes, entries, clock, scrubbed, scrub_ended FROM totals";
+    connection.query_row(totals, [], |row| (0..5).try_for_each(|column| row.get::<_, i64>(column).map(drop)))?;
     connection.execute_batch(PUBLIC)?;
     Ok(Opened { connection, new })
 }
@@ -258,7 +291,18 @@ mod tests {
         let no_tables = fs::read(no_tables.path().join(FILE)).unwrap();
         let mut scribbled = sound.clone();
         scribbled[100..2000].fill(0xff);
-        for damage in [b"this is no database. ".repeat(500), sound[..1024].to_vec(), scribbled, no_tables] {
+        let of_format = |format: u8| [&sound[..63], &[format], &sound[64..]].concat(); // PRAGMA user_version
+        let not_for_writing = [&sound[..18], &[9], &sound[19..]].concat();
+        let mut wrong_type = sound.clone();
+        let at = sound.windows(12).position(|window| window == b"bytes   INTE").unwrap();
+        wrong_type[at..at + 5].copy_from_slice(b"bites");
+        let others = [of_format(0), of_format(1), not_for_writing, wrong_type];
+        for damage in others.into_iter().chain([
+            b"this is no database. ".repeat(500),
+            sound[..1024].to_vec(),
+            scribbled,
+            no_tables,
+        ]) {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(FILE), &damage).unwrap();
             assert!(open(folder.path()).unwrap().new);

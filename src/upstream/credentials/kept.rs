@@ -45,7 +45,7 @@ impl<T: Clone + Send + Sync + 'static> Kept<T> {
             return known;
         }
         let state = self.state.clone();
-        let flight = self.flights.run((), move || async move {
+        let flight = self.flights.run((), None, move || async move {
             let made = tokio::task::spawn_blocking(make).await.unwrap_or(Err(CredentialError::Stopping));
             lock(&state).take_in(made, life)
         });

@@ -14,6 +14,9 @@ mod config;
 mod credential;
 mod docker;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/targets/docker_config.rs"]
+pub(super) mod fuzzing;
 mod helper;
 mod kept;
 mod keyring;

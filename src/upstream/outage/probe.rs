@@ -40,24 +40,30 @@ impl Probe {
         );
         while let Some(pause) = self.pause() {
             tokio::time::sleep(pause).await;
-            let (homes, parts) = self.parts();
-            let mut answered = Vec::new();
-            for home in homes {
-                if answers(&upstream, &home, Method::GET, "/v2/").await.is_ok() {
-                    answered.push(home);
-                }
-            }
-            let mut failed = Vec::new();
-            for part in parts {
-                if let Err(how) = is_back(&upstream, &part).await {
-                    failed.push((part, how));
-                }
-            }
+            let Ok((answered, failed)) = self.ask(&upstream).await else { continue };
             if let Some(away) = self.done(&answered, failed) {
                 info!(registry, seconds = away.as_secs(), "the registry is back");
                 return;
             }
         }
+    }
+
+    /// Asks each part once: who answered, and who did not.
+    async fn ask(&self, upstream: &Upstream) -> Result<(Vec<Endpoint>, Vec<(Part, Failed)>), NotAsked> {
+        let (homes, parts) = self.parts();
+        let mut answered = Vec::new();
+        for home in homes {
+            if answers(upstream, &home, Method::GET, "/v2/", self.since).await?.is_ok() {
+                answered.push(home);
+            }
+        }
+        let mut failed = Vec::new();
+        for part in parts {
+            if let Err(how) = is_back(upstream, &part, self.since).await? {
+                failed.push((part, how));
+            }
+        }
+        Ok((answered, failed))
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
@@ -79,28 +85,38 @@ impl Probe {
     }
 }
 
-async fn is_back(upstream: &Upstream, part: &Part) -> Result<(), Failed> {
+/// Nobody was asked, for want of file descriptors here: that says nothing of the registry.
+struct NotAsked;
+
+async fn is_back(upstream: &Upstream, part: &Part, since: Instant) -> Result<Result<(), Failed>, NotAsked> {
     match part {
-        Part::Home(_) => Ok(()), // asked already
+        Part::Home(_) => Ok(Ok(())), // asked already
         // Without credentials: that it answers is enough.
-        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str()).await,
-        Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/").await,
+        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str(), since).await,
+        Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/", since).await,
     }
 }
 
-/// Whether it says anything but that it cannot.
-async fn answers(upstream: &Upstream, endpoint: &Endpoint, method: Method, target: &str) -> Result<(), Failed> {
+/// Whether it says anything but that it cannot, over a connection that is younger than the outage.
+async fn answers(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    method: Method,
+    target: &str,
+    since: Instant,
+) -> Result<Result<(), Failed>, NotAsked> {
     let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
-    let Ok(request) = request else { return Ok(()) }; // what cannot be asked bars nobody
-    match tokio::time::timeout(WAIT, upstream.knock(endpoint, request)).await {
+    let Ok(request) = request else { return Ok(Ok(())) }; // what cannot be asked bars nobody
+    Ok(match tokio::time::timeout(WAIT, upstream.knock(endpoint, request, since)).await {
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
             Err(Failed::Error)
         }
         // What is forbidden, here or by a parent, never will be asked.
         Ok(Ok(_) | Err(Error::Forbidden(_))) => Ok(()),
         Ok(Err(Error::Parent { source, .. })) if source.is_final() => Ok(()),
+        Ok(Err(error)) if error.is_ours() => return Err(NotAsked),
         Ok(Err(_)) | Err(_) => Err(Failed::Silence),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ enum Phase {
 #[derive(Debug)]
 struct State {
     changed: Instant,
+    opened: Option<Instant>,
     closed: Option<Instant>,
     hosts: Hosts,
     down: Vec<Part>,
@@ -59,8 +60,14 @@ impl Outage {
     /// A registry that is there. `homes` are the endpoints that decide, `mirrors` the others.
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
-        let state =
-            State { changed: Instant::now(), closed: None, hosts: Hosts::default(), down: Vec::new(), pause: SOON };
+        let state = State {
+            changed: Instant::now(),
+            opened: None,
+            closed: None,
+            hosts: Hosts::default(),
+            down: Vec::new(),
+            pause: SOON,
+        };
         Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), phase: watch::Sender::new(Phase::Closed) }))
     }
 
@@ -84,6 +91,25 @@ impl Outage {
     /// Ends when it is away for certain: a probe had no answer either. Cancel-safe.
     pub async fn confirmed(&self) {
         let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Confirmed).await;
+    }
+
+    /// Ends when it was away and is back. Cancel-safe.
+    pub async fn recovered(&self) {
+        let (mut phase, before) = (self.0.phase.subscribe(), self.state().closed);
+        while self.state().closed == before {
+            let _ = phase.changed().await; // the sender lives in `self`
+        }
+    }
+
+    /// When it was last found to be away or back: what was asked earlier may never be answered.
+    #[must_use]
+    pub fn changed(&self) -> Instant {
+        self.state().changed
+    }
+
+    /// When it was last found to be away: a connection of before may lead nowhere.
+    pub(in crate::upstream) fn opened_at(&self) -> Option<Instant> {
+        self.state().opened
     }
 
     /// When asking again may help.
@@ -150,7 +176,7 @@ impl Outage {
         sign: Sign,
     ) -> bool {
         let mut state = self.state();
-        if sign == Sign::Nothing || self.is_open() || begun < state.changed {
+        if matches!(sign, Sign::Nothing | Sign::Odd) || self.is_open() || begun < state.changed {
             return false;
         }
         match state.hosts.hear(host, target, begun, sign) {
@@ -172,6 +198,7 @@ impl Outage {
         let again = state.changed.elapsed() < SAME && state.pause > SOON;
         state.pause = if again { state.pause } else { SOON };
         state.changed = Instant::now();
+        state.opened = Some(state.changed);
         self.0.phase.send_replace(Phase::Open);
         true
     }
@@ -289,6 +316,20 @@ pub(super) mod tests {
             assert_eq!(outage.note(&home, Some(&PathAndQuery::from_static(path)), Instant::now(), ERROR), opens);
         }
         assert!(outage.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_hears_of_an_outage_that_came_and_went_while_nobody_looked() {
+        let (outage, home) = quay();
+        let mut recovered = std::pin::pin!(outage.recovered());
+        assert!(futures_util::poll!(recovered.as_mut()).is_pending());
+        tokio::time::advance(FIRST).await;
+        assert!(outage.note(&home, None, Instant::now(), Err(&refused())));
+        assert!(outage.probed(std::slice::from_ref(&home), Vec::new()));
+        recovered.await;
+        assert_eq!(outage.opened_at(), Some(outage.changed()));
+        let mut again = std::pin::pin!(outage.recovered());
+        assert!(futures_util::poll!(again.as_mut()).is_pending(), "that was before");
     }
 
     #[tokio::test(start_paused = true)]

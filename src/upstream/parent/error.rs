@@ -63,6 +63,11 @@ impl ParentError {
         matches!(self, Self::LoginWanted | Self::LoginRefused | Self::Password(_))
     }
 
+    /// Whether it is for want of file descriptors here.
+    pub(in crate::upstream) fn is_ours(&self) -> bool {
+        matches!(self, Self::Reach(error) if error.is_ours())
+    }
+
     /// Whether it has too much to do, or wants us to be quicker: nothing is said of the host that was asked for.
     pub(in crate::upstream) fn is_throttle(&self) -> bool {
         let throttles = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];

@@ -162,7 +162,9 @@ impl Parent {
         let reached = timeout(after, self.link(dialer)).await;
         let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), after });
         reached.unwrap_or_else(late).map_err(|error| {
-            self.note_ill(&error);
+            if !error.is_ours() {
+                self.note_ill(&error);
+            }
             self.failed(to, ParentError::Reach(Arc::new(error)))
         })
     }

@@ -11,6 +11,9 @@
 
 mod error;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/targets/dns.rs"]
+pub(super) mod fuzzing;
 mod message;
 mod nameserver;
 mod resolver;

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use crate::host::Secret;
+use crate::oci::document;
 
 /// What a token lives where nothing is said, and the least where too little is (distribution-spec).
 const LEAST: Duration = Duration::from_secs(60);
@@ -36,7 +37,7 @@ struct Answer {
 impl Token {
     /// Reads an answer's body at `now`; `None` where it holds no token that a header can carry.
     pub(super) fn parse(body: &[u8], now: SystemTime) -> Option<Self> {
-        let answer: Answer = serde_json::from_slice(body).ok()?;
+        let answer: Answer = document(body)?;
         let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
         let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
         header.set_sensitive(true);
@@ -116,7 +117,16 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_token_is_none() {
-        for body in ["", "{}", "[]", r#"{"token": ""}"#, r#"{"token": 5}"#, r#"{"token": "a\nb"}"#, "<html>"] {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            r#"["t", null, 300, null]"#,
+            r#"{"token": ""}"#,
+            r#"{"token": 5}"#,
+            r#"{"token": "a\nb"}"#,
+            "<html>",
+        ] {
             assert_eq!(Token::parse(body.as_bytes(), now()), None, "{body}");
         }
     }

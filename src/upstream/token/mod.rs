@@ -13,6 +13,9 @@
 mod answer;
 mod error;
 mod form;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/targets/token_answer.rs"]
+pub(super) mod fuzzing;
 mod realm;
 mod tokens;
 

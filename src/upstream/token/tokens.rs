@@ -143,7 +143,10 @@ impl Tokens {
             return Ok(kept.clone());
         }
         let (asking, asked, credential) = (self.clone(), key.clone(), ask.credential.cloned());
-        let flight = self.inner.flights.run(key, move || async move { asking.ask(asked, credential).await });
+        let flight = self
+            .inner
+            .flights
+            .run(key, self.upstream.changed(), move || async move { asking.ask(asked, credential).await });
         match (flight.await.map_or(Err(TokenError::Stopping), Landed::into_inner), known) {
             // It is still good, if not for long: more than what a service gives that is away or throttles.
             (Err(error), Some(kept)) if !error.is_denial() => Ok(kept),

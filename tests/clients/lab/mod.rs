@@ -8,6 +8,7 @@
 mod authority;
 mod image;
 mod people;
+mod ports;
 mod process;
 mod registry;
 mod road;
@@ -25,6 +26,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) use image::{Image, Shape, digest};
 pub(crate) use people::{ALICE, ALICE_THERE, BOB, BOB_THERE, OWNER, Person};
+pub(crate) use ports::free;
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
 pub(crate) use site::{Seen, Site, once_each};

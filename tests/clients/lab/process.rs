@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const SHOWN: usize = 20;
 
 /// Looks again and again until there is something to see, for so long at most: the one place that waits.
-fn look<T>(within: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
+pub(super) fn look<T>(within: Duration, mut see: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + within;
     loop {
         match see() {

@@ -28,6 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::Authority;
+use super::ports;
 use super::token::TokenService;
 
 /// A body of any origin.
@@ -97,19 +98,17 @@ impl Site {
             sent: AtomicU64::new(0),
             cut: Notify::new(),
         };
-        let address = SocketAddr::new(ip, 0);
-        let mut site = Self { address, shared: Arc::new(shared), runtime: runtime.clone(), serving: Mutex::default() };
-        site.address = site.start();
+        let address = ports::free(ip);
+        let site = Self { address, shared: Arc::new(shared), runtime: runtime.clone(), serving: Mutex::default() };
+        site.start();
         site
     }
 
     /// Comes back after [`Site::stop`], at the same address.
-    pub(crate) fn start(&self) -> SocketAddr {
-        let listener = self.runtime.block_on(TcpListener::bind(self.address)).unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(crate) fn start(&self) {
+        let listener = ports::listen(&self.runtime, self.address);
         let task = self.runtime.spawn(serve(listener, Arc::clone(&self.shared)));
         *self.serving.lock().unwrap() = Some(task);
-        address
     }
 
     /// Goes off the net: open connections break, new ones are refused.
@@ -127,7 +126,7 @@ impl Site {
     /// From now on takes connections and says nothing on them; [`Site::stop`] ends that, too.
     pub(crate) fn fall_silent(&self) {
         self.stop();
-        let listener = self.runtime.block_on(TcpListener::bind(self.address)).unwrap();
+        let listener = ports::listen(&self.runtime, self.address);
         let task = self.runtime.spawn(async move {
             let mut held = Vec::new();
             while let Ok((stream, _)) = listener.accept().await {

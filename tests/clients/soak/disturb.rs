@@ -85,7 +85,6 @@ pub(super) fn until_the_end(proxy: &mut Proxy, scene: &Scene, plan: &Plan, stop:
             continue;
         }
         let gentle = if plan.third(begin) == Third::First { number / 2 } else { number };
-        // What is cut off by the end of the time would be judged by it.
         deed(GENTLE[gentle % GENTLE.len()], proxy, scene, &mut chance, &wait);
         scene.lab.forget();
         if proxy.ended(Duration::ZERO).is_some() {
@@ -168,16 +167,17 @@ fn deed(deed: Deed, proxy: &mut Proxy, scene: &Scene, chance: &mut Chance, wait:
         }
         Deed::Verify => {
             scene.tally.event("the cache verified while it serves");
-            match cache(scene, &["verify", "--all"]) {
-                Err(said) => scene.tally.fault("cache verify", &said),
-                Ok(_) => {}
+            if let Err(said) = cache(scene, &["verify", "--all"]) {
+                scene.tally.fault("cache verify", &said);
             }
         }
         Deed::List => {
             scene.tally.event("the cache listed");
-            for words in [&["ls", "--json"][..], &["stats", "--json"], &["ls"]] {
+            let prunes = cache(scene, &["prune", "--help"]).is_ok(); // some versions have it
+            let prune = Some(&["prune"][..]).filter(|_| prunes);
+            for words in [&["ls", "--json"][..], &["stats", "--json"], &["ls"]].into_iter().chain(prune) {
                 if let Err(said) = cache(scene, words) {
-                    scene.tally.fault("cache ls", &said);
+                    scene.tally.fault("cache ls, stats or prune", &said);
                 }
             }
         }

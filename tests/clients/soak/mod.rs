@@ -56,6 +56,9 @@ fn soak() {
     let verdict = judge::judge(&scene, &proxy, &samples, &base, &rest, took);
     plan.write("summary.txt", &verdict.text);
     print!("{}", verdict.text);
+    if !verdict.faults.is_empty() {
+        plan.keep(&proxy.dir.join("log")); // to find the reason in
+    }
     assert!(verdict.faults.is_empty(), "the soak found faults:\n{}", verdict.faults.join("\n"));
 }
 

@@ -1,7 +1,7 @@
 //! What a soak is told by `tests/soak`, through the environment, and when what happens.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::proxy::PROGRAM;
@@ -59,6 +59,11 @@ impl Plan {
     /// In which third a moment is.
     pub(super) fn third(&self, begin: Instant) -> Third {
         Third::of(begin.elapsed(), self.length)
+    }
+
+    /// Keeps a file.
+    pub(super) fn keep(&self, file: &Path) {
+        fs::copy(file, self.out.join(file.file_name().unwrap())).unwrap();
     }
 
     /// Writes a file of figures.

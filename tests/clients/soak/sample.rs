@@ -44,8 +44,7 @@ impl Sample {
         };
         let page = fetch(scene.admin, "/metrics")?;
         let metric = |name: &str| {
-            let values =
-                page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok());
+            let values = page.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
             values.sum::<f64>() as u64
         };
         Some(Self {

@@ -128,14 +128,16 @@ async fn bodies_are_taken_as_they_are_framed_or_not_at_all() {
         for (_, door, method) in DOORS {
             let Honest { target, host, .. } = door.honest(&site);
             let tag = format!("t{number}");
-            let target = if method == "PUT" { target.replace("tags/list", &format!("manifests/{tag}")) } else { target };
+            let target =
+                if method == "PUT" { target.replace("tags/list", &format!("manifests/{tag}")) } else { target };
             let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
             let count = if method == "PUT" { Site::granted } else { Site::reached };
             let cell = door.try_counting(&site, count, &[head.into_bytes(), write()].concat(), method).await;
             if method == "PUT" {
                 let held = site.pushed(door == Door::Inside, &tag).await;
                 assert_eq!(held.is_some(), cell.ends_with("^1"), "{kind}, {door:?}: {cell}, {held:?}");
-                let is_whole = |held: &bytes::Bytes| held == BODY || held.is_empty() || held.starts_with(b"GET /v2/open");
+                let is_whole =
+                    |held: &bytes::Bytes| held == BODY || held.is_empty() || held.starts_with(b"GET /v2/open");
                 assert!(held.as_ref().is_none_or(is_whole), "{kind}, {door:?}: {held:?}");
             }
             cells.push(cell);

@@ -59,9 +59,7 @@ impl Door {
             }
             Self::Inside => Box::new(proxy.client().tls(QUAY).await.unwrap()),
             Self::Admin => Box::new(TcpStream::connect(proxy.admin()).await.unwrap()),
-            Self::Control => {
-                Box::new(UnixStream::connect(proxy.folder().join("cache/control.sock")).await.unwrap())
-            }
+            Self::Control => Box::new(UnixStream::connect(proxy.folder().join("cache/control.sock")).await.unwrap()),
         }
     }
 

@@ -44,9 +44,7 @@ const KINDS: &[Kind] = &[
         })
     }),
     ("5,000 requests that the peer has to reset", |d| {
-        streams(5_000, |stream| {
-            [cached(d, END_HEADERS, stream), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
-        })
+        streams(5_000, |stream| [cached(d, END_HEADERS, stream), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat())
     }),
     ("5,000 malformed requests", |d| {
         streams(5_000, |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[(":path", d.cached())])))

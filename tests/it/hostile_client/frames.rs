@@ -118,7 +118,9 @@ const HEADS: &[Kind] = &[
         only(&[fields[0], fields[1], fields[2], fields[3], (":status", "200")])
     }),
     ("CONNECT with a path", |d| changed(d, ":method", Some("CONNECT"))),
-    ("CONNECT with a length", |_| only(&[(":method", "CONNECT"), (":authority", "quay.io:443"), ("content-length", "5")])),
+    ("CONNECT with a length", |_| {
+        only(&[(":method", "CONNECT"), (":authority", "quay.io:443"), ("content-length", "5")])
+    }),
     ("CONNECT with a scheme", |_| only(&[(":method", "CONNECT"), (":scheme", "https"), (":authority", "quay.io:443")])),
     ("CONNECT without a port", |_| only(&[(":method", "CONNECT"), (":authority", "quay.io")])),
     ("extended CONNECT", |d| {
@@ -160,9 +162,7 @@ const BODIES: &[Kind] = &[
     }),
     ("a DATA frame of padding", |d| behind(open(d, &[]), &[frame(DATA, PADDED | END_STREAM, 1, &[4, 0, 0, 0, 0])])),
     ("five bytes of data", |d| behind(open(d, &[]), &[frame(DATA, END_STREAM, 1, b"12345")])),
-    ("a length and the data", |d| {
-        behind(open(d, &[("content-length", "5")]), &[frame(DATA, END_STREAM, 1, b"12345")])
-    }),
+    ("a length and the data", |d| behind(open(d, &[("content-length", "5")]), &[frame(DATA, END_STREAM, 1, b"12345")])),
     ("a length of 0 and no data", |d| behind(open(d, &[("content-length", "0")]), &[frame(DATA, END_STREAM, 1, &[])])),
     ("a length of 0 in a head that ends it", |d| with(d, &[("content-length", "0")])),
     ("a length of 5 in a head that ends it", |d| with(d, &[("content-length", "5")])),
@@ -172,12 +172,11 @@ const BODIES: &[Kind] = &[
     ("more data than the length", |d| {
         behind(open(d, &[("content-length", "3")]), &[frame(DATA, END_STREAM, 1, b"12345")])
     }),
-    ("data where the length is 0", |d| behind(open(d, &[("content-length", "0")]), &[frame(DATA, END_STREAM, 1, b"1")])),
+    ("data where the length is 0", |d| {
+        behind(open(d, &[("content-length", "0")]), &[frame(DATA, END_STREAM, 1, b"1")])
+    }),
     ("two lengths", |d| {
-        behind(
-            open(d, &[("content-length", "5"), ("content-length", "3")]),
-            &[frame(DATA, END_STREAM, 1, b"12345")],
-        )
+        behind(open(d, &[("content-length", "5"), ("content-length", "3")]), &[frame(DATA, END_STREAM, 1, b"12345")])
     }),
     ("a negative length", |d| with(d, &[("content-length", "-5")])),
     ("a length of letters", |d| with(d, &[("content-length", "five")])),
@@ -225,9 +224,7 @@ const FRAMES: &[Kind] = &[
     ("SETTINGS_MAX_FRAME_SIZE of 2^24", |d| before_honest(d, frame(SETTINGS, 0, 0, &[0, 5, 1, 0, 0, 0]))),
     ("WINDOW_UPDATE of 0 for the connection", |d| before_honest(d, frame(WINDOW_UPDATE, 0, 0, &[0; 4]))),
     ("WINDOW_UPDATE of 0 for a stream", |d| behind(open(d, &[]), &[frame(WINDOW_UPDATE, 0, 1, &[0; 4])])),
-    ("a window beyond 2^31", |d| {
-        before_honest(d, frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]))
-    }),
+    ("a window beyond 2^31", |d| before_honest(d, frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]))),
     ("WINDOW_UPDATE of an idle stream", |d| before_honest(d, frame(WINDOW_UPDATE, 0, 77, &[0, 0, 0, 1]))),
     ("WINDOW_UPDATE of three bytes", |d| before_honest(d, frame(WINDOW_UPDATE, 0, 0, &[0; 3]))),
     ("RST_STREAM of an idle stream", |d| before_honest(d, frame(RST_STREAM, 0, 77, &[0, 0, 0, 8]))),

@@ -117,9 +117,14 @@ const FIELDS: &[Kind] = &[
     ("a name of 70,000 letters", |h| with(h, &format!("{}: x\r\n", "x".repeat(70_000)))),
     ("200 fields", |h| with(h, &"X-Field: x\r\n".repeat(200))),
     ("a head of 1 MB", |h| with(h, &format!("X-Field: {}\r\n", "x".repeat(900)).repeat(1100))),
-    ("Upgrade: h2c", |h| with(h, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")),
+    ("Upgrade: h2c", |h| {
+        with(h, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")
+    }),
     ("Upgrade: websocket", |h| {
-        with(h, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n")
+        with(
+            h,
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+        )
     }),
     ("Expect: 100-continue", |h| with(h, "Expect: 100-continue\r\n")),
     ("Expect: something unknown", |h| with(h, "Expect: a-miracle\r\n")),

@@ -105,7 +105,9 @@ async fn hellos_are_answered_as_the_table_says() {
 #[tokio::test]
 async fn what_is_spoken_is_known_by_its_bytes_whatever_alpn_said() {
     let site = Site::new("").await;
-    for (door, host, at) in [(Door::OwnTls, "localhost", http2::Door::OwnTls), (Door::Inside, "quay.io", http2::Door::Inside)] {
+    for (door, host, at) in
+        [(Door::OwnTls, "localhost", http2::Door::OwnTls), (Door::Inside, "quay.io", http2::Door::Inside)]
+    {
         let offers: [&[&[u8]]; 4] = [&[], &[b"h2"], &[b"http/1.1"], &[b"h2", b"http/1.1"]];
         for alpn in offers {
             let connect = async || {

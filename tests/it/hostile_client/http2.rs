@@ -297,7 +297,7 @@ fn statuses_are_read_in_all_their_spellings() {
         (&[0x88], 200),
         (&[0x20, 0x8c], 400),
         (&[0x08, 3, b'4', b'2', b'1'], 421),
-        (&[0x48, 0x82, 0x64, 0x02], 302), // RFC 7541, C.6.1
+        (&[0x48, 0x82, 0x64, 0x02], 302),       // RFC 7541, C.6.1
         (&[0x48, 0x83, 0x64, 0x0e, 0xff], 307), // C.6.2
     ];
     for (block, expected) in table {

@@ -86,7 +86,9 @@ fn a_table_is_compared_cell_by_cell() {
     let mut observed = Observed::at(vec!["a", "b"]);
     observed.row("one", vec!["200 +".into(), String::new()]);
     observed.compare("# for readers\nkind | a | b\none | 200 + |\n");
-    for wrong in ["kind | a | b\none | 200 | \n", "kind | a | b\none | 200 + |\ntwo | 1 | 2\n", "kind | a\none | 200 +\n"] {
+    for wrong in
+        ["kind | a | b\none | 200 | \n", "kind | a | b\none | 200 + |\ntwo | 1 | 2\n", "kind | a\none | 200 +\n"]
+    {
         assert!(std::panic::catch_unwind(|| observed.compare(wrong)).is_err(), "{wrong}");
     }
 }

@@ -150,7 +150,7 @@ async fn credentials_go_to_the_registry_itself_and_to_no_mirror() {
     let proxy = Plan::new().raw_registry(&both).start().await;
     let secret = Some("Basic c2VjcmV0");
     assert_eq!(ask(&proxy.client(), "GET", &format!("/v2/a/blobs/{digest}"), secret, None).await.status, 200);
-    registry.push_manifest("a", Some("1"), crate::support::MANIFEST, "{}");
+    registry.push_manifest("a", Some("1"), crate::support::MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     assert_eq!(ask(&proxy.client(), "GET", "/v2/a/manifests/1", secret, None).await.status, 200);
     assert!(mirror.requests().iter().all(|seen| !seen.headers.contains_key("authorization")));
     assert_eq!(mirror.count("*/manifests/1"), 0, "what a tag means, only the registry says");

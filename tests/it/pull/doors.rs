@@ -13,13 +13,13 @@ use crate::support::{Answering, Dns, MANIFEST, Nowhere, Plan, Registry, eventual
 async fn a_host_that_is_no_registry_is_tunnelled_with_its_own_certificate() {
     let (registry, other) = (Registry::start("quay.io"), Registry::start("example.com"));
     let proxy = Plan::new().registry(&registry, "").host("example.com", &other).start().await;
-    other.push_manifest("a", Some("1"), MANIFEST, "{}");
+    other.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let client = proxy.client().trusting(&other.ca_file());
     let through = client.session("example.com:443").await;
     let direct = Client::direct(other.address()).session("example.com:443").await;
     assert_eq!(through.certificates, direct.certificates);
     let mut through = through;
-    assert_eq!(through.get("/v2/a/manifests/1").await.bytes(), "{}");
+    assert_eq!(through.get("/v2/a/manifests/1").await.bytes(), r#"{"schemaVersion":2,"layers":[]}"#);
     assert_eq!(through.get("/v2/a/manifests/1").await.header("cache-status"), "", "not ours to mark");
 }
 
@@ -254,7 +254,7 @@ async fn an_allowed_push_streams_through_unbuffered_and_moves_the_tag() {
         let answer = answer.unwrap();
         assert_eq!(answer.status(), 202);
         answer.into_body().collect().await.unwrap();
-        let manifest = format!(r#"{{"schemaVersion":2,"new":{h2}}}"#);
+        let manifest = format!(r#"{{"schemaVersion":2,"layers":[],"new":{h2}}}"#);
         let put = session
             .send("PUT", "/v2/a/manifests/1", &[("content-type", MANIFEST)], Body::full(manifest.clone()))
             .await
@@ -268,7 +268,7 @@ async fn an_allowed_push_streams_through_unbuffered_and_moves_the_tag() {
 #[tokio::test]
 async fn lists_and_referrers_pass_through_untouched() {
     let (registry, proxy) = quay().await;
-    let digest = registry.push_manifest("a", Some("1"), MANIFEST, "{}");
+    let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let referrers = format!("/v2/a/referrers/{digest}?artifactType=x");
     for path in ["/v2/a/tags/list?n=1", referrers.as_str(), "/v2/_catalog", "/some/page?x=y"] {
         let direct = Client::direct(registry.address()).session(QUAY).await.get(path).await;
@@ -307,14 +307,14 @@ async fn http_1_0_keepalive_pipelines_and_long_heads_do_no_harm() {
 #[tokio::test]
 async fn plain_http_by_absolute_form_obeys_the_address_rules() {
     let plain = Registry::plain("files.example");
-    plain.push_manifest("a", Some("1"), MANIFEST, "{}");
+    plain.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let registry = Registry::start("quay.io");
     let port = plain.address().port();
     let allowed = format!("tunnel: {{allow: ['127.0.0.1:{port}']}}");
     let proxy = Plan::new().registry(&registry, "").and(&allowed).start().await;
     let mut session = proxy.client().plain_session(&format!("127.0.0.1:{port}")).await;
     let got = session.get(&format!("http://127.0.0.1:{port}/v2/a/manifests/1")).await;
-    assert_eq!((got.status.as_u16(), got.bytes()[..].to_vec()), (200, b"{}".to_vec()));
+    assert_eq!((got.status.as_u16(), got.bytes()[..].to_vec()), (200, br#"{"schemaVersion":2,"layers":[]}"#.to_vec()));
     for url in ["http://127.0.0.1:80/", "http://169.254.169.254/latest/meta-data/", "http://quay.io/v2/"] {
         let refused = get(&mut session, url, &[]).await;
         assert!(matches!(refused.status.as_u16(), 403 | 502 | 504), "{url}: {}", refused.status);

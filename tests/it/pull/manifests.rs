@@ -32,10 +32,12 @@ async fn a_manifest_is_passed_byte_exact_and_fetched_once() {
 #[tokio::test]
 async fn many_who_ask_for_one_manifest_make_one_request() {
     let (registry, proxy) = quay().await;
-    let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2}"#);
+    let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     for path in [format!("/v2/a/manifests/{digest}"), "/v2/a/manifests/1".to_owned()] {
         let answers = join_all((0..32).map(|_| async { proxy.client().get(QUAY, &path).await })).await;
-        assert!(answers.iter().all(|answer| answer.status == 200 && answer.bytes() == r#"{"schemaVersion":2}"#));
+        assert!(
+            answers.iter().all(|answer| answer.status == 200 && answer.bytes() == r#"{"schemaVersion":2,"layers":[]}"#)
+        );
     }
     assert_eq!((registry.count("GET */manifests/sha*"), registry.count("GET */manifests/1")), (1, 1));
 }
@@ -43,7 +45,7 @@ async fn many_who_ask_for_one_manifest_make_one_request() {
 #[tokio::test]
 async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
     let (registry, proxy) = quay().await;
-    let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2}"#);
+    let digest = registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     registry.script("GET */manifests/*", Act::WrongByte(3));
     for reference in [digest.to_string(), "1".to_owned()] {
         let answer = proxy.client().get(QUAY, &format!("/v2/a/manifests/{reference}")).await;
@@ -57,8 +59,8 @@ async fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
 async fn one_repository_and_tag_on_two_registries_stay_two_answers() {
     let (quay, example) = (Registry::start("quay.io"), Registry::start("registry.example.com"));
     let proxy = Plan::new().registry(&quay, "").registry(&example, "").start().await;
-    quay.push_manifest("org/app", Some("1"), MANIFEST, r#"{"schemaVersion":2,"from":"quay"}"#);
-    example.push_manifest("org/app", Some("1"), MANIFEST, r#"{"schemaVersion":2,"from":"example"}"#);
+    quay.push_manifest("org/app", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[],"from":"quay"}"#);
+    example.push_manifest("org/app", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[],"from":"example"}"#);
     for _ in 0..2 {
         for (host, name) in [(QUAY, "quay"), ("registry.example.com:443", "example")] {
             let answer = proxy.client().get(host, "/v2/org/app/manifests/1").await;
@@ -72,7 +74,7 @@ async fn a_digest_known_from_one_registry_is_not_readable_through_another_that_l
     let (quay, example) = (Registry::start("quay.io"), Registry::start("registry.example.com"));
     let proxy = Plan::new().registry(&quay, "").registry(&example, "").start().await;
     let image = quay.push_image("org/app", "1", &[layer(10_000, 1)]);
-    example.push_manifest("org/app", Some("other"), MANIFEST, "{}");
+    example.push_manifest("org/app", Some("other"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let paths = [format!("/v2/org/app/manifests/{}", image.digest), format!("/v2/org/app/blobs/{}", image.layers[0])];
     for path in &paths {
         assert_eq!(proxy.client().get(QUAY, path).await.status, 200);
@@ -158,7 +160,7 @@ async fn index_and_single_manifest_of_one_tag_stay_two_answers() {
 #[tokio::test]
 async fn a_head_is_answered_by_a_head_alone_also_in_http_2_and_where_it_is_refused() {
     let (registry, proxy) = quay().await;
-    let digest = registry.push_manifest("a", None, MANIFEST, r#"{"schemaVersion":2}"#);
+    let digest = registry.push_manifest("a", None, MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     registry.script("*/refused/*", Act::Status(401));
     for client in [proxy.client(), proxy.client().h2()] {
         for (path, status) in [

@@ -126,7 +126,7 @@ impl Lab {
             let digest = registry.push_blob("org/app", layer(length, number as u64));
             registry.script_times(1, BLOBS, Act::Hold(CUT, gate.clone()));
             registry.script_times(1, BLOBS, Act::Cut(CUT));
-            registry.script(BLOBS, Act::ToRange(storm.answer));
+            registry.script(BLOBS, Act::PartOf(storm.answer));
             plan = plan.registry(&registry, "");
             blobs.push((storm, registry, digest));
         }

@@ -6,7 +6,7 @@ use crate::support::{Act, MANIFEST, Plan, Registry, until};
 const TAG: &str = "/v2/a/manifests/1";
 
 fn manifest(version: u32) -> String {
-    format!(r#"{{"schemaVersion":2,"version":{version}}}"#)
+    format!(r#"{{"schemaVersion":2,"layers":[],"version":{version}}}"#)
 }
 
 async fn with_tags(tags: &str) -> (Registry, crate::support::Proxy) {

@@ -74,6 +74,17 @@ fn seen(request: &Request<Incoming>) -> Seen {
 /// What the script says instead of an honest answer: a challenge first, then anything else.
 fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
     let path = request.uri().path();
+    let to_others = acts.iter().find_map(|act| match act {
+        Act::Unless(authorization, act) => {
+            let is_theirs = request.headers().get("authorization").is_some_and(|value| value == authorization);
+            if is_theirs { None } else { instead(act, request.method(), path) }
+        }
+        Act::ToRange(act) if request.headers().contains_key(RANGE) => instead(act, request.method(), path),
+        _ => None,
+    });
+    if to_others.is_some() {
+        return to_others;
+    }
     if request.method() == Method::HEAD && acts.iter().any(|act| matches!(act, Act::NoHead)) {
         return Some(error(405, "UNSUPPORTED")); // before it looks who asks
     }
@@ -221,7 +232,7 @@ fn content(shared: &Shared, name: &str, noun: &str, rest: &str, asked: &HeaderMa
 }
 
 fn part(act: &Act, range: &str, bytes: &Bytes) -> Option<Part> {
-    let Act::ToRange(make) = act else { return None };
+    let Act::PartOf(make) = act else { return None };
     let from = range.strip_prefix("bytes=")?.split('-').next()?.parse().ok()?;
     Some(make(from, bytes))
 }

@@ -1,6 +1,6 @@
 //! A raw client: CONNECTs through a proxy (or goes directly), speaks TLS with a given CA, HTTP/1.1 or HTTP/2.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullthrough::wire::Body;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -27,6 +27,8 @@ pub(crate) struct Client {
     ca_files: Vec<PathBuf>,
     h2: bool,
     connect_headers: Vec<(String, String)>,
+    from: Option<IpAddr>,
+    window: Option<u32>,
 }
 
 /// One connection to one host.
@@ -53,7 +55,8 @@ pub(crate) struct Refusal {
 impl Client {
     /// CONNECTs through the proxy at `proxy`, and trusts this CA.
     pub(crate) fn through(proxy: SocketAddr, ca_file: &Path) -> Self {
-        Self { at: proxy, connect: true, ca_files: vec![ca_file.to_owned()], h2: false, connect_headers: Vec::new() }
+        let ca_files = vec![ca_file.to_owned()];
+        Self { at: proxy, connect: true, ca_files, h2: false, connect_headers: Vec::new(), from: None, window: None }
     }
 
     /// Connects to a server itself, and trusts the lab's CA.
@@ -71,6 +74,23 @@ impl Client {
         Self { h2: true, ..self }
     }
 
+    /// Speaks HTTP/2, and takes so many bytes of each answer before it reads.
+    pub(crate) fn windows(self, bytes: u32) -> Self {
+        Self { h2: true, window: Some(bytes), ..self }
+    }
+
+    /// Connects from this address of the machine.
+    pub(crate) fn from(self, address: &str) -> Self {
+        Self { from: Some(address.parse().unwrap()), ..self }
+    }
+
+    async fn dial(&self) -> TcpStream {
+        let Some(from) = self.from else { return TcpStream::connect(self.at).await.unwrap() };
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(self.at).await.unwrap()
+    }
+
     pub(crate) fn connect_header(mut self, name: &str, value: &str) -> Self {
         self.connect_headers.push((name.to_owned(), value.to_owned()));
         self
@@ -78,7 +98,7 @@ impl Client {
 
     /// The bytes behind CONNECT, or the refusal.
     pub(crate) async fn tunnel(&self, authority: &str) -> Result<TcpStream, Refusal> {
-        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let mut stream = self.dial().await;
         if !self.connect {
             return Ok(stream);
         }
@@ -130,14 +150,13 @@ impl Client {
         let stream = self.tls(authority).await.expect("the TLS handshake succeeds");
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificates = chain.iter().map(|certificate| certificate.as_ref().to_vec()).collect();
-        let sender = handshake(stream, self.h2).await;
+        let sender = self.handshake(stream).await;
         Session { sender, authority: authority.to_owned(), certificates }
     }
 
     /// A connection without TLS: to a plain server, or to the proxy itself.
     pub(crate) async fn plain_session(&self, authority: &str) -> Session {
-        let stream = TcpStream::connect(self.at).await.unwrap();
-        let sender = handshake(stream, self.h2).await;
+        let sender = self.handshake(self.dial().await).await;
         Session { sender, authority: authority.to_owned(), certificates: Vec::new() }
     }
 
@@ -145,22 +164,24 @@ impl Client {
     pub(crate) async fn get(&self, authority: &str, path: &str) -> Whole {
         self.session(authority).await.get(path).await
     }
-}
 
-async fn handshake<S>(stream: S, h2: bool) -> Sender
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stream = TokioIo::new(stream);
-    // What ends a connection is seen by the requests on it.
-    if h2 {
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-        tokio::spawn(connection);
-        Sender::Http2(sender)
-    } else {
-        let (sender, connection) = http1::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        Sender::Http1(sender)
+    async fn handshake<S>(&self, stream: S) -> Sender
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        // What ends a connection is seen by the requests on it.
+        if self.h2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(self.window).max_concurrent_reset_streams(1000);
+            let (sender, connection) = builder.handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            Sender::Http1(sender)
+        }
     }
 }
 

@@ -8,9 +8,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The program that was built with the tests, or another build to compare with.
+fn binary() -> String {
+    std::env::var("PULLTHROUGH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pullthrough").to_owned())
+}
+
 /// The program in this folder, with nothing of the test's environment.
 pub(crate) fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    let mut command = Command::new(binary());
     command.env_clear().current_dir(folder);
     command
 }
@@ -25,8 +30,19 @@ pub(crate) struct Served {
 impl Served {
     /// Serves the folder's `pullthrough.yaml`, with its log in `log`. Returns once it listens.
     pub(crate) fn start(folder: &Path, level: &str) -> Self {
+        Self::start_as(program(folder), folder, level)
+    }
+
+    /// The same where so many files may be open at a time.
+    pub(crate) fn start_with_files(folder: &Path, level: &str, files: usize) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, &binary()]).env_clear().current_dir(folder);
+        Self::start_as(command, folder, level)
+    }
+
+    fn start_as(mut command: Command, folder: &Path, level: &str) -> Self {
         let log = File::create(folder.join("log")).unwrap();
-        let mut command = program(folder);
         command.env(pullthrough::telemetry::LEVEL_VARIABLE, level).args(["serve", "--config", "pullthrough.yaml"]);
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
@@ -47,9 +63,32 @@ impl Served {
         self.admin
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// How many files it has open.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Its resident memory, in KiB.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How much memory it has, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+    }
+
     /// Ends it as a service manager does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        kill_process(self.id(), Signal::TERM).unwrap();
         self.child.wait().unwrap()
     }
 }

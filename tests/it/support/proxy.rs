@@ -21,6 +21,7 @@ pub(crate) struct Plan {
     idle: &'static str,
     upstream: String,
     listen: &'static str,
+    stall: Option<Duration>,
 }
 
 /// A running proxy and its folders.
@@ -39,6 +40,7 @@ impl Plan {
             idle: "20s",
             upstream: String::new(),
             listen: "127.0.0.1:0",
+            stall: None,
         }
     }
 
@@ -78,6 +80,11 @@ impl Plan {
     /// Listens there for clients instead of at 127.0.0.1.
     pub(crate) fn listening(self, listen: &'static str) -> Self {
         Self { listen, ..self }
+    }
+
+    /// Gives up a client that takes nothing for so long, instead of a minute.
+    pub(crate) fn stall(self, stall: Duration) -> Self {
+        Self { stall: Some(stall), ..self }
     }
 
     /// Adds a line to the section `upstream`.
@@ -133,14 +140,15 @@ impl Plan {
 
     async fn start_in(self, folder: tempfile::TempDir) -> Proxy {
         std::fs::write(folder.path().join("pullthrough.yaml"), self.yaml(folder.path())).unwrap();
-        let running = open(folder.path()).await;
+        let running = open(folder.path(), self.stall).await;
         Proxy { running: Some(running), folder }
     }
 }
 
-async fn open(folder: &Path) -> Running {
+async fn open(folder: &Path, stall: Option<Duration>) -> Running {
     let sources = Sources { config: Some(folder.join("pullthrough.yaml")), ..Sources::default() };
-    let settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let mut settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    settings.clients.stall = stall;
     Running::start(settings, sources).await.unwrap()
 }
 
@@ -149,7 +157,7 @@ impl Proxy {
     pub(crate) async fn of_yaml(yaml: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pullthrough.yaml"), yaml(folder.path())).unwrap();
-        let running = open(folder.path()).await;
+        let running = open(folder.path(), None).await;
         Self { running: Some(running), folder }
     }
 
@@ -188,7 +196,7 @@ impl Proxy {
     /// Stops it and starts it again over the same folders.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.running = Some(open(self.folder.path()).await);
+        self.running = Some(open(self.folder.path(), None).await);
     }
 
     pub(crate) async fn stop(&mut self) -> bool {

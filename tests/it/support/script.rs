@@ -23,6 +23,10 @@ pub(crate) enum Act {
     Status(u16),
     /// Answer exactly this.
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
+    /// Do this to whoever does not send this `Authorization`, before anything else is looked at.
+    Unless(String, Box<Act>),
+    /// Do this to a question for a part.
+    ToRange(Box<Act>),
     /// Add a header to the answer, or replace it.
     Header(String, String),
     /// Redirect; `{path}` in the location stands for the request's path.
@@ -60,7 +64,7 @@ pub(crate) enum Act {
     /// Send no `Docker-Content-Digest`.
     NoDigest,
     /// Answer a range of a blob with this: made of the first byte asked for, and of the whole content.
-    ToRange(fn(u64, &Bytes) -> Part),
+    PartOf(fn(u64, &Bytes) -> Part),
 }
 
 /// An answer to a range, right or wrong.

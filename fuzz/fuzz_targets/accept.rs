@@ -1,0 +1,4 @@
+//! Runs `accept` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::accept(data));

@@ -1,0 +1,4 @@
+//! Runs `content_range` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::content_range(data));

@@ -1,0 +1,4 @@
+//! Runs `dns` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::dns(data));

@@ -1,0 +1,4 @@
+//! Runs `docker_config` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::docker_config(data));

@@ -1,0 +1,4 @@
+//! Runs `first_bytes` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::first_bytes(data));

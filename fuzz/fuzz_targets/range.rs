@@ -1,0 +1,4 @@
+//! Runs `range` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::range(data));

@@ -1,0 +1,4 @@
+//! Runs `token_request` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pullthrough::fuzzing::token_request(data));

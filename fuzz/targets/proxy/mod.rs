@@ -1,0 +1,15 @@
+//! What clients and registries send to the proxy: connections, heads, and single fields.
+
+mod door;
+mod fields;
+mod hello;
+mod inside;
+mod sent;
+mod stage;
+mod tokens;
+
+pub use door::{door, first_bytes};
+pub use fields::{authorization, content_range};
+pub use hello::hello;
+pub use inside::inside;
+pub use tokens::{bearers, token_request};

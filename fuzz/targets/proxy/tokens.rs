@@ -1,0 +1,72 @@
+//! What passes between clients and token services: who asks for which tokens, and whose the tokens are.
+
+use http::header::{AUTHORIZATION, HeaderMap};
+use http::{HeaderValue, Method, Uri};
+
+use super::stage::{authority, on_stage};
+use crate::fuzzing::naive;
+use crate::proxy::bearers::{Bearers, Bears, Leg};
+use crate::proxy::wish::Wish;
+
+/// Lines: `Authorization`, a query, a form. A wish that is understood says each of its words once, to every service.
+pub fn token_request(data: &[u8]) {
+    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let [header, query, form] = [(); 3].map(|()| lines.next().unwrap_or_default());
+    let Ok(query) = std::str::from_utf8(query) else { return };
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(header)
+        && !header.is_empty()
+    {
+        headers.insert(AUTHORIZATION, value);
+    }
+    if let Ok(uri) = format!("/token?{query}").parse::<Uri>() {
+        for method in [Method::GET, Method::POST] {
+            on_stage(|stage| Leg::of(&stage.proxy.cache, &method, &uri, &headers, form));
+        }
+    }
+    let Ok(wish) = Wish::read(&headers, query, form) else { return };
+    let form = std::str::from_utf8(form).expect("a form that was understood is text");
+    let pairs = [naive::form(query), naive::form(form)].concat();
+    let only = |name: &str| {
+        let alike: Vec<_> = pairs.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name)).collect();
+        assert!(alike.len() <= 1 && alike.iter().all(|(found, _)| found == name), "{name} in {pairs:?}");
+        alike.first().map(|(_, value)| value.as_str())
+    };
+    let (user, password) = (only("username"), only("password"));
+    let (grant, refresh) = (only("grant_type"), only("refresh_token"));
+    let scopes = pairs.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split_ascii_whitespace());
+    assert_eq!(wish.scopes(), scopes.collect::<Vec<_>>());
+    let is_said = headers.contains_key(AUTHORIZATION) || refresh.is_some() || (user.is_some() && password.is_some());
+    assert_eq!(wish.credential().is_some(), is_said);
+    if let Some(header) = headers.get(AUTHORIZATION) {
+        assert_eq!(wish.credential(), Some(header.as_bytes()));
+    }
+    assert!(!wish.is_a_grant() || matches!(grant, Some("password" | "refresh_token")));
+    let is_pull = |scope: &String| scope.ends_with(":pull");
+    assert!(!wish.is_to_pull() || wish.scopes().iter().all(is_pull), "{:?}", wish.scopes());
+}
+
+/// A token service's answer: its tokens, and no other, stand for the one who asked.
+pub fn bearers(data: &[u8]) {
+    on_stage(|stage| {
+        let (cache, bearers, realm) = (&stage.proxy.cache, Bearers::new(), authority());
+        let uri = "/token?scope=repository:team/app:pull".parse().unwrap();
+        let leg = Leg::of(cache, &Method::GET, &uri, &HeaderMap::new(), &[]).expect("a plain request");
+        let is_bound = bearers.bind(cache, &realm, &leg, data);
+        let value = naive::json(data).unwrap_or_default();
+        let tokens = ["token", "access_token"].map(|name| value[name].as_str().unwrap_or_default());
+        let bears = |token: &str, repository: &str| {
+            let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+            Some(bearers.bears(cache, &stage.registry, &realm, &repository.parse().unwrap(), Some(&header)))
+        };
+        // Others come in no header.
+        let is_token = |token: &&str| !token.is_empty() && *token == token.trim() && token.is_ascii();
+        for token in tokens.into_iter().filter(is_token) {
+            let is_known = bears(token, "team/app").is_none_or(|bears| matches!(bears, Bears::Anybody { .. }));
+            assert!(!is_bound || is_known, "{token:?} is nobody's");
+            assert!(bears(token, "team/other").is_none_or(|bears| bears == Bears::Itself), "{token:?} is for all");
+        }
+        let other = String::from_utf8_lossy(data);
+        assert!(tokens.contains(&other.trim()) || bears(&other, "team/app").is_none_or(|bears| bears == Bears::Itself));
+    });
+}

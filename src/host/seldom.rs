@@ -1,0 +1,41 @@
+//! Says a thing once a minute, however often it happens.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Remembers when a thing was said last.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Nothing was said yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Whether it may be said now; then it counts as said.
+    pub fn is_due(&self) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_due = said.is_none_or(|said| now.duration_since(said) >= EVERY);
+        if is_due {
+            *said = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_once() {
+        let seldom = Seldom::new();
+        assert!(seldom.is_due());
+        assert!(!seldom.is_due());
+    }
+}

@@ -1,0 +1,29 @@
+//! How much of this process one client may have at a time, and all of them.
+//!
+//! Flow: a connection takes a [`Place`] when it is accepted ([`Clients::enter`]) and keeps it until its socket is
+//! closed; beyond the limit it gets one in the lobby, where only questions to the proxy itself are answered. Each
+//! request is a [`Stream`] from its head until the last byte of its answer has left this process: what it may is asked
+//! once ([`Stream::admit`]), and its answer's bytes are counted on their way out ([`Outgoing`]). A tunnel is a stream,
+//! too. A stream of HTTP/2 whose client takes nothing of it is ended by the [`sweep`](sweep); a connection whose peer
+//! takes nothing is ended by the system (`TCP_USER_TIMEOUT`, set where it is accepted).
+//! Scope: counting, refusing and giving up. What a refusal becomes is `respond`'s.
+//! Never: refuse what is under way; hold back health, readiness, metrics, the CA's certificate or the control socket.
+//! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).
+
+mod bounded;
+mod clients;
+mod line;
+mod outgoing;
+mod refusal;
+mod settings;
+mod stream;
+mod sweep;
+
+pub(super) use bounded::Bounded;
+pub(super) use clients::{Client, Clients};
+pub(super) use line::{Line, Tasks};
+pub(super) use outgoing::Outgoing;
+pub(super) use refusal::Refusal;
+pub use settings::Limits;
+pub(super) use stream::Stream;
+pub(super) use sweep::keep_sweeping;

@@ -1,0 +1,55 @@
+//! What there is too much of, so that something new is refused.
+
+/// The limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::proxy) enum Refusal {
+    /// All clients together.
+    #[error("the proxy has {0} connections, as many as it may (clients.connections)")]
+    Connections(usize),
+    /// One address.
+    #[error("your address has {0} connections to the proxy, as many as one may (clients.connections_each)")]
+    ConnectionsEach(usize),
+    /// All clients together.
+    #[error("the proxy has {0} requests under way, as many as it may (clients.streams)")]
+    Streams(usize),
+    /// One address.
+    #[error("your address has {0} requests under way at the proxy, as many as one may (clients.streams_each)")]
+    StreamsEach(usize),
+    /// All clients together.
+    #[error("the proxy has {0} connections to hosts that are no registry, as many as its open files allow")]
+    Tunnels(usize),
+    /// One address.
+    #[error("your address has {0} connections to hosts that are no registry, as many as one may")]
+    TunnelsEach(usize),
+    /// One address.
+    #[error("your address reads {0} blobs at the proxy, as many as one may at a time")]
+    BlobsEach(usize),
+}
+
+impl Refusal {
+    /// Every label.
+    pub(in crate::proxy) const LABELS: [&'static str; 7] =
+        ["connections", "connections_each", "streams", "streams_each", "tunnels", "tunnels_each", "blobs_each"];
+
+    /// For the metrics.
+    pub(in crate::proxy) fn label(self) -> &'static str {
+        Self::LABELS[self.place()]
+    }
+
+    /// Whether it is about this client alone, so that it knows what to do about it.
+    pub(in crate::proxy) fn is_clients_own(self) -> bool {
+        matches!(self, Self::ConnectionsEach(_) | Self::StreamsEach(_) | Self::TunnelsEach(_) | Self::BlobsEach(_))
+    }
+
+    pub(super) fn place(self) -> usize {
+        match self {
+            Self::Connections(_) => 0,
+            Self::ConnectionsEach(_) => 1,
+            Self::Streams(_) => 2,
+            Self::StreamsEach(_) => 3,
+            Self::Tunnels(_) => 4,
+            Self::TunnelsEach(_) => 5,
+            Self::BlobsEach(_) => 6,
+        }
+    }
+}

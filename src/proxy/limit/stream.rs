@@ -1,0 +1,250 @@
+//! One request from its head until the last byte of its answer has left this process.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
+use http::{Method, Request};
+use tokio::task::AbortHandle;
+
+use super::clients::{Client, Tunnel};
+use super::{Line, Refusal};
+use crate::host::{BUFFERS, Buffers};
+use crate::oci::Digest;
+
+/// Smaller pieces are bounded by the number of streams.
+const COUNTED: usize = 4 << 10;
+
+/// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
+pub(in crate::proxy) struct Stream {
+    pub(super) client: Arc<Client>,
+    is_counted: AtomicBool,
+    blob: OnceLock<Digest>,
+    tunnel: OnceLock<Tunnel>,
+    /// Bytes that lie with the connection.
+    under_way: AtomicUsize,
+    /// Rung when some of them are gone.
+    gone: AtomicWaker,
+    pub(super) of: Option<Place>,
+}
+
+/// Its place on a connection of HTTP/2.
+pub(super) struct Place {
+    pub(super) line: Arc<Line>,
+    pub(super) number: u64,
+    /// The task that answers it.
+    pub(super) task: OnceLock<AbortHandle>,
+    pub(super) is_given_up: AtomicBool,
+    /// When its client took something last, in milliseconds of the sweep; how much had passed over the connection by
+    /// then, and how many streams it had had.
+    pub(super) last: AtomicU64,
+    pub(super) passed: AtomicU64,
+    pub(super) opened: AtomicU64,
+}
+
+/// A piece of its answer on the way to the client.
+pub(in crate::proxy) struct Piece {
+    bytes: Bytes,
+    length: usize,
+    stream: Arc<Stream>,
+}
+
+impl Stream {
+    pub(in crate::proxy) fn new(client: Arc<Client>) -> Arc<Self> {
+        Self::on(client, None)
+    }
+
+    pub(super) fn on(client: Arc<Client>, of: Option<Place>) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            is_counted: false.into(),
+            blob: OnceLock::new(),
+            tunnel: OnceLock::new(),
+            under_way: 0.into(),
+            gone: AtomicWaker::new(),
+            of,
+        })
+    }
+
+    /// Whether this request may be begun. From here on it counts.
+    ///
+    /// # Errors
+    /// What there is too much of.
+    pub(in crate::proxy) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        self.client.begin()?;
+        self.is_counted.store(true, Ordering::Relaxed);
+        if let Some(blob) = blob_of(request) {
+            self.client.open(&blob)?;
+            let _ = self.blob.set(blob); // a stream is admitted once
+        }
+        Ok(())
+    }
+
+    /// Its answer comes over this connection, which counts until it has ended.
+    pub(in crate::proxy) fn keep(&self, tunnel: Tunnel) {
+        let _ = self.tunnel.set(tunnel); // a stream has one answer
+    }
+
+    /// A piece of its answer.
+    pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Piece {
+        let length = bytes.len();
+        self.under_way.fetch_add(length, Ordering::Relaxed);
+        if length >= COUNTED {
+            BUFFERS.hold(length);
+            self.client.buffered.fetch_add(length, Ordering::Relaxed);
+        }
+        Piece { bytes, length, stream: self.clone() }
+    }
+
+    /// Waits until another piece may be made: while there are too many bytes in buffers, only when none of its own is
+    /// under way. Its client's taking ends the wait, so nobody waits for another one's client.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let is_full = || BUFFERS.are_full() || self.client.holds_its_share();
+        self.poll_gone(cx, || is_full() && self.under_way() > 0)
+    }
+
+    /// Waits until no more than a little of it is under way.
+    pub(super) fn poll_little(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_gone(cx, || !self.has_little())
+    }
+
+    pub(super) fn has_little(&self) -> bool {
+        self.under_way() <= Buffers::LEAST
+    }
+
+    fn poll_gone(&self, cx: &Context<'_>, waits: impl Fn() -> bool) -> Poll<()> {
+        if !waits() {
+            return Poll::Ready(());
+        }
+        self.gone.register(cx.waker());
+        if waits() { Poll::Pending } else { Poll::Ready(()) } // the last piece may have gone in between
+    }
+
+    /// Bytes that its client has not taken yet.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Acquire)
+    }
+
+    /// How long its client has taken nothing.
+    pub(super) fn idle(&self, now: Duration) -> Duration {
+        let last = self.of.as_ref().map_or(0, |place| place.last.load(Ordering::Relaxed));
+        now.saturating_sub(Duration::from_millis(last))
+    }
+
+    /// The connection took so many bytes from it.
+    fn took(&self, bytes: usize) {
+        if let Some(place) = &self.of {
+            let (passed, now) = place.line.took(place.number, bytes as u64);
+            place.last.store(now, Ordering::Relaxed);
+            place.passed.store(passed, Ordering::Relaxed);
+            place.opened.store(place.line.opened(), Ordering::Relaxed);
+        }
+    }
+
+    fn let_go(&self, length: usize) {
+        if length >= COUNTED {
+            BUFFERS.release(length);
+            self.client.buffered.fetch_sub(length, Ordering::Relaxed);
+        }
+        self.under_way.fetch_sub(length, Ordering::Release);
+        self.gone.wake();
+    }
+}
+
+/// The blob that a request reads, by its path alone. One that is written in another way is no blob's.
+fn blob_of<B>(request: &Request<B>) -> Option<Digest> {
+    if *request.method() != Method::GET {
+        return None;
+    }
+    request.uri().path().rsplit_once("/blobs/")?.1.parse().ok()
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(blob) = self.blob.get() {
+            self.client.closed(blob);
+        }
+        if *self.is_counted.get_mut() {
+            self.client.leave();
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.stream.took(count);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.stream.let_go(self.length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker;
+
+    use super::super::clients::tests::limits;
+    use super::super::{Clients, Limits};
+    use super::*;
+
+    fn get(path: &str) -> Request<()> {
+        Request::builder().uri(path).body(()).unwrap()
+    }
+
+    #[test]
+    fn a_stream_counts_until_the_last_of_its_bytes_is_gone() {
+        let clients = Clients::new(Limits { streams_each: 1, ..limits() });
+        let client = clients.of([10, 0, 0, 1].into());
+        let stream = Stream::new(client.clone());
+        stream.admit(&get("/v2/a/manifests/x")).unwrap();
+        let mut piece = stream.piece(Bytes::from_static(b"hello"));
+        assert!(Stream::new(client.clone()).admit(&get("/")).is_err());
+        drop(stream);
+        assert!(Stream::new(client.clone()).admit(&get("/")).is_err(), "a byte of it lies with the connection");
+        piece.advance(5);
+        drop(piece);
+        assert!(Stream::new(client).admit(&get("/")).is_ok());
+    }
+
+    #[test]
+    fn who_holds_its_share_of_the_buffers_has_one_piece_under_way_at_a_time() {
+        let clients = Clients::new(Limits { buffers_each: 2 * COUNTED, ..limits() });
+        let client = clients.of([10, 0, 0, 1].into());
+        let (one, two) = (Stream::new(client.clone()), Stream::new(client));
+        let waker = noop_waker();
+        let cx = Context::from_waker(&waker);
+        let first = one.piece(Bytes::from(vec![0; COUNTED]));
+        assert!(one.poll_room(&cx).is_ready());
+        let second = one.piece(Bytes::from(vec![0; COUNTED]));
+        assert!(one.poll_room(&cx).is_pending());
+        assert!(two.poll_room(&cx).is_ready(), "it has none under way");
+        drop(second);
+        assert!(one.poll_room(&cx).is_ready());
+        drop(first);
+        assert_eq!(one.client.buffered.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn only_a_get_of_a_blob_reads_one() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(blob_of(&get(&format!("/v2/a/b/blobs/{digest}"))).is_some());
+        for path in [format!("/v2/a/manifests/{digest}"), "/v2/a/blobs/uploads/".to_owned(), "/".to_owned()] {
+            assert!(blob_of(&get(&path)).is_none(), "{path}");
+        }
+    }
+}
