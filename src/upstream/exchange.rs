@@ -58,6 +58,7 @@ pub(super) async fn exchange(
     }
     request.headers_mut().remove(HOST);
     wire::frame(&mut request);
+    request = request.map(wire::data_only);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let since = since.filter(|_| is_repeatable(&request));
     let (mut dead, mut old) = (0, 0);
