@@ -57,7 +57,7 @@ pub(super) async fn exchange(
     let (mut dead, mut old) = (0, 0);
     loop {
         let again = (is_repeatable(&request) && dead < DEAD_LIMIT).then(|| copy(&request));
-        let since = since.filter(|_| old < OLD_LIMIT);
+        let since = since.filter(|_| old < OLD_LIMIT && again.is_some());
         match (attempt(way, to, request, limits, since).await, again) {
             (Err(Failure::Dead(_)), Some(again)) => (request, dead) = (again, dead + 1),
             (Err(Failure::Old), Some(again)) => (request, old) = (again, old + 1),
