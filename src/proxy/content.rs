@@ -124,6 +124,11 @@ fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {
     Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)
 }
 
+/// Whether a request is for parts that all lie outside of the content.
+pub(super) fn is_beyond(asked: &HeaderMap, digest: &Digest, total: u64) -> bool {
+    spans(asked, digest, total).is_some_and(|spans| spans.is_empty())
+}
+
 /// From where to where (exclusive) a request for one part wants it; `None` for anything else, and for a part whose
 /// place depends on the length.
 pub(super) fn one_part(asked: &HeaderMap, digest: &Digest) -> Option<(u64, Option<u64>)> {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -46,14 +47,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();
-            let handle = move |asked, stream: Arc<Stream>| {
-                let (handed, visitor, target) = (handed.clone(), visitor.clone(), target.clone());
-                async move {
-                    match stream.admit(&asked) {
-                        Ok(()) => request::answer(handed, visitor, target, asked).await,
-                        Err(refusal) => own::refused(&handed, visitor.client, &asked, &refusal),
-                    }
-                }
+            let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
+                Ok(()) => Either::Left(request::answer(handed.clone(), visitor.clone(), target.clone(), asked)),
+                Err(refusal) => Either::Right(ready(own::refused(&handed, client, &asked, &refusal))),
             };
             proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await
         }

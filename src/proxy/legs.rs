@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use http::header::CONTENT_LENGTH;
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
@@ -22,10 +23,11 @@ pub(super) async fn heard(
     response: Response<Body>,
 ) -> Response<Body> {
     let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return response };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let body = match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
             proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
+            parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
             Body::full(bytes)
         }
         Ahead::Part(body) => body,

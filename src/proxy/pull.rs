@@ -128,6 +128,12 @@ impl Pull<'_> {
             };
         }
         if let Some(total) = length {
+            // That there is no such part is said of the content, not of what may be a page.
+            if content::is_beyond(self.headers, &digest, total)
+                && let Ok(verified) = tokio::time::timeout(SOON, fill.verified()).await
+            {
+                verified?;
+            }
             let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
             return Ok(Pulled { stored: true, ..pulled });
         }
@@ -145,6 +151,7 @@ impl Pull<'_> {
         let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
         match ask.open(want).await {
             Err(fault) => Pulled::fault(&fault, Kind::Blob),
+            Ok(flow) if flow.total == Some(flow.at) && flow.at > 0 => Pulled::bypass(respond::unsatisfiable(flow.at)),
             Ok(flow) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)
                 .map_or_else(|| Pulled::failure(&respond::no_answer()), Pulled::bypass),
             Ok(flow) => {

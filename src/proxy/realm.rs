@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -43,7 +43,9 @@ pub(super) fn challenge(site: &Site<'_>, repository: Option<&Repository>) -> Res
 /// A request to our own token service.
 pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulled {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        return Pulled::failure(&refused(StatusCode::METHOD_NOT_ALLOWED, "a token is to be had by GET or POST"));
+        let mut response = respond::no_method("a token is to be had by GET or POST").respond();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        return Pulled::bypass(response);
     }
     match read(request).await {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {

@@ -20,7 +20,7 @@ use crate::store;
 pub(super) use crate::telemetry::chain;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Error, ParentError, TokenError};
-use crate::wire::{Body, end_to_end};
+use crate::wire::{Body, Malformed, end_to_end};
 
 /// `Cache-Status`
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -76,6 +76,9 @@ impl Failure {
         let status = format!("pullthrough; error={}; details=\"{details}\"", self.error);
         if let Ok(value) = HeaderValue::from_str(&status.replace(|c: char| !(' '..='~').contains(&c), "?")) {
             headers.insert(PROXY_STATUS, value);
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD")); // RFC 9110, 15.5.6
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
@@ -143,7 +146,7 @@ fn failure(fault: &Fault) -> Failure {
     if let Some(error) =
         fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
     {
-        return of_upstream(error);
+        return of_registry(error);
     }
     if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
         return of_unasked(unasked);
@@ -165,7 +168,7 @@ fn failure(fault: &Fault) -> Failure {
 /// The registry could not be asked in the name that it would have taken.
 fn of_unasked(unasked: &Unasked) -> Failure {
     if let Some(error) = unasked.exchange() {
-        let failure = of_upstream(error);
+        let failure = of_registry(error);
         let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
         return Failure { message, ..failure };
     }
@@ -181,7 +184,17 @@ fn of_unasked(unasked: &Unasked) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
 }
 
-/// An upstream could not be asked.
+/// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
+/// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
+pub(super) fn of_registry(error: &Error) -> Failure {
+    let failure = of_upstream(error);
+    if matches!(error, Error::Forbidden(_)) {
+        return Failure { status: StatusCode::BAD_GATEWAY, code: Code::Unavailable, ..failure };
+    }
+    failure
+}
+
+/// An upstream could not be asked that the client has named.
 pub(super) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
@@ -195,7 +208,9 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
         Error::UnknownIssuer { .. } | Error::Certificate { .. } => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
         Error::Tls { .. } => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
-        Error::FirstByteTimeout { .. } | Error::Idle { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+        Error::FirstByteTimeout { .. } | Error::Idle { .. } | Error::Trickle { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
+        }
         Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
@@ -293,15 +308,22 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
     let message = format!(
         "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
     );
-    let mut response =
-        Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message).respond();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+    no_method(&message).respond()
 }
 
 /// 405: a method that no registry has.
 pub(super) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
+}
+
+/// 405: the proxy itself is asked, as `Max-Forwards` says (RFC 9110, 7.6.2).
+pub(super) fn no_further() -> Failure {
+    no_method("this is the proxy: the request goes no further than its Max-Forwards says")
+}
+
+/// 400 or 501: a request that has not the form that HTTP prescribes.
+pub(super) fn malformed(flaw: Malformed) -> Failure {
+    Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
 
 /// 400: servers could read another request in it than this proxy does.

@@ -17,9 +17,11 @@ pub(super) fn proof(headers: &HeaderMap) -> Proof {
     Proof { digest: digest(headers), media_type: media_type(headers), size: number(headers, &CONTENT_LENGTH) }
 }
 
-/// The digest that the registry says.
+/// The digest that the registry says, if it says one.
 pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+    let mut said = headers.get_all("docker-content-digest").iter().map(|value| value.to_str().ok()?.parse().ok());
+    let first = said.next()?;
+    first.filter(|_| said.all(|other| other == first))
 }
 
 /// As it was sent, with its parameters.
@@ -55,6 +57,34 @@ pub(super) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<A
     let total = proof.size.or_else(|| http_body::Body::size_hint(response.body()).exact());
     let proof = Proof { size: total, ..proof };
     Ok(Flow { at: 0, to: None, total, ranges, validator, endpoint, proof, body: response.into_body() })
+}
+
+/// The end of a content whose rest was asked for, from `from` on, and that has no more (416, RFC 9110, 15.5.17): an
+/// upstream that does not say how long it is may have broken off after the last byte. `None` for any other fault, and
+/// for whoever asked from the beginning.
+///
+/// # Errors
+/// [`answer::Misfit`], where it does not say so.
+pub(super) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Fault>> {
+    let refused = fault.cause.downcast_ref::<answer::Refused>();
+    let refused = refused.filter(|refused| from > 0 && refused.status == StatusCode::RANGE_NOT_SATISFIABLE)?;
+    let total = text(&refused.headers, &CONTENT_RANGE).and_then(|said| digits(said.strip_prefix("bytes */")?));
+    Some(match total.filter(|total| *total <= from) {
+        Some(total) => Ok(Flow {
+            at: total,
+            to: Some(total),
+            total: Some(total),
+            ranges: Some(true),
+            validator: None,
+            endpoint: None,
+            proof: Proof { size: Some(total), ..Proof::default() },
+            body: Body::empty(),
+        }),
+        None => {
+            let why = "no such part, where it should have more";
+            Err(Fault::new(Retry::Again, answer::Misfit { status: refused.status, why }))
+        }
+    })
 }
 
 /// The span that was asked for: from where, and to where (exclusive) if not to the end.

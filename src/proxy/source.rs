@@ -38,7 +38,13 @@ impl Source for Ask {
                 Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
                 _ => fault,
             };
-            let (mut response, mut endpoint) = self.ask(Method::GET, &asking).await.map_err(again)?;
+            let asked = self.ask(Method::GET, &asking).await;
+            if let Err(fault) = &asked
+                && let Some(nothing) = said::nothing_more(fault, want.from)
+            {
+                return nothing;
+            }
+            let (mut response, mut endpoint) = asked.map_err(again)?;
             // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
             let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             if span.is_some()

@@ -80,7 +80,7 @@ impl Upstream {
             health: Health::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             places: Places::new(config.downloads_per_host.into()),
-            limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0 },
+            limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0, brisk: false },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
     }
@@ -283,7 +283,8 @@ impl Upstream {
         to: &Authority,
         request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let limits = self.inner.limits;
+        // What a client asks of a host of its choice may be a stream of events.
+        let limits = Limits { brisk: self.outage.is_some(), ..self.inner.limits };
         let Some(outage) = &self.outage else { return exchange(way, to, request, limits, None).await };
         if !is_repeatable(&request) {
             return exchange(way, to, request, limits, outage.opened_at()).await;

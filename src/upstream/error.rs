@@ -10,6 +10,7 @@ use crate::host::Period;
 use crate::oci::Authority;
 use crate::wire::BodyError;
 
+use super::idle::LEAST;
 use super::{BadEndpoint, Forbidden, ParentError};
 
 /// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
@@ -134,6 +135,14 @@ pub enum Error {
         /// From whom.
         to: Authority,
         /// The timeout.
+        after: Duration,
+    },
+    /// A body brought next to nothing for several times `upstream.idle_timeout`.
+    #[error("fewer than {LEAST} bytes from {to} in {}", Period(*.after))]
+    Trickle {
+        /// From whom.
+        to: Authority,
+        /// How long it was waited for.
         after: Duration,
     },
     /// The registry is known to be away: nothing was sent.
@@ -297,6 +306,7 @@ impl Error {
             | Self::Tls { .. }
             | Self::FirstByteTimeout { .. }
             | Self::Idle { .. }
+            | Self::Trickle { .. }
             | Self::Busy { .. }
             | Self::Misfit { .. }
             | Self::Crowded { .. }
@@ -358,7 +368,10 @@ impl Error {
     /// Whether a timeout passed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Idle { .. })
+        matches!(
+            self,
+            Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Idle { .. } | Self::Trickle { .. }
+        )
     }
 
     pub(super) fn of_parent(to: &Authority, parent: &Authority, source: ParentError) -> Self {

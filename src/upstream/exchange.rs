@@ -8,11 +8,12 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use tokio::time::Instant;
 
 use super::fit::Question;
-use super::idle::{Counted, Progress, Watched};
+use super::idle::{Counted, Pace, Progress, Watched};
 use super::interim::Interim;
 use super::link::Life;
 use super::way::Way;
@@ -27,6 +28,8 @@ pub(super) struct Limits {
     pub(super) first_byte: Duration,
     /// Between two pieces of its body.
     pub(super) idle: Duration,
+    /// Whether its body may not trickle.
+    pub(super) brisk: bool,
 }
 
 /// How many pooled connections may turn out to be dead for one request. Of HTTP/2 there is one for all: a stream that
@@ -55,6 +58,7 @@ pub(super) async fn exchange(
     }
     request.headers_mut().remove(HOST);
     wire::frame(&mut request);
+    request = request.map(wire::data_only);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let since = since.filter(|_| is_repeatable(&request));
     let (mut dead, mut old) = (0, 0);
@@ -129,7 +133,7 @@ async fn attempt(
         let asked = forwarded::ask(forwarding, to, request);
         let failed = |error| blamed(error, &progress).into();
         let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
-        return Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))));
+        return Ok(watched(judged(answer, to, question)?, to, question, limits));
     }
     let connection = capture_connection(&mut request);
     let unanswered = Unanswered(Some(connection.clone()));
@@ -145,10 +149,16 @@ async fn attempt(
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
         life.mark();
     }
-    if question.misfit(answer.status()).is_some() || bound::is_spoken(answer.headers()) {
+    if question.misfit(&answer).is_some() || bound::is_spoken(answer.headers()) {
         retire(&connection);
     }
-    Ok(judged(answer, to, question)?.map(|body| Body::wrap(Watched::new(body, to.clone(), limits.idle))))
+    Ok(watched(judged(answer, to, question)?, to, question, limits))
+}
+
+/// The answer with its body under watch.
+fn watched(answer: Response<Incoming>, to: &Authority, question: Question, limits: Limits) -> Response<Body> {
+    let pace = Pace { idle: limits.idle, brisk: limits.brisk, ends: question.has_end(&answer) };
+    answer.map(|body| Body::wrap(Watched::new(body, to.clone(), pace)))
 }
 
 /// Ends if the request went out on a connection of before `since`, which takes no further one.
@@ -170,7 +180,7 @@ fn retire(connection: &CaptureConnection) {
 
 /// An answer as it goes on, if it fits the question.
 fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Result<Response<B>, Error> {
-    if let Some(why) = question.misfit(answer.status()) {
+    if let Some(why) = question.misfit(&answer) {
         return Err(Error::Misfit { to: to.clone(), status: answer.status(), why });
     }
     bound::leave_out(answer.headers_mut());

@@ -16,28 +16,81 @@ use super::error::Broken;
 use crate::oci::Authority;
 use crate::wire::{Body, BodyError};
 
-/// An answer's body that ends with [`Error::Idle`] when the upstream brings nothing for `limit`.
+/// A body that brings less than this while it is waited for so many times the limit is as good as silent.
+pub(super) const LEAST: u64 = 1 << 10;
+const LIMITS: u32 = 4;
+
+/// The stream was reset before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer ended before its end")]
+struct Cut;
+
+/// What an answer's body has to do to be read on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// It brings something within so long, or ends with [`Error::Idle`].
+    pub(super) idle: Duration,
+    /// It brings more than next to nothing in several times as long, or ends with [`Error::Trickle`]: it may be asked for
+    /// again, and its connection may be all that ails it.
+    pub(super) brisk: bool,
+    /// Its end shows by `is_end_stream`, and has to.
+    pub(super) ends: bool,
+}
+
+/// An answer's body that keeps its pace, or ends in an error.
 ///
 /// Time counts only while a reader waits: a reader that comes late finds bytes, not an error.
 pub(super) struct Watched<B> {
     body: B,
     from: Authority,
-    limit: Duration,
+    pace: Pace,
     timer: Pin<Box<Sleep>>,
-    waiting: bool,
+    /// Since when a reader has waited for the next byte.
+    waiting: Option<Instant>,
+    /// How long readers have waited, and for how many bytes, since there were enough last.
+    waited: Duration,
+    brought: u64,
 }
 
 impl<B> Watched<B> {
-    pub(super) fn new(body: B, from: Authority, limit: Duration) -> Self {
-        Self { body, from, limit, timer: Box::pin(sleep_until(Instant::now())), waiting: false }
+    pub(super) fn new(body: B, from: Authority, pace: Pace) -> Self {
+        let (timer, waited) = (Box::pin(sleep_until(Instant::now())), Duration::ZERO);
+        Self { body, from, pace, timer, waiting: None, waited, brought: 0 }
+    }
+
+    /// Since when a reader waits in vain.
+    fn waits(&mut self) {
+        if self.waiting.is_none() {
+            let now = Instant::now();
+            let left =
+                if self.pace.brisk { (LIMITS * self.pace.idle).saturating_sub(self.waited) } else { Duration::MAX };
+            self.timer.as_mut().reset(now + self.pace.idle.min(left));
+            self.waiting = Some(now);
+        }
+    }
+
+    fn came(&mut self, bytes: u64) {
+        self.waited += self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.brought += bytes;
+        if self.brought >= LEAST {
+            (self.waited, self.brought) = (Duration::ZERO, 0);
+        }
     }
 
     fn is_late(&self) -> bool {
-        self.waiting && self.timer.deadline() <= Instant::now()
+        self.waiting.is_some() && self.timer.deadline() <= Instant::now()
     }
 
     fn too_late(&self) -> Broken {
-        Broken(Error::Idle { to: self.from.clone(), after: self.limit })
+        let (to, idle) = (self.from.clone(), self.pace.idle);
+        Broken(match self.waiting {
+            Some(since) if since.elapsed() < idle => Error::Trickle { to, after: LIMITS * idle },
+            _ => Error::Idle { to, after: idle },
+        })
+    }
+
+    fn broken(&self, source: impl std::error::Error + Send + Sync + 'static) -> Broken {
+        Broken(Error::Exchange { to: self.from.clone(), source: Arc::new(source) })
     }
 }
 
@@ -52,21 +105,20 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            // A frame without a byte is silence (HTTP/2 has them).
-            let is_empty = matches!(&frame, Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty));
-            if is_empty && this.is_late() {
-                return Poll::Ready(Some(Err(this.too_late())));
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            match data.map(|data| data.len() as u64) {
+                // A frame without a byte is silence (HTTP/2 has them).
+                Some(0) if this.is_late() => return Poll::Ready(Some(Err(this.too_late()))),
+                Some(0) => {}
+                bytes => this.came(bytes.unwrap_or_default()),
             }
-            this.waiting &= is_empty;
-            let from = &this.from;
-            return Poll::Ready(frame.map(|frame| {
-                frame.map_err(|error| Broken(Error::Exchange { to: from.clone(), source: Arc::new(error) }))
-            }));
+            if frame.is_none() && this.pace.ends && !this.body.is_end_stream() {
+                this.pace.ends = false;
+                return Poll::Ready(Some(Err(this.broken(Cut))));
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| this.broken(error))));
         }
-        if !this.waiting {
-            this.waiting = true;
-            this.timer.as_mut().reset(Instant::now() + this.limit);
-        }
+        this.waits();
         this.timer.as_mut().poll(cx).map(|()| Some(Err(this.too_late())))
     }
 
@@ -134,7 +186,7 @@ mod tests {
     use super::*;
 
     /// A piece after each of these pauses, in seconds; then nothing, for ever.
-    fn paced(pauses: &'static [u64]) -> Watched<impl HttpBody<Data = Bytes, Error = Infallible> + Unpin> {
+    fn paced(pauses: &'static [u64], brisk: bool) -> Watched<impl HttpBody<Data = Bytes, Error = Infallible> + Unpin> {
         let stream = unfold(pauses.iter(), |mut pauses| async {
             match pauses.next() {
                 Some(pause) => sleep(Duration::from_secs(*pause)).await,
@@ -143,13 +195,14 @@ mod tests {
             Some((Ok(Frame::data(Bytes::from_static(b"x"))), pauses))
         });
         let from = Authority::parse("quay.io", 443).unwrap();
-        Watched::new(StreamBody::new(Box::pin(stream)), from, Duration::from_secs(30))
+        let pace = Pace { idle: Duration::from_secs(30), brisk, ends: false };
+        Watched::new(StreamBody::new(Box::pin(stream)), from, pace)
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_silence_ends_a_body() {
         let start = Instant::now();
-        let mut body = paced(&[29, 29, 0, 29]);
+        let mut body = paced(&[29, 29, 0, 29], true);
         for _ in 0..4 {
             assert!(body.frame().await.unwrap().is_ok());
         }
@@ -160,9 +213,40 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_no_silence() {
-        let mut body = paced(&[1, 1, 1]);
+        let mut body = paced(&[1, 1, 1], true);
         for _ in 0..3 {
             sleep(Duration::from_secs(100)).await;
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_given_up_where_it_can_be_asked_for_again() {
+        for (brisk, expected) in [(true, 6), (false, 50)] {
+            let start = Instant::now();
+            let mut body = paced(&[20; 50], brisk);
+            let mut pieces = 0;
+            let error = loop {
+                match body.frame().await.unwrap() {
+                    Ok(_) => pieces += 1,
+                    Err(error) => break error,
+                }
+            };
+            // Six pieces in two minutes; or all of them, and then silence.
+            assert_eq!((pieces, start.elapsed().as_secs()), (expected, if brisk { 120 } else { 50 * 20 + 30 }));
+            assert_eq!(matches!(error.0, Error::Trickle { .. }), brisk);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_brings_enough_now_and_then_does_not_trickle() {
+        let stream = unfold((), |()| async {
+            sleep(Duration::from_secs(25)).await;
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 300]))), ()))
+        });
+        let pace = Pace { idle: Duration::from_secs(30), brisk: true, ends: false };
+        let mut body = Watched::new(StreamBody::new(Box::pin(stream)), Authority::parse("quay.io", 443).unwrap(), pace);
+        for _ in 0..100 {
             assert!(body.frame().await.unwrap().is_ok());
         }
     }

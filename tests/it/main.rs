@@ -13,7 +13,7 @@ mod doctor;
 mod documents;
 mod examples;
 mod guests;
-mod hostile;
+mod hostile_client;
 mod layers;
 mod limits;
 mod predecessor;
