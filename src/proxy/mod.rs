@@ -1,6 +1,6 @@
 //! Doors and requests: what comes in is told apart, judged, and answered.
 //!
-//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`). A
+//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`, `http`), and how much its client may have is `limit`'s. A
 //! CONNECT is judged (`verdict`) and refused, tunnelled (`tunnel`) or intercepted: TLS is taken off with a
 //! leaf of the local CA (`intercept`), and each request inside is routed (`request`) to a pull (`pull`, which
 //! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Who asks is told by
@@ -24,6 +24,7 @@ mod errand;
 mod forward;
 mod gateway;
 mod guests;
+mod http;
 mod identity;
 mod intercept;
 mod legs;
@@ -53,12 +54,12 @@ pub use config::{
     Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
 };
 pub use connection::Proxy;
-pub use limit::Limits;
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
     Logins, Offer, RuleConfig, Rules, Users, Visitor,
 };
+pub use limit::Limits;
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry, Whose};
 pub use verdict::{Refusal, Verdict};

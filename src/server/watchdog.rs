@@ -48,12 +48,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_door_that_does_not_answer_is_no_life() {
-        let (door, pulse) = Door::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
+        let (door, pulse) =
+            Door::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
         let doors = [pulse];
         let silent = tokio::time::timeout(Duration::from_millis(10), answered(&doors)).await;
         assert!(silent.is_err(), "nobody accepts yet");
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(listen::accept(door, stop.clone(), |_, _| {}));
+        let accepting = tokio::spawn(listen::accept(door, stop.clone(), None, |_, _| {}));
         assert!(answered(&doors).await);
         stop.cancel();
         accepting.await.unwrap();

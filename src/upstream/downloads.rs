@@ -73,14 +73,12 @@ impl Places {
         let (host, all) = (self.hosts.of(to), self.all.clone());
         let (of_host, of_all) = match how {
             Downloads::Uncounted => return Ok(None),
-            Downloads::Wait => (
-                host.acquire_owned().await.map_err(|_| busy())?,
-                all.acquire_owned().await.map_err(|_| busy())?,
-            ),
-            Downloads::Spare => (
-                host.try_acquire_owned().map_err(|_| busy())?,
-                all.try_acquire_owned().map_err(|_| busy())?,
-            ),
+            Downloads::Wait => {
+                (host.acquire_owned().await.map_err(|_| busy())?, all.acquire_owned().await.map_err(|_| busy())?)
+            }
+            Downloads::Spare => {
+                (host.try_acquire_owned().map_err(|_| busy())?, all.try_acquire_owned().map_err(|_| busy())?)
+            }
         };
         Ok(Some(Held { _of_host: of_host, _of_all: of_all }))
     }

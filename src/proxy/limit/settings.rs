@@ -68,7 +68,10 @@ mod tests {
         for files in [256, 4096, 524_288] {
             let limits = Limits::new(&Budget::of(Some(files), 1 << 30, None), None, None, None);
             assert!(limits.connections_each * 2 <= limits.connections, "{limits:?}");
-            assert!(limits.streams_each * 4 <= limits.streams && limits.tunnels_each * 2 <= limits.tunnels, "{limits:?}");
+            assert!(
+                limits.streams_each * 4 <= limits.streams && limits.tunnels_each * 2 <= limits.tunnels,
+                "{limits:?}"
+            );
             assert!(limits.tunnels_each > 0 && limits.blobs_each > 0, "{limits:?}");
         }
         let budget = Budget::of(Some(4096), 1 << 30, None);

@@ -117,7 +117,8 @@ async fn an_answer_whose_end_is_on_its_way_already_takes_its_connection_with_it_
     let mut session = proxy.client().windows(1).session(QUAY).await;
     let still = session.send("GET", &path, &[], Body::empty()).await.unwrap();
     assert_eq!(still.status(), 200);
-    until("its connection is closed", async || proxy.metric("pullthrough_connections{door=\"proxy\"}").await == 0.0).await;
+    until("its connection is closed", async || proxy.metric("pullthrough_connections{door=\"proxy\"}").await == 0.0)
+        .await;
     assert_eq!((in_use(&proxy, "bodies").await, given_up(&proxy).await), (0.0, 1.0));
     assert!(whole(still).await.body.is_err());
     assert_eq!(proxy.client().get(QUAY, &path).await.bytes().len(), 1000);
