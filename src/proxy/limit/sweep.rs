@@ -254,6 +254,8 @@ mod tests {
         moving.advance(10);
         lab.pass(55);
         assert!(lab.line.is_told(Order::Finish) && !lab.line.is_told(Order::Close), "another one moves");
+        assert!(other.give_up(), "as its task ends when the client has all of it");
+        assert!(is_ended(&other).await);
         drop((other, moving));
         lab.pass(10);
         assert!(lab.line.is_told(Order::Close));

@@ -212,7 +212,9 @@ async fn metrics_and_the_control_socket_answer_where_no_file_is_left() {
     let metrics = get(server.admin(), "/metrics").unwrap();
     assert!(metrics.contains("pullthrough_in_use{what=\"connections\"}"), "{metrics}");
     let stats = program(folder.path()).args(["cache", "stats", "--config", "pullthrough.yaml"]).output().unwrap();
-    assert!(stats.status.success(), "{stats:?}");
+    // The answer to a command that needs more files than the one it came by is the reason.
+    let told = String::from_utf8_lossy(&stats.stderr);
+    assert!(stats.status.success() || told.contains("the proxy has no free file descriptor"), "{stats:?}");
     assert_eq!(log().matches("cannot be accepted").count(), 1, "{}", log());
     drop(held);
     until("the door is open", async || get(server.proxy(), "/healthz").is_ok_and(|told| told.contains("alive"))).await;
