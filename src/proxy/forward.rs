@@ -52,6 +52,10 @@ where
         Ok(response) => counted(proxy, registry, returned(response)),
         Err(error @ Error::Away { .. }) => respond::of_registry(&error).respond(),
         Err(error @ Error::ConnectionBound { .. }) => respond::of_registry(&error).respond(),
+        Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request broke off");
+            respond::last_of_connection(respond::of_registry(&error).respond())
+        }
         Err(error) => {
             tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
             respond::of_registry(&error).respond()
@@ -96,6 +100,9 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
             prepare(&mut parts, &proxy.pseudonym);
             match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
                 Ok(response) => returned(response),
+                Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
+                    respond::last_of_connection(respond::of_upstream(&error).respond())
+                }
                 Err(error) => respond::of_upstream(&error).respond(),
             }
         }

@@ -143,7 +143,8 @@ pub(super) fn has_failed(status: StatusCode) -> bool {
 async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes::Bytes, Wish), Failure> {
     let (parts, body) = request.into_parts();
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
-    let Ok(Ok(form)) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
+    let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not come to its end")) };
+    let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
     let wish = Wish::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
     wish.map(|wish| (parts, form, wish)).map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }

@@ -211,9 +211,10 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::FirstByteTimeout { .. } | Error::Idle { .. } | Error::Trickle { .. } => {
             (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
         }
-        Error::Exchange { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
+        Error::Exchange { .. } | Error::Unfinished { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
         Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
+        Error::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
         Error::Misfit { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
         Error::ConnectionBound { .. } => (StatusCode::FORBIDDEN, "http_request_denied"),
         Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {

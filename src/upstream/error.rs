@@ -121,6 +121,23 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+    /// The client sent nothing more of the body that it had announced.
+    #[error("the client sent nothing more of its request to {to} for {}", Period(*.after))]
+    RequestTimeout {
+        /// To whom it was to be sent.
+        to: Authority,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection broke while more of the request was waited for from its client.
+    #[error("the exchange with {to} broke off before the whole request was there")]
+    Unfinished {
+        /// With whom.
+        to: Authority,
+        /// What HTTP said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
     /// No answer within `upstream.first_byte_timeout`.
     #[error("no answer from {to} within {}", Period(*.after))]
     FirstByteTimeout {
@@ -317,6 +334,8 @@ impl Error {
             Self::Away { .. }
             | Self::ConnectionBound { .. }
             | Self::RequestBody { .. }
+            | Self::RequestTimeout { .. }
+            | Self::Unfinished { .. }
             | Self::BadRequest { .. }
             | Self::File { .. }
             | Self::Pem { .. }
@@ -332,7 +351,10 @@ impl Error {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Forbidden(_) | Self::RequestBody { .. } | Self::ConnectionBound { .. } => Side::Client,
+            Self::Forbidden(_)
+            | Self::RequestBody { .. }
+            | Self::RequestTimeout { .. }
+            | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
             | Self::Crowded { .. }
             | Self::Exhausted { .. }

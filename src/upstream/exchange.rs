@@ -1,7 +1,6 @@
 //! One request and its answer over one way, under the timeouts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -13,9 +12,10 @@ use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_
 use tokio::time::Instant;
 
 use super::fit::Question;
-use super::idle::{Counted, Pace, Progress, Watched};
+use super::idle::{Pace, Watched};
 use super::interim::Interim;
 use super::link::Life;
+use super::upload::{Counted, Progress, SILENCE, Stand};
 use super::way::Way;
 use super::{Error, bound, forwarded};
 use crate::oci::Authority;
@@ -24,7 +24,7 @@ use crate::wire::{self, Body};
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// To its head, since the last piece of the request's body.
+    /// To its head, since the last piece of the request's body; not while the client is waited for.
     pub(super) first_byte: Duration,
     /// Between two pieces of its body.
     pub(super) idle: Duration,
@@ -122,7 +122,7 @@ async fn attempt(
     since: Option<Instant>,
 ) -> Result<Response<Body>, Failure> {
     let question = Question::of(&request);
-    let progress = Arc::new(Progress { moved: AtomicU64::new(0), broken: AtomicBool::new(false) });
+    let progress = Arc::new(Progress::default());
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
@@ -205,7 +205,8 @@ impl Drop for Unanswered {
     }
 }
 
-/// The head of the answer, in time: since the request's body moved last. `slow` is called where it takes long.
+/// The head of the answer, in time: since the request's body moved last, and its client was waited for last. `slow` is
+/// called where it takes long.
 async fn awaited<B, E>(
     asked: impl Future<Output = Result<Response<B>, E>>,
     to: &Authority,
@@ -216,7 +217,7 @@ async fn awaited<B, E>(
     slow: impl Fn(),
 ) -> Result<Response<B>, Failure> {
     let mut answer = std::pin::pin!(asked);
-    let mut seen = 0;
+    let (mut seen, mut moved) = (0, Instant::now());
     loop {
         let begun = Instant::now();
         let in_time = async {
@@ -237,19 +238,23 @@ async fn awaited<B, E>(
         };
         match in_time {
             Ok(answer) => return answer.map_err(failed),
-            Err(_) if progress.moved.load(Ordering::Relaxed) > seen => {
-                seen = progress.moved.load(Ordering::Relaxed);
-            }
+            Err(_) if progress.moved() > seen => (seen, moved) = (progress.moved(), Instant::now()),
+            // Its silence ends the request. Not where nobody asks for more since the upstream has withdrawn the room.
+            Err(_) if progress.stand() == Stand::Client && moved.elapsed() < SILENCE + limits.first_byte => {}
             Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limits.first_byte }.into()),
         }
     }
 }
 
-/// A request's body that failed on our side took the exchange with it.
+/// A request's body that failed on the client's side took the exchange with it. Nor is it known who is to blame where
+/// the upstream went away while it was waiting for the client.
 fn blamed(error: Error, progress: &Progress) -> Error {
-    match error {
-        Error::Exchange { to, source } if progress.broken.load(Ordering::Relaxed) => Error::RequestBody { to, source },
-        error => error,
+    let Error::Exchange { to, source } = error else { return error };
+    match progress.stand() {
+        Stand::Upstream => Error::Exchange { to, source },
+        Stand::Client => Error::Unfinished { to, source },
+        Stand::Broken => Error::RequestBody { to, source },
+        Stand::Silent => Error::RequestTimeout { to, after: SILENCE },
     }
 }
 
@@ -270,16 +275,25 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
 
 #[cfg(test)]
 mod tests {
+    use super::super::sign::Sign;
     use super::*;
+    use crate::upstream::Side;
 
     #[test]
     fn a_broken_upload_is_the_clients_fault_and_a_broken_exchange_the_hosts() {
         let to = Authority::parse("quay.io", 443).unwrap();
-        for broken in [false, true] {
-            let progress = Progress { moved: AtomicU64::new(1), broken: AtomicBool::new(broken) };
+        for (stand, sign) in [
+            (Stand::Upstream, Sign::Broken),
+            (Stand::Client, Sign::Nothing),
+            (Stand::Broken, Sign::Nothing),
+            (Stand::Silent, Sign::Nothing),
+        ] {
+            let progress = Progress::default();
+            progress.is(stand);
             let source = Arc::new(std::io::Error::other("cut"));
             let error = blamed(Error::Exchange { to: to.clone(), source }, &progress);
-            assert_eq!(matches!(error, Error::RequestBody { .. }), broken);
+            assert_eq!(Sign::of(Err(&error)), sign, "{stand:?}");
+            assert_eq!(error.side() == Side::Client, matches!(stand, Stand::Broken | Stand::Silent), "{stand:?}");
             let late = Error::FirstByteTimeout { to: to.clone(), after: Duration::from_secs(1) };
             assert!(matches!(blamed(late, &progress), Error::FirstByteTimeout { .. }));
         }

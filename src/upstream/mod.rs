@@ -47,6 +47,7 @@ mod sockets;
 mod target;
 mod tls;
 mod token;
+mod upload;
 mod way;
 
 pub use address::Kind;

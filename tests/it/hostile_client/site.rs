@@ -24,8 +24,17 @@ impl Site {
         Self::before(push, false).await
     }
 
+    /// The same, with an upstream that is left after `first_byte` without an answer.
+    pub(super) async fn impatient(push: &str, h2: bool, first_byte: &str) -> Self {
+        Self::with(push, h2, &format!("first_byte_timeout: {first_byte}")).await
+    }
+
     /// The same, with a registry that speaks HTTP/2 or does not.
     pub(super) async fn before(push: &str, h2: bool) -> Self {
+        Self::with(push, h2, "").await
+    }
+
+    async fn with(push: &str, h2: bool, line: &str) -> Self {
         let registry = Registry::with(Setup { h2, ..Setup::named("quay.io") });
         let files = Registry::plain("files.example");
         let image = registry.push_image("open/app", "latest", &[layer(1000, 1)]);
@@ -34,7 +43,7 @@ impl Site {
         let entry = format!("tags: {{fresh_for: 1h}}, prefetch: 0, {push}");
         let dns = Dns::start(Answering::Truly).await; // no name is known, and nobody outside is asked
         let plan = Plan::new().registry(&registry, entry.trim_end_matches(", ")).and(&allowed);
-        let proxy = plan.upstream(&format!("resolvers: '{}'", dns.address())).start().await;
+        let proxy = plan.upstream(&format!("resolvers: '{}'", dns.address())).upstream(line).start().await;
         let site = Self { registry, files, proxy, image, _dns: dns };
         site.is_well("at first").await;
         for digest in [site.image.digest, site.image.layers[0]] {

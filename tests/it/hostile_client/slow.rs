@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::door::{Door, Honest};
 use super::hello::Hello;
-use super::http2::{self, CONTINUATION, END_STREAM, HEADERS, block, frame};
+use super::http2::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, block, frame};
 use super::site::{QUAY, Site};
 use super::speech::{Answer, Listener, Stream};
 use crate::pull::layer;
@@ -253,4 +253,69 @@ async fn a_request_behind_a_body_that_nobody_reads_is_not_read_as_one() {
     }
     assert_eq!(site.registry.count("*/tags/list") + site.registry.count("PUT *"), 0);
     site.is_well("a body that nobody reads").await;
+}
+
+/// What announces a body and brings none, or stops within it.
+const UPLOADS: [(&str, &str, &str, &str); 4] = [
+    ("PUT", "/v2/open/app/manifests/x", "Content-Length: 100", ""),
+    ("PATCH", "/v2/open/app/blobs/uploads/1", "Transfer-Encoding: chunked", "5\r\nbegun\r\n"),
+    ("POST", "/v2/open/app/blobs/uploads/", "Content-Length: 1000\r\nExpect: 100-continue", ""),
+    ("POST", "/a/page", "Content-Length: 100", "begun"),
+];
+
+/// The first answer that is no interim one, after whatever time.
+async fn at_last(listener: &mut Listener) -> Answer {
+    loop {
+        match listener.next("PUT").await {
+            Answer::Silence | Answer::Whole(100) => {}
+            answer => return answer,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_no_outage_of_the_registry() {
+    for (push, upstream_h2) in [("push: allow, ", false), ("push: allow, ", true), ("", false), ("", true)] {
+        let site = Site::impatient(push, upstream_h2, "30s").await;
+        site.registry.script("POST /a/page", Act::Silence); // as whoever waits for all of it
+        let uploads = UPLOADS.into_iter().filter(|(_, path, ..)| !push.is_empty() || !path.starts_with("/v2/"));
+        let (mut plain, mut streams) = (Vec::new(), Vec::new());
+        for (method, path, framing, begun) in uploads {
+            let mut listener = Listener::new(Door::Inside.open(&site).await);
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: quay.io\r\n{framing}\r\n\r\n{begun}");
+            listener.stream().write_all(head.as_bytes()).await.unwrap();
+            listener.stream().flush().await.unwrap();
+            plain.push((method, path, listener));
+            let door = http2::Door::Inside;
+            let mut connection = door.open(&site).await;
+            connection.write(&frame(HEADERS, END_HEADERS, 1, &block(&door.pseudo(method, path)))).await;
+            connection.write(&frame(DATA, 0, 1, begun.as_bytes())).await;
+            streams.push((method, path, connection));
+        }
+        let asked = || ["PUT *", "PATCH *", "POST *"].map(|pattern| site.registry.count(pattern)).iter().sum::<usize>();
+        eventually("all have begun upstream", || asked() == plain.len() + streams.len()).await;
+        tokio::time::pause();
+        for (method, path, mut listener) in plain {
+            assert_eq!(at_last(&mut listener).await, Answer::Whole(408), "{push}{upstream_h2} {method} {path}");
+            assert_eq!(listener.next("PUT").await, Answer::End, "{method} {path}");
+        }
+        for (method, path, mut connection) in streams {
+            let answer = tokio::time::timeout(Duration::from_secs(1000), async {
+                loop {
+                    match connection.outcome(1).await {
+                        silence if silence == "silence" => {}
+                        answer => return answer,
+                    }
+                }
+            });
+            let answer = answer.await.unwrap();
+            assert!(answer.starts_with("408"), "{push}{upstream_h2} {method} {path} by HTTP/2: {answer}");
+        }
+        tokio::time::resume();
+        let list = site.proxy.client().session(QUAY).await.get("/v2/open/app/tags/list").await;
+        assert_eq!(list.status, 200, "{push}{upstream_h2}");
+        let up = "pullthrough_upstream_up{registry=\"quay.io\",endpoint=\"https://quay.io\"}";
+        assert_eq!(site.proxy.metric(up).await, 1.0, "{push}{upstream_h2}");
+        site.is_well("bodies that never come").await;
+    }
 }
