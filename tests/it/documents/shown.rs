@@ -43,7 +43,10 @@ fn candidates(path: &[&str]) -> Vec<PathBuf> {
     let files = folders.iter().flat_map(|folder| {
         let mut file = root().join(folder);
         file.extend(rest);
-        let above = file.parent().map(|above| above.with_extension("rs")).filter(|_| *folder == "src" && rest.last() == Some(&"tests"));
+        let above = file
+            .parent()
+            .map(|above| above.with_extension("rs"))
+            .filter(|_| *folder == "src" && rest.last() == Some(&"tests"));
         [Some(file.with_extension("rs")), Some(file.join("mod.rs")), above]
     });
     files.flatten().collect()
