@@ -39,15 +39,23 @@ pub struct ManifestFound {
 /// Hot manifests, and what is being asked now.
 #[derive(Clone)]
 pub(super) struct Manifests {
-    hot: moka::sync::Cache<Digest, Bytes>,
+    hot: moka::sync::Cache<Digest, Hot>,
     own: Flights<(Place, Digest, Asker, bool), Result<(Whole, bool), Fault>>,
     shared: Flights<(Arc<str>, Digest), Result<Whole, Fault>>,
     missing: moka::sync::Cache<(Place, Digest, Content), Fault>,
 }
 
+/// A manifest in memory.
+#[derive(Clone)]
+struct Hot {
+    bytes: Bytes,
+    /// An ill disk did not take it; it is offered again once that is well.
+    is_owed: bool,
+}
+
 impl Manifests {
     pub(super) fn new() -> Self {
-        let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
+        let weigh = |_: &Digest, hot: &Hot| u32::try_from(hot.bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
         Self {
             hot: moka::sync::Cache::builder()
                 .weigher(weigh)
@@ -174,7 +182,7 @@ impl Cache {
             // Look again, as for a proof.
             if cache.is_released_now(&leader, &wanted, Content::Manifest)
                 && let Some(media_type) = cache.links.find_hot(&leader.place, &wanted, Content::Manifest)
-                && let Some(bytes) = cache.manifests.hot.get(&wanted)
+                && let Some(Hot { bytes, .. }) = cache.manifests.hot.get(&wanted)
             {
                 return Ok((Whole { bytes, media_type, digest: Some(wanted), is_foreign: false }, true));
             }
@@ -246,25 +254,38 @@ impl Cache {
     /// The bytes, if they are here: in memory, else on disk.
     pub(super) async fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
         self.store.catalog().used(digest);
-        if let Some(bytes) = self.manifests.hot.get(digest) {
+        if let Some(Hot { bytes, is_owed }) = self.manifests.hot.get(digest) {
+            if is_owed && self.store.trouble().is_none() {
+                self.offer_again(*digest, &bytes);
+            }
             return Some(bytes);
         }
         let store = self.store.clone();
         let wanted = *digest;
         let read = tokio::task::spawn_blocking(move || read_manifest(&store, &wanted)).await.ok()??;
-        self.manifests.hot.insert(*digest, read.clone());
+        self.manifests.hot.insert(*digest, Hot { bytes: read.clone(), is_owed: false });
         Some(read)
     }
 
     /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one.
     pub(super) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
-        self.manifests.hot.insert(digest, bytes.clone());
+        self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false });
         let (store, kept) = (self.store.clone(), bytes.clone());
         let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
         if let Ok(Err(error)) = put {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+            // What no disk would take, such as one larger than the cache, is not tried at each hit.
+            let is_owed = self.store.trouble().is_some();
+            self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
         }
         inventory::arrived(&self.store, &digest, bytes).await;
+    }
+
+    /// Stores in the background what an ill disk did not take: it may be hot for months, and gone with a restart.
+    fn offer_again(&self, digest: Digest, bytes: &Bytes) {
+        let (cache, bytes) = (self.clone(), bytes.clone());
+        self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false }); // once, however many ask
+        tokio::spawn(async move { cache.keep_manifest(digest, &bytes).await });
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.

@@ -179,4 +179,18 @@ mod tests {
         assert!(listings.of_layer(&place("app"), &digest("config")).is_none());
         assert!(listings.of_layer(&place("other"), &digest("two")).is_none(), "another place");
     }
+
+    #[test]
+    fn no_more_is_fetched_ahead_than_an_image_has() {
+        let place = Place { registry: "a".into(), repository: "app".parse().unwrap() };
+        let digest = |number: usize| Digest::of(Algorithm::Sha256, &number.to_le_bytes());
+        for (layers, is_noted) in [(BLOBS_LIMIT - 1, true), (BLOBS_LIMIT, false)] {
+            let listed: Vec<_> = (1..=layers).map(|number| format!(r#"{{"digest":"{}"}}"#, digest(number))).collect();
+            let config = format!(r#"{{"digest":"{}"}}"#, digest(0));
+            let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, listed.join(","));
+            let listings = Listings::new();
+            listings.note(&place, &Digest::of(Algorithm::Sha256, manifest.as_bytes()), manifest.as_bytes());
+            assert_eq!(listings.of_layer(&place, &digest(1)).is_some(), is_noted, "{layers} layers");
+        }
+    }
 }

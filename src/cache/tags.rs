@@ -4,6 +4,7 @@
 //! Answers are kept by (registry, repository, tag, class of Accept). The class decides who shares an answer;
 //! only when the registry is silent may a caller get another class's answer of a type that it accepts.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,7 +294,7 @@ impl Said200 {
 
 /// The latest answer of that class.
 fn latest(entries: &[TagEntry], accept: Accept) -> Option<&TagEntry> {
-    entries.iter().filter(|entry| entry.accept == accept).max_by_key(|entry| entry.checked)
+    entries.iter().filter(|entry| entry.accept == accept).min_by_key(|entry| age(entry))
 }
 
 /// Another class's answer that this caller said it takes: an index before a single manifest, then the latest.
@@ -301,7 +302,7 @@ fn stand_in<'a>(entries: impl Iterator<Item = &'a TagEntry>, accept: Accept) -> 
     entries
         .filter_map(|entry| MediaType::parse(&entry.media_type).map(|media_type| (media_type, entry)))
         .filter(|(media_type, _)| accept.admits(*media_type))
-        .max_by_key(|(media_type, entry)| (media_type.is_index(), entry.checked))
+        .max_by_key(|(media_type, entry)| (media_type.is_index(), Reverse(age(entry))))
         .map(|(_, entry)| entry)
 }
 

@@ -15,32 +15,46 @@ use crate::wire::Body;
 /// An answer with a token; a longer one passes without being read.
 const ANSWER_LIMIT: usize = 256 << 10;
 
+/// What a token service answered.
+pub(super) enum Heard {
+    /// Whatever it is, passed on.
+    Answer(Response<Body>),
+    /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
+    NoToken(Response<Body>),
+}
+
+impl Heard {
+    /// The answer as it came.
+    pub(super) fn response(self) -> Response<Body> {
+        let (Self::Answer(response) | Self::NoToken(response)) = self;
+        response
+    }
+}
+
 /// Notes the tokens that `realm` answered to `leg`.
-pub(super) async fn heard(
-    proxy: &Proxy,
-    realm: &Authority,
-    leg: Option<Leg>,
-    response: Response<Body>,
-) -> Response<Body> {
-    let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return response };
+pub(super) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, response: Response<Body>) -> Heard {
+    let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return Heard::Answer(response) };
     let (mut parts, body) = response.into_parts();
-    let body = match ahead(body, ANSWER_LIMIT).await {
+    match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
-            proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
+            let has_token = proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
             parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
-            Body::full(bytes)
+            let response = Response::from_parts(parts, Body::full(bytes));
+            if has_token { Heard::Answer(response) } else { Heard::NoToken(response) }
         }
-        Ahead::Part(body) => body,
-    };
-    Response::from_parts(parts, body)
+        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body)),
+        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body)),
+    }
 }
 
 /// A body that was looked into.
 enum Ahead {
     /// All of it.
     Whole(Bytes),
-    /// It is too long, or broke: the body as it was.
-    Part(Body),
+    /// It is too long: the body as it was.
+    Long(Body),
+    /// It broke: the same.
+    Broken(Body),
 }
 
 async fn ahead(mut body: Body, limit: usize) -> Ahead {
@@ -58,8 +72,10 @@ async fn ahead(mut body: Body, limit: usize) -> Ahead {
             },
             Some(Err(error)) => Err(error),
         };
+        let is_broken = next.is_err();
         let before = futures_util::stream::iter([Ok(Frame::data(read.freeze())), next]);
-        return Ahead::Part(Body::wrap(StreamBody::new(before.chain(BodyStream::new(body)))));
+        let body = Body::wrap(StreamBody::new(before.chain(BodyStream::new(body))));
+        return if is_broken { Ahead::Broken(body) } else { Ahead::Long(body) };
     }
 }
 
@@ -77,8 +93,12 @@ mod tests {
         let Ahead::Whole(bytes) = ahead(pieces(), 9).await else { panic!("it fits") };
         assert_eq!(bytes, "abcdefghi");
         for limit in [0, 2, 3, 8] {
-            let Ahead::Part(body) = ahead(pieces(), limit).await else { panic!("it does not fit") };
+            let Ahead::Long(body) = ahead(pieces(), limit).await else { panic!("it does not fit") };
             assert_eq!(collect(body, 100).await.unwrap(), "abcdefghi", "{limit}");
         }
+        let cut = [Ok(Frame::data(Bytes::from_static(b"abc"))), Err(std::io::Error::other("cut"))];
+        let cut = Body::wrap(StreamBody::new(futures_util::stream::iter(cut)));
+        let Ahead::Broken(body) = ahead(cut, 9).await else { panic!("it broke") };
+        assert!(collect(body, 100).await.is_err());
     }
 }

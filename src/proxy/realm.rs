@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::bearers::{self, Leg};
 use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use super::legs::Heard;
 use super::pull::Pulled;
 use super::registry::Whose;
 use super::respond::{self, Failure};
@@ -102,7 +103,7 @@ pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<I
         legs::heard(site.proxy, site.authority, leg, answer).await
     };
     let Some(token) = hand_out(site, &wish, true).filter(|_| !site.is_shared) else {
-        return Pulled::bypass(asked.await);
+        return Pulled::bypass(asked.await.response());
     };
     if site.outage.is_open() {
         return stand_in(site, &wish, Some(token)).await;
@@ -114,8 +115,8 @@ pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<I
     };
     match answered {
         None => site.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
-        Some(answer) if has_failed(answer.status()) => {}
-        Some(answer) => return Pulled::bypass(answer),
+        Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
+        Some(Heard::Answer(_) | Heard::NoToken(_)) => {}
     }
     stand_in(site, &wish, Some(token)).await
 }

@@ -316,3 +316,16 @@ fn a_leaf_lifetime_below_an_hour_is_refused() {
     lab.config.leaf_lifetime = period(Duration::from_secs(3599));
     assert!(matches!(lab.try_open(&["quay.io"]), Err(Error::LeafLifetime)));
 }
+
+#[test]
+fn no_number_of_hosts_fills_the_memory() {
+    let authority = Lab::new().open(&["*.example.com"]);
+    let ask_all = || {
+        for number in 0..2000 {
+            authority.server_config(&host(&format!("h{number}.example.com"))).unwrap();
+        }
+        authority.leaves_minted()
+    };
+    assert_eq!(ask_all(), 2000);
+    assert!(ask_all() > 2500, "more than 1024 were kept: {}", authority.leaves_minted());
+}

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+mod shown;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -12,6 +12,7 @@ mod config;
 mod doctor;
 mod documents;
 mod examples;
+mod faults;
 mod guests;
 mod hostile_client;
 mod layers;

@@ -157,7 +157,9 @@ impl LocalTokens {
             return Err(BadLocalToken::Elsewhere);
         }
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        if now < end { Ok(holder) } else { Err(BadLocalToken::Expired) }
+        // One of a clock that was ahead must not be good until then; one that was set back a little breaks no pull.
+        let longest = now.saturating_add(2 * LOCAL_TOKEN_LIFE.as_secs());
+        if now < end && end < longest { Ok(holder) } else { Err(BadLocalToken::Expired) }
     }
 
     /// The local token that an `Authorization` header carries, whether it is good or not: such a header is
@@ -248,6 +250,15 @@ mod tests {
             assert_eq!((at(0), at(299), at(300)), (Ok(holder), Ok(holder), Err(BadLocalToken::Expired)));
             assert_eq!(tokens.validate("quay.io.evil", &token, now()), Err(BadLocalToken::Elsewhere));
             assert_eq!(self::tokens(2).validate("quay.io", &token, now()), Err(BadLocalToken::Forged));
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_clock_that_was_ahead_is_not_good_until_then() {
+        let tokens = tokens(1);
+        for (ahead, is_good) in [(0, true), (60, true), (299, true), (300, false), (365 * 86_400, false)] {
+            let token = tokens.mint("quay.io", Holder::Nobody, now() + Duration::from_secs(ahead));
+            assert_eq!(tokens.validate("quay.io", &token, now()).is_ok(), is_good, "{ahead} s");
         }
     }
 

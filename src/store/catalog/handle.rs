@@ -15,11 +15,11 @@ use super::entry::{Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::look;
-use super::note::Note;
+use super::note::{LINK_LIFE, Note};
 use super::outbox::Outbox;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
-use super::writer::{LINK_LIFE, Order, Shared, Writer};
+use super::writer::{Order, Shared, Writer};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::ledger::Ledger;
@@ -242,7 +242,7 @@ impl Catalog {
 
     /// Has something written, so that it is seen whether that goes well again.
     pub(in crate::store) fn probe(&self) {
-        self.note(Note::Expire { before: micros(SystemTime::now() - LINK_LIFE) });
+        self.note(Note::expire());
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.

@@ -1,17 +1,21 @@
 //! The changes to the catalog: each is one note, applied in the order they were sent.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::entry::{Learned, Link, Ping, TagEntry};
-use super::key::key;
+use super::key::{key, micros};
 use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
 use crate::store::policy;
 use crate::store::scrub::Progress;
+
+/// How long a link lives without new proof.
+pub(super) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One change.
 pub(in crate::store) enum Note {
@@ -41,8 +45,9 @@ pub(in crate::store) enum Note {
     Pin { digest: Digest, pinned: bool },
     /// How far the scrub is.
     Scrubbed(Progress),
-    /// Links proven before this time die, and what was public before it is not known to be any more.
-    Expire { before: i64 },
+    /// Links proven before this time die, and what was public before it is not known to be any more. What was noted
+    /// after `now`, by a clock that was ahead, has half of its life left and is old enough to be asked for again.
+    Expire { before: i64, now: i64 },
     /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
     /// is known any more.
     Prune { tags: i64, history: i64 },
@@ -93,12 +98,24 @@ impl Note {
                 .prepare_cached("UPDATE totals SET scrubbed = ?1, scrub_ended = max(scrub_ended, ?2)")?
                 .execute([after, ended])
                 .map(drop),
-            Self::Expire { before } => {
+            Self::Expire { before, now } => {
+                let between = before.midpoint(*now);
+                on.prepare_cached("UPDATE links SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE public SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE tags SET checked = ?1 WHERE checked > ?2")?.execute([&between, now])?;
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
                 on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
             }
             Self::Prune { tags, history } => prune(on, *tags, *history),
         }
+    }
+}
+
+impl Note {
+    /// That links and public marks have reached their end, by the clock.
+    pub(super) fn expire() -> Self {
+        let now = SystemTime::now();
+        Self::Expire { before: micros(now - LINK_LIFE), now: micros(now) }
     }
 }
 

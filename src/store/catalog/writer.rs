@@ -28,8 +28,6 @@ const PRUNE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long it is known what a tag is, without the registry's word; and what it was.
 const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long a link lives without new proof.
-pub(super) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the thread is asked.
 pub(super) enum Order {
@@ -121,7 +119,7 @@ impl Writer {
         let now = Instant::now();
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_AGE;
-            self.batch.add(Note::Expire { before: micros(SystemTime::now() - LINK_LIFE) });
+            self.batch.add(Note::expire());
         }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE_AGE;

@@ -130,20 +130,29 @@ impl Sending {
     }
 }
 
-/// A disk that takes so many writes of fills and no more.
-struct Full(AtomicUsize);
+/// A disk that takes so many writes of fills and no more, or takes its time for each.
+struct Ill {
+    left: AtomicUsize,
+    errno: i32,
+    pause: Duration,
+}
 
-impl Witness for Full {
+impl Witness for Ill {
     fn before(&self, step: &Step<'_>) -> std::io::Result<()> {
         let is_staged = |path: &&std::path::Path| path.components().any(|part| part.as_os_str() == "fills");
         let Step::Write(path, ..) = step else { return Ok(()) };
         if !is_staged(path) {
             return Ok(());
         }
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| std::io::Error::other("the disk is ill"))
+        std::thread::sleep(self.pause); // on a thread that may wait for the disk
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| std::io::Error::from_raw_os_error(self.errno))
     }
 }
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
 
 /// One reader: where it reads, when it comes, and after how many bytes it leaves.
 #[derive(Clone, Debug)]
@@ -161,8 +170,10 @@ struct Case {
     trouble: i64,
     has_ranges: bool,
     says_length: bool,
-    /// The disk takes so many writes and no more.
+    /// The disk takes so many writes, each after a pause, and then answers with an error.
     writes: Option<usize>,
+    errno: i32,
+    pause: Duration,
     readers: Vec<Reader>,
 }
 
@@ -225,7 +236,9 @@ impl Case {
         let folder = tempfile::tempdir().unwrap();
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 30)), min_free: Percent(0) };
-        let disk = self.writes.map_or_else(Disk::default, |writes| Disk::watched(Arc::new(Full(writes.into()))));
+        let disk = self.writes.map_or_else(Disk::default, |writes| {
+            Disk::watched(Arc::new(Ill { left: writes.into(), errno: self.errno, pause: self.pause }))
+        });
         let store = Store::open_on(&config, disk).unwrap();
         let opened = runtime.block_on(async {
             // The catalog answers from a thread of its own, which the clock does not see: it must not leap meanwhile.
@@ -292,6 +305,8 @@ fn case() -> impl Strategy<Value = Case> {
         )
             .prop_map(move |(seed, trouble, has_ranges, says_length, writes, readers)| Case {
                 writes,
+                errno: ENOSPC,
+                pause: Duration::ZERO,
                 seed,
                 length,
                 trouble,
@@ -322,18 +337,37 @@ fn a_thousand_readers_of_one_blob_through_cuts_get_right_bytes_and_nobody_is_lef
         Reader { span, comes: dice.below(2000), leaves, is_slow: number % 50 == 0 }
     });
     let readers = readers.collect();
-    let case = Case { seed: 78, length, trouble: 7, has_ranges: true, says_length: true, writes: None, readers };
+    let case = Case { readers, ..plain(78, length, 7) };
     let opened = case.play();
     assert!(opened < 60, "asked {opened} times: ranges next to each other are fetched together");
+}
+
+/// An honest length and ranges, a disk that is well, and nobody who reads.
+fn plain(seed: u64, length: u64, trouble: i64) -> Case {
+    let (has_ranges, says_length, pause) = (true, true, Duration::ZERO);
+    Case { seed, length, trouble, has_ranges, says_length, writes: None, errno: 0, pause, readers: Vec::new() }
+}
+
+/// Readers of the whole, of a part and of the end.
+fn some_of(length: u64) -> Vec<Reader> {
+    let spans = [None, Some((0, length)), Some((100, length)), Some((3 * MIB, 3 * MIB + 100_000))];
+    spans.map(|span| Reader { span, comes: 0, leaves: None, is_slow: true }).to_vec()
 }
 
 #[test]
 fn readers_go_on_without_the_cache_when_the_disk_takes_no_more() {
     for says_length in [true, false] {
-        let length = 4 * MIB;
-        let spans = [None, Some((0, length)), Some((100, length)), Some((3 * MIB, 3 * MIB + 100_000))];
-        let readers = spans.map(|span| Reader { span, comes: 0, leaves: None, is_slow: true }).to_vec();
-        let case = Case { seed: 79, length, trouble: 2, has_ranges: true, says_length, writes: Some(6), readers };
-        case.play();
+        for errno in [ENOSPC, EIO, EROFS] {
+            let length = 4 * MIB;
+            let readers = some_of(length);
+            Case { writes: Some(6), errno, says_length, readers, ..plain(79, length, 2) }.play();
+        }
     }
+}
+
+#[test]
+fn a_slow_disk_slows_its_readers_and_breaks_nothing() {
+    let length = 4 * MIB;
+    let (writes, pause) = (Some(usize::MAX), Duration::from_millis(5));
+    Case { writes, pause, readers: some_of(length), ..plain(80, length, 2) }.play();
 }

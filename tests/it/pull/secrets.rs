@@ -1,10 +1,11 @@
 //! Planted secrets, as they are and in base64: they appear in no log, metric, error, catalog or staged file.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use super::layer;
+use super::{QUAY, layer, quay};
 use crate::support::client::Client;
-use crate::support::{Act, Plan, Registry, Served, Tokens, basic_value, eventually};
+use crate::support::{Act, Gate, Plan, Registry, Served, Tokens, basic_value, eventually};
 
 const EXAMPLE: &str = "registry.example.com:443";
 /// Password of a caller, password and user's password of the proxy's own, identity token.
@@ -106,5 +107,37 @@ fn read_all(folder: &Path, places: &mut Vec<(String, Vec<u8>)>) {
         } else if path.is_file() && !path.ends_with("pullthrough.yaml") {
             places.push((path.display().to_string(), std::fs::read(&path).unwrap()));
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_its_owners_alone() {
+    let (registry, proxy) = quay().await;
+    let blobs = [registry.push_blob("a", layer(50_000, 1)), registry.push_blob("a", layer(50_000, 2))];
+    let path = |at: usize| format!("/v2/a/blobs/{}", blobs[at]);
+    assert_eq!(proxy.client().get(QUAY, &path(0)).await.status, 200);
+    proxy.stored(&blobs[0]).await;
+    let gate = Gate::new();
+    registry.script("GET */blobs/*", Act::Hold(10_000, gate.clone()));
+    let mut session = proxy.client().session(QUAY).await;
+    let under_way = session.send("GET", &path(1), &[], pullthrough::wire::Body::empty()).await.unwrap();
+    eventually("it is staged", || proxy.files().1 > 0).await;
+    let mut kept = vec![proxy.folder().join("cache")];
+    below(&proxy.folder().join("cache"), &mut kept);
+    assert!(kept.len() > 6, "{kept:?}");
+    for path in kept {
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{} is open to others", path.display());
+    }
+    gate.open();
+    drop(under_way);
+}
+
+fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            below(&path, found);
+        }
+        found.push(path);
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Answering {
     Losing,
     /// Nothing to questions for IPv6.
     WithoutV6,
+    /// Nothing.
+    Silent,
 }
 
 /// A server that runs until it is dropped.
@@ -42,30 +44,9 @@ struct Shared {
 
 impl Dns {
     pub(crate) async fn start(answering: Answering) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let socket = UdpSocket::bind(address).await.unwrap();
         let shared = Arc::new(Mutex::new(Shared { names: HashMap::new(), answering, asked: Vec::new() }));
-        let (by_udp, by_tcp) = (shared.clone(), shared.clone());
-        let udp = tokio::spawn(async move {
-            let mut question = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut question).await {
-                let answers = by_udp.lock().unwrap().answers(&question[..length], "udp");
-                for answer in answers {
-                    let _ = socket.send_to(&answer, from).await;
-                }
-            }
-        });
-        let tcp = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut question = vec![0; stream.read_u16().await.unwrap().into()];
-                stream.read_exact(&mut question).await.unwrap();
-                let answer = by_tcp.lock().unwrap().answers(&question, "tcp").remove(0);
-                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
-                stream.write_all(&answer).await.unwrap();
-            }
-        });
-        Self { shared, address, tasks: vec![udp, tcp] }
+        let (address, tasks) = serve(([127, 0, 0, 1], 0).into(), &shared).await;
+        Self { shared, address, tasks }
     }
 
     /// From now on a name has these addresses, for so many seconds.
@@ -73,6 +54,35 @@ impl Dns {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         self.shared.lock().unwrap().names.insert(name.to_owned(), (addresses, seconds));
         self
+    }
+
+    /// The same later; without an address there is no such name.
+    pub(crate) fn know(&self, name: &str, address: Option<&str>) {
+        let names = &mut self.shared.lock().unwrap().names;
+        match address {
+            Some(address) => drop(names.insert(name.to_owned(), (vec![address.parse().unwrap()], 0))),
+            None => drop(names.remove(name)),
+        }
+    }
+
+    /// Closes its port; what asks is refused.
+    pub(crate) fn stop(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+    }
+
+    /// Answers truly again, also after it was stopped.
+    pub(crate) async fn again(&mut self) {
+        self.answer(Answering::Truly);
+        if self.tasks.is_empty() {
+            self.tasks = serve(self.address, &self.shared).await.1;
+        }
+    }
+
+    /// From now on it does this, to the first question anew.
+    pub(crate) fn answer(&self, answering: Answering) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.answering = answering;
+        shared.asked.clear();
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -83,6 +93,33 @@ impl Dns {
     pub(crate) fn asked(&self) -> Vec<String> {
         self.shared.lock().unwrap().asked.clone()
     }
+}
+
+/// Serves there by UDP and TCP; where there is no port yet, one that is free for both.
+async fn serve(at: SocketAddr, shared: &Arc<Mutex<Shared>>) -> (SocketAddr, Vec<JoinHandle<()>>) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = UdpSocket::bind(address).await.unwrap();
+    let (by_udp, by_tcp) = (shared.clone(), shared.clone());
+    let udp = tokio::spawn(async move {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question).await {
+            let answers = by_udp.lock().unwrap().answers(&question[..length], "udp");
+            for answer in answers {
+                let _ = socket.send_to(&answer, from).await;
+            }
+        }
+    });
+    let tcp = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut question).await.unwrap();
+            let Some(answer) = by_tcp.lock().unwrap().answers(&question, "tcp").pop() else { continue };
+            stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    (address, vec![udp, tcp])
 }
 
 impl Drop for Dns {
@@ -101,6 +138,7 @@ impl Shared {
         let is_lost = match self.answering {
             Answering::Losing => self.asked.len() == 1,
             Answering::WithoutV6 => !v4,
+            Answering::Silent => true,
             _ => false,
         };
         if is_lost {

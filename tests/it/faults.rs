@@ -1,0 +1,10 @@
+//! Faults of each part, by kind, as docs/faults.md has them: what is cached pulls, what is not is never answered
+//! wrongly, and all is well again when the fault is over.
+
+mod catalog;
+mod clock;
+mod disk;
+mod dns;
+mod memory;
+mod net;
+mod network;
