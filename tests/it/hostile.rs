@@ -75,5 +75,7 @@ async fn every_timing_to_every_question() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_abuse_of_http2_to_every_question() {
-    run(Family { h2: true, ..family("http2", Kind::all_frames(kinds::HTTP2)) }).await;
+    let plan = Plan::new().impatient().upstream("first_byte_timeout: 3s");
+    let kinds = Kind::all_frames(kinds::HTTP2);
+    run(Family { h2: true, deadline: "2s", plan, at_once: 500, ..family("http2", kinds) }).await;
 }

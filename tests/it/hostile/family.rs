@@ -164,6 +164,9 @@ impl Cell {
         for digest in self.kept() {
             proxy.stored(&digest).await;
         }
+        // The proxy has asked, too, whether nobody needs credentials: once.
+        let asked = if self.question == Question::BlobWarm { 3 } else { 2 };
+        eventually(&format!("{}: the registry is idle", self.name()), || self.site.has_answered(asked)).await;
     }
 
     async fn attack(&self, proxy: &Proxy) -> Attacked {
@@ -171,6 +174,9 @@ impl Cell {
         site.enter(Phase::Attack);
         let path = question.path(&site.things);
         let got = self.ask(proxy, question.method(), &path, &question.headers(), ATTACKED).await;
+        if got.status == 206 {
+            self.filled(proxy).await;
+        }
         site.enter(Phase::Closed);
         let kept = format!("/v2/{}/manifests/{}", super::things::REPOSITORY, site.things.kept.digest);
         let serves = async |path: &str| {
@@ -183,6 +189,17 @@ impl Cell {
             () => "closed",
         };
         Attacked { got, after }
+    }
+
+    /// Waits for the end of what goes on behind a part that was served.
+    async fn filled(&self, proxy: &Proxy) {
+        let digest = self.site.things.layer.digest;
+        let is_staged = || {
+            let mut staged = std::fs::read_dir(proxy.folder().join("cache/fills")).unwrap();
+            staged.any(|file| file.unwrap().file_name().to_string_lossy().contains(&digest.hex()))
+        };
+        let what = format!("{}: the fill ends", self.name());
+        until(&what, async || proxy.blob_file(&digest).exists() || !is_staged()).await;
     }
 
     /// The same question is answered once the registry is honest.

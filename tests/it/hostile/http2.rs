@@ -1,7 +1,7 @@
 //! HTTP/2: an honest server inside, and a hand that changes its frames on their way out.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::frames::{DATA, Frame, HEADERS};
+use super::frames::{DATA, END_STREAM, Frame, HEADERS};
 use super::honest::{Answer, Asked};
 use super::site::{Phase, Site};
 use super::steps::{Next, play};
@@ -21,9 +21,14 @@ use super::steps::{Next, play};
 /// Serves one connection, all of which is for this registry.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, site: Arc<Site>) {
     let (outside, inside) = tokio::io::duplex(1 << 20);
+    // Streams are numbered 1, 3, 5, in the order of their requests.
+    let rests = Arc::new(Mutex::new(Vec::new()));
     let service = {
-        let site = Arc::clone(&site);
-        service_fn(move |request| answer(Arc::clone(&site), request))
+        let (site, rests) = (Arc::clone(&site), Arc::clone(&rests));
+        service_fn(move |request: Request<Incoming>| {
+            rests.lock().unwrap().push(request.headers().contains_key("range"));
+            answer(Arc::clone(&site), request)
+        })
     };
     let server =
         hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(inside), service);
@@ -43,7 +48,8 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, site: Arc<Site>) {
             let steps = if is_answer {
                 let place = places.entry(frame.stream).or_insert(0_usize);
                 *place += 1;
-                site.kind.tamper(&frame, *place - 1)
+                let is_rest = rests.lock().unwrap().get(frame.stream as usize / 2).copied().unwrap_or_default();
+                site.kind.tamper(&frame, *place - 1, is_rest)
             } else {
                 vec![super::steps::Step::Say(frame.bytes())]
             };
@@ -52,6 +58,9 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, site: Arc<Site>) {
                 next = play(&mut out, &steps) => next,
                 () = site.healed(), if is_answer => Next::Close,
             };
+            if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
+                site.answered();
+            }
             if next != Next::Serve {
                 inward.abort();
                 server.abort();

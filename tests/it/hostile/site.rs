@@ -1,7 +1,7 @@
 //! One cell's registry: what it holds, how it attacks, in which phase it is, and what it was asked.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use pullthrough::oci::{Algorithm, Digest};
@@ -37,8 +37,8 @@ pub(super) struct Site {
     /// What it has sent besides what it holds.
     said: Mutex<HashSet<Digest>>,
     padded: OnceLock<Thing>,
-    /// Connections, for kinds that say something else on each.
-    pub(super) connections: AtomicUsize,
+    /// How many answers were written to their end.
+    answered: AtomicUsize,
 }
 
 /// All registries, by host.
@@ -55,7 +55,7 @@ impl Site {
             seen,
             said: Mutex::default(),
             padded: OnceLock::new(),
-            connections: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
         }
     }
 
@@ -84,6 +84,15 @@ impl Site {
             Phase::Closed => honest::closed(),
             Phase::Attack | Phase::Public => honest::public(&self.things, asked),
         }
+    }
+
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether so many questions came, and were answered.
+    pub(super) fn has_answered(&self, questions: usize) -> bool {
+        self.seen.lock().unwrap().len() == questions && self.answered.load(Ordering::SeqCst) == questions
     }
 
     /// Remembers the body of an answer. One that is empty is nothing to be stored.

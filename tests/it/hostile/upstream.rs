@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -72,9 +71,6 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, sites: Arc<Sites>, h2: 
             let Ok(stream) = tls.accept(stream).await else { return };
             let host = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
             let site = sites.get(&host).cloned();
-            if let Some(site) = &site {
-                site.connections.fetch_add(1, Ordering::SeqCst);
-            }
             match site.filter(|_| h2) {
                 Some(site) => http2::serve(stream, site).await,
                 None => serve(stream, &sites).await,
@@ -103,7 +99,9 @@ async fn answer(stream: &mut TlsStream<TcpStream>, site: &Site, asked: &Asked) -
     site.see(asked);
     let answer = site.answer(asked);
     if site.phase() != Phase::Attack {
-        return play(stream, &[Step::Say(answer.message(asked))]).await;
+        let next = play(stream, &[Step::Say(answer.message(asked))]).await;
+        site.answered();
+        return next;
     }
     let steps = site.kind.steps(site, asked, answer);
     let is_flood = steps.iter().any(|step| matches!(step, Step::Flood(_)));

@@ -25,12 +25,12 @@ pub(in crate::hostile) const HTTP2: &[(&str, fn(&Frame, usize) -> Vec<Step>)] = 
         0 => vec![say(&open(frame)), say(&reset(frame.stream, 2))],
         _ => Vec::new(),
     }),
-    ("reset in the body", |frame, place| match place {
+    ("once, reset in the body", |frame, place| match place {
         0 => vec![say(&open(frame))],
         1 => vec![say(&half(frame)), say(&reset(frame.stream, 2))],
         _ => Vec::new(),
     }),
-    ("reset without error in the body", |frame, place| match place {
+    ("once, reset without error in the body", |frame, place| match place {
         0 => vec![say(&open(frame))],
         1 => vec![say(&half(frame)), say(&reset(frame.stream, 0))],
         _ => Vec::new(),
@@ -124,7 +124,7 @@ pub(in crate::hostile) const HTTP2: &[(&str, fn(&Frame, usize) -> Vec<Step>)] = 
         all
     }),
     ("a window of nothing", |frame, _| vec![say(&Frame::new(WINDOW_UPDATE, 0, frame.stream, [0; 4])), say(frame)]),
-    ("more than the window", |frame, place| match place {
+    ("once, more than the window", |frame, place| match place {
         0 => vec![say(&open(frame)), Step::Flood(Frame::new(DATA, 0, frame.stream, vec![b' '; 16 << 10]).bytes())],
         _ => Vec::new(),
     }),

@@ -42,7 +42,8 @@ pub(super) struct Kind {
 enum Act {
     /// The bytes of an answer.
     Http1(Arc<dyn Fn(&Attack) -> Vec<Step> + Send + Sync>),
-    /// What becomes of each frame of an honest answer, by its place among them.
+    /// What becomes of each frame of an honest answer, by its place among them. Where a kind begins with `once`, whoever
+    /// asks for a part is left alone.
     Http2(fn(&Frame, usize) -> Vec<Step>),
 }
 
@@ -64,11 +65,7 @@ impl Kind {
     }
 
     pub(super) fn all_frames(list: &[(&'static str, fn(&Frame, usize) -> Vec<Step>)]) -> Vec<Self> {
-        let only = std::env::var("HOSTILE_ONLY").unwrap_or_default();
-        list.iter()
-            .filter(|(name, _)| *name == only || only.is_empty())
-            .map(|(name, act)| Self { name, act: Act::Http2(*act) })
-            .collect()
+        list.iter().map(|(name, act)| Self { name, act: Act::Http2(*act) }).collect()
     }
 
     pub(super) fn steps(&self, site: &Site, asked: &Asked, honest: Answer) -> Vec<Step> {
@@ -78,8 +75,9 @@ impl Kind {
         }
     }
 
-    pub(super) fn tamper(&self, frame: &Frame, place: usize) -> Vec<Step> {
+    pub(super) fn tamper(&self, frame: &Frame, place: usize, is_part: bool) -> Vec<Step> {
         match &self.act {
+            Act::Http2(_) if is_part && self.name.starts_with("once, ") => vec![Step::Say(frame.bytes())],
             Act::Http1(_) => vec![Step::Close],
             Act::Http2(act) => act(frame, place),
         }
