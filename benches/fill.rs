@@ -53,16 +53,8 @@ impl Source for Slow {
             })));
             let (at, ranges) = (want.from, Some(true));
             let (total, body) = (Some(length), Body::wrap(body));
-            Ok(Flow {
-                at,
-                to: Some(to),
-                total,
-                ranges,
-                validator: None,
-                endpoint: None,
-                proof: pullthrough::cache::Proof::default(),
-                body,
-            })
+            let proof = Proof { media_type: Some("application/octet-stream".into()), ..Proof::default() };
+            Ok(Flow { at, to: Some(to), total, ranges, validator: None, endpoint: None, proof, body })
         })
     }
 

@@ -195,6 +195,16 @@ fn access(bench: &mut Bench) -> anyhow::Result<()> {
 /// An upstream that brings one content and says yes to everything.
 struct Always(Bytes);
 
+impl Always {
+    fn proof(&self) -> Proof {
+        Proof {
+            digest: Some(Digest::of(Algorithm::Sha256, &self.0)),
+            media_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
+            size: Some(self.0.len() as u64),
+        }
+    }
+}
+
 impl Source for Always {
     fn decides(&self) -> bool {
         true
@@ -203,21 +213,13 @@ impl Source for Always {
     fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         let total = Some(self.0.len() as u64);
         let body = Body::full(self.0.clone());
-        let flow = Flow {
-            at: 0,
-            to: None,
-            total,
-            ranges: None,
-            validator: None,
-            endpoint: None,
-            proof: Proof::default(),
-            body,
-        };
+        let proof = Proof { size: total, ..self.proof() };
+        let flow = Flow { at: 0, to: None, total, ranges: None, validator: None, endpoint: None, proof, body };
         async move { Ok(flow) }.boxed()
     }
 
     fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
-        async move { Ok(Proof { digest: Some(Digest::of(Algorithm::Sha256, &self.0)), ..Proof::default() }) }.boxed()
+        async move { Ok(self.proof()) }.boxed()
     }
 
     fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
@@ -240,7 +242,8 @@ async fn lookups(bench: &mut Bench) -> anyhow::Result<()> {
     };
     let store = tokio::task::spawn_blocking(move || Store::open(&config)).await??;
     let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new())?;
-    let content = Bytes::from(r#"{"schemaVersion":2}"#.repeat(100));
+    let content = format!(r#"{{"schemaVersion":2,"layers":[],"annotations":{{"pad":"{}"}}}}"#, "x".repeat(1850));
+    let content = Bytes::from(content);
     let digest = Digest::of(Algorithm::Sha256, &content);
     let caller = Caller {
         trust: Trust::default(),

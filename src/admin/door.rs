@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -12,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use crate::host;
-use crate::oci::{Authority, Host};
+use crate::oci::{self, Host};
 use crate::telemetry::Metrics;
-use crate::wire::Body;
+use crate::wire::{self, Body};
 
 const HEAD: Duration = Duration::from_secs(30);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,13 +38,22 @@ pub fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, metr
 }
 
 fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
+    if let Some(flaw) = wire::malformed(request) {
+        let mut response = text(flaw.status(), format!("{flaw}\n"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    // A URL as the target names the host in Host's place (RFC 9112, 3.2.2).
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let host = request.uri().authority().map(Authority::as_str).or(host);
     if !host.is_some_and(is_ours) {
         let words = "this door answers to addresses, localhost and the machine's own name only\n";
         return text(StatusCode::MISDIRECTED_REQUEST, words);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     match request.uri().path() {
         "/metrics" => {
@@ -60,7 +70,7 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
 /// An address, localhost, the machine's name, or a name without a dot, as Prometheus in a compose network or
 /// a cluster uses: none of them can be made to resolve here by a stranger's DNS.
 fn is_ours(host: &str) -> bool {
-    let Ok(authority) = Authority::parse(host, 80) else { return false };
+    let Ok(authority) = oci::Authority::parse(host, 80) else { return false };
     match authority.host {
         Host::Address(_) => true,
         Host::Name(name) => {
@@ -93,9 +103,11 @@ mod tests {
         for host in ["127.0.0.1:9128", "[::1]:9128", "localhost:9128", "pullthrough:9128", "p.ns.svc.cluster.local"] {
             assert_eq!(status(Method::GET, host, "/metrics"), 200, "{host}");
         }
-        for host in ["evil.example", "evil.example:9128", "", "a b"] {
+        for host in ["evil.example", "evil.example:9128", ""] {
             assert_eq!(status(Method::GET, host, "/metrics"), 421, "{host}");
         }
+        assert_eq!(status(Method::GET, "a b", "/metrics"), 400);
+        assert_eq!(status(Method::GET, "localhost", "http://evil.example/metrics"), 421);
     }
 
     #[test]

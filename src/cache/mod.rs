@@ -30,7 +30,9 @@ mod publics;
 mod reading;
 mod source;
 mod stored;
+mod tag_word;
 mod tags;
+mod whole;
 
 pub use blobs::BlobFound;
 pub use caller::{Caller, Place, Trust};
@@ -51,4 +53,5 @@ pub use probe::Occasion;
 pub use publics::Publics;
 pub use source::{Fault, Flow, Proof, Queue, Reach, Retry, Said, Source, Subject, Validator, Want, Whole};
 pub use stored::{BlobBody, Stored};
-pub use tags::{Asking, NoAnswer, Question, TagFound};
+pub use tag_word::Asking;
+pub use tags::{NoAnswer, Question, TagFound};

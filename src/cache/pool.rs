@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::wire::BUFFERS;
+use crate::host::BUFFERS;
 
 /// The sizes that are kept, in bytes. What would fill less than half of one is made for one use: who stands still with
 /// a few bytes shall not hold a large buffer.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::pool::{Buffer, SIZES};
-use crate::host;
+use crate::host::{self, BUFFERS, Buffers};
 use crate::store::{Blob, Staged};
-use crate::wire::{BUFFERS, Buffers, Span};
+use crate::wire::Span;
 
 const CHUNK: usize = SIZES[2];
 /// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer

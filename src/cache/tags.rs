@@ -12,26 +12,19 @@ use tracing::{info, warn};
 
 use super::caller::Asker;
 use super::lookup::{Asked, Standing};
-use super::manifests::{MISSING_FOR, MISSING_LIMIT, NoManifest, is_schema1, media_type_of};
+use super::manifests::{MISSING_FOR, MISSING_LIMIT};
 use super::source::stopped;
-use super::{Cache, Caller, Fault, Freshness, Place, Principal, Proof, Reach, Retry, Said, Subject};
+use super::tag_word::{Asking, Came, Said200};
+use super::whole::is_schema1;
+use super::{Cache, Caller, Fault, Freshness, Place, Principal, Reach, Retry, Said};
 use crate::host::{Flights, Landed};
-use crate::oci::{Accept, Algorithm, Digest, Look, MediaType, Tag, kept_type};
+use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
 
 /// A client is answered within this time in any case (containerd gives up after 30 s).
 const PATIENCE: Duration = Duration::from_secs(25);
 const CAPACITY: u64 = 200_000;
-
-/// What is asked of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asking {
-    /// HEAD: the digest, the type and the size are enough.
-    Description,
-    /// GET: the manifest will be wanted next.
-    Content,
-}
 
 /// A tag, and how it is asked for.
 #[derive(Clone, Debug)]
@@ -70,39 +63,10 @@ pub(super) struct Tags {
     store: Store,
 }
 
-/// The registry's 200.
-#[derive(Clone, Debug)]
-struct Said200 {
-    digest: Digest,
-    media_type: String,
-    size: u64,
-    came: Came,
-}
-
-/// What came with a 200 for a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    /// The manifest's name: digest, type and length.
-    Named,
-    /// The manifest itself, verified.
-    Delivered,
-    /// Something that is passed on and not kept: schema 1, a manifest of a shape that is not known here, or one from a
-    /// foreign host that does not say its digest.
-    Unkept,
-}
-
 /// The registry took longer than a client waits.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the registry has not answered within {:.1} s", .0.as_secs_f64())]
 pub struct NoAnswer(pub Duration);
-
-/// What the registry sent under a tag is not what it said it is.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream announced {said} and sent {found}")]
-struct WrongTag {
-    said: Digest,
-    found: Digest,
-}
 
 impl Tags {
     pub(super) fn new(store: Store) -> Self {
@@ -272,56 +236,12 @@ impl Cache {
     async fn ask_and_learn(&self, caller: &Caller, question: &Question, by_content: bool) -> Result<Said200, Fault> {
         let Question { tag, accept, asking, .. } = question;
         let asked = Asked::now();
-        let said = self.ask(caller, *asking, by_content).await;
+        let said = self.tag_word(caller, *asking, by_content).await;
         match &said {
             Ok(said) => self.learn_tag(caller, tag, *accept, said, asked).await,
             Err(fault) => self.learn_fault(caller, tag, *accept, fault),
         }
         said
-    }
-
-    /// HEAD, where that is enough; GET where HEAD names no manifest, or is not taken (405) and content is wanted.
-    async fn ask(&self, caller: &Caller, asking: Asking, by_content: bool) -> Result<Said200, Fault> {
-        let Caller { place, source, .. } = caller;
-        if !by_content {
-            match source.prove().await {
-                // Else it is a page, perhaps.
-                Ok(proof) => {
-                    if let Some(said) = named(proof) {
-                        return Ok(said);
-                    }
-                }
-                Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
-                Err(_) => {}
-            }
-        }
-        let whole = source.whole().await?;
-        let is_manifest = kept_type(&whole.bytes).is_some();
-        let (size, is_schema1, look) =
-            (whole.bytes.len() as u64, whole.is_schema1(), Look::of(whole.media_type.as_deref()));
-        let algorithm = whole.digest.map_or(Algorithm::Sha256, |said| said.algorithm());
-        let found = Digest::of(algorithm, &whole.bytes);
-        // Threat: a gateway's page under the tag. What is no manifest is kept by nobody, whatever its type says; and what
-        // a login host may have sent passes only if it does not look like a page.
-        if !is_manifest && !is_schema1 && look != Look::Content {
-            return Err(NoManifest::fault(whole.media_type.as_deref()));
-        }
-        let whole = whole.typed();
-        let media_type = whole.media_type.unwrap_or_else(|| media_type_of(&whole.bytes));
-        match whole.digest {
-            Some(said) if said != found && is_schema1 => {
-                Ok(Said200 { digest: said, media_type, size, came: Came::Unkept })
-            }
-            Some(said) if said != found => {
-                tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
-                Err(Fault::new(Retry::Never, WrongTag { said, found }))
-            }
-            said if is_manifest && (said.is_some() || !whole.is_foreign) => {
-                self.keep_manifest(found, &whole.bytes).await;
-                Ok(Said200 { digest: found, media_type, size, came: Came::Delivered })
-            }
-            _ => Ok(Said200 { digest: found, media_type, size, came: Came::Unkept }),
-        }
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
@@ -369,13 +289,6 @@ impl Said200 {
     fn found(self, outcome: Outcome) -> TagFound {
         TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
     }
-}
-
-/// What a HEAD says of a tag, where it names a manifest.
-fn named(proof: Proof) -> Option<Said200> {
-    let is_yes = proof.reach(Subject::Tag, None) == Some(Reach::Place);
-    let Proof { digest: Some(digest), media_type: Some(media_type), size: Some(size) } = proof else { return None };
-    is_yes.then_some(Said200 { digest, media_type, size, came: Came::Named })
 }
 
 /// The latest answer of that class.

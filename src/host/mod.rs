@@ -8,6 +8,7 @@
 mod address;
 mod beside;
 mod budget;
+mod buffers;
 mod changes;
 mod cipher;
 mod flight;
@@ -24,6 +25,7 @@ mod watched;
 pub use address::reached_at;
 pub use beside::asked_anew;
 pub use budget::Budget;
+pub use buffers::{BUFFERS, Buffers};
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use flight::{Flights, Landed};

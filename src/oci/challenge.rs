@@ -35,16 +35,17 @@ pub struct Bearer {
 impl Challenge {
     /// Reads every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
     pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        headers.into_iter().flat_map(|header| Reader { rest: header }.challenges()).collect()
+        let items = headers.into_iter().flat_map(|header| Reader { rest: header }.items());
+        items.map(|(_, scheme, parameters)| Self::of(scheme, &parameters)).collect()
     }
 
     /// The challenges of one header, each with its scheme and as it was written; what breaks the grammar is the last one's.
     #[must_use]
     pub fn split(header: &str) -> Vec<(&str, &str)> {
-        let starts = Reader { rest: header }.starts();
-        let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([header.len()]);
+        let items = Reader { rest: header }.items();
+        let ends = items.iter().skip(1).map(|(at, ..)| *at).chain([header.len()]);
         let written = |at: usize, end: usize| header[at..end].trim_end_matches([' ', '\t', ',']);
-        starts.iter().zip(ends).map(|((at, scheme), end)| (*scheme, written(*at, end))).collect()
+        items.iter().zip(ends).map(|((at, scheme, _), end)| (*scheme, written(*at, end))).collect()
     }
 
     /// The first Bearer challenge among them.
@@ -93,30 +94,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn challenges(mut self) -> Vec<Challenge> {
-        let mut found = Vec::new();
-        loop {
-            self.separators();
-            let Some(scheme) = self.token() else { break };
-            let mut parameters = Vec::new();
-            let whole = self.parameters(&mut parameters).is_some();
-            found.push(Challenge::of(scheme, &parameters));
-            if !whole {
-                break;
-            }
-        }
-        found
-    }
-
-    /// Where each challenge begins, and its scheme.
-    fn starts(mut self) -> Vec<(usize, &'a str)> {
+    /// Where each challenge begins, its scheme and its parameters.
+    fn items(mut self) -> Vec<(usize, &'a str, Vec<(String, String)>)> {
         let (length, mut found) = (self.rest.len(), Vec::new());
         loop {
             self.separators();
             let at = length - self.rest.len();
             let Some(scheme) = self.token() else { break };
-            found.push((at, scheme));
-            if self.parameters(&mut Vec::new()).is_none() {
+            let mut parameters = Vec::new();
+            let whole = self.parameters(&mut parameters).is_some();
+            found.push((at, scheme, parameters));
+            if !whole {
                 break;
             }
         }

@@ -1,27 +1,24 @@
-//! One thing asked of a registry in one caller's name: the cache's source, made of upstream requests.
+//! One thing asked of a registry in one caller's name: endpoint by endpoint, until one gives an answer that counts.
 //!
 //! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
 //! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
 //! an expired signed URL is never met twice.
 
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use super::said;
-use crate::cache::{Fault, Flow, Proof, Queue, Retry, Said, Source, Subject, Validator, Want, Whole};
+use crate::cache::{Fault, Retry, Said, Source, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
@@ -116,18 +113,6 @@ impl Ask {
         }
     }
 
-    /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
-    async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
-        let (begun, mut answer) = (Instant::now(), pin!(answer));
-        match tokio::time::timeout(self.registry.tags().deadline(), answer.as_mut()).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                self.missed(begun);
-                answer.await
-            }
-        }
-    }
-
     fn path(&self) -> String {
         match &self.thing {
             Thing::Blob(digest) => format!("/v2/{}/blobs/{digest}", self.repository),
@@ -136,7 +121,7 @@ impl Ask {
     }
 
     /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
-    fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
+    pub(super) fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
         let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
         if by_digest && self.mirrors && *method == Method::GET {
             self.registry.endpoints(&self.host)
@@ -148,7 +133,7 @@ impl Ask {
     /// Asks the endpoints in turn, well ones first, until one gives an answer that counts. What a mirror refuses
     /// says nothing about the thing; the registry's own word is final, except that it is throttled. Answers whose
     /// it is, too.
-    async fn ask(&self, method: Method, asking: &Asking) -> Result<(Response<Body>, Endpoint), Fault> {
+    pub(super) async fn ask(&self, method: Method, asking: &Asking) -> Result<(Response<Body>, Endpoint), Fault> {
         let endpoints = self.endpoints(&method);
         let mut order = self.upstream.order(&endpoints);
         let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
@@ -298,12 +283,12 @@ impl Ask {
 
 /// How a request is made, besides what it is for.
 #[derive(Default)]
-struct Asking {
-    span: Option<said::Asked>,
-    validators: Vec<Validator>,
-    way: usize,
-    last: Vec<Arc<str>>,
-    downloads: Downloads,
+pub(super) struct Asking {
+    pub(super) span: Option<said::Asked>,
+    pub(super) validators: Vec<Validator>,
+    pub(super) way: usize,
+    pub(super) last: Vec<Arc<str>>,
+    pub(super) downloads: Downloads,
 }
 
 impl Asking {
@@ -313,92 +298,6 @@ impl Asking {
             None => format!("bytes={from}-"),
             Some(to) => format!("bytes={from}-{}", to.saturating_sub(1)),
         })
-    }
-}
-
-impl Source for Ask {
-    fn decides(&self) -> bool {
-        let endpoints = self.endpoints(&Method::GET);
-        let deciding = endpoints.iter().filter(|endpoint| endpoint.authoritative()).count();
-        deciding == endpoints.len() || deciding == 0
-    }
-
-    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
-        self.asking_no_mirror().map(|ask| -> Arc<dyn Source> { Arc::new(ask) })
-    }
-
-    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
-        Box::pin(async move {
-            let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
-            let downloads = match want.queue {
-                Queue::Uncounted => Downloads::Uncounted,
-                Queue::Wait => Downloads::Wait,
-                Queue::Spare => Downloads::Spare,
-            };
-            let mut asking = Asking { span, validators: want.if_range, way: want.way, last: want.last, downloads };
-            // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
-            let again = |fault: Fault| match fault.cause.downcast_ref() {
-                Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
-                _ => fault,
-            };
-            let asked = self.ask(Method::GET, &asking).await;
-            if let Err(fault) = &asked
-                && let Some(nothing) = said::nothing_more(fault, want.from)
-            {
-                return nothing;
-            }
-            let (mut response, mut endpoint) = asked.map_err(again)?;
-            // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
-            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
-            if span.is_some()
-                && response.status() != StatusCode::PARTIAL_CONTENT
-                && known.is_some_and(|known| said::strong_tag(response.headers()) != Some(known.tag.clone()))
-            {
-                drop(response);
-                asking.validators.clear();
-                (response, endpoint) = self.ask(Method::GET, &asking).await?;
-            }
-            said::flow(response, &endpoint, span)
-        })
-    }
-
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
-        Box::pin(async move {
-            let (response, _) = self.watched(self.ask(Method::HEAD, &Asking::default())).await?;
-            Ok(said::proof(response.headers()))
-        })
-    }
-
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
-        Box::pin(async move {
-            let (response, endpoint) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
-            let (digest, media_type) = (said::digest(response.headers()), said::media_type(response.headers()));
-            let is_foreign = is_foreign(&response, &endpoint);
-            let bytes = read(response.into_body()).await?;
-            Ok(Whole { bytes, media_type, digest, is_foreign })
-        })
-    }
-
-    fn is_bare(&self) -> bool {
-        matches!(self.who, Who::Caller(None)) && !self.public
-    }
-
-    fn is_away(&self) -> bool {
-        self.outage.is_open()
-    }
-
-    fn absence(&self) -> Option<Fault> {
-        let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
-        self.outage.is_open().then(|| answer::fault_of(away()))
-    }
-
-    fn fresh_since(&self) -> Option<Instant> {
-        let changed = self.outage.changed();
-        Some(Instant::now().checked_sub(self.registry.tags().deadline()).map_or(changed, |due| due.max(changed)))
-    }
-
-    fn missed(&self, begun: Instant) {
-        self.upstream.note_missed(&self.registry.deciding_endpoints(&self.host), None, begun);
     }
 }
 
@@ -417,7 +316,7 @@ fn refused(refused: Refused) -> Fault {
 }
 
 /// All of a manifest.
-async fn read(body: Body) -> Result<Bytes, Fault> {
+pub(super) async fn read(body: Body) -> Result<Bytes, Fault> {
     let read = collect_within(body, MANIFEST_LIMIT, MANIFEST_TIME).await;
     read.map_err(|cause| Fault::new(Retry::Again, cause))
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use futures_util::FutureExt;
+use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -162,6 +163,10 @@ impl Proxy {
                 let accepted = intercept::accept_own(self, client.address(), stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
+                let handle = move |mut request: Request<Incoming>, stream| {
+                    request.extensions_mut().insert(ByTls);
+                    handle(request, stream)
+                };
                 self.serve_http(spoken, stream, client, handle).await
             }
             spoken => self.serve_http(spoken, stream, client, handle).await,
@@ -278,6 +283,10 @@ impl Proxy {
     }
 }
 
+/// Marks a request that came to the proxy itself by TLS.
+#[derive(Clone, Copy, Debug)]
+struct ByTls;
+
 /// One request at the door itself, not inside an intercepted connection.
 pub(super) async fn answer(
     proxy: Arc<Proxy>,
@@ -289,11 +298,14 @@ pub(super) async fn answer(
         return own::stranger(&proxy, client, &request);
     }
     let connects = request.method() == Method::CONNECT;
-    if !wire::has_one_host(&request) {
-        let failure = respond::ambiguous("the request must have one Host field");
+    if let Some(flaw) = wire::malformed(&request) {
+        let failure = respond::malformed(flaw);
         return own::turned_away(&proxy, client, &request, respond::last_of_connection(failure.respond()));
     }
-    let proxied = connects || (request.uri().authority().is_some() && request.version() != Version::HTTP_2);
+    // HTTP/2 names a host in any case: it is another one's where the scheme is.
+    let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
+    let proxied = connects || (request.uri().authority().is_some() && !is_own);
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let visitor = match proxy.policy().house.admit(client, request.headers()).await {

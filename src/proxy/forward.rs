@@ -70,7 +70,7 @@ pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -79,7 +79,12 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, request: Reques
     let host = if parsed.is_ok() { text.as_str() } else { "-" }; // never what did not parse
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "http");
     let version = request.version();
-    let mut response = match judge_absolute(proxy, &request, &text) {
+    let judged = judge_absolute(proxy, &request, &text);
+    let mut response = match judged {
+        Ok(_) if wire::ends_here(&mut request) => {
+            record.verdict("own", 405);
+            respond::no_further().respond()
+        }
         Err(failure) => {
             record.verdict("refuse", failure.status.as_u16());
             record.detail(failure.message.clone());

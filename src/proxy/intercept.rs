@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -17,11 +18,10 @@ use tracing::{debug, warn};
 
 use super::connection::Proxy;
 use super::guests::Visitor;
-use super::limit::Stream;
+use super::limit::{Bounded, Stream};
 use super::{own, request};
 use crate::host;
 use crate::oci::{Authority, Host};
-use crate::wire::Bounded;
 
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
@@ -47,14 +47,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let target = authority.clone();
-            let handle = move |asked, stream: Arc<Stream>| {
-                let (handed, visitor, target) = (handed.clone(), visitor.clone(), target.clone());
-                async move {
-                    match stream.admit(&asked) {
-                        Ok(()) => request::answer(handed, visitor, target, asked).await,
-                        Err(refusal) => own::refused(&handed, visitor.client, &asked, &refusal),
-                    }
-                }
+            let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
+                Ok(()) => Either::Left(request::answer(handed.clone(), visitor.clone(), target.clone(), asked)),
+                Err(refusal) => Either::Right(ready(own::refused(&handed, client, &asked, &refusal))),
             };
             proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await
         }

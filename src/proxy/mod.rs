@@ -48,6 +48,7 @@ mod request;
 mod respond;
 mod said;
 mod site;
+mod source;
 mod tunnel;
 mod verdict;
 mod verified;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::pull::Pulled;
@@ -132,7 +132,8 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
 /// An answer to a ping, and whether it is the registry's own 200: it says the version of the API, or nothing but `{}`.
 pub(super) async fn judged(response: Response<Body>) -> (Response<Body>, bool) {
     const SHORT: usize = 64;
-    let is_short = response.body().size_hint().upper().is_some_and(|length| length <= SHORT as u64);
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let is_short = length.is_some_and(|length| length <= SHORT);
     if response.status() != StatusCode::OK || !is_short {
         let is_own_word = response.status() == StatusCode::OK && says_version(response.headers());
         return (response, is_own_word);

@@ -4,13 +4,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::bearers::{self, Leg};
-use super::guests::{Guess, Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use super::pull::Pulled;
 use super::registry::Whose;
 use super::respond::{self, Failure};
@@ -43,7 +43,9 @@ pub(super) fn challenge(site: &Site<'_>, repository: Option<&Repository>) -> Res
 /// A request to our own token service.
 pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulled {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        return Pulled::failure(&refused(StatusCode::METHOD_NOT_ALLOWED, "a token is to be had by GET or POST"));
+        let mut response = respond::no_method("a token is to be had by GET or POST").respond();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        return Pulled::bypass(response);
     }
     match read(request).await {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
@@ -66,7 +68,9 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
                 Some(_) => {}
                 None => site.upstream.note_missed(&site.registry.deciding_endpoints(site.authority), None, begun),
             }
-            guess.map(Guess::was_not_judged);
+            if let Some(guess) = guess {
+                guess.was_not_judged();
+            }
             stand_in(site, &wish, hand_out(site, &wish, true)).await
         }
         Ok((_, _, wish)) if site.outage.was_open_within(LOCAL_TOKEN_LIFE) => {

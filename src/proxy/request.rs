@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap};
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -81,8 +82,8 @@ pub(super) async fn answer(
 pub(super) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
     let bad =
         |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
-    if !wire::has_one_host(request) {
-        return bad("the request must have one Host field");
+    if let Some(flaw) = wire::malformed(request) {
+        return Some(respond::malformed(flaw));
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Some(respond::no_method("a registry answers neither CONNECT nor TRACE"));
@@ -97,12 +98,13 @@ pub(super) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure
     None
 }
 
-/// Whether the request is for the host that CONNECT named. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
+/// Whether the request is for the host that CONNECT named, by TLS. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
 pub(super) fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let target = request.uri().authority().map(|authority| authority.as_str());
     let mut said = target.into_iter().chain(host).peekable();
-    said.peek().is_some() && said.all(|text| authority.is_written(text, 443))
+    let is_by_tls = request.uri().scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS);
+    is_by_tls && said.peek().is_some() && said.all(|text| authority.is_written(text, 443))
 }
 
 async fn dispatch(
@@ -149,7 +151,7 @@ async fn dispatch(
 }
 
 /// What is read, or asked of a token service, and not cached.
-async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, request: Request<Incoming>) -> Pulled {
+async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request: Request<Incoming>) -> Pulled {
     let (route, kind) = (errand.route(), errand.kind());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let endpoint = endpoint(site, route);
@@ -163,6 +165,7 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, request: Req
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
+        _ if wire::ends_here(&mut request) => Pulled::failure(&respond::no_further()),
         _ => {
             // A page that is neither of the protocol nor a token says nothing of the registry.
             let upstream = if route.is_of_protocol() { &site.upstream } else { &policy.upstream };
@@ -296,6 +299,8 @@ mod tests {
             ("/v2/", Some("evil.example"), false),
             ("/v2/", Some("quay.io:8443"), false),
             ("https://evil.example/v2/", Some("quay.io"), false),
+            ("http://quay.io/v2/", Some("quay.io"), false),
+            ("ftp://quay.io/v2/", Some("quay.io"), false),
             ("https://quay.io/v2/", Some("evil.example"), false),
         ];
         for (uri, host, expected) in table {

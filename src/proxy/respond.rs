@@ -20,7 +20,7 @@ use crate::store;
 pub(super) use crate::telemetry::chain;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Error, ParentError, TokenError};
-use crate::wire::{Body, end_to_end};
+use crate::wire::{Body, Malformed, end_to_end};
 
 /// `Cache-Status`
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -76,6 +76,9 @@ impl Failure {
         let status = format!("pullthrough; error={}; details=\"{details}\"", self.error);
         if let Ok(value) = HeaderValue::from_str(&status.replace(|c: char| !(' '..='~').contains(&c), "?")) {
             headers.insert(PROXY_STATUS, value);
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD")); // RFC 9110, 15.5.6
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
@@ -305,15 +308,22 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
     let message = format!(
         "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
     );
-    let mut response =
-        Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message).respond();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+    no_method(&message).respond()
 }
 
 /// 405: a method that no registry has.
 pub(super) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
+}
+
+/// 405: the proxy itself is asked, as `Max-Forwards` says (RFC 9110, 7.6.2).
+pub(super) fn no_further() -> Failure {
+    no_method("this is the proxy: the request goes no further than its Max-Forwards says")
+}
+
+/// 400 or 501: a request that has not the form that HTTP prescribes.
+pub(super) fn malformed(flaw: Malformed) -> Failure {
+    Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
 
 /// 400: servers could read another request in it than this proxy does.

@@ -16,11 +16,11 @@ use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
-use crate::host::{Budget, Changes, Limit, service};
+use crate::host::{BUFFERS, Budget, Changes, Limit, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings, Use};
-use crate::wire::{BUFFERS, Guarded};
+use crate::wire::Guarded;
 use crate::{admin, host, upstream};
 
 /// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.

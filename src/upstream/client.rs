@@ -218,6 +218,7 @@ impl Upstream {
     pub(super) fn admit(&self, to: &Endpoint) -> Result<(), Error> {
         match &self.outage {
             Some(outage) if outage.is_open() && outage.covers(to) => {
+                outage.want();
                 Err(Error::Away { to: to.authority().clone(), retry_after: outage.retry_after() })
             }
             _ => Ok(()),

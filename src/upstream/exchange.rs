@@ -58,6 +58,7 @@ pub(super) async fn exchange(
     }
     request.headers_mut().remove(HOST);
     wire::frame(&mut request);
+    request = request.map(wire::data_only);
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let since = since.filter(|_| is_repeatable(&request));
     let (mut dead, mut old) = (0, 0);
@@ -144,7 +145,7 @@ async fn attempt(
         () = is_older(connection.clone(), since) => Err(Failure::Old),
     };
     let mut answer = answer?;
-    unanswered.is_over();
+    unanswered.answered();
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
         life.mark();
     }
@@ -191,7 +192,7 @@ fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Res
 struct Unanswered(Option<CaptureConnection>);
 
 impl Unanswered {
-    fn is_over(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 }

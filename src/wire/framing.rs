@@ -4,12 +4,17 @@
 //! smuggling, RFC 9112, 11.2). Defence: no framing field is ever copied (RFC 9112, 6), and a body that a request has
 //! no use for is refused or found to be empty before anything is sent.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request};
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+
+use super::{Body, BodyError};
 
 /// How long the end of an empty body may take: it came in one piece with the head, or is on its way.
 const EMPTY: Duration = Duration::from_secs(5);
@@ -33,6 +38,32 @@ pub fn frame<B: HttpBody>(request: &mut Request<B>) {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         _ => {}
+    }
+}
+
+/// A request's body without what stands behind it. Trailers are judged by nobody, and some servers take them for fields
+/// of the head; a recipient may leave them out (RFC 9110, 6.5.1).
+pub fn data_only(body: Body) -> Body {
+    if body.is_end_stream() { body } else { Body::wrap(DataOnly(body)) }
+}
+
+struct DataOnly(Body);
+
+impl HttpBody for DataOnly {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = Pin::new(&mut self.get_mut().0);
+        body.poll_frame(cx).map(|frame| frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 
@@ -60,12 +91,9 @@ pub async fn is_unexpected<B: HttpBody + Unpin>(request: &mut Request<B>) -> boo
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http_body::Frame;
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::wire::Body;
 
     fn pieces(pieces: &[&'static str]) -> Body {
         let frames: Vec<_> =

@@ -3,10 +3,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
+use http::Version;
 use http::header::{
-    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Request, Version};
 
 /// Takes off what must not be forwarded (RFC 9110, 7.6.1): what `Connection` names, the hop-by-hop headers
 /// themselves, and the credentials meant for this proxy. Cookies become one field (RFC 9113, 8.2.3).
@@ -66,16 +66,6 @@ pub fn without_overrides(headers: &mut HeaderMap) {
     ];
     for name in OVERRIDES {
         headers.remove(name);
-    }
-}
-
-/// Whether a request names its host as it must (RFC 9112, 3.2): once, and in HTTP/1.1 by a `Host` field in any case.
-pub fn has_one_host<B>(request: &Request<B>) -> bool {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), None) => true,
-        (Some(_), Some(_)) => false,
-        (None, _) => request.version() == Version::HTTP_10 || request.version() == Version::HTTP_2,
     }
 }
 

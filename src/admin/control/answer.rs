@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -21,7 +21,7 @@ use tracing::{debug, info};
 
 use super::protocol::{Line, ORDER_LIMIT, PREFIX, sentence};
 use crate::cache::{Command, Inventory, Order};
-use crate::wire::{Body, collect};
+use crate::wire::{self, Body, collect};
 
 const HEAD: Duration = Duration::from_secs(30);
 /// Lines that may wait for a slow reader.
@@ -54,11 +54,18 @@ pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<S
 }
 
 async fn answer(request: Request<Incoming>, desk: Desk) -> Response<Body> {
+    if let Some(flaw) = wire::malformed(&request) {
+        let mut response = refuse(flaw.status(), flaw.to_string());
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
     let Some(command) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
         return refuse(StatusCode::NOT_FOUND, format!("{} knows no {}", this(), request.uri().path()));
     };
     if request.method() != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "commands are sent by POST".to_owned());
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "commands are sent by POST".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
     }
     let Ok(command) = serde_json::from_value::<Command>(command.clone().into()) else {
         return refuse(StatusCode::NOT_FOUND, format!("{} knows no command {command}", this()));

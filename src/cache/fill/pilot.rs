@@ -134,10 +134,10 @@ impl<'a> Pilot<'a> {
 
     fn is_to_be_parked(&self) -> bool {
         self.fill.is_leaving()
-            || self.fill.total().is_some_and(|total| {
-                let landed = self.fill.progress();
-                landed < total && !self.config.finishes(landed, total)
-            })
+            || match (self.fill.progress(), self.fill.total()) {
+                (landed, Some(total)) => landed < total && !self.config.finishes(landed, total),
+                (landed, None) => landed > self.config.finish_rest.0, // it may have no end
+            }
     }
 
     /// Whether nobody waits for it, and it gains nothing worth going on for.

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::oci::Authority;
 use crate::setup::ProxyUrl;
-use crate::wire::{Body, collect};
+use crate::wire::{Body, collect_within};
 
 /// A registry may take its time; a proxy on the same network does not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,7 +112,7 @@ impl Way {
             return Ok(Ok(hyper::upgrade::on(response).await?));
         }
         let (parts, body) = response.into_parts();
-        let body = collect(Body::wrap(body), LIMIT).await.unwrap_or_default();
+        let body = collect_within(Body::wrap(body), LIMIT, PATIENCE).await.unwrap_or_default();
         Ok(Err(Answer { status: parts.status, headers: parts.headers, body }))
     }
 
@@ -147,7 +147,7 @@ pub(super) async fn ask(sender: &mut SendRequest<Body>, mut request: Request<Bod
         .await
         .with_context(|| format!("no answer within {} s", PATIENCE.as_secs()))??;
     let (parts, body) = response.into_parts();
-    let body = collect(Body::wrap(body), LIMIT).await.context("the answer broke off")?;
+    let body = collect_within(Body::wrap(body), LIMIT, PATIENCE).await.context("the answer broke off")?;
     Ok(Answer { status: parts.status, headers: parts.headers, body })
 }
 

@@ -28,6 +28,10 @@ pub(super) struct Shared {
     connections: Count,
     lobby: Count,
     streams: Count,
+    /// Read for each request, and so beside the limits.
+    streams_most: AtomicUsize,
+    streams_each: AtomicUsize,
+    buffers_each: AtomicUsize,
     tunnels: Count,
     /// Milliseconds, as the sweep counts them.
     pub(super) now: AtomicU64,
@@ -66,6 +70,9 @@ impl Clients {
             connections: Count::default(),
             lobby: Count::default(),
             streams: Count::default(),
+            streams_most: limits.streams.into(),
+            streams_each: limits.streams_each.into(),
+            buffers_each: limits.buffers_each.into(),
             tunnels: Count::default(),
             now: 0.into(),
             lines: Mutex::default(),
@@ -77,7 +84,11 @@ impl Clients {
 
     /// Other limits from now on. What is under way goes on.
     pub(in crate::proxy) fn adopt(&self, limits: Limits) {
-        self.shared.limits.store(Arc::new(limits));
+        let shared = &self.shared;
+        shared.limits.store(Arc::new(limits));
+        shared.streams_most.store(limits.streams, Ordering::Relaxed);
+        shared.streams_each.store(limits.streams_each, Ordering::Relaxed);
+        shared.buffers_each.store(limits.buffers_each, Ordering::Relaxed);
     }
 
     /// A place for a connection from `address`.
@@ -192,12 +203,13 @@ impl Client {
 
     /// One more request under way; each is to [`leave`](Self::leave).
     pub(super) fn begin(&self) -> Result<(), Refusal> {
-        let limits = self.shared.limits.load();
-        let refusal = if !self.streams.enter(limits.streams_each) {
-            Refusal::StreamsEach(limits.streams_each)
-        } else if !self.shared.streams.enter(limits.streams) {
+        let each = self.shared.streams_each.load(Ordering::Relaxed);
+        let most = self.shared.streams_most.load(Ordering::Relaxed);
+        let refusal = if !self.streams.enter(each) {
+            Refusal::StreamsEach(each)
+        } else if !self.shared.streams.enter(most) {
             self.streams.leave();
-            Refusal::Streams(limits.streams)
+            Refusal::Streams(most)
         } else {
             return Ok(());
         };
@@ -253,7 +265,7 @@ impl Client {
 
     /// Whether more waits for it than its share of the buffers.
     pub(super) fn holds_its_share(&self) -> bool {
-        self.buffered.load(Ordering::Relaxed) >= self.shared.limits.load().buffers_each
+        self.buffered.load(Ordering::Relaxed) >= self.shared.buffers_each.load(Ordering::Relaxed)
     }
 }
 

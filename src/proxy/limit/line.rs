@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::{Client, Clients, Shared};
-use super::stream::{Place, Stream};
+use super::stream::{Owner, Place, Stream};
 
 /// The list of a connection's streams is gone over when it has grown to this many.
 const LIST: usize = 64;
@@ -17,7 +17,7 @@ const LIST: usize = 64;
 pub(in crate::proxy) struct Line {
     pub(super) client: Arc<Client>,
     opened: AtomicU64,
-    /// The latest stream that took something.
+    /// The latest stream that took something. This and what follows only the connection's own task writes.
     newest: AtomicU64,
     /// Bytes of answers that it took, and when it took some last.
     passed: AtomicU64,
@@ -25,8 +25,6 @@ pub(in crate::proxy) struct Line {
     /// Whether its peer takes nothing at the moment: then the system says whether it is alive.
     blocked: Arc<AtomicBool>,
     streams: Mutex<List>,
-    /// The stream whose task comes next: hyper starts it right after the request was handed over.
-    next: Mutex<Option<Arc<Stream>>>,
     /// No new streams, then none at all.
     pub(in crate::proxy) ending: CancellationToken,
     pub(in crate::proxy) over: CancellationToken,
@@ -36,6 +34,8 @@ pub(in crate::proxy) struct Line {
 struct List {
     all: Vec<Weak<Stream>>,
     full: usize,
+    /// The stream whose task comes next: hyper starts it right after the request was handed over.
+    next: Option<Arc<Stream>>,
 }
 
 impl Line {
@@ -50,7 +50,6 @@ impl Line {
             last: clients.shared().now.load(Ordering::Relaxed).into(),
             blocked,
             streams: Mutex::default(),
-            next: Mutex::default(),
             ending: CancellationToken::new(),
             over: CancellationToken::new(),
         };
@@ -63,7 +62,6 @@ impl Line {
     pub(in crate::proxy) fn open(self: &Arc<Self>) -> Arc<Stream> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let place = Place {
-            line: self.clone(),
             number,
             task: OnceLock::new(),
             is_given_up: false.into(),
@@ -71,15 +69,14 @@ impl Line {
             passed: self.passed().into(),
             opened: number.into(),
         };
-        let stream = Stream::on(self.client.clone(), Some(place));
+        let stream = Stream::on(Owner::Line(self.clone()), Some(place));
         let mut list = self.list();
         if list.all.len() >= list.full.max(LIST) {
             list.all.retain(|stream| stream.strong_count() > 0);
             list.full = list.all.len() * 2;
         }
         list.all.push(Arc::downgrade(&stream));
-        drop(list);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
+        list.next = Some(stream.clone());
         stream
     }
 
@@ -91,9 +88,11 @@ impl Line {
     /// The stream of this number took so many bytes. Answers what has passed in all, and when it is.
     pub(super) fn took(&self, number: u64, bytes: u64) -> (u64, u64) {
         let now = self.shared().now.load(Ordering::Relaxed);
+        let passed = self.passed() + bytes;
         self.last.store(now, Ordering::Relaxed);
-        self.newest.fetch_max(number, Ordering::Relaxed);
-        (self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes, now)
+        self.newest.store(self.newest().max(number), Ordering::Relaxed);
+        self.passed.store(passed, Ordering::Relaxed);
+        (passed, now)
     }
 
     pub(super) fn opened(&self) -> u64 {
@@ -134,8 +133,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let task = tokio::spawn(future).abort_handle();
+        let next = self.0.list().next.take();
+        let task = tokio::spawn(future);
         if let Some(place) = next.as_ref().and_then(|stream| stream.of.as_ref()) {
             let _ = place.task.set(task); // the first one is its own
         }

@@ -10,6 +10,7 @@
 //! Never: refuse what is under way; hold back health, readiness, metrics, the CA's certificate or the control socket.
 //! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).
 
+mod bounded;
 mod clients;
 mod line;
 mod outgoing;
@@ -18,6 +19,7 @@ mod settings;
 mod stream;
 mod sweep;
 
+pub(super) use bounded::Bounded;
 pub(super) use clients::{Client, Clients};
 pub(super) use line::{Line, Tasks};
 pub(super) use outgoing::Outgoing;

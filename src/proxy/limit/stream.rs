@@ -8,35 +8,41 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::clients::{Client, Tunnel};
 use super::{Line, Refusal};
+use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
-use crate::wire::{BUFFERS, Buffers};
 
 /// Smaller pieces are bounded by the number of streams.
 const COUNTED: usize = 4 << 10;
 
 /// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
 pub(in crate::proxy) struct Stream {
-    pub(super) client: Arc<Client>,
+    owner: Owner,
     is_counted: AtomicBool,
     blob: OnceLock<Digest>,
     tunnel: OnceLock<Tunnel>,
     /// Bytes that lie with the connection.
     under_way: AtomicUsize,
-    /// Rung when some of them are gone.
+    /// Rung when some of them are gone, if somebody waits for that.
     gone: AtomicWaker,
+    is_awaited: AtomicBool,
     pub(super) of: Option<Place>,
+}
+
+/// Whose it is: a client's alone on its connection, or one of several on a connection of HTTP/2.
+pub(super) enum Owner {
+    Client(Arc<Client>),
+    Line(Arc<Line>),
 }
 
 /// Its place on a connection of HTTP/2.
 pub(super) struct Place {
-    pub(super) line: Arc<Line>,
     pub(super) number: u64,
     /// The task that answers it.
-    pub(super) task: OnceLock<AbortHandle>,
+    pub(super) task: OnceLock<JoinHandle<()>>,
     pub(super) is_given_up: AtomicBool,
     /// When its client took something last, in milliseconds of the sweep; how much had passed over the connection by
     /// then, and how many streams it had had.
@@ -54,19 +60,27 @@ pub(in crate::proxy) struct Piece {
 
 impl Stream {
     pub(in crate::proxy) fn new(client: Arc<Client>) -> Arc<Self> {
-        Self::on(client, None)
+        Self::on(Owner::Client(client), None)
     }
 
-    pub(super) fn on(client: Arc<Client>, of: Option<Place>) -> Arc<Self> {
+    pub(super) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
-            client,
+            owner,
             is_counted: false.into(),
             blob: OnceLock::new(),
             tunnel: OnceLock::new(),
             under_way: 0.into(),
             gone: AtomicWaker::new(),
+            is_awaited: false.into(),
             of,
         })
+    }
+
+    fn client(&self) -> &Client {
+        match &self.owner {
+            Owner::Client(client) => client,
+            Owner::Line(line) => &line.client,
+        }
     }
 
     /// Whether this request may be begun. From here on it counts.
@@ -74,10 +88,10 @@ impl Stream {
     /// # Errors
     /// What there is too much of.
     pub(in crate::proxy) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        self.client.begin()?;
+        self.client().begin()?;
         self.is_counted.store(true, Ordering::Relaxed);
         if let Some(blob) = blob_of(request) {
-            self.client.open(&blob)?;
+            self.client().open(&blob)?;
             let _ = self.blob.set(blob); // a stream is admitted once
         }
         Ok(())
@@ -91,10 +105,10 @@ impl Stream {
     /// A piece of its answer.
     pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Piece {
         let length = bytes.len();
-        self.under_way.fetch_add(length, Ordering::Relaxed);
+        self.under_way.fetch_add(length, Ordering::SeqCst);
         if length >= COUNTED {
             BUFFERS.hold(length);
-            self.client.buffered.fetch_add(length, Ordering::Relaxed);
+            self.client().buffered.fetch_add(length, Ordering::Relaxed);
         }
         Piece { bytes, length, stream: self.clone() }
     }
@@ -102,8 +116,8 @@ impl Stream {
     /// Waits until another piece may be made: while there are too many bytes in buffers, only when none of its own is
     /// under way. Its client's taking ends the wait, so nobody waits for another one's client.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let is_full = || BUFFERS.are_full() || self.client.holds_its_share();
-        self.poll_gone(cx, || is_full() && self.under_way() > 0)
+        let is_full = || BUFFERS.are_full() || self.client().holds_its_share();
+        self.poll_gone(cx, || self.under_way() > 0 && is_full())
     }
 
     /// Waits until no more than a little of it is under way.
@@ -119,13 +133,14 @@ impl Stream {
         if !waits() {
             return Poll::Ready(());
         }
+        self.is_awaited.store(true, Ordering::SeqCst);
         self.gone.register(cx.waker());
         if waits() { Poll::Pending } else { Poll::Ready(()) } // the last piece may have gone in between
     }
 
     /// Bytes that its client has not taken yet.
     pub(super) fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::Acquire)
+        self.under_way.load(Ordering::SeqCst)
     }
 
     /// How long its client has taken nothing.
@@ -136,21 +151,24 @@ impl Stream {
 
     /// The connection took so many bytes from it.
     fn took(&self, bytes: usize) {
-        if let Some(place) = &self.of {
-            let (passed, now) = place.line.took(place.number, bytes as u64);
+        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+            let (passed, now) = line.took(place.number, bytes as u64);
             place.last.store(now, Ordering::Relaxed);
             place.passed.store(passed, Ordering::Relaxed);
-            place.opened.store(place.line.opened(), Ordering::Relaxed);
+            place.opened.store(line.opened(), Ordering::Relaxed);
         }
     }
 
     fn let_go(&self, length: usize) {
         if length >= COUNTED {
             BUFFERS.release(length);
-            self.client.buffered.fetch_sub(length, Ordering::Relaxed);
+            self.client().buffered.fetch_sub(length, Ordering::Relaxed);
         }
-        self.under_way.fetch_sub(length, Ordering::Release);
-        self.gone.wake();
+        // Either this sees that somebody waits, or whoever waits sees that it is gone.
+        self.under_way.fetch_sub(length, Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
+            self.gone.wake();
+        }
     }
 }
 
@@ -165,10 +183,10 @@ fn blob_of<B>(request: &Request<B>) -> Option<Digest> {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(blob) = self.blob.get() {
-            self.client.closed(blob);
+            self.client().closed(blob);
         }
-        if *self.is_counted.get_mut() {
-            self.client.leave();
+        if self.is_counted.load(Ordering::Relaxed) {
+            self.client().leave();
         }
     }
 }
@@ -236,7 +254,7 @@ mod tests {
         drop(second);
         assert!(one.poll_room(&cx).is_ready());
         drop(first);
-        assert_eq!(one.client.buffered.load(Ordering::Relaxed), 0);
+        assert_eq!(one.client().buffered.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -126,3 +126,139 @@ fn seen(stream: &Stream, line: &Line, waiting: usize, now: Duration) -> Option<S
         passed: passed / waiting as u64,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use bytes::{Buf, Bytes};
+    use futures_util::FutureExt;
+    use hyper::rt::Executor;
+
+    use super::super::Tasks;
+    use super::super::clients::tests::limits;
+    use super::super::stream::Piece;
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn only_a_client_that_takes_nothing_of_a_stream_is_given_up() {
+        let seen = Seen { idle: STALL, line_idle: STALL, blocked: false, overtaken: false, passed: 0 };
+        let moving = Seen { line_idle: Duration::ZERO, ..seen };
+        let table = [
+            ("nobody on the connection takes anything", seen, true),
+            ("it took something less than a minute ago", Seen { idle: STALL / 2, ..seen }, false),
+            ("the socket takes nothing, which the system judges", Seen { blocked: true, ..seen }, false),
+            ("another one moves, for which it may wait", moving, false),
+            ("a later one moves, which comes after it", Seen { overtaken: true, ..moving }, true),
+            ("all others had their turns", Seen { passed: TURN, ..moving }, true),
+            ("all others had their turns, over a slow network", Seen { passed: TURN, blocked: true, ..moving }, true),
+            ("another one moves, but for so long", Seen { idle: STALL * LONG, ..moving }, true),
+        ];
+        for (what, seen, expected) in table {
+            assert_eq!(seen.is_stalled(STALL), expected, "{what}");
+        }
+    }
+
+    /// A connection, and how often it was looked at.
+    struct Lab {
+        clients: Arc<Clients>,
+        line: Arc<Line>,
+        blocked: Arc<AtomicBool>,
+        now: Duration,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let clients = Clients::new(limits());
+            let blocked = Arc::new(AtomicBool::new(false));
+            let line = Line::new(&clients, clients.of([10, 0, 0, 1].into()), blocked.clone());
+            Self { clients, line, blocked, now: Duration::ZERO }
+        }
+
+        /// A stream with a piece under way, whose task never ends by itself.
+        fn open(&self) -> (Arc<Stream>, Piece) {
+            let stream = self.line.open();
+            Tasks(self.line.clone()).execute(std::future::pending());
+            let piece = stream.piece(Bytes::from(vec![0; 100_000]));
+            (stream, piece)
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+            sweep(self.clients.shared(), self.now, STALL);
+        }
+
+        fn given_up(&self) -> u64 {
+            self.clients.shared().given_up.0.load(Ordering::Relaxed)
+        }
+    }
+
+    async fn is_ended(stream: &Stream) -> bool {
+        tokio::task::yield_now().await;
+        stream.of.as_ref().unwrap().task.get().unwrap().is_finished()
+    }
+
+    #[tokio::test]
+    async fn a_stream_beside_one_that_moves_is_ended_once_a_later_one_moves() {
+        let mut lab = Lab::new();
+        let ((still, _piece), (slow, mut moving)) = (lab.open(), lab.open());
+        for _ in 0..20 {
+            lab.pass(10);
+            moving.advance(10);
+        }
+        assert_eq!((lab.given_up(), is_ended(&still).await), (1, true), "the second was opened later");
+        assert!(!is_ended(&slow).await);
+        let (first, mut small) = lab.open();
+        small.advance(10);
+        lab.pass(10);
+        assert!(!is_ended(&first).await && !lab.line.ending.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn the_first_of_several_may_move_for_long_before_the_others_count_as_still() {
+        let mut lab = Lab::new();
+        let ((_slow, mut moving), (still, _piece)) = (lab.open(), lab.open());
+        lab.blocked.store(true, Ordering::Relaxed);
+        for seconds in (0..600).step_by(10) {
+            assert!(!is_ended(&still).await, "after {seconds} s");
+            lab.pass(10);
+            moving.advance(10);
+        }
+        assert!(is_ended(&still).await, "after ten minutes in any case");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_us_and_what_its_client_takes_slowly_stays() {
+        let mut lab = Lab::new();
+        let ((waits, piece), (slow, mut moving)) = (lab.open(), lab.open());
+        drop(piece);
+        for _ in 0..100 {
+            lab.pass(59);
+            moving.advance(1);
+        }
+        assert!(!is_ended(&waits).await && !is_ended(&slow).await);
+        lab.blocked.store(true, Ordering::Relaxed);
+        lab.pass(120);
+        assert!(!is_ended(&slow).await, "the socket takes nothing: the system sees whether its peer does");
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_an_answer_out_of_reach_ends_with_the_last_one_that_moves() {
+        let mut lab = Lab::new();
+        let stream = lab.line.open();
+        Tasks(lab.line.clone()).execute(std::future::ready(()).map(drop));
+        tokio::task::yield_now().await;
+        let _piece = stream.piece(Bytes::from_static(b"a manifest"));
+        let (other, mut moving) = lab.open();
+        lab.pass(10);
+        moving.advance(10);
+        lab.pass(55);
+        assert!(lab.line.ending.is_cancelled() && !lab.line.over.is_cancelled(), "another one moves");
+        drop((other, moving));
+        lab.pass(10);
+        assert!(lab.line.over.is_cancelled());
+        assert_eq!(lab.given_up(), 1, "once");
+    }
+}

@@ -1,20 +1,23 @@
-//! The one who asks while a registry is away, ever more seldom, until it is back.
+//! The one who asks while a registry is away, ever more seldom, until it is back; sooner where somebody wants something.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Method, Request};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::part::{Failed, Part};
-use super::state::{Inner, Outage};
+use super::state::{FIRST, Inner, Outage};
+use crate::host::asked_anew;
 use crate::upstream::{Endpoint, Error, Upstream};
 use crate::wire::Body;
 
-/// How long an answer may take.
+/// How long an answer may take. One who falls silent may be back before that: then it answers what is asked anew.
 const WAIT: Duration = Duration::from_secs(5);
+const ANEW: Duration = Duration::from_secs(1);
 const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
 /// The one probe of an open state. Ends with the state's last holder.
@@ -38,8 +41,10 @@ impl Probe {
             registry,
             "the registry is away: what is cached is served, and it is asked now and then whether it is back"
         );
-        while let Some(pause) = self.pause() {
-            tokio::time::sleep(pause).await;
+        while let Some((pause, wanted)) = self.pause() {
+            tokio::time::sleep(pause.min(FIRST)).await;
+            // Whoever wants something meanwhile has it asked at once, so that it is back for them within a second.
+            let _ = tokio::time::timeout(pause.saturating_sub(FIRST), wanted.notified()).await;
             let Ok((answered, failed)) = self.ask(&upstream).await else { continue };
             if let Some(away) = self.done(&answered, failed) {
                 info!(registry, seconds = away.as_secs(), "the registry is back");
@@ -67,8 +72,8 @@ impl Probe {
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
-    fn pause(&self) -> Option<Duration> {
-        self.outage().map(|outage| outage.pause())
+    fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
+        self.outage().map(|outage| (outage.pause(), Arc::clone(&outage.0.wanted)))
     }
 
     fn parts(&self) -> (Vec<Endpoint>, Vec<Part>) {
@@ -105,9 +110,12 @@ async fn answers(
     target: &str,
     since: Instant,
 ) -> Result<Result<(), Failed>, NotAsked> {
-    let request = Request::builder().method(method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
-    let Ok(request) = request else { return Ok(Ok(())) }; // what cannot be asked bars nobody
-    Ok(match tokio::time::timeout(WAIT, upstream.knock(endpoint, request, since)).await {
+    let request = || Request::builder().method(&method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
+    if request().is_err() {
+        return Ok(Ok(())); // what cannot be asked bars nobody
+    }
+    let knock = || upstream.knock(endpoint, request().unwrap_or_default(), since);
+    Ok(match tokio::time::timeout(WAIT, asked_anew(knock, || tokio::time::sleep(ANEW))).await {
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
             Err(Failed::Error)
         }
@@ -126,7 +134,7 @@ mod tests {
     use super::*;
     use crate::oci::Authority;
     use crate::upstream::outage::state::tests::{endpoint, quay, refused};
-    use crate::upstream::outage::state::{FIRST, LONGEST, SAME, SOON};
+    use crate::upstream::outage::state::{LONGEST, SAME, SOON};
 
     #[tokio::test(start_paused = true)]
     async fn a_mirror_is_no_part_of_it_and_a_second_endpoint_answers_for_the_first() {
@@ -183,7 +191,7 @@ mod tests {
         let probe = Probe::of(&outage);
         let pauses: Vec<u128> = (0..8)
             .map(|_| {
-                let pause = probe.pause().unwrap();
+                let (pause, _) = probe.pause().unwrap();
                 probe.done(&[], Vec::new());
                 pause.as_millis()
             })
@@ -193,11 +201,12 @@ mod tests {
         assert!(!outage.note(&home, None, early, Err(&error)), "asked before the registry came back");
         tokio::time::advance(FIRST).await;
         assert!(outage.note(&home, None, Instant::now(), Err(&error)));
-        assert_eq!(probe.pause(), Some(LONGEST), "the same outage");
+        let pause = |probe: &Probe| probe.pause().map(|(pause, _)| pause);
+        assert_eq!(pause(&probe), Some(LONGEST), "the same outage");
         probe.done(std::slice::from_ref(&home), Vec::new());
         tokio::time::advance(SAME).await;
         assert!(outage.note(&home, None, Instant::now(), Err(&error)));
-        assert_eq!(probe.pause(), Some(SOON));
+        assert_eq!(pause(&probe), Some(SOON));
     }
 
     #[tokio::test]

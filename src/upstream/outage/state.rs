@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::hosts::{Hosts, Taken};
@@ -33,6 +33,8 @@ pub(super) struct Inner {
     mirrors: Vec<Endpoint>,
     state: Mutex<State>,
     phase: watch::Sender<Phase>,
+    /// Rung when something is wanted that only the registry has.
+    pub(super) wanted: Arc<Notify>,
 }
 
 /// How far it is known.
@@ -68,7 +70,8 @@ impl Outage {
             down: Vec::new(),
             pause: SOON,
         };
-        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), phase: watch::Sender::new(Phase::Closed) }))
+        let (state, phase) = (Mutex::new(state), watch::Sender::new(Phase::Closed));
+        Self(Arc::new(Inner { homes, mirrors, state, phase, wanted: Arc::default() }))
     }
 
     /// Whether it is away.
@@ -110,6 +113,11 @@ impl Outage {
     /// When it was last found to be away: a connection of before may lead nowhere.
     pub(in crate::upstream) fn opened_at(&self) -> Option<Instant> {
         self.state().opened
+    }
+
+    /// Somebody wants what only the registry has: the probe does not wait for long then.
+    pub(in crate::upstream) fn want(&self) {
+        self.0.wanted.notify_one();
     }
 
     /// When asking again may help.

@@ -122,6 +122,26 @@ async fn a_registry_that_takes_passwords_alone_verifies_them_too() {
 }
 
 #[tokio::test]
+async fn a_page_verifies_no_password() {
+    let registry = Registry::start("registry.example.com");
+    let auth = "auth: {username: robot, password: canary-r, repositories: ['team/*']}";
+    let proxy = Plan::new().registry(&registry, auth).start().await;
+    let page = |media_type: &str, body: &str| Act::Answer {
+        status: 200,
+        headers: vec![("content-type".into(), media_type.into())],
+        body: body.into(),
+    };
+    for page in [page("text/html", "<html>log in</html>"), page("application/json", r#"{"status":"maintenance"}"#)] {
+        let line = registry.script("*", page.clone());
+        assert_eq!(token(&proxy, "x", Some(&basic_value("robot", "wrong"))).await, Err(401), "{page:?}");
+        registry.unscript(line);
+    }
+    registry.require_basic("robot", "right");
+    assert_eq!(token(&proxy, "x", Some(&basic_value("robot", "wrong"))).await, Err(401));
+    assert!(token(&proxy, "x", Some(&basic_value("robot", "right"))).await.is_ok());
+}
+
+#[tokio::test]
 async fn held_credentials_push_nothing_and_list_no_catalog() {
     let (registry, proxy) = held(", push: allow").await;
     registry.push_image("team/app", "1", &[layer(1000, 5)]);

@@ -90,7 +90,7 @@ impl Source for Sim {
                 ranges: if want.from > 0 { Some(is_ranged) } else { None },
                 validator: None,
                 endpoint: None,
-                proof: Proof::default(),
+                proof: Proof { media_type: Some("application/octet-stream".to_owned()), ..Proof::default() },
                 body: Body::wrap(body),
             })
         })

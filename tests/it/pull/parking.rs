@@ -120,3 +120,20 @@ async fn a_page_that_says_200_to_everything_opens_no_fill_under_way_to_its_reade
     assert_eq!(asked_by_another(&proxy, &digest).await.0, 502);
     gate.open();
 }
+
+#[tokio::test]
+async fn a_fill_whose_length_nobody_said_is_parked_too_once_it_is_longer_than_what_is_finished_for_nobody() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").and(PICKY).start().await;
+    let digest = registry.push_blob("a", layer(LENGTH, 92));
+    let gate = Gate::new();
+    registry.script(BLOBS, Act::NoLength);
+    registry.script_times(1, BLOBS, Act::Hold(4_000_000, gate.clone()));
+    let mut session = proxy.client().session(QUAY).await;
+    let mut answer = session.send("GET", &format!("/v2/a/blobs/{digest}"), &[], Body::empty()).await.unwrap();
+    answer.frame().await.unwrap().unwrap();
+    drop((answer, session));
+    eventually("it is parked", || proxy.files() == (0, 2)).await;
+    assert_eq!(proxy.metric("pullthrough_fills_in_progress").await, 0.0);
+    gate.open();
+}

@@ -1,8 +1,14 @@
 //! Answers that do not fit the question: parts for a whole, other parts, an unasked 304, 101, redirects that lead nowhere.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
 use super::private::{AUTH, EXAMPLE};
 use super::{QUAY, layer, quay};
-use crate::support::{Act, MANIFEST, Plan, Registry, Setup};
+use crate::support::{Act, MANIFEST, Plan, Registry, Setup, lab};
 
 fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -178,4 +184,34 @@ async fn a_connection_that_brought_what_does_not_fit_serves_nobody_else() {
     let before = registry.connections();
     assert_eq!(proxy.client().get(QUAY, "/v2/a/tags/list").await.status, 200);
     assert_eq!(registry.connections(), before + 1);
+}
+
+/// A server that says 100 to every request, again and again, for as long as it is listened to.
+async fn endless() -> std::net::SocketAddr {
+    let names = ["quay.io".to_owned()];
+    let tls = TlsAcceptor::from(lab::server_config(&names, lab::Certificate::Good, &[b"http/1.1"], false));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                let mut stream = tls.accept(stream).await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                while stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n").await.is_ok() {}
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn preliminary_answers_without_an_end_are_none() {
+    let (at, ca_file) = (endless().await, lab::ca_file());
+    let endpoint = format!("{{url: 'https://quay.io', address: '{at}', ca_file: '{}'}}", ca_file.display());
+    let proxy = Plan::new().raw_registry(&format!("'quay.io': {{endpoints: [{endpoint}]}}")).start().await;
+    for path in ["/v2/a/manifests/1", "/v2/a/tags/list"] {
+        let answered = tokio::time::timeout(Duration::from_secs(20), proxy.client().get(QUAY, path)).await;
+        assert_eq!(answered.unwrap().status, 502, "{path}");
+    }
 }

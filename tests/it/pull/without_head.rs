@@ -128,12 +128,16 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
         headers: vec![("content-type".into(), media_type.into())],
         body: "<login>".into(),
     };
-    // What does not look like a page lets somebody in by its length, and the mirror delivers what nobody gets: each time
-    // anew, since what is here with nobody's right counts as not here.
+    // What does not look like a page lets somebody in by its length, and the mirror delivers what nobody gets: anew for
+    // who asks later, since what is here with nobody's right counts as not here.
     let (html, bytes) = (|| page("text/html"), || page("application/octet-stream"));
-    let table =
-        [(vec![html()], 0), (vec![Act::NoHead, html()], 0), (vec![bytes()], 3), (vec![Act::NoHead, bytes()], 3)];
-    for (acts, delivered) in table {
+    let table = [
+        (vec![html()], false),
+        (vec![Act::NoHead, html()], false),
+        (vec![bytes()], true),
+        (vec![Act::NoHead, bytes()], true),
+    ];
+    for (acts, is_delivered) in table {
         let Mirrored { registry, mirror, proxy, tokens, guard, .. } = &Mirrored::new().await;
         let image = registry.push_image("team/app", "1", &[layer(300_000, 3)]);
         let [manifest, blob] = paths(&image);
@@ -143,13 +147,13 @@ async fn a_page_before_a_mirror_opens_nothing_neither_by_head_nor_by_get() {
         let gateway: Vec<_> = acts.iter().map(|act| registry.script("*", act.clone())).collect();
         registry.unscript(*guard);
         assert_eq!(ask(&proxy.client(), "GET", &blob, None).await.status, 502, "{acts:?}");
-        if delivered > 0 {
+        if is_delivered {
             proxy.stored(&image.layers[0]).await;
         }
         for path in [&blob, &manifest, &blob] {
             assert_ne!(ask(&proxy.client(), "GET", path, None).await.status, 200, "{acts:?} {path}");
         }
-        assert_eq!(mirror.count(&format!("GET {blob}")), delivered, "{acts:?}");
+        assert_eq!(mirror.count(&format!("GET {blob}")) > 0, is_delivered, "{acts:?}");
         let elsewhere = format!("/v2/any/blobs/{}", image.layers[0]);
         assert_eq!(proxy.client().get(QUAY, &elsewhere).await.status, 404, "it counts as shared by nobody");
         registry.require_token(tokens, REALM);

@@ -271,7 +271,10 @@ async fn push(shared: &Shared, name: &str, is_manifest: bool, rest: &str, reques
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return error(400, "BLOB_UPLOAD_INVALID") };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            shared.trailed.fetch_add(1, Ordering::SeqCst);
+            continue;
+        };
         shared.uploaded.fetch_add(data.len() as u64, Ordering::SeqCst);
         received.extend_from_slice(&data);
     }

@@ -80,6 +80,12 @@ impl Served {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// How much memory it has, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+    }
+
     /// Ends it as a service manager does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         kill_process(self.id(), Signal::TERM).unwrap();

@@ -264,6 +264,11 @@ impl Registry {
         self.shared.open.load(Ordering::SeqCst)
     }
 
+    /// How many uploads came with trailers.
+    pub(crate) fn trailed(&self) -> usize {
+        self.shared.trailed.load(Ordering::SeqCst)
+    }
+
     /// How many bytes of uploads arrived so far, finished or not.
     pub(crate) fn uploaded(&self) -> u64 {
         self.shared.uploaded.load(Ordering::SeqCst)

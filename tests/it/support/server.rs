@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) content: Arc<Mutex<Content>>,
     pub(super) tokens: Mutex<Option<Tokens>>,
     pub(super) uploaded: AtomicU64,
+    pub(super) trailed: AtomicUsize,
     pub(super) script: Mutex<Script>,
     pub(super) seen: Mutex<Vec<Seen>>,
     pub(super) accepted: AtomicUsize,

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::host::Budget;
+use super::Budget;
 
 /// The process's own.
 pub static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(Budget::of_process(None).buffers));

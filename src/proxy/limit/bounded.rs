@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{BUFFERS, Buffers};
+use crate::host::{BUFFERS, Buffers};
 
 /// A stream whose flush ends when all that was written has gone to the socket.
 #[derive(Debug)]
-pub struct Bounded<S> {
+pub(in crate::proxy) struct Bounded<S> {
     stream: S,
     /// It holds no more than this, in bytes.
     limit: usize,
@@ -26,7 +26,7 @@ pub struct Bounded<S> {
 
 impl<S> Bounded<S> {
     /// Over a stream that holds at most `limit` bytes.
-    pub fn new(stream: S, limit: usize) -> Self {
+    pub(in crate::proxy) fn new(stream: S, limit: usize) -> Self {
         Self::among(stream, limit, &BUFFERS)
     }
 

@@ -1,0 +1,208 @@
+//! Whether a request has the form that HTTP prescribes, where the HTTP library does not look.
+//!
+//! Threat: what one server refuses the next one reads in its own way. Defence: every door refuses it.
+
+use http::header::{HOST, HeaderMap, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::uri::{Authority, Scheme, Uri};
+use http::{Method, Request, StatusCode, Version};
+
+/// What is wrong with a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No `Host`, or several.
+    #[error("the request must have one Host field")]
+    Hosts,
+    /// A `Host` that is no host, or `:authority` with a user.
+    #[error("the request's Host is no host")]
+    Host,
+    /// `Host` and `:authority` name different hosts.
+    #[error("the request's Host and its authority differ")]
+    Differing,
+    /// A target that is neither a path nor a URL.
+    #[error("the request's target is neither a path nor a URL")]
+    Target,
+    /// A transfer coding other than `chunked`.
+    #[error("no transfer coding is understood but chunked, and that once")]
+    Coding,
+}
+
+impl Malformed {
+    /// The status that a server answers.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Coding => StatusCode::NOT_IMPLEMENTED, // RFC 9112, 6.1
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Looks at a request's `Host` (RFC 9112, 3.2; RFC 9113, 8.3.1), target (RFC 9112, 3.2) and transfer codings (6.1).
+pub fn malformed<B>(request: &Request<B>) -> Option<Malformed> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let is_h2 = request.version() == Version::HTTP_2;
+    let mut hosts = headers.get_all(HOST).iter();
+    let may_lack = request.version() == Version::HTTP_10 || is_h2 && uri.authority().is_some();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Some(Malformed::Hosts),
+        (None, None) if !may_lack => return Some(Malformed::Hosts),
+        (host, None) => host,
+    };
+    let host = match host.map(|value| value.to_str()) {
+        None => None,
+        Some(Ok(host)) if host.is_empty() || is_host(host) => Some(host),
+        Some(_) => return Some(Malformed::Host),
+    };
+    if let Some(authority) = uri.authority().filter(|_| is_h2) {
+        if !is_host(authority.as_str()) {
+            return Some(Malformed::Host);
+        }
+        if host.is_some_and(|host| !bare(host, uri).eq_ignore_ascii_case(bare(authority.as_str(), uri))) {
+            return Some(Malformed::Differing);
+        }
+    }
+    // Without a scheme it was read as an authority, which is a target for CONNECT alone.
+    if uri.authority().is_some() && uri.scheme().is_none() && *request.method() != Method::CONNECT {
+        return Some(Malformed::Target);
+    }
+    (!is_chunked_or_plain(headers)).then_some(Malformed::Coding)
+}
+
+/// `uri-host [ ":" port ]`, without a user.
+fn is_host(text: &str) -> bool {
+    let port = |authority: &Authority| {
+        let end = &authority.as_str()[authority.host().len()..];
+        matches!(end, "" | ":") || authority.port_u16().is_some()
+    };
+    !text.contains('@') && text.parse::<Authority>().is_ok_and(|authority| port(&authority))
+}
+
+/// Without the port that the scheme implies.
+fn bare<'a>(host: &'a str, uri: &Uri) -> &'a str {
+    let implied = if uri.scheme() == Some(&Scheme::HTTP) { ":80" } else { ":443" };
+    host.strip_suffix(implied).unwrap_or(host)
+}
+
+/// The HTTP library takes `chunked` off wherever it is the last coding, and leaves what is below it as it is.
+fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut codings = codings.by_ref().map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Counts a request to be forwarded down, where it says how far it may go; whether this is its end (RFC 9110, 7.6.2).
+pub fn ends_here<B>(request: &mut Request<B>) -> bool {
+    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
+        return false;
+    }
+    let headers = request.headers_mut();
+    let left = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match left {
+        None => false,
+        Some(0) => true,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, (left - 1).into());
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Option<Malformed> {
+        let mut request = Request::builder().method(method).uri(target).version(version);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        malformed(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn a_request_names_one_host_that_is_one() {
+        let (v10, v11, v2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
+        let table: [(Version, &str, &[&str], Option<Malformed>); 23] = [
+            (v11, "/", &["quay.io"], None),
+            (v11, "/", &["quay.io:443"], None),
+            (v11, "/", &["[::1]:3128"], None),
+            (v11, "/", &["my_proxy"], None),
+            (v11, "/", &["quay.io:"], None),
+            (v11, "/", &[""], None),
+            (v11, "http://quay.io/", &["other.example"], None),
+            (v11, "/", &[], Some(Malformed::Hosts)),
+            (v11, "/", &["a", "a"], Some(Malformed::Hosts)),
+            (v10, "/", &[], None),
+            (v10, "/", &["a", "b"], Some(Malformed::Hosts)),
+            (v11, "/", &["a b"], Some(Malformed::Host)),
+            (v11, "/", &["quay.io/x"], Some(Malformed::Host)),
+            (v11, "/", &["me@quay.io"], Some(Malformed::Host)),
+            (v11, "/", &["quay.io, quay.io"], Some(Malformed::Host)),
+            (v11, "/", &["quay.io:99999"], Some(Malformed::Host)),
+            (v11, "/", &["[::1"], Some(Malformed::Host)),
+            (v2, "https://quay.io/", &[], None),
+            (v2, "https://quay.io/", &["QUAY.io:443"], None),
+            (v2, "https://quay.io/", &["other.example"], Some(Malformed::Differing)),
+            (v2, "https://me@quay.io/", &[], Some(Malformed::Host)),
+            (v2, "/", &["quay.io"], None),
+            (v2, "/", &[], Some(Malformed::Hosts)),
+        ];
+        for (version, target, hosts, expected) in table {
+            let fields: Vec<(&str, &str)> = hosts.iter().map(|host| ("host", *host)).collect();
+            assert_eq!(look("GET", target, version, &fields), expected, "{version:?} {target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_a_target_for_connect_alone() {
+        let at = |method, target| look(method, target, Version::HTTP_11, &[("host", "a")]);
+        assert_eq!(at("CONNECT", "quay.io:443"), None);
+        assert_eq!(at("OPTIONS", "*"), None);
+        for target in ["quay.io:443", "healthz"] {
+            assert_eq!(at("GET", target), Some(Malformed::Target), "{target}");
+        }
+    }
+
+    #[test]
+    fn no_coding_is_understood_but_chunked_once() {
+        let table: [(&[&str], bool); 10] = [
+            (&[], true),
+            (&["chunked"], true),
+            (&[" , CHUNKED ,"], true),
+            (&["gzip, chunked"], false),
+            (&["gzip", "chunked"], false),
+            (&["chunked, chunked"], false),
+            (&["chunked", "chunked"], false),
+            (&["identity, chunked"], false),
+            (&["chunked;q=1"], false),
+            (&["gzip"], false),
+        ];
+        for (codings, expected) in table {
+            let fields: Vec<(&str, &str)> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
+            let fields = [&[("host", "a")], &fields[..]].concat();
+            let found = look("PUT", "/", Version::HTTP_11, &fields);
+            assert_eq!(found, (!expected).then_some(Malformed::Coding), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_about_the_way_goes_as_far_as_it_says() {
+        let table = [
+            (Method::OPTIONS, "0", true, "0"),
+            (Method::TRACE, "0", true, "0"),
+            (Method::TRACE, "7", false, "6"),
+            (Method::OPTIONS, "many", false, "many"),
+            (Method::GET, "0", false, "0"),
+        ];
+        for (method, said, ends, left) in table {
+            let mut request = Request::builder().method(method).header(MAX_FORWARDS, said).body(()).unwrap();
+            let found = ends_here(&mut request);
+            assert_eq!((found, request.headers()[MAX_FORWARDS].to_str().unwrap()), (ends, left));
+        }
+    }
+}
