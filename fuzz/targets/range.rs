@@ -30,7 +30,7 @@ pub fn range(data: &[u8]) {
 /// The spans that can be satisfied, as they were asked; `None` where the header is none or may be ignored.
 fn asked(header: &str, length: u128) -> Option<Vec<(u128, u128)>> {
     let at = header.find('=')?;
-    if header[..at].to_ascii_lowercase() != "bytes" {
+    if !header[..at].eq_ignore_ascii_case("bytes") {
         return None;
     }
     let mut spans = Vec::new();

@@ -46,7 +46,7 @@ pub fn authorization(data: &[u8]) {
 fn pair(header: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(header).ok()?;
     let at = text.find(' ')?;
-    let is_basic = text[..at].to_ascii_lowercase() == "basic";
+    let is_basic = text[..at].eq_ignore_ascii_case("basic");
     if is_basic { BASE64_STANDARD.decode(text[at..].trim()).ok() } else { None }
 }
 
@@ -73,7 +73,7 @@ pub fn content_range(data: &[u8]) {
         let (part, total) = rest.split_once('/')?;
         let (first, last) = part.split_once('-')?;
         let total = if total == "*" { None } else { Some(naive::number(total)?) };
-        (unit.to_ascii_lowercase() == "bytes").then_some((naive::number(first)?, naive::number(last)?, total))
+        unit.eq_ignore_ascii_case("bytes").then_some((naive::number(first)?, naive::number(last)?, total))
     };
     let length = length.and_then(|length| length.parse().ok()).unwrap_or(4_u64);
     let (at, to, total) = (u128::from(flow.at), flow.to.map(u128::from), flow.total.map(u128::from));

@@ -79,7 +79,7 @@ fn clients(scene: &Scene, text: &mut String) {
 fn growth(samples: &[(Third, Sample)], base: &Sample, rest: &Sample, faults: &mut Vec<String>, text: &mut String) {
     let of = |third: Third| samples.iter().filter(move |sample| sample.0 == third).map(|sample| &sample.1);
     // The first sample of the second third may still be of a process that was ended then.
-    let pid = of(Third::Last).last().map(|sample| sample.pid);
+    let pid = of(Third::Last).next_back().map(|sample| sample.pid);
     let same = |third| of(third).filter(move |sample| Some(sample.pid) == pid);
     if same(Third::Second).count() < 5 || same(Third::Last).count() < 5 {
         faults.push("too few measurements of one process: the soak is too short".to_owned());
