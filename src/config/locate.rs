@@ -14,6 +14,7 @@ use super::tree::{KeyPath, Step};
 pub(super) fn line(text: &str, path: &KeyPath, nth: usize) -> Option<usize> {
     let least = path.0.len().min(1);
     (least..=path.0.len()).rev().find_map(|length| {
+        let nth = if length == path.0.len() { nth } else { 0 };
         let walk = Walk { rest: &path.0[..length], nth };
         let outcome = walk.deserialize(serde_yaml::Deserializer::from_str(text));
         outcome.err().filter(|error| error.to_string().contains(HERE)).and_then(|error| Some(error.location()?.line()))
@@ -65,7 +66,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
             match entries.next_key_seed(key)? {
                 None => return Ok(()),
                 Some(true) if rest.is_empty() => skip = skip.saturating_sub(1),
-                Some(true) => return entries.next_value_seed(Walk { rest, nth: self.nth }),
+                Some(true) => {
+                    // Where this key stands twice itself, the way may lead through the second.
+                    entries.next_value_seed(Walk { rest, nth: self.nth })?;
+                    continue;
+                }
                 Some(false) => {}
             }
             entries.next_value::<IgnoredAny>()?;
@@ -158,5 +163,11 @@ d: {e: [1,
         for (path, nth, expected) in table {
             assert_eq!(line(TEXT, &path, nth), expected, "{path} {nth}");
         }
+    }
+
+    #[test]
+    fn a_key_within_the_second_of_two_mappings_has_its_line() {
+        let (text, path) = ("a: {b: 1}\na:\n  c: 2\n  c: 3\n", KeyPath::of(["a", "c"]));
+        assert_eq!([0, 1, 2].map(|nth| line(text, &path, nth)), [Some(3), Some(4), Some(1)]);
     }
 }

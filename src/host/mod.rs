@@ -19,6 +19,7 @@ mod os;
 mod secret;
 mod seldom;
 pub mod service;
+mod spare;
 mod units;
 mod watched;
 
@@ -35,5 +36,6 @@ pub use memory::memory_limit;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
 pub use secret::Secret;
 pub use seldom::Seldom;
+pub use spare::Spare;
 pub use units::{Percent, Period, Size};
 pub use watched::WatchedFile;

@@ -114,7 +114,8 @@ impl FromStr for ImageName {
         if text.is_empty() {
             return Err(BadImageName::Empty);
         }
-        if text.starts_with("sha256:") || text.starts_with("sha512:") {
+        let is_digest = text.starts_with("sha256:") || text.starts_with("sha512:");
+        if is_digest && !text.contains('/') {
             return text.parse().map(Self::Digest);
         }
         let Some((first, rest)) = text.split_once('/') else {
@@ -234,6 +235,8 @@ mod tests {
             ("localhost:5000", "localhost:5000"),
             ("localhost/app", "localhost/app"),
             ("host:5000/", "host:5000/"),
+            ("sha256:5000/", "sha256:5000/"),
+            ("SHA256:5000/1234", "sha256:5000/1234"),
             ("host:5000", "docker.io/library/host:5000"),
             ("host:5000/repo:a.b", "host:5000/repo:a.b"),
             (&by_digest, &by_digest),

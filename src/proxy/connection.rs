@@ -3,23 +3,17 @@
 //! The protocol is chosen by bytes, not by ALPN: Go negotiates h2 with an https proxy and then writes an
 //! HTTP/1.1 CONNECT.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use futures_util::FutureExt;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -30,32 +24,19 @@ use tracing::debug;
 use super::bearers::Bearers;
 use super::gateway::Gateway;
 use super::guests::{Guesses, LocalTokens};
-use super::limit::{self, Client, Clients, Line, Outgoing, Stream, Tasks};
+use super::limit::{self, Client, Clients, Stream};
 use super::policy::Policy;
 use super::{connect, forward, intercept, lobby, own, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::{self, Body, Gather, Guarded, Pseudonym, Rewind};
+use crate::wire::{self, Body, Guarded, Pseudonym, Rewind};
 
 /// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
-/// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
-const HEAD: Duration = Duration::from_secs(120);
 /// How long a drain leaves to a connection that was accepted and has not asked for anything yet: its client was
 /// not refused, so it gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
-/// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
-const WRITE_BUFFER: usize = 64 << 10;
-/// How many streams a connection of HTTP/2 may have: where there are many connections as few as clients should be able
-/// to count on (RFC 9113, 6.5.2), since what each waits in takes memory, too.
-const STREAMS: u32 = 250;
-const STREAMS_OF_MANY: u32 = 100;
-/// Threat: heads made to fill memory. A head of up to this size is read, in HTTP/1.1 and HTTP/2 alike (hyper's
-/// `max_buf_size` is the one limit of both a head and a write); Go's own default is 1 MiB, registries' 8 to 64 KiB.
-const HEAD_BYTES: u32 = 64 << 10;
-/// And of so many fields; above, HTTP/1.1 answers 431.
-const HEAD_FIELDS: usize = 128;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The proxy: what all connections share.
@@ -184,82 +165,9 @@ impl Proxy {
 
     /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
     /// has `asked` before.
-    async fn leaving(&self, asked: &CancellationToken) {
+    pub(super) async fn leaving(&self, asked: &CancellationToken) {
         self.stop.cancelled().await;
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
-    }
-
-    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
-    /// request's stream, which counts for nothing yet.
-    pub(super) async fn serve_http<S, H, F>(
-        &self,
-        spoken: Spoken,
-        stream: S,
-        client: Arc<Client>,
-        handle: H,
-    ) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
-    {
-        let asked = CancellationToken::new();
-        let first = asked.clone();
-        let answer = move |request, stream: Arc<Stream>| {
-            first.cancel();
-            // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
-            let answer = Box::pin(handle(request, stream.clone()));
-            answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
-        };
-        if spoken == Spoken::Http2 {
-            let stream = Gather::new(stream);
-            let line = Line::new(&self.clients, client, stream.is_blocked());
-            let opened = line.clone();
-            let service = service_fn(move |request| answer(request, opened.open()));
-            let connection = http2::Builder::new(Tasks(line.clone()))
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(if self.clients.are_many() { STREAMS_OF_MANY } else { STREAMS })
-                .keep_alive_interval(Duration::from_secs(60))
-                .max_send_buf_size(512 << 10)
-                .max_header_list_size(HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                ended = self.attend(connection, |c| c.graceful_shutdown(), &asked, &line.ending) => ended,
-                () = line.over.cancelled() => Ok(()),
-            }
-        } else {
-            let service = service_fn(move |request| answer(request, Stream::new(client.clone())));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(WRITE_BUFFER)
-                .max_headers(HEAD_FIELDS)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, &CancellationToken::new()).await
-        }
-    }
-
-    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when it is
-    /// `ending`. Boxed, so that what a connection waits in is no larger than what it speaks.
-    async fn attend<C>(
-        &self,
-        connection: C,
-        finish: impl FnOnce(Pin<&mut C>),
-        asked: &CancellationToken,
-        ending: &CancellationToken,
-    ) -> io::Result<()>
-    where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        let mut connection = Box::pin(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = self.leaving(asked) => {}
-            () = ending.cancelled() => {}
-        }
-        finish(connection.as_mut());
-        connection.await.map_err(io::Error::other)
     }
 
     /// How many connections of clients there are and may be, and how many requests under way.

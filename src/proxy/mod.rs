@@ -1,6 +1,6 @@
 //! Doors and requests: what comes in is told apart, judged, and answered.
 //!
-//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`). A
+//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`, `http`), and how much its client may have is `limit`'s. A
 //! CONNECT is judged (`verdict`) and refused, tunnelled (`tunnel`) or intercepted: TLS is taken off with a
 //! leaf of the local CA (`intercept`), and each request inside is routed (`request`) to a pull (`pull`, which
 //! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Who asks is told by
@@ -28,6 +28,7 @@ pub(crate) mod fuzzing;
 mod gateway;
 mod guesses;
 mod guests;
+mod http;
 mod identity;
 mod intercept;
 mod legs;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::host::Seldom;
+use crate::host::{self, Seldom, Spare};
 
 const BACKLOG: i32 = 4096;
 /// After running out of file descriptors, accepting at once again would only burn a core.
@@ -108,7 +108,13 @@ fn prepare(listener: &TcpListener, stall: Duration) -> io::Result<()> {
 }
 
 /// Accepts until `stop`. What cannot be accepted is logged once a minute and costs nobody else anything.
-pub(super) async fn accept(door: Door, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr)) {
+/// With a `spare` it accepts also where no file is left.
+pub(super) async fn accept(
+    door: Door,
+    stop: CancellationToken,
+    mut spare: Option<Spare>,
+    serve: impl Fn(TcpStream, SocketAddr),
+) {
     let address = door.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
     let Door { listener, mut asked } = door;
     let said = Seldom::new();
@@ -122,7 +128,11 @@ pub(super) async fn accept(door: Door, stop: CancellationToken, serve: impl Fn(T
             }
         };
         match accepted {
-            Ok((stream, peer)) => serve(stream, peer),
+            Ok((stream, peer)) => {
+                serve(stream, peer);
+                spare.iter_mut().for_each(Spare::refill);
+            }
+            Err(error) if host::is_exhausted(&error) && spare.as_mut().is_some_and(Spare::give_up) => {}
             Err(error) => {
                 if said.is_due() {
                     warn!(%error, %address, "connections cannot be accepted at the moment");

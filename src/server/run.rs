@@ -16,7 +16,7 @@ use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{Settings, Sources};
-use crate::host::{BUFFERS, Budget, Changes, Limit, service};
+use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
 use crate::telemetry::{Metrics, Readings, Use};
@@ -111,13 +111,13 @@ impl Running {
         observe(&metrics, &store, &proxy, &admin_places);
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
-        tokio::spawn(listen::accept(proxy_door, stop.clone(), move |stream, peer| served.serve(stream, peer)));
+        tokio::spawn(listen::accept(proxy_door, stop.clone(), None, move |stream, peer| served.serve(stream, peer)));
         let (measured, places) = (metrics.clone(), admin_places.clone());
         let serve = move |stream, _| match places.take() {
             Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
             None => drop(stream), // and counted
         };
-        tokio::spawn(listen::accept(admin_door, stop.clone(), serve));
+        tokio::spawn(listen::accept(admin_door, stop.clone(), Some(Spare::new()), serve));
         let pulses = vec![proxy_pulse, admin_pulse];
         Ok(Self { proxy, store, metrics, doors, pulses, current, sources, stop, control })
     }

@@ -54,7 +54,7 @@ mod tests {
         let silent = tokio::time::timeout(Duration::from_millis(10), answered(&doors)).await;
         assert!(silent.is_err(), "nobody accepts yet");
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(listen::accept(door, stop.clone(), |_, _| {}));
+        let accepting = tokio::spawn(listen::accept(door, stop.clone(), None, |_, _| {}));
         assert!(answered(&doors).await);
         stop.cancel();
         accepting.await.unwrap();

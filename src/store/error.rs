@@ -90,6 +90,12 @@ pub enum Error {
         /// How many.
         limit: usize,
     },
+    /// This process has no file descriptor left for the catalog.
+    #[error("the catalog cannot {doing}: the proxy has no free file descriptor (LimitNOFILE=)")]
+    NoFile {
+        /// The operation, as a verb.
+        doing: &'static str,
+    },
     /// The catalog has more to do than it gets done.
     #[error("the catalog is too busy")]
     Busy,
@@ -112,7 +118,7 @@ impl Error {
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {
-            Self::Files { .. } => true,
+            Self::Files { .. } | Self::NoFile { .. } => true,
             Self::Io { source, .. } => host::is_exhausted(source),
             _ => false,
         }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -140,14 +140,27 @@ pub(super) struct Progress {
 }
 
 /// A request's body that tells its progress, so that a long upload is told from a silent upstream.
+///
+/// Threat: a client that begins an upload and says no more holds a connection to the registry, and its silence would be
+/// taken for the registry's. Defence: it ends after [`SILENCE`] of its own silence.
 pub(super) struct Counted {
     body: Body,
     progress: Arc<Progress>,
+    /// Runs while the client is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a client may send nothing of a body that it has begun.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The client has sent nothing for so long.
+#[derive(Debug, thiserror::Error)]
+#[error("the client sent nothing more of its request for {} s", SILENCE.as_secs())]
+struct Silent;
 
 impl Counted {
     pub(super) fn new(body: Body, progress: Arc<Progress>) -> Self {
-        Self { body, progress }
+        Self { body, progress, timer: None }
     }
 }
 
@@ -156,14 +169,22 @@ impl HttpBody for Counted {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(frame) = &polled {
-            self.progress.moved.fetch_add(1, Ordering::Relaxed);
-            if let Some(Err(_)) = frame {
-                self.progress.broken.store(true, Ordering::Relaxed);
+        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.timer = None;
+                frame
             }
+            Poll::Pending => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE)));
+                ready!(timer.as_mut().poll(cx));
+                Some(Err(BodyError::new(Silent)))
+            }
+        };
+        self.progress.moved.fetch_add(1, Ordering::Relaxed);
+        if let Some(Err(_)) = &polled {
+            self.progress.broken.store(true, Ordering::Relaxed);
         }
-        polled
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -187,6 +208,12 @@ mod tests {
 
     /// A piece after each of these pauses, in seconds; then nothing, for ever.
     fn paced(pauses: &'static [u64], brisk: bool) -> Watched<impl HttpBody<Data = Bytes, Error = Infallible> + Unpin> {
+        let from = Authority::parse("quay.io", 443).unwrap();
+        let pace = Pace { idle: Duration::from_secs(30), brisk, ends: false };
+        Watched::new(paced_body(pauses), from, pace)
+    }
+
+    fn paced_body(pauses: &'static [u64]) -> impl HttpBody<Data = Bytes, Error = Infallible> + Unpin + Send {
         let stream = unfold(pauses.iter(), |mut pauses| async {
             match pauses.next() {
                 Some(pause) => sleep(Duration::from_secs(*pause)).await,
@@ -194,9 +221,7 @@ mod tests {
             }
             Some((Ok(Frame::data(Bytes::from_static(b"x"))), pauses))
         });
-        let from = Authority::parse("quay.io", 443).unwrap();
-        let pace = Pace { idle: Duration::from_secs(30), brisk, ends: false };
-        Watched::new(StreamBody::new(Box::pin(stream)), from, pace)
+        StreamBody::new(Box::pin(stream))
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,6 +234,20 @@ mod tests {
         let error = body.frame().await.unwrap().unwrap_err();
         assert!(matches!(error.0, Error::Idle { .. }));
         assert_eq!(start.elapsed().as_secs(), 29 * 3 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_whose_client_falls_silent_ends_and_a_slow_one_does_not() {
+        for (pauses, comes) in [(&[59, 59, 0, 59][..], 4), (&[1, 61], 1)] {
+            let progress = Arc::new(Progress { moved: AtomicU64::new(0), broken: AtomicBool::new(false) });
+            let mut upload = Counted::new(Body::wrap(paced_body(pauses)), progress.clone());
+            let mut pieces = 0;
+            while let Some(Ok(_)) = upload.frame().await {
+                pieces += 1;
+            }
+            assert_eq!(pieces, comes, "{pauses:?}");
+            assert!(progress.broken.load(Ordering::Relaxed), "by its client");
+        }
     }
 
     #[tokio::test(start_paused = true)]

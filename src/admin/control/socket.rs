@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::address::{Address, NAME};
 use super::answer;
 use crate::cache::Inventory;
+use crate::host::{self, Seldom, Spare};
 
 /// The socket has its final name only once its mode is right.
 const FRESH: &str = "control.sock.new";
@@ -83,6 +84,7 @@ fn listen(folder: &Path, path: &Path) -> io::Result<UnixListener> {
 
 async fn accept(listener: UnixListener, inventory: Inventory, stop: CancellationToken) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let (mut spare, said) = (Spare::new(), Seldom::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -91,10 +93,14 @@ async fn accept(listener: UnixListener, inventory: Inventory, stop: Cancellation
         match accepted {
             Ok((stream, _)) if is_owner(&stream) => {
                 tokio::spawn(answer::serve(stream, inventory.clone(), turns.clone(), stop.clone()));
+                spare.refill();
             }
             Ok(_) => warn!("another user tried the control socket and was refused"),
+            Err(error) if host::is_exhausted(&error) && spare.give_up() => {}
             Err(error) => {
-                warn!(%error, "a control connection could not be accepted");
+                if said.is_due() {
+                    warn!(%error, "control connections cannot be accepted at the moment");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

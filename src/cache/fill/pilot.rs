@@ -103,7 +103,10 @@ impl<'a> Pilot<'a> {
                 return Err(Halt::Parked);
             }
             if self.is_futile() && self.fill.park() {
-                self.tell("nobody waits for this blob, and its upstream brings nothing: the fill is given up");
+                // That a registry is away is told once, and not by each of its fills.
+                if !self.is_away() {
+                    self.tell("nobody waits for this blob, and its upstream brings nothing: the fill is given up");
+                }
                 return Err(Halt::Parked);
             }
             let is_watching = self.dispatch()?;
@@ -144,6 +147,10 @@ impl<'a> Pilot<'a> {
     fn is_futile(&mut self) -> bool {
         self.alone.is_too_slow(self.fill.is_deserted(), self.fill.progress())
             || (self.fill.is_deserted() && self.patience.in_vain() >= ALONE_TRIES)
+    }
+
+    fn is_away(&self) -> bool {
+        self.fill.leads().first().is_some_and(|lead| lead.caller.source.is_away())
     }
 
     fn is_parallel(&self) -> bool {
@@ -293,9 +300,12 @@ impl<'a> Pilot<'a> {
         if !is_over {
             return Ok(());
         }
-        // A refusal is an answer like others, unless bytes came before it; and that a registry is away is told once.
+        // A refusal is an answer like others, unless bytes came before it, also one to a question in nobody's name, which
+        // says nothing of the caller; and that a registry is away is told once.
+        let source = &lane.lead.caller.source;
+        let is_denial = fault.retry == Retry::Never && source.is_lent();
         let is_told = match fault.said {
-            Said::Nothing => progress == 0 && lane.lead.caller.source.is_away(),
+            Said::Nothing => progress == 0 && (source.is_away() || is_denial),
             Said::Refused => progress == 0,
             Said::Missing | Said::Challenged | Said::Denied | Said::Forbidden => true,
         };

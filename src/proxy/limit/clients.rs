@@ -6,51 +6,19 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use arc_swap::ArcSwap;
-use tracing::warn;
-
+use super::client::Client;
+use super::shared::Shared;
 use super::{Limits, Line, Refusal};
-use crate::host::{Count, Seldom};
-use crate::oci::Digest;
 
 /// All clients.
 pub(in crate::proxy) struct Clients {
     by: Mutex<HashMap<IpAddr, Arc<Client>>>,
     shared: Arc<Shared>,
-}
-
-/// What they have in common.
-pub(super) struct Shared {
-    pub(super) limits: ArcSwap<Limits>,
-    connections: Count,
-    lobby: Count,
-    streams: Count,
-    /// Read for each request, and so beside the limits.
-    streams_most: AtomicUsize,
-    streams_each: AtomicUsize,
-    buffers_each: AtomicUsize,
-    tunnels: Count,
-    /// Milliseconds, as the sweep counts them.
-    pub(super) now: AtomicU64,
+    /// Their connections of HTTP/2.
     pub(super) lines: Mutex<Vec<Weak<Line>>>,
-    refused: [(AtomicU64, Seldom); Refusal::LABELS.len()],
-    /// Streams given up, and when that was said.
-    pub(super) given_up: (AtomicU64, Seldom),
-}
-
-/// One address.
-pub(in crate::proxy) struct Client {
-    pub(super) address: IpAddr,
-    pub(super) shared: Arc<Shared>,
-    connections: Count,
-    lobby: Count,
-    streams: Count,
-    tunnels: Count,
-    pub(super) buffered: AtomicUsize,
-    blobs: Mutex<HashMap<Digest, usize>>,
 }
 
 /// One connection's place, given back when it is dropped.
@@ -60,35 +28,14 @@ pub(in crate::proxy) struct Place {
     in_lobby: bool,
 }
 
-/// A connection to a host of a client's choice, given back when it is dropped.
-pub(in crate::proxy) struct Tunnel(Arc<Client>);
-
 impl Clients {
     pub(in crate::proxy) fn new(limits: Limits) -> Arc<Self> {
-        let shared = Shared {
-            limits: ArcSwap::from_pointee(limits),
-            connections: Count::default(),
-            lobby: Count::default(),
-            streams: Count::default(),
-            streams_most: limits.streams.into(),
-            streams_each: limits.streams_each.into(),
-            buffers_each: limits.buffers_each.into(),
-            tunnels: Count::default(),
-            now: 0.into(),
-            lines: Mutex::default(),
-            refused: Default::default(),
-            given_up: Default::default(),
-        };
-        Arc::new(Self { by: Mutex::default(), shared: Arc::new(shared) })
+        Arc::new(Self { by: Mutex::default(), shared: Arc::new(Shared::new(limits)), lines: Mutex::default() })
     }
 
     /// Other limits from now on. What is under way goes on.
     pub(in crate::proxy) fn adopt(&self, limits: Limits) {
-        let shared = &self.shared;
-        shared.limits.store(Arc::new(limits));
-        shared.streams_most.store(limits.streams, Ordering::Relaxed);
-        shared.streams_each.store(limits.streams_each, Ordering::Relaxed);
-        shared.buffers_each.store(limits.buffers_each, Ordering::Relaxed);
+        self.shared.adopt(limits);
     }
 
     /// A place for a connection from `address`.
@@ -171,104 +118,6 @@ fn forget(entry: Entry<'_, IpAddr, Arc<Client>>) {
     }
 }
 
-impl Shared {
-    fn refused(&self, client: IpAddr, refusal: Refusal) -> Refusal {
-        let (count, said) = &self.refused[refusal.place()];
-        count.fetch_add(1, Ordering::Relaxed);
-        if said.is_due() {
-            warn!(%client, reason = refusal.label(), "refused, as is whatever exceeds the same limit: {refusal}");
-        }
-        refusal
-    }
-}
-
-impl Client {
-    fn new(address: IpAddr, shared: &Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self {
-            address,
-            shared: shared.clone(),
-            connections: Count::default(),
-            lobby: Count::default(),
-            streams: Count::default(),
-            tunnels: Count::default(),
-            buffered: 0.into(),
-            blobs: Mutex::default(),
-        })
-    }
-
-    /// Where it comes from.
-    pub(in crate::proxy) fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    /// One more request under way; each is to [`leave`](Self::leave).
-    pub(super) fn begin(&self) -> Result<(), Refusal> {
-        let each = self.shared.streams_each.load(Ordering::Relaxed);
-        let most = self.shared.streams_most.load(Ordering::Relaxed);
-        let refusal = if !self.streams.enter(each) {
-            Refusal::StreamsEach(each)
-        } else if !self.shared.streams.enter(most) {
-            self.streams.leave();
-            Refusal::Streams(most)
-        } else {
-            return Ok(());
-        };
-        Err(self.shared.refused(self.address, refusal))
-    }
-
-    pub(super) fn leave(&self) {
-        self.streams.leave();
-        self.shared.streams.leave();
-    }
-
-    /// A connection to a host of its choice, which is a stream as well.
-    ///
-    /// # Errors
-    /// What there are too many of.
-    pub(in crate::proxy) fn tunnel(self: &Arc<Self>) -> Result<Tunnel, Refusal> {
-        let limits = self.shared.limits.load();
-        self.begin()?;
-        let refusal = if !self.tunnels.enter(limits.tunnels_each) {
-            Refusal::TunnelsEach(limits.tunnels_each)
-        } else if !self.shared.tunnels.enter(limits.tunnels) {
-            self.tunnels.leave();
-            Refusal::Tunnels(limits.tunnels)
-        } else {
-            return Ok(Tunnel(self.clone()));
-        };
-        self.leave();
-        Err(self.shared.refused(self.address, refusal))
-    }
-
-    /// It reads this blob once more; each time is to be [`closed`](Self::closed). Threat: one client reads as many
-    /// blobs as files may be open.
-    pub(super) fn open(&self, blob: &Digest) -> Result<(), Refusal> {
-        let each = self.shared.limits.load().blobs_each;
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if blobs.len() >= each && !blobs.contains_key(blob) {
-            drop(blobs);
-            return Err(self.shared.refused(self.address, Refusal::BlobsEach(each)));
-        }
-        *blobs.entry(*blob).or_default() += 1;
-        Ok(())
-    }
-
-    pub(super) fn closed(&self, blob: &Digest) {
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut readers) = blobs.entry(*blob) {
-            *readers.get_mut() -= 1;
-            if *readers.get() == 0 {
-                readers.remove();
-            }
-        }
-    }
-
-    /// Whether more waits for it than its share of the buffers.
-    pub(super) fn holds_its_share(&self) -> bool {
-        self.buffered.load(Ordering::Relaxed) >= self.shared.buffers_each.load(Ordering::Relaxed)
-    }
-}
-
 impl Place {
     /// Whose it is.
     pub(in crate::proxy) fn client(&self) -> &Arc<Client> {
@@ -289,26 +138,17 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.0.tunnels.leave();
-        self.0.shared.tunnels.leave();
-        self.0.leave();
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::host::Budget;
-    use crate::oci::Algorithm;
 
     pub(in super::super) fn limits() -> Limits {
         Limits::new(&Budget::of(Some(4096), 1 << 30, None), None, None, None)
     }
 
-    const HERE: [u8; 4] = [10, 0, 0, 1];
-    const THERE: [u8; 4] = [10, 0, 0, 2];
+    pub(in super::super) const HERE: [u8; 4] = [10, 0, 0, 1];
+    pub(in super::super) const THERE: [u8; 4] = [10, 0, 0, 2];
 
     #[test]
     fn connections_are_few_and_come_back() {
@@ -337,46 +177,5 @@ pub(super) mod tests {
         assert!(clients.enter(HERE.into()).is_err());
         drop(waiting);
         assert!(clients.by().is_empty() && clients.usage()[0] == (0, 0));
-    }
-
-    #[test]
-    fn requests_and_tunnels_are_few_and_come_back() {
-        let (streams, streams_each, tunnels, tunnels_each) = (5, 3, 2, 1);
-        let limits = Limits { streams, streams_each, tunnels, tunnels_each, ..limits() };
-        let clients = Clients::new(limits);
-        let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
-        let tunnel = one.tunnel();
-        assert_eq!(one.tunnel().err(), Some(Refusal::TunnelsEach(1)));
-        let other = two.tunnel();
-        assert_eq!(three.tunnel().err(), Some(Refusal::Tunnels(2)));
-        assert_eq!(clients.usage()[1], (2, 5), "a tunnel is a request under way, and one refused is none");
-        assert!(one.begin().is_ok() && one.begin().is_ok());
-        assert_eq!(one.begin().err(), Some(Refusal::StreamsEach(3)));
-        assert!(two.begin().is_ok());
-        assert_eq!(two.begin().err(), Some(Refusal::Streams(5)));
-        drop((tunnel, other));
-        assert!(two.begin().is_ok() && one.tunnel().is_ok());
-    }
-
-    #[test]
-    fn one_client_reads_so_many_blobs_each_as_often_as_it_likes() {
-        let clients = Clients::new(Limits { blobs_each: 2, ..limits() });
-        let client = clients.of(HERE.into());
-        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(Algorithm::Sha256, bytes));
-        assert!(client.open(&a).is_ok() && client.open(&b).is_ok() && client.open(&a).is_ok());
-        assert_eq!(client.open(&c).err(), Some(Refusal::BlobsEach(2)));
-        client.closed(&a);
-        assert!(client.open(&c).is_err(), "it is read once more");
-        client.closed(&a);
-        assert!(client.open(&c).is_ok());
-    }
-
-    #[test]
-    fn a_reload_limits_what_is_new() {
-        let clients = Clients::new(limits());
-        let client = clients.of(HERE.into());
-        assert!(client.begin().is_ok());
-        clients.adopt(Limits { streams_each: 1, ..limits() });
-        assert_eq!(client.begin().err(), Some(Refusal::StreamsEach(1)));
     }
 }

@@ -1,17 +1,17 @@
 //! One connection of HTTP/2 and the streams on it: who of them moves, and how one that does not is ended.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use futures_util::task::AtomicWaker;
 
-use super::clients::{Client, Clients, Shared};
+use super::client::Client;
+use super::clients::Clients;
+use super::shared::Shared;
 use super::stream::{Owner, Place, Stream};
-
-/// The list of a connection's streams is gone over when it has grown to this many.
-const LIST: usize = 64;
 
 /// A connection.
 pub(in crate::proxy) struct Line {
@@ -25,15 +25,25 @@ pub(in crate::proxy) struct Line {
     /// Whether its peer takes nothing at the moment: then the system says whether it is alive.
     blocked: Arc<AtomicBool>,
     streams: Mutex<List>,
-    /// No new streams, then none at all.
-    pub(in crate::proxy) ending: CancellationToken,
-    pub(in crate::proxy) over: CancellationToken,
+    /// What it was told, and the task that is to hear it.
+    order: AtomicU8,
+    told: AtomicWaker,
+}
+
+/// What a connection may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(in crate::proxy) enum Order {
+    /// Take no new streams.
+    Finish = 1,
+    /// End.
+    Close = 2,
 }
 
 #[derive(Default)]
 struct List {
-    all: Vec<Weak<Stream>>,
-    full: usize,
+    slots: Vec<Option<Weak<Stream>>>,
+    free: Vec<usize>,
     /// The stream whose task comes next: hyper starts it right after the request was handed over.
     next: Option<Arc<Stream>>,
 }
@@ -50,39 +60,70 @@ impl Line {
             last: clients.shared().now.load(Ordering::Relaxed).into(),
             blocked,
             streams: Mutex::default(),
-            ending: CancellationToken::new(),
-            over: CancellationToken::new(),
+            order: 0.into(),
+            told: AtomicWaker::new(),
         };
         let line = Arc::new(line);
-        clients.shared().lines.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&line));
+        clients.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&line));
         line
     }
 
     /// A new stream on it.
     pub(in crate::proxy) fn open(self: &Arc<Self>) -> Arc<Stream> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut list = self.list();
+        let slot = list.free.pop().unwrap_or_else(|| {
+            list.slots.push(None);
+            list.slots.len() - 1
+        });
         let place = Place {
             number,
-            task: OnceLock::new(),
+            slot,
+            answering: AtomicWaker::new(),
+            is_answered: false.into(),
             is_given_up: false.into(),
             last: self.shared().now.load(Ordering::Relaxed).into(),
             passed: self.passed().into(),
             opened: number.into(),
         };
         let stream = Stream::on(Owner::Line(self.clone()), Some(place));
-        let mut list = self.list();
-        if list.all.len() >= list.full.max(LIST) {
-            list.all.retain(|stream| stream.strong_count() > 0);
-            list.full = list.all.len() * 2;
-        }
-        list.all.push(Arc::downgrade(&stream));
+        list.slots[slot] = Some(Arc::downgrade(&stream));
         list.next = Some(stream.clone());
         stream
     }
 
+    /// One is gone.
+    pub(super) fn left(&self, slot: usize) {
+        let mut list = self.list();
+        list.slots[slot] = None;
+        list.free.push(slot);
+    }
+
+    /// Ends when it is told so, or more. Cancel-safe. Looked at with each step of a connection, so this is no token,
+    /// which would take a lock each time.
+    pub(in crate::proxy) async fn told(&self, order: Order) {
+        std::future::poll_fn(|cx| {
+            if self.is_told(order) {
+                return Poll::Ready(());
+            }
+            self.told.register(cx.waker());
+            if self.is_told(order) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    pub(super) fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::SeqCst);
+        self.told.wake();
+    }
+
+    pub(super) fn is_told(&self, order: Order) -> bool {
+        self.order.load(Ordering::SeqCst) >= order as u8
+    }
+
     /// The streams that are still there.
     pub(super) fn streams(&self) -> Vec<Arc<Stream>> {
-        self.list().all.iter().filter_map(Weak::upgrade).collect()
+        self.list().slots.iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
     /// The stream of this number took so many bytes. Answers what has passed in all, and when it is.
@@ -133,10 +174,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let next = self.0.list().next.take();
-        let task = tokio::spawn(future);
-        if let Some(place) = next.as_ref().and_then(|stream| stream.of.as_ref()) {
-            let _ = place.task.set(task); // the first one is its own
+        match self.0.list().next.take() {
+            Some(stream) => drop(tokio::spawn(stream.answered_by(future))),
+            None => drop(tokio::spawn(future)),
         }
     }
 }

@@ -11,17 +11,20 @@
 //! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).
 
 mod bounded;
+mod client;
 mod clients;
 mod line;
 mod outgoing;
 mod refusal;
 mod settings;
+mod shared;
 mod stream;
 mod sweep;
 
 pub(super) use bounded::Bounded;
-pub(super) use clients::{Client, Clients};
-pub(super) use line::{Line, Tasks};
+pub(super) use client::Client;
+pub(super) use clients::Clients;
+pub(super) use line::{Line, Order, Tasks};
 pub(super) use outgoing::Outgoing;
 pub(super) use refusal::Refusal;
 pub use settings::Limits;

@@ -1,5 +1,6 @@
 //! One request from its head until the last byte of its answer has left this process.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -8,9 +9,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
-use tokio::task::JoinHandle;
 
-use super::clients::{Client, Tunnel};
+use super::client::{Client, Tunnel};
 use super::{Line, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
@@ -41,8 +41,10 @@ pub(super) enum Owner {
 /// Its place on a connection of HTTP/2.
 pub(super) struct Place {
     pub(super) number: u64,
-    /// The task that answers it.
-    pub(super) task: OnceLock<JoinHandle<()>>,
+    pub(super) slot: usize,
+    /// The task that answers it, and whether that has come to its end.
+    pub(super) answering: AtomicWaker,
+    pub(super) is_answered: AtomicBool,
     pub(super) is_given_up: AtomicBool,
     /// When its client took something last, in milliseconds of the sweep; how much had passed over the connection by
     /// then, and how many streams it had had.
@@ -143,6 +145,26 @@ impl Stream {
         self.under_way.load(Ordering::SeqCst)
     }
 
+    /// Runs `future`, which answers it, until it ends or the stream is given up.
+    pub(super) async fn answered_by(self: Arc<Self>, future: impl Future<Output = ()>) {
+        let mut future = pin!(future);
+        let Some(place) = &self.of else { return future.await };
+        std::future::poll_fn(|cx| {
+            place.answering.register(cx.waker());
+            if place.is_given_up.load(Ordering::SeqCst) { Poll::Ready(()) } else { future.as_mut().poll(cx) }
+        })
+        .await;
+        place.is_answered.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the task that answers it, which resets it; whether that was still to be had.
+    pub(super) fn give_up(&self) -> bool {
+        let Some(place) = &self.of else { return false };
+        place.is_given_up.store(true, Ordering::SeqCst);
+        place.answering.wake();
+        !place.is_answered.load(Ordering::SeqCst)
+    }
+
     /// How long its client has taken nothing.
     pub(super) fn idle(&self, now: Duration) -> Duration {
         let last = self.of.as_ref().map_or(0, |place| place.last.load(Ordering::Relaxed));
@@ -184,6 +206,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(blob) = self.blob.get() {
             self.client().closed(blob);
+        }
+        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+            line.left(place.slot);
         }
         if self.is_counted.load(Ordering::Relaxed) {
             self.client().leave();

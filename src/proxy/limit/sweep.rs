@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::clients::{Clients, Shared};
-use super::{Line, Stream};
+use super::clients::Clients;
+use super::{Line, Order, Stream};
 use crate::cache;
 
 /// So much of each stream passes before a stream that could have moved moves: what h2 holds of one.
@@ -65,16 +65,16 @@ pub(in crate::proxy) async fn keep_sweeping(clients: Weak<Clients>) {
         now += looked.elapsed().min(pause * 2);
         looked = Instant::now();
         // Whoever took something since the last look is taken to have done so at that look.
-        sweep(clients.shared(), now, stall(&clients) + pause * 2);
+        sweep(&clients, now, stall(&clients) + pause * 2);
         cache::trim_buffers();
     }
 }
 
 /// One look, at this time.
-fn sweep(shared: &Shared, now: Duration, stall: Duration) {
-    shared.now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+fn sweep(clients: &Clients, now: Duration, stall: Duration) {
+    clients.shared().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     let lines: Vec<Arc<Line>> = {
-        let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = clients.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|line| line.strong_count() > 0);
         lines.iter().filter_map(Weak::upgrade).collect()
     };
@@ -91,18 +91,16 @@ fn look(line: &Line, now: Duration, stall: Duration) {
             continue;
         }
         if seen(stream, line, waiting, now).is_some_and(|seen| seen.is_stalled(stall)) {
-            place.is_given_up.store(true, Ordering::Relaxed);
             given_up += 1;
-            match place.task.get().filter(|task| !task.is_finished()) {
-                Some(task) => task.abort(),
-                None => line.ending.cancel(),
+            if !stream.give_up() {
+                line.tell(Order::Finish);
             }
         } else {
             moving += 1;
         }
     }
-    if line.ending.is_cancelled() && moving == 0 {
-        line.over.cancel();
+    if line.is_told(Order::Finish) && moving == 0 {
+        line.tell(Order::Close);
     }
     let (count, said) = &line.client.shared.given_up;
     count.fetch_add(given_up, Ordering::Relaxed);
@@ -187,7 +185,7 @@ mod tests {
 
         fn pass(&mut self, seconds: u64) {
             self.now += Duration::from_secs(seconds);
-            sweep(self.clients.shared(), self.now, STALL);
+            sweep(&self.clients, self.now, STALL);
         }
 
         fn given_up(&self) -> u64 {
@@ -197,7 +195,7 @@ mod tests {
 
     async fn is_ended(stream: &Stream) -> bool {
         tokio::task::yield_now().await;
-        stream.of.as_ref().unwrap().task.get().unwrap().is_finished()
+        stream.of.as_ref().unwrap().is_answered.load(Ordering::SeqCst)
     }
 
     #[tokio::test]
@@ -213,7 +211,7 @@ mod tests {
         let (first, mut small) = lab.open();
         small.advance(10);
         lab.pass(10);
-        assert!(!is_ended(&first).await && !lab.line.ending.is_cancelled());
+        assert!(!is_ended(&first).await && !lab.line.is_told(Order::Finish));
     }
 
     #[tokio::test]
@@ -255,10 +253,12 @@ mod tests {
         lab.pass(10);
         moving.advance(10);
         lab.pass(55);
-        assert!(lab.line.ending.is_cancelled() && !lab.line.over.is_cancelled(), "another one moves");
+        assert!(lab.line.is_told(Order::Finish) && !lab.line.is_told(Order::Close), "another one moves");
+        assert!(other.give_up(), "as its task ends when the client has all of it");
+        assert!(is_ended(&other).await);
         drop((other, moving));
         lab.pass(10);
-        assert!(lab.line.over.is_cancelled());
+        assert!(lab.line.is_told(Order::Close));
         assert_eq!(lab.given_up(), 1, "once");
     }
 }

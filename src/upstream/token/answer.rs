@@ -39,6 +39,9 @@ impl Token {
     pub(super) fn parse(body: &[u8], now: SystemTime) -> Option<Self> {
         let answer: Answer = document(body)?;
         let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
+        if token.expose().contains('\t') {
+            return None; // a header may have one, and no token has
+        }
         let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
         header.set_sensitive(true);
         let said = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);

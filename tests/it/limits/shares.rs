@@ -12,7 +12,7 @@ use super::{from, status};
 use crate::pull::{QUAY, layer};
 use crate::service::get;
 use crate::support::client::{Client, whole};
-use crate::support::{Act, Gate, Plan, Registry, Served, until};
+use crate::support::{Act, Gate, Plan, Registry, Served, program, until};
 
 const HERE: &str = "127.0.0.2";
 const THERE: &str = "127.0.0.3";
@@ -194,4 +194,28 @@ async fn our_own_want_of_files_is_told_as_such_and_opens_no_outage() {
     assert!(!log.contains("is away"), "{log}");
     assert!(log.contains("no free file descriptor"), "{log}");
     assert!(log.matches("cannot be accepted").count() <= 2, "once a minute for each door: {log}");
+}
+
+#[tokio::test]
+async fn metrics_and_the_control_socket_answer_where_no_file_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start("quay.io");
+    let server = serve(folder.path(), 4096, Plan::new().registry(&registry, ""));
+    limit_files(&server, server.highest_file() + 1);
+    let log = || fs::read_to_string(folder.path().join("log")).unwrap();
+    let mut held = Vec::new();
+    until("the door has no file for another one", async || {
+        held.push(from(HERE, server.proxy()).await);
+        log().contains("connections cannot be accepted")
+    })
+    .await;
+    let metrics = get(server.admin(), "/metrics").unwrap();
+    assert!(metrics.contains("pullthrough_in_use{what=\"connections\"}"), "{metrics}");
+    let stats = program(folder.path()).args(["cache", "stats", "--config", "pullthrough.yaml"]).output().unwrap();
+    // The answer to a command that needs more files than the one it came by is the reason.
+    let told = String::from_utf8_lossy(&stats.stderr);
+    assert!(stats.status.success() || told.contains("the proxy has no free file descriptor"), "{stats:?}");
+    assert_eq!(log().matches("cannot be accepted").count(), 1, "{}", log());
+    drop(held);
+    until("the door is open", async || get(server.proxy(), "/healthz").is_ok_and(|told| told.contains("alive"))).await;
 }

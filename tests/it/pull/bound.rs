@@ -55,6 +55,20 @@ async fn credentials_that_log_in_a_connection_are_refused_on_every_path_and_neve
 }
 
 #[tokio::test]
+async fn plain_http_by_absolute_form_carries_them_neither() {
+    let plain = Registry::plain("files.example");
+    let registry = Registry::start("quay.io");
+    let at = plain.address();
+    let proxy = Plan::new().registry(&registry, "").and(&format!("tunnel: {{allow: ['{at}']}}")).start().await;
+    let mut session = proxy.client().plain_session(&at.to_string()).await;
+    for (authorization, status) in [(SCHEMES[0], 403), (SCHEMES[3], 403), ("Basic eDp5", 200)] {
+        let got = session.ask("GET", &format!("http://{at}/v2/"), &[("authorization", authorization)]).await;
+        assert_eq!(got.status, status, "{authorization}");
+    }
+    assert_eq!(plain.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn what_anybody_may_read_is_given_to_who_logs_in_so_as_well() {
     let registry = Registry::start("registry.example.com");
     let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;

@@ -3,7 +3,7 @@
 use super::outage::{Kind, Puller, TAGS, bearer_of, learn};
 use super::{QUAY, layer};
 use crate::support::client::Whole;
-use crate::support::{Act, Image, Plan, Proxy, Registry, Tokens, basic_value, until};
+use crate::support::{Act, Image, Log, Plan, Proxy, Registry, Tokens, basic_value, until};
 
 /// quay.io, where `a` was pulled once by nobody and is believed to be public only while the registry is away.
 async fn was_public() -> (Registry, Proxy, Image) {
@@ -66,6 +66,29 @@ async fn a_password_that_is_not_verified_opens_nothing_while_the_registry_is_the
     assert_eq!(Puller::new(&proxy, Kind::Containerd).await.ask("GET", "/v2/a/manifests/1").await.status, 401);
     let bearer = token(&proxy, "alice").await; // now it counts what she has proven
     assert_eq!(ask(&proxy, "/v2/a/manifests/1", &bearer).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_token_of_ours_is_denied_is_an_answer_and_no_warning() {
+    let log = Log::begin();
+    let mut registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, &format!("{TAGS}, prefetch: off")).start().await;
+    let image = registry.push_image("a", "1", &[layer(1000, 1)]);
+    let hers = registry.require_basic("alice", "whatever");
+    let digest = &image.layers[0];
+    let blob = format!("/v2/a/blobs/{digest}");
+    assert_eq!(ask(&proxy, &blob, &basic_value("alice", "whatever")).await.status, 200);
+    // As by eviction, once it is stored: her right outlives the content.
+    until("it is stored", async || std::fs::remove_file(proxy.blob_file(digest)).is_ok()).await;
+    registry.unscript(hers);
+    registry.script("*", Act::Status(401));
+    registry.stop();
+    Puller::new(&proxy, Kind::Containerd).await.ask("GET", "/v2/a/manifests/never-seen").await;
+    let bearer = token(&proxy, "alice").await; // hers, and good for nobody's questions when the registry is back
+    assert_eq!(ask(&proxy, &blob, &bearer).await.status, 503);
+    registry.start_again();
+    until("the registry is back", async || ask(&proxy, &blob, &bearer).await.status == 401).await;
+    assert_eq!(log.warnings(&[&digest.to_string()]), Vec::<String>::new());
 }
 
 #[tokio::test]

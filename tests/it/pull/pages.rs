@@ -180,3 +180,28 @@ async fn a_page_opens_nothing_to_who_made_up_credentials() {
         opens_nothing(page, Some(&basic_value("mallory", "guess"))).await;
     }
 }
+
+#[tokio::test]
+async fn a_page_costs_few_requests_each_time_it_is_shown() {
+    let place = Place::new().await;
+    let shown = place.show(Page::Html);
+    let chosen = Digest::of(Algorithm::Sha256, Page::Html.body().as_bytes()).hex();
+    let mut asked = Vec::new();
+    for (method, path, is_content) in questions(&place.image, Page::Html) {
+        if !is_content || path.contains(&chosen) {
+            continue;
+        }
+        let mut twice = [0, 0];
+        for count in &mut twice {
+            place.registry.forget();
+            assert_eq!(place.ask(method, &path, None).await.status, 502, "{method} {path}");
+            *count = place.registry.requests().len();
+        }
+        asked.push(twice);
+    }
+    // By GET: a known tag, a new one, a manifest, two blobs; then the same by HEAD. What HEAD does not tell, GET does.
+    let expected = [2, 1, 2, 2, 2, 2, 2, 2, 1, 1].map(|count| [count; 2]);
+    assert_eq!(asked, expected);
+    place.registry.unscript(shown);
+    place.is_closed(None, "pages that were counted").await;
+}

@@ -91,12 +91,12 @@ fn storms() -> Vec<Storm> {
             range: Some("bytes 0-0/*".into()),
             ..part(0, 1, bytes)
         }),
+        storm("416, and the length is the known one", |_, bytes| Part {
+            status: 416,
+            range: Some(format!("bytes */{}", bytes.len())),
+            ..Part::default()
+        }),
         storm("a part long behind", |from, bytes| part(from + 1, from + 2, bytes)),
-        Storm {
-            what: "416",
-            answer: |_, bytes| Part { status: 416, range: Some(format!("bytes */{}", bytes.len())), ..Part::default() },
-            worth: Worth::Never,
-        },
         Storm {
             what: "another length",
             answer: |from, bytes| Part {
@@ -235,6 +235,25 @@ async fn no_answer_that_brings_nothing_makes_a_storm_for_a_reader_far_ahead() {
 #[tokio::test]
 async fn no_answer_that_brings_nothing_makes_a_storm_for_a_reader_far_ahead_over_http2() {
     a_reader_far_ahead(true).await;
+}
+
+#[tokio::test]
+async fn a_fill_that_nobody_waits_for_is_put_away_without_a_word_of_its_own_while_the_registry_is_away() {
+    let (log, gate) = (Log::begin(), Gate::new());
+    let mut registry = Registry::with(Setup { h2: false, ..Setup::named("r.test") });
+    let digest = registry.push_blob("org/app", layer(LENGTH, 1));
+    registry.script_times(1, BLOBS, Act::Hold(CUT, gate));
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let mut session = proxy.client().session("r.test:443").await;
+    let mut answer = session.send("GET", &format!("/v2/org/app/blobs/{digest}"), &[], Body::empty()).await.unwrap();
+    answer.frame().await.unwrap().unwrap();
+    drop((answer, session));
+    let metric = async |name| proxy.metric(name).await;
+    until("the client is gone", async || metric("pullthrough_connections{door=\"proxy\"}").await == 0.0).await;
+    registry.stop();
+    until("no fill is left", async || metric("pullthrough_fills_in_progress").await == 0.0).await;
+    assert_eq!(log.warnings(&[&digest.to_string()]), Vec::<String>::new());
+    assert_eq!(log.warnings(&["the registry is away"]).len(), 1);
 }
 
 #[tokio::test]

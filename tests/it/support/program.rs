@@ -73,6 +73,12 @@ impl Served {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// The highest number that one of them has.
+    pub(crate) fn highest_file(&self) -> u64 {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        files.filter_map(|file| file.unwrap().file_name().to_str()?.parse().ok()).max().unwrap()
+    }
+
     /// Its resident memory, in KiB.
     pub(crate) fn memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 
 use super::Scope;
 use super::tables::{CONTENT, ROOTS, TABLES};
+use crate::host;
 use crate::oci::{Digest, DigestPrefix, Listing, MediaType, Repository, Tag};
 use crate::store::Error;
 use crate::store::catalog::key::{digest, key, time};
@@ -229,7 +230,10 @@ pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
 }
 
 pub(super) fn failed(source: rusqlite::Error) -> Error {
-    Error::Catalog { doing: "be surveyed", source }
+    let doing = "be surveyed";
+    // SQLite does not say why it could not open its files.
+    let is_unopened = source.sqlite_error_code() == Some(ErrorCode::CannotOpen);
+    if is_unopened && !host::has_free_file() { Error::NoFile { doing } } else { Error::Catalog { doing, source } }
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {

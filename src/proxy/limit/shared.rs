@@ -1,0 +1,63 @@
+//! What all clients have in common: the limits, how much there is of each thing, and what was refused.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use tracing::warn;
+
+use super::{Limits, Refusal};
+use crate::host::{Count, Seldom};
+
+/// What they have in common.
+pub(super) struct Shared {
+    pub(super) limits: ArcSwap<Limits>,
+    pub(super) connections: Count,
+    pub(super) lobby: Count,
+    pub(super) streams: Count,
+    /// Read for each request, and so beside the limits.
+    pub(super) streams_most: AtomicUsize,
+    pub(super) streams_each: AtomicUsize,
+    pub(super) buffers_each: AtomicUsize,
+    pub(super) tunnels: Count,
+    /// Milliseconds, as the sweep counts them.
+    pub(super) now: AtomicU64,
+    pub(super) refused: [(AtomicU64, Seldom); Refusal::LABELS.len()],
+    /// Streams given up, and when that was said.
+    pub(super) given_up: (AtomicU64, Seldom),
+}
+
+impl Shared {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits: ArcSwap::from_pointee(limits),
+            connections: Count::default(),
+            lobby: Count::default(),
+            streams: Count::default(),
+            streams_most: limits.streams.into(),
+            streams_each: limits.streams_each.into(),
+            buffers_each: limits.buffers_each.into(),
+            tunnels: Count::default(),
+            now: 0.into(),
+            refused: Default::default(),
+            given_up: Default::default(),
+        }
+    }
+
+    pub(super) fn adopt(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+        self.streams_most.store(limits.streams, Ordering::Relaxed);
+        self.streams_each.store(limits.streams_each, Ordering::Relaxed);
+        self.buffers_each.store(limits.buffers_each, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, client: IpAddr, refusal: Refusal) -> Refusal {
+        let (count, said) = &self.refused[refusal.place()];
+        count.fetch_add(1, Ordering::Relaxed);
+        if said.is_due() {
+            warn!(%client, reason = refusal.label(), "refused, as is whatever exceeds the same limit: {refusal}");
+        }
+        refusal
+    }
+}
