@@ -40,7 +40,7 @@ struct Cell {
 
 /// What came of a cell while it was attacked.
 struct Attacked {
-    got: Got,
+    got: String,
     after: &'static str,
 }
 
@@ -80,12 +80,10 @@ pub(super) async fn run(family: Family) {
                 cell.name(),
                 cell.site.protocol()
             );
-            let honest = public(&cell.site.things, &cell.question.asked(&cell.site.things));
-            let is_head = cell.question.method() == "HEAD";
             let new = cell.site.bodies().into_iter().filter(|digest| stored.contains(digest));
             let kept = cell.kept();
             let outcome = Outcome {
-                got: attacked.got.word(&honest, is_head),
+                got: attacked.got.clone(),
                 stored: new.filter(|digest| !kept.contains(digest)).count(),
                 noted: noted.words(&cell.site),
                 after: attacked.after,
@@ -177,6 +175,8 @@ impl Cell {
         if got.status == 206 {
             self.filled(proxy).await;
         }
+        let honest = public(&site.things, &question.asked(&site.things));
+        let got = got.word(&honest, question.method() == "HEAD");
         site.enter(Phase::Closed);
         let kept = format!("/v2/{}/manifests/{}", super::things::REPOSITORY, site.things.kept.digest);
         let serves = async |path: &str| {

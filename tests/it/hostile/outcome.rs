@@ -11,7 +11,7 @@ use crate::support::client::Session;
 use pullthrough::wire::Body;
 
 /// More than any honest answer has: whoever reads so much has had enough.
-const ENOUGH: usize = 24 << 20;
+const ENOUGH: usize = 8 << 20;
 /// A client is answered within 25 s in any case; the rest is for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -54,7 +54,10 @@ pub(super) async fn ask(
             match body.frame().await {
                 None => break End::Whole,
                 Some(Err(_)) => break End::Broken,
-                Some(Ok(_)) if read.len() > ENOUGH => break End::Endless,
+                Some(Ok(_)) if read.len() > ENOUGH => {
+                    read = Vec::new();
+                    break End::Endless;
+                }
                 Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().unwrap_or(&bytes::Bytes::new())),
             }
         };
@@ -72,8 +75,12 @@ impl Got {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What the client gets: status, where it comes from or what is wrong, and whether it is what was asked for.
+    /// What the client gets: status, where it comes from or what is wrong, and whether it is what was asked for. Of an
+    /// answer that breaks off the head may be lost, too, as chance has it: so that is all that is said.
     pub(super) fn word(&self, honest: &Answer, is_head: bool) -> String {
+        if self.end == End::Broken && self.status < 400 {
+            return "broken".to_owned();
+        }
         let mut words = vec![self.status.to_string()];
         let proxys = self.header("proxy-status").split("error=").nth(1).and_then(|rest| rest.split(';').next());
         words.extend(proxys.map(str::to_owned));

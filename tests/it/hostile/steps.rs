@@ -23,9 +23,14 @@ pub(super) enum Step {
     Reset,
 }
 
-/// Of a flood, in bytes: far more than anybody may read or keep of it.
+/// Of a flood, in bytes: far more than anybody may read or keep of it. What is behind the first bytes, or the first
+/// repetitions, comes at a pace that leaves something of the machine to the other cells.
 const FLOOD: usize = 1 << 30;
+const FAST: usize = 17 << 20;
+const FAST_TIMES: usize = 4000;
 const PIECE: usize = 16 << 10;
+const PIECE_TIMES: usize = 64;
+const PACE: Duration = Duration::from_millis(25);
 
 /// How a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +71,12 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> std::io::Re
 }
 
 async fn flood<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> std::io::Result<()> {
-    let piece = bytes.repeat((PIECE / bytes.len().max(1)).max(1));
-    for _ in 0..FLOOD / piece.len() {
+    let times = (PIECE / bytes.len().max(1)).clamp(1, PIECE_TIMES);
+    let piece = bytes.repeat(times);
+    for at in 0..FLOOD / piece.len() {
+        if at * piece.len() > FAST || at * times > FAST_TIMES {
+            tokio::time::sleep(PACE).await;
+        }
         say(stream, &piece).await?;
     }
     Ok(())

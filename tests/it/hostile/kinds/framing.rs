@@ -77,7 +77,7 @@ pub(in crate::hostile) const FRAMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
         vec![Step::Say(head), Step::Flood(chunk())]
     }),
     ("endless body", |attack| {
-        vec![Step::Say(attack.framed("connection: close\r\n", "")), Step::Flood(b"{}      ".to_vec())]
+        vec![Step::Say(attack.framed("connection: close\r\n", "")), Step::Flood(b"{}      ".repeat(2 << 10))]
     }),
     ("endless trailers", |attack| {
         let mut body = chunked(&attack.honest.body);
@@ -90,8 +90,10 @@ pub(in crate::hostile) const FRAMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
     ("no HTTP", |_| vec![Step::Say(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec()), Step::Close]),
     ("many fields", |attack| vec![Step::Say(attack.framed(&"x-field: x\r\n".repeat(5000), "")), Step::Close]),
     ("endless fields", |_| vec![Step::Say(b"HTTP/1.1 200 OK\r\n".to_vec()), Step::Flood(b"x-field: x\r\n".to_vec())]),
-    ("endless field", |_| vec![Step::Say(b"HTTP/1.1 200 OK\r\nx-field: x".to_vec()), Step::Flood(b"x".to_vec())]),
-    ("endless reason", |_| vec![Step::Say(b"HTTP/1.1 200 O".to_vec()), Step::Flood(b"K".to_vec())]),
+    ("endless field", |_| {
+        vec![Step::Say(b"HTTP/1.1 200 OK\r\nx-field: x".to_vec()), Step::Flood(b"x".repeat(1 << 10))]
+    }),
+    ("endless reason", |_| vec![Step::Say(b"HTTP/1.1 200 O".to_vec()), Step::Flood(b"K".repeat(1 << 10))]),
     ("NUL in a field", |attack| vec![Step::Say(attack.framed("x-field: a\0b\r\ncontent-length: 0\r\n", ""))]),
     ("folded field", |attack| {
         let fields = format!("x-field: a\r\n b\r\ncontent-length: {}\r\n", attack.honest.body.len());
@@ -141,9 +143,9 @@ fn second(attack: &Attack) -> Answer {
         .with("docker-content-digest", kept.digest.to_string())
 }
 
-/// One of 1 KiB.
+/// One of 16 KiB.
 fn chunk() -> Vec<u8> {
-    format!("400\r\n{}\r\n", " ".repeat(1 << 10)).into_bytes()
+    format!("4000\r\n{}\r\n", " ".repeat(16 << 10)).into_bytes()
 }
 
 /// In two chunks.

@@ -50,7 +50,7 @@ pub(in crate::hostile) fn redirects(inside: SocketAddr) -> Vec<Kind> {
         Kind::new("with an endless body", |attack| {
             let (login, host) = (elsewhere::login(), &attack.site.host);
             let head = format!("HTTP/1.1 307 Said\r\nlocation: https://{login}/{host}/endless\r\n\r\n");
-            vec![Step::Say(head.into_bytes()), Step::Flood(b"x".to_vec())]
+            vec![Step::Say(head.into_bytes()), Step::Flood(b"x".repeat(16 << 10))]
         }),
     ]);
     for status in [300, 301, 302, 303, 304, 305, 308] {

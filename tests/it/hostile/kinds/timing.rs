@@ -18,12 +18,12 @@ pub(in crate::hostile) const TIMING: &[(&str, fn(&Attack) -> Vec<Step>)] = &[
         })
     }),
     ("a head that trickles", |attack| {
-        vec![Step::Drip(attack.honest.message(attack.asked), Duration::from_millis(250)), Step::Hang]
+        vec![Step::Drip(attack.honest.message(attack.asked), Duration::from_millis(200)), Step::Hang]
     }),
     ("a body that trickles", |attack| {
         once(attack, |attack| {
             let body = if attack.asked.is_head() { Vec::new() } else { attack.honest.body.clone() };
-            vec![Step::Say(head(attack)), Step::Drip(body, Duration::from_millis(250)), Step::Hang]
+            vec![Step::Say(head(attack)), Step::Drip(body, Duration::from_millis(200)), Step::Hang]
         })
     }),
     ("reset", |_| vec![Step::Reset]),
