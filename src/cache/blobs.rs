@@ -204,7 +204,7 @@ impl Cache {
         let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
         let by_head = self.prove(caller, digest, Content::Blob).await.and_then(right);
         match by_head {
-            Err(fault) if fault.said.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
+            Err(fault) if fault.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
             right => right,
         }
     }

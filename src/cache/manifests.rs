@@ -134,7 +134,7 @@ impl Cache {
     ) -> Result<Option<ManifestFound>, Fault> {
         match self.prove(caller, digest, Content::Manifest).await {
             Ok((proof, _)) => Ok(stored.map(|bytes| found(*digest, bytes.clone(), proof.media_type, Outcome::Hit))),
-            Err(fault) if fault.said.is_about_head() => {
+            Err(fault) if fault.is_about_head() => {
                 self.fetch_manifest(&caller.without_mirrors(), digest).await.map(Some)
             }
             Err(fault) => Err(fault),
@@ -231,7 +231,7 @@ impl Cache {
             // It tells that the bytes exist, and nothing of this one's rights.
             Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
                 Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
-                Err(fault) if fault.said.is_about_head() => caller.without_mirrors().source.whole().await?,
+                Err(fault) if fault.is_about_head() => caller.without_mirrors().source.whole().await?,
                 Err(fault) => return Err(fault),
             },
             Landed::Joined(Err(_)) => source.whole().await?,

@@ -50,7 +50,7 @@ async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
         }
     };
     let opened = match opened {
-        Err(fault) if fault.said == Said::Refused => source.open(Want::default()).await,
+        Err(fault) if fault.said == Said::Refused || fault.unfit => source.open(Want::default()).await,
         opened => opened,
     };
     opened.map(|flow| flow.proof)

@@ -212,6 +212,9 @@ pub struct Fault {
     pub retry: Retry,
     /// What it says about the thing asked for.
     pub said: Said,
+    /// Whether there was an answer that does not fit how it was asked: another part, a body after HEAD in two lengths. The
+    /// same asked in another way may get one.
+    pub unfit: bool,
     /// Why, for the log and for the answer.
     pub cause: Arc<dyn Error + Send + Sync>,
 }
@@ -245,7 +248,7 @@ pub enum Said {
 impl Said {
     /// Whether a HEAD may have been refused for being a HEAD, so that a GET can still succeed: a registry says no
     /// by 401 or 404, while a signed address for GET alone, or a server without HEAD, says something else.
-    pub(super) fn is_about_head(self) -> bool {
+    fn is_about_head(self) -> bool {
         matches!(self, Self::Forbidden | Self::Refused)
     }
 }
@@ -263,7 +266,18 @@ pub(super) fn stopped<V>() -> Landed<Result<V, Fault>> {
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the thing.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { retry, said: Said::Nothing, cause: Arc::new(cause) }
+        Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
+    }
+
+    /// The same of an answer that does not fit how it was asked.
+    #[must_use]
+    pub fn unfit(self) -> Self {
+        Self { unfit: true, ..self }
+    }
+
+    /// Whether a HEAD may have failed for being a HEAD, so that a GET can still succeed.
+    pub(super) fn is_about_head(&self) -> bool {
+        self.unfit || self.said.is_about_head()
     }
 }
 

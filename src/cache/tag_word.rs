@@ -43,7 +43,7 @@ struct WrongTag {
 }
 
 impl Cache {
-    /// HEAD, where that is enough; GET where HEAD names no manifest, or is not taken (405) and content is wanted.
+    /// HEAD, where that is enough; GET where HEAD names no manifest or is answered by what is none, or is not taken (405) and content is wanted.
     pub(super) async fn tag_word(&self, caller: &Caller, asking: Asking, by_content: bool) -> Result<Said200, Fault> {
         let Caller { place, source, .. } = caller;
         if !by_content {
@@ -53,7 +53,9 @@ impl Cache {
                         return Ok(said);
                     } // else a page, perhaps
                 }
-                Err(fault) if fault.said != Said::Refused || asking == Asking::Description => return Err(fault),
+                Err(fault) if !fault.unfit && (fault.said != Said::Refused || asking == Asking::Description) => {
+                    return Err(fault);
+                }
                 Err(_) => {}
             }
         }

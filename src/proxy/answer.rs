@@ -107,7 +107,8 @@ pub(super) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
     // What the caller carries cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
-    Fault { said, ..Fault::new(retry, error) }
+    let unfit = matches!(error, Error::Misfit { .. });
+    Fault { said, unfit, ..Fault::new(retry, error) }
 }
 
 /// A request that was not made, or not answered, as the cache understands it.

@@ -312,7 +312,7 @@ fn refused(refused: Refused) -> Fault {
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };
-    Fault { retry, said, cause: Arc::new(refused) }
+    Fault { retry, said, ..Fault::new(retry, refused) }
 }
 
 /// All of a manifest.

@@ -215,7 +215,7 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
         Error::Parent { source, .. } => of_parent(source),
         Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
         Error::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
-        Error::Misfit { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        Error::Misfit { .. } | Error::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
         Error::ConnectionBound { .. } => (StatusCode::FORBIDDEN, "http_request_denied"),
         Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
             (StatusCode::BAD_GATEWAY, "http_protocol_error")

@@ -99,7 +99,7 @@ pub(super) type Asked = (u64, Option<u64>);
 /// # Errors
 /// [`answer::Misfit`].
 pub(super) fn part(response: &Response<Body>, span: Option<Asked>) -> Result<Option<ContentRange>, Fault> {
-    let misfit = |why| Fault::new(Retry::Again, answer::Misfit { status: response.status(), why });
+    let misfit = |why| Fault::new(Retry::Again, answer::Misfit { status: response.status(), why }).unfit();
     let headers = response.headers();
     let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());
     let range = headers.contains_key(CONTENT_RANGE).then(|| content_range(headers));

@@ -82,7 +82,16 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
-    /// The connection broke, or what came over it is not HTTP.
+    /// What came is no HTTP, or more of a head than is read.
+    #[error("the answer of {to} is no HTTP that can be read")]
+    Unreadable {
+        /// From whom.
+        to: Authority,
+        /// What HTTP said.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The connection broke.
     #[error("the exchange with {to} broke off")]
     Exchange {
         /// With whom.
@@ -326,6 +335,7 @@ impl Error {
             | Self::Trickle { .. }
             | Self::Busy { .. }
             | Self::Misfit { .. }
+            | Self::Unreadable { .. }
             | Self::Crowded { .. }
             | Self::Exhausted { .. }
             | Self::Redirects { .. }

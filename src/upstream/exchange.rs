@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use tokio::time::Instant;
@@ -133,7 +134,7 @@ async fn attempt(
         let asked = forwarded::ask(forwarding, to, request);
         let failed = |error| blamed(error, &progress).into();
         let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
-        return Ok(watched(judged(answer, to, question)?, to, question, limits));
+        return Ok(watched(judged(answer, to, question)?, to, question, limits, None));
     }
     let connection = capture_connection(&mut request);
     let unanswered = Unanswered(Some(connection.clone()));
@@ -152,13 +153,28 @@ async fn attempt(
     if question.misfit(&answer).is_some() || bound::is_spoken(answer.headers()) {
         retire(&connection);
     }
-    Ok(watched(judged(answer, to, question)?, to, question, limits))
+    Ok(watched(judged(answer, to, question)?, to, question, limits, Some(connection)))
 }
 
 /// The answer with its body under watch.
-fn watched(answer: Response<Incoming>, to: &Authority, question: Question, limits: Limits) -> Response<Body> {
+///
+/// Threat: over HTTP/2 a body that breaks off, or is longer than it said, leaves a connection that looks well, and on which
+/// the rest would be waited for in vain. So one whose exchange did not end as it was framed is asked nothing more.
+fn watched(
+    answer: Response<Incoming>,
+    to: &Authority,
+    question: Question,
+    limits: Limits,
+    connection: Option<CaptureConnection>,
+) -> Response<Body> {
     let pace = Pace { idle: limits.idle, brisk: limits.brisk, ends: question.has_end(&answer) };
-    answer.map(|body| Body::wrap(Watched::new(body, to.clone(), pace)))
+    let broken = move |error| {
+        if let Some(connection) = &connection {
+            retire(connection);
+        }
+        error
+    };
+    answer.map(|body| Body::wrap(Watched::new(body, to.clone(), pace).map_err(broken)))
 }
 
 /// Ends if the request went out on a connection of before `since`, which takes no further one.
@@ -263,6 +279,10 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
     if let Some(own) = Error::within(&error) {
         return own.clone().into();
     }
+    // Somebody is there and has answered: to ask again gets the same, and the connection was not dead.
+    if is_unreadable(&error) {
+        return Error::Unreadable { to: to.clone(), source: Arc::new(error) }.into();
+    }
     let connection = error.connect_info();
     let has_answered = connection.and_then(Life::of).is_some_and(|life| life.is_marked());
     let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
@@ -271,6 +291,12 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &P
         error @ Error::Exchange { .. } if has_answered => Failure::Dead { error, limit },
         error => Failure::Error(error),
     }
+}
+
+/// Whether an answer came that is no HTTP/1.1.
+fn is_unreadable(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ pub(super) async fn ask(
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, Error> {
     let Forwarding { parent, line, login } = forwarding;
-    let failed = |error: hyper::Error| Error::Exchange { to: to.clone(), source: Arc::new(error) };
+    let failed = |error: hyper::Error| match error.is_parse() {
+        true => Error::Unreadable { to: to.clone(), source: Arc::new(error) },
+        false => Error::Exchange { to: to.clone(), source: Arc::new(error) },
+    };
     let headers = request.headers_mut();
     if let Ok(host) = HeaderValue::from_str(&to.short(implied_port(false))) {
         headers.insert(HOST, host);

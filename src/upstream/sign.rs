@@ -30,7 +30,7 @@ impl Sign {
             Ok(StatusCode::LOOP_DETECTED) => Self::Nothing,
             Ok(status) if status.is_server_error() => Self::Error,
             Ok(_) => Self::Well,
-            Err(Error::Exchange { .. }) => Self::Broken,
+            Err(Error::Exchange { .. } | Error::Unreadable { .. }) => Self::Broken,
             Err(Error::Misfit { .. }) => Self::Odd,
             Err(
                 Error::Resolve { .. }

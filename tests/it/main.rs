@@ -14,6 +14,7 @@ mod documents;
 mod examples;
 mod faults;
 mod guests;
+mod hostile;
 mod hostile_client;
 mod layers;
 mod limits;
