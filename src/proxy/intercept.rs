@@ -96,7 +96,14 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
             return Err(Failed::wrong_name());
         }
-        let config = proxy.policy().ca.server_config(&host).map_err(Failed::unsigned)?;
+        let config = match proxy.policy().ca.server_config(&host) {
+            Ok(config) => config,
+            Err(error) => {
+                // There is no such host here, as far as the client can know.
+                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
+                return Err(Failed::unsigned(error));
+            }
+        };
         finish(start, config).await
     };
     let failed = match tokio::time::timeout(HANDSHAKE, handshake).await {
