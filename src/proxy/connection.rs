@@ -26,7 +26,8 @@ use super::gateway::Gateway;
 use super::guests::{Guesses, LocalTokens};
 use super::limit::{self, Client, Clients, Stream};
 use super::policy::Policy;
-use super::{connect, forward, intercept, lobby, own, respond};
+use super::refused::Asked;
+use super::{connect, forward, intercept, lobby, own, refused, respond};
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -139,9 +140,10 @@ impl Proxy {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-        match spoken {
+        let address = client.address();
+        let served = match spoken {
             Spoken::Tls => {
-                let accepted = intercept::accept_own(self, client.address(), stream).await;
+                let accepted = intercept::accept_own(self, address, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
                 let handle = move |mut request: Request<Incoming>, stream| {
@@ -151,7 +153,8 @@ impl Proxy {
                 self.serve_http(spoken, stream, client, handle).await
             }
             spoken => self.serve_http(spoken, stream, client, handle).await,
-        }
+        };
+        served.inspect_err(|error| refused::note_unread(&self.policy().house, address, None, None, error))
     }
 
     /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
@@ -202,13 +205,30 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
+    let asked = Asked::of(&proxy.policy().house, client, &request);
+    let mut user = None;
+    let mut response = received(&proxy, client, request, stream, &mut user).await;
+    if let Some(asked) = asked {
+        asked.note(&proxy.policy().house, user, None, &mut response);
+    }
+    response
+}
+
+/// The same; `user` is who it was found to be.
+async fn received(
+    proxy: &Arc<Proxy>,
+    client: IpAddr,
+    request: Request<Incoming>,
+    stream: Arc<Stream>,
+    user: &mut Option<Arc<str>>,
+) -> Response<Body> {
     if !proxy.policy().admits(client) {
-        return own::stranger(&proxy, client, &request);
+        return own::stranger(proxy, client, &request);
     }
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return own::turned_away(&proxy, client, &request, respond::last_of_connection(failure.respond()));
+        return own::turned_away(proxy, client, &request, respond::last_of_connection(failure.respond()));
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -218,25 +238,26 @@ pub(super) async fn answer(
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let visitor = match proxy.policy().house.admit(client, request.headers()).await {
             Ok(visitor) => visitor,
-            Err(refusal) => return own::turned_away(&proxy, client, &request, *refusal),
+            Err(refusal) => return own::turned_away(proxy, client, &request, *refusal),
         };
+        user.clone_from(&visitor.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return own::turned_away(&proxy, client, &request, respond::looped());
+            return own::turned_away(proxy, client, &request, respond::looped());
         }
         if connects {
-            return connect::answer(&proxy, visitor, request).await;
+            return connect::answer(proxy, visitor, request).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
         return match proxy.clients.of(client).tunnel() {
             Ok(tunnel) => {
-                let response = Box::pin(forward::absolute(&proxy, client, request)).await;
+                let response = Box::pin(forward::absolute(proxy, client, request)).await;
                 stream.keep(tunnel);
                 response
             }
-            Err(refusal) => own::refused(&proxy, client, &request, &refusal),
+            Err(refusal) => own::refused(proxy, client, &request, &refusal),
         };
     }
-    Box::pin(own::answer(&proxy, client, &request)).await
+    Box::pin(own::answer(proxy, client, &request)).await
 }
 
 /// What a connection speaks.

@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
@@ -14,7 +13,7 @@ use super::guests::{
     Action, AuditLine, AuditOutcome, Errand, House, Judgement, LOCAL_TOKEN_PATH, Named, Rules, Visitor,
 };
 use super::registry::Registry;
-use super::respond::CONTENT_DIGEST;
+use super::respond::{CONTENT_DIGEST, Declined};
 use crate::oci::{Authority, BadPath, BadQuery, Query, Reference, Repository, Route};
 use crate::telemetry::Kind;
 use crate::wire::Body;
@@ -107,7 +106,8 @@ pub(super) fn of<B>(
     match read() {
         Ok((route, query, kind, action, mount)) => Ok(Wanted { asked, route, query, kind, action, mount, is_registry }),
         Err(flaw) => {
-            asked.note_refused(house, None, request.uri(), None, StatusCode::BAD_REQUEST);
+            let reason = Some(flaw.to_string());
+            asked.note_refused(house, None, request.uri(), (None, reason), StatusCode::BAD_REQUEST);
             Err(flaw)
         }
     }
@@ -221,8 +221,8 @@ impl Wanted {
             _ => AuditOutcome::Failed,
         };
         let (Some(audit), Route::Manifest(repository, reference)) = (&house.audit, &self.route) else { return };
-        if self.action != Action::Pull {
-            return;
+        if self.action != Action::Pull || response.extensions().get::<Declined>().is_some() {
+            return; // the proxy's own refusals have a line of their own
         }
         let digest = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
         let line = self.asked.line(outcome, response.status());
@@ -237,7 +237,8 @@ impl Wanted {
 
     /// Notes that the proxy refused it, whatever it was for: by a rule, or because pushes do not pass.
     pub(super) fn note_refused(&self, house: &House, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
-        self.asked.note_refused(house, Some(self), uri, rule, status);
+        let reason = rule.is_none().then(|| "pushes do not pass".to_owned());
+        self.asked.note_refused(house, Some(self), uri, (rule, reason), status);
     }
 }
 
@@ -247,33 +248,26 @@ impl Asked {
         house: &House,
         wanted: Option<&Wanted>,
         uri: &Uri,
-        rule: Option<Arc<str>>,
+        (rule, reason): (Option<Arc<str>>, Option<String>),
         status: StatusCode,
     ) {
         let Some(audit) = &house.audit else { return };
         audit.write(AuditLine {
             repository: wanted.and_then(|wanted| wanted.route.repository().cloned()),
             reference: wanted.and_then(Wanted::reference),
-            path: Some(uri.path().chars().take(AuditLine::PATH_LIMIT).collect()),
+            path: Some(AuditLine::cut(uri.path())),
             rule,
+            reason: reason.as_deref().map(AuditLine::cut),
             ..self.line(AuditOutcome::Refused, status)
         });
     }
 
     fn line(&self, outcome: AuditOutcome, status: StatusCode) -> AuditLine {
         AuditLine {
-            time: SystemTime::now(),
-            client: self.visitor.client,
             user: self.visitor.user.clone(),
-            registry: self.registry.clone(),
-            method: self.method.clone(),
-            repository: None,
-            reference: None,
-            path: None,
-            digest: None,
-            rule: None,
-            outcome,
-            status: status.as_u16(),
+            registry: Some(self.registry.clone()),
+            method: Some(self.method.clone()),
+            ..AuditLine::new(self.visitor.client, outcome, status.as_u16())
         }
     }
 }

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::connection::Proxy;
 use super::guests::Visitor;
 use super::limit::{Bounded, Stream};
-use super::{own, request};
+use super::{own, refused, request};
 use crate::host;
 use crate::oci::{Authority, Host};
 
@@ -46,12 +46,17 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
-            let target = authority.clone();
+            let (target, user) = (authority.clone(), visitor.user.clone());
             let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
                 Ok(()) => Either::Left(request::answer(handed.clone(), visitor.clone(), target.clone(), asked)),
                 Err(refusal) => Either::Right(ready(own::refused(&handed, client, &asked, &refusal))),
             };
-            proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await
+            let served = proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await;
+            served.inspect_err(|error| {
+                let policy = proxy.policy();
+                let registry = policy.registry(&authority).map(|registry| registry.name().clone());
+                refused::note_unread(&policy.house, client, user.as_ref(), registry.as_ref(), error);
+            })
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -91,7 +96,14 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
             return Err(Failed::wrong_name());
         }
-        let config = proxy.policy().ca.server_config(&host).map_err(Failed::unsigned)?;
+        let config = match proxy.policy().ca.server_config(&host) {
+            Ok(config) => config,
+            Err(error) => {
+                // There is no such host here, as far as the client can know.
+                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
+                return Err(Failed::unsigned(error));
+            }
+        };
         finish(start, config).await
     };
     let failed = match tokio::time::timeout(HANDSHAKE, handshake).await {

@@ -44,6 +44,7 @@ mod pull;
 mod push;
 mod realm;
 mod record;
+mod refused;
 mod registry;
 mod request;
 mod respond;

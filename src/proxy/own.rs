@@ -9,7 +9,8 @@ use http::{Method, Request, Response, StatusCode};
 use super::connection::Proxy;
 use super::limit::Refusal;
 use super::record::Record;
-use super::respond::{self, Failure};
+use super::refused::Asked;
+use super::respond::{self, Declined, Failure};
 use crate::oci::{Algorithm, Code, Digest};
 use crate::setup::{self as guide, Client, UnknownClient};
 use crate::wire::Body;
@@ -24,6 +25,7 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
         page(proxy, request).await
     } else {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.extensions_mut().insert(Declined("only GET and HEAD".to_owned()));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         response
     };
@@ -141,7 +143,12 @@ pub(super) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     let failure = respond::too_many(refusal);
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
-    record.attach(failure.respond())
+    let mut response = record.attach(failure.respond());
+    let house = &proxy.policy().house;
+    if let Some(asked) = Asked::of(house, client, request) {
+        asked.note(house, None, None, &mut response);
+    }
+    response
 }
 
 /// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing

@@ -18,6 +18,7 @@ use super::guests::{Judgement, LOCAL_TOKEN_PATH, Visitor};
 use super::policy::Policy;
 use super::pull::{PATIENCE, Pull, Pulled};
 use super::record::Record;
+use super::refused::Asked;
 use super::registry::Registry;
 use super::respond::{Away, Failure};
 use super::site::Site;
@@ -32,16 +33,32 @@ pub(super) async fn answer(
     proxy: Arc<Proxy>,
     visitor: Visitor,
     authority: Authority,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let policy = proxy.policy();
+    let asked = Asked::of(&policy.house, visitor.client, &request);
+    let mut response = judged(&proxy, &policy, &visitor, &authority, request).await;
+    if let Some(asked) = asked {
+        let registry = policy.registry(&authority).map(|registry| registry.name().clone());
+        asked.note(&policy.house, visitor.user, registry, &mut response);
+    }
+    response
+}
+
+async fn judged(
+    proxy: &Arc<Proxy>,
+    policy: &Policy,
+    visitor: &Visitor,
+    authority: &Authority,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
-    let policy = proxy.policy();
     if let Some(failure) = malformed(&mut request).await {
         record.verdict("refuse", failure.status.as_u16());
         record.detail(failure.message.clone());
         return record.attach(respond::last_of_connection(failure.respond()));
     }
-    let registry = policy.registry(&authority).filter(|_| names(&request, &authority));
+    let registry = policy.registry(authority).filter(|_| names(&request, authority));
     let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
         record.verdict("refuse", 421);
         return record.attach(respond::misdirected());
@@ -52,22 +69,22 @@ pub(super) async fn answer(
     }
     let version = request.version();
     let house = &policy.house;
-    let mut response = match errand::of(&registry, &visitor, &authority, &request, house) {
+    let mut response = match errand::of(&registry, visitor, authority, &request, house) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
             let failure = respond::ambiguous(&flaw.to_string());
             record.detail(failure.message.clone());
-            failure.respond()
+            respond::told_of(failure.respond())
         }
         Ok(errand) => match errand.judge(&house.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), errand.kind());
                 record.detail(format!("refused by the rule {rule}"));
                 errand.note_refused(house, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
-                respond::no_entry(&rule)
+                respond::told_of(respond::no_entry(&rule))
             }
             Judgement::Allowed(rule) => {
-                let response = dispatch(&proxy, &policy, registry, &authority, &errand, request, &mut record).await;
+                let response = dispatch(proxy, policy, registry, authority, &errand, request, &mut record).await;
                 errand.note_answer(house, &response, rule);
                 response
             }
@@ -131,7 +148,7 @@ async fn dispatch(
     if errand.is_push() && registry.push() == Push::Deny {
         record.outcome(Outcome::Bypass);
         errand.note_refused(&policy.house, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
-        return respond::no_push(registry.name());
+        return respond::told_of(respond::no_push(registry.name()));
     }
     // What goes on is what was judged.
     let Some(target) = errand.target() else {

@@ -45,6 +45,10 @@ const OURS: &str = "connection_limit_reached";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ours;
 
+/// Marks an answer by which the proxy refuses a request, with the reason: the audit log has not been told yet.
+#[derive(Clone, Debug)]
+pub(super) struct Declined(pub(super) String);
+
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -63,6 +67,16 @@ impl Failure {
 
     fn later(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too late.
+    fn declines(&self) -> bool {
+        let is_ours = matches!(
+            self.error,
+            "http_request_error" | "http_request_denied" | "destination_ip_prohibited" | "proxy_loop_detected"
+        );
+        let is_denied = matches!(self.status.as_u16(), 400 | 403 | 405 | 407 | 421 | 501 | 508);
+        is_ours && is_denied || self.error == "http_request_denied" && self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// The answer.
@@ -88,6 +102,9 @@ impl Failure {
         }
         if self.error == OURS {
             response.extensions_mut().insert(Ours);
+        }
+        if self.declines() {
+            response.extensions_mut().insert(Declined(self.message.clone()));
         }
         response
     }
@@ -335,6 +352,12 @@ pub(super) fn ambiguous(message: &str) -> Failure {
 /// The answer, with the word that the connection ends behind it: what follows on it may be no request.
 pub(super) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The answer to what the audit log was told already.
+pub(super) fn told_of(mut response: Response<Body>) -> Response<Body> {
+    response.extensions_mut().remove::<Declined>();
     response
 }
 

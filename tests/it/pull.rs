@@ -1,5 +1,6 @@
 //! Pulls through the proxy in process: every claim about the cache is an equality on what the upstream saw.
 
+mod audited;
 mod authorization;
 mod bound;
 mod credentials;

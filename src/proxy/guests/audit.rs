@@ -1,7 +1,8 @@
 //! The audit log: one JSON line for each manifest pulled and each request refused, written off the network task.
 //!
 //! A pull never waits for the log's disk. Where the queue is full or the disk refuses, lines are lost, and that
-//! is counted, told in the log, and written into the audit log itself as soon as it can be.
+//! is counted, told in the log, and written into the audit log itself as soon as it can be. Refusals of a client that
+//! sends little else are left out beyond its ration, and the next line is preceded by their number.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,13 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 use tracing::{error, info};
 
 use super::config::AuditConfig;
-use super::line::{AuditLine, time};
+use super::line::{AuditLine, AuditOutcome, time};
+use super::ration::Ration;
 use super::sink::Sink;
 
 /// Lines that may wait: at 300 bytes each, about a megabyte.
@@ -42,12 +44,15 @@ pub struct Audit(Arc<Inner>);
 struct Inner {
     queue: Option<SyncSender<Arc<AuditLine>>>,
     counts: Arc<Counts>,
+    ration: Mutex<Ration>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
 struct Counts {
     dropped: AtomicU64,
+    /// Refusals beyond the ration.
+    left_out: AtomicU64,
     reopen: AtomicBool,
 }
 
@@ -65,13 +70,19 @@ impl Audit {
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || write(sink, &lines, &shared));
+        let ration = Mutex::new(Ration::new(Instant::now()));
         let writer = Mutex::new(Some(writer.map_err(AuditError::Thread)?));
-        Ok(Self(Arc::new(Inner { queue: Some(queue), counts, writer })))
+        Ok(Self(Arc::new(Inner { queue: Some(queue), counts, ration, writer })))
     }
 
-    /// Queues a line; never waits. One that finds no room is dropped and counted.
+    /// Queues a line; never waits. One that finds no room is dropped and counted, as is a refusal too many.
     pub fn write(&self, line: AuditLine) {
         let Some(queue) = &self.0.queue else { return };
+        let ration = || self.0.ration.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.outcome == AuditOutcome::Refused && !ration().takes(line.client, Instant::now()) {
+            self.0.counts.left_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(Arc::new(line)) {
             self.0.counts.lose(1);
         }
@@ -112,6 +123,7 @@ impl Counts {
 /// The writer's life: until the last [`Audit`] is gone and the queue is empty.
 fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
     let mut told = 0;
+    let mut left_out = 0;
     let mut failing = false;
     while let Ok(line) = lines.recv() {
         if counts.reopen.swap(false, Ordering::Relaxed) {
@@ -124,6 +136,7 @@ fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
                 told = dropped;
             }
         }
+        tell_left_out(&mut sink, counts, &mut left_out);
         match sink.write(&line.json()) {
             Ok(()) if failing => {
                 failing = false;
@@ -137,6 +150,18 @@ fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
                 failing = true;
                 counts.lose(1);
             }
+        }
+    }
+    tell_left_out(&mut sink, counts, &mut left_out);
+}
+
+/// Writes how many refusals were left out since it was `told`.
+fn tell_left_out(sink: &mut Sink, counts: &Counts, told: &mut u64) {
+    let left_out = counts.left_out.load(Ordering::Relaxed);
+    if left_out > *told {
+        let note = json!({"time": time(SystemTime::now()), "outcome": "left_out", "lines": left_out - *told});
+        if sink.write(&note.to_string()).is_ok() {
+            *told = left_out;
         }
     }
 }
@@ -209,6 +234,24 @@ mod tests {
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["lines"].as_u64())
             .sum();
         assert_eq!((told, written.len() as u64), (dropped, (QUEUE + 11) as u64 - dropped + 1));
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_cut_counted_and_told_and_pulls_are_not_cut() {
+        let (sender, written) = mpsc::channel();
+        let sink = Sink::Test(Box::new(move |line| sender.send(line.to_owned()).map_err(io::Error::other)));
+        let audit = Audit::with(sink).unwrap();
+        for _ in 0..1500 {
+            audit.write(AuditLine { outcome: AuditOutcome::Refused, ..line("a") });
+            audit.write(line("b"));
+        }
+        assert_eq!(audit.dropped(), 0);
+        drop(audit);
+        let written: Vec<serde_json::Value> = written.iter().map(|line| serde_json::from_str(&line).unwrap()).collect();
+        let of = |outcome: &str| written.iter().filter(|line| line["outcome"] == outcome).count() as u64;
+        let told: u64 = written.iter().filter_map(|line| line["lines"].as_u64()).sum();
+        assert_eq!((of("pulled"), of("refused") + told), (1500, 1500));
+        assert!((1000..1100).contains(&of("refused")), "{}", of("refused"));
     }
 
     #[test]

@@ -19,9 +19,11 @@ pub struct AuditLine {
     /// Its user of `clients.htpasswd`.
     pub user: Option<Arc<str>>,
     /// The registry's configured name.
-    pub registry: Arc<str>,
-    /// The request's method.
-    pub method: Method,
+    pub registry: Option<Arc<str>>,
+    /// The host that a refused request was for, where that is no registry's.
+    pub host: Option<String>,
+    /// The request's method, if it could be read.
+    pub method: Option<Method>,
     /// The repository.
     pub repository: Option<Repository>,
     /// What it asked for.
@@ -32,6 +34,8 @@ pub struct AuditLine {
     pub digest: Option<Digest>,
     /// The rule of `clients.rules` that spoke.
     pub rule: Option<Arc<str>>,
+    /// Why it was refused, as the client was told; up to [`AuditLine::PATH_LIMIT`] characters.
+    pub reason: Option<String>,
     /// How it ended.
     pub outcome: AuditOutcome,
     /// The answer's status.
@@ -71,13 +75,38 @@ impl AuditLine {
     /// So much of a refused path is written down.
     pub const PATH_LIMIT: usize = 256;
 
+    /// What is known of every line.
+    #[must_use]
+    pub fn new(client: IpAddr, outcome: AuditOutcome, status: u16) -> Self {
+        Self {
+            time: SystemTime::now(),
+            client,
+            user: None,
+            registry: None,
+            host: None,
+            method: None,
+            repository: None,
+            reference: None,
+            path: None,
+            digest: None,
+            rule: None,
+            reason: None,
+            outcome,
+            status,
+        }
+    }
+
+    /// As much of a text that came from outside as is written down.
+    #[must_use]
+    pub fn cut(text: &str) -> String {
+        text.chars().take(Self::PATH_LIMIT).collect()
+    }
+
     /// The line, without its newline. What is not known is left out.
     pub(super) fn json(&self) -> String {
         let mut line = json!({
             "time": time(self.time),
             "client": self.client.to_canonical().to_string(),
-            "registry": &*self.registry,
-            "method": self.method.as_str(),
             "outcome": self.outcome.as_str(),
             "status": self.status,
         });
@@ -85,11 +114,15 @@ impl AuditLine {
         let reference = self.reference.as_ref().map(ToString::to_string);
         let others = [
             ("user", self.user.as_deref()),
+            ("registry", self.registry.as_deref()),
+            ("host", self.host.as_deref()),
+            ("method", self.method.as_ref().map(Method::as_str)),
             ("repository", self.repository.as_ref().map(Repository::as_str)),
             ("reference", reference.as_deref()),
             ("path", self.path.as_deref()),
             ("digest", digest.as_deref()),
             ("rule", self.rule.as_deref()),
+            ("reason", self.reason.as_deref()),
         ];
         for (key, value) in others {
             if let Some(value) = value {
@@ -111,17 +144,13 @@ pub(super) mod tests {
     pub(in super::super) fn line(repository: &str) -> AuditLine {
         AuditLine {
             time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_800_000_000_123),
-            client: "::ffff:192.0.2.7".parse().unwrap(),
             user: Some("ci \"x\"\n".into()),
-            registry: "docker.io".into(),
-            method: Method::GET,
+            registry: Some("docker.io".into()),
+            method: Some(Method::GET),
             repository: Some(repository.parse().unwrap()),
             reference: Some("3.20".parse().unwrap()),
-            path: None,
-            digest: None,
             rule: Some("office".into()),
-            outcome: AuditOutcome::Pulled,
-            status: 200,
+            ..AuditLine::new("::ffff:192.0.2.7".parse().unwrap(), AuditOutcome::Pulled, 200)
         }
     }
 

@@ -21,6 +21,7 @@ mod local;
 mod login;
 mod offer;
 mod pace;
+mod ration;
 mod rules;
 mod sink;
 mod visitor;
