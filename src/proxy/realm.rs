@@ -116,7 +116,10 @@ pub(super) async fn leg(site: &Site<'_>, endpoint: &Endpoint, request: Request<I
     match answered {
         None => site.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
-        Some(Heard::Answer(_) | Heard::NoToken(_)) => {}
+        Some(Heard::Answer(_)) => {}
+        Some(Heard::NoToken(_)) => {
+            tracing::warn!(registry = %site.origin, "the token service answered without a token: ours stands in for it");
+        }
     }
     stand_in(site, &wish, Some(token)).await
 }

@@ -8,7 +8,7 @@ use crate::support::{Act, MANIFEST, Plan, Registry, Served};
 const NAME: &str = "registry.test";
 const MIB: usize = 1 << 20;
 /// Less than what is sent in all, and more than the bounds and a program in debug mode need.
-const MOST: usize = 144 * MIB;
+const MOST: usize = 176 * MIB;
 
 fn serve(folder: &std::path::Path, plan: Plan) -> (Served, Client) {
     std::fs::write(folder.join("pullthrough.yaml"), plan.yaml(folder)).unwrap();

@@ -43,9 +43,9 @@ impl Net {
         auth.serve_tokens(&tokens);
         registry.require_token(&tokens, &format!("https://{}/token", auth.name()));
         registry.redirect_blobs(&format!("https://{}", cdn.name()));
-        let more = format!("token_hosts: [{}], tags: {{fresh_for: 0s, deadline: 1s}}, push: allow", auth.name());
+        let more = format!("token_hosts: [{}], tags: {{fresh_for: 0s, deadline: 3s}}, push: allow", auth.name());
         let plan = Plan::new().registry(&registry, &more).host(auth.name(), &auth).host(cdn.name(), &cdn);
-        let proxy = plan.upstream("first_byte_timeout: 3s").impatient().start().await;
+        let proxy = plan.upstream("first_byte_timeout: 5s").impatient().start().await;
         let warm = registry.push_image("warm", "1", &[layer(100_000, 1), layer(1000, 2)]);
         let cold = registry.push_image("cold", "1", &[layer(100_000, 3), layer(1000, 4)]);
         let net = Self { registry, auth, cdn, proxy, warm, cold };

@@ -47,7 +47,7 @@ fn json(body: &str) -> Act {
 }
 
 /// A moment that is long for an answer, and no silence.
-const LATE: Act = Act::Delay(Duration::from_millis(700));
+const LATE: Act = Act::Delay(Duration::from_millis(300));
 /// One for each content that is given up, and what is said of the part.
 const WARNINGS: usize = 10;
 /// How often an image's four contents are asked for at most in two pulls (docs/threat-model.md, "Upstreams").
