@@ -169,6 +169,9 @@ impl Cell {
 
     async fn attack(&self, proxy: &Proxy) -> Attacked {
         let (site, question) = (&self.site, self.question);
+        // What takes long to make is made before anybody waits for it.
+        let asked = question.asked(&site.things);
+        let _ = site.kind.steps(site, &asked, public(&site.things, &asked));
         site.enter(Phase::Attack);
         let path = question.path(&site.things);
         let got = self.ask(proxy, question.method(), &path, &question.headers(), ATTACKED).await;
