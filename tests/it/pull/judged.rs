@@ -8,27 +8,27 @@ use super::{QUAY, layer, quay};
 use crate::support::{MANIFEST, Plan, Proxy, Registry, eventually};
 
 /// Writes bytes as they are and reads the answers until the connection ends or nothing more comes.
-async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
+pub(super) async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
     let _ = stream.write_all(text.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn status(answer: &str) -> u16 {
+pub(super) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
-async fn inside(proxy: &Proxy, text: &str) -> String {
+pub(super) async fn inside(proxy: &Proxy, text: &str) -> String {
     raw(proxy.client().tls(QUAY).await.unwrap(), text).await
 }
 
-async fn at_the_door(proxy: &Proxy, text: &str) -> String {
+pub(super) async fn at_the_door(proxy: &Proxy, text: &str) -> String {
     raw(TcpStream::connect(proxy.address()).await.unwrap(), text).await
 }
 
 /// A registry with a public and an internal repository, a rule against the internal one, and an audit log.
-async fn guarded(push: &str) -> (Registry, Proxy, tempfile::TempDir) {
+pub(super) async fn guarded(push: &str) -> (Registry, Proxy, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::start("quay.io");
     registry.push_image("internal/app", "latest", &[layer(1000, 1)]);
@@ -41,7 +41,7 @@ async fn guarded(push: &str) -> (Registry, Proxy, tempfile::TempDir) {
 }
 
 /// Lines of the audit log with this status.
-fn audited(folder: &tempfile::TempDir, status: u16) -> usize {
+pub(super) fn audited(folder: &tempfile::TempDir, status: u16) -> usize {
     let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["status"] == status && line["outcome"] == "refused").count()
