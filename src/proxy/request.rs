@@ -146,7 +146,7 @@ async fn dispatch(
         return respond::ambiguous("the path or the query cannot be sent on").respond();
     };
     let most = if kind == Kind::Token { TOKEN_TARGET_BYTES } else { TARGET_BYTES };
-    if target.as_str().len() > most {
+    if target.as_str().len() > most && !is_own_realm {
         errand.note_refused(&policy.house, request.uri(), None, StatusCode::URI_TOO_LONG);
         return respond::oversized(StatusCode::URI_TOO_LONG).respond();
     }
