@@ -94,8 +94,44 @@ fn bare(text: &str) -> &str {
     text.split(';').next().unwrap_or(text).trim()
 }
 
-/// What a client accepts, as far as it can change a registry's answer: the set of known types and `*/*`.
-/// Two headers with the same class earn the same answer.
+/// Whether a server could read parameters in a request's body: some take those of a form for the query's, and before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enclosed {
+    /// Bytes.
+    Content,
+    /// A form.
+    Form,
+    /// Servers do not agree what it is.
+    Unclear,
+}
+
+impl Enclosed {
+    /// Reads all values of `Content-Type`. None, and an empty one, mean bytes (RFC 9110, 8.3).
+    pub fn of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => return Self::Content,
+            (Some(value), None) => value.trim_ascii(),
+            (Some(_), Some(_)) => return Self::Unclear,
+        };
+        // Servers that know only one type in a field disagree with those that read a list.
+        let is_text = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~') && *byte != b',');
+        let Some(text) = std::str::from_utf8(value).ok().filter(|_| is_text) else { return Self::Unclear };
+        let bare = bare(text).to_ascii_lowercase();
+        let is_token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
+        match bare.split_once('/') {
+            None if text.is_empty() => Self::Content,
+            Some((kind, name)) if !is_token(kind) || !is_token(name) => Self::Unclear,
+            Some(("multipart", _)) => Self::Form,
+            Some((_, name)) if name.contains("form-urlencoded") || name.contains("url-encoded") => Self::Form,
+            Some(_) => Self::Content,
+            None => Self::Unclear,
+        }
+    }
+}
+
+/// What a client accepts, as far as it can change a registry's answer: the set of known types and `*/*`. It prints as
+/// the header that goes upstream, so that all who share an answer have asked the same question, to the letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Accept(u8);
 
@@ -105,13 +141,17 @@ impl Accept {
     /// Every known type, and any other.
     pub const EVERYTHING: Self = Self(ANY | 0b111_1111);
 
-    /// Reads all values of the `Accept` headers of one request. None at all means `*/*` (RFC 9110, 12.5.1).
+    /// Reads all values of the `Accept` headers of one request. None at all means `*/*` (RFC 9110, 12.5.1). What has a
+    /// weight of 0 is not accepted (12.4.2); other weights are the client's preference, and go nowhere.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut class = 0;
         let mut seen = false;
         for item in values.into_iter().flat_map(|value| value.split(',')) {
             seen = true;
             let bare = bare(item);
+            if item.split(';').skip(1).any(is_zero_weight) {
+                continue;
+            }
             if bare == "*/*" || bare.eq_ignore_ascii_case("application/*") {
                 class |= ANY;
             } else if let Some(known) = MediaType::parse(bare) {
@@ -140,9 +180,19 @@ impl Accept {
     }
 }
 
+/// Whether a parameter is `q=0`, in any of its spellings.
+fn is_zero_weight(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let value = value.trim();
+    name.trim().eq_ignore_ascii_case("q") && value.starts_with('0') && value.bytes().all(|byte| b".0".contains(&byte))
+}
+
 impl fmt::Display for Accept {
-    /// A header value that falls into this class.
+    /// A header value that falls into this class. Where that is none of the known types, it is a type of none of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("application/json");
+        }
         let known = KNOWN.iter().filter(|(known, _)| self.0 & 1 << *known as u8 != 0).map(|(_, name)| *name);
         let any = (self.0 & ANY != 0).then_some("*/*");
         for (position, name) in known.chain(any).enumerate() {
@@ -194,6 +244,51 @@ mod tests {
         assert_eq!(one, two);
         assert_ne!(one, Accept::parse(["*/*"]));
         assert_eq!(Accept::parse([]), Accept::parse(["*/*"]));
+    }
+
+    #[test]
+    fn what_has_no_weight_is_not_accepted() {
+        let (list, manifest) = (MediaType::DockerList.as_str(), MediaType::DockerManifest.as_str());
+        let only = Accept::parse([manifest]);
+        for zero in ["q=0", " q=0.000", "Q=0.", "q = 0", "x=1; q=0"] {
+            assert_eq!(Accept::parse([format!("{manifest}, {list};{zero}").as_str()]), only, "{zero}");
+            let none = Accept::parse([format!("{manifest};{zero}").as_str()]);
+            assert_eq!((none.code(), none.to_string().as_str()), (0, "application/json"), "{zero}");
+        }
+        for some in ["q=0.001", "q=1", "q=", "x", "q", "q=0x"] {
+            assert_ne!(Accept::parse([format!("{manifest}, {list};{some}").as_str()]), only, "{some}");
+        }
+    }
+
+    #[test]
+    fn a_body_in_which_parameters_could_be_read_is_known_by_its_type() {
+        use Enclosed::{Content, Form, Unclear};
+        let table: [(&[&[u8]], Enclosed); 20] = [
+            (&[], Content),
+            (&[b""], Content),
+            (&[b"application/octet-stream"], Content),
+            (&[b"application/vnd.example.platform-form+json; charset=utf-8"], Content),
+            (&[b"application/octet-stream; x=multipart/form-data"], Content),
+            (&[b"application/x-www-form-urlencoded"], Form),
+            (&[b" Application/X-WWW-Form-URLencoded ; charset=utf-8"], Form),
+            (&[b"application/x-url-encoded"], Form),
+            (&[b"multipart/form-data; boundary=X"], Form),
+            (&[b"MULTIPART/mixed"], Form),
+            (&[b"\tmultipart/form-data;boundary=\"a\""], Form),
+            (&[b"application/octet-stream", b"application/octet-stream"], Unclear),
+            (&[b"", b"multipart/form-data"], Unclear),
+            (&[b"application/octet-stream, application/x-www-form-urlencoded"], Unclear),
+            (&[b"multipart/form-data, x/y"], Unclear),
+            (&[b"multipart /form-data"], Unclear),
+            (&[b"multipart"], Unclear),
+            (&[b";multipart/form-data"], Unclear),
+            (&[b"application/x-www-form-urlencoded x"], Unclear),
+            (&[b"application/octet-stream\xff"], Unclear),
+        ];
+        for (values, expected) in table {
+            let shown: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
+            assert_eq!(Enclosed::of(values.iter().copied()), expected, "{shown:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// Reads a request's path, without its query, at a registry's host.
+    /// Reads a request's path, without its query, at a registry's host or its token service's.
     ///
     /// # Errors
     /// [`BadPath`] for a path that is not as it would be printed, and that some server could read as one under `/v2/`.
@@ -41,14 +41,6 @@ impl Route {
             },
             _ => PlainPath::outside(path).map(Self::Other),
         }
-    }
-
-    /// Reads a path at a host that is no registry, such as a token service: all of them are [`Route::Other`].
-    ///
-    /// # Errors
-    /// [`BadPath`] for what is no path.
-    pub fn elsewhere(path: &str) -> Result<Self, BadPath> {
-        PlainPath::outside(path).map(Self::Other)
     }
 
     /// The repository that it speaks of.

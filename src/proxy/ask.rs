@@ -56,9 +56,10 @@ pub(super) enum Thing {
 }
 
 /// What of the caller's request goes along besides its name: what it accepts, what it calls itself.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Manner {
-    pub(super) accept: Vec<HeaderValue>,
+    /// Printed from the class that an answer is kept by: what the caller wrote besides would change the answer for others.
+    pub(super) accept: Accept,
     pub(super) user_agent: Option<HeaderValue>,
     /// Which way it has come, this proxy included: parents are told, and know by it what goes in a circle.
     pub(super) via: Option<HeaderValue>,
@@ -68,8 +69,10 @@ impl Manner {
     /// `told` is who this is, where there are parents to tell.
     pub(super) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
         let way = told.and_then(|us| HeaderValue::from_str(&us.way(headers, Version::HTTP_11)).ok());
+        let accept: Vec<_> =
+            headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         Self {
-            accept: headers.get_all(ACCEPT).iter().cloned().collect(),
+            accept: Accept::parse(accept.iter().map(AsRef::as_ref)),
             user_agent: headers.get(USER_AGENT).cloned(),
             via: way,
         }
@@ -161,15 +164,14 @@ impl Ask {
 
     async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
         let mut headers = HeaderMap::new();
-        match &self.thing {
+        let accept = match &self.thing {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
-            Thing::Manifest(Reference::Digest(_)) => {
-                drop(headers.insert(ACCEPT, value(&Accept::EVERYTHING.to_string())?))
-            }
-            Thing::Manifest(Reference::Tag(_)) => {
-                headers.extend(self.manner.accept.iter().map(|value| (ACCEPT, value.clone())));
-            }
-            Thing::Blob(_) => {}
+            Thing::Manifest(Reference::Digest(_)) => Some(Accept::EVERYTHING),
+            Thing::Manifest(Reference::Tag(_)) => Some(self.manner.accept),
+            Thing::Blob(_) => None,
+        };
+        if let Some(accept) = accept {
+            headers.insert(ACCEPT, value(&accept.to_string())?);
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));

@@ -5,16 +5,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::guests::{
     Action, AuditLine, AuditOutcome, Errand, House, Judgement, LOCAL_TOKEN_PATH, Named, Rules, Visitor,
 };
 use super::registry::Registry;
 use super::respond::{CONTENT_DIGEST, Declined};
-use crate::oci::{Authority, BadPath, BadQuery, Query, Reference, Repository, Route};
+use crate::oci::{Authority, BadPath, BadQuery, Enclosed, Query, Reference, Repository, Route};
 use crate::telemetry::Kind;
 use crate::wire::Body;
 
@@ -38,8 +38,6 @@ pub(super) struct Wanted {
     kind: Kind,
     action: Action,
     mount: Mount,
-    /// Whether the host is the registry, and not only its token service.
-    is_registry: bool,
 }
 
 /// Who asked where.
@@ -70,20 +68,24 @@ pub(super) enum Flaw {
     From,
     #[error("the request has more than one Authorization field")]
     Authorization,
+    /// Registries that read a form read it before the query: another mount than the one that was judged.
+    #[error("the request's body is a form; a registry takes bytes (Content-Type: application/octet-stream)")]
+    Form,
+    #[error("the request's Content-Type is not one media type")]
+    Enclosed,
 }
 
 /// Reads a request that was made to `authority`.
 ///
 /// # Errors
 /// [`Flaw`], which has been noted in the audit log.
-pub(super) fn of<B>(
+pub(super) fn of<B: http_body::Body>(
     registry: &Registry,
     visitor: &Visitor,
     authority: &Authority,
     request: &Request<B>,
     house: &House,
 ) -> Result<Wanted, Flaw> {
-    let is_registry = registry.is_at(authority);
     let asked = Asked {
         registry: registry.name().clone(),
         host: authority.clone(),
@@ -94,17 +96,25 @@ pub(super) fn of<B>(
         if request.headers().get_all(AUTHORIZATION).iter().nth(1).is_some() {
             return Err(Flaw::Authorization);
         }
-        let path = request.uri().path();
-        let route = if is_registry { Route::parse(path)? } else { Route::elsewhere(path)? };
+        // At a token service's host, too, which may stand before a registry.
+        let route = Route::parse(request.uri().path())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let kind = kind(registry, authority, &route);
-        let is_of_protocol = is_registry && route.is_of_protocol();
+        let is_of_protocol = route.is_of_protocol();
         let action = action(&asked.method, kind, is_of_protocol);
-        let mount = if action == Action::Push && is_of_protocol { mount(&query)? } else { Mount::None };
+        let changes = action == Action::Push && is_of_protocol;
+        if changes && !request.body().is_end_stream() {
+            match Enclosed::of(request.headers().get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes)) {
+                Enclosed::Content => {}
+                Enclosed::Form => return Err(Flaw::Form),
+                Enclosed::Unclear => return Err(Flaw::Enclosed),
+            }
+        }
+        let mount = if changes { mount(&query)? } else { Mount::None };
         Ok((route, query, kind, action, mount))
     };
     match read() {
-        Ok((route, query, kind, action, mount)) => Ok(Wanted { asked, route, query, kind, action, mount, is_registry }),
+        Ok((route, query, kind, action, mount)) => Ok(Wanted { asked, route, query, kind, action, mount }),
         Err(flaw) => {
             let reason = Some(flaw.to_string());
             asked.note_refused(house, None, request.uri(), (None, reason), StatusCode::BAD_REQUEST);
@@ -113,19 +123,17 @@ pub(super) fn of<B>(
     }
 }
 
-/// A token service on the registry's own host, ours among them, is known by its path.
+/// A token service on the registry's own host, ours among them, is known by its path. On a host of its own, everything
+/// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services' do.
 fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
-    let is_token = || match route {
-        Route::Other(path) => {
-            let path = path.as_str().trim_end_matches('/');
-            path == LOCAL_TOKEN_PATH || TOKEN_PATHS.contains(&path)
-        }
-        _ => false,
-    };
-    if registry.has_token_host(authority) && !registry.is_at(authority) || is_token() {
-        return Kind::Token;
-    }
-    Kind::from(route)
+    let Route::Other(plain) = route else { return Kind::from(route) };
+    let path = plain.as_str().trim_end_matches('/');
+    let has_own_host = registry.has_token_host(authority) && !registry.is_at(authority);
+    let ends = |known: &&str| known.rsplit('/').next() == path.rsplit('/').next();
+    let is_token = path == LOCAL_TOKEN_PATH
+        || TOKEN_PATHS.contains(&path)
+        || has_own_host && (!plain.is_of_protocol() || TOKEN_PATHS.iter().any(ends));
+    if is_token { Kind::Token } else { Kind::from(route) }
 }
 
 /// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol, take
@@ -163,7 +171,7 @@ impl Wanted {
 
     /// Whether a registry is asked to change something: what `push` allows or denies.
     pub(super) fn is_push(&self) -> bool {
-        self.action == Action::Push && self.is_registry && self.route.is_of_protocol()
+        self.action == Action::Push && self.route.is_of_protocol()
     }
 
     /// What is asked for by tag or digest.
@@ -186,7 +194,7 @@ impl Wanted {
     /// learn that it may not. A request of the protocol that names none is judged as one for any of them.
     pub(super) fn judge(&self, rules: &Rules) -> Judgement {
         let asks_to_learn = self.action == Action::Pull && (self.kind == Kind::Token || self.route == Route::Ping);
-        let is_exempt = asks_to_learn || !self.is_registry || !self.route.is_of_protocol();
+        let is_exempt = asks_to_learn || !self.route.is_of_protocol();
         if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -42,7 +42,9 @@ where
         parts.headers.remove(http::header::AUTHORIZATION);
         parts.headers.remove(http::header::COOKIE);
     }
-    let body = if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
+    // One that reads was looked at: what framed an empty body frames none when it goes on.
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
     let sent = upstream.send(endpoint, Request::from_parts(parts, body)).await;
     let status = sent.as_ref().ok().map(|response| response.status().as_u16());
     if !matches!(sent, Err(Error::Away { .. })) {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Proxy, Spoken};
 use super::limit::{Client, Line, Order, Outgoing, Stream, Tasks};
-use crate::wire::{Body, Gather};
+use crate::wire::{Body, FIELDS, Gather};
 
 /// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
 const HEAD: Duration = Duration::from_secs(120);
@@ -31,8 +31,6 @@ const STREAMS_OF_MANY: u32 = 100;
 /// Threat: heads made to fill memory. A head of up to this size is read, in HTTP/1.1 and HTTP/2 alike (hyper's
 /// `max_buf_size` is the one limit of both a head and a write); Go's own default is 1 MiB, registries' 8 to 64 KiB.
 const HEAD_BYTES: u32 = 64 << 10;
-/// And of so many fields; above, HTTP/1.1 answers 431.
-const HEAD_FIELDS: usize = 128;
 
 impl Proxy {
     /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
@@ -76,7 +74,7 @@ impl Proxy {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
                 .max_buf_size(WRITE_BUFFER)
-                .max_headers(HEAD_FIELDS)
+                .max_headers(FIELDS)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
             self.attend(connection, |c| c.graceful_shutdown(), &asked, None).await

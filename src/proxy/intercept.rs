@@ -27,7 +27,7 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
 const TLS_BUFFER: usize = 256 << 10;
 /// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of ours.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+pub(super) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// A connection with TLS taken off.
 pub(super) type Secure<S> = Bounded<TlsStream<S>>;

@@ -28,6 +28,7 @@ pub(crate) mod fuzzing;
 mod gateway;
 mod guesses;
 mod guests;
+mod hello;
 mod http;
 mod identity;
 mod intercept;

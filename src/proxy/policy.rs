@@ -11,9 +11,9 @@ use super::config::{ClientsConfig, TunnelConfig};
 use super::guests::House;
 use super::limit::Limits;
 use super::registry::Registry;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, is_registry, judge};
 use crate::ca;
-use crate::oci::Authority;
+use crate::oci::{Authority, Host};
 use crate::upstream::{Tokens, Upstream};
 
 /// One configuration, ready for use.
@@ -104,6 +104,11 @@ impl Policy {
             );
         }
         verdict
+    }
+
+    /// Whether a registry, or a token service of one, is `host` at `port`.
+    pub(super) fn is_registry(&self, host: &Host, port: u16) -> bool {
+        is_registry(&self.registries, host, port)
     }
 
     /// Bounded, as clients choose the hosts under a pattern.

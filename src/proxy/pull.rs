@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::header::{HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
 use super::access::Who;
@@ -17,7 +17,7 @@ use crate::cache::{
     self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Occasion, Passing, Place, Principal, Question,
     Said, Source, TagFound, Trust, Want,
 };
-use crate::oci::{Accept, Digest, Reference, Repository, Tag};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::Body;
@@ -198,7 +198,7 @@ impl Pull<'_> {
     }
 
     async fn tag_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, tag: Tag) -> Pulled {
-        let accept = Accept::parse(self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+        let accept = ask.manner.accept;
         let asking = if *self.method == Method::HEAD { Asking::Description } else { Asking::Content };
         let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
         let found = self.site.proxy.cache.tag(caller, &question).await;

@@ -28,6 +28,11 @@ use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
 use crate::wire::{self, Body};
 
+/// Servers that speak HTTP/2 may end a connection, which others share, over a longer target.
+const TARGET_BYTES: usize = 4 << 10;
+/// A request for a token may list many scopes.
+const TOKEN_TARGET_BYTES: usize = 8 << 10;
+
 /// Answers a request on a connection that was opened to `authority`.
 pub(super) async fn answer(
     proxy: Arc<Proxy>,
@@ -102,6 +107,9 @@ pub(super) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure
     if let Some(flaw) = wire::malformed(request) {
         return Some(respond::malformed(flaw));
     }
+    if wire::has_long_field(request.headers()) {
+        return Some(respond::oversized(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Some(respond::no_method("a registry answers neither CONNECT nor TRACE"));
     }
@@ -140,7 +148,7 @@ async fn dispatch(
     record.reference(route.repository().cloned(), errand.reference());
     let site = Site::new(proxy, policy, &registry, authority, errand.client(), request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if reads && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
+    if reads && is_registry && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
         let pulled = read(&site, route, request.method(), request.headers()).await;
         gateway::look(&site, route, &request, pulled.response.status());
         return mark(pulled, record);
@@ -154,6 +162,11 @@ async fn dispatch(
     let Some(target) = errand.target() else {
         return respond::ambiguous("the path or the query cannot be sent on").respond();
     };
+    let most = if kind == Kind::Token { TOKEN_TARGET_BYTES } else { TARGET_BYTES };
+    if target.as_str().len() > most && !is_own_realm {
+        errand.note_refused(&policy.house, request.uri(), None, StatusCode::URI_TOO_LONG);
+        return respond::oversized(StatusCode::URI_TOO_LONG).respond();
+    }
     *request.uri_mut() = target.into();
     wire::without_overrides(request.headers_mut());
     let pulled = if is_own_realm {
@@ -171,13 +184,15 @@ async fn dispatch(
 async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request: Request<Incoming>) -> Pulled {
     let (route, kind) = (errand.route(), errand.kind());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    // A token service may stand before a registry of its own: that one is not this one, and nothing of it is kept.
+    let is_registry = site.registry.is_at(site.authority);
     let endpoint = endpoint(site, route);
     match route {
         _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
             let leg = tokio::time::timeout(PATIENCE, realm::leg(site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
-        Route::Tags(repository) | Route::Referrers(repository, _) if reads => {
+        Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
             let asked = listing::pass(site, repository, &endpoint, kind, request);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
@@ -185,7 +200,8 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
         _ if wire::ends_here(&mut request) => Pulled::failure(&respond::no_further()),
         _ => {
             // A page that is neither of the protocol nor a token says nothing of the registry.
-            let upstream = if route.is_of_protocol() { &site.upstream } else { &policy.upstream };
+            let is_protocol = is_registry && route.is_of_protocol();
+            let upstream = if is_protocol { &site.upstream } else { &policy.upstream };
             let asked = forward::pass(site.proxy, upstream, site.registry, &endpoint, kind, request);
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };

@@ -344,6 +344,15 @@ pub(super) fn malformed(flaw: Malformed) -> Failure {
     Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
 
+/// 414 or 431: a server could end the connection over it, which others share.
+pub(super) fn oversized(status: StatusCode) -> Failure {
+    let message = match status {
+        StatusCode::URI_TOO_LONG => "the request's target is longer than registries take",
+        _ => "a field of the request is longer than registries take",
+    };
+    Failure::new(status, Code::Unsupported, "http_request_error", message)
+}
+
 /// 400: servers could read another request in it than this proxy does.
 pub(super) fn ambiguous(message: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)

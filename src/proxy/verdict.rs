@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The port is not one of `tunnel.ports`.
     #[error("this port is not in tunnel.ports")]
     Port,
+    /// A registry's host, or its token service's, at another port than https.
+    #[error("this host is a registry or its token service, which are reached by https at port 443 only")]
+    Registry,
 }
 
 impl Verdict {
@@ -68,7 +71,17 @@ pub(super) fn judge(
             Verdict::Uncovered(registry.clone())
         };
     }
-    judge_tunnel(tunnel, authority).map_or(Verdict::Tunnel, Verdict::Refuse)
+    let refusal = judge_tunnel(tunnel, authority).or_else(|| {
+        let is_allowed = tunnel.allow.iter().any(|target| names(target, authority));
+        (!is_allowed && is_registry(registries, &authority.host, 443)).then_some(Refusal::Registry)
+    });
+    refusal.map_or(Verdict::Tunnel, Verdict::Refuse)
+}
+
+/// Whether a registry, or a token service of one, is `host` at `port`.
+pub(super) fn is_registry(registries: &[Arc<Registry>], host: &Host, port: u16) -> bool {
+    let authority = Authority { host: host.clone(), port };
+    registries.iter().any(|registry| registry.is_at(&authority) || registry.has_token_host(&authority))
 }
 
 fn judge_tunnel(tunnel: &TunnelConfig, authority: &Authority) -> Option<Refusal> {
@@ -134,6 +147,10 @@ mod tests {
             ("us-docker.pkg.dev:443", "intercept"),
             ("new.pkg.dev:443", "uncovered"),
             ("registry-1.docker.io:5000", "Port"),
+            ("registry-1.docker.io:80", "Registry"),
+            ("auth.docker.io:80", "Registry"),
+            ("us-docker.pkg.dev:80", "Registry"),
+            ("new.pkg.dev:80", "Registry"),
             ("example.com:443", "tunnel"),
             ("example.com:80", "tunnel"),
             ("example.com:25", "Port"),

@@ -2,9 +2,18 @@
 //!
 //! Threat: what one server refuses the next one reads in its own way. Defence: every door refuses it.
 
-use http::header::{HOST, HeaderMap, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING,
+};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Request, StatusCode, Version};
+
+/// So many fields a head may have, in every version of HTTP.
+pub const FIELDS: usize = 128;
+/// Servers that speak HTTP/2 end a connection, which others share, over a field that is too long for them.
+const FIELD_BYTES: usize = 8 << 10;
+/// Some token services issue large tokens.
+const AUTHORIZATION_BYTES: usize = 16 << 10;
 
 /// What is wrong with a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +33,23 @@ pub enum Malformed {
     /// A transfer coding other than `chunked`.
     #[error("no transfer coding is understood but chunked, and that once")]
     Coding,
+    /// `Connection` would have a field taken off that is for the server.
+    #[error("Connection names a field that is not of the connection")]
+    Connection,
+    /// More fields than [`FIELDS`].
+    #[error("the request has more than {FIELDS} fields")]
+    Fields,
+}
+
+/// Whether a field is longer than servers take. Crumbs of a cookie are one field where they go on.
+#[must_use]
+pub fn has_long_field(headers: &HeaderMap) -> bool {
+    let is_long = |(name, value): (&HeaderName, &HeaderValue)| {
+        let most = if *name == AUTHORIZATION { AUTHORIZATION_BYTES } else { FIELD_BYTES };
+        name.as_str().len() + value.len() > most
+    };
+    let cookies: usize = headers.get_all(COOKIE).iter().map(|crumb| crumb.len() + 2).sum();
+    cookies > FIELD_BYTES || headers.iter().any(is_long)
 }
 
 impl Malformed {
@@ -32,14 +58,22 @@ impl Malformed {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Coding => StatusCode::NOT_IMPLEMENTED, // RFC 9112, 6.1
+            Self::Fields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-/// Looks at a request's `Host` (RFC 9112, 3.2; RFC 9113, 8.3.1), target (RFC 9112, 3.2) and transfer codings (6.1).
+/// Looks at a request's `Host` (RFC 9112, 3.2; RFC 9113, 8.3.1), target (RFC 9112, 3.2) and transfer codings (6.1), at
+/// what its `Connection` names, and at how many fields it has.
 pub fn malformed<B>(request: &Request<B>) -> Option<Malformed> {
     let (uri, headers) = (request.uri(), request.headers());
+    if headers.len() > FIELDS {
+        return Some(Malformed::Fields); // HTTP/1.1's parser has said so before
+    }
+    if headers.get_all(CONNECTION).iter().any(takes_off_what_is_judged) {
+        return Some(Malformed::Connection);
+    }
     let is_h2 = request.version() == Version::HTTP_2;
     let mut hosts = headers.get_all(HOST).iter();
     let may_lack = request.version() == Version::HTTP_10 || is_h2 && uri.authority().is_some();
@@ -66,6 +100,34 @@ pub fn malformed<B>(request: &Request<B>) -> Option<Malformed> {
         return Some(Malformed::Target);
     }
     (!is_chunked_or_plain(headers)).then_some(Malformed::Coding)
+}
+
+/// Threat: a field that is judged here, and taken off before the request goes on, so that the server judges another.
+/// `Connection` must not name what is for every recipient (RFC 9110, 7.6.1).
+fn takes_off_what_is_judged(connection: &HeaderValue) -> bool {
+    const ENDS: [&str; 17] = [
+        "authorization",
+        "cache-control",
+        "cookie",
+        "date",
+        "expect",
+        "forwarded",
+        "from",
+        "host",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "referer",
+        "transfer-encoding",
+        "user-agent",
+        "via",
+        "warning",
+    ];
+    const FAMILIES: [&str; 3] = ["accept", "content-", "if-"];
+    let options = connection.as_bytes().split(|byte| *byte == b',').map(|option| option.trim_ascii());
+    let mut options = options.map(|option| String::from_utf8_lossy(option).to_ascii_lowercase());
+    options.any(|option| ENDS.contains(&option.as_str()) || FAMILIES.iter().any(|family| option.starts_with(family)))
 }
 
 /// `uri-host [ ":" port ]`, without a user.
@@ -188,6 +250,43 @@ mod tests {
             let found = look("PUT", "/", Version::HTTP_11, &fields);
             assert_eq!(found, (!expected).then_some(Malformed::Coding), "{codings:?}");
         }
+    }
+
+    #[test]
+    fn connection_names_nothing_that_is_for_the_server() {
+        let at = |values: &[&str]| {
+            let fields: Vec<_> = [("host", "a")].into_iter().chain(values.iter().map(|value| ("connection", *value)));
+            look("GET", "/", Version::HTTP_11, &fields.collect::<Vec<_>>())
+        };
+        for good in ["close", "keep-alive, Upgrade, HTTP2-Settings", "TE", "x-hop", "", ", ,", "Trailer"] {
+            assert_eq!(at(&[good]), None, "{good}");
+        }
+        for bad in ["authorization", "close, AUTHORIZATION ,", "Host", "content-length", "accept", "If-None-Match"] {
+            assert_eq!(at(&[bad]), Some(Malformed::Connection), "{bad}");
+            assert_eq!(at(&["close", bad]), Some(Malformed::Connection), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_bounded_by_its_fields_and_each_of_them() {
+        let fields = |count: usize| {
+            let mut request = Request::builder().version(Version::HTTP_2).uri("https://a/");
+            for _ in 0..count {
+                request = request.header("x", "y");
+            }
+            malformed(&request.body(()).unwrap())
+        };
+        assert_eq!((fields(FIELDS), fields(FIELDS + 1)), (None, Some(Malformed::Fields)));
+        let long = |name: &'static str, length: usize, times: usize| {
+            let mut headers = HeaderMap::new();
+            for _ in 0..times {
+                headers.append(name, "v".repeat(length).parse().unwrap());
+            }
+            has_long_field(&headers)
+        };
+        assert!(!long("x", FIELD_BYTES - 1, 2) && long("x", FIELD_BYTES, 1));
+        assert!(!long("authorization", FIELD_BYTES, 1) && long("authorization", AUTHORIZATION_BYTES, 1));
+        assert!(!long("cookie", FIELD_BYTES / 4, 3) && long("cookie", FIELD_BYTES / 4, 4));
     }
 
     #[test]

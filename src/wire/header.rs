@@ -44,27 +44,28 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Takes off what asks a server to act on another request than the one that was judged: another method or path, or
-/// another host in the addresses that it answers with. Frameworks heed such fields without being told to.
+/// another host in the addresses that it answers with. Frameworks heed such fields without being told to, and the
+/// interfaces below them (CGI, WSGI, Rack) take `_` in a name for `-`: no field that a registry knows has one.
 pub fn without_overrides(headers: &mut HeaderMap) {
-    const OVERRIDES: [&str; 16] = [
+    const FAMILIES: [&str; 14] = [
         "forwarded",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-uri",
+        "x-envoy-",
+        "x-forwarded",
         "x-host",
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-host",
-        "x-original-uri",
-        "x-original-url",
-        "x-rewrite-url",
+        "x-http-",
+        "x-method",
+        "x-original",
+        "x-override",
+        "x-path",
+        "x-real-",
+        "x-request-uri",
+        "x-request-url",
+        "x-rewrite",
+        "x-url",
     ];
-    for name in OVERRIDES {
+    let is_override = |name: &str| name.contains('_') || FAMILIES.iter().any(|family| name.starts_with(family));
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_override(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
@@ -143,6 +144,38 @@ mod tests {
         headers.append(VIA, HeaderValue::from_str(&way).unwrap());
         assert!(one.is_in(&headers) && other.is_in(&headers));
         assert!(!Pseudonym::random().is_in(&headers));
+    }
+
+    #[test]
+    fn no_field_asks_for_another_request_in_any_spelling() {
+        let overrides = [
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-method",
+            "x-forwarded-path",
+            "x-forwarded-uri",
+            "x-original-url",
+            "x-original-method",
+            "x-envoy-original-path",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-rewrite-url",
+            "x_http_method_override",
+            "x_original_url",
+            "content_length",
+            "transfer_encoding",
+            "authorization_",
+        ];
+        let others = ["authorization", "x-request-id", "x-registry-auth", "private-token", "x-meta-source-client"];
+        let mut headers = HeaderMap::new();
+        for name in overrides.iter().chain(&others) {
+            headers.append(*name, HeaderValue::from_static("1"));
+        }
+        without_overrides(&mut headers);
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, others);
     }
 
     #[test]

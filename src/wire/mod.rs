@@ -17,7 +17,7 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
-pub use form::{Malformed, ends_here, malformed};
+pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
 pub use framing::{data_only, frame, is_unexpected};
 pub use gather::Gather;
 pub use guarded::Guarded;

@@ -24,6 +24,7 @@ mod pages;
 mod parking;
 mod plain;
 mod prefetch;
+mod printed;
 mod private;
 mod ranges;
 mod recovery;

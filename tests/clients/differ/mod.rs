@@ -6,6 +6,7 @@
 //! Never: an expectation of our own about a spelling. Only what another program made of it counts.
 
 mod acting;
+mod forms;
 mod ranges;
 mod routes;
 mod smuggling;

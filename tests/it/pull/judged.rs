@@ -41,7 +41,7 @@ pub(super) async fn guarded(push: &str) -> (Registry, Proxy, tempfile::TempDir) 
 }
 
 /// Lines of the audit log with this status.
-fn audited(folder: &tempfile::TempDir, status: u16) -> usize {
+pub(super) fn audited(folder: &tempfile::TempDir, status: u16) -> usize {
     let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["status"] == status && line["outcome"] == "refused").count()
