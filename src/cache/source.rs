@@ -42,6 +42,11 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// The same once whoever is finding out has done so, which is soon.
+    fn is_gone(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(self.is_away()))
+    }
+
     /// What everybody is told while the registry is known to be away.
     fn absence(&self) -> Option<Fault> {
         None

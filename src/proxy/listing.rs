@@ -25,6 +25,9 @@ pub(super) async fn pass(
 ) -> Response<Body> {
     let was_away = site.outage.is_open();
     let answered = passed(site, repository, endpoint, kind, request).await;
+    if answered.status().is_server_error() {
+        site.outage.settled().await;
+    }
     if was_away || !site.outage.is_open() || !answered.status().is_server_error() {
         return answered;
     }
@@ -41,7 +44,7 @@ async fn passed(
 ) -> Response<Body> {
     let place = Place { registry: site.origin.clone(), repository: repository.clone() };
     let registry = site.registry;
-    let away = site.outage.is_open();
+    let away = site.outage.is_home_away();
     let (lives, deadline) = (registry.lives(), registry.tags().deadline());
     let trust = Trust { lives, deadline, away, ..Trust::default() };
     let who = registry.name_for(endpoint, &identity::of(site, &place, request.headers(), &trust).await.who);

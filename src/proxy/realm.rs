@@ -48,7 +48,9 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
         return Pulled::bypass(response);
     }
-    match read(request).await {
+    let read = read(request).await;
+    site.outage.settled().await;
+    match read {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
             let guess = match guesses::admit(site, &wish).await {
                 Ok(guess) => guess,

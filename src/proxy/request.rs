@@ -195,18 +195,10 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
         pulled = first.as_mut() => Some(pulled),
         () = site.outage.opened(), if !was_away => None,
     };
-    let pulled = match pulled {
-        Some(pulled) => Some(pulled),
-        // What is not cached may still come: until a probe fails too, the registry may only be slow.
-        None => tokio::select! {
-            pulled = first => Some(pulled),
-            () = async {
-                if is_away(&Box::pin(once()).await) {
-                    site.outage.confirmed().await;
-                }
-            } => None,
-        },
-    };
+    // Whoever finds out that it cannot be reached is told what those are who come after it.
+    if pulled.as_ref().is_some_and(|pulled| pulled.response.status().is_server_error()) {
+        site.outage.settled().await;
+    }
     let has_failed = |pulled: &Pulled| !was_away && site.outage.is_open() && pulled.response.status().is_server_error();
     let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
