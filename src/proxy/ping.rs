@@ -102,11 +102,13 @@ pub(super) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap
 
 /// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
 async fn asked(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+    let before = site.outage.changed();
     if let Some(pulled) = ask(site, method, headers).await {
         return Some(pulled);
     }
     site.outage.settled().await;
-    if site.outage.is_open() { None } else { ask(site, method, headers).await }
+    let was_silent = site.outage.changed() != before;
+    if was_silent && !site.outage.is_open() { ask(site, method, headers).await } else { None }
 }
 
 /// The registry's answer, if it has one but that it cannot, or not now.

@@ -156,7 +156,10 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let endpoint = endpoint(site, route);
     match route {
-        _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
+        _ if kind == Kind::Token
+            && matches!(*request.method(), Method::GET | Method::POST)
+            && realm::is_for_token(site, &endpoint, &request) =>
+        {
             let leg = tokio::time::timeout(PATIENCE, realm::leg(site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }

@@ -29,6 +29,7 @@ mod recovery;
 mod reloads;
 mod secrets;
 mod storms;
+mod suspicion;
 mod tags;
 mod together;
 mod unfitting;

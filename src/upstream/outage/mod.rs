@@ -15,6 +15,8 @@ mod part;
 mod probe;
 mod realms;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ward;
 
 pub(super) use part::{Part, is_telling};

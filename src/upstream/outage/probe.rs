@@ -50,10 +50,14 @@ impl Probe {
         if self.is_there_after_all(&upstream).await {
             return;
         }
-        warn!(
-            registry,
-            host, "the registry is away: what is cached is served, and it is asked now and then whether it is back"
-        );
+        if self.part == Part::Home {
+            warn!(
+                registry,
+                "the registry is away: what is cached is served, and it is asked now and then whether it is back"
+            );
+        } else {
+            warn!(registry, host, "a host that the registry needs is away: it is asked now and then whether it is back");
+        }
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;
             // Whoever wants something meanwhile has it asked at once, so that it is back for them within a second.
@@ -111,7 +115,7 @@ impl Probe {
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
-    fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
+    pub(super) fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
         self.outage().and_then(|outage| outage.pause(&self.part, self.number))
     }
 

@@ -151,10 +151,12 @@ impl Outage {
     /// Whether `host` may be asked now, for a request that `bears` credentials or not; else when again. Waits for the
     /// probe of a part that may be silent, which has a short deadline. Cancel-safe.
     pub(in crate::upstream) async fn admit(&self, host: &Authority, bears: bool) -> Result<(), Duration> {
-        let is_home = self.is_home(host);
-        if is_home || self.look(host, Ward::is_held) == Some(true) {
-            let is_held = || self.look(host, Ward::is_held) == Some(true);
-            self.wait(|_| !is_held()).await;
+        let (is_home, is_held) = (self.is_home(host), || self.look(host, Ward::is_held) == Some(true));
+        if is_held() {
+            let mut standing = self.0.standing.subscribe();
+            while is_held() {
+                let _ = standing.changed().await; // the sender lives in `self`
+            }
         }
         let mut state = self.state();
         if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == Phase::Away) {
