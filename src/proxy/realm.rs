@@ -95,7 +95,8 @@ fn is_verified(site: &Site<'_>) -> bool {
 /// be had; as long as it has said nothing, one that looks like it.
 pub(super) fn is_for_token(site: &Site<'_>, endpoint: &Endpoint, request: &Request<Incoming>) -> bool {
     let (uri, query) = (request.uri(), request.uri().query().unwrap_or_default());
-    let names = |query: &str| Query::parse(query).is_ok_and(|query| query.iter().any(|(name, _)| TELLING.contains(&name)));
+    let names =
+        |query: &str| Query::parse(query).is_ok_and(|query| query.iter().any(|(name, _)| TELLING.contains(&name)));
     site.outage.is_token_path(endpoint.authority(), uri.path()) && (*request.method() == Method::POST || names(query))
 }
 

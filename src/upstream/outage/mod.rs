@@ -12,6 +12,7 @@
 
 mod hosts;
 mod part;
+mod parts;
 mod probe;
 mod realms;
 mod state;

@@ -46,7 +46,7 @@ impl Probe {
     /// Asks until the part is there or forgotten. `upstream` is the plain way, which no outage bars.
     pub(in crate::upstream) async fn run(self, upstream: Upstream) {
         let registry = self.outage().and_then(|outage| outage.homes().first().map(Endpoint::name)).unwrap_or_default();
-        let host = self.part.host().map(ToString::to_string).unwrap_or_else(|| registry.clone());
+        let host = self.part.host().map_or_else(|| registry.clone(), ToString::to_string);
         if self.is_there_after_all(&upstream).await {
             return;
         }
@@ -56,7 +56,10 @@ impl Probe {
                 "the registry is away: what is cached is served, and it is asked now and then whether it is back"
             );
         } else {
-            warn!(registry, host, "a host that the registry needs is away: it is asked now and then whether it is back");
+            warn!(
+                registry,
+                host, "a host that the registry needs is away: it is asked now and then whether it is back"
+            );
         }
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;
@@ -98,7 +101,7 @@ impl Probe {
                 let asked = homes.into_iter().map(|home| knock(Method::GET, home, "/v2/".to_owned()));
                 let asked: Vec<Result<(Probed, Endpoint), NotAsked>> = futures_util::future::join_all(asked).await;
                 let asked = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
-                let best = asked.iter().map(|(probed, _)| *probed).min_by_key(|probed| *probed as u8);
+                let best = asked.iter().map(|(probed, _)| *probed).min();
                 let answered = asked.into_iter().filter(|(probed, _)| *probed == Probed::Well);
                 Ok((best.unwrap_or(Probed::Well), answered.map(|(_, endpoint)| endpoint).collect()))
             }

@@ -50,7 +50,9 @@ mod tests {
         assert!(realms.is_one(&auth, "/token") && realms.path(&auth) == "/");
         realms.note("https://auth.test/token?x=y");
         realms.note("http://auth.test/plain");
-        assert!(realms.is_one(&auth, "/token") && !realms.is_one(&auth, "/slow/page") && !realms.is_one(&auth, "/plain"));
+        assert!(
+            realms.is_one(&auth, "/token") && !realms.is_one(&auth, "/slow/page") && !realms.is_one(&auth, "/plain")
+        );
         assert_eq!(realms.path(&auth), "/token");
         for number in 0..10 * CAPACITY {
             realms.note(&format!("https://h{number}.test/token"));

@@ -1,6 +1,5 @@
 //! The state of one registry: which of its parts are there, suspected, or away for certain.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,16 +8,14 @@ use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::hosts::{Hosts, Taken};
+use super::hosts::Taken;
 use super::part::{Part, is_telling};
-use super::realms::Realms;
+use super::parts::{Standing, State};
 use super::ward::{Cause, FIRST, Phase, Probed, Ward};
 use crate::oci::Authority;
 use crate::upstream::sign::Sign;
 use crate::upstream::{Endpoint, Error};
 
-/// So many hosts beside the registry itself are watched at a time: it chooses where it redirects.
-const CAPACITY: usize = 64;
 /// After so many probes in vain a redirect's host is barred no longer: what is asked of it counts more.
 const PATIENCE: u32 = 3;
 
@@ -36,38 +33,11 @@ pub(super) struct Inner {
     standing: watch::Sender<Standing>,
 }
 
-/// What those who wait have to know.
-#[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    home_away: bool,
-    realm_away: bool,
-    /// Whether a probe asks whether it is silent.
-    held: bool,
-    /// Whether a probe asks, for whatever reason.
-    suspect: bool,
-}
-
-#[derive(Debug)]
-struct State {
-    hosts: Hosts,
-    realms: Realms,
-    home: Ward,
-    /// The endpoints that have failed since one of them answered.
-    down: Vec<Endpoint>,
-    others: HashMap<Authority, (Part, Ward)>,
-}
-
 impl Outage {
     /// A registry that is there. `homes` are the endpoints that decide, `mirrors` the others.
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
-        let state = State {
-            hosts: Hosts::default(),
-            realms: Realms::default(),
-            home: Ward::new(),
-            down: Vec::new(),
-            others: HashMap::new(),
-        };
+        let state = State::new();
         Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), standing: watch::Sender::default() }))
     }
 
@@ -75,13 +45,13 @@ impl Outage {
     #[must_use]
     pub fn is_open(&self) -> bool {
         let standing = *self.0.standing.borrow();
-        standing.home_away || standing.realm_away
+        standing.is_home_away() || standing.realm_away
     }
 
     /// Whether the registry itself is away, by a probe of ours: what it said last is believed for longer then.
     #[must_use]
     pub fn is_home_away(&self) -> bool {
-        self.0.standing.borrow().home_away
+        self.0.standing.borrow().is_home_away()
     }
 
     /// Whether it is away, or was so shortly ago.
@@ -97,7 +67,12 @@ impl Outage {
 
     /// Ends when it is away. Cancel-safe.
     pub async fn opened(&self) {
-        self.wait(|standing| standing.home_away || standing.realm_away).await;
+        self.wait(|standing| standing.is_home_away() || standing.realm_away).await;
+    }
+
+    /// Ends when the registry itself is away. Cancel-safe.
+    pub async fn gone(&self) {
+        self.wait(Standing::is_home_away).await;
     }
 
     /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
@@ -107,7 +82,7 @@ impl Outage {
 
     /// Whether the registry itself is away, once whatever probe asks has told. Cancel-safe.
     pub async fn is_gone(&self) -> bool {
-        self.wait(|standing| !standing.suspect).await;
+        self.wait(|standing| !standing.held && standing.home != Phase::Suspect).await;
         self.is_home_away()
     }
 
@@ -203,9 +178,11 @@ impl Outage {
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<Part> {
-        let endpoint = Endpoint::of_host(host);
-        let part = if self.is_home(host) { return None } else { Part::Elsewhere(host.clone()) };
-        self.judge(part, &endpoint, None, begun, Sign::of(outcome))
+        if self.is_home(host) {
+            return None;
+        }
+        let part = Part::Elsewhere(host.clone());
+        self.judge(part, &Endpoint::of_host(host), None, begun, Sign::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
@@ -284,7 +261,9 @@ impl Outage {
             is_given_up
         };
         if is_there {
-            state.down.retain(|_| !is_home);
+            if is_home {
+                state.down.clear();
+            }
             state.hosts.forget();
         }
         self.publish(state);
@@ -320,60 +299,12 @@ impl Outage {
 
     fn publish(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing();
-        self.0.standing.send_replace(standing); // under the lock, so that the last one is the latest
+        // Under the lock, so that the last one is the latest; whoever looks at it takes no lock then.
+        self.0.standing.send_replace(standing);
+        drop(state);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn ward(&mut self, host: &Authority, is_home: bool) -> Option<&mut Ward> {
-        if is_home { Some(&mut self.home) } else { self.others.get_mut(host).map(|(_, ward)| ward) }
-    }
-
-    fn ward_of(&mut self, part: &Part) -> Option<&mut Ward> {
-        match part.host() {
-            None => Some(&mut self.home),
-            Some(host) => self.others.get_mut(host).map(|(_, ward)| ward),
-        }
-    }
-
-    /// The ward of a part beside the registry itself. `None` where too many others are away.
-    fn watch(&mut self, part: &Part, host: &Authority) -> Option<&mut Ward> {
-        if self.others.len() >= CAPACITY && !self.others.contains_key(host) {
-            self.others.retain(|_, (_, ward)| ward.phase != Phase::Well);
-            if self.others.len() >= CAPACITY {
-                return None;
-            }
-        }
-        let (known, ward) = self.others.entry(host.clone()).or_insert_with(|| (part.clone(), Ward::new()));
-        if ward.phase == Phase::Well {
-            *known = part.clone();
-        }
-        Some(ward)
-    }
-
-    fn realms_watched(&self) -> impl Iterator<Item = &Ward> {
-        self.others.values().filter(|(part, _)| matches!(part, Part::Realm(_))).map(|(_, ward)| ward)
-    }
-
-    /// Whether with `host` the last of `homes` is down.
-    fn are_all_down(&mut self, homes: &[Endpoint], host: &Authority) -> bool {
-        let failed = homes.iter().filter(|home| home.authority() == host && !self.down.contains(home));
-        let failed: Vec<Endpoint> = failed.cloned().collect();
-        self.down.extend(failed);
-        homes.iter().all(|home| self.down.contains(home))
-    }
-
-    fn standing(&self) -> Standing {
-        let held_realm = self.realms_watched().any(Ward::is_held);
-        Standing {
-            home_away: self.home.phase == Phase::Away,
-            realm_away: self.realms_watched().any(|ward| ward.phase == Phase::Away),
-            held: self.home.is_held() || held_realm,
-            suspect: self.home.phase == Phase::Suspect || held_realm,
-        }
     }
 }

@@ -84,6 +84,7 @@ async fn a_storm_makes_it_suspect_and_single_errors_throttles_and_refusals_do_no
         assert_eq!(error("/v2/a/manifests/x"), None, "one thing, however often it is asked for");
         assert_eq!(error("/v2/a/tags/list"), None, "what clients ask as they like");
     }
+    tokio::time::advance(FIRST).await;
     assert_eq!(error("/v2/a/manifests/y"), None);
     assert_eq!(error("/v2/a/manifests/z"), Some(Part::Home));
     assert!(!outage.is_open() && outage.admit(home.authority(), false).await.is_ok(), "nobody waits or is refused");

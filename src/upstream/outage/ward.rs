@@ -14,9 +14,10 @@ pub(super) const SAME: Duration = Duration::from_secs(60);
 const TRIALS: u32 = 3;
 
 /// How far it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It is there.
+    #[default]
     Well,
     /// Something failed: a probe is asking.
     Suspect,
@@ -33,8 +34,8 @@ pub(super) enum Cause {
     Silence,
 }
 
-/// What came of one probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What came of one probe, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::upstream) enum Probed {
     /// An answer.
     Well,

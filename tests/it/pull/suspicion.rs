@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outage::{Puller, TAGS, Kind, back, is_fresh, learn};
+use super::outage::{Kind, Puller, TAGS, back, is_fresh, learn};
 use super::private::{ALICE, AUTH, Lab};
 use super::{QUAY, layer};
 use crate::support::client::Whole;
@@ -135,7 +135,6 @@ async fn whoever_lost_a_right_gets_it_back_by_no_error_that_it_has_made() {
         assert_eq!(lab.get(path, Some(&alice)).await.status, 200);
     }
     lab.proxy.stored(&image.layers[0]).await;
-    lab.tokens.revoke_all();
     // Its own questions fail, so that the registry cannot say no; and others, as many as it likes.
     let own = lab.registry.script("*/team/app/*", Act::Status(500));
     let others = lab.registry.script("*/x*/*", Act::Status(500));
@@ -147,11 +146,16 @@ async fn whoever_lost_a_right_gets_it_back_by_no_error_that_it_has_made() {
         }
     }
     lab.auth.script("*", Act::Silence);
-    let token = lab.proxy.client().session(AUTH).await;
-    drop(token);
+    let path = "/token?service=lab&scope=repository:team/app:pull";
+    assert_eq!(lab.proxy.client().session(AUTH).await.ask("GET", path, &[]).await.status, 200, "a token of ours");
     for path in &paths {
-        assert_ne!(lab.get(path, Some(&alice)).await.status, 200, "{path}: a token service that is away gives none back");
+        assert_ne!(
+            lab.get(path, Some(&alice)).await.status,
+            200,
+            "{path}: a token service that is away gives none back"
+        );
     }
+    lab.tokens.revoke_all();
     lab.registry.unscript(own);
     lab.registry.unscript(others);
     assert_eq!(lab.get(&paths[0], Some(&alice)).await.status, 401);
