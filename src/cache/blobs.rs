@@ -69,7 +69,12 @@ impl Cache {
         }
         let right = match self.right_ahead(caller, digest, standing.is_some()).await {
             // It might read lately, and the registry cannot be asked.
-            Err(fault) if standing.is_some() && fault.said == Said::Nothing => Right::Released,
+            Err(fault) if standing.is_some() => {
+                if !self.may_still(caller, &fault).await {
+                    return Err(fault);
+                }
+                Right::Released
+            }
             right => right?,
         };
         self.enter(caller, digest, right, asked).await
@@ -89,8 +94,11 @@ impl Cache {
         if released.standing < Standing::Good {
             match self.in_time(caller, true, self.right_proven(caller, digest)).await {
                 Ok(_) => return Ok((Some(blob.len()), Outcome::Miss)),
-                Err(fault) if fault.said == Said::Nothing => {}
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    if !self.may_still(caller, &fault).await {
+                        return Err(fault);
+                    }
+                }
             }
         }
         self.store.catalog().used(digest);

@@ -159,6 +159,17 @@ impl Cache {
         by_grant.max(Standing::of(self.publics.age(&caller.place).await, &caller.trust, publics::LONGEST))
     }
 
+    /// Whether who might read some time ago is given what was known then, after `fault`: only where a probe has told that
+    /// the registry itself is away. One question's failure can be made up, by whoever has lost a right. A throttle is
+    /// no word of what anybody may read.
+    pub(super) async fn may_still(&self, caller: &Caller, fault: &Fault) -> bool {
+        if fault.said != Said::Nothing {
+            return false;
+        }
+        caller.source.is_gone().await
+            || (caller.source.is_throttle(fault) && self.publics.age(&caller.place).await.is_some())
+    }
+
     fn granted(&self, caller: &Caller) -> Standing {
         let age = self.grants.age(&caller.place, &caller.principal);
         Standing::of(age, &caller.trust, caller.trust.lives.outage)

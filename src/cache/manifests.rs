@@ -114,7 +114,10 @@ impl Cache {
             match (self.in_time(caller, lapsed, proving).await, stored) {
                 (Ok(Some(found)), _) => return Ok(found),
                 (Ok(None), _) => {}
-                (Err(fault), Some(bytes)) if lapsed && fault.said == Said::Nothing => {
+                (Err(fault), Some(bytes)) if lapsed => {
+                    if !self.may_still(caller, &fault).await {
+                        return Err(fault);
+                    }
                     let media_type = released.and_then(|released| released.media_type);
                     return Ok(found(*digest, bytes, media_type, Outcome::Hit));
                 }
@@ -155,8 +158,11 @@ impl Cache {
         if standing < Standing::Good {
             match self.in_time(caller, true, self.manifest_proven(caller, digest, Some(&bytes))).await {
                 Ok(_) => outcome = Outcome::Miss,
-                Err(fault) if fault.said == Said::Nothing => {}
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    if !self.may_still(caller, &fault).await {
+                        return Err(fault);
+                    }
+                }
             }
         }
         Ok((described(&found(*digest, bytes, media_type, outcome)), outcome))

@@ -42,6 +42,16 @@ pub trait Source: Send + Sync + 'static {
         false
     }
 
+    /// The same once whoever is finding out has done so, which is soon.
+    fn is_gone(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(self.is_away()))
+    }
+
+    /// Whether a fault is that too much was asked, which says nothing of rights, nor of the registry's health.
+    fn is_throttle(&self, _fault: &Fault) -> bool {
+        false
+    }
+
     /// What everybody is told while the registry is known to be away.
     fn absence(&self) -> Option<Fault> {
         None

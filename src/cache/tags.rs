@@ -193,6 +193,9 @@ impl Cache {
             }
         };
         let Some(entry) = stand_in else { return Err(silence) };
+        if standing < Standing::Good && !self.may_still(caller, &silence).await {
+            return Err(silence);
+        }
         info!(
             registry = %caller.place.registry, repository = %caller.place.repository, %tag, fault = %silence,
             "the registry failed; its last known answer is served"

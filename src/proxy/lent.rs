@@ -40,6 +40,14 @@ impl Source for Lent {
         self.0.is_away()
     }
 
+    fn is_gone(&self) -> BoxFuture<'_, bool> {
+        self.0.is_gone()
+    }
+
+    fn is_throttle(&self, fault: &Fault) -> bool {
+        self.0.is_throttle(fault)
+    }
+
     fn absence(&self) -> Option<Fault> {
         self.0.absence()
     }

@@ -23,9 +23,12 @@ pub(super) async fn pass(
     kind: Kind,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let was_away = site.outage.is_open();
+    let was_away = site.outage.is_home_away();
     let answered = passed(site, repository, endpoint, kind, request).await;
-    if was_away || !site.outage.is_open() || !answered.status().is_server_error() {
+    if answered.status().is_server_error() {
+        site.outage.settled().await;
+    }
+    if was_away || !site.outage.is_home_away() || !answered.status().is_server_error() {
         return answered;
     }
     let (to, retry_after) = (endpoint.authority().clone(), site.outage.retry_after());
@@ -41,7 +44,7 @@ async fn passed(
 ) -> Response<Body> {
     let place = Place { registry: site.origin.clone(), repository: repository.clone() };
     let registry = site.registry;
-    let away = site.outage.is_open();
+    let away = site.outage.is_home_away();
     let (lives, deadline) = (registry.lives(), registry.tags().deadline());
     let trust = Trust { lives, deadline, away, ..Trust::default() };
     let who = registry.name_for(endpoint, &identity::of(site, &place, request.headers(), &trust).await.who);

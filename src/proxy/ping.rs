@@ -84,7 +84,7 @@ pub(super) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap
     };
     let door = Door { away: site.outage.is_open(), held, carried };
     let word = match door.word() {
-        Word::Theirs => match ask(site, method, headers).await {
+        Word::Theirs => match asked(site, method, headers).await {
             Some(pulled) => return pulled,
             None => Door { away: true, ..door }.word(),
         },
@@ -98,6 +98,17 @@ pub(super) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap
         }
         Word::Challenge | Word::Theirs => Pulled::bypass(realm::challenge(site, None)),
     }
+}
+
+/// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
+async fn asked(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+    let before = site.outage.changed();
+    if let Some(pulled) = ask(site, method, headers).await {
+        return Some(pulled);
+    }
+    site.outage.settled().await;
+    let was_silent = site.outage.changed() != before;
+    if was_silent && !site.outage.is_open() { ask(site, method, headers).await } else { None }
 }
 
 /// The registry's answer, if it has one but that it cannot, or not now.

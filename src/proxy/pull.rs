@@ -265,7 +265,7 @@ impl Pull<'_> {
             manner: Manner::of(self.headers, site.upstream.has_parents().then_some(&site.proxy.pseudonym)),
             client: site.client,
         });
-        let trust = Trust { away: site.outage.is_open(), lapsed: identity.lapsed, ..trust };
+        let trust = Trust { away: site.outage.is_home_away(), lapsed: identity.lapsed, ..trust };
         let source = self.source(ask.clone(), &identity.principal);
         (cache::Caller { place, principal: identity.principal, source, trust }, ask)
     }

@@ -19,7 +19,7 @@ use super::site::Site;
 use super::wish::Wish;
 use super::{forward, guesses, legs, verified};
 use crate::cache::Principal;
-use crate::oci::{Challenge, Code, Repository};
+use crate::oci::{Challenge, Code, Query, Repository};
 use crate::telemetry::Kind;
 use crate::upstream::Endpoint;
 use crate::wire::{Body, collect};
@@ -27,6 +27,8 @@ use crate::wire::{Body, collect};
 /// A form with a token in it is shorter.
 const FORM_LIMIT: usize = 64 << 10;
 const LATER: u32 = 30;
+/// One of these is in every request for a token by GET.
+const TELLING: [&str; 3] = ["service", "scope", "account"];
 
 /// 401: a token is to be had from us. With a repository, for pulling from it.
 pub(super) fn challenge(site: &Site<'_>, repository: Option<&Repository>) -> Response<Body> {
@@ -48,7 +50,9 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
         return Pulled::bypass(response);
     }
-    match read(request).await {
+    let read = read(request).await;
+    site.outage.settled().await;
+    match read {
         Ok((parts, form, wish)) if is_verified(site) && wish.credential().is_some() => {
             let guess = match guesses::admit(site, &wish).await {
                 Ok(guess) => guess,
@@ -85,6 +89,15 @@ pub(super) async fn answer(site: &Site<'_>, request: Request<Incoming>) -> Pulle
 /// Whether callers' own credentials are verified now: the ping sends them here where the proxy holds some.
 fn is_verified(site: &Site<'_>) -> bool {
     matches!(site.registry.whose(), Whose::Held(_)) && !site.outage.is_open()
+}
+
+/// Whether a request to a token service's host is one for a token, and no page: where the registry says that tokens are to
+/// be had; as long as it has said nothing, one that looks like it.
+pub(super) fn is_for_token(site: &Site<'_>, endpoint: &Endpoint, request: &Request<Incoming>) -> bool {
+    let (uri, query) = (request.uri(), request.uri().query().unwrap_or_default());
+    let names =
+        |query: &str| Query::parse(query).is_ok_and(|query| query.iter().any(|(name, _)| TELLING.contains(&name)));
+    site.outage.is_token_path(endpoint.authority(), uri.path()) && (*request.method() == Method::POST || names(query))
 }
 
 /// A request to the registry's own token service: its answer, or one of ours where it has none in time.

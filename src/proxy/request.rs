@@ -188,7 +188,10 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
     let is_registry = site.registry.is_at(site.authority);
     let endpoint = endpoint(site, route);
     match route {
-        _ if kind == Kind::Token && matches!(*request.method(), Method::GET | Method::POST) => {
+        _ if kind == Kind::Token
+            && matches!(*request.method(), Method::GET | Method::POST)
+            && realm::is_for_token(site, &endpoint, &request) =>
+        {
             let leg = tokio::time::timeout(PATIENCE, realm::leg(site, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
@@ -221,26 +224,20 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
         let answered = tokio::time::timeout_at(until, content(site, route, method, headers)).await;
         answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
     };
-    let was_away = site.outage.is_open();
+    let (was_open, was_gone) = (site.outage.is_open(), site.outage.is_home_away());
     let mut first = pin!(once());
     let pulled = tokio::select! {
         biased; // what is cached is there at once
         pulled = first.as_mut() => Some(pulled),
-        () = site.outage.opened(), if !was_away => None,
+        () = site.outage.opened(), if !was_open => None,
+        () = site.outage.gone(), if was_open && !was_gone => None,
     };
-    let pulled = match pulled {
-        Some(pulled) => Some(pulled),
-        // What is not cached may still come: until a probe fails too, the registry may only be slow.
-        None => tokio::select! {
-            pulled = first => Some(pulled),
-            () = async {
-                if is_away(&Box::pin(once()).await) {
-                    site.outage.confirmed().await;
-                }
-            } => None,
-        },
-    };
-    let has_failed = |pulled: &Pulled| !was_away && site.outage.is_open() && pulled.response.status().is_server_error();
+    // Whoever finds out that it cannot be reached is told what those are who come after it.
+    if pulled.as_ref().is_some_and(|pulled| pulled.response.status().is_server_error()) {
+        site.outage.settled().await;
+    }
+    let is_news = (!was_open && site.outage.is_open()) || (!was_gone && site.outage.is_home_away());
+    let has_failed = |pulled: &Pulled| is_news && pulled.response.status().is_server_error();
     let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
         None => Box::pin(once()).await,

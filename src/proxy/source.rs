@@ -81,12 +81,21 @@ impl Source for Ask {
     }
 
     fn is_away(&self) -> bool {
-        self.outage.is_open()
+        self.outage.is_home_away()
+    }
+
+    fn is_gone(&self) -> BoxFuture<'_, bool> {
+        Box::pin(self.outage.is_gone())
+    }
+
+    fn is_throttle(&self, fault: &Fault) -> bool {
+        let refused = fault.cause.downcast_ref::<answer::Refused>();
+        refused.is_some_and(|refused| refused.status == StatusCode::TOO_MANY_REQUESTS)
     }
 
     fn absence(&self) -> Option<Fault> {
         let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
-        self.outage.is_open().then(|| answer::fault_of(away()))
+        self.outage.is_home_away().then(|| answer::fault_of(away()))
     }
 
     fn fresh_since(&self) -> Option<Instant> {

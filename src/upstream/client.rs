@@ -7,8 +7,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::bandwidth::Bandwidth;
@@ -17,7 +18,7 @@ use super::downloads::{Downloads, Places};
 use super::exchange::{Limits, exchange, is_repeatable};
 use super::health::Health;
 use super::line::Line;
-use super::outage::{Outage, Probe};
+use super::outage::{Outage, Part, Probe, is_telling};
 use super::parent::Parents;
 use super::resolver::Resolver;
 use super::roads::Roads;
@@ -28,7 +29,7 @@ use super::tls::Roots;
 use super::way::{Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
 use crate::host::asked_anew;
-use crate::oci::{Authority, HostPattern};
+use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
 
 /// The way to every upstream. Cheap to clone; a new configuration is a new one, with connections of its own.
@@ -109,7 +110,7 @@ impl Upstream {
     /// As [`Upstream::send`].
     pub async fn relay(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
         let target = request.uri().path_and_query().cloned();
-        self.admit(to)?;
+        self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
             Ok(request) => self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await,
@@ -199,10 +200,8 @@ impl Upstream {
     pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
         for endpoint in endpoints {
             self.inner.health.note(endpoint, Sign::Down);
-            if let Some(outage) = &self.outage
-                && outage.missed(endpoint, target, begun)
-            {
-                self.probe(outage);
+            if let Some(outage) = &self.outage {
+                self.probe(outage, outage.missed(endpoint, target, begun));
             }
         }
     }
@@ -214,15 +213,11 @@ impl Upstream {
         well.into_iter().chain(ill).collect()
     }
 
-    /// Whether it may be asked now.
-    pub(super) fn admit(&self, to: &Endpoint) -> Result<(), Error> {
-        match &self.outage {
-            Some(outage) if outage.is_open() && outage.covers(to) => {
-                outage.want();
-                Err(Error::Away { to: to.authority().clone(), retry_after: outage.retry_after() })
-            }
-            _ => Ok(()),
-        }
+    /// Whether `host`, where what is asked of `to` has led, may be asked now.
+    pub(super) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
+        let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
+        let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
+        admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
     }
 
     pub(super) fn note<B>(
@@ -232,13 +227,20 @@ impl Upstream {
         begun: Instant,
         outcome: Result<&Response<B>, &Error>,
     ) {
-        let outcome = outcome.map(Response::status);
-        self.inner.health.note(endpoint, Sign::of(outcome));
-        if let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint))
-            && outage.note(endpoint, target, begun, outcome)
-        {
-            self.probe(outage);
+        let status = outcome.map(Response::status);
+        let sign = Sign::of(status);
+        if sign != Sign::Error || target.is_none_or(is_telling) {
+            self.inner.health.note(endpoint, sign);
         }
+        let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
+        if let Ok(response) = outcome.as_ref()
+            && response.status() == StatusCode::UNAUTHORIZED
+            && endpoint.is_secure()
+        {
+            let fields = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+            Challenge::bearer(&Challenge::parse(fields)).into_iter().for_each(|one| outage.heard_realm(&one.realm));
+        }
+        self.probe(outage, outage.note(endpoint, target, begun, status));
     }
 
     /// The same of a host that `endpoint` redirected to.
@@ -249,17 +251,16 @@ impl Upstream {
         begun: Instant,
         outcome: Result<&Response<B>, &Error>,
     ) {
-        if let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint))
-            && outage.note_elsewhere(host, begun, outcome.map(Response::status))
-        {
-            self.probe(outage);
+        if let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) {
+            self.probe(outage, outage.note_elsewhere(host, begun, outcome.map(Response::status)));
         }
     }
 
-    /// The one that an open state has.
-    fn probe(&self, outage: &Outage) {
+    /// The one that a suspicion has.
+    fn probe(&self, outage: &Outage, suspect: Option<Part>) {
+        let Some(part) = suspect else { return };
         let plain = Self { inner: Arc::clone(&self.inner), outage: None };
-        tokio::spawn(Probe::of(outage).run(plain));
+        tokio::spawn(Probe::of(outage, part).run(plain));
     }
 
     /// Whether the configuration names plain http at this host and port.
@@ -287,11 +288,11 @@ impl Upstream {
         let limits = Limits { brisk: self.outage.is_some(), ..self.inner.limits };
         let Some(outage) = &self.outage else { return exchange(way, to, request, limits, None).await };
         if !is_repeatable(&request) {
-            return exchange(way, to, request, limits, outage.opened_at()).await;
+            return exchange(way, to, request, limits, outage.opened_at(to)).await;
         }
         let (head, _) = request.into_parts();
-        let ask = || exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at());
-        asked_anew(ask, || outage.recovered()).await
+        let ask = || exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at(to));
+        asked_anew(ask, || outage.recovered(to)).await
     }
 
     /// What was asked before this may never be answered; nobody who comes later joins it.

@@ -63,7 +63,7 @@ pub(super) async fn fetch(
         let at_home = place.same_origin(&first);
         let way = if at_home { upstream.ways().to_endpoint(to) } else { upstream.ways().to_host(&place.authority) };
         let request = request_to(&place, method.clone(), headers.clone())?;
-        upstream.admit(to)?;
+        upstream.admit(to, &place.authority, request.headers()).await?;
         let held = upstream.places().take(&place.authority, downloads).await?;
         let begun = Instant::now();
         let outcome = upstream.exchange(way, &place.authority, request).await;

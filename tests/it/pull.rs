@@ -31,6 +31,7 @@ mod recovery;
 mod reloads;
 mod secrets;
 mod storms;
+mod suspicion;
 mod tags;
 mod together;
 mod unfitting;

@@ -1,16 +1,25 @@
-//! Whether a registry is away: one state for its host, its token service and the hosts that it redirects to.
+//! Whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
 //!
-//! Flow: whoever asked notes how it ended ([`Outage::note`]); `hosts` weighs what each host said lately. The
-//! first missed deadline, refused connection or unknown name opens the state for all; while it is open nobody asks
-//! and nobody waits. A [`Probe`] asks the parts that failed, alone and ever more seldom, and closes it.
+//! Flow: whoever asked notes how it ended ([`Outage::note`]); `part` says what counts, `hosts` weighs what each host
+//! said lately. A missed deadline, a refused connection, or several errors about several things make a part suspect:
+//! a [`Probe`] of our own asks it at once, over a new connection. If that fails too, it is away; nobody asks it and
+//! nobody waits, until a later probe is answered. While a part may be silent, what needs it waits for the first
+//! probe, which has a short deadline; nobody is refused on a suspicion.
 //! Scope: one registry, in memory. What an open state means for a request is the caller's business.
-//! Never: an outage made of what was asked before a change of state, which says nothing of the time after it; or of
-//! a host that answered somebody since, which is slow and not away.
+//! Never: an outage made of what clients can ask for as they like, of one thing's errors, or of one part's for another;
+//! or of what was asked before a change of state, which says nothing of the time after it; or of a host that answered
+//! somebody since, which is slow and not away.
 
 mod hosts;
 mod part;
+mod parts;
 mod probe;
+mod realms;
 mod state;
+#[cfg(test)]
+mod tests;
+mod ward;
 
+pub(super) use part::{Part, is_telling};
 pub(super) use probe::Probe;
 pub use state::Outage;

@@ -1,43 +1,74 @@
-//! What of a registry does not answer, and for how long that counts.
+//! What of a registry can be away by itself, and which signs of it count.
 
 use http::uri::PathAndQuery;
 
-use crate::oci::Authority;
+use crate::oci::{Authority, Digest};
 use crate::upstream::Endpoint;
-
-/// After so many probes in vain a redirect's host holds the registry back no longer: its own answers count more.
-/// Nor does a token service that answers, if only with errors: they may be about what it was asked.
-const PATIENCE: u32 = 3;
 
 /// The part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// The registry itself.
-    Home(Endpoint),
-    /// Its token service, how it was asked, and how many probes it has answered with an error.
-    Realm(Endpoint, PathAndQuery, u32),
-    /// A host that it redirected to, and how many probes it has missed.
-    Elsewhere(Authority, u32),
-}
-
-/// How a probe failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failed {
-    /// By an answer of 5xx.
-    Error,
-    /// By none.
-    Silence,
+pub(in crate::upstream) enum Part {
+    /// The registry itself: all of its endpoints that decide.
+    Home,
+    /// Its token service.
+    Realm(Endpoint),
+    /// A host that it redirected to.
+    Elsewhere(Authority),
 }
 
 impl Part {
-    /// The same after a probe failed; `None` once it holds the registry back no longer.
-    pub(super) fn after(self, how: Failed) -> Option<Self> {
-        match (self, how) {
-            (Self::Elsewhere(host, vain), _) => (vain + 1 < PATIENCE).then_some(Self::Elsewhere(host, vain + 1)),
-            (Self::Realm(endpoint, target, vain), Failed::Error) => {
-                (vain + 1 < PATIENCE).then_some(Self::Realm(endpoint, target, vain + 1))
-            }
-            (part, _) => Some(part),
+    /// The host that it is; `None` for the registry itself, which may have several.
+    pub(super) fn host(&self) -> Option<&Authority> {
+        match self {
+            Self::Home => None,
+            Self::Realm(endpoint) => Some(endpoint.authority()),
+            Self::Elsewhere(host) => Some(host),
+        }
+    }
+}
+
+/// Whether an error of the registry's about `target` may be about the registry. A client can ask for lists, for algorithms
+/// that nobody knows and for pages as it likes, and get an error each time.
+pub(in crate::upstream) fn is_telling(target: &PathAndQuery) -> bool {
+    if target.query().is_some() {
+        return false;
+    }
+    let path = target.path();
+    if path.ends_with("/v2/") {
+        return true;
+    }
+    let mut segments = path.rsplit('/');
+    let (last, kind) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    match kind {
+        "manifests" => !last.contains(':') || last.parse::<Digest>().is_ok(),
+        "blobs" => last.parse::<Digest>().is_ok(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_makes_up_tells_nothing() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let table = [
+            ("/v2/".to_owned(), true),
+            ("/prefix/v2/".to_owned(), true),
+            ("/v2/a/manifests/1".to_owned(), true),
+            (format!("/v2/a/manifests/{digest}"), true),
+            (format!("/v2/a/blobs/{digest}"), true),
+            (format!("/v2/a/blobs/{digest}?x=1"), false),
+            ("/v2/a/manifests/md5:00".to_owned(), false),
+            (format!("/v2/a/manifests/sha384:{}", "0".repeat(64)), false),
+            ("/v2/a/tags/list".to_owned(), false),
+            (format!("/v2/a/referrers/{digest}"), false),
+            ("/v2/_catalog".to_owned(), false),
+            ("/slow/page".to_owned(), false),
+        ];
+        for (target, expected) in table {
+            assert_eq!(is_telling(&target.parse().unwrap()), expected, "{target}");
         }
     }
 }

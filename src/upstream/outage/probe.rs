@@ -1,4 +1,5 @@
-//! The one who asks while a registry is away, ever more seldom, until it is back; sooner where somebody wants something.
+//! The one who asks whether a part is there: at once when it is suspected, then ever more seldom while it is away;
+//! sooner where somebody wants something.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,80 +10,121 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::part::{Failed, Part};
-use super::state::{FIRST, Inner, Outage};
+use super::part::Part;
+use super::state::{Inner, Outage};
+use super::ward::{FIRST, Probed};
 use crate::host::asked_anew;
 use crate::upstream::{Endpoint, Error, Upstream};
 use crate::wire::Body;
 
-/// How long an answer may take. One who falls silent may be back before that: then it answers what is asked anew.
+/// How long an answer may take while others wait for what it tells.
+const HELD: Duration = Duration::from_secs(2);
+/// And later. One who falls silent may be back before that: then it answers what is asked anew.
 const WAIT: Duration = Duration::from_secs(5);
 const ANEW: Duration = Duration::from_secs(1);
+/// A single connection may be refused by chance: it is tried again after this.
+const SOON: Duration = Duration::from_millis(250);
 const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
-/// The one probe of an open state. Ends with the state's last holder.
+/// The one probe of a suspicion. Ends with the state's last holder.
 #[derive(Debug)]
 pub(in crate::upstream) struct Probe {
     inner: Weak<Inner>,
+    part: Part,
+    number: u64,
+    /// Connections of before lead nowhere, perhaps.
     since: Instant,
 }
 
 impl Probe {
-    /// Of a state that has opened just now.
-    pub(in crate::upstream) fn of(outage: &Outage) -> Self {
-        Self { inner: Arc::downgrade(&outage.0), since: Instant::now() }
+    /// Of a part that became suspect just now.
+    pub(in crate::upstream) fn of(outage: &Outage, part: Part) -> Self {
+        let number = outage.number(&part);
+        Self { inner: Arc::downgrade(&outage.0), part, number, since: Instant::now() }
     }
 
-    /// Asks until the state is closed or forgotten. `upstream` is the plain way, which no outage bars.
+    /// Asks until the part is there or forgotten. `upstream` is the plain way, which no outage bars.
     pub(in crate::upstream) async fn run(self, upstream: Upstream) {
-        let (homes, _) = self.parts();
-        let registry = homes.first().map(Endpoint::name).unwrap_or_default();
-        warn!(
-            registry,
-            "the registry is away: what is cached is served, and it is asked now and then whether it is back"
-        );
+        let registry = self.outage().and_then(|outage| outage.homes().first().map(Endpoint::name)).unwrap_or_default();
+        let host = self.part.host().map_or_else(|| registry.clone(), ToString::to_string);
+        if self.is_there_after_all(&upstream).await {
+            return;
+        }
+        if self.part == Part::Home {
+            warn!(
+                registry,
+                "the registry is away: what is cached is served, and it is asked now and then whether it is back"
+            );
+        } else {
+            warn!(
+                registry,
+                host, "a host that the registry needs is away: it is asked now and then whether it is back"
+            );
+        }
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;
             // Whoever wants something meanwhile has it asked at once, so that it is back for them within a second.
             let _ = tokio::time::timeout(pause.saturating_sub(FIRST), wanted.notified()).await;
-            let Ok((answered, failed)) = self.ask(&upstream).await else { continue };
-            if let Some(away) = self.done(&answered, failed) {
-                info!(registry, seconds = away.as_secs(), "the registry is back");
-                return;
+            if self.pause().is_none() {
+                break;
+            }
+            let Ok((probed, answered)) = self.ask(&upstream, WAIT).await else { continue };
+            if self.done(probed, &answered) {
+                break;
             }
         }
+        info!(registry, host, seconds = self.since.elapsed().as_secs(), "the registry is back");
     }
 
-    /// Asks each part once: who answered, and who did not.
-    async fn ask(&self, upstream: &Upstream) -> Result<(Vec<Endpoint>, Vec<(Part, Failed)>), NotAsked> {
-        let (homes, parts) = self.parts();
-        let mut answered = Vec::new();
-        for home in homes {
-            if answers(upstream, &home, Method::GET, "/v2/", self.since).await?.is_ok() {
-                answered.push(home);
+    /// The first probe, for which others wait.
+    async fn is_there_after_all(&self, upstream: &Upstream) -> bool {
+        let begun = Instant::now();
+        let mut asked = self.ask(upstream, HELD).await;
+        if matches!(asked, Ok((Probed::Silence, _))) && begun.elapsed() < SOON {
+            tokio::time::sleep_until(begun + SOON).await;
+            asked = self.ask(upstream, HELD).await;
+        }
+        // Nobody was asked: nothing is known, and nobody is to wait for it.
+        let (probed, answered) = asked.unwrap_or_else(|NotAsked| (Probed::Well, Vec::new()));
+        self.done(probed, &answered)
+    }
+
+    /// Asks once. Of the registry itself, all endpoints that decide: the best answer counts.
+    async fn ask(&self, upstream: &Upstream, wait: Duration) -> Result<(Probed, Vec<Endpoint>), NotAsked> {
+        let knock = |method, endpoint: Endpoint, target: String| async move {
+            let probed = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
+            Ok((probed, endpoint))
+        };
+        match &self.part {
+            Part::Home => {
+                let homes = self.outage().map(|outage| outage.homes().to_vec()).unwrap_or_default();
+                let asked = homes.into_iter().map(|home| knock(Method::GET, home, "/v2/".to_owned()));
+                let asked: Vec<Result<(Probed, Endpoint), NotAsked>> = futures_util::future::join_all(asked).await;
+                let asked = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
+                let best = asked.iter().map(|(probed, _)| *probed).min();
+                let answered = asked.into_iter().filter(|(probed, _)| *probed == Probed::Well);
+                Ok((best.unwrap_or(Probed::Well), answered.map(|(_, endpoint)| endpoint).collect()))
+            }
+            // Without credentials, and without what clients ask: that it answers is enough.
+            Part::Realm(endpoint) => {
+                let path = self.outage().map(|outage| outage.realm_path(endpoint.authority())).unwrap_or_default();
+                knock(Method::GET, endpoint.clone(), path).await.map(|(probed, _)| (probed, Vec::new()))
+            }
+            Part::Elsewhere(host) => {
+                let asked = knock(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await;
+                asked.map(|(probed, _)| (probed, Vec::new()))
             }
         }
-        let mut failed = Vec::new();
-        for part in parts {
-            if let Err(how) = is_back(upstream, &part, self.since).await? {
-                failed.push((part, how));
-            }
-        }
-        Ok((answered, failed))
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
-    fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
-        self.outage().map(|outage| (outage.pause(), Arc::clone(&outage.0.wanted)))
+    pub(super) fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
+        self.outage().and_then(|outage| outage.pause(&self.part, self.number))
     }
 
-    fn parts(&self) -> (Vec<Endpoint>, Vec<Part>) {
-        self.outage().map(|outage| outage.parts()).unwrap_or_default()
-    }
-
-    /// What came of one round. Answers how long the registry was away, if this closed the state.
-    fn done(&self, answered: &[Endpoint], failed: Vec<(Part, Failed)>) -> Option<Duration> {
-        self.outage()?.probed(answered, failed).then(|| self.since.elapsed())
+    /// What came of one round. Answers whether the part is there, or nobody cares any more.
+    fn done(&self, probed: Probed, answered: &[Endpoint]) -> bool {
+        self.outage().is_none_or(|outage| outage.probed(&self.part, probed, answered))
     }
 
     fn outage(&self) -> Option<Outage> {
@@ -93,128 +135,26 @@ impl Probe {
 /// Nobody was asked, for want of file descriptors here: that says nothing of the registry.
 struct NotAsked;
 
-async fn is_back(upstream: &Upstream, part: &Part, since: Instant) -> Result<Result<(), Failed>, NotAsked> {
-    match part {
-        Part::Home(_) => Ok(Ok(())), // asked already
-        // Without credentials: that it answers is enough.
-        Part::Realm(endpoint, target, _) => answers(upstream, endpoint, Method::GET, target.as_str(), since).await,
-        Part::Elsewhere(host, _) => answers(upstream, &Endpoint::of_host(host), Method::HEAD, "/", since).await,
-    }
-}
-
-/// Whether it says anything but that it cannot, over a connection that is younger than the outage.
+/// What it says to a question of ours, over a connection that is younger than the suspicion.
 async fn answers(
     upstream: &Upstream,
     endpoint: &Endpoint,
     method: Method,
     target: &str,
     since: Instant,
-) -> Result<Result<(), Failed>, NotAsked> {
+    wait: Duration,
+) -> Result<Probed, NotAsked> {
     let request = || Request::builder().method(&method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
     if request().is_err() {
-        return Ok(Ok(())); // what cannot be asked bars nobody
+        return Ok(Probed::Well); // what cannot be asked bars nobody
     }
     let knock = || upstream.knock(endpoint, request().unwrap_or_default(), since);
-    Ok(match tokio::time::timeout(WAIT, asked_anew(knock, || tokio::time::sleep(ANEW))).await {
-        Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
-            Err(Failed::Error)
-        }
+    Ok(match tokio::time::timeout(wait, asked_anew(knock, || tokio::time::sleep(ANEW))).await {
+        Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => Probed::Error,
         // What is forbidden, here or by a parent, never will be asked.
-        Ok(Ok(_) | Err(Error::Forbidden(_))) => Ok(()),
-        Ok(Err(Error::Parent { source, .. })) if source.is_final() => Ok(()),
+        Ok(Ok(_) | Err(Error::Forbidden(_))) => Probed::Well,
+        Ok(Err(Error::Parent { source, .. })) if source.is_final() => Probed::Well,
         Ok(Err(error)) if error.is_ours() => return Err(NotAsked),
-        Ok(Err(_)) | Err(_) => Err(Failed::Silence),
+        Ok(Err(_)) | Err(_) => Probed::Silence,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use http::uri::PathAndQuery;
-
-    use super::*;
-    use crate::oci::Authority;
-    use crate::upstream::outage::state::tests::{endpoint, quay, refused};
-    use crate::upstream::outage::state::{LONGEST, SAME, SOON};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_mirror_is_no_part_of_it_and_a_second_endpoint_answers_for_the_first() {
-        let (one, two, mirror) = (endpoint("one.test"), endpoint("two.test"), endpoint("mirror.test"));
-        let outage = Outage::new(vec![one.clone(), two.clone()], vec![mirror.clone()]);
-        assert!(outage.covers(&one) && outage.covers(&endpoint("auth.test")) && !outage.covers(&mirror));
-        let refused = refused();
-        assert!(!outage.note(&one, None, Instant::now(), Err(&refused)));
-        assert!(!outage.note(&one, None, Instant::now(), Err(&refused)));
-        assert!(outage.note(&two, None, Instant::now(), Err(&refused)));
-        let probe = Probe::of(&outage);
-        assert!(probe.done(&[], Vec::new()).is_none());
-        assert!(probe.done(&[two], Vec::new()).is_some(), "one of them is enough");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_service_holds_it_open_and_a_redirects_host_only_for_a_while() {
-        let (outage, home) = quay();
-        let (auth, refused) = (endpoint("auth.test"), refused());
-        let target = PathAndQuery::from_static("/token?service=quay.io");
-        assert!(outage.note(&auth, Some(&target), Instant::now(), Err(&refused)));
-        let probe = Probe::of(&outage);
-        let (homes, parts) = probe.parts();
-        assert_eq!((homes, parts.clone()), (vec![home.clone()], vec![Part::Realm(auth, target, 0)]));
-        let silent = |parts: Vec<Part>| parts.into_iter().map(|part| (part, Failed::Silence)).collect();
-        for _ in 0..10 {
-            assert!(probe.done(std::slice::from_ref(&home), silent(probe.parts().1)).is_none());
-        }
-        for closes in [false, false, true] {
-            let ill = probe.parts().1.into_iter().map(|part| (part, Failed::Error)).collect();
-            assert_eq!(
-                probe.done(std::slice::from_ref(&home), ill).is_some(),
-                closes,
-                "its errors may be of one scope"
-            );
-        }
-        tokio::time::advance(SAME).await;
-        let cdn = Authority::parse("cdn.test", 443).unwrap();
-        assert!(outage.note_elsewhere(&cdn, Instant::now(), Err(&refused)));
-        let probe = Probe::of(&outage);
-        for closes in [false, false, true] {
-            let (_, parts) = probe.parts();
-            assert_eq!(probe.done(std::slice::from_ref(&home), silent(parts)).is_some(), closes);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn probes_grow_rare_and_what_was_asked_before_a_change_says_nothing() {
-        let (outage, home) = quay();
-        let early = Instant::now();
-        tokio::time::advance(FIRST).await;
-        let error = refused();
-        assert!(outage.note(&home, None, Instant::now(), Err(&error)));
-        let probe = Probe::of(&outage);
-        let pauses: Vec<u128> = (0..8)
-            .map(|_| {
-                let (pause, _) = probe.pause().unwrap();
-                probe.done(&[], Vec::new());
-                pause.as_millis()
-            })
-            .collect();
-        assert_eq!(pauses, [250, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        assert!(probe.done(std::slice::from_ref(&home), Vec::new()).is_some());
-        assert!(!outage.note(&home, None, early, Err(&error)), "asked before the registry came back");
-        tokio::time::advance(FIRST).await;
-        assert!(outage.note(&home, None, Instant::now(), Err(&error)));
-        let pause = |probe: &Probe| probe.pause().map(|(pause, _)| pause);
-        assert_eq!(pause(&probe), Some(LONGEST), "the same outage");
-        probe.done(std::slice::from_ref(&home), Vec::new());
-        tokio::time::advance(SAME).await;
-        assert!(outage.note(&home, None, Instant::now(), Err(&error)));
-        assert_eq!(pause(&probe), Some(SOON));
-    }
-
-    #[tokio::test]
-    async fn a_probe_ends_with_the_registry() {
-        let (outage, _) = quay();
-        let probe = Probe::of(&outage);
-        assert!(probe.pause().is_some());
-        drop(outage);
-        assert!(probe.pause().is_none());
-    }
 }

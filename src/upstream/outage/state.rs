@@ -1,4 +1,4 @@
-//! The state of one registry: there, taken for away, or away for certain.
+//! The state of one registry: which of its parts are there, suspected, or away for certain.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,18 +8,16 @@ use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::hosts::{Hosts, Taken};
-use super::part::{Failed, Part};
+use super::hosts::Taken;
+use super::part::{Part, is_telling};
+use super::parts::{Standing, State};
+use super::ward::{Cause, FIRST, Phase, Probed, Ward};
 use crate::oci::Authority;
 use crate::upstream::sign::Sign;
 use crate::upstream::{Endpoint, Error};
 
-/// The first probe comes soon: a single connection may have been refused by chance.
-pub(super) const SOON: Duration = Duration::from_millis(250);
-pub(super) const FIRST: Duration = Duration::from_secs(1);
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
-/// An outage so soon after another is the same one, and is probed as seldom.
-pub(super) const SAME: Duration = Duration::from_secs(60);
+/// After so many probes in vain a redirect's host is barred no longer: what is asked of it counts more.
+const PATIENCE: u32 = 3;
 
 /// The state of one registry. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -32,98 +30,92 @@ pub(super) struct Inner {
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
     state: Mutex<State>,
-    phase: watch::Sender<Phase>,
-    /// Rung when something is wanted that only the registry has.
-    pub(super) wanted: Arc<Notify>,
-}
-
-/// How far it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// It is there.
-    Closed,
-    /// Something failed: it is taken for away.
-    Open,
-    /// A probe has failed, too.
-    Confirmed,
-}
-
-#[derive(Debug)]
-struct State {
-    changed: Instant,
-    opened: Option<Instant>,
-    closed: Option<Instant>,
-    hosts: Hosts,
-    down: Vec<Part>,
-    pause: Duration,
+    standing: watch::Sender<Standing>,
 }
 
 impl Outage {
     /// A registry that is there. `homes` are the endpoints that decide, `mirrors` the others.
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
-        let state = State {
-            changed: Instant::now(),
-            opened: None,
-            closed: None,
-            hosts: Hosts::default(),
-            down: Vec::new(),
-            pause: SOON,
-        };
-        let (state, phase) = (Mutex::new(state), watch::Sender::new(Phase::Closed));
-        Self(Arc::new(Inner { homes, mirrors, state, phase, wanted: Arc::default() }))
+        let state = State::new();
+        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), standing: watch::Sender::default() }))
     }
 
-    /// Whether it is away.
+    /// Whether it is away, or its token service is: then this proxy hands out the tokens.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        *self.0.phase.borrow() != Phase::Closed
+        let standing = *self.0.standing.borrow();
+        standing.is_home_away() || standing.realm_away
+    }
+
+    /// Whether the registry itself is away, by a probe of ours: what it said last is believed for longer then.
+    #[must_use]
+    pub fn is_home_away(&self) -> bool {
+        self.0.standing.borrow().is_home_away()
     }
 
     /// Whether it is away, or was so shortly ago.
     #[must_use]
     pub fn was_open_within(&self, time: Duration) -> bool {
-        self.is_open() || self.state().closed.is_some_and(|closed| closed.elapsed() < time)
+        let is_recent = |ward: &Ward| ward.left.is_some_and(|left| left.elapsed() < time);
+        let state = self.state();
+        is_recent(&state.home) || state.realms_watched().any(is_recent) || {
+            drop(state);
+            self.is_open()
+        }
     }
 
     /// Ends when it is away. Cancel-safe.
     pub async fn opened(&self) {
-        let _ = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Closed).await; // the sender lives in `self`
+        self.wait(|standing| standing.is_home_away() || standing.realm_away).await;
     }
 
-    /// Ends when it is away for certain: a probe had no answer either. Cancel-safe.
-    pub async fn confirmed(&self) {
-        let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Confirmed).await;
+    /// Ends when the registry itself is away. Cancel-safe.
+    pub async fn gone(&self) {
+        self.wait(Standing::is_home_away).await;
     }
 
-    /// Ends when it was away and is back. Cancel-safe.
-    pub async fn recovered(&self) {
-        let (mut phase, before) = (self.0.phase.subscribe(), self.state().closed);
-        while self.state().closed == before {
-            let _ = phase.changed().await; // the sender lives in `self`
+    /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
+    pub async fn settled(&self) {
+        self.wait(|standing| !standing.held).await;
+    }
+
+    /// Whether the registry itself is away, once whatever probe asks has told. Cancel-safe.
+    pub async fn is_gone(&self) -> bool {
+        self.wait(|standing| !standing.held && standing.home != Phase::Suspect).await;
+        self.is_home_away()
+    }
+
+    async fn wait(&self, until: impl FnMut(&Standing) -> bool) {
+        let _ = self.0.standing.subscribe().wait_for(until).await; // the sender lives in `self`
+    }
+
+    /// Ends when `host` was found to be there after silence. Cancel-safe.
+    pub(in crate::upstream) async fn recovered(&self, host: &Authority) {
+        let answered = || self.look(host, |ward| ward.answered).flatten();
+        let (mut standing, before) = (self.0.standing.subscribe(), answered());
+        while answered() == before {
+            let _ = standing.changed().await; // the sender lives in `self`
         }
     }
 
     /// When it was last found to be away or back: what was asked earlier may never be answered.
     #[must_use]
     pub fn changed(&self) -> Instant {
-        self.state().changed
+        self.state().home.changed
     }
 
-    /// When it was last found to be away: a connection of before may lead nowhere.
-    pub(in crate::upstream) fn opened_at(&self) -> Option<Instant> {
-        self.state().opened
-    }
-
-    /// Somebody wants what only the registry has: the probe does not wait for long then.
-    pub(in crate::upstream) fn want(&self) {
-        self.0.wanted.notify_one();
+    /// When `host` was last found to be silent: a connection of before may lead nowhere.
+    pub(in crate::upstream) fn opened_at(&self, host: &Authority) -> Option<Instant> {
+        self.look(host, |ward| ward.opened).flatten()
     }
 
     /// When asking again may help.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
-        self.state().pause.max(FIRST)
+        let state = self.state();
+        let realms = state.realms_watched().filter(|ward| ward.phase == Phase::Away).map(|ward| ward.pause).max();
+        realms.filter(|_| state.home.phase != Phase::Away).unwrap_or(state.home.pause).max(FIRST)
     }
 
     /// Whether `endpoint` is part of it.
@@ -131,17 +123,52 @@ impl Outage {
         !self.0.mirrors.contains(endpoint)
     }
 
-    /// An exchange with an endpoint or a token service that began at `begun` ended. Answers whether that opened
-    /// the state: then a probe is to be started.
+    /// Whether `host` may be asked now, for a request that `bears` credentials or not; else when again. Waits for the
+    /// probe of a part that may be silent, which has a short deadline. Cancel-safe.
+    pub(in crate::upstream) async fn admit(&self, host: &Authority, bears: bool) -> Result<(), Duration> {
+        let (is_home, is_held) = (self.is_home(host), || self.look(host, Ward::is_held) == Some(true));
+        if is_held() {
+            let mut standing = self.0.standing.subscribe();
+            while is_held() {
+                let _ = standing.changed().await; // the sender lives in `self`
+            }
+        }
+        let mut state = self.state();
+        if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == Phase::Away) {
+            ward.wanted.notify_one();
+            return if ward.take_trial() { Ok(()) } else { Err(ward.pause.max(FIRST)) };
+        }
+        let realm = state.realms_watched().find(|ward| ward.phase == Phase::Away).filter(|_| is_home && !bears);
+        match realm {
+            None => Ok(()),
+            Some(realm) => {
+                realm.wanted.notify_one();
+                Err(realm.pause.max(FIRST))
+            }
+        }
+    }
+
+    /// A registry's challenge names its token service.
+    pub(in crate::upstream) fn heard_realm(&self, url: &str) {
+        self.state().realms.note(url);
+    }
+
+    /// Whether a request for `path` at `host` may be one for a token, as far as the registry has said where they are.
+    #[must_use]
+    pub fn is_token_path(&self, host: &Authority, path: &str) -> bool {
+        self.state().realms.is_one(host, path)
+    }
+
+    /// An exchange with an endpoint or a token service that began at `begun` ended. Answers whose probe is to be
+    /// started, if that made anything suspect.
     pub(in crate::upstream) fn note(
         &self,
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
-    ) -> bool {
-        let part = || self.part(endpoint, target);
-        self.judge(endpoint.authority(), part, target, begun, Sign::of(outcome))
+    ) -> Option<Part> {
+        self.judge(self.part(endpoint), endpoint, target, begun, Sign::of(outcome))
     }
 
     /// The same of a host that the registry redirected to.
@@ -150,8 +177,12 @@ impl Outage {
         host: &Authority,
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
-    ) -> bool {
-        self.judge(host, || Part::Elsewhere(host.clone(), 0), None, begun, Sign::of(outcome))
+    ) -> Option<Part> {
+        if self.is_home(host) {
+            return None;
+        }
+        let part = Part::Elsewhere(host.clone());
+        self.judge(part, &Endpoint::of_host(host), None, begun, Sign::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
@@ -160,194 +191,120 @@ impl Outage {
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
-    ) -> bool {
-        self.judge(endpoint.authority(), || self.part(endpoint, target), target, begun, Sign::Down)
+    ) -> Option<Part> {
+        self.judge(self.part(endpoint), endpoint, target, begun, Sign::Down)
     }
 
-    fn part(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>) -> Part {
-        let own = self.0.homes.iter().find(|home| home.authority() == endpoint.authority());
-        match (own, target) {
-            (Some(home), _) => Part::Home(home.clone()),
-            (None, target) => {
-                let target = target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-                Part::Realm(endpoint.clone(), target, 0)
-            }
-        }
+    fn part(&self, endpoint: &Endpoint) -> Part {
+        if self.is_home(endpoint.authority()) { Part::Home } else { Part::Realm(endpoint.clone()) }
+    }
+
+    fn is_home(&self, host: &Authority) -> bool {
+        self.0.homes.iter().any(|home| home.authority() == host)
     }
 
     fn judge(
         &self,
-        host: &Authority,
-        part: impl FnOnce() -> Part,
+        part: Part,
+        endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
         sign: Sign,
-    ) -> bool {
+    ) -> Option<Part> {
         let mut state = self.state();
-        if matches!(sign, Sign::Nothing | Sign::Odd) || self.is_open() || begun < state.changed {
-            return false;
+        let host = endpoint.authority();
+        let counts = match (&part, sign) {
+            (_, Sign::Nothing | Sign::Odd) => false,
+            (_, Sign::Well) => true,
+            (Part::Home, Sign::Error | Sign::Broken) => target.is_none_or(is_telling),
+            // Its errors may be about what it was asked, which clients make up.
+            (Part::Realm(_), Sign::Error | Sign::Broken) | (Part::Elsewhere(_), Sign::Error) => false,
+            (Part::Realm(_), Sign::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
+            (Part::Home | Part::Elsewhere(_), _) => true,
+        };
+        let is_home = part == Part::Home;
+        if !counts || state.ward(host, is_home).is_some_and(|ward| begun < ward.changed) {
+            return None;
         }
-        match state.hosts.hear(host, target, begun, sign) {
-            Taken::Well => {
-                state.down.retain(|part| !matches!(part, Part::Home(home) if home.authority() == host));
-                return false;
+        let taken = state.hosts.hear(host, target, begun, sign);
+        if taken == Taken::Well && is_home {
+            state.down.retain(|home| home.authority() != host);
+            if state.home.phase == Phase::Away {
+                state.home.end(); // one that was let through to see
+                self.publish(state);
             }
-            Taken::Unknown => return false,
-            Taken::Away => {}
+            return None;
         }
-        let part = part();
-        if !state.down.contains(&part) {
-            state.down.push(part.clone());
+        if taken != Taken::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
+            return None; // another endpoint may still answer for it
         }
-        let is_down = |home: &Endpoint| state.down.iter().any(|part| matches!(part, Part::Home(down) if down == home));
-        if matches!(part, Part::Home(_)) && !self.0.homes.iter().all(is_down) {
-            return false; // another endpoint may still answer for it
+        let cause = if sign == Sign::Down { Cause::Silence } else { Cause::Errors };
+        let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
+        let is_new = ward.suspect(cause);
+        self.publish(state);
+        is_new.then_some(part)
+    }
+
+    /// What a probe came to. Answers whether the part is there.
+    pub(super) fn probed(&self, part: &Part, probed: Probed, answered: &[Endpoint]) -> bool {
+        let mut state = self.state();
+        let is_home = *part == Part::Home;
+        if is_home {
+            state.down = self.0.homes.iter().filter(|home| !answered.contains(home)).cloned().collect();
         }
-        let again = state.changed.elapsed() < SAME && state.pause > SOON;
-        state.pause = if again { state.pause } else { SOON };
-        state.changed = Instant::now();
-        state.opened = Some(state.changed);
-        self.0.phase.send_replace(Phase::Open);
-        true
+        let Some(ward) = state.ward_of(part) else { return true };
+        let is_there = ward.probed(probed, is_home) || {
+            let is_given_up = matches!(part, Part::Elsewhere(_)) && ward.vain >= PATIENCE;
+            if is_given_up {
+                ward.end();
+            }
+            is_given_up
+        };
+        if is_there {
+            if is_home {
+                state.down.clear();
+            }
+            state.hosts.forget();
+        }
+        self.publish(state);
+        is_there
+    }
+
+    /// The endpoints that decide.
+    pub(super) fn homes(&self) -> &[Endpoint] {
+        &self.0.homes
+    }
+
+    /// By which path a token service is asked whether it is there.
+    pub(super) fn realm_path(&self, host: &Authority) -> String {
+        self.state().realms.path(host)
+    }
+
+    /// Which suspicion of `part` this is.
+    pub(super) fn number(&self, part: &Part) -> u64 {
+        self.state().ward_of(part).map_or(0, |ward| ward.number)
+    }
+
+    /// How long to wait before the next probe; `None` where the suspicion is over.
+    pub(super) fn pause(&self, part: &Part, number: u64) -> Option<(Duration, Arc<Notify>)> {
+        let mut state = self.state();
+        let ward = state.ward_of(part).filter(|ward| ward.number == number && ward.phase != Phase::Well)?;
+        Some((ward.pause, Arc::clone(&ward.wanted)))
+    }
+
+    fn look<T>(&self, host: &Authority, seen: impl FnOnce(&Ward) -> T) -> Option<T> {
+        let is_home = self.is_home(host);
+        self.state().ward(host, is_home).map(|ward| seen(ward))
+    }
+
+    fn publish(&self, state: MutexGuard<'_, State>) {
+        let standing = state.standing();
+        // Under the lock, so that the last one is the latest; whoever looks at it takes no lock then.
+        self.0.standing.send_replace(standing);
+        drop(state);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long to wait before the next probe.
-    pub(super) fn pause(&self) -> Duration {
-        self.state().pause
-    }
-
-    /// What a probe is to ask: each home, and whatever else has failed.
-    pub(super) fn parts(&self) -> (Vec<Endpoint>, Vec<Part>) {
-        let others = self.state().down.iter().filter(|part| !matches!(part, Part::Home(_))).cloned().collect();
-        (self.0.homes.clone(), others)
-    }
-
-    /// What came of a probe: which homes answered, and which other parts did not. Answers whether this closed the
-    /// state.
-    pub(super) fn probed(&self, answered: &[Endpoint], failed: Vec<(Part, Failed)>) -> bool {
-        let mut state = self.state();
-        let homes = self.0.homes.iter().filter(|home| !answered.contains(home)).cloned().map(Part::Home);
-        let others: Vec<Part> = failed.into_iter().filter_map(|(part, how)| part.after(how)).collect();
-        let is_back = !answered.is_empty() && others.is_empty();
-        state.down = homes.chain(others).collect();
-        state.pause = (state.pause * 2).clamp(FIRST, LONGEST);
-        if !is_back {
-            self.0.phase.send_replace(Phase::Confirmed);
-            return false;
-        }
-        state.changed = Instant::now();
-        state.closed = Some(state.changed);
-        state.hosts.forget();
-        self.0.phase.send_replace(Phase::Closed);
-        true
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    pub(in super::super) fn endpoint(host: &str) -> Endpoint {
-        Endpoint::of_host(&Authority::parse(host, 443).unwrap())
-    }
-
-    pub(in super::super) fn quay() -> (Outage, Endpoint) {
-        let home = endpoint("quay.io");
-        (Outage::new(vec![home.clone()], vec![endpoint("mirror.test")]), home)
-    }
-
-    pub(in super::super) fn refused() -> Error {
-        let to = Authority::parse("quay.io", 443).unwrap();
-        Error::ConnectTimeout { to, after: FIRST }
-    }
-
-    const OK: Result<StatusCode, &Error> = Ok(StatusCode::OK);
-    const ERROR: Result<StatusCode, &Error> = Ok(StatusCode::BAD_GATEWAY);
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_missed_deadline_opens_it_for_all_and_nobody_else_waits() {
-        let (outage, home) = quay();
-        let (missed, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let began = Instant::now();
-        let callers = (0..100).map(|number| {
-            let (outage, home, missed, asked) = (outage.clone(), home.clone(), missed.clone(), asked.clone());
-            async move {
-                tokio::time::sleep(Duration::from_millis(200 * number)).await;
-                if outage.is_open() {
-                    return;
-                }
-                asked.fetch_add(1, Ordering::Relaxed);
-                let begun = Instant::now();
-                let silence = std::future::pending::<()>();
-                tokio::select! {
-                    () = silence => {}
-                    () = outage.opened() => {}
-                    () = tokio::time::sleep(Duration::from_secs(10)) => {
-                        missed.fetch_add(1, Ordering::Relaxed);
-                        outage.missed(&home, None, begun);
-                    }
-                }
-            }
-        });
-        futures_util::future::join_all(callers).await;
-        assert_eq!(missed.load(Ordering::Relaxed), 1);
-        assert!(asked.load(Ordering::Relaxed) <= 51, "who came after 10 s has asked nobody");
-        assert!(began.elapsed() < Duration::from_secs(20));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_storm_opens_it_and_single_errors_throttles_and_refusals_do_not() {
-        let (outage, home) = quay();
-        for _ in 0..10 {
-            assert!(!outage.note(&home, None, Instant::now(), ERROR));
-            assert!(!outage.note(&home, None, Instant::now(), ERROR));
-            assert!(!outage.note(&home, None, Instant::now(), OK));
-        }
-        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND] {
-            for _ in 0..10 {
-                outage.note(&home, None, Instant::now(), Ok(status));
-            }
-        }
-        assert!(!outage.is_open());
-        let one = PathAndQuery::from_static("/v2/a/blobs/x");
-        for _ in 0..10 {
-            assert!(!outage.note(&home, Some(&one), Instant::now(), ERROR), "one thing, however often it is asked for");
-        }
-        for (path, opens) in [("/v2/a/blobs/y", false), ("/v2/a/blobs/z", true)] {
-            tokio::time::advance(FIRST).await;
-            assert_eq!(outage.note(&home, Some(&PathAndQuery::from_static(path)), Instant::now(), ERROR), opens);
-        }
-        assert!(outage.is_open());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_waits_hears_of_an_outage_that_came_and_went_while_nobody_looked() {
-        let (outage, home) = quay();
-        let mut recovered = std::pin::pin!(outage.recovered());
-        assert!(futures_util::poll!(recovered.as_mut()).is_pending());
-        tokio::time::advance(FIRST).await;
-        assert!(outage.note(&home, None, Instant::now(), Err(&refused())));
-        assert!(outage.probed(std::slice::from_ref(&home), Vec::new()));
-        recovered.await;
-        assert_eq!(outage.opened_at(), Some(outage.changed()));
-        let mut again = std::pin::pin!(outage.recovered());
-        assert!(futures_util::poll!(again.as_mut()).is_pending(), "that was before");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_host_that_answered_somebody_since_is_slow_and_not_away() {
-        let (outage, home) = quay();
-        let begun = Instant::now();
-        tokio::time::advance(FIRST).await;
-        outage.note(&home, None, Instant::now(), OK);
-        assert!(!outage.missed(&home, None, begun));
-        tokio::time::advance(FIRST).await;
-        assert!(outage.missed(&home, None, Instant::now()));
     }
 }

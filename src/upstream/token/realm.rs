@@ -31,7 +31,7 @@ impl Realm {
         &self.authority
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::upstream) fn path(&self) -> &str {
         self.target.path()
     }
 

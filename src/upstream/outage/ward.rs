@@ -1,0 +1,163 @@
+//! One part of a registry: there, suspected, or away. No more than what came of its signs and probes, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(super) const FIRST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
+/// What comes so soon after another outage or suspicion is the same one, and is probed as seldom.
+pub(super) const SAME: Duration = Duration::from_secs(60);
+/// So many real questions are let through after a probe that was answered with an error.
+const TRIALS: u32 = 3;
+
+/// How far it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is there.
+    #[default]
+    Well,
+    /// Something failed: a probe is asking.
+    Suspect,
+    /// The probe has failed, too.
+    Away,
+}
+
+/// What made it suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Errors and exchanges that broke off, which may be about what was asked.
+    Errors,
+    /// It could not be reached, or missed a deadline.
+    Silence,
+}
+
+/// What came of one probe, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::upstream) enum Probed {
+    /// An answer.
+    Well,
+    /// An answer of 5xx.
+    Error,
+    /// None.
+    Silence,
+}
+
+#[derive(Debug)]
+pub(super) struct Ward {
+    pub(super) phase: Phase,
+    cause: Cause,
+    /// Which suspicion this is, so that a probe of an earlier one ends.
+    pub(super) number: u64,
+    /// What was asked before this says nothing.
+    pub(super) changed: Instant,
+    /// A connection of before may lead nowhere.
+    pub(super) opened: Option<Instant>,
+    /// When it was last found to be there after silence.
+    pub(super) answered: Option<Instant>,
+    /// When its last outage ended.
+    pub(super) left: Option<Instant>,
+    pub(super) pause: Duration,
+    /// No errors are believed for so long, from then on.
+    rest: Duration,
+    rested: Option<Instant>,
+    trials: u32,
+    /// Probes in vain, since it is away.
+    pub(super) vain: u32,
+    /// Rung when something is wanted that only it has.
+    pub(super) wanted: Arc<Notify>,
+}
+
+impl Ward {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Well,
+            cause: Cause::Errors,
+            number: 0,
+            changed: Instant::now(),
+            opened: None,
+            answered: None,
+            left: None,
+            pause: FIRST,
+            rest: FIRST,
+            rested: None,
+            trials: 0,
+            vain: 0,
+            wanted: Arc::default(),
+        }
+    }
+
+    /// Whether whoever wants something waits for the probe: it may be silent.
+    pub(super) fn is_held(&self) -> bool {
+        self.phase == Phase::Suspect && self.cause == Cause::Silence
+    }
+
+    /// Takes it for suspect. Answers whether a probe is to be started.
+    pub(super) fn suspect(&mut self, cause: Cause) -> bool {
+        let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest);
+        if self.phase != Phase::Well || (rests && cause == Cause::Errors) {
+            return false;
+        }
+        (self.phase, self.cause) = (Phase::Suspect, cause);
+        self.number += 1;
+        if cause == Cause::Silence {
+            self.changed = Instant::now();
+            self.opened = Some(self.changed);
+        }
+        true
+    }
+
+    /// Takes what a probe came to. Answers whether it is there.
+    pub(super) fn probed(&mut self, probed: Probed, counts_errors: bool) -> bool {
+        let is_there = match probed {
+            Probed::Well => true,
+            // A registry may answer a ping with 5xx for ever, and all else well: so this is news only where errors were.
+            Probed::Error => !counts_errors || self.cause == Cause::Silence,
+            Probed::Silence => false,
+        };
+        if is_there {
+            self.end();
+            return true;
+        }
+        if self.phase == Phase::Suspect {
+            self.phase = Phase::Away;
+            self.changed = Instant::now();
+            self.opened = Some(self.changed);
+            self.vain = 0;
+            let is_same = self.left.is_some_and(|left| left.elapsed() < SAME);
+            self.pause = if is_same { self.pause } else { FIRST };
+        } else {
+            self.vain += 1;
+            self.pause = (self.pause * 2).min(LONGEST);
+        }
+        self.trials = if probed == Probed::Error { TRIALS } else { 0 };
+        false
+    }
+
+    /// It is there.
+    pub(super) fn end(&mut self) {
+        let now = Instant::now();
+        if self.phase == Phase::Away {
+            self.left = Some(now);
+        } else {
+            let is_same = self.rested.is_some_and(|since| since.elapsed() < SAME);
+            self.rest = if is_same { (self.rest * 2).min(LONGEST) } else { FIRST };
+            self.rested = Some(now);
+        }
+        if self.phase == Phase::Away || self.cause == Cause::Silence {
+            self.changed = now;
+            self.answered = Some(now);
+        }
+        self.phase = Phase::Well;
+        self.trials = 0;
+    }
+
+    /// Whether one more question may be asked, to see.
+    pub(super) fn take_trial(&mut self) -> bool {
+        let is_left = self.trials > 0;
+        self.trials = self.trials.saturating_sub(1);
+        is_left
+    }
+}
