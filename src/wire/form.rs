@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn connection_names_nothing_that_is_for_the_server() {
         let at = |values: &[&str]| {
-            let fields: Vec<_> = [("host", "a")].into_iter().chain(values.iter().map(|value| ("connection", *value)));
+            let fields = [("host", "a")].into_iter().chain(values.iter().map(|value| ("connection", *value)));
             look("GET", "/", Version::HTTP_11, &fields.collect::<Vec<_>>())
         };
         for good in ["close", "keep-alive, Upgrade, HTTP2-Settings", "TE", "x-hop", "", ", ,", "Trailer"] {
