@@ -23,12 +23,13 @@ pub(super) async fn pass(
     kind: Kind,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let was_away = site.outage.is_home_away();
+    let (was_open, was_gone) = (site.outage.is_open(), site.outage.is_home_away());
     let answered = passed(site, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
         site.outage.settled().await;
     }
-    if was_away || !site.outage.is_home_away() || !answered.status().is_server_error() {
+    let is_news = (!was_open && site.outage.is_open()) || (!was_gone && site.outage.is_home_away());
+    if !is_news || !answered.status().is_server_error() {
         return answered;
     }
     let (to, retry_after) = (endpoint.authority().clone(), site.outage.retry_after());

@@ -126,7 +126,11 @@ impl Outage {
     /// Whether `host` may be asked now, for a request that `bears` credentials or not; else when again. Waits for the
     /// probe of a part that may be silent, which has a short deadline. Cancel-safe.
     pub(in crate::upstream) async fn admit(&self, host: &Authority, bears: bool) -> Result<(), Duration> {
-        let (is_home, is_held) = (self.is_home(host), || self.look(host, Ward::is_held) == Some(true));
+        let is_home = self.is_home(host);
+        let is_held = || {
+            let mut state = self.state();
+            state.home.is_held() || state.ward(host, is_home).is_some_and(|ward| ward.is_held())
+        };
         if is_held() {
             let mut standing = self.0.standing.subscribe();
             while is_held() {
@@ -134,6 +138,11 @@ impl Outage {
             }
         }
         let mut state = self.state();
+        // Where the registry itself is away, no token for it and nothing that it redirects to is of use.
+        if !is_home && state.home.is_barred() {
+            state.home.wanted.notify_one();
+            return Err(state.home.pause.max(FIRST));
+        }
         if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == Phase::Away) {
             ward.wanted.notify_one();
             return if ward.take_trial() { Ok(()) } else { Err(ward.pause.max(FIRST)) };

@@ -178,6 +178,10 @@ async fn a_token_service_bars_who_needs_a_token_and_a_redirects_host_itself_alon
         assert_eq!(outage.probed(&part, Probed::Silence, &[]), closes);
     }
     assert!(outage.admit(&cdn, false).await.is_ok());
+    tokio::time::advance(FIRST).await;
+    assert_eq!(outage.note(&home, None, Instant::now(), Err(&refused)), Some(Part::Home));
+    assert!(!outage.probed(&Part::Home, Probed::Silence, &[]) && outage.is_home_away());
+    assert!(outage.admit(&cdn, true).await.is_err() && outage.admit(auth.authority(), true).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,6 +154,11 @@ impl Ward {
         self.trials = 0;
     }
 
+    /// Whether no question may be asked.
+    pub(super) fn is_barred(&self) -> bool {
+        self.phase == Phase::Away && self.trials == 0
+    }
+
     /// Whether one more question may be asked, to see.
     pub(super) fn take_trial(&mut self) -> bool {
         let is_left = self.trials > 0;
