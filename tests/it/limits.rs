@@ -1,6 +1,7 @@
 //! What one client cannot do to the others: take all connections, streams, files or memory, by haste or by standing
 //! still.
 
+mod answers;
 mod clients;
 mod shares;
 mod stalled;
