@@ -28,7 +28,7 @@ impl Source for Ask {
         Box::pin(async move {
             let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
             let downloads = match want.queue {
-                Queue::Uncounted => Downloads::Uncounted,
+                Queue::Uncounted => Downloads::Paced,
                 Queue::Wait => Downloads::Wait,
                 Queue::Spare => Downloads::Spare,
             };
