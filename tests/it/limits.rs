@@ -3,6 +3,7 @@
 
 mod answers;
 mod clients;
+mod door;
 mod shares;
 mod stalled;
 
