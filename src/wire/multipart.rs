@@ -163,9 +163,9 @@ mod tests {
         let spans = (0..500).map(|at| Span { from: at * 2, to: at * 2 + 1 }).collect();
         let mut multipart = Multipart::new("text/plain", 1000, spans, 1, part);
         assert_eq!(made.load(Ordering::Relaxed), 0);
-        for taken in 1..=4 {
+        for taken in 1..=4_usize {
             multipart.frame().await.unwrap().unwrap();
-            assert_eq!(made.load(Ordering::Relaxed), (taken + 1) / 2, "a head, and then the part");
+            assert_eq!(made.load(Ordering::Relaxed), taken.div_ceil(2), "a head, and then the part");
         }
         let rest = collect(&mut multipart, 1 << 20).await.unwrap();
         assert_eq!((multipart.len(), made.load(Ordering::Relaxed), rest.is_empty()), (0, 500, false));
