@@ -15,9 +15,9 @@ use super::registry::Registry;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
     Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Keyring, Picked, Quotas, TokenAsk, TokenError,
-    Tokens, Upstream, retry_after, wait_out,
+    Tokens, Upstream, collect, retry_after, wait_out,
 };
-use crate::wire::{Body, collect_within};
+use crate::wire::Body;
 
 /// How long a throttled credential rests where nobody says for how long.
 const REST: Duration = Duration::from_secs(60);
@@ -254,7 +254,7 @@ impl Access {
             self.refused(who, key, sending);
             return Ok(response);
         }
-        let _ = collect_within(response.into_body(), 64 << 10, DRAINING).await; // so that its connection can be used again
+        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
         let response = send(upstream, sending, second.as_ref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());

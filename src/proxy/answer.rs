@@ -10,8 +10,8 @@ use super::access::Unasked;
 use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
 use crate::oci::{Authority, Look, document};
-use crate::upstream::{self, Error};
-use crate::wire::{Body, collect_within};
+use crate::upstream::{self, Endpoint, Error};
+use crate::wire::Body;
 
 /// An error's head is passed on up to this size.
 const HEAD_LIMIT: usize = 32 << 10;
@@ -61,9 +61,9 @@ pub(super) struct NoEndpoint;
 
 impl Refused {
     /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
-    pub(super) async fn read(response: Response<Body>) -> Self {
+    pub(super) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
         let (parts, body) = response.into_parts();
-        let body = collect_within(body, BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
+        let body = upstream::collect(body, endpoint.authority(), BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
         Self { status: parts.status, headers: bounded(parts.headers), body }
     }
 

@@ -21,8 +21,8 @@ use super::said;
 use crate::cache::{Fault, Retry, Said, Source, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::{Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::wire::{Body, Pseudonym, collect_within};
+use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
+use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
 const MANIFEST_TIME: Duration = Duration::from_secs(60);
@@ -212,7 +212,7 @@ impl Ask {
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
-            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response).await) });
+            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
@@ -225,7 +225,7 @@ impl Ask {
                 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
             return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
-        Err(refused(Refused::read(response).await))
+        Err(refused(Refused::read(response, endpoint).await))
     }
 
     /// A success, if it is one for what was asked: else another endpoint may give it.
@@ -245,7 +245,7 @@ impl Ask {
             // Only the registry's own word is final.
             Thing::Manifest(Reference::Digest(wanted)) if *method == Method::GET && !endpoint.authoritative() => {
                 let (parts, body) = response.into_parts();
-                let bytes = read(body).await?;
+                let bytes = read(body, endpoint).await?;
                 if Digest::of(wanted.algorithm(), &bytes) != *wanted {
                     let why = "another manifest than the one asked for";
                     return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
@@ -318,9 +318,12 @@ fn refused(refused: Refused) -> Fault {
 }
 
 /// All of a manifest.
-pub(super) async fn read(body: Body) -> Result<Bytes, Fault> {
-    let read = collect_within(body, MANIFEST_LIMIT, MANIFEST_TIME).await;
-    read.map_err(|cause| Fault::new(Retry::Again, cause))
+pub(super) async fn read(body: Body, endpoint: &Endpoint) -> Result<Bytes, Fault> {
+    let read = upstream::collect(body, endpoint.authority(), MANIFEST_LIMIT, MANIFEST_TIME).await;
+    read.map_err(|cause| match Error::of_body(&cause) {
+        Some(full @ Error::Full { .. }) => answer::fault_of(full.clone()),
+        _ => Fault::new(Retry::Again, cause),
+    })
 }
 
 fn value(text: &str) -> Result<HeaderValue, Fault> {

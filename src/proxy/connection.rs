@@ -117,9 +117,12 @@ impl Proxy {
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
         let address = peer.ip().to_canonical();
+        if !self.policy().admits(address) {
+            return lobby::serve(self, stream, address, None);
+        }
         let place = match self.clients.enter(address) {
             Ok(place) => place,
-            Err(refusal) => return lobby::serve(self, stream, address, refusal),
+            Err(refusal) => return lobby::serve(self, stream, address, Some(refusal)),
         };
         self.spawn(async move {
             let client = place.client().clone();
@@ -127,20 +130,25 @@ impl Proxy {
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
             let door = proxy.clone();
             let handle = move |request, stream| answer(door.clone(), address, request, stream);
-            if let Err(error) = proxy.serve_stream(stream, client, handle).await {
+            if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
         });
     }
 
-    pub(super) async fn serve_stream<S, H, F>(&self, stream: S, client: Arc<Client>, handle: H) -> io::Result<()>
+    pub(super) async fn serve_stream<S, H, F>(
+        &self,
+        stream: S,
+        address: IpAddr,
+        client: Arc<Client>,
+        handle: H,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-        let address = client.address();
         let served = match spoken {
             Spoken::Tls => {
                 let accepted = intercept::accept_own(self, address, stream).await;
@@ -222,7 +230,8 @@ async fn received(
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
 ) -> Response<Body> {
-    if !proxy.policy().admits(client) {
+    let is_stranger = !proxy.policy().admits(client);
+    if is_stranger && !own::is_for_anybody(&request) {
         return own::stranger(proxy, client, &request);
     }
     let connects = request.method() == Method::CONNECT;
@@ -234,6 +243,9 @@ async fn received(
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
     let proxied = connects || (request.uri().authority().is_some() && !is_own);
+    if is_stranger && proxied {
+        return own::stranger(proxy, client, &request);
+    }
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let visitor = match proxy.policy().house.admit(client, request.headers()).await {

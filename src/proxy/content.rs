@@ -13,6 +13,7 @@ use crate::oci::Digest;
 use crate::wire::{Asked, Body, Multipart, Part, Span};
 
 /// Where the bytes are.
+#[derive(Clone)]
 pub(super) enum Content {
     /// In memory.
     Memory(Bytes),
@@ -29,6 +30,11 @@ impl Content {
             Self::Stored(blob) => blob.len(),
             Self::Filling(_, total) => *total,
         }
+    }
+
+    /// How many parts are asked for ahead of their turn: a fill fetches neighbours together if it knows of them.
+    fn depth(&self) -> usize {
+        if matches!(self, Self::Filling(..)) { 512 } else { 1 }
     }
 
     fn part(&self, span: Span) -> Body {
@@ -103,8 +109,9 @@ pub(super) fn answer(
             *response.body_mut() = content.part(*span);
         }
         Some(spans) => {
-            let parts = spans.iter().map(|span| (*span, content.part(*span))).collect();
-            let multipart = Multipart::new(media_type, total, parts);
+            let content = content.clone();
+            let multipart =
+                Multipart::new(media_type, total, spans.to_vec(), content.depth(), move |span| content.part(span));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Multipart::CONTENT_TYPE));
             response.headers_mut().insert(CONTENT_LENGTH, multipart.len().into());

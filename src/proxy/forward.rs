@@ -13,6 +13,7 @@ use super::record::Record;
 use super::registry::{Registry, Whose};
 use super::respond::{self, Failure};
 use super::verdict::Verdict;
+use crate::host::Seldom;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
@@ -45,7 +46,12 @@ where
     // One that reads was looked at: what framed an empty body frames none when it goes on.
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
-    let sent = upstream.send(endpoint, Request::from_parts(parts, body)).await;
+    let request = Request::from_parts(parts, body);
+    // What is small goes over the connection that the next question will need.
+    let sent = match kind {
+        Kind::Ping | Kind::Token => upstream.send(endpoint, request).await,
+        _ => upstream.pass(endpoint, request).await,
+    };
     let status = sent.as_ref().ok().map(|response| response.status().as_u16());
     if !matches!(sent, Err(Error::Away { .. })) {
         proxy.metrics.upstream_request(registry.name(), kind, status);
@@ -59,10 +65,36 @@ where
             respond::last_of_connection(respond::of_registry(&error).respond())
         }
         Err(error) => {
-            tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
+            // A client can have as many of them fail as it likes.
+            static SAID: Seldom = Seldom::new();
+            if SAID.is_due() {
+                tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on; others like it are not told for a minute");
+            }
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
             respond::of_registry(&error).respond()
         }
     }
+}
+
+/// One that may take its time, within its client's share of those, until its answer has ended.
+///
+/// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
+/// connection to a registry is left for the others.
+pub(super) async fn within_share(
+    proxy: &Proxy,
+    client: IpAddr,
+    answer: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let place = match proxy.clients.of(client).relay() {
+        Ok(place) => place,
+        Err(refusal) => return respond::too_many(&refusal).respond(),
+    };
+    answer.await.map(|body| {
+        Body::wrap(body.map_frame(move |frame| {
+            let _held = &place;
+            frame
+        }))
+    })
 }
 
 pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {

@@ -67,9 +67,11 @@ impl Proxy {
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, Some(&line)).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
         } else {
-            let service = service_fn(move |request| answer(request, Stream::new(client.clone())));
+            let line = Line::new(&self.clients, client, Arc::default());
+            let opened = line.clone();
+            let service = service_fn(move |request| answer(request, opened.open_alone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -77,7 +79,7 @@ impl Proxy {
                 .max_headers(FIELDS)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, None).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
         }
     }
 
@@ -88,26 +90,22 @@ impl Proxy {
         connection: C,
         finish: impl FnOnce(Pin<&mut C>),
         asked: &CancellationToken,
-        line: Option<&Line>,
+        line: &Line,
     ) -> io::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = Box::pin(connection);
-        let told = async |order| match line {
-            Some(line) => line.told(order).await,
-            None => std::future::pending().await,
-        };
         tokio::select! {
             biased; // what it waits for most
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = self.leaving(asked) => {}
-            () = told(Order::Finish) => {}
+            () = line.told(Order::Finish) => {}
         }
         finish(connection.as_mut());
         tokio::select! {
             ended = connection => ended.map_err(io::Error::other),
-            () = told(Order::Close) => Ok(()),
+            () = line.told(Order::Close) => Ok(()),
         }
     }
 }

@@ -64,7 +64,7 @@ async fn passed(
         method: &parts.method,
         target: &target,
         headers: &parts.headers,
-        downloads: Downloads::Uncounted,
+        downloads: Downloads::Paced,
     };
     let answered = site.access.ask(&site.upstream, &who, &sending).await;
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());

@@ -39,6 +39,13 @@ pub(super) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     record.attach(response)
 }
 
+/// Whether it is answered to those outside of `clients.allow`, too: whoever asks whether the proxy is well, and for its
+/// certificate, which is public.
+pub(super) fn is_for_anybody<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.uri().path(), "/healthz" | "/readyz" | "/ca.crt")
+}
+
 async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
     match request.uri().path() {
         "/" => text(StatusCode::OK, welcome(proxy)),

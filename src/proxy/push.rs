@@ -16,7 +16,12 @@ use crate::wire::Body;
 pub(super) async fn answer(site: &Site<'_>, errand: &Wanted, request: Request<Incoming>) -> Response<Body> {
     let Site { proxy, registry, .. } = site;
     let endpoint = endpoint(site, errand.route());
-    let mut response = forward::pass(proxy, &site.upstream, registry, &endpoint, Kind::Upload, request).await;
+    let mut response = forward::within_share(
+        proxy,
+        site.client,
+        forward::pass(proxy, &site.upstream, registry, &endpoint, Kind::Upload, request),
+    )
+    .await;
     if response.status().is_success() {
         proxy.cache.forget_missing();
         if let Route::Manifest(repository, Reference::Tag(tag)) = errand.route() {

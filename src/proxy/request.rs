@@ -197,6 +197,7 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
         }
         Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
             let asked = listing::pass(site, repository, &endpoint, kind, request);
+            let asked = forward::within_share(site.proxy, site.client, asked);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
@@ -206,6 +207,7 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
             let is_protocol = is_registry && route.is_of_protocol();
             let upstream = if is_protocol { &site.upstream } else { &policy.upstream };
             let asked = forward::pass(site.proxy, upstream, site.registry, &endpoint, kind, request);
+            let asked = forward::within_share(site.proxy, site.client, asked);
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {

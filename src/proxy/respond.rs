@@ -219,7 +219,7 @@ pub(super) fn of_upstream(error: &Error) -> Failure {
             return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
         }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
-        Error::Crowded { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::Crowded { .. } | Error::Full { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
         Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -280,7 +280,7 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
     }
 }
 
-/// It is for want of files that may be open here, and passes.
+/// It is for want of files or memory here, and passes.
 fn out_of_files(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }

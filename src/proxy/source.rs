@@ -28,7 +28,7 @@ impl Source for Ask {
         Box::pin(async move {
             let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
             let downloads = match want.queue {
-                Queue::Uncounted => Downloads::Uncounted,
+                Queue::Uncounted => Downloads::Paced,
                 Queue::Wait => Downloads::Wait,
                 Queue::Spare => Downloads::Spare,
             };
@@ -71,7 +71,7 @@ impl Source for Ask {
             let (response, endpoint) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
             let (digest, media_type) = (said::digest(response.headers()), said::media_type(response.headers()));
             let is_foreign = is_foreign(&response, &endpoint);
-            let bytes = read(response.into_body()).await?;
+            let bytes = read(response.into_body(), &endpoint).await?;
             Ok(Whole { bytes, media_type, digest, is_foreign })
         })
     }

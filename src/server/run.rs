@@ -226,6 +226,7 @@ fn uses(store: &Store, proxy: &Proxy) -> Vec<Use> {
         ("bodies", bodies),
         ("files", files),
         ("buffers", buffers),
+        ("answers", upstream::answers_held()),
         ("upstream", upstream::sockets_used()),
         ("downloads", upstream::downloads_used()),
     ];

@@ -80,7 +80,7 @@ impl Collector for Observed {
             counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
             counter(&mut encoder, "audit_lines_lost", "Lines of the audit log lost", readings.audit_lines_lost)?;
             gauge(&mut encoder, "tasks", "Tasks that have not ended", readings.tasks)?;
-            let help = "How much of a thing there may be at a time; buffers in bytes";
+            let help = "How much of a thing there may be at a time; buffers and answers in bytes";
             let mut limits = encoder.encode_descriptor("limit", help, None, MetricType::Gauge)?;
             for one in &readings.uses {
                 ConstGauge::new(one.limit).encode(limits.encode_family(&[("what", one.what)])?)?;

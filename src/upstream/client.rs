@@ -26,7 +26,7 @@ use super::rules::{Forbidden, Rules};
 use super::sign::Sign;
 use super::sockets::Socket;
 use super::tls::Roots;
-use super::way::{Way, Ways};
+use super::way::{Reader, Way, Ways};
 use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
 use crate::host::asked_anew;
 use crate::oci::{Authority, Challenge, HostPattern};
@@ -81,7 +81,12 @@ impl Upstream {
             health: Health::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             places: Places::new(config.downloads_per_host.into()),
-            limits: Limits { first_byte: config.first_byte_timeout.0, idle: config.idle_timeout.0, brisk: false },
+            limits: Limits {
+                first_byte: config.first_byte_timeout.0,
+                idle: config.idle_timeout.0,
+                brisk: false,
+                reader: Reader::Us,
+            },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
     }
@@ -101,7 +106,15 @@ impl Upstream {
     /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
     /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
-        self.relay(to, plain::withheld(to, request)).await.map(|answer| plain::heard(to, answer))
+        self.sent(to, plain::withheld(to, request), Reader::Us).await.map(|answer| plain::heard(to, answer))
+    }
+
+    /// The same for an answer whose body a client takes, at its pace.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub async fn pass(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        self.sent(to, plain::withheld(to, request), Reader::Client).await.map(|answer| plain::heard(to, answer))
     }
 
     /// The same of what a client says to a host of its choice over plain http: as it is, and so is the answer.
@@ -109,11 +122,15 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`].
     pub async fn relay(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
+        self.sent(to, request, Reader::Client).await
+    }
+
+    async fn sent(&self, to: &Endpoint, request: Request<Body>, reader: Reader) -> Result<Response<Body>, Error> {
         let target = request.uri().path_and_query().cloned();
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request).await,
+            Ok(request) => self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request, reader).await,
             Err(error) => Err(error),
         };
         self.note(to, target.as_ref(), begun, outcome.as_ref());
@@ -283,9 +300,10 @@ impl Upstream {
         way: &Way,
         to: &Authority,
         request: Request<Body>,
+        reader: Reader,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = Limits { brisk: self.outage.is_some(), ..self.inner.limits };
+        let limits = Limits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
         let Some(outage) = &self.outage else { return exchange(way, to, request, limits, None).await };
         if !is_repeatable(&request) {
             return exchange(way, to, request, limits, outage.opened_at(to)).await;

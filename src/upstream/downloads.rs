@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Error;
+use super::way::Reader;
 use crate::host::Budget;
 use crate::oci::Authority;
 use crate::wire::Body;
@@ -16,13 +17,21 @@ use crate::wire::Body;
 /// What a request does where a host has as many downloads as it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Downloads {
-    /// It is no download, or one that its client paces: not counted.
+    /// It is no download, and not counted.
     #[default]
     Uncounted,
+    /// Not counted either, and taken at its client's pace.
+    Paced,
     /// It waits for another one's end.
     Wait,
     /// It fails with [`Error::Busy`].
     Spare,
+}
+
+impl Downloads {
+    pub(super) fn reader(self) -> Reader {
+        if self == Self::Paced { Reader::Client } else { Reader::Us }
+    }
 }
 
 /// The places at each host.
@@ -72,7 +81,7 @@ impl Places {
         let busy = || Error::Busy { to: to.clone(), limit: self.hosts.limit };
         let (host, all) = (self.hosts.of(to), self.all.clone());
         let (of_host, of_all) = match how {
-            Downloads::Uncounted => return Ok(None),
+            Downloads::Uncounted | Downloads::Paced => return Ok(None),
             Downloads::Wait => {
                 (host.acquire_owned().await.map_err(|_| busy())?, all.acquire_owned().await.map_err(|_| busy())?)
             }

@@ -195,6 +195,12 @@ pub enum Error {
         /// How many may be open; half of them to one host.
         limit: usize,
     },
+    /// Answers that are being read hold as much memory as they may, this host's or all: it passes.
+    #[error("the answer of {to} has no room: those that are being read hold as much memory as they may")]
+    Full {
+        /// Who answered.
+        to: Authority,
+    },
     /// This process, or this machine, has no file descriptor or no memory left for a connection: nothing was sent.
     #[error("no connection to {to}: the proxy has no free file descriptor")]
     Exhausted {
@@ -353,6 +359,7 @@ impl Error {
             | Self::HostKey { .. }
             | Self::Url { .. }
             | Self::ProxyUrl { .. }
+            | Self::Full { .. }
             | Self::Setup { .. } => Retry::Never,
         }
     }
@@ -367,6 +374,7 @@ impl Error {
             | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
             | Self::Crowded { .. }
+            | Self::Full { .. }
             | Self::Exhausted { .. }
             | Self::File { .. }
             | Self::Pem { .. }
@@ -381,11 +389,11 @@ impl Error {
         }
     }
 
-    /// Whether it is for want of file descriptors or connections here: it says nothing of any host.
+    /// Whether it is for want of file descriptors, connections or memory here: it says nothing of any host.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         match self {
-            Self::Crowded { .. } | Self::Exhausted { .. } => true,
+            Self::Crowded { .. } | Self::Full { .. } | Self::Exhausted { .. } => true,
             Self::Parent { source, .. } => source.is_ours(),
             _ => false,
         }

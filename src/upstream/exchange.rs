@@ -17,7 +17,7 @@ use super::idle::{Pace, Watched};
 use super::interim::Interim;
 use super::link::Life;
 use super::upload::{Counted, Progress, SILENCE, Stand};
-use super::way::Way;
+use super::way::{Reader, Way};
 use super::{Error, bound, forwarded};
 use crate::oci::Authority;
 use crate::wire::{self, Body};
@@ -31,6 +31,7 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
     /// Whether its body may not trickle.
     pub(super) brisk: bool,
+    pub(super) reader: Reader,
 }
 
 /// How many pooled connections may turn out to be dead for one request. Of HTTP/2 there is one for all: a stream that
@@ -138,7 +139,7 @@ async fn attempt(
     }
     let connection = capture_connection(&mut request);
     let unanswered = Unanswered(Some(connection.clone()));
-    let asked = way.client.request(request);
+    let asked = way.client(limits.reader).request(request);
     let failed = |error| failed(to, error, &progress);
     let answer = tokio::select! {
         biased;

@@ -12,6 +12,7 @@
 //! RFC 9110 section 15.4 (redirection), RFC 3986 section 5 (relative references).
 
 mod address;
+mod answers;
 mod bandwidth;
 mod bound;
 mod client;
@@ -51,6 +52,7 @@ mod upload;
 mod way;
 
 pub use address::Kind;
+pub use answers::{answers_held, collect};
 pub use client::Upstream;
 pub use config::{Config, EndpointConfig, Family, HostConfig, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};

@@ -66,7 +66,7 @@ pub(super) async fn fetch(
         upstream.admit(to, &place.authority, request.headers()).await?;
         let held = upstream.places().take(&place.authority, downloads).await?;
         let begun = Instant::now();
-        let outcome = upstream.exchange(way, &place.authority, request).await;
+        let outcome = upstream.exchange(way, &place.authority, request, downloads.reader()).await;
         if at_home {
             upstream.note(to, Some(&place.target), begun, outcome.as_ref());
         } else {

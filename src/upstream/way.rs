@@ -22,6 +22,9 @@ use crate::wire::Body;
 const POOL_IDLE: Duration = Duration::from_secs(55);
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a client takes at its own pace, or not at all: 512 that stand still leave the connection to the others.
+const PACED_STREAM_WINDOW: u32 = 128 << 10;
+const PACED_CONNECTION_WINDOW: u32 = 64 << 20;
 const FRAME: u32 = 1 << 20;
 /// An answer's head: signed addresses and policies have a few KiB. In HTTP/1.1 it has to fit into the read buffer, which
 /// is larger, since bodies are read by it, too.
@@ -29,10 +32,23 @@ const HEAD: u32 = 64 << 10;
 const FIELDS: usize = 100;
 const BUFFER: usize = 256 << 10;
 
+/// Who takes an answer's body off its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// This process: a download, or what is read whole.
+    Us,
+    /// A client, at its pace.
+    ///
+    /// Threat: over HTTP/2 a few bodies that nobody reads fill the window that all streams of a connection share, and
+    /// nothing else of the registry arrives. So these have connections of their own, on which each may hold little.
+    Client,
+}
+
 /// One way.
 pub(super) struct Way {
     pub(super) given: Option<SocketAddr>,
-    pub(super) client: Client<Linker, Body>,
+    own: Client<Linker, Body>,
+    paced: Client<Linker, Body>,
     pub(super) roads: Arc<Roads>,
 }
 
@@ -115,20 +131,33 @@ impl Way {
         };
         let by_hop = roads.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
         let linker = Linker { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(64)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_frame_size(FRAME)
-            .http2_max_header_list_size(HEAD)
-            .http1_max_headers(FIELDS)
-            .http1_max_buf_size(BUFFER)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build(linker);
-        Ok(Self { given: reach.address, client, roads: Arc::clone(roads) })
+        let own = client(linker.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
+        let paced = client(linker, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
+        Ok(Self { given: reach.address, own, paced, roads: Arc::clone(roads) })
     }
+
+    /// The connections for answers that are read so.
+    pub(super) fn client(&self, reader: Reader) -> &Client<Linker, Body> {
+        match reader {
+            Reader::Us => &self.own,
+            Reader::Client => &self.paced,
+        }
+    }
+}
+
+fn client(linker: Linker, stream_window: u32, connection_window: u32) -> Client<Linker, Body> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(64)
+        .http2_initial_stream_window_size(stream_window)
+        .http2_initial_connection_window_size(connection_window)
+        .http2_max_frame_size(FRAME)
+        .http2_max_header_list_size(HEAD)
+        .http1_max_headers(FIELDS)
+        .http1_max_buf_size(BUFFER)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .build(linker)
 }

@@ -174,8 +174,8 @@ mod tests {
             headers.append(*name, HeaderValue::from_static("1"));
         }
         without_overrides(&mut headers);
-        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, others);
+        assert_eq!(headers.keys_len(), others.len(), "{headers:?}");
+        assert!(others.iter().all(|name| headers.contains_key(*name)), "{headers:?}");
     }
 
     #[test]

@@ -3,15 +3,27 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::vec;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::{Body, BodyError, Span};
 
-/// Parts, each behind a header of its own, and the closing delimiter.
+/// Parts, each behind a header of its own, and the closing delimiter. Each is made when it is its turn: who asks for many
+/// and takes none holds a list of places.
 pub struct Multipart {
-    pieces: VecDeque<Body>,
+    media_type: String,
+    total: u64,
+    spans: vec::IntoIter<Span>,
+    part: Box<dyn FnMut(Span) -> Body + Send>,
+    /// Made before their turn: as many as the source can use to know of.
+    ahead: VecDeque<(Span, Body)>,
+    depth: usize,
+    /// The part whose turn it is.
+    now: Option<Body>,
+    is_first: bool,
+    is_closed: bool,
     left: u64,
 }
 
@@ -23,25 +35,32 @@ impl Multipart {
     /// The value of the answer's `Content-Type`.
     pub const CONTENT_TYPE: &str = "multipart/byteranges; boundary=pullthrough-byteranges-8c1f6c0b5d2e4a97";
 
-    /// The `parts` of a content of `total` bytes and of type `media_type`.
+    /// The `spans` of a content of `total` bytes and of type `media_type`, each made by `part`, at most `depth` before
+    /// they are taken.
     #[must_use]
-    pub fn new(media_type: &str, total: u64, parts: Vec<(Span, Body)>) -> Self {
-        let mut pieces = VecDeque::with_capacity(parts.len() * 2 + 1);
-        let mut left = 0;
-        for (position, (span, body)) in parts.into_iter().enumerate() {
-            let lead = if position == 0 { "" } else { "\r\n" };
-            let (first, last) = (span.from, span.to.saturating_sub(1));
-            let head = format!(
-                "{lead}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {first}-{last}/{total}\r\n\r\n"
-            );
-            left += head.len() as u64 + span.len();
-            pieces.push_back(Body::full(head));
-            pieces.push_back(body);
+    pub fn new(
+        media_type: &str,
+        total: u64,
+        spans: Vec<Span>,
+        depth: usize,
+        part: impl FnMut(Span) -> Body + Send + 'static,
+    ) -> Self {
+        let heads =
+            spans.iter().enumerate().map(|(position, span)| head(position == 0, media_type, *span, total).len());
+        let heads: usize = heads.sum();
+        let left = (heads + close().len()) as u64 + spans.iter().map(|span| span.len()).sum::<u64>();
+        Self {
+            media_type: media_type.to_owned(),
+            total,
+            spans: spans.into_iter(),
+            part: Box::new(part),
+            ahead: VecDeque::new(),
+            depth: depth.max(1),
+            now: None,
+            is_first: true,
+            is_closed: false,
+            left,
         }
-        let close = format!("\r\n--{BOUNDARY}--\r\n");
-        left += close.len() as u64;
-        pieces.push_back(Body::full(close));
-        Self { pieces, left }
     }
 
     /// The length of the whole answer's body in bytes.
@@ -57,24 +76,50 @@ impl Multipart {
     }
 }
 
+fn head(is_first: bool, media_type: &str, span: Span, total: u64) -> String {
+    let lead = if is_first { "" } else { "\r\n" };
+    let (first, last) = (span.from, span.to.saturating_sub(1));
+    format!("{lead}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {first}-{last}/{total}\r\n\r\n")
+}
+
+fn close() -> String {
+    format!("\r\n--{BOUNDARY}--\r\n")
+}
+
 impl http_body::Body for Multipart {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        while let Some(piece) = this.pieces.front_mut() {
-            match ready!(http_body::Body::poll_frame(Pin::new(piece), cx)) {
-                None => drop(this.pieces.pop_front()),
-                Some(frame) => {
-                    if let Ok(frame) = &frame {
-                        this.left -= frame.data_ref().map_or(0, |data| data.len() as u64).min(this.left);
-                    }
-                    return Poll::Ready(Some(frame));
+        let frame = loop {
+            if let Some(part) = &mut this.now {
+                match ready!(http_body::Body::poll_frame(Pin::new(part), cx)) {
+                    None => this.now = None,
+                    Some(frame) => break frame,
                 }
+                continue;
             }
+            while this.ahead.len() < this.depth {
+                let Some(span) = this.spans.next() else { break };
+                this.ahead.push_back((span, (this.part)(span)));
+            }
+            if let Some((span, part)) = this.ahead.pop_front() {
+                let head = head(this.is_first, &this.media_type, span, this.total);
+                this.is_first = false;
+                this.now = Some(part);
+                break Ok(Frame::data(head.into()));
+            }
+            if this.is_closed {
+                return Poll::Ready(None);
+            }
+            this.is_closed = true;
+            break Ok(Frame::data(close().into()));
+        };
+        if let Ok(frame) = &frame {
+            this.left -= frame.data_ref().map_or(0, |data| data.len() as u64).min(this.left);
         }
-        Poll::Ready(None)
+        Poll::Ready(Some(frame))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -84,13 +129,19 @@ impl http_body::Body for Multipart {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+
     use super::*;
     use crate::wire::collect;
 
     #[tokio::test]
     async fn parts_stand_between_delimiters_and_the_length_is_exact() {
-        let part = |from, to, text: &'static str| (Span { from, to }, Body::full(text));
-        let multipart = Multipart::new("application/octet-stream", 10, vec![part(0, 2, "ab"), part(8, 10, "ij")]);
+        let spans = vec![Span { from: 0, to: 2 }, Span { from: 8, to: 10 }];
+        let part = |span: Span| Body::full(if span.from == 0 { "ab" } else { "ij" });
+        let multipart = Multipart::new("application/octet-stream", 10, spans, 1, part);
         let length = multipart.len();
         let text = String::from_utf8(collect(multipart, 10_000).await.unwrap().to_vec()).unwrap();
         assert_eq!(text.len() as u64, length);
@@ -99,5 +150,24 @@ mod tests {
             format!("--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {range}/10\r\n\r\n")
         };
         assert_eq!(text, format!("{}ab\r\n{}ij\r\n--{boundary}--\r\n", header("0-1"), header("8-9")));
+    }
+
+    #[tokio::test]
+    async fn a_part_is_made_when_it_is_its_turn() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        let part = move |_: Span| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Body::full("x")
+        };
+        let spans = (0..500).map(|at| Span { from: at * 2, to: at * 2 + 1 }).collect();
+        let mut multipart = Multipart::new("text/plain", 1000, spans, 1, part);
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+        for taken in 1..=4_usize {
+            multipart.frame().await.unwrap().unwrap();
+            assert_eq!(made.load(Ordering::Relaxed), taken.div_ceil(2), "a head, and then the part");
+        }
+        let rest = collect(&mut multipart, 1 << 20).await.unwrap();
+        assert_eq!((multipart.len(), made.load(Ordering::Relaxed), rest.is_empty()), (0, 500, false));
     }
 }

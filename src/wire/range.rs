@@ -45,6 +45,10 @@ pub enum Part {
 
 /// More parts than this are answered with the whole: a client cannot make us assemble without bound.
 const PARTS_LIMIT: usize = 1024;
+/// Nor do more than these, if they are this small on average (RFC 9110, 14.2): each costs more than its bytes. Clients
+/// that pull in parts (zstd:chunked, eStargz) ask for many, and for more of each.
+const FEW: usize = 32;
+const SMALL: u64 = 1 << 10;
 
 impl Asked {
     /// Reads the header. What is malformed, another unit or too many parts means the whole (RFC 9110, 14.2).
@@ -72,7 +76,11 @@ impl Asked {
     pub fn within(&self, length: u64) -> Option<Vec<Span>> {
         match self {
             Self::Whole => None,
-            Self::Parts(parts) => Some(merged(parts.iter().filter_map(|part| part.within(length)).collect())),
+            Self::Parts(parts) => {
+                let spans = merged(parts.iter().filter_map(|part| part.within(length)).collect());
+                let (count, bytes) = (spans.len() as u64, spans.iter().map(|span| span.len()).sum::<u64>());
+                (spans.len() <= FEW || bytes >= count * SMALL).then_some(spans)
+            }
         }
     }
 }
@@ -155,6 +163,20 @@ mod tests {
             assert_eq!(spans(header, 2048).as_deref(), expected, "{header}");
         }
         assert_eq!(Asked::parse(None), Asked::Whole);
+    }
+
+    #[test]
+    fn many_parts_are_made_only_where_they_are_worth_it() {
+        let header = |count: u64, length: u64| {
+            let parts: Vec<_> = (0..count).map(|at| format!("{}-{}", at * 5000, at * 5000 + length - 1)).collect();
+            format!("bytes={}", parts.join(","))
+        };
+        for (count, length, expected) in
+            [(32, 1, Some(32)), (33, 1, None), (33, 1024, Some(33)), (1024, 4000, Some(1024))]
+        {
+            let found = spans(&header(count, length), 10_000_000).map(|spans| spans.len());
+            assert_eq!(found, expected, "{count} of {length}");
+        }
     }
 
     proptest::proptest! {

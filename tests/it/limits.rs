@@ -1,7 +1,9 @@
 //! What one client cannot do to the others: take all connections, streams, files or memory, by haste or by standing
 //! still.
 
+mod answers;
 mod clients;
+mod door;
 mod shares;
 mod stalled;
 

@@ -46,7 +46,7 @@ pub fn door(data: &[u8]) {
         stage.talk(data, |proxy, stream| async move {
             let (client, door) = (proxy.clients.of(CLIENT), proxy.clone());
             let handle = move |request, stream| answer(door.clone(), CLIENT, request, stream);
-            let _ = proxy.serve_stream(stream, client, handle).await; // how it ended is for the log
+            let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })
     });
     let Some(first) = answer.first() else { return };

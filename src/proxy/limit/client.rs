@@ -11,12 +11,11 @@ use super::shared::Shared;
 use crate::host::Count;
 use crate::oci::Digest;
 
-/// One address.
+/// One address, or one network of IPv6.
 pub(in crate::proxy) struct Client {
     pub(super) address: IpAddr,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Count,
-    pub(super) lobby: Count,
     streams: Count,
     tunnels: Count,
     pub(super) buffered: AtomicUsize,
@@ -24,7 +23,10 @@ pub(in crate::proxy) struct Client {
 }
 
 /// A connection to a host of a client's choice, given back when it is dropped.
-pub(in crate::proxy) struct Tunnel(Arc<Client>);
+pub(in crate::proxy) struct Tunnel {
+    of: Arc<Client>,
+    is_stream: bool,
+}
 
 impl Client {
     pub(super) fn new(address: IpAddr, shared: &Arc<Shared>) -> Arc<Self> {
@@ -32,17 +34,11 @@ impl Client {
             address,
             shared: shared.clone(),
             connections: Count::default(),
-            lobby: Count::default(),
             streams: Count::default(),
             tunnels: Count::default(),
             buffered: 0.into(),
             blobs: Mutex::default(),
         })
-    }
-
-    /// Where it comes from.
-    pub(in crate::proxy) fn address(&self) -> IpAddr {
-        self.address
     }
 
     /// One more request under way; each is to [`leave`](Self::leave).
@@ -70,17 +66,33 @@ impl Client {
     /// # Errors
     /// What there are too many of.
     pub(in crate::proxy) fn tunnel(self: &Arc<Self>) -> Result<Tunnel, Refusal> {
-        let limits = self.shared.limits.load();
         self.begin()?;
+        let tunnel = self.enter(true);
+        if tunnel.is_err() {
+            self.leave();
+        }
+        tunnel
+    }
+
+    /// A request under way that is passed on as it is, over a connection that its client may hold for as long as it likes:
+    /// counted with the tunnels.
+    ///
+    /// # Errors
+    /// What there are too many of.
+    pub(in crate::proxy) fn relay(self: &Arc<Self>) -> Result<Tunnel, Refusal> {
+        self.enter(false)
+    }
+
+    fn enter(self: &Arc<Self>, is_stream: bool) -> Result<Tunnel, Refusal> {
+        let limits = self.shared.limits.load();
         let refusal = if !self.tunnels.enter(limits.tunnels_each) {
             Refusal::TunnelsEach(limits.tunnels_each)
         } else if !self.shared.tunnels.enter(limits.tunnels) {
             self.tunnels.leave();
             Refusal::Tunnels(limits.tunnels)
         } else {
-            return Ok(Tunnel(self.clone()));
+            return Ok(Tunnel { of: self.clone(), is_stream });
         };
-        self.leave();
         Err(self.shared.refused(self.address, refusal))
     }
 
@@ -115,9 +127,11 @@ impl Client {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.0.tunnels.leave();
-        self.0.shared.tunnels.leave();
-        self.0.leave();
+        self.of.tunnels.leave();
+        self.of.shared.tunnels.leave();
+        if self.is_stream {
+            self.of.leave();
+        }
     }
 }
 
@@ -145,6 +159,21 @@ mod tests {
         assert_eq!(two.begin().err(), Some(Refusal::Streams(5)));
         drop((tunnel, other));
         assert!(two.begin().is_ok() && one.tunnel().is_ok());
+    }
+
+    #[test]
+    fn what_is_passed_on_counts_with_the_tunnels() {
+        let clients = Clients::new(Limits { tunnels: 2, tunnels_each: 1, ..limits() });
+        let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
+        let relay = one.relay();
+        assert_eq!(one.relay().err(), Some(Refusal::TunnelsEach(1)));
+        let tunnel = two.tunnel();
+        assert!(relay.is_ok() && tunnel.is_ok());
+        assert_eq!(three.relay().err(), Some(Refusal::Tunnels(2)));
+        assert_eq!(clients.usage()[1].0, 1, "its request is counted already");
+        drop((relay, tunnel));
+        assert_eq!(clients.usage()[1].0, 0);
+        assert!(three.relay().is_ok());
     }
 
     #[test]

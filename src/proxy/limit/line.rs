@@ -1,4 +1,4 @@
-//! One connection of HTTP/2 and the streams on it: who of them moves, and how one that does not is ended.
+//! One connection and the streams on it, which in HTTP/2 are several: who of them moves, and how one that does not is ended.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use super::client::Client;
 use super::clients::Clients;
 use super::shared::Shared;
 use super::stream::{Owner, Place, Stream};
+use crate::host::Count;
 
 /// A connection.
 pub(in crate::proxy) struct Line {
@@ -25,6 +26,8 @@ pub(in crate::proxy) struct Line {
     /// Whether its peer takes nothing at the moment: then the system says whether it is alive.
     blocked: Arc<AtomicBool>,
     streams: Mutex<List>,
+    /// Requests under way that are alone on it, as in HTTP/1.1.
+    pub(super) alone: Count,
     /// What it was told, and the task that is to hear it.
     order: AtomicU8,
     told: AtomicWaker,
@@ -60,6 +63,7 @@ impl Line {
             last: clients.shared().now.load(Ordering::Relaxed).into(),
             blocked,
             streams: Mutex::default(),
+            alone: Count::default(),
             order: 0.into(),
             told: AtomicWaker::new(),
         };
@@ -90,6 +94,23 @@ impl Line {
         list.slots[slot] = Some(Arc::downgrade(&stream));
         list.next = Some(stream.clone());
         stream
+    }
+
+    /// A request that is alone on it.
+    pub(in crate::proxy) fn open_alone(self: &Arc<Self>) -> Arc<Stream> {
+        self.alone.enter(usize::MAX);
+        self.last.store(self.shared().now.load(Ordering::Relaxed), Ordering::Relaxed);
+        Stream::on(Owner::Alone(self.clone()), None)
+    }
+
+    /// Whether nothing is under way on it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.alone.now() == 0 && self.list().slots.iter().all(Option::is_none)
+    }
+
+    /// When its client took something last, as the sweep counts.
+    pub(super) fn moved(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
     }
 
     /// One is gone.

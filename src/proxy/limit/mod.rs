@@ -1,7 +1,8 @@
 //! How much of this process one client may have at a time, and all of them.
 //!
 //! Flow: a connection takes a [`Place`] when it is accepted ([`Clients::enter`]) and keeps it until its socket is
-//! closed; beyond the limit it gets one in the lobby, where only questions to the proxy itself are answered. Each
+//! closed; beyond the limit it gets one in the lobby ([`Clients::wait`]), where only questions to the proxy itself are answered.
+//! Where few places are left, idle connections of whoever has most are asked to end. Each
 //! request is a [`Stream`] from its head until the last byte of its answer has left this process: what it may is asked
 //! once ([`Stream::admit`]), and its answer's bytes are counted on their way out ([`Outgoing`]). A tunnel is a stream,
 //! too. A stream of HTTP/2 whose client takes nothing of it is ended by the [`sweep`](sweep); a connection whose peer
@@ -20,6 +21,7 @@ mod settings;
 mod shared;
 mod stream;
 mod sweep;
+mod waiting;
 
 pub(super) use bounded::Bounded;
 pub(super) use client::Client;

@@ -16,10 +16,14 @@ pub(in crate::proxy) enum Refusal {
     #[error("your address has {0} requests under way at the proxy, as many as one may (clients.streams_each)")]
     StreamsEach(usize),
     /// All clients together.
-    #[error("the proxy has {0} connections to hosts that are no registry, as many as its open files allow")]
+    #[error(
+        "the proxy has {0} connections to hosts that are no registry and for requests that are passed on, as many as its open files allow"
+    )]
     Tunnels(usize),
     /// One address.
-    #[error("your address has {0} connections to hosts that are no registry, as many as one may")]
+    #[error(
+        "your address has {0} connections to hosts that are no registry and for requests that are passed on, as many as one may"
+    )]
     TunnelsEach(usize),
     /// One address.
     #[error("your address reads {0} blobs at the proxy, as many as one may at a time")]

@@ -14,7 +14,6 @@ use crate::host::{Count, Seldom};
 pub(super) struct Shared {
     pub(super) limits: ArcSwap<Limits>,
     pub(super) connections: Count,
-    pub(super) lobby: Count,
     pub(super) streams: Count,
     /// Read for each request, and so beside the limits.
     pub(super) streams_most: AtomicUsize,
@@ -33,7 +32,6 @@ impl Shared {
         Self {
             limits: ArcSwap::from_pointee(limits),
             connections: Count::default(),
-            lobby: Count::default(),
             streams: Count::default(),
             streams_most: limits.streams.into(),
             streams_each: limits.streams_each.into(),

@@ -15,8 +15,10 @@ use super::{Line, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
 
-/// Smaller pieces are bounded by the number of streams.
+/// A smaller piece is bounded by the number of streams, if it is the only one of its own that is under way.
 const COUNTED: usize = 4 << 10;
+/// What a piece takes besides its bytes, here and with the connection.
+const PIECE: usize = 256;
 
 /// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
 pub(in crate::proxy) struct Stream {
@@ -32,9 +34,11 @@ pub(in crate::proxy) struct Stream {
     pub(super) of: Option<Place>,
 }
 
-/// Whose it is: a client's alone on its connection, or one of several on a connection of HTTP/2.
+/// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
 pub(super) enum Owner {
+    #[cfg(test)]
     Client(Arc<Client>),
+    Alone(Arc<Line>),
     Line(Arc<Line>),
 }
 
@@ -57,10 +61,12 @@ pub(super) struct Place {
 pub(in crate::proxy) struct Piece {
     bytes: Bytes,
     length: usize,
+    counted: usize,
     stream: Arc<Stream>,
 }
 
 impl Stream {
+    #[cfg(test)]
     pub(in crate::proxy) fn new(client: Arc<Client>) -> Arc<Self> {
         Self::on(Owner::Client(client), None)
     }
@@ -80,8 +86,9 @@ impl Stream {
 
     fn client(&self) -> &Client {
         match &self.owner {
+            #[cfg(test)]
             Owner::Client(client) => client,
-            Owner::Line(line) => &line.client,
+            Owner::Alone(line) | Owner::Line(line) => &line.client,
         }
     }
 
@@ -107,12 +114,13 @@ impl Stream {
     /// A piece of its answer.
     pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Piece {
         let length = bytes.len();
-        self.under_way.fetch_add(length, Ordering::SeqCst);
-        if length >= COUNTED {
-            BUFFERS.hold(length);
-            self.client().buffered.fetch_add(length, Ordering::Relaxed);
+        let before = self.under_way.fetch_add(length, Ordering::SeqCst);
+        let counted = if length >= COUNTED || before > 0 { length + PIECE } else { 0 };
+        if counted > 0 {
+            BUFFERS.hold(counted);
+            self.client().buffered.fetch_add(counted, Ordering::Relaxed);
         }
-        Piece { bytes, length, stream: self.clone() }
+        Piece { bytes, length, counted, stream: self.clone() }
     }
 
     /// Waits until another piece may be made: while there are too many bytes in buffers, only when none of its own is
@@ -181,10 +189,10 @@ impl Stream {
         }
     }
 
-    fn let_go(&self, length: usize) {
-        if length >= COUNTED {
-            BUFFERS.release(length);
-            self.client().buffered.fetch_sub(length, Ordering::Relaxed);
+    fn let_go(&self, length: usize, counted: usize) {
+        if counted > 0 {
+            BUFFERS.release(counted);
+            self.client().buffered.fetch_sub(counted, Ordering::Relaxed);
         }
         // Either this sees that somebody waits, or whoever waits sees that it is gone.
         self.under_way.fetch_sub(length, Ordering::SeqCst);
@@ -213,6 +221,9 @@ impl Drop for Stream {
         if self.is_counted.load(Ordering::Relaxed) {
             self.client().leave();
         }
+        if let Owner::Alone(line) = &self.owner {
+            line.alone.leave();
+        }
     }
 }
 
@@ -233,7 +244,7 @@ impl Buf for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.stream.let_go(self.length);
+        self.stream.let_go(self.length, self.counted);
     }
 }
 
@@ -280,6 +291,19 @@ mod tests {
         assert!(one.poll_room(&cx).is_ready());
         drop(first);
         assert_eq!(one.client().buffered.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn small_pieces_count_as_soon_as_there_are_several() {
+        let clients = Clients::new(limits());
+        let stream = Stream::new(clients.of([10, 0, 0, 1].into()));
+        let held = || stream.client().buffered.load(Ordering::Relaxed);
+        let first = stream.piece(Bytes::from_static(b"x"));
+        assert_eq!(held(), 0);
+        let more: Vec<_> = (0..1000).map(|_| stream.piece(Bytes::from_static(b"x"))).collect();
+        assert_eq!(held(), 1000 * (1 + PIECE));
+        drop((first, more));
+        assert_eq!(held(), 0);
     }
 
     #[test]

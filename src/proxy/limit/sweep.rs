@@ -84,7 +84,7 @@ fn sweep(clients: &Clients, now: Duration, stall: Duration) {
 fn look(line: &Line, now: Duration, stall: Duration) {
     let streams = line.streams();
     let waiting = streams.iter().filter(|stream| stream.under_way() > 0).count().max(1);
-    let (mut given_up, mut moving) = (0, 0);
+    let (mut given_up, mut moving) = (0, line.alone.now());
     for stream in &streams {
         let Some(place) = &stream.of else { continue };
         if place.is_given_up.load(Ordering::Relaxed) {

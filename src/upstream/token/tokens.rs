@@ -13,13 +13,14 @@ use super::answer::Token;
 use super::{Realm, TokenError, form};
 use crate::host::{Flights, Landed};
 use crate::oci::{Authority, Bearer};
-use crate::upstream::{Credential, Endpoint, FinalHop, Upstream, quota};
-use crate::wire::{Body, collect};
+use crate::upstream::{Credential, Endpoint, Error, FinalHop, Upstream, collect, quota};
+use crate::wire::Body;
 
 /// All tries for one token together: a client waits behind this.
 /// It is less than a registry's usual deadline, so that the silence is put down to the token service.
 const PATIENCE: Duration = Duration::from_secs(8);
 const ANSWER_LIMIT: usize = 256 << 10;
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Tokens are kilobytes each.
 const KEPT_BYTES: u64 = 16 << 20;
 /// How long a realm that took no POST is asked by GET alone.
@@ -283,6 +284,10 @@ async fn read(realm: &Realm, answer: Response<Body>) -> Result<Token, TokenError
         let retry_after = quota::retry_after(answer.headers(), SystemTime::now());
         return Err(TokenError::Refused { realm: realm.clone(), status, retry_after });
     }
-    let body = collect(answer.into_body(), ANSWER_LIMIT).await.unwrap_or_default();
+    let body = collect(answer.into_body(), realm.authority(), ANSWER_LIMIT, ANSWER_TIME).await;
+    if let Some(full @ Error::Full { .. }) = body.as_ref().err().and_then(Error::of_body) {
+        return Err(TokenError::Upstream { realm: realm.clone(), source: Box::new(full.clone()) });
+    }
+    let body = body.unwrap_or_default();
     Token::parse(&body, SystemTime::now()).ok_or_else(|| TokenError::NoToken { realm: realm.clone() })
 }

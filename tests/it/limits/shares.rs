@@ -114,12 +114,12 @@ async fn readers_of_a_download_under_way_share_its_file() {
 }
 
 /// The real program where so many files may be open, before these registries.
-fn serve(folder: &Path, files: usize, plan: Plan) -> Served {
+pub(super) fn serve(folder: &Path, files: usize, plan: Plan) -> Served {
     fs::write(folder.join("pullthrough.yaml"), plan.yaml(folder)).unwrap();
     Served::start_with_files(folder, "info", files)
 }
 
-fn client(server: &Served, folder: &Path) -> Client {
+pub(super) fn client(server: &Served, folder: &Path) -> Client {
     Client::through(server.proxy(), &folder.join("ca/ca.crt"))
 }
 

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::{from, status};
 use crate::pull::{QUAY, layer};
 use crate::support::client::{Client, Session, whole};
-use crate::support::{Plan, Proxy, Registry, Served, program, until};
+use crate::support::{Act, Plan, Proxy, Registry, Served, program, until};
 
 /// Stands for the minute. Long enough for a client on a loaded machine that takes something all the time.
 const STALL: Duration = Duration::from_secs(3);
@@ -109,6 +109,32 @@ async fn a_stream_that_takes_nothing_is_reset_and_a_slow_one_beside_it_is_not() 
     assert_eq!(session.get(&path).await.bytes().len(), 30_000_000, "the connection is as good as before");
     until("nothing is held", async || in_use(&proxy, "bodies").await == 0.0).await;
     assert_eq!(in_use(&proxy, "files").await, 0.0);
+}
+
+#[tokio::test]
+async fn unread_answers_that_are_passed_on_leave_the_registrys_connection_to_the_others() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let manifest = registry.push_image("a", "1", &[layer(1000, 1)]).digest;
+    proxy.client().get(QUAY, "/v2/").await;
+    let body = "x".repeat(5 << 20);
+    registry.script("GET /big*", Act::Answer { status: 200, headers: Vec::new(), body });
+    let mut session = proxy.client().windows(1000).session(QUAY).await;
+    let mut unread = Vec::new();
+    for number in 0..12 {
+        let answer = session.send("GET", &format!("/big{number}"), &[], Body::empty()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        unread.push(answer);
+    }
+    let others = async {
+        let list = proxy.client().get(QUAY, "/v2/a/tags/list").await;
+        assert_eq!((list.status.as_u16(), list.body.is_ok()), (200, true));
+        let found = proxy.client().get(QUAY, &format!("/v2/a/manifests/{manifest}")).await;
+        assert_eq!((found.status.as_u16(), found.body.is_ok()), (200, true));
+        assert_eq!(proxy.client().get(QUAY, "/big99").await.bytes().len(), 5 << 20);
+    };
+    tokio::time::timeout(Duration::from_secs(30), others).await.expect("they do not wait for who does not read");
+    assert_eq!(unread.len(), 12);
 }
 
 #[tokio::test]

@@ -193,8 +193,10 @@ async fn a_stranger_is_told_why_it_may_not_use_the_proxy() {
     let refusal = proxy.client().tunnel(QUAY).await.expect_err("not a client");
     assert_eq!(refusal.status, 403);
     assert!(refusal.text.contains("clients.allow"), "{}", refusal.text);
-    let mut session = proxy.client().plain_session(&proxy.address().to_string()).await;
-    assert_eq!(session.get("/ca.crt").await.status, 403);
+    for (path, status) in [("/", 403), ("/ca.crt", 200), ("/healthz", 200)] {
+        let mut session = proxy.client().plain_session(&proxy.address().to_string()).await;
+        assert_eq!(session.get(path).await.status, status, "{path}");
+    }
 }
 
 #[tokio::test]
