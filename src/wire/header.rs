@@ -175,7 +175,7 @@ mod tests {
         }
         without_overrides(&mut headers);
         let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, others);
+        assert!(left.len() == others.len() && others.iter().all(|name| left.contains(name)), "{left:?}");
     }
 
     #[test]
