@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_host_leaves_room_to_the_others_and_who_stands_still_gives_it_back() {
-        let answers = Answers { pages: 64, free: Arc::new(Semaphore::new(64)), hosts: Hosts::new(24) };
+        let answers = Answers { pages: 128, free: Arc::new(Semaphore::new(128)), hosts: Hosts::new(48) };
         let (large, other) = (host("large.test"), host("quay.io"));
         let begun = Instant::now();
         let first = answers.collect(dripping(5), &large, 1 << 20, MINUTE);

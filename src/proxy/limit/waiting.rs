@@ -64,7 +64,7 @@ mod tests {
         let first = [enter(one), enter(two), enter(one), enter(one)];
         let probes = [enter(probe), enter(two), enter(one)];
         let closed = |list: &[Waiting]| list.iter().map(|waiting| waiting.left().is_cancelled()).collect::<Vec<_>>();
-        assert_eq!(closed(&first), [true, false, true, true]);
+        assert_eq!(closed(&first), [true, true, true, false]);
         assert_eq!(closed(&probes), [false, false, false], "who asks once stays");
         drop((first, probes));
         assert!(lobby.list().is_empty());
