@@ -112,7 +112,8 @@ async fn each_refusal_of_the_proxy_has_its_cure() {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, "").and("clients: {allow: [10.0.0.0/8]}").start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
-    assert!(status == 1 && said.contains("FAIL  proxy: ") && said.contains("clients.allow"), "{said}");
+    assert!(status == 1 && said.contains("FAIL  door: 403"), "{said}");
+    assert!(said.contains("cure: add this machine's network to clients.allow"), "{said}");
 
     let nowhere = Nowhere::new();
     let nobody = nowhere.address();

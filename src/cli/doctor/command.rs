@@ -194,9 +194,6 @@ async fn reach(way: &Way) -> Result<Result<String, Trouble>, Trouble> {
         way.page("/readyz").await.map_err(|error| trouble(format!("it cannot be reached: {error:#}"), unreachable))?;
     match ready.status {
         StatusCode::OK => Ok(Ok(ready.words())),
-        StatusCode::FORBIDDEN => {
-            Err(trouble(ready.words(), "add this machine's network to clients.allow of the proxy"))
-        }
         StatusCode::SERVICE_UNAVAILABLE => {
             Ok(Err(trouble(ready.words(), "mend that on the proxy's machine; its log says more")))
         }
@@ -213,6 +210,9 @@ async fn door(way: &Way, to: &Authority) -> Result<(hyper::upgrade::Upgraded, St
             let cure = match refused.status {
                 StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                     "put a user of clients.htpasswd into the proxy's URL: http://user:password@host:port"
+                }
+                StatusCode::FORBIDDEN if refused.words().contains("clients.allow") => {
+                    "add this machine's network to clients.allow of the proxy"
                 }
                 StatusCode::FORBIDDEN => {
                     "add it to registries or tunnel.allow of the proxy, if it is meant to be reached"

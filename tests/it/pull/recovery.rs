@@ -152,10 +152,14 @@ async fn connections_that_lead_nowhere_are_left_and_not_tried_one_by_one() {
         let relay = Relay::to(&registry).await;
         let proxy = relay.proxy(&registry).await;
         let image = registry.push_image("a", "1", &[layer(1000, 4)]);
-        // Several at a time, so that HTTP/1.1 has several connections in the pool.
-        let slow = registry.script("*/tags/list", Act::Delay(Duration::from_millis(200)));
-        futures_util::future::join_all((0..6).map(|_| ask(&proxy, "GET", "/v2/a/tags/list"))).await;
-        registry.unscript(slow);
+        // Several at a time, so that HTTP/1.1 has several connections in each pool: of what is read here, and of what
+        // clients read at their pace.
+        for slow in ["*/tags/list", "*/manifests/none*"] {
+            let slow = registry.script(slow, Act::Delay(Duration::from_millis(200)));
+            let paths = (0..3).flat_map(|n| ["/v2/a/tags/list".to_owned(), format!("/v2/a/manifests/none{n}")]);
+            futures_util::future::join_all(paths.map(async |path| ask(&proxy, "GET", &path).await)).await;
+            registry.unscript(slow);
+        }
         relay.freeze();
         let got = ask(&proxy, "GET", &format!("/v2/a/manifests/{}", image.digest)).await;
         assert_eq!(got.status, 200, "HTTP/2 {h2}: {got:?}");
