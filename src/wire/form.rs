@@ -44,6 +44,10 @@ pub enum Malformed {
 /// Whether a field is longer than servers take. Crumbs of a cookie are one field where they go on.
 #[must_use]
 pub fn has_long_field(headers: &HeaderMap) -> bool {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 2;
+    if headers.iter().map(length).sum::<usize>() <= FIELD_BYTES {
+        return false; // nearly always
+    }
     let is_long = |(name, value): (&HeaderName, &HeaderValue)| {
         let most = if *name == AUTHORIZATION { AUTHORIZATION_BYTES } else { FIELD_BYTES };
         name.as_str().len() + value.len() > most
@@ -136,7 +140,15 @@ fn is_host(text: &str) -> bool {
         let end = &authority.as_str()[authority.host().len()..];
         matches!(end, "" | ":") || authority.port_u16().is_some()
     };
-    !text.contains('@') && text.parse::<Authority>().is_ok_and(|authority| port(&authority))
+    is_name_and_port(text) || (!text.contains('@') && text.parse::<Authority>().is_ok_and(|authority| port(&authority)))
+}
+
+/// The usual case, which needs no parser.
+fn is_name_and_port(text: &str) -> bool {
+    let (name, port) = text.split_once(':').unwrap_or((text, "443"));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    !name.is_empty() && name.bytes().all(is_plain) && is_port
 }
 
 /// Without the port that the scheme implies.
