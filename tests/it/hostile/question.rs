@@ -69,6 +69,11 @@ impl Question {
         }
     }
 
+    /// Whether its answer is passed on as it comes, before all of it is known.
+    pub(super) fn streams(self) -> bool {
+        matches!(self, Self::BlobCold | Self::BlobRange)
+    }
+
     pub(super) fn method(self) -> &'static str {
         match self {
             Self::TagHead | Self::BlobHead => "HEAD",
