@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use super::connection::Proxy;
+use super::faults;
 use super::guests::Visitor;
 use super::record::Record;
 use super::respond::{self, Failure};
@@ -48,7 +49,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
             if let Some(forbidden) = policy.upstream.forbidden(&authority) {
-                return refuse(record, &respond::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+                return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
             let tunnel = match proxy.clients.of(client).tunnel() {
@@ -57,7 +58,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
             };
             let way = proxy.pseudonym.way(request.headers(), request.version());
             match Box::pin(policy.upstream.dial(&authority, &way)).await {
-                Err(error) => refuse(record, &respond::of_upstream(&error)),
+                Err(error) => refuse(record, &faults::of_upstream(&error)),
                 Ok(upstream) => {
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| async move {

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::connection::Proxy;
+use super::faults;
 use super::record::Record;
 use super::registry::{Registry, Whose};
 use super::respond::{self, Failure};
@@ -58,11 +59,11 @@ where
     }
     match sent {
         Ok(response) => counted(proxy, registry, returned(response)),
-        Err(error @ Error::Away { .. }) => respond::of_registry(&error).respond(),
-        Err(error @ Error::ConnectionBound { .. }) => respond::of_registry(&error).respond(),
+        Err(error @ Error::Away { .. }) => faults::of_registry(&error).respond(),
+        Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).respond(),
         Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request broke off");
-            respond::last_of_connection(respond::of_registry(&error).respond())
+            respond::last_of_connection(faults::of_registry(&error).respond())
         }
         Err(error) => {
             // A client can have as many of them fail as it likes.
@@ -71,7 +72,7 @@ where
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on; others like it are not told for a minute");
             }
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
-            respond::of_registry(&error).respond()
+            faults::of_registry(&error).respond()
         }
     }
 }
@@ -135,9 +136,9 @@ pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
             match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
                 Ok(response) => returned(response),
                 Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
-                    respond::last_of_connection(respond::of_upstream(&error).respond())
+                    respond::last_of_connection(faults::of_upstream(&error).respond())
                 }
-                Err(error) => respond::of_upstream(&error).respond(),
+                Err(error) => faults::of_upstream(&error).respond(),
             }
         }
     };
@@ -160,7 +161,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
         Verdict::Tunnel => {}
     }
     if let Some(forbidden) = policy.upstream.forbidden(&authority) {
-        return Err(respond::of_upstream(&Error::Forbidden(forbidden)));
+        return Err(faults::of_upstream(&Error::Forbidden(forbidden)));
     }
     Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
 }

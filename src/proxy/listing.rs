@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 
 use super::access::{Sending, Who};
 use super::site::Site;
-use super::{answer, forward, identity, respond};
+use super::{answer, faults, forward, identity};
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
 use crate::telemetry::Kind;
@@ -33,7 +33,7 @@ pub(super) async fn pass(
         return answered;
     }
     let (to, retry_after) = (endpoint.authority().clone(), site.outage.retry_after());
-    respond::of_upstream(&Error::Away { to, retry_after }).respond()
+    faults::of_upstream(&Error::Away { to, retry_after }).respond()
 }
 
 async fn passed(
@@ -71,6 +71,6 @@ async fn passed(
     site.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {
         Ok(response) => forward::counted(site.proxy, registry, forward::returned(response)),
-        Err(unasked) => respond::fault(&answer::fault_of_unasked(unasked), kind),
+        Err(unasked) => faults::fault(&answer::fault_of_unasked(unasked), kind),
     }
 }

@@ -21,6 +21,7 @@ mod connect;
 mod connection;
 mod content;
 mod errand;
+mod faults;
 mod forward;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/proxy/mod.rs"]

@@ -9,6 +9,7 @@ use http::{Method, Response, StatusCode};
 use super::access::Who;
 use super::ask::{Ask, Manner, Thing};
 use super::content::{self, Content};
+use super::faults;
 use super::identity;
 use super::lent::Lent;
 use super::respond::{self, Failure};
@@ -51,7 +52,7 @@ impl Pulled {
     }
 
     fn fault(fault: &Fault, kind: Kind) -> Self {
-        Self { response: respond::fault(fault, kind), outcome: Outcome::Miss, stored: false, age: None }
+        Self { response: faults::fault(fault, kind), outcome: Outcome::Miss, stored: false, age: None }
     }
 
     pub(super) fn failure(failure: &Failure) -> Self {

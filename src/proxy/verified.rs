@@ -16,7 +16,7 @@ use super::bearers::{self, Leg};
 use super::guests::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use super::site::Site;
 use super::wish::Wish;
-use super::{access, answer, ping, respond};
+use super::{access, answer, faults, ping, respond};
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::Challenge;
@@ -28,7 +28,7 @@ use crate::wire::Body;
 pub(super) async fn token(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Response<Body> {
     verify(site, wish, leg)
         .await
-        .unwrap_or_else(|unasked| respond::fault(&answer::fault_of_unasked(unasked), Kind::Token))
+        .unwrap_or_else(|unasked| faults::fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
 async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {

@@ -1,0 +1,211 @@
+//! Which answer a fault gets: of an upstream, of a parent proxy, of the cache's disk.
+//!
+//! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
+
+use std::error::Error as _;
+
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::access::Unasked;
+use super::answer::Refused;
+use super::respond::{Failure, away, chain, no_answer, out_of_files};
+use crate::cache::Fault;
+use crate::oci::{Code, error_body};
+use crate::store;
+use crate::telemetry::Kind;
+use crate::upstream::{Error, ParentError, TokenError};
+use crate::wire::{Body, end_to_end};
+
+/// What a fault becomes: the registry's own answer, if it gave one, else ours.
+pub(super) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
+    match fault.cause.downcast_ref::<Refused>() {
+        Some(refused) => pass_on(refused, kind),
+        None => failure(fault).respond(),
+    }
+}
+
+/// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
+/// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
+fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
+    let mut response = Response::new(Body::full(refused.body.clone()));
+    *response.status_mut() = refused.status;
+    *response.headers_mut() = refused.headers.clone();
+    let headers = response.headers_mut();
+    end_to_end(headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(CONTENT_ENCODING);
+    if refused.body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (code, words) = words_of(refused.status, kind);
+        *response.body_mut() = Body::full(error_body(code, words));
+    }
+    response
+}
+
+fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
+    match status {
+        StatusCode::NOT_FOUND if kind == Kind::Blob => (Code::BlobUnknown, "blob unknown to registry"),
+        StatusCode::NOT_FOUND => (Code::ManifestUnknown, "manifest unknown"),
+        StatusCode::UNAUTHORIZED => (Code::Unauthorized, "authentication required"),
+        StatusCode::FORBIDDEN => (Code::Denied, "requested access to the resource is denied"),
+        StatusCode::TOO_MANY_REQUESTS => (Code::TooManyRequests, "too many requests"),
+        _ => (Code::Unknown, "the registry refused the request"),
+    }
+}
+
+/// The words for a fault that no registry gave.
+fn failure(fault: &Fault) -> Failure {
+    if let Some(error) =
+        fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
+    {
+        return of_registry(error);
+    }
+    if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
+        return of_unasked(unasked);
+    }
+    if fault.cause.downcast_ref().is_some_and(store::Error::is_exhausted) {
+        return out_of_files(chain(fault));
+    }
+    if fault.cause.is::<store::Error>() {
+        let message = format!("the cache's disk failed: {}", chain(fault));
+        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
+            .later(5);
+    }
+    if fault.cause.is::<crate::cache::NoAnswer>() {
+        return no_answer();
+    }
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
+}
+
+/// The registry could not be asked in the name that it would have taken.
+fn of_unasked(unasked: &Unasked) -> Failure {
+    if let Some(error) = unasked.exchange() {
+        let failure = of_registry(error);
+        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
+        return Failure { message, ..failure };
+    }
+    if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
+        let failure =
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(unasked));
+        let seconds = retry_after.and_then(|wait| u32::try_from(wait.as_secs()).ok());
+        return Failure { retry_after: seconds, ..failure };
+    }
+    if unasked.is_denial() {
+        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(unasked));
+    }
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
+}
+
+/// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
+/// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
+pub(super) fn of_registry(error: &Error) -> Failure {
+    let failure = of_upstream(error);
+    if matches!(error, Error::Forbidden(_)) {
+        return Failure { status: StatusCode::BAD_GATEWAY, code: Code::Unavailable, ..failure };
+    }
+    failure
+}
+
+/// An upstream could not be asked that the client has named.
+pub(super) fn of_upstream(error: &Error) -> Failure {
+    let (status, kind) = match error {
+        Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
+        Error::Away { retry_after, .. } => {
+            return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
+        }
+        Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
+        Error::Crowded { .. } | Error::Full { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
+        Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        Error::UnknownIssuer { .. } | Error::Certificate { .. } => (StatusCode::BAD_GATEWAY, "tls_certificate_error"),
+        Error::Tls { .. } => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
+        Error::FirstByteTimeout { .. } | Error::Idle { .. } | Error::Trickle { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
+        }
+        Error::Exchange { .. } | Error::Unfinished { .. } => (StatusCode::BAD_GATEWAY, "http_response_incomplete"),
+        Error::Parent { source, .. } => of_parent(source),
+        Error::RequestBody { .. } => (StatusCode::BAD_REQUEST, "http_request_error"),
+        Error::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "http_request_error"),
+        Error::Misfit { .. } | Error::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        Error::ConnectionBound { .. } => (StatusCode::FORBIDDEN, "http_request_denied"),
+        Error::Redirects { .. } | Error::InsecureRedirect { .. } | Error::BadLocation { .. } => {
+            (StatusCode::BAD_GATEWAY, "http_protocol_error")
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "proxy_configuration_error"),
+    };
+    let code = match status {
+        StatusCode::FORBIDDEN => Code::Denied,
+        StatusCode::TOO_MANY_REQUESTS => Code::TooManyRequests,
+        _ => Code::Unavailable,
+    };
+    Failure::new(status, code, kind, told(error))
+}
+
+/// What a client may know of an error: of a parent neither its address nor the password's file, which are the
+/// operator's, and so are for the log.
+fn told(error: &Error) -> String {
+    let Error::Parent { to, source, .. } = error else { return chain(error) };
+    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy did not lead there");
+    match &**source {
+        ParentError::Reach(_) => format!("{to} could not be reached: the proxy that leads there cannot be reached"),
+        source => format!("{to} could not be reached: {source}"),
+    }
+}
+
+fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
+    match error {
+        ParentError::Reach(error) if error.is_timeout() => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        ParentError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+        ParentError::Reach(_) => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        ParentError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        ParentError::HostsOwn => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        ParentError::LoginWanted | ParentError::LoginRefused | ParentError::Password(_) => {
+            (StatusCode::BAD_GATEWAY, "proxy_configuration_error")
+        }
+        ParentError::Refused { status: StatusCode::TOO_MANY_REQUESTS } => {
+            (StatusCode::TOO_MANY_REQUESTS, "http_request_error")
+        }
+        ParentError::Refused { status: StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT } => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
+        }
+        ParentError::Refused { status } if status.is_client_error() => (StatusCode::FORBIDDEN, "http_request_denied"),
+        ParentError::Refused { .. } => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
+        ParentError::Loop => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::oci::Authority;
+
+    fn by_parent(source: ParentError) -> Failure {
+        let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
+        let to = Authority::parse("quay.io", 443).unwrap();
+        of_upstream(&Error::Parent { to, parent, source: Box::new(source) })
+    }
+
+    #[test]
+    fn a_parents_throttling_is_passed_on_as_such() {
+        for (status, answered) in [(403, 403), (408, 504), (429, 429), (502, 502), (504, 504)] {
+            let failure = by_parent(ParentError::Refused { status: StatusCode::from_u16(status).unwrap() });
+            assert_eq!(failure.status.as_u16(), answered, "{status}");
+            assert_eq!(failure.code == Code::TooManyRequests, status == 429);
+        }
+    }
+
+    #[test]
+    fn a_client_is_not_told_where_a_parent_is() {
+        let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
+        let late = Error::ConnectTimeout { to: parent, after: Duration::from_secs(5) };
+        for source in [ParentError::Reach(Arc::new(late)), ParentError::LoginWanted, ParentError::Loop] {
+            let message = by_parent(source).message;
+            assert!(message.starts_with("quay.io") && !message.contains("corp.internal"), "{message}");
+        }
+    }
+}
