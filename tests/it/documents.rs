@@ -99,7 +99,9 @@ fn lend_secrets(yaml: &str, folder: &Path, check: &mut Command) {
         let after = yaml.split(key.as_str()).skip(1);
         after.map(|text| text.split([',', '}', ' ', '\n']).next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    for (key, content) in [("password_file", "secret"), ("docker_config", "{}")] {
+    // A line as `htpasswd -B` makes it.
+    let users = "guest:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
+    for (key, content) in [("password_file", "secret"), ("docker_config", "{}"), ("htpasswd", users)] {
         values(key).iter().for_each(|name| write(&folder.join(name), content, 0o600));
     }
     values("password_env").iter().for_each(|name| _ = check.env(name, "secret"));
