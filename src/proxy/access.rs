@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 
-use super::registry::Registry;
+use super::who::Who;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
-    Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Keyring, Picked, Quotas, TokenAsk, TokenError,
+    Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError,
     Tokens, Upstream, collect, retry_after, wait_out,
 };
 use crate::wire::Body;
@@ -29,20 +29,12 @@ const CHALLENGES: u64 = 4 << 20;
 const DRAINING: Duration = Duration::from_secs(1);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
 
-/// In whose name.
-#[derive(Clone, Debug)]
-pub(super) enum Who {
-    /// The caller's: its header as it came, none where there was none.
-    Caller(Option<HeaderValue>),
-    /// Nobody's, with the token that anybody is given.
-    Nobody,
-    /// The proxy's own, from this keyring. `listed`: only by an entry that names the repository.
-    Held { keyring: Arc<Keyring>, listed: bool },
-}
-
 /// What is to be asked, and of whom.
 pub(super) struct Sending<'a> {
-    pub(super) registry: &'a Registry,
+    /// The registry's configured name.
+    pub(super) registry: &'a Arc<str>,
+    /// Where its tokens may be asked for, besides its own hosts.
+    pub(super) realms: &'a [Realm],
     pub(super) endpoint: &'a Endpoint,
     pub(super) repository: &'a Repository,
     pub(super) method: &'a Method,
@@ -143,11 +135,11 @@ impl Access {
             if is_foreign(&response, sending.endpoint) {
                 return Ok(response);
             }
-            self.quotas.note(sending.registry.name(), response.headers());
+            self.quotas.note(sending.registry, response.headers());
             if response.status() != StatusCode::TOO_MANY_REQUESTS {
                 return Ok(response);
             }
-            self.quotas.note_throttled(sending.registry.name());
+            self.quotas.note_throttled(sending.registry);
             keys_left = keys_left.saturating_sub(1);
             let rest = retry_after(response.headers(), SystemTime::now());
             if let Some(other) = self.next_key(who, &key, sending, rest, keys_left).await {
@@ -169,13 +161,13 @@ impl Access {
     /// at least [`LEAST_LIFE`] where that service gives such.
     pub(super) async fn token_for(
         &self,
-        registry: &Registry,
+        realms: &[Realm],
         endpoint: &Endpoint,
         challenge: &Bearer,
         scopes: &[String],
         credential: &Credential,
     ) -> Result<(HeaderValue, Duration), Unasked> {
-        let (home, realms) = (endpoint.authority(), registry.realms());
+        let home = endpoint.authority();
         let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
         Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
     }
@@ -374,7 +366,7 @@ fn token_ask<'a>(
     credential: Option<&'a Credential>,
     sending: &'a Sending<'_>,
 ) -> TokenAsk<'a> {
-    let (home, realms) = (sending.endpoint.authority(), sending.registry.realms());
+    let (home, realms) = (sending.endpoint.authority(), sending.realms);
     TokenAsk { challenge, scopes, credential, home, realms }
 }
 

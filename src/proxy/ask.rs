@@ -14,10 +14,11 @@ use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tracing::debug;
 
-use super::access::{Access, Sending, Unasked, Who, is_foreign, wants_a_token};
+use super::access::{Access, Sending, Unasked, is_foreign, wants_a_token};
 use super::answer::{self, Refused};
 use super::registry::Registry;
 use super::said;
+use super::who::Who;
 use crate::cache::{Fault, Retry, Said, Source, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
 use crate::telemetry::{Kind, Metrics};
@@ -186,7 +187,8 @@ impl Ask {
         }
         let target = self.path();
         let sending = Sending {
-            registry: &self.registry,
+            registry: self.registry.name(),
+            realms: self.registry.realms(),
             endpoint,
             repository: &self.repository,
             method,

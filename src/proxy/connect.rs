@@ -8,11 +8,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
-use super::connection::Proxy;
 use super::faults;
 use super::guests::Visitor;
 use super::record::Record;
 use super::respond::{self, Failure};
+use super::state::Proxy;
 use super::verdict::Verdict;
 use super::{intercept, tunnel};
 use crate::oci::{Authority, BadAuthority, Code};

@@ -8,11 +8,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::connection::Proxy;
 use super::faults;
 use super::record::Record;
 use super::registry::{Registry, Whose};
 use super::respond::{self, Failure};
+use super::state::Proxy;
 use super::verdict::Verdict;
 use crate::host::Seldom;
 use crate::oci::{Authority, Code};

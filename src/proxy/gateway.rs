@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{RANGE, USER_AGENT};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use tracing::warn;
 
-use super::site::Site;
 use crate::oci::{Digest, Route};
 
 /// What is further apart is no sign: a client that was upgraded, an image that was deleted.
@@ -50,33 +49,24 @@ struct Seen {
     layers: HashMap<Digest, (u32, Instant)>,
 }
 
-/// Says it once if a pull that was answered shows that clients share an address. Who has to give a password is told apart by it.
-pub(super) fn look<B>(site: &Site<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
-    if site.client.is_loopback() || !status.is_success() || site.proxy.policy().house.logins.is_some() {
-        return;
-    }
-    let headers = request.headers();
-    let is_whole = *request.method() == Method::GET && !headers.contains_key(RANGE);
-    let layer = if let Route::Blob(_, digest) = route { Some(digest).filter(|_| is_whole) } else { None };
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    if let Some(sign) = site.proxy.gateway.pulled(site.client, agent, layer, Instant::now()) {
-        warn!(
-            client = %site.client, ?sign,
-            "several machines pull from behind one address (NAT, a container network, a port published by a userland proxy), and nobody from another: clients.allow lets everybody in who comes that way; clients.htpasswd tells them apart"
-        );
-    }
-}
-
 impl Gateway {
+    /// Says it once if a pull of `client` that was answered shows that others are behind that address.
+    pub(super) fn look<B>(&self, client: IpAddr, route: &Route, request: &Request<B>) {
+        let headers = request.headers();
+        let is_whole = *request.method() == Method::GET && !headers.contains_key(RANGE);
+        let layer = if let Route::Blob(_, digest) = route { Some(digest).filter(|_| is_whole) } else { None };
+        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        if let Some(sign) = self.pulled(client, agent, layer, Instant::now()) {
+            warn!(
+                %client, ?sign,
+                "several machines pull from behind one address (NAT, a container network, a port published by a userland proxy), and nobody from another: clients.allow lets everybody in who comes that way; clients.htpasswd tells them apart"
+            );
+        }
+    }
+
     /// A pull of `client`, by a program that calls itself `agent`, of a `layer` if it takes one whole. Answers once
     /// by what it is known that others are behind that address.
-    pub(super) fn pulled(
-        &self,
-        client: IpAddr,
-        agent: Option<&str>,
-        layer: Option<&Digest>,
-        now: Instant,
-    ) -> Option<Sign> {
+    fn pulled(&self, client: IpAddr, agent: Option<&str>, layer: Option<&Digest>, now: Instant) -> Option<Sign> {
         if client.is_loopback() || self.is_settled.load(Ordering::Relaxed) {
             return None;
         }

@@ -16,8 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Proxy, Spoken};
+use super::first_bytes::Spoken;
 use super::limit::{Client, Line, Order, Outgoing, Stream, Tasks};
+use super::state::Proxy;
 use crate::wire::{Body, FIELDS, Gather};
 
 /// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 
-use super::access::Who;
 use super::bearers::Bears;
 use super::guests::Holder;
 use super::registry::Whose;
 use super::site::Site;
+use super::who::Who;
 use crate::cache::{Place, Principal, Trust};
 
 /// Who asks, and how.

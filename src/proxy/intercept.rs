@@ -16,9 +16,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
-use super::connection::Proxy;
 use super::guests::Visitor;
 use super::limit::{Bounded, Stream};
+use super::state::Proxy;
 use super::{own, refused, request};
 use crate::host;
 use crate::oci::{Authority, Host};

@@ -8,7 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 
 use super::bearers::Leg;
-use super::connection::Proxy;
+use super::state::Proxy;
 use crate::oci::Authority;
 use crate::wire::Body;
 

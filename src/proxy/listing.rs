@@ -5,8 +5,9 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::access::{Sending, Who};
+use super::access::Sending;
 use super::site::Site;
+use super::who::Who;
 use super::{answer, faults, forward, identity};
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
@@ -58,7 +59,8 @@ async fn passed(
     parts.headers.remove(COOKIE);
     let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let sending = Sending {
-        registry,
+        registry: registry.name(),
+        realms: registry.realms(),
         endpoint,
         repository,
         method: &parts.method,

@@ -13,9 +13,9 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::connection::Proxy;
 use super::limit::Refusal;
 use super::own;
+use super::state::Proxy;
 use crate::wire::{Body, Guarded};
 
 /// How long one may stay.

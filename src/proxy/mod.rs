@@ -16,12 +16,14 @@ mod access;
 mod answer;
 mod ask;
 mod bearers;
+mod clients_config;
 mod config;
 mod connect;
 mod connection;
 mod content;
 mod errand;
 mod faults;
+mod first_bytes;
 mod forward;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/proxy/mod.rs"]
@@ -36,6 +38,7 @@ mod intercept;
 mod legs;
 mod lent;
 mod limit;
+mod listen_config;
 mod listing;
 mod lobby;
 mod outages;
@@ -53,22 +56,24 @@ mod respond;
 mod said;
 mod site;
 mod source;
+mod state;
 mod tunnel;
 mod verdict;
 mod verified;
+mod who;
 mod wish;
 
 pub use access::Access;
-pub use config::{
-    Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
-};
-pub use connection::Proxy;
+pub use clients_config::ClientsConfig;
+pub use config::{Auth, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault};
 pub use guests::{
     Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
     Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
     Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
 };
 pub use limit::Limits;
+pub use listen_config::ListenConfig;
 pub use policy::Policy;
 pub use registry::{BadRegistry, Registry, Whose};
+pub use state::Proxy;
 pub use verdict::{Refusal, Verdict};

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
-use super::connection::Proxy;
 use super::limit::Refusal;
 use super::record::Record;
 use super::refused::Asked;
 use super::respond::{self, Declined, Failure};
+use super::state::Proxy;
 use crate::oci::{Algorithm, Code, Digest};
 use crate::setup::{self as guide, Client, UnknownClient};
 use crate::wire::Body;

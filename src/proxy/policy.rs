@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use super::access::Access;
-use super::config::{ClientsConfig, TunnelConfig};
+use super::clients_config::ClientsConfig;
+use super::config::TunnelConfig;
 use super::guests::House;
 use super::limit::Limits;
 use super::registry::Registry;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::{HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
-use super::access::Who;
 use super::ask::{Ask, Manner, Thing};
 use super::content::{self, Content};
 use super::faults;
@@ -14,6 +13,7 @@ use super::identity;
 use super::lent::Lent;
 use super::respond::{self, Failure};
 use super::site::Site;
+use super::who::Who;
 use crate::cache::{
     self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Occasion, Passing, Place, Principal, Question,
     Said, Source, TagFound, Trust, Want,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::Who;
 use super::config::{Auth, Prefetch, Push, RegistrySettings};
 use super::outages::Outages;
+use super::who::Who;
 use crate::cache::{BadRule, Lives, TagPolicy};
 use crate::oci::{Authority, HostPattern};
 use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Outage, Realm};

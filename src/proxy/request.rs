@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::config::Push;
-use super::connection::Proxy;
 use super::errand::{self, Wanted};
 use super::guests::{Judgement, LOCAL_TOKEN_PATH, Visitor};
 use super::policy::Policy;
@@ -22,7 +21,8 @@ use super::refused::Asked;
 use super::registry::Registry;
 use super::respond::{Away, Failure};
 use super::site::Site;
-use super::{forward, gateway, guesses, listing, ping, push, realm, respond};
+use super::state::Proxy;
+use super::{forward, guesses, listing, ping, push, realm, respond};
 use crate::oci::{Authority, Code, Reference, Route};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::Endpoint;
@@ -150,7 +150,7 @@ async fn dispatch(
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if reads && is_registry && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
         let pulled = read(&site, route, request.method(), request.headers()).await;
-        gateway::look(&site, route, &request, pulled.response.status());
+        look_for_shared_address(&site, route, &request, pulled.response.status());
         return mark(pulled, record);
     }
     if errand.is_push() && registry.push() == Push::Deny {
@@ -305,6 +305,14 @@ pub(super) fn endpoint(site: &Site<'_>, route: &Route) -> Endpoint {
 
 fn is_under_v2(route: &Route) -> bool {
     !matches!(route, Route::Other(path) if !path.as_str().starts_with("/v2/"))
+}
+
+/// Shows a pull that was answered to whoever tells clients behind one address apart. Where each has to give a
+/// password they are told apart by it.
+fn look_for_shared_address<B>(site: &Site<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
+    if status.is_success() && site.proxy.policy().house.logins.is_none() {
+        site.proxy.gateway.look(site.client, route, request);
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::access::Access;
-use super::connection::Proxy;
 use super::guests::{Holder, LocalTokens};
 use super::policy::Policy;
 use super::registry::Registry;
+use super::state::Proxy;
 use crate::oci::Authority;
 use crate::upstream::{Outage, Upstream};
 

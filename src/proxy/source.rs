@@ -7,8 +7,9 @@ use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::access::{Who, is_foreign};
+use super::access::is_foreign;
 use super::ask::{Ask, Asking, read};
+use super::who::Who;
 use super::{answer, said};
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Source, Want, Whole};
 use crate::upstream::{Downloads, Error};

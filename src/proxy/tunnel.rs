@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::warn;
 
-use super::connection::Proxy;
 use super::hello;
 use super::intercept::UNRECOGNIZED_NAME;
 use super::record::Record;
+use super::state::Proxy;
 use super::verdict::Verdict;
 use crate::oci::{Authority, Host};
 use crate::upstream::Line;

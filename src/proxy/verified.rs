@@ -44,7 +44,8 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     let response = ask_ping(site, endpoint, None).await?;
     let challenges = access::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
-        let (header, left) = site.access.token_for(site.registry, endpoint, bearer, wish.scopes(), &credential).await?;
+        let (header, left) =
+            site.access.token_for(site.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
         let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);

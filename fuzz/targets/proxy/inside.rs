@@ -15,9 +15,9 @@ use super::sent::Sent;
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
 use crate::fuzzing::naive;
 use crate::oci::Route;
-use crate::proxy::connection::Proxy;
 use crate::proxy::guests::{Judgement, Visitor};
 use crate::proxy::registry::Registry;
+use crate::proxy::state::Proxy;
 use crate::proxy::{errand, forward, request};
 use crate::wire::{self, Body};
 

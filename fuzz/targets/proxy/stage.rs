@@ -14,7 +14,7 @@ use crate::cache::{Cache, FillConfig, GrantsConfig, TagsConfig};
 use crate::fuzzing::Folder;
 use crate::host::Percent;
 use crate::oci::Authority;
-use crate::proxy::connection::Proxy;
+use crate::proxy::state::Proxy;
 use crate::proxy::{
     Action, Auth, ClientsConfig, Effect, House, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
     RuleConfig, TunnelConfig, TunnelDefault,
