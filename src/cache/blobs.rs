@@ -1,7 +1,7 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
+use super::cache::{Asked, Standing};
 use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
-use super::lookup::{Asked, Standing};
 use super::proofs::unproven;
 use super::{Cache, Caller, Fault, Proof, Reach, Retry, Said, Stored};
 use crate::host::Seldom;

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
-use super::access::Access;
-use super::clients_config::ClientsConfig;
-use super::config::TunnelConfig;
-use super::guests::House;
+use super::clients::House;
+use super::clients::config::ClientsConfig;
 use super::limit::Limits;
-use super::registry::Registry;
-use super::verdict::{Verdict, is_registry, judge};
+use super::registry::config::TunnelConfig;
+use super::registry::registry::Registry;
+use super::registry::verdict::{Verdict, is_registry, judge};
 use crate::ca;
 use crate::oci::{Authority, Host};
+use crate::upstream::Access;
 use crate::upstream::{Tokens, Upstream};
 
 /// One configuration, ready for use.
@@ -72,7 +72,7 @@ impl Policy {
     }
 
     /// Takes the place of `before`, so that what is counted goes on.
-    pub(super) fn after(mut self, before: &Self) -> Self {
+    pub(crate) fn after(mut self, before: &Self) -> Self {
         self.access = self.access.after(&before.access, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
@@ -108,7 +108,7 @@ impl Policy {
     }
 
     /// Whether a registry, or a token service of one, is `host` at `port`.
-    pub(super) fn is_registry(&self, host: &Host, port: u16) -> bool {
+    pub(crate) fn is_registry(&self, host: &Host, port: u16) -> bool {
         is_registry(&self.registries, host, port)
     }
 
@@ -120,7 +120,7 @@ impl Policy {
 
     /// Whether `authority` is a token service that `registry` has in common with others, or that serves the many
     /// registries of a pattern.
-    pub(super) fn shares(&self, registry: &Registry, authority: &Authority) -> bool {
+    pub(crate) fn shares(&self, registry: &Registry, authority: &Authority) -> bool {
         let users = self.registries.iter().filter(|other| other.has_token_host(authority)).count();
         !registry.is_at(authority) && (users > 1 || !registry.is_one())
     }

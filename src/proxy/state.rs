@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bearers::Bearers;
-use super::gateway::Gateway;
-use super::guests::{Guesses, LocalTokens};
+use super::clients::Guesses;
+use super::clients::shared_address::Gateway;
 use super::limit::{self, Clients};
 use super::policy::Policy;
+use super::tokens::bearers::Bearers;
+use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -31,16 +32,16 @@ pub struct Proxy {
     pub store: Store,
     /// The metrics.
     pub metrics: Metrics,
-    pub(super) bearers: Bearers,
-    pub(super) guesses: Guesses,
+    pub(crate) bearers: Bearers,
+    pub(crate) guesses: Guesses,
     /// Who this is to other proxies.
-    pub(super) pseudonym: Pseudonym,
-    pub(super) gateway: Gateway,
+    pub(crate) pseudonym: Pseudonym,
+    pub(crate) gateway: Gateway,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
-    pub(super) clients: Arc<Clients>,
+    pub(crate) clients: Arc<Clients>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -86,18 +87,18 @@ impl Proxy {
         self.changed.send_replace(());
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// Runs a task that a drain waits for.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
     /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
     /// has `asked` before.
-    pub(super) async fn leaving(&self, asked: &CancellationToken) {
+    pub(crate) async fn leaving(&self, asked: &CancellationToken) {
         self.stop.cancelled().await;
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }

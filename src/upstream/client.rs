@@ -12,22 +12,23 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::bandwidth::Bandwidth;
-use super::dial::Dialer;
-use super::downloads::{Downloads, Places};
-use super::exchange::{Limits, exchange, is_repeatable};
-use super::health::Health;
-use super::line::Line;
+use super::http::evidence::Sign;
+use super::http::exchange::{Limits, exchange, is_repeatable};
+use super::http::health::Health;
+use super::http::pool::{Reader, Way, Ways};
+use super::http::{plain, redirect};
+use super::net::bandwidth::Bandwidth;
+use super::net::dial::Dialer;
+use super::net::downloads::{Downloads, Places};
+use super::net::egress::Roads;
+use super::net::parent::Parents;
+use super::net::resolver::Resolver;
+use super::net::rules::{Forbidden, Rules};
+use super::net::sockets::Socket;
+use super::net::stream::Line;
+use super::net::tls::Roots;
 use super::outage::{Outage, Part, Probe, is_telling};
-use super::parent::Parents;
-use super::resolver::Resolver;
-use super::roads::Roads;
-use super::rules::{Forbidden, Rules};
-use super::sign::Sign;
-use super::sockets::Socket;
-use super::tls::Roots;
-use super::way::{Reader, Way, Ways};
-use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
+use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::asked_anew;
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
@@ -139,7 +140,7 @@ impl Upstream {
 
     /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
     /// answers a probe does not say that it answers what matters.
-    pub(super) async fn knock(
+    pub(crate) async fn knock(
         &self,
         to: &Endpoint,
         request: Request<Body>,
@@ -231,13 +232,13 @@ impl Upstream {
     }
 
     /// Whether `host`, where what is asked of `to` has led, may be asked now.
-    pub(super) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
+    pub(crate) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
         let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
         admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
     }
 
-    pub(super) fn note<B>(
+    pub(crate) fn note<B>(
         &self,
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
@@ -261,7 +262,7 @@ impl Upstream {
     }
 
     /// The same of a host that `endpoint` redirected to.
-    pub(super) fn note_elsewhere<B>(
+    pub(crate) fn note_elsewhere<B>(
         &self,
         endpoint: &Endpoint,
         host: &Authority,
@@ -281,21 +282,21 @@ impl Upstream {
     }
 
     /// Whether the configuration names plain http at this host and port.
-    pub(super) fn names_plain(&self, host: &Authority) -> bool {
+    pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
     }
 
-    pub(super) fn places(&self) -> &Places {
+    pub(crate) fn places(&self) -> &Places {
         &self.inner.places
     }
 
-    pub(super) fn ways(&self) -> &Ways {
+    pub(crate) fn ways(&self) -> &Ways {
         &self.inner.ways
     }
 
     /// One exchange over `way`; the URI is absolute. A GET or HEAD that waits for its answer while the registry was away
     /// and came back is sent anew beside itself: the first one may hang for as long as `first_byte_timeout`.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         way: &Way,
         to: &Authority,
@@ -314,7 +315,7 @@ impl Upstream {
     }
 
     /// What was asked before this may never be answered; nobody who comes later joins it.
-    pub(super) fn changed(&self) -> Option<Instant> {
+    pub(crate) fn changed(&self) -> Option<Instant> {
         self.outage.as_ref().map(Outage::changed)
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::family::Family;
+use super::net::family::Family;
 use super::reach::HostConfig;
 use super::{Nameserver, ProxyConfig, Target};
 use crate::host::{Period, Size};

@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::stage::{CLIENT, authority, on_stage};
 use crate::oci::Authority;
-use crate::proxy::connection::answer;
-use crate::proxy::first_bytes::{Spoken, sniff, tell};
+use crate::proxy::door::connection::answer;
+use crate::proxy::door::first_bytes::{Spoken, sniff, tell};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -15,10 +15,12 @@ use super::sent::Sent;
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
 use crate::fuzzing::naive;
 use crate::oci::Route;
-use crate::proxy::guests::{Judgement, Visitor};
-use crate::proxy::registry::Registry;
+use crate::proxy::clients::clearance;
+use crate::proxy::clients::{Judgement, Visitor};
+use crate::proxy::forward;
+use crate::proxy::registry::registry::Registry;
 use crate::proxy::state::Proxy;
-use crate::proxy::{errand, forward, request};
+use crate::proxy::v2::dispatch;
 use crate::wire::{self, Body};
 
 /// A client that says no more is waited for so long, in the stage's time.
@@ -46,7 +48,7 @@ pub fn inside(data: &[u8]) {
     }
 }
 
-/// As `request::answer` has it, up to the connection upstream.
+/// As `dispatch::answer` has it, up to the connection upstream.
 async fn answer(
     proxy: Arc<Proxy>,
     registry: Arc<Registry>,
@@ -59,11 +61,11 @@ async fn answer(
         *response.status_mut() = status;
         response
     };
-    if request::malformed(&mut request).await.is_some() || !request::names(&request, &to) {
+    if dispatch::malformed(&mut request).await.is_some() || !dispatch::names(&request, &to) {
         return refused(StatusCode::BAD_REQUEST);
     }
     let visitor = Visitor { client: CLIENT, user: None };
-    let Ok(wanted) = errand::of(&registry, &visitor, &to, &request, &policy.house) else {
+    let Ok(wanted) = clearance::of(&registry, &visitor, &to, &request, &policy.house) else {
         return refused(StatusCode::BAD_REQUEST);
     };
     if let Judgement::Denied(_) = wanted.judge(&policy.house.rules) {

@@ -25,8 +25,8 @@ use crate::upstream::{Rules, Tokens, Upstream};
 use crate::{ca, store};
 
 /// The registry, and who asks.
-pub(super) const REGISTRY: &str = "quay.io";
-pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const REGISTRY: &str = "quay.io";
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nothing waits for so long.
 const DAY: Duration = Duration::from_secs(86_400);
 /// More than an input is.
@@ -39,18 +39,18 @@ thread_local! {
 }
 
 /// The proxy and where it runs.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     runtime: Runtime,
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) registry: Arc<Registry>,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// Runs `play` on this thread's stage.
-pub(super) fn on_stage<T>(play: impl FnOnce(&Stage) -> T) -> T {
+pub(crate) fn on_stage<T>(play: impl FnOnce(&Stage) -> T) -> T {
     STAGE.with(|stage| play(stage))
 }
 
-pub(super) fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority::parse(REGISTRY, 443).unwrap()
 }
 
@@ -80,7 +80,7 @@ impl Stage {
     }
 
     /// What a client reads that sends `data` on a connection served by `serve`, until that ends.
-    pub(super) fn talk<F>(&self, data: &[u8], serve: impl FnOnce(Arc<Proxy>, DuplexStream) -> F) -> Vec<u8>
+    pub(crate) fn talk<F>(&self, data: &[u8], serve: impl FnOnce(Arc<Proxy>, DuplexStream) -> F) -> Vec<u8>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,7 +96,7 @@ impl Stage {
     }
 
     /// Runs to the end, which nothing may keep from coming.
-    pub(super) fn run<T>(&self, play: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&self, play: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { tokio::time::timeout(DAY, play).await.expect("nothing hangs") })
     }
 }

@@ -5,8 +5,8 @@ use http::{HeaderValue, Method, Uri};
 
 use super::stage::{authority, on_stage};
 use crate::fuzzing::naive;
-use crate::proxy::bearers::{Bearers, Bears, Leg};
-use crate::proxy::wish::Wish;
+use crate::proxy::tokens::bearers::{Bearers, Bears, Leg};
+use crate::proxy::tokens::request::Wish;
 
 /// Lines: `Authorization`, a query, a form. A wish that is understood says each of its words once, to every service.
 pub fn token_request(data: &[u8]) {

@@ -12,11 +12,11 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::FillConfig;
-use super::berth::Berth;
 use super::fill::Fill;
-use super::guest::Guest;
-use super::head::Ending;
-use super::leads::{Lead, Opening};
+use super::permit::Berth;
+use super::reader::waiter::Guest;
+use super::sources::{Lead, Opening};
+use super::status::Ending;
 use crate::cache::Caller;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
@@ -29,24 +29,24 @@ const REMEMBERED: u64 = 1024;
 /// All fills under way.
 #[derive(Clone)]
 pub struct Fills {
-    pub(super) store: Store,
-    pub(super) metrics: Metrics,
-    pub(super) config: FillConfig,
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) config: FillConfig,
     /// Whose bytes had the wrong digest lately, the earliest first: the others are asked first the next time.
-    pub(super) liars: Cache<Key, Arc<[Arc<str>]>>,
+    pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
     by: Arc<Mutex<HashMap<Key, Slot>>>,
     is_closed: Arc<AtomicBool>,
 }
 
 /// What a fill is of, and from which registry.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key(pub(super) Digest, pub(super) Arc<str>);
+pub(crate) struct Key(pub(crate) Digest, pub(crate) Arc<str>);
 
 /// A fill; or none yet, or none any more, while its file is opened or put away.
-pub(super) struct Slot {
-    pub(super) fill: Option<Arc<Fill>>,
+pub(crate) struct Slot {
+    pub(crate) fill: Option<Arc<Fill>>,
     /// Ends when that changes.
-    pub(super) gone: watch::Receiver<()>,
+    pub(crate) gone: watch::Receiver<()>,
 }
 
 enum Joined {
@@ -193,7 +193,7 @@ impl Fills {
         self.len() == 0
     }
 
-    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    pub(crate) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,23 +12,23 @@
 //! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).
 
 mod bounded;
-mod client;
-mod clients;
-mod line;
+pub(crate) mod connection;
+pub(crate) mod limiter;
 mod outgoing;
 mod refusal;
 mod settings;
 mod shared;
 mod stream;
 mod sweep;
+pub(crate) mod usage;
 mod waiting;
 
-pub(super) use bounded::Bounded;
-pub(super) use client::Client;
-pub(super) use clients::Clients;
-pub(super) use line::{Line, Order, Tasks};
-pub(super) use outgoing::Outgoing;
-pub(super) use refusal::Refusal;
+pub(crate) use bounded::Bounded;
+pub(crate) use connection::{Line, Order, Tasks};
+pub(crate) use limiter::Clients;
+pub(crate) use outgoing::Outgoing;
+pub(crate) use refusal::Refusal;
 pub use settings::Limits;
-pub(super) use stream::Stream;
-pub(super) use sweep::keep_sweeping;
+pub(crate) use stream::Stream;
+pub(crate) use sweep::keep_sweeping;
+pub(crate) use usage::Client;

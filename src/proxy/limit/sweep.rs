@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::clients::Clients;
+use super::limiter::Clients;
 use super::{Line, Order, Stream};
 use crate::cache;
 
@@ -54,7 +54,7 @@ impl Seen {
 }
 
 /// Looks until the clients are gone.
-pub(in crate::proxy) async fn keep_sweeping(clients: Weak<Clients>) {
+pub(crate) async fn keep_sweeping(clients: Weak<Clients>) {
     let stall = |clients: &Clients| clients.shared().limits.load().stall;
     let Some(pause) = clients.upgrade().map(|clients| stall(&clients) / LOOKS) else { return };
     let (mut looked, mut now) = (Instant::now(), Duration::ZERO);
@@ -133,10 +133,10 @@ mod tests {
     use futures_util::FutureExt;
     use hyper::rt::Executor;
 
-    use super::super::Tasks;
-    use super::super::clients::tests::limits;
-    use super::super::stream::Piece;
     use super::*;
+    use crate::proxy::limit::Tasks;
+    use crate::proxy::limit::limiter::tests::limits;
+    use crate::proxy::limit::stream::Piece;
 
     const STALL: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::note::Note;
+use super::change::Note;
 use super::schema::{self, Opened, is_damage, is_passing};
 use super::writer::Shared;
 use crate::store::ledger::{Charge, Ledger, Totals};
@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 60;
 const RETRY_NOTES: usize = 50_000;
 
-pub(super) struct Batch {
+pub(crate) struct Batch {
     connection: Connection,
     folder: PathBuf,
     ledger: Arc<Ledger>,
@@ -43,7 +43,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(
+    pub(crate) fn new(
         opened: Opened,
         folder: PathBuf,
         ledger: Arc<Ledger>,
@@ -69,13 +69,13 @@ impl Batch {
     }
 
     /// When it is to be committed, if there is anything in it.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let at = if self.notes.len() >= NOTES { self.since } else { self.since + AGE };
         (!self.notes.is_empty()).then_some(self.retry_at.unwrap_or(at))
     }
 
     /// Answers a lookup, which sees every note that could be applied.
-    pub(super) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+    pub(crate) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
         let is_damaged = look(&self.connection);
         if is_damaged {
             self.renew();
@@ -83,7 +83,7 @@ impl Batch {
     }
 
     /// Commits what can be committed and makes it durable.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.retry_at = None;
         self.commit();
         if !self.notes.is_empty() {
@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Adds a note and applies it.
-    pub(super) fn add(&mut self, note: Note) {
+    pub(crate) fn add(&mut self, note: Note) {
         if self.notes.is_empty() {
             self.since = Instant::now();
         }
@@ -128,7 +128,7 @@ impl Batch {
     }
 
     /// Commits the batch, if SQLite can.
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         if self.notes.is_empty() {
             return;
         }

@@ -11,7 +11,7 @@ const PAST: i64 = 64;
 
 /// The place's number, given now if it has none.
 fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
-    let known = super::look::place(on, registry, repository)?;
+    let known = super::query::place(on, registry, repository)?;
     if let Some(id) = known {
         return Ok(id);
     }
@@ -20,7 +20,7 @@ fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::
     Ok(on.last_insert_rowid())
 }
 
-pub(super) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
+pub(crate) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     let place = place(on, &link.registry, &link.repository)?;
     on.prepare_cached(
         "INSERT INTO links (digest, place, content, learned, media_type, proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -37,7 +37,7 @@ pub(super) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(super) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
+pub(crate) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
     let place = place(on, &entry.registry, &entry.repository)?;
     let (tag, digest, checked) = (entry.tag.as_str(), key(&entry.digest), micros(entry.checked));
     on.prepare_cached(
@@ -68,7 +68,7 @@ pub(super) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()
     .map(drop)
 }
 
-pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
+pub(crate) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
     on.prepare_cached("DELETE FROM tags WHERE checked < ?1")?.execute([tags])?;
     on.prepare_cached("DELETE FROM history WHERE last < ?1")?.execute([history])?;
     on.prepare_cached(
@@ -80,14 +80,14 @@ pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Resul
     .map(drop)
 }
 
-pub(super) fn forget_tag(
+pub(crate) fn forget_tag(
     on: &Connection,
     registry: &str,
     repository: &Repository,
     tag: &Tag,
     only: Option<(Accept, Learned)>,
 ) -> rusqlite::Result<()> {
-    let Some(place) = super::look::place(on, registry, repository)? else { return Ok(()) };
+    let Some(place) = super::query::place(on, registry, repository)? else { return Ok(()) };
     let (accept, learned) = only.map(|(accept, learned)| (accept.code(), learned as u8)).unzip();
     on.prepare_cached(
         "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
@@ -96,14 +96,14 @@ pub(super) fn forget_tag(
     Ok(())
 }
 
-pub(super) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
+pub(crate) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
 }
 
-pub(super) fn note_public(
+pub(crate) fn note_public(
     on: &Connection,
     registry: &str,
     repository: &Repository,
@@ -122,10 +122,10 @@ pub(super) fn note_public(
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::note::Note;
     use super::*;
     use crate::oci::{Algorithm, Digest};
     use crate::store::Content;
+    use crate::store::catalog::change::Note;
     use crate::store::ledger::Totals;
 
     fn at(second: u64) -> std::time::SystemTime {
@@ -160,7 +160,7 @@ mod tests {
 
     fn made() -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
-        super::super::schema::make(&mut connection).unwrap();
+        crate::store::catalog::schema::make(&mut connection).unwrap();
         connection
     }
 

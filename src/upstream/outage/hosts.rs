@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use crate::oci::Authority;
-use crate::upstream::sign::Sign;
+use crate::upstream::http::evidence::Sign;
 
 /// So many answers of 5xx in a row are an outage; fewer may be about one thing that was asked.
 const STORM: u32 = 3;
@@ -15,7 +15,7 @@ const CAPACITY: usize = 64;
 
 /// The last word of each host.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(HashMap<Authority, Word>);
+pub(crate) struct Hosts(HashMap<Authority, Word>);
 
 #[derive(Clone, Debug, Default)]
 struct Word {
@@ -27,7 +27,7 @@ struct Word {
 
 /// What a host is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     Well,
     Away,
     /// What it said does not tell.
@@ -36,7 +36,7 @@ pub(super) enum Taken {
 
 impl Hosts {
     /// Hears how something ended that `host` was asked at `begun`: for `target`, where that is known.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         host: &Authority,
         target: Option<&PathAndQuery>,
@@ -61,7 +61,7 @@ impl Hosts {
     }
 
     /// Begins anew.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
 }
