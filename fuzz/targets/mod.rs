@@ -36,7 +36,4 @@ pub use crate::proxy::fuzzing::{
     authorization, bearers, content_range, door, first_bytes, hello, inside, token_request,
 };
 pub use crate::store::fuzzing::landed;
-pub use crate::upstream::auth::token::fuzzing::token_answer;
-pub use crate::upstream::credentials::fuzzing::docker_config;
-pub use crate::upstream::fuzzing::location;
-pub use crate::upstream::net::resolver::fuzzing::dns;
+pub use crate::upstream::fuzzing::{dns, docker_config, location, token_answer};

@@ -34,7 +34,7 @@ pub use body::stored::{BlobBody, Stored};
 pub use body::verifying::Passing;
 pub use cache::Cache;
 pub use config::{GrantsConfig, Lives, TagRule, TagsConfig};
-pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
+pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Waiter};
 pub use freshness::{BadRule, Freshness, TagPolicy};
 pub use inventory::{
     Command, Damage, Event, History, ImageRow, Inventory, InventoryError, Kind, Order, Part, PinChange, RegistryShare,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::rights::caller::Asker;
-use super::{BlobFound, Cache, Caller, Guest, Place, Principal, Source};
+use super::{BlobFound, Cache, Caller, Place, Principal, Source, Waiter};
 use crate::oci::{Digest, Listing};
 
 /// How long it is remembered what a manifest lists, and which ones were begun.
@@ -147,7 +147,7 @@ impl Cache {
 }
 
 /// Waits for a fill that nobody else may wait for, as long as it brings something.
-async fn see_through(guest: Guest) {
+async fn see_through(guest: Waiter) {
     loop {
         let landed = guest.landed();
         let over = tokio::time::timeout(WINDOW, guest.verified()).await.is_ok();

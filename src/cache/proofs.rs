@@ -17,7 +17,7 @@ pub(crate) type Proofs = Flights<(Place, Digest, Content, Asker, Means), Result<
 /// By what the registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Means {
-    Head,
+    Status,
     /// Of a blob. It has to be answered by the registry itself, and tells the length.
     FirstByte,
 }
@@ -68,7 +68,7 @@ impl Cache {
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
-        self.prove_by(Means::Head, caller, digest, content).await
+        self.prove_by(Means::Status, caller, digest, content).await
     }
 
     /// The same for a blob by a GET of its first byte: of a registry that takes no HEAD, or says too little by it.
@@ -143,7 +143,7 @@ impl Cache {
         let asked = Asked::now();
         let answered = match means {
             // Where there is no digest either, a length of 0 is no length but a habit of gateways.
-            Means::Head => caller.source.prove().await.map(|proof| match proof {
+            Means::Status => caller.source.prove().await.map(|proof| match proof {
                 Proof { digest: None, size: Some(0), .. } => Proof { size: None, ..proof },
                 proof => proof,
             }),

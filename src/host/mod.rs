@@ -30,7 +30,7 @@ pub use limits::limit::{Count, Limit, Taken};
 pub use limits::memory::memory_limit;
 pub use limits::spare::Spare;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
-pub use reserved::Later;
+pub use reserved::Reserved;
 pub use secret::Secret;
 pub use seldom::Seldom;
 pub use units::{Percent, Period, Size};

@@ -12,14 +12,14 @@ use super::registry::registry::Registry;
 use super::state::Proxy;
 use super::tokens::local::{Holder, LocalTokens};
 use crate::oci::Authority;
-use crate::upstream::Access;
+use crate::upstream::Authenticated;
 use crate::upstream::{Outage, Upstream};
 
 /// How long a registry that is known to be ill may take to revalidate a tag.
 const ILL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One host of a registry, for one request.
-pub(crate) struct Site<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) proxy: &'a Arc<Proxy>,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) authority: &'a Authority,
@@ -30,14 +30,14 @@ pub(crate) struct Site<'a> {
     /// What is sent by it makes up the outage.
     pub(crate) upstream: Upstream,
     /// Tokens are asked for by it.
-    pub(crate) access: Access,
+    pub(crate) access: Authenticated,
     /// A token service of several registries: it is no part of one's outage.
     pub(crate) is_shared: bool,
     /// For whom a token of ours stands, if the request carried a good one.
     pub(crate) holder: Option<Holder>,
 }
 
-impl<'a> Site<'a> {
+impl<'a> Context<'a> {
     /// Takes a token of ours out of the headers, good or bad: below here nothing can forward it.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,

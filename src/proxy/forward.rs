@@ -86,7 +86,7 @@ pub(crate) async fn within_share(
     client: IpAddr,
     answer: impl Future<Output = Response<Body>>,
 ) -> Response<Body> {
-    let place = match proxy.clients.of(client).relay() {
+    let place = match proxy.limiter.of(client).relay() {
         Ok(place) => place,
         Err(refusal) => return respond::too_many(&refusal).respond(),
     };

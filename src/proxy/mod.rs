@@ -32,11 +32,11 @@ mod state;
 mod tokens;
 mod v2;
 
-pub use crate::upstream::Access;
+pub use crate::upstream::Authenticated;
 pub use clients::config::ClientsConfig;
 pub use clients::{
-    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadOffer, Effect, Errand, Flaw, House,
-    Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
+    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadOffer, Client, Clients, Effect,
+    Flaw, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
 };
 pub use door::config::ListenConfig;
 pub use limit::Limits;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
-use super::clients::House;
+use super::clients::Clients;
 use super::clients::config::ClientsConfig;
 use super::limit::Limits;
 use super::registry::config::TunnelConfig;
@@ -14,7 +14,7 @@ use super::registry::registry::Registry;
 use super::registry::verdict::{Verdict, is_registry, judge};
 use crate::ca;
 use crate::oci::{Authority, Host};
-use crate::upstream::Access;
+use crate::upstream::Authenticated;
 use crate::upstream::{Tokens, Upstream};
 
 /// One configuration, ready for use.
@@ -23,18 +23,18 @@ pub struct Policy {
     pub registries: Vec<Arc<Registry>>,
     /// Where other hosts may be reached.
     pub tunnel: TunnelConfig,
-    /// Who may use the proxy.
-    pub clients: Vec<IpNet>,
+    /// The networks that may use the proxy.
+    pub networks: Vec<IpNet>,
     /// How much may be under way.
     pub limits: Limits,
     /// The way to upstreams.
     pub upstream: Upstream,
     /// In whose name registries are asked.
-    pub access: Access,
+    pub access: Authenticated,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::Authority>,
     /// Users, rules and the audit log.
-    pub house: House,
+    pub clients: Clients,
     /// Leaves minted by CAs that this policy's has replaced.
     leaves_before: u64,
     warned: Mutex<HashSet<Authority>>,
@@ -54,12 +54,12 @@ impl Policy {
         Self {
             registries,
             tunnel,
-            clients: clients.allow.clone(),
+            networks: clients.allow.clone(),
             limits: clients.limits(),
-            access: Access::new(tokens),
+            access: Authenticated::new(tokens),
             upstream,
             ca,
-            house: House::default(),
+            clients: Clients::default(),
             leaves_before: 0,
             warned: Mutex::default(),
         }
@@ -67,8 +67,8 @@ impl Policy {
 
     /// The same with users, rules and an audit log.
     #[must_use]
-    pub fn with(self, house: House) -> Self {
-        Self { house, ..self }
+    pub fn with(self, clients: Clients) -> Self {
+        Self { clients, ..self }
     }
 
     /// Takes the place of `before`, so that what is counted goes on.
@@ -89,7 +89,7 @@ impl Policy {
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
-        self.clients.iter().any(|network| network.contains(&client))
+        self.networks.iter().any(|network| network.contains(&client))
     }
 
     /// What becomes of a CONNECT to `authority`. A registry that the CA does not cover is warned about once.

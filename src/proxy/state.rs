@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clients::Guesses;
-use super::clients::shared_address::Gateway;
-use super::limit::{self, Clients};
+use super::clients::shared_address::SharedAddress;
+use super::limit::{self, Limiter};
 use super::policy::Policy;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
@@ -36,12 +36,12 @@ pub struct Proxy {
     pub(crate) guesses: Guesses,
     /// Who this is to other proxies.
     pub(crate) pseudonym: Pseudonym,
-    pub(crate) gateway: Gateway,
+    pub(crate) shared_address: SharedAddress,
     /// Tokens of our own, for while a registry is away.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
-    pub(crate) clients: Arc<Clients>,
+    pub(crate) limiter: Arc<Limiter>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -50,8 +50,8 @@ impl Proxy {
     /// A proxy under its first policy. Call within a runtime.
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
-        let clients = Clients::new(policy.limits);
-        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&clients)));
+        let limiter = Limiter::new(policy.limits);
+        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&limiter)));
         Arc::new(Self {
             cache,
             store,
@@ -59,11 +59,11 @@ impl Proxy {
             bearers: Bearers::new(),
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
-            gateway: Gateway::default(),
+            shared_address: SharedAddress::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
-            clients,
+            limiter,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -79,7 +79,7 @@ impl Proxy {
     /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
     pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
-        self.clients.adopt(policy.limits);
+        self.limiter.adopt(policy.limits);
         self.policy.store(Arc::new(policy));
         if asks_anew {
             self.cache.forget_grants();
@@ -106,13 +106,13 @@ impl Proxy {
     /// How many connections of clients there are and may be, and how many requests under way.
     #[must_use]
     pub fn usage(&self) -> [(usize, usize); 2] {
-        self.clients.usage()
+        self.limiter.usage()
     }
 
     /// What was refused or given up as there was too much of it: why, and how often.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
-        self.clients.refused()
+        self.limiter.refused()
     }
 
     /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers

@@ -10,7 +10,7 @@ use super::care::evict::Evictor;
 use super::care::rebuild::Walk;
 use super::care::scrub::{Pace, Scrub, Task, Verdict};
 use super::catalog::Catalog;
-use super::content::blobs::{HASH_AT_ONCE, Shelf};
+use super::content::blobs::{Blobs, HASH_AT_ONCE};
 use super::content::damage::Suspects;
 use super::content::parked::{self, Parking};
 use super::layout::Layout;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     evictor: Arc<Evictor>,
     staged: AtomicU64,
     stop: Arc<AtomicBool>,
@@ -70,7 +70,7 @@ impl Store {
             catalog.doubt();
             let _ = walk.send(()); // the other end is right here
         }
-        let shelf = Arc::new(Shelf::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
+        let shelf = Arc::new(Blobs::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
         let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
         let stop = Arc::new(AtomicBool::new(false));
         let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
@@ -251,7 +251,7 @@ impl Store {
         self.0.shelf.layout.root()
     }
 
-    pub(crate) fn shelf(&self) -> &Shelf {
+    pub(crate) fn shelf(&self) -> &Blobs {
         &self.0.shelf
     }
 

@@ -12,15 +12,15 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::http::evidence::Sign;
+use super::http::evidence::Evidence;
 use super::http::exchange::{Limits, exchange, is_repeatable};
 use super::http::health::Health;
-use super::http::pool::{Reader, Way, Ways};
+use super::http::pool::{Pool, Pools, Reader};
 use super::http::{plain, redirect};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
 use super::net::downloads::{Downloads, Places};
-use super::net::egress::Roads;
+use super::net::egress::Egress;
 use super::net::parent::Parents;
 use super::net::resolver::Resolver;
 use super::net::rules::{Forbidden, Rules};
@@ -41,8 +41,8 @@ pub struct Upstream {
 }
 
 struct Inner {
-    roads: Arc<Roads>,
-    ways: Ways,
+    roads: Arc<Egress>,
+    ways: Pools,
     health: Health,
     limits: Limits,
     places: Places,
@@ -66,7 +66,7 @@ impl Upstream {
         let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
         rules.named.extend(named);
         let roots = Roots::read();
-        let roads = Arc::new(Roads {
+        let roads = Arc::new(Egress {
             dialer: Dialer {
                 rules,
                 family: config.ip,
@@ -76,7 +76,7 @@ impl Upstream {
             parents: Parents::new(&config.proxy, &config.no_proxy.0, &roots)?,
         });
         let inner = Inner {
-            ways: Ways::new(&roads, &roots, &config.hosts, &endpoints)?,
+            ways: Pools::new(&roads, &roots, &config.hosts, &endpoints)?,
             plain: endpoints.iter().filter(|one| !one.is_secure()).map(|one| one.authority().clone()).collect(),
             roads,
             health: Health::default(),
@@ -217,7 +217,7 @@ impl Upstream {
     /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
     pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
         for endpoint in endpoints {
-            self.inner.health.note(endpoint, Sign::Down);
+            self.inner.health.note(endpoint, Evidence::Down);
             if let Some(outage) = &self.outage {
                 self.probe(outage, outage.missed(endpoint, target, begun));
             }
@@ -246,8 +246,8 @@ impl Upstream {
         outcome: Result<&Response<B>, &Error>,
     ) {
         let status = outcome.map(Response::status);
-        let sign = Sign::of(status);
-        if sign != Sign::Error || target.is_none_or(is_telling) {
+        let sign = Evidence::of(status);
+        if sign != Evidence::Error || target.is_none_or(is_telling) {
             self.inner.health.note(endpoint, sign);
         }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
@@ -290,7 +290,7 @@ impl Upstream {
         &self.inner.places
     }
 
-    pub(crate) fn ways(&self) -> &Ways {
+    pub(crate) fn ways(&self) -> &Pools {
         &self.inner.ways
     }
 
@@ -298,7 +298,7 @@ impl Upstream {
     /// and came back is sent anew beside itself: the first one may hang for as long as `first_byte_timeout`.
     pub(crate) async fn exchange(
         &self,
-        way: &Way,
+        way: &Pool,
         to: &Authority,
         request: Request<Body>,
         reader: Reader,

@@ -27,8 +27,8 @@ mod reach;
 
 pub use self::http::answers::{answers_held, collect};
 pub use self::http::redirect::FinalHop;
-pub(crate) use auth::ask_as::Who;
-pub use auth::authenticated::Access;
+pub(crate) use auth::ask_as::AskAs;
+pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::{Sending, Unasked, challenges, is_foreign, wants_a_token};
 pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
 pub use auth::token::{NoRandom, Realm, TokenAsk, TokenError, Tokens};

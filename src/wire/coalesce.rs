@@ -18,7 +18,7 @@ const FULL: usize = 64 << 10;
 /// A stream that holds small writes back for a turn. For h2 alone, of which it takes for granted that each turn of
 /// a connection's task reads first, then writes, and flushes at its end.
 #[derive(Debug)]
-pub struct Gather<S> {
+pub struct Coalesce<S> {
     stream: S,
     held: Vec<u8>,
     /// So much of `held` has gone out.
@@ -38,7 +38,7 @@ enum Flush {
     Due,
 }
 
-impl<S> Gather<S> {
+impl<S> Coalesce<S> {
     /// Gathers what is written to `stream`.
     pub fn new(stream: S) -> Self {
         Self { stream, held: Vec::new(), sent: 0, flush: Flush::Unasked, is_blocked: Arc::default() }
@@ -55,7 +55,7 @@ impl<S> Gather<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gather<S> {
+impl<S: AsyncWrite + Unpin> Coalesce<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.held.len() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]);
@@ -70,7 +70,7 @@ impl<S: AsyncWrite + Unpin> Gather<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Coalesce<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.flush == Flush::Put {
             self.flush = Flush::Due;
@@ -79,7 +79,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
@@ -183,13 +183,13 @@ mod tests {
 
     /// A connection's task, turn by turn.
     struct Task {
-        gather: Gather<Wire>,
+        gather: Coalesce<Wire>,
         woken: Arc<Woken>,
     }
 
     impl Task {
         fn with_room(room: usize) -> Self {
-            Self { gather: Gather::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
+            Self { gather: Coalesce::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
         }
 
         /// One turn as h2 takes it: reads, writes each frame and flushes after it. Answers how many frames were taken,
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_shutdown_sends_what_is_held() {
-        let mut gather = Gather::new(Wire { room: 100, ..Wire::default() });
+        let mut gather = Coalesce::new(Wire { room: 100, ..Wire::default() });
         tokio::io::AsyncWriteExt::write_all(&mut gather, b"last").await.unwrap();
         tokio::io::AsyncWriteExt::shutdown(&mut gather).await.unwrap();
         assert_eq!(gather.stream.writes, [b"last".to_vec()]);

@@ -17,7 +17,7 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
-pub use coalesce::Gather;
+pub use coalesce::Coalesce;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
 pub use framing::{data_only, frame, is_unexpected};
 pub use guarded::Guarded;

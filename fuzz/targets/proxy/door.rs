@@ -45,7 +45,7 @@ pub fn first_bytes(data: &[u8]) {
 pub fn door(data: &[u8]) {
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {
-            let (client, door) = (proxy.clients.of(CLIENT), proxy.clone());
+            let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
             let handle = move |request, stream| answer(door.clone(), CLIENT, request, stream);
             let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })

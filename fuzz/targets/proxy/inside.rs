@@ -16,7 +16,7 @@ use super::stage::{CLIENT, REGISTRY, authority, on_stage};
 use crate::fuzzing::naive;
 use crate::oci::Route;
 use crate::proxy::clients::clearance;
-use crate::proxy::clients::{Judgement, Visitor};
+use crate::proxy::clients::{Client, Judgement};
 use crate::proxy::forward;
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::state::Proxy;
@@ -39,7 +39,7 @@ pub fn inside(data: &[u8]) {
             let Ok(Some((spoken, stream))) = proxy.sniff(stream).await else { return };
             let answering = proxy.clone();
             let handle = move |asked, _| answer(answering.clone(), registry.clone(), noted.clone(), asked);
-            let client = proxy.clients.of(CLIENT);
+            let client = proxy.limiter.of(CLIENT);
             let _ = proxy.serve_http(spoken, stream, client, handle).await; // how it ended is for the log
         })
     });
@@ -64,11 +64,11 @@ async fn answer(
     if dispatch::malformed(&mut request).await.is_some() || !dispatch::names(&request, &to) {
         return refused(StatusCode::BAD_REQUEST);
     }
-    let visitor = Visitor { client: CLIENT, user: None };
-    let Ok(wanted) = clearance::of(&registry, &visitor, &to, &request, &policy.house) else {
+    let who = Client { address: CLIENT, user: None };
+    let Ok(wanted) = clearance::of(&registry, &who, &to, &request, &policy.clients) else {
         return refused(StatusCode::BAD_REQUEST);
     };
-    if let Judgement::Denied(_) = wanted.judge(&policy.house.rules) {
+    if let Judgement::Denied(_) = wanted.judge(&policy.clients.rules) {
         return refused(StatusCode::FORBIDDEN);
     }
     let Some(target) = wanted.target() else { return refused(StatusCode::BAD_REQUEST) };

@@ -16,7 +16,7 @@ use crate::host::Percent;
 use crate::oci::Authority;
 use crate::proxy::state::Proxy;
 use crate::proxy::{
-    Action, Auth, ClientsConfig, Effect, House, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
+    Action, Auth, Clients, ClientsConfig, Effect, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
     RuleConfig, TunnelConfig, TunnelDefault,
 };
 use crate::store::Store;
@@ -73,8 +73,8 @@ impl Stage {
             let tunnel = TunnelConfig { default: TunnelDefault::Deny, ..TunnelConfig::default() };
             let registries = vec![registry.clone()];
             let policy = Policy::new(registries, tunnel, &ClientsConfig::default(), tokens, upstream, ca);
-            let house = House { rules: crate::proxy::Rules::new(&[rule()]), ..House::default() };
-            Proxy::new(cache, store, metrics, LocalTokens::of_this_run().unwrap(), policy.with(house))
+            let clients = Clients { rules: crate::proxy::Rules::new(&[rule()]), ..Clients::default() };
+            Proxy::new(cache, store, metrics, LocalTokens::of_this_run().unwrap(), policy.with(clients))
         });
         Self { runtime, proxy, registry }
     }

@@ -32,7 +32,7 @@ fn fitting(memory: u64) -> usize {
 }
 
 /// A body gives way after its turn. The first is short: of a crowd that comes at once, each has its first bytes before
-/// any has its fill. Later ones are taken where there are more bodies than so many for each processor. (64 clients that
+/// any has its fill. Reserved ones are taken where there are more bodies than so many for each processor. (64 clients that
 /// ask for one cached blob at once, two processors: median first byte 50 ms without turns, 16 ms with them.)
 const BODIES_EACH: usize = 2;
 const TURN: usize = 256 << 10;

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::pump::Pump;
 use crate::cache::fill::{Entered, Follower};
-use crate::cache::{Cache, Caller, Fault, Guest, Retry};
+use crate::cache::{Cache, Caller, Fault, Retry, Waiter};
 use crate::oci::Digest;
 use crate::store::{Blob, Damaged};
 use crate::wire::{BodyError, Span};
@@ -46,7 +46,7 @@ enum From {
 
 enum Found {
     Stored(Blob),
-    Filling(Guest),
+    Filling(Waiter),
 }
 
 impl Stored {
@@ -76,7 +76,7 @@ impl Stored {
         loop {
             match cache.fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
                 Ok(Entered::Stored(blob)) => return Ok(Found::Stored(blob)),
-                Ok(Entered::Leads(guest, _) | Entered::SameLead(guest, _) | Entered::UnderWay(guest)) => {
+                Ok(Entered::Sources(guest, _) | Entered::SameLead(guest, _) | Entered::UnderWay(guest)) => {
                     return Ok(Found::Filling(guest));
                 }
                 Ok(Entered::Leaving(fill)) => fill.gone().await,

@@ -23,7 +23,7 @@ const CREDIT: u64 = 16;
 
 /// Tries in vain, and when to try again.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     in_vain: u32,
     in_all: u32,
     credit: u64,
@@ -31,13 +31,13 @@ pub(crate) struct Patience {
     until: Option<Instant>,
 }
 
-impl Default for Patience {
+impl Default for Backoff {
     fn default() -> Self {
         Self { in_vain: 0, in_all: 0, credit: CREDIT, is_tried: false, until: None }
     }
 }
 
-impl Patience {
+impl Backoff {
     /// A try broke off, or ended before it had brought all that it was to bring, after so many bytes.
     pub(crate) fn broke_off(&mut self, brought: u64) {
         self.is_tried = true;
@@ -108,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_tries_in_vain_are_waited_after_ever_longer() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         patience.broke_off(PRICE);
         assert!(patience.is_over(), "it had gained something");
         let mut pauses = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn next_to_nothing_counts_as_nothing_after_a_while_and_bytes_pay_for_more() {
         let tries = |brought: u64| {
-            let mut patience = Patience::default();
+            let mut patience = Backoff::default();
             (1..1000).find(|_| {
                 patience.broke_off(brought);
                 patience.is_exhausted(1)
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn one_byte_now_and_then_keeps_no_fill_alive() {
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         let tried = (1..1000).find(|number| {
             patience.broke_off(u64::from(number % 4 == 0));
             if patience.is_exhausted(1) {

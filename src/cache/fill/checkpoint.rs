@@ -15,13 +15,13 @@ const REMEMBER_AFTER: Duration = Duration::from_secs(10);
 pub(crate) const KEEP_FROM: u64 = 1 << 20;
 
 /// How much of a fill is remembered, and the remembering that is under way.
-pub(crate) struct Memory {
+pub(crate) struct Checkpoint {
     /// Bytes, and when.
     last: (u64, Instant),
     under_way: Option<JoinHandle<()>>,
 }
 
-impl Memory {
+impl Checkpoint {
     /// Of a fill that begins: what it has taken up was remembered.
     pub(crate) fn of(fill: &Fill) -> Self {
         Self { last: (fill.progress(), Instant::now()), under_way: None }

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::Extents;
 use super::endpoints::Endpoints;
 use super::plan::claims::{GoOn, LaneId, Role};
-use super::plan::demand::Wish;
+use super::plan::demand::Demand;
 use super::plan::phase::{Gone, Phase, stopping};
 use super::plan::plan::{LengthChanged, Plan, Seat};
 use super::silence::Silence;
-use super::sources::{Lead, Leads, not_asked};
-use super::status::Head;
+use super::sources::{Lead, Sources, not_asked};
+use super::status::Status;
 use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
@@ -29,11 +29,11 @@ pub struct Fill {
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
     seats: AtomicU64,
-    leads: Leads,
+    leads: Sources,
     endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
-    head: Head,
+    head: Status,
     silence: Silence,
     /// Rung when the pilot should look after something.
     bell: Notify,
@@ -53,13 +53,13 @@ impl Fill {
     }
 
     fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
-        let head = Head::new(plan.total().filter(|_| plan.progress() > 0));
+        let head = Status::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
             seats: AtomicU64::new(1),
-            leads: Leads::new(lead),
+            leads: Sources::new(lead),
             endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
@@ -83,7 +83,7 @@ impl Fill {
     }
 
     /// What can be waited for before the first byte.
-    pub(crate) fn head(&self) -> &Head {
+    pub(crate) fn head(&self) -> &Status {
         &self.head
     }
 
@@ -235,7 +235,7 @@ impl Fill {
     }
 
     /// Whose sources it has.
-    pub(crate) fn leads(&self) -> &Leads {
+    pub(crate) fn leads(&self) -> &Sources {
         &self.leads
     }
 
@@ -253,11 +253,11 @@ impl Fill {
         self.plan().claim_work(lane, chunk, least)
     }
 
-    pub(crate) fn wish(&self) -> (Option<Wish>, bool) {
+    pub(crate) fn wish(&self) -> (Option<Demand>, bool) {
         self.plan().wish(Instant::now())
     }
 
-    pub(crate) fn claim_wish(&self, lane: LaneId, wish: Wish) -> Option<Span> {
+    pub(crate) fn claim_wish(&self, lane: LaneId, wish: Demand) -> Option<Span> {
         self.plan().claim_wish(lane, wish)
     }
 
@@ -328,7 +328,7 @@ impl Fill {
         self.end(Phase::Broken(fault.clone()), |head| head.break_off(fault));
     }
 
-    fn end(&self, phase: Phase, tell: impl FnOnce(&Head)) {
+    fn end(&self, phase: Phase, tell: impl FnOnce(&Status)) {
         let woken = self.plan().end(phase);
         tell(&self.head);
         woken.into_iter().for_each(Waker::wake);

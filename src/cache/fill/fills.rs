@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::FillConfig;
 use super::fill::Fill;
-use super::permit::Berth;
-use super::reader::waiter::Guest;
+use super::permit::Permit;
+use super::reader::waiter::Waiter;
 use super::sources::{Lead, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
@@ -52,7 +52,7 @@ pub(crate) struct Slot {
 enum Joined {
     Entered(Entered),
     /// Nobody is there.
-    Alone(Berth),
+    Alone(Permit),
 }
 
 /// What entering found.
@@ -60,11 +60,11 @@ pub enum Entered {
     /// It is in the store meanwhile.
     Stored(Blob),
     /// A new fill was started with the caller's source.
-    Leads(Guest, Opening),
+    Sources(Waiter, Opening),
     /// Joined a fill, to which the same caller's source already belongs.
-    SameLead(Guest, Opening),
+    SameLead(Waiter, Opening),
     /// A fill is under way, and was joined.
-    UnderWay(Guest),
+    UnderWay(Waiter),
     /// One is just beginning, or ending without content: enter again after that.
     Leaving(Leaving),
 }
@@ -135,9 +135,9 @@ impl Fills {
             let (gone, is_gone) = watch::channel(());
             slots.insert(key.clone(), Slot { fill: None, gone: is_gone });
             drop(slots);
-            return Joined::Alone(Berth { fills: self.clone(), key, gone });
+            return Joined::Alone(Permit { fills: self.clone(), key, gone });
         };
-        let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Guest::of(fill, caller)?)));
+        let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Waiter::of(fill, caller)?)));
         let Some((fill, guest)) = joined else { return Joined::Entered(Entered::Leaving(Leaving(slot.gone.clone()))) };
         // While the registry is away, asking anew would only fail.
         if !caller.source.is_away() {

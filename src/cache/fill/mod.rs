@@ -1,6 +1,6 @@
 //! One download for each digest and registry, however many ask; every reader follows the growing file.
 //!
-//! Flow: [`Fills`] joins callers of the same content; a [`Guest`] is one caller's share. A [`Fill`] owns a staged
+//! Flow: [`Fills`] joins callers of the same content; a [`Waiter`] is one caller's share. A [`Fill`] owns a staged
 //! file and a plan of what has landed. Its pilot (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
 //! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
 //! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
@@ -35,6 +35,6 @@ pub(crate) use fills::Entered;
 pub use fills::Fills;
 pub use plan::extents::Extents;
 pub use reader::follower::Follower;
-pub use reader::waiter::Guest;
+pub use reader::waiter::Waiter;
 pub(crate) use sources::{Opening, says_nothing};
 pub(crate) use status::Ending;

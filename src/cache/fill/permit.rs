@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::endpoints::Endpoints;
 use super::fill::Fill;
 use super::fills::{Entered, Fills, Key};
-use super::reader::waiter::Guest;
+use super::reader::waiter::Waiter;
 use super::sources::{self, Lead, Opening};
 use super::status::Ending;
 use super::task;
@@ -19,7 +19,7 @@ use crate::oci::Digest;
 use crate::store;
 
 /// A slot in the map of fills.
-pub(crate) struct Berth {
+pub(crate) struct Permit {
     pub(crate) fills: Fills,
     pub(crate) key: Key,
     /// Others wait for its end.
@@ -31,7 +31,7 @@ pub(crate) struct Berth {
 #[error("the fill was broken off by a fault of the proxy")]
 struct Panicked;
 
-impl Berth {
+impl Permit {
     /// Begins the fill, where an earlier one stopped if there was one. Waits for the disk.
     pub(crate) fn begin<F, H>(self, digest: &Digest, lead: Lead, heed: F) -> Result<Entered, store::Error>
     where
@@ -40,11 +40,11 @@ impl Berth {
     {
         let (caller, opening) = (lead.caller.clone(), lead.opening());
         let fill = Arc::new(self.open(digest, lead)?);
-        let Some(guest) = Guest::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
+        let Some(guest) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.fills.config, self.fills.metrics.clone());
         let heeded = tokio::spawn(heed(guest.ending(), opening.clone()));
         tokio::spawn(self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded));
-        Ok(Entered::Leads(guest, opening))
+        Ok(Entered::Sources(guest, opening))
     }
 
     fn open(&self, digest: &Digest, lead: Lead) -> Result<Fill, store::Error> {
@@ -87,7 +87,7 @@ impl Berth {
     }
 }
 
-impl Drop for Berth {
+impl Drop for Permit {
     fn drop(&mut self) {
         let left = self.fills.slots().get_mut(&self.key).and_then(|slot| slot.fill.take());
         if let Some(fill) = left {
@@ -135,7 +135,7 @@ mod tests {
     /// A place taken for a fill that has begun, without a pilot.
     struct Taken {
         fills: Fills,
-        berth: Berth,
+        berth: Permit,
         fill: Arc<Fill>,
         caller: Caller,
         digest: Digest,
@@ -154,7 +154,7 @@ mod tests {
         let slot = watch::channel(());
         let key = Key(digest, "quay.io".into());
         fills.slots().insert(key.clone(), crate::cache::fill::fills::Slot { fill: None, gone: slot.1 });
-        let berth = Berth { fills: fills.clone(), key, gone: slot.0 };
+        let berth = Permit { fills: fills.clone(), key, gone: slot.0 };
         let fill = Arc::new(berth.open(&digest, Lead::of(&caller)).unwrap());
         Taken { fills, berth: berth.occupied(&fill), fill, caller, digest, _folder: folder }
     }
@@ -162,14 +162,14 @@ mod tests {
     #[tokio::test]
     async fn a_pilot_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
         let Taken { fills, berth, fill, caller, digest, _folder } = taken();
-        let guest = Guest::of(&fill, &caller).unwrap();
+        let guest = Waiter::of(&fill, &caller).unwrap();
         let heeded = tokio::spawn(std::future::ready(()));
         let attended = tokio::spawn(berth.attend(async { panic!("on purpose") }, fill, heeded));
         assert!(attended.await.is_err());
         assert!(guest.length().await.is_err(), "a reader is told");
         assert!(fills.is_empty());
         let entered = fills.enter(&digest, &caller, true, || false, |_, _| std::future::ready(())).await.unwrap();
-        assert!(matches!(entered, Entered::Leads(..)), "the next one begins anew");
+        assert!(matches!(entered, Entered::Sources(..)), "the next one begins anew");
     }
 
     #[tokio::test(start_paused = true)]

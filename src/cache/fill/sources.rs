@@ -104,9 +104,9 @@ impl Lead {
 }
 
 /// All of them, in the order in which they are asked.
-pub(crate) struct Leads(Mutex<Vec<Lead>>);
+pub(crate) struct Sources(Mutex<Vec<Lead>>);
 
-impl Leads {
+impl Sources {
     pub(crate) fn new(first: Lead) -> Self {
         Self(Mutex::new(vec![first]))
     }

@@ -21,7 +21,7 @@ impl News {
 }
 
 /// The latest news, and who waits for them.
-pub(crate) struct Head(watch::Sender<News>);
+pub(crate) struct Status(watch::Sender<News>);
 
 /// How a fill will end, for whoever wants to know without being waited for.
 pub struct Ending(watch::Receiver<News>);
@@ -36,13 +36,13 @@ impl Ending {
     }
 }
 
-impl Head {
+impl Status {
     /// Of a content whose length is known from before, or is not.
     pub(crate) fn new(total: Option<u64>) -> Self {
         Self(watch::Sender::new(total.map_or(News::Opening, |total| News::Open(Some(total)))))
     }
 
-    /// See [`Guest::length`](super::Guest::length).
+    /// See [`Waiter::length`](super::Waiter::length).
     pub(crate) async fn length(&self) -> Result<Option<u64>, Fault> {
         let mut news = self.0.subscribe();
         match news.wait_for(|news| !matches!(news, News::Opening | News::Open(Some(0)))).await.as_deref() {
@@ -53,7 +53,7 @@ impl Head {
         }
     }
 
-    /// See [`Guest::verified`](super::Guest::verified).
+    /// See [`Waiter::verified`](super::Waiter::verified).
     pub(crate) async fn verified(&self) -> Result<u64, Fault> {
         match self.0.subscribe().wait_for(News::is_end).await.as_deref() {
             Ok(News::Broken(fault)) => Err(fault.clone()),

@@ -8,7 +8,7 @@ use super::FillConfig;
 use super::checkpoint::{KEEP_FROM, keep};
 use super::fill::Fill;
 use super::reader::hashing;
-use super::transfer::driver::{Halt, Pilot};
+use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
 use crate::store::{Checksums, Staged};
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     let counted = metrics.fill();
     let gathering = async {
-        let gathered = Pilot::new(&fill, config, &metrics).gather().await;
+        let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
             Err(Halt::Adrift(fault)) => {
                 error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");

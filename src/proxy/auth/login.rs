@@ -15,10 +15,10 @@ use super::ping;
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::Challenge;
-use crate::proxy::context::Site;
+use crate::proxy::context::Context;
 use crate::proxy::tokens::bearers::{self, Leg};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
-use crate::proxy::tokens::request::Wish;
+use crate::proxy::tokens::request::TokenRequest;
 use crate::proxy::{answer, faults, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
@@ -27,15 +27,15 @@ use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
 /// The answer to one who asks our token service with credentials.
-pub(crate) async fn token(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Response<Body> {
-    verify(site, wish, leg)
+pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Response<Body> {
+    verify(context, wish, leg)
         .await
         .unwrap_or_else(|unasked| faults::fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
-async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {
-    let deciding = site.registry.deciding_endpoints(site.authority);
-    let own = site.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
+async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {
+    let deciding = context.registry.deciding_endpoints(context.authority);
+    let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
     let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
         return Ok(respond::unauthorized("these credentials cannot be verified here"));
     };
@@ -43,41 +43,41 @@ async fn verify(site: &Site<'_>, wish: &Wish, leg: Option<Leg>) -> Result<Respon
     if !endpoint.is_secure() {
         return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
     }
-    let response = ask_ping(site, endpoint, None).await?;
+    let response = ask_ping(context, endpoint, None).await?;
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
         let (header, left) =
-            site.access.token_for(site.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
+            context.access.token_for(context.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
         let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);
         let body =
             Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
         if let Some(leg) = leg {
-            site.proxy.bearers.bind(&site.proxy.cache, site.authority, &leg, body.as_bytes());
+            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &leg, body.as_bytes());
         }
         return Ok(json(&body));
     }
     let Some(basic) = credential.basic() else {
         return Ok(respond::unauthorized("the registry takes no identity tokens"));
     };
-    let (response, is_own_word) = ping::judged(ask_ping(site, endpoint, Some(basic.clone())).await?).await;
+    let (response, is_own_word) = ping::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
     if !is_own_word || is_foreign(&response, endpoint) {
         return Ok(respond::unauthorized("the registry does not know this user and password"));
     }
-    let (cache, now) = (&site.proxy.cache, SystemTime::now());
+    let (cache, now) = (&context.proxy.cache, SystemTime::now());
     let mac = wish.credential().map(|credential| bearers::mac(cache, credential));
-    let holder = match cache.principal(&site.origin, mac.as_ref().map(|mac| &mac[..])) {
+    let holder = match cache.principal(&context.origin, mac.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),
         Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,
     };
-    let token = site.proxy.local.mint(&site.origin, holder, now);
-    site.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
+    let token = context.proxy.local.mint(&context.origin, holder, now);
+    context.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
     Ok(json(&LocalTokens::answer(&token, now)))
 }
 
 async fn ask_ping(
-    site: &Site<'_>,
+    context: &Context<'_>,
     endpoint: &Endpoint,
     authorization: Option<HeaderValue>,
 ) -> Result<Response<Body>, Unasked> {
@@ -88,7 +88,7 @@ async fn ask_ping(
     }
     let mut request = Request::builder().uri("/v2/").body(())?;
     *request.headers_mut() = headers;
-    Ok(site.upstream.fetch(endpoint, request).await?)
+    Ok(context.upstream.fetch(endpoint, request).await?)
 }
 
 /// A credential that is written as a header would have it.

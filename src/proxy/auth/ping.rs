@@ -15,7 +15,7 @@ use http_body_util::StreamBody;
 
 use super::token_service;
 use crate::oci::Look;
-use crate::proxy::context::Site;
+use crate::proxy::context::Context;
 use crate::proxy::pull::pull::Pulled;
 use crate::proxy::registry::registry::Whose;
 use crate::proxy::tokens::bearers;
@@ -72,21 +72,21 @@ impl Door {
 }
 
 /// Answers a ping.
-pub(crate) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Pulled {
-    let carried = match (&site.holder, headers.contains_key(AUTHORIZATION)) {
+pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Pulled {
+    let carried = match (&context.holder, headers.contains_key(AUTHORIZATION)) {
         (Some(_), _) => Carried::Local,
         (None, true) => Carried::Own,
         (None, false) => Carried::Nothing,
     };
-    let held = match site.registry.whose() {
+    let held = match context.registry.whose() {
         Whose::Client => false,
         // Nobody needs credentials, and none would be used.
         Whose::Nobody => return Pulled::bypass(welcome(method)),
         Whose::Held(_) => true,
     };
-    let door = Door { away: site.outage.is_open(), held, carried };
+    let door = Door { away: context.outage.is_open(), held, carried };
     let word = match door.word() {
-        Word::Theirs => match asked(site, method, headers).await {
+        Word::Theirs => match asked(context, method, headers).await {
             Some(pulled) => return pulled,
             None => Door { away: true, ..door }.word(),
         },
@@ -95,37 +95,38 @@ pub(crate) async fn answer(site: &Site<'_>, method: &Method, headers: &HeaderMap
     match word {
         Word::Welcome => Pulled::bypass(welcome(method)),
         Word::LastKnown => {
-            let known = recall(site, method).await;
-            known.unwrap_or_else(|| Pulled::bypass(token_service::challenge(site, None)))
+            let known = recall(context, method).await;
+            known.unwrap_or_else(|| Pulled::bypass(token_service::challenge(context, None)))
         }
-        Word::Challenge | Word::Theirs => Pulled::bypass(token_service::challenge(site, None)),
+        Word::Challenge | Word::Theirs => Pulled::bypass(token_service::challenge(context, None)),
     }
 }
 
 /// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
-async fn asked(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
-    let before = site.outage.changed();
-    if let Some(pulled) = ask(site, method, headers).await {
+async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+    let before = context.outage.changed();
+    if let Some(pulled) = ask(context, method, headers).await {
         return Some(pulled);
     }
-    site.outage.settled().await;
-    let was_silent = site.outage.changed() != before;
-    if was_silent && !site.outage.is_open() { ask(site, method, headers).await } else { None }
+    context.outage.settled().await;
+    let was_silent = context.outage.changed() != before;
+    if was_silent && !context.outage.is_open() { ask(context, method, headers).await } else { None }
 }
 
 /// The registry's answer, if it has one but that it cannot, or not now.
-async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
-    let deciding = site.registry.deciding_endpoints(site.authority);
-    let deadline = site.deadline(site.registry.tags().deadline());
-    for endpoint in site.upstream.order(&deciding) {
+async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+    let deciding = context.registry.deciding_endpoints(context.authority);
+    let deadline = context.deadline(context.registry.tags().deadline());
+    for endpoint in context.upstream.order(&deciding) {
         let begun = tokio::time::Instant::now();
         let request = bodiless(method, headers)?;
         let asked = async {
-            let passed = forward::pass(site.proxy, &site.upstream, site.registry, endpoint, Kind::Ping, request);
+            let passed =
+                forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
             judged(passed.await).await
         };
         match tokio::time::timeout(deadline, asked).await {
-            Err(_) => site.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
+            Err(_) => context.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
             Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
                 return Some(Pulled::bypass(response));
             }
@@ -133,7 +134,7 @@ async fn ask(site: &Site<'_>, method: &Method, headers: &HeaderMap) -> Option<Pu
             Ok((response, is_own_word)) => {
                 let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
-                    remember(site, &response);
+                    remember(context, &response);
                 }
                 return Some(Pulled::bypass(response));
             }
@@ -181,7 +182,7 @@ fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {
     Some(request)
 }
 
-fn remember(site: &Site<'_>, response: &Response<Body>) {
+fn remember(context: &Context<'_>, response: &Response<Body>) {
     let kept = |name: &HeaderName| {
         *name == respond::API_VERSION
             || name.as_str().starts_with("www-authenticate")
@@ -189,8 +190,8 @@ fn remember(site: &Site<'_>, response: &Response<Body>) {
     };
     let headers = response.headers().iter().filter(|(name, _)| kept(name));
     let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    site.proxy.store.catalog().note_ping(Ping {
-        registry: Arc::clone(&site.origin),
+    context.proxy.store.catalog().note_ping(Ping {
+        registry: Arc::clone(&context.origin),
         status: response.status().as_u16(),
         headers: headers.collect(),
         seen: SystemTime::now(),
@@ -198,23 +199,23 @@ fn remember(site: &Site<'_>, response: &Response<Body>) {
 }
 
 /// Whether the registry wants no credentials, as far as is known: it answered 200 to somebody without.
-pub(crate) async fn is_open_to_all(site: &Site<'_>) -> bool {
-    matches!(site.registry.whose(), Whose::Nobody) || last_known(site).await.is_some()
+pub(crate) async fn is_open_to_all(context: &Context<'_>) -> bool {
+    matches!(context.registry.whose(), Whose::Nobody) || last_known(context).await.is_some()
 }
 
-async fn last_known(site: &Site<'_>) -> Option<Ping> {
+async fn last_known(context: &Context<'_>) -> Option<Ping> {
     // An earlier version took a page for the registry's word.
     let is_page = |ping: &Ping| {
         let said = ping.headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
         Look::of(said.map(|(_, value)| value.as_str())) == Look::Page
     };
-    let known = site.proxy.store.catalog().ping(&site.origin).await.ok().flatten();
+    let known = context.proxy.store.catalog().ping(&context.origin).await.ok().flatten();
     known.filter(|ping| ping.status == 200 && !is_page(ping))
 }
 
 /// The last 200 of a registry that wants no credentials.
-async fn recall(site: &Site<'_>, method: &Method) -> Option<Pulled> {
-    let ping = last_known(site).await?;
+async fn recall(context: &Context<'_>, method: &Method) -> Option<Pulled> {
+    let ping = last_known(context).await?;
     let mut response = Response::new(body(method));
     for (name, value) in &ping.headers {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {

@@ -1,6 +1,6 @@
-//! What a visitor wants of a registry: read once, judged by the rules, written down by the audit log.
+//! What a who wants of a registry: read once, judged by the rules, written down by the audit log.
 //!
-//! What goes upstream is printed from what was read here ([`Wanted::target`]), never from the bytes that came.
+//! What goes upstream is printed from what was read here ([`Clearance::target`]), never from the bytes that came.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
-use super::{Action, AuditLine, AuditOutcome, Errand, House, Judgement, Named, Rules, Visitor};
+use super::{Action, AuditLine, AuditOutcome, Client, Clients, Intent, Judgement, Named, Rules};
 use crate::oci::{Authority, BadPath, BadQuery, Enclosed, Query, Reference, Repository, Route};
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::respond::{CONTENT_DIGEST, Declined};
@@ -30,7 +30,7 @@ const TOKEN_PATHS: [&str; 8] = [
 ];
 
 /// One request as rules and audit log see it.
-pub(crate) struct Wanted {
+pub(crate) struct Clearance {
     asked: Asked,
     route: Route,
     query: Query,
@@ -43,7 +43,7 @@ pub(crate) struct Wanted {
 struct Asked {
     registry: Arc<str>,
     host: Authority,
-    visitor: Visitor,
+    who: Client,
     method: Method,
 }
 
@@ -80,15 +80,15 @@ pub(crate) enum Flaw {
 /// [`Flaw`], which has been noted in the audit log.
 pub(crate) fn of<B: http_body::Body>(
     registry: &Registry,
-    visitor: &Visitor,
+    who: &Client,
     authority: &Authority,
     request: &Request<B>,
-    house: &House,
-) -> Result<Wanted, Flaw> {
+    clients: &Clients,
+) -> Result<Clearance, Flaw> {
     let asked = Asked {
         registry: registry.name().clone(),
         host: authority.clone(),
-        visitor: visitor.clone(),
+        who: who.clone(),
         method: request.method().clone(),
     };
     let read = || {
@@ -113,10 +113,10 @@ pub(crate) fn of<B: http_body::Body>(
         Ok((route, query, kind, action, mount))
     };
     match read() {
-        Ok((route, query, kind, action, mount)) => Ok(Wanted { asked, route, query, kind, action, mount }),
+        Ok((route, query, kind, action, mount)) => Ok(Clearance { asked, route, query, kind, action, mount }),
         Err(flaw) => {
             let reason = Some(flaw.to_string());
-            asked.note_refused(house, None, request.uri(), (None, reason), StatusCode::BAD_REQUEST);
+            asked.note_refused(clients, None, request.uri(), (None, reason), StatusCode::BAD_REQUEST);
             Err(flaw)
         }
     }
@@ -155,9 +155,9 @@ fn mount(query: &Query) -> Result<Mount, Flaw> {
     }
 }
 
-impl Wanted {
+impl Clearance {
     pub(crate) fn client(&self) -> IpAddr {
-        self.asked.visitor.client
+        self.asked.who.address
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -197,10 +197,10 @@ impl Wanted {
         if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }
-        let Asked { registry, host, visitor, .. } = &self.asked;
-        let errand = |repository, action| Errand {
-            user: visitor.user.as_deref(),
-            client: visitor.client,
+        let Asked { registry, host, who, .. } = &self.asked;
+        let errand = |repository, action| Intent {
+            user: who.user.as_deref(),
+            client: who.address,
             registry,
             host,
             repository,
@@ -220,14 +220,14 @@ impl Wanted {
     }
 
     /// Notes how a manifest's pull ended.
-    pub(crate) fn note_answer(&self, house: &House, response: &Response<Body>, rule: Option<Arc<str>>) {
+    pub(crate) fn note_answer(&self, clients: &Clients, response: &Response<Body>, rule: Option<Arc<str>>) {
         let outcome = match response.status() {
             status if status.is_success() || status == StatusCode::NOT_MODIFIED => AuditOutcome::Pulled,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => AuditOutcome::Denied,
             StatusCode::NOT_FOUND => AuditOutcome::Missing,
             _ => AuditOutcome::Failed,
         };
-        let (Some(audit), Route::Manifest(repository, reference)) = (&house.audit, &self.route) else { return };
+        let (Some(audit), Route::Manifest(repository, reference)) = (&clients.audit, &self.route) else { return };
         if self.action != Action::Pull || response.extensions().get::<Declined>().is_some() {
             return; // the proxy's own refusals have a line of their own
         }
@@ -243,25 +243,25 @@ impl Wanted {
     }
 
     /// Notes that the proxy refused it, whatever it was for: by a rule, or because pushes do not pass.
-    pub(crate) fn note_refused(&self, house: &House, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
+    pub(crate) fn note_refused(&self, clients: &Clients, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
         let reason = rule.is_none().then(|| "pushes do not pass".to_owned());
-        self.asked.note_refused(house, Some(self), uri, (rule, reason), status);
+        self.asked.note_refused(clients, Some(self), uri, (rule, reason), status);
     }
 }
 
 impl Asked {
     fn note_refused(
         &self,
-        house: &House,
-        wanted: Option<&Wanted>,
+        clients: &Clients,
+        wanted: Option<&Clearance>,
         uri: &Uri,
         (rule, reason): (Option<Arc<str>>, Option<String>),
         status: StatusCode,
     ) {
-        let Some(audit) = &house.audit else { return };
+        let Some(audit) = &clients.audit else { return };
         audit.write(AuditLine {
             repository: wanted.and_then(|wanted| wanted.route.repository().cloned()),
-            reference: wanted.and_then(Wanted::reference),
+            reference: wanted.and_then(Clearance::reference),
             path: Some(AuditLine::cut(uri.path())),
             rule,
             reason: reason.as_deref().map(AuditLine::cut),
@@ -271,10 +271,10 @@ impl Asked {
 
     fn line(&self, outcome: AuditOutcome, status: StatusCode) -> AuditLine {
         AuditLine {
-            user: self.visitor.user.clone(),
+            user: self.who.user.clone(),
             registry: Some(self.registry.clone()),
             method: Some(self.method.clone()),
-            ..AuditLine::new(self.visitor.client, outcome, status.as_u16())
+            ..AuditLine::new(self.who.address, outcome, status.as_u16())
         }
     }
 }

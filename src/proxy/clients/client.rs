@@ -13,16 +13,16 @@ use crate::wire::Body;
 
 /// A client: its address, and who it has proven to be.
 #[derive(Clone, Debug)]
-pub struct Visitor {
+pub struct Client {
     /// Its address; IPv4 mapped into IPv6 is IPv4.
-    pub client: IpAddr,
+    pub address: IpAddr,
     /// Its user of `clients.htpasswd`.
     pub user: Option<Arc<str>>,
 }
 
 /// What the `clients:` section means, ready to be asked.
 #[derive(Clone, Default)]
-pub struct House {
+pub struct Clients {
     /// Users and passwords; `None`: nobody needs one.
     pub logins: Option<Logins>,
     /// Who may pull and push what.
@@ -31,20 +31,20 @@ pub struct House {
     pub audit: Option<Audit>,
 }
 
-impl House {
+impl Clients {
     /// Lets a client in who asks for the proxy's services with these headers.
     ///
     /// # Errors
     /// The answer to one who is not let in: 407 with a challenge (RFC 9110, 15.5.8), or 503.
-    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Visitor, Box<Response<Body>>> {
-        let Some(logins) = &self.logins else { return Ok(Visitor { client, user: None }) };
+    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Response<Body>>> {
+        let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
         let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
         let admission = match &offer {
             Some(offer) => logins.verify(client, offer).await,
             None => Admission::Wrong,
         };
         match admission {
-            Admission::Welcome(user) => Ok(Visitor { client, user: Some(user) }),
+            Admission::Welcome(user) => Ok(Client { address: client, user: Some(user) }),
             Admission::Busy => {
                 let message = "too many passwords are being verified; try again";
                 Err(Box::new(

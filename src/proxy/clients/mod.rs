@@ -27,10 +27,10 @@ pub(crate) mod throttle;
 
 pub use audit::line::{AuditLine, AuditOutcome};
 pub use audit::log::{Audit, AuditError};
-pub use client::{House, Visitor};
+pub use client::{Client, Clients};
 pub(crate) use guesses::{Guess, Guesses};
 pub use htpasswd::{Flaw, Users};
 pub use offer::{BadOffer, Offer};
 pub use password::{Admission, LoginError, Logins};
 pub use rule_config::{Action, AuditConfig, Effect, RuleConfig};
-pub use rules::{Errand, Judgement, Named, Rules};
+pub use rules::{Intent, Judgement, Named, Rules};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{Method, Request, Response};
 
-use super::{AuditLine, AuditOutcome, House};
+use super::{AuditLine, AuditOutcome, Clients};
 use crate::proxy::respond::Declined;
 use crate::wire::Body;
 
@@ -25,8 +25,8 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Nothing where nothing is written down.
-    pub(crate) fn of<B>(house: &House, client: IpAddr, request: &Request<B>) -> Option<Self> {
-        house.audit.as_ref()?;
+    pub(crate) fn of<B>(clients: &Clients, client: IpAddr, request: &Request<B>) -> Option<Self> {
+        clients.audit.as_ref()?;
         let uri = request.uri();
         let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let host = uri.authority().map(http::uri::Authority::as_str).or_else(header);
@@ -38,12 +38,14 @@ impl Asked {
     /// Notes that `response` refuses it, if it does and nobody has noted it yet.
     pub(crate) fn note(
         self,
-        house: &House,
+        clients: &Clients,
         user: Option<Arc<str>>,
         registry: Option<Arc<str>>,
         response: &mut Response<Body>,
     ) {
-        let (Some(Declined(reason)), Some(audit)) = (response.extensions_mut().remove(), &house.audit) else { return };
+        let (Some(Declined(reason)), Some(audit)) = (response.extensions_mut().remove(), &clients.audit) else {
+            return;
+        };
         let Self { client, method, host, path } = self;
         let line = AuditLine::new(client, AuditOutcome::Refused, response.status().as_u16());
         audit.write(AuditLine {
@@ -60,7 +62,7 @@ impl Asked {
 
 /// The same where the HTTP library could not read a request, and has refused it itself.
 pub(crate) fn note_unread(
-    house: &House,
+    clients: &Clients,
     client: IpAddr,
     user: Option<&Arc<str>>,
     registry: Option<&Arc<str>>,
@@ -68,7 +70,7 @@ pub(crate) fn note_unread(
 ) {
     let unread =
         error.get_ref().and_then(|error| error.downcast_ref::<hyper::Error>()).filter(|error| error.is_parse());
-    let (Some(error), Some(audit)) = (unread, &house.audit) else { return };
+    let (Some(error), Some(audit)) = (unread, &clients.audit) else { return };
     let status = if error.is_parse_too_large() { 431 } else { 400 };
     audit.write(AuditLine {
         user: user.cloned(),

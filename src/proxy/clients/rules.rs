@@ -11,7 +11,7 @@ pub(crate) const DEFAULT: &str = "default";
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug)]
-pub struct Errand<'a> {
+pub struct Intent<'a> {
     /// Who it is, if it said and proved so.
     pub user: Option<&'a str>,
     /// Its address.
@@ -64,7 +64,7 @@ impl Rules {
     /// Judges a request: the first deny that speaks of it, else the first allow that does, else nobody, unless
     /// some allow has this action.
     #[must_use]
-    pub fn judge(&self, errand: &Errand<'_>) -> Judgement {
+    pub fn judge(&self, errand: &Intent<'_>) -> Judgement {
         let of = |effect: Effect| self.0.iter().filter(move |(_, rule)| rule.effect == effect);
         if let Some((name, _)) = of(Effect::Deny).find(|(_, rule)| rule.speaks_of(errand)) {
             return Judgement::Denied(name.clone());
@@ -80,7 +80,7 @@ impl Rules {
 }
 
 impl RuleConfig {
-    fn speaks_of(&self, errand: &Errand<'_>) -> bool {
+    fn speaks_of(&self, errand: &Intent<'_>) -> bool {
         self.actions.contains(&errand.action)
             && fits(&self.users, |user| errand.user.is_some_and(|name| user == "*" || user == name))
             && fits(&self.networks, |network| network.contains(&errand.client.to_canonical()))
@@ -120,7 +120,7 @@ mod tests {
         let host = Authority::parse(host, 443).unwrap();
         let registry = if host.to_string().ends_with(".pkg.dev:443") { "*.pkg.dev".into() } else { host.short(443) };
         let repository: Option<Repository> = (!repository.is_empty()).then(|| repository.parse().unwrap());
-        let errand = Errand {
+        let errand = Intent {
             user: (!user.is_empty()).then_some(user),
             client: client.parse().unwrap(),
             registry: &registry,

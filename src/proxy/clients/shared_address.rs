@@ -36,7 +36,7 @@ pub(crate) enum Sign {
 
 /// Looks for signs until there is one, or until it is known that there are several addresses.
 #[derive(Debug, Default)]
-pub(crate) struct Gateway {
+pub(crate) struct SharedAddress {
     is_settled: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
@@ -49,7 +49,7 @@ struct Seen {
     layers: HashMap<Digest, (u32, Instant)>,
 }
 
-impl Gateway {
+impl SharedAddress {
     /// Says it once if a pull of `client` that was answered shows that others are behind that address.
     pub(crate) fn look<B>(&self, client: IpAddr, route: &Route, request: &Request<B>) {
         let headers = request.headers();
@@ -138,19 +138,19 @@ mod tests {
     const OTHER: &str = "docker/27.1 go/go1.22 git-commit/a kernel/6.8.0-47 os/linux arch/amd64";
 
     struct Office {
-        gateway: Gateway,
+        shared_address: SharedAddress,
         start: Instant,
     }
 
     impl Office {
         fn new() -> Self {
-            Self { gateway: Gateway::default(), start: Instant::now() }
+            Self { shared_address: SharedAddress::default(), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64, client: &str, agent: &str, layer: Option<&[u8]>) -> Option<Sign> {
             let layer = layer.map(|bytes| Digest::of(Algorithm::Sha256, bytes));
             let now = self.start + Duration::from_secs(seconds);
-            self.gateway.pulled(client.parse().unwrap(), Some(agent), layer.as_ref(), now)
+            self.shared_address.pulled(client.parse().unwrap(), Some(agent), layer.as_ref(), now)
         }
     }
 
@@ -207,7 +207,7 @@ mod tests {
         for number in 0..2 * LAYERS as u64 {
             assert_eq!(office.at(0, "10.0.0.1", &format!("docker/{}", 1), Some(&number.to_be_bytes())), None);
         }
-        let seen = office.gateway.seen.lock().unwrap();
+        let seen = office.shared_address.seen.lock().unwrap();
         assert!(seen.as_ref().is_some_and(|seen| seen.layers.len() == LAYERS));
     }
 }

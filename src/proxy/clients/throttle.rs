@@ -21,11 +21,11 @@ const USER_LIMIT: usize = 255;
 
 /// The failures of late.
 pub(crate) struct Pace {
-    failures: moka::sync::Cache<Who, u32>,
+    failures: moka::sync::Cache<AskAs, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum AskAs {
     Both(IpAddr, Box<str>),
     Address(IpAddr),
     User(Box<str>),
@@ -66,13 +66,13 @@ impl Pace {
     }
 }
 
-fn who(client: IpAddr, user: &str) -> [(Who, u32); 3] {
+fn who(client: IpAddr, user: &str) -> [(AskAs, u32); 3] {
     let client = network(client);
     let user: Box<str> = if user.len() <= USER_LIMIT { user.into() } else { "".into() };
     [
-        (Who::Both(client, user.clone()), FREE_TOGETHER),
-        (Who::Address(client), FREE_ALONE),
-        (Who::User(user), FREE_ALONE),
+        (AskAs::Both(client, user.clone()), FREE_TOGETHER),
+        (AskAs::Address(client), FREE_ALONE),
+        (AskAs::User(user), FREE_ALONE),
     ]
 }
 

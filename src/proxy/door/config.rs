@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::host::Later;
+use crate::host::Reserved;
 
 /// The `listen:` section.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -13,9 +13,9 @@ pub struct ListenConfig {
     /// Metrics, read-only. Default: `127.0.0.1:9128`.
     pub admin: SocketAddr,
     /// Registry mirror.
-    pub mirror: Option<Later>,
+    pub mirror: Option<Reserved>,
     /// TLS by SNI.
-    pub transparent: Option<Later>,
+    pub transparent: Option<Reserved>,
 }
 
 impl Default for ListenConfig {

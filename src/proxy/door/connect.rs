@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::{intercept, tunnel};
 use crate::oci::{Authority, BadAuthority, Code};
-use crate::proxy::clients::Visitor;
+use crate::proxy::clients::Client;
 use crate::proxy::faults;
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
@@ -19,8 +19,8 @@ use crate::proxy::state::Proxy;
 use crate::wire::Body;
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Request<Incoming>) -> Response<Body> {
-    let client = visitor.client;
+pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Response<Body> {
+    let client = who.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
@@ -44,7 +44,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
             record.verdict("intercept", 200);
             upgrade(proxy, request, move |proxy, stream| async move {
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, visitor, authority, stream).await;
+                intercept::run(proxy, who, authority, stream).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
@@ -52,7 +52,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, visitor: Visitor, request: Reques
                 return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            let tunnel = match proxy.clients.of(client).tunnel() {
+            let tunnel = match proxy.limiter.of(client).tunnel() {
                 Ok(tunnel) => tunnel,
                 Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
             };

@@ -17,7 +17,7 @@ use super::first_bytes::{Spoken, sniff};
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::Asked;
-use crate::proxy::limit::{Client, Stream};
+use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, respond};
 use crate::wire::{self, Body, Guarded, Rewind};
@@ -31,7 +31,7 @@ impl Proxy {
         if !self.policy().admits(address) {
             return overload::serve(self, stream, address, None);
         }
-        let place = match self.clients.enter(address) {
+        let place = match self.limiter.enter(address) {
             Ok(place) => place,
             Err(refusal) => return overload::serve(self, stream, address, Some(refusal)),
         };
@@ -51,7 +51,7 @@ impl Proxy {
         &self,
         stream: S,
         address: IpAddr,
-        client: Arc<Client>,
+        client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
     where
@@ -73,7 +73,7 @@ impl Proxy {
             }
             spoken => self.serve_http(spoken, stream, client, handle).await,
         };
-        served.inspect_err(|error| refused::note_unread(&self.policy().house, address, None, None, error))
+        served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
     }
 
     /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
@@ -97,11 +97,11 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
-    let asked = Asked::of(&proxy.policy().house, client, &request);
+    let asked = Asked::of(&proxy.policy().clients, client, &request);
     let mut user = None;
     let mut response = received(&proxy, client, request, stream, &mut user).await;
     if let Some(asked) = asked {
-        asked.note(&proxy.policy().house, user, None, &mut response);
+        asked.note(&proxy.policy().clients, user, None, &mut response);
     }
     response
 }
@@ -132,19 +132,19 @@ async fn received(
     }
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
-        let visitor = match proxy.policy().house.admit(client, request.headers()).await {
-            Ok(visitor) => visitor,
+        let who = match proxy.policy().clients.admit(client, request.headers()).await {
+            Ok(who) => who,
             Err(refusal) => return pages::turned_away(proxy, client, &request, *refusal),
         };
-        user.clone_from(&visitor.user);
+        user.clone_from(&who.user);
         if proxy.pseudonym.is_in(request.headers()) {
             return pages::turned_away(proxy, client, &request, respond::looped());
         }
         if connects {
-            return connect::answer(proxy, visitor, request).await;
+            return connect::answer(proxy, who, request).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
-        return match proxy.clients.of(client).tunnel() {
+        return match proxy.limiter.of(client).tunnel() {
             Ok(tunnel) => {
                 let response = Box::pin(forward::absolute(proxy, client, request)).await;
                 stream.keep(tunnel);

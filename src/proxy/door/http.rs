@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::first_bytes::Spoken;
-use crate::proxy::limit::{Client, Line, Order, Outgoing, Stream, Tasks};
+use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, FIELDS, Gather};
+use crate::wire::{Body, Coalesce, FIELDS};
 
 /// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
 const HEAD: Duration = Duration::from_secs(120);
@@ -40,7 +40,7 @@ impl Proxy {
         &self,
         spoken: Spoken,
         stream: S,
-        client: Arc<Client>,
+        client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
     where
@@ -57,20 +57,20 @@ impl Proxy {
             answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
         };
         if spoken == Spoken::Http2 {
-            let stream = Gather::new(stream);
-            let line = Line::new(&self.clients, client, stream.is_blocked());
+            let stream = Coalesce::new(stream);
+            let line = Connection::new(&self.limiter, client, stream.is_blocked());
             let opened = line.clone();
             let service = service_fn(move |request| answer(request, opened.open()));
             let connection = http2::Builder::new(Tasks(line.clone()))
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(if self.clients.are_many() { STREAMS_OF_MANY } else { STREAMS })
+                .max_concurrent_streams(if self.limiter.are_many() { STREAMS_OF_MANY } else { STREAMS })
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
             self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
         } else {
-            let line = Line::new(&self.clients, client, Arc::default());
+            let line = Connection::new(&self.limiter, client, Arc::default());
             let opened = line.clone();
             let service = service_fn(move |request| answer(request, opened.open_alone()));
             let connection = http1::Builder::new()
@@ -91,7 +91,7 @@ impl Proxy {
         connection: C,
         finish: impl FnOnce(Pin<&mut C>),
         asked: &CancellationToken,
-        line: &Line,
+        line: &Connection,
     ) -> io::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,

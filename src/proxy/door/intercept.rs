@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::pages;
 use crate::host;
 use crate::oci::{Authority, Host};
-use crate::proxy::clients::Visitor;
+use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
 use crate::proxy::limit::{Bounded, Stream};
 use crate::proxy::state::Proxy;
@@ -37,27 +37,27 @@ pub(crate) type Secure<S> = Bounded<TlsStream<S>>;
 /// Serves an intercepted connection to `authority` until it ends.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     proxy: Arc<Proxy>,
-    visitor: Visitor,
+    who: Client,
     authority: Authority,
     stream: S,
 ) {
-    let (client, host) = (visitor.client, authority.host.clone());
+    let (client, host) = (who.address, authority.host.clone());
     let to = authority.short(443);
     let handshake = Box::pin(accept(&proxy, client, &to, stream, |_| Ok(host))); // what it needs goes with it
     let Some(stream) = handshake.await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
-            let (target, user) = (authority.clone(), visitor.user.clone());
+            let (target, user) = (authority.clone(), who.user.clone());
             let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
-                Ok(()) => Either::Left(dispatch::answer(handed.clone(), visitor.clone(), target.clone(), asked)),
+                Ok(()) => Either::Left(dispatch::answer(handed.clone(), who.clone(), target.clone(), asked)),
                 Err(refusal) => Either::Right(ready(pages::refused(&handed, client, &asked, &refusal))),
             };
-            let served = proxy.serve_http(spoken, stream, proxy.clients.of(client), handle).await;
+            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(client), handle).await;
             served.inspect_err(|error| {
                 let policy = proxy.policy();
                 let registry = policy.registry(&authority).map(|registry| registry.name().clone());
-                refused::note_unread(&policy.house, client, user.as_ref(), registry.as_ref(), error);
+                refused::note_unread(&policy.clients, client, user.as_ref(), registry.as_ref(), error);
             })
         }
         Ok(None) => Ok(()),

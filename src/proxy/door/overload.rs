@@ -27,11 +27,11 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
     if refusal.is_some() {
         proxy.metrics.connect("crowded");
     }
-    let waiting = proxy.clients.wait(address);
+    let waiting = proxy.limiter.wait(address);
     let left = waiting.left().clone();
     let proxy = proxy.clone();
     let served = async move {
-        let client = proxy.clients.of(address);
+        let client = proxy.limiter.of(address);
         let stream = Guarded::new(stream, waiting);
         let handed = proxy.clone();
         let handle = move |request, _| answer(handed.clone(), address, refusal, request);

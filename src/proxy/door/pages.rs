@@ -64,7 +64,7 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
             missing("this proxy is no registry mirror (not available yet): name it in HTTPS_PROXY, not as a mirror")
         }
         path => match path.strip_prefix("/setup/") {
-            Some(client) => setup(client, &asked_host(request), proxy.policy().house.logins.is_some()),
+            Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
             None => missing("this proxy has no such page: see /, or send CONNECT"),
         },
     }
@@ -152,9 +152,9 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
     let mut response = record.attach(failure.respond());
-    let house = &proxy.policy().house;
-    if let Some(asked) = Asked::of(house, client, request) {
-        asked.note(house, None, None, &mut response);
+    let clients = &proxy.policy().clients;
+    if let Some(asked) = Asked::of(clients, client, request) {
+        asked.note(clients, None, None, &mut response);
     }
     response
 }

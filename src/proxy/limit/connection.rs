@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 
-use super::limiter::Clients;
+use super::limiter::Limiter;
 use super::shared::Shared;
 use super::stream::{Owner, Place, Stream};
-use super::usage::Client;
+use super::usage::Usage;
 use crate::host::Count;
 
 /// A connection.
-pub(crate) struct Line {
-    pub(crate) client: Arc<Client>,
+pub(crate) struct Connection {
+    pub(crate) client: Arc<Usage>,
     opened: AtomicU64,
     /// The latest stream that took something. This and what follows only the connection's own task writes.
     newest: AtomicU64,
@@ -51,10 +51,10 @@ struct List {
     next: Option<Arc<Stream>>,
 }
 
-impl Line {
+impl Connection {
     /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be
     /// written to it.
-    pub(crate) fn new(clients: &Clients, client: Arc<Client>, blocked: Arc<AtomicBool>) -> Arc<Self> {
+    pub(crate) fn new(clients: &Limiter, client: Arc<Usage>, blocked: Arc<AtomicBool>) -> Arc<Self> {
         let line = Self {
             client,
             opened: 0.into(),
@@ -90,7 +90,7 @@ impl Line {
             passed: self.passed().into(),
             opened: number.into(),
         };
-        let stream = Stream::on(Owner::Line(self.clone()), Some(place));
+        let stream = Stream::on(Owner::Connection(self.clone()), Some(place));
         list.slots[slot] = Some(Arc::downgrade(&stream));
         list.next = Some(stream.clone());
         stream
@@ -188,7 +188,7 @@ impl Line {
 
 /// Runs the tasks that answer the streams of one connection, so that each of them can be ended.
 #[derive(Clone)]
-pub(crate) struct Tasks(pub(crate) Arc<Line>);
+pub(crate) struct Tasks(pub(crate) Arc<Connection>);
 
 impl<F> hyper::rt::Executor<F> for Tasks
 where

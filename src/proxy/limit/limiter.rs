@@ -11,19 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
-use super::usage::Client;
+use super::usage::Usage;
 use super::waiting::{Lobby, Waiting};
-use super::{Limits, Line, Order, Refusal};
+use super::{Connection, Limits, Order, Refusal};
 
 /// Room is made so often at most.
 const ROOM: Duration = Duration::from_millis(100);
 
 /// All clients.
-pub(crate) struct Clients {
-    by: Mutex<HashMap<IpAddr, Arc<Client>>>,
+pub(crate) struct Limiter {
+    by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
     shared: Arc<Shared>,
     /// Their connections of HTTP/2.
-    pub(crate) lines: Mutex<Vec<Weak<Line>>>,
+    pub(crate) lines: Mutex<Vec<Weak<Connection>>>,
     lobby: Arc<Lobby>,
     /// When room was made last.
     room: Mutex<Option<Instant>>,
@@ -31,11 +31,11 @@ pub(crate) struct Clients {
 
 /// One connection's place, given back when it is dropped.
 pub(crate) struct Place {
-    clients: Arc<Clients>,
-    client: Arc<Client>,
+    clients: Arc<Limiter>,
+    client: Arc<Usage>,
 }
 
-impl Clients {
+impl Limiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             by: Mutex::default(),
@@ -62,7 +62,7 @@ impl Clients {
         }
         let address = network(address);
         let mut by = self.by();
-        let client = by.entry(address).or_insert_with(|| Client::new(address, &self.shared)).clone();
+        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.shared)).clone();
         let refusal = if !client.connections.enter(limits.connections_each) {
             Refusal::ConnectionsEach(limits.connections_each)
         } else if !self.shared.connections.enter(limits.connections) {
@@ -93,7 +93,7 @@ impl Clients {
         drop(room);
         let mut counts: HashMap<IpAddr, usize> =
             self.by().iter().map(|(network, client)| (*network, client.connections.now())).collect();
-        let mut idle: HashMap<IpAddr, Vec<Arc<Line>>> = HashMap::new();
+        let mut idle: HashMap<IpAddr, Vec<Arc<Connection>>> = HashMap::new();
         let lines: Vec<_> = {
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             lines.iter().filter_map(Weak::upgrade).collect()
@@ -124,10 +124,10 @@ impl Clients {
     }
 
     /// The client at an address that has a connection.
-    pub(crate) fn of(&self, address: IpAddr) -> Arc<Client> {
+    pub(crate) fn of(&self, address: IpAddr) -> Arc<Usage> {
         let address = network(address);
         let known = self.by().get(&address).cloned();
-        known.unwrap_or_else(|| Client::new(address, &self.shared))
+        known.unwrap_or_else(|| Usage::new(address, &self.shared))
     }
 
     /// How many connections there are and may be, and how many streams.
@@ -153,7 +153,7 @@ impl Clients {
         &self.shared
     }
 
-    fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Client>>> {
+    fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Usage>>> {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +172,7 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Nothing is kept of an address without a connection.
-fn forget(entry: Entry<'_, IpAddr, Arc<Client>>) {
+fn forget(entry: Entry<'_, IpAddr, Arc<Usage>>) {
     if let Entry::Occupied(known) = entry
         && known.get().connections.now() == 0
     {
@@ -182,7 +182,7 @@ fn forget(entry: Entry<'_, IpAddr, Arc<Client>>) {
 
 impl Place {
     /// Whose it is.
-    pub(crate) fn client(&self) -> &Arc<Client> {
+    pub(crate) fn client(&self) -> &Arc<Usage> {
         &self.client
     }
 }
@@ -210,7 +210,7 @@ pub(crate) mod tests {
 
     #[test]
     fn connections_are_few_and_come_back() {
-        let clients = Clients::new(Limits { connections: 3, connections_each: 2, ..limits() });
+        let clients = Limiter::new(Limits { connections: 3, connections_each: 2, ..limits() });
         let enter = |address: [u8; 4]| clients.enter(address.into());
         let first = [enter(HERE), enter(HERE)];
         assert!(first.iter().all(Result::is_ok));
@@ -227,14 +227,14 @@ pub(crate) mod tests {
 
     #[test]
     fn who_has_most_makes_room_with_what_is_idle() {
-        let clients = Clients::new(Limits { connections: 32, connections_each: 32, ..limits() });
+        let clients = Limiter::new(Limits { connections: 32, connections_each: 32, ..limits() });
         let enter = |address: [u8; 4]| clients.enter(address.into()).unwrap();
-        let line = |place: &Place| Line::new(&clients, place.client().clone(), Arc::default());
+        let line = |place: &Place| Connection::new(&clients, place.client().clone(), Arc::default());
         let few: Vec<_> = (0..5).map(|_| enter(THERE)).collect();
         let many: Vec<_> = (0..24).map(|_| enter(HERE)).collect();
         let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(line).collect(), many.iter().map(line).collect());
-        let streams: Vec<_> = of_many[..20].iter().map(Line::open).collect();
-        let told = |lines: &[Arc<Line>]| lines.iter().filter(|line| line.is_told(Order::Finish)).count();
+        let streams: Vec<_> = of_many[..20].iter().map(Connection::open).collect();
+        let told = |lines: &[Arc<Connection>]| lines.iter().filter(|line| line.is_told(Order::Finish)).count();
         let next = enter(THERE);
         assert_eq!((told(&of_few), told(&of_many)), (0, 0), "there is room");
         let last = enter(THERE);
@@ -245,7 +245,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_machine_with_a_network_of_ipv6_is_one_client() {
-        let clients = Clients::new(Limits { connections_each: 1, ..limits() });
+        let clients = Limiter::new(Limits { connections_each: 1, ..limits() });
         let enter = |address: &str| clients.enter(address.parse().unwrap());
         let first = enter("2001:db8:0:1::1");
         assert!(first.is_ok());

@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
 
-use super::usage::{Client, Tunnel};
-use super::{Line, Refusal};
+use super::usage::{Tunnel, Usage};
+use super::{Connection, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
 
@@ -37,9 +37,9 @@ pub(crate) struct Stream {
 /// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
 pub(crate) enum Owner {
     #[cfg(test)]
-    Client(Arc<Client>),
-    Alone(Arc<Line>),
-    Line(Arc<Line>),
+    Usage(Arc<Usage>),
+    Alone(Arc<Connection>),
+    Connection(Arc<Connection>),
 }
 
 /// Its place on a connection of HTTP/2.
@@ -67,8 +67,8 @@ pub(crate) struct Piece {
 
 impl Stream {
     #[cfg(test)]
-    pub(crate) fn new(client: Arc<Client>) -> Arc<Self> {
-        Self::on(Owner::Client(client), None)
+    pub(crate) fn new(client: Arc<Usage>) -> Arc<Self> {
+        Self::on(Owner::Usage(client), None)
     }
 
     pub(crate) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
@@ -84,11 +84,11 @@ impl Stream {
         })
     }
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &Usage {
         match &self.owner {
             #[cfg(test)]
-            Owner::Client(client) => client,
-            Owner::Alone(line) | Owner::Line(line) => &line.client,
+            Owner::Usage(client) => client,
+            Owner::Alone(line) | Owner::Connection(line) => &line.client,
         }
     }
 
@@ -181,7 +181,7 @@ impl Stream {
 
     /// The connection took so many bytes from it.
     fn took(&self, bytes: usize) {
-        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
             let (passed, now) = line.took(place.number, bytes as u64);
             place.last.store(now, Ordering::Relaxed);
             place.passed.store(passed, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Drop for Stream {
         if let Some(blob) = self.blob.get() {
             self.client().closed(blob);
         }
-        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
             line.left(place.slot);
         }
         if self.is_counted.load(Ordering::Relaxed) {
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::proxy::limit::limiter::tests::limits;
-    use crate::proxy::limit::{Clients, Limits};
+    use crate::proxy::limit::{Limiter, Limits};
 
     fn get(path: &str) -> Request<()> {
         Request::builder().uri(path).body(()).unwrap()
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_stream_counts_until_the_last_of_its_bytes_is_gone() {
-        let clients = Clients::new(Limits { streams_each: 1, ..limits() });
+        let clients = Limiter::new(Limits { streams_each: 1, ..limits() });
         let client = clients.of([10, 0, 0, 1].into());
         let stream = Stream::new(client.clone());
         stream.admit(&get("/v2/a/manifests/x")).unwrap();
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn who_holds_its_share_of_the_buffers_has_one_piece_under_way_at_a_time() {
-        let clients = Clients::new(Limits { buffers_each: 2 * COUNTED, ..limits() });
+        let clients = Limiter::new(Limits { buffers_each: 2 * COUNTED, ..limits() });
         let client = clients.of([10, 0, 0, 1].into());
         let (one, two) = (Stream::new(client.clone()), Stream::new(client));
         let waker = noop_waker();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn small_pieces_count_as_soon_as_there_are_several() {
-        let clients = Clients::new(limits());
+        let clients = Limiter::new(limits());
         let stream = Stream::new(clients.of([10, 0, 0, 1].into()));
         let held = || stream.client().buffered.load(Ordering::Relaxed);
         let first = stream.piece(Bytes::from_static(b"x"));

@@ -12,7 +12,7 @@ use crate::host::Count;
 use crate::oci::Digest;
 
 /// One address, or one network of IPv6.
-pub(crate) struct Client {
+pub(crate) struct Usage {
     pub(crate) address: IpAddr,
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Count,
@@ -24,11 +24,11 @@ pub(crate) struct Client {
 
 /// A connection to a host of a client's choice, given back when it is dropped.
 pub(crate) struct Tunnel {
-    of: Arc<Client>,
+    of: Arc<Usage>,
     is_stream: bool,
 }
 
-impl Client {
+impl Usage {
     pub(crate) fn new(address: IpAddr, shared: &Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             address,
@@ -140,13 +140,13 @@ mod tests {
     use super::*;
     use crate::oci::Algorithm;
     use crate::proxy::limit::limiter::tests::{HERE, THERE, limits};
-    use crate::proxy::limit::{Clients, Limits};
+    use crate::proxy::limit::{Limiter, Limits};
 
     #[test]
     fn requests_and_tunnels_are_few_and_come_back() {
         let (streams, streams_each, tunnels, tunnels_each) = (5, 3, 2, 1);
         let limits = Limits { streams, streams_each, tunnels, tunnels_each, ..limits() };
-        let clients = Clients::new(limits);
+        let clients = Limiter::new(limits);
         let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
         let tunnel = one.tunnel();
         assert_eq!(one.tunnel().err(), Some(Refusal::TunnelsEach(1)));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_passed_on_counts_with_the_tunnels() {
-        let clients = Clients::new(Limits { tunnels: 2, tunnels_each: 1, ..limits() });
+        let clients = Limiter::new(Limits { tunnels: 2, tunnels_each: 1, ..limits() });
         let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
         let relay = one.relay();
         assert_eq!(one.relay().err(), Some(Refusal::TunnelsEach(1)));
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn one_client_reads_so_many_blobs_each_as_often_as_it_likes() {
-        let clients = Clients::new(Limits { blobs_each: 2, ..limits() });
+        let clients = Limiter::new(Limits { blobs_each: 2, ..limits() });
         let client = clients.of(HERE.into());
         let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(Algorithm::Sha256, bytes));
         assert!(client.open(&a).is_ok() && client.open(&b).is_ok() && client.open(&a).is_ok());
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_reload_limits_what_is_new() {
-        let clients = Clients::new(limits());
+        let clients = Limiter::new(limits());
         let client = clients.of(HERE.into());
         assert!(client.begin().is_ok());
         clients.adopt(Limits { streams_each: 1, ..limits() });

@@ -20,9 +20,9 @@ use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Rep
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::Who;
+use crate::upstream::AskAs;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::upstream::{Access, Sending, Unasked, is_foreign, wants_a_token};
+use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
@@ -32,14 +32,14 @@ const MANIFEST_TIME: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) upstream: Upstream,
-    pub(crate) access: Access,
+    pub(crate) access: Authenticated,
     pub(crate) outage: Outage,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
     pub(crate) repository: Repository,
     pub(crate) thing: Thing,
-    pub(crate) who: Who,
+    pub(crate) who: AskAs,
     /// Anybody may read here, as far as is known.
     pub(crate) public: bool,
     /// Mirrors may be asked for what has a digest.
@@ -93,7 +93,7 @@ impl Ask {
 
     /// The same thing asked for with nobody's credentials.
     pub(crate) fn for_nobody(&self) -> Self {
-        Self { who: Who::Nobody, public: false, ..self.clone() }
+        Self { who: AskAs::Nobody, public: false, ..self.clone() }
     }
 
     /// The same thing asked of the registry alone; `None` where it is, already.
@@ -202,14 +202,14 @@ impl Ask {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(who, Who::Nobody) {
-            answered = self.send(&Who::Nobody, &sending).await;
+        if is_refused && self.public && !matches!(who, AskAs::Nobody) {
+            answered = self.send(&AskAs::Nobody, &sending).await;
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() || response.status().is_redirection() {
             return self.fitting(response, method, asking, endpoint).await.map(|response| self.counted(response));
         }
-        if let Who::Caller(None) = who
+        if let AskAs::Caller(None) = who
             && response.status() == StatusCode::UNAUTHORIZED
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
@@ -258,7 +258,7 @@ impl Ask {
         }
     }
 
-    async fn send(&self, who: &Who, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+    async fn send(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
         let answered = self.access.ask(&self.upstream, who, sending).await;
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());

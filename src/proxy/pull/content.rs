@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
-use crate::cache::{Flow, Guest, Passing, Stored};
+use crate::cache::{Flow, Passing, Stored, Waiter};
 use crate::oci::Digest;
 use crate::proxy::respond;
 use crate::wire::{Asked, Body, Multipart, Part, Span};
@@ -20,7 +20,7 @@ pub(crate) enum Content {
     /// In the store.
     Stored(Stored),
     /// On their way, with the length in bytes.
-    Filling(Guest, u64),
+    Filling(Waiter, u64),
 }
 
 impl Content {

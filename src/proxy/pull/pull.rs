@@ -8,19 +8,19 @@ use http::{Method, Response, StatusCode};
 
 use super::ask::{Ask, Manner, Thing};
 use super::content::{self, Content};
-use super::token_holder::Lent;
+use super::token_holder::TokenHolder;
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Freshness, Guest, ManifestFound, Occasion, Passing, Place, Principal, Question,
-    Said, Source, TagFound, Trust, Want,
+    self, Asking, BlobFound, Fault, Freshness, ManifestFound, Occasion, Passing, Place, Principal, Question, Said,
+    Source, TagFound, Trust, Waiter, Want,
 };
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::proxy::auth::identity;
-use crate::proxy::context::Site;
+use crate::proxy::context::Context;
 use crate::proxy::faults;
 use crate::proxy::respond::{self, Failure};
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Who;
+use crate::upstream::AskAs;
 use crate::wire::Body;
 
 /// A client has its headers within this time in any case: containerd gives up after 30 s.
@@ -32,7 +32,7 @@ const LAYER_TYPE: &str = "application/octet-stream";
 /// One GET or HEAD for content.
 #[derive(Clone, Copy)]
 pub(crate) struct Pull<'a> {
-    pub(crate) site: &'a Site<'a>,
+    pub(crate) context: &'a Context<'a>,
     pub(crate) repository: &'a Repository,
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
@@ -71,7 +71,7 @@ impl Pull<'_> {
 
     async fn blob_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, digest: Digest) -> Pulled {
         if *self.method == Method::HEAD {
-            return match self.site.proxy.cache.blob_head(caller, &digest).await {
+            return match self.context.proxy.cache.blob_head(caller, &digest).await {
                 Ok((length, outcome)) => {
                     let response = content::head(self.headers, &digest, LAYER_TYPE, length);
                     Pulled { response, outcome, stored: false, age: None }
@@ -81,14 +81,14 @@ impl Pull<'_> {
         }
         let pulled = self.blob_for(caller, digest, ask).await;
         if self.headers.contains_key(RANGE) {
-            self.site.proxy.cache.wants_pieces(caller, &digest);
+            self.context.proxy.cache.wants_pieces(caller, &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
             let (ask, lent) = (Arc::clone(ask), self.is_lent(&caller.principal));
             let source_of = move |digest| source(Arc::new(ask.for_blob(digest)), lent);
             // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
-            let may = self.site.access.quotas().stretch(self.site.registry.name()).prefetch;
-            let at_once = if may { self.site.registry.prefetch() } else { 0 };
-            self.site.proxy.cache.prefetch(caller, &digest, at_once, source_of);
+            let may = self.context.access.quotas().stretch(self.context.registry.name()).prefetch;
+            let at_once = if may { self.context.registry.prefetch() } else { 0 };
+            self.context.proxy.cache.prefetch(caller, &digest, at_once, source_of);
         }
         pulled
     }
@@ -96,7 +96,7 @@ impl Pull<'_> {
     async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Arc<Ask>) -> Pulled {
         let mut again = true;
         loop {
-            match self.site.proxy.cache.blob(caller, &digest).await {
+            match self.context.proxy.cache.blob(caller, &digest).await {
                 Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask, false)).await,
                 Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
@@ -119,7 +119,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Guest, outcome: Outcome) -> Result<Pulled, Fault> {
+    async fn filling(&self, digest: Digest, fill: Waiter, outcome: Outcome) -> Result<Pulled, Fault> {
         let mut length = fill.length().await?;
         if length.is_none() {
             // The upstream does not say how long it is. What comes soon gets a length all the same.
@@ -175,7 +175,7 @@ impl Pull<'_> {
 
     async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Pulled {
         if *self.method == Method::HEAD {
-            return match self.site.proxy.cache.manifest_head(caller, &digest).await {
+            return match self.context.proxy.cache.manifest_head(caller, &digest).await {
                 Ok((proof, outcome)) => {
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
                     let response = content::head(self.headers, &digest, media_type, proof.size);
@@ -184,7 +184,7 @@ impl Pull<'_> {
                 Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             };
         }
-        match self.site.proxy.cache.manifest(caller, &digest).await {
+        match self.context.proxy.cache.manifest(caller, &digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
@@ -202,7 +202,7 @@ impl Pull<'_> {
         let accept = ask.manner.accept;
         let asking = if *self.method == Method::HEAD { Asking::Description } else { Asking::Content };
         let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
-        let found = self.site.proxy.cache.tag(caller, &question).await;
+        let found = self.context.proxy.cache.tag(caller, &question).await;
         let found = match found {
             Ok(found) => found,
             Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
@@ -214,7 +214,7 @@ impl Pull<'_> {
         let away = caller.trust.away || found.outcome == Outcome::Stale;
         let source = self.source(Arc::new(ask.for_digest(found.digest)), &caller.principal);
         let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
-        match self.site.proxy.cache.manifest(&caller, &found.digest).await {
+        match self.context.proxy.cache.manifest(&caller, &found.digest).await {
             Err(fault) => Pulled::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
@@ -245,28 +245,28 @@ impl Pull<'_> {
     }
 
     async fn parts(&self, thing: Thing) -> (cache::Caller, Arc<Ask>) {
-        let site = self.site;
-        let place = Place { registry: site.origin.clone(), repository: self.repository.clone() };
-        let deadline = site.deadline(site.registry.tags().deadline());
-        let forgeable = site.registry.is_reached_in_the_clear();
-        let trust = Trust { lives: site.registry.lives(), deadline, away: false, lapsed: false, forgeable };
-        let identity = identity::of(site, &place, self.headers, &trust).await;
+        let context = self.context;
+        let place = Place { registry: context.origin.clone(), repository: self.repository.clone() };
+        let deadline = context.deadline(context.registry.tags().deadline());
+        let forgeable = context.registry.is_reached_in_the_clear();
+        let trust = Trust { lives: context.registry.lives(), deadline, away: false, lapsed: false, forgeable };
+        let identity = identity::of(context, &place, self.headers, &trust).await;
         let ask = Arc::new(Ask {
-            upstream: site.upstream.clone(),
-            access: site.access.clone(),
-            outage: site.outage.clone(),
-            metrics: site.proxy.metrics.clone(),
-            registry: site.registry.clone(),
-            host: site.authority.clone(),
+            upstream: context.upstream.clone(),
+            access: context.access.clone(),
+            outage: context.outage.clone(),
+            metrics: context.proxy.metrics.clone(),
+            registry: context.registry.clone(),
+            host: context.authority.clone(),
             repository: self.repository.clone(),
             thing,
             who: identity.who,
             public: identity.public,
             mirrors: true,
-            manner: Manner::of(self.headers, site.upstream.has_parents().then_some(&site.proxy.pseudonym)),
-            client: site.client,
+            manner: Manner::of(self.headers, context.upstream.has_parents().then_some(&context.proxy.pseudonym)),
+            client: context.client,
         });
-        let trust = Trust { away: site.outage.is_home_away(), lapsed: identity.lapsed, ..trust };
+        let trust = Trust { away: context.outage.is_home_away(), lapsed: identity.lapsed, ..trust };
         let source = self.source(ask.clone(), &identity.principal);
         (cache::Caller { place, principal: identity.principal, source, trust }, ask)
     }
@@ -277,7 +277,7 @@ impl Pull<'_> {
 
     /// Whether it is asked as nobody for somebody who holds a token of ours: a no says nothing of the holder.
     fn is_lent(&self, principal: &Principal) -> bool {
-        self.site.holder.is_some() && matches!(principal, Principal::Known(_))
+        self.context.holder.is_some() && matches!(principal, Principal::Known(_))
     }
 
     /// Has it found out behind whether anybody may have what the caller was just given, or refused.
@@ -287,26 +287,26 @@ impl Pull<'_> {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if ask.public => Occasion::Refused,
             _ => return,
         };
-        if pulled.outcome != Outcome::Stale && !matches!(ask.who, Who::Nobody) {
+        if pulled.outcome != Outcome::Stale && !matches!(ask.who, AskAs::Nobody) {
             let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
             let nobody = cache::Caller { principal, source, ..caller.clone() };
-            self.site.proxy.cache.probe(&nobody, ask.subject(), occasion);
+            self.context.proxy.cache.probe(&nobody, ask.subject(), occasion);
         }
     }
 
     /// The policy's word, for longer where little is left of what the registry lets us ask.
     fn freshness(&self, tag: &Tag) -> Freshness {
-        let freshness = self.site.registry.tags().of(tag);
-        let stretch = self.site.access.quotas().stretch(self.site.registry.name());
+        let freshness = self.context.registry.tags().of(tag);
+        let stretch = self.context.access.quotas().stretch(self.context.registry.name());
         Freshness {
             fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
-            deadline: self.site.deadline(freshness.deadline),
+            deadline: self.context.deadline(freshness.deadline),
         }
     }
 }
 
 fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
-    if lent { Arc::new(Lent(ask)) } else { ask }
+    if lent { Arc::new(TokenHolder(ask)) } else { ask }
 }
 
 /// Whether the store, and not the registry, is what failed: then it passes through.

@@ -11,7 +11,7 @@ use super::answer_head;
 use super::ask::{Ask, Asking, read};
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Source, Want, Whole};
 use crate::proxy::answer;
-use crate::upstream::Who;
+use crate::upstream::AskAs;
 use crate::upstream::is_foreign;
 use crate::upstream::{Downloads, Error};
 
@@ -80,7 +80,7 @@ impl Source for Ask {
     }
 
     fn is_bare(&self) -> bool {
-        matches!(self.who, Who::Caller(None)) && !self.public
+        matches!(self.who, AskAs::Caller(None)) && !self.public
     }
 
     fn is_away(&self) -> bool {

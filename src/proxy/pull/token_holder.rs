@@ -13,9 +13,9 @@ use crate::cache::{Fault, Flow, Proof, Said, Source, Want, Whole};
 use crate::proxy::answer;
 
 /// Asks without the caller's credentials.
-pub(crate) struct Lent(pub(crate) Arc<Ask>);
+pub(crate) struct TokenHolder(pub(crate) Arc<Ask>);
 
-impl Source for Lent {
+impl Source for TokenHolder {
     fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
         Box::pin(async move { self.0.open(want).await.map_err(softened) })
     }

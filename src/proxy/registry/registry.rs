@@ -7,7 +7,7 @@ use super::config::{Auth, Prefetch, Push, RegistrySettings};
 use super::outages::Outages;
 use crate::cache::{BadRule, Lives, TagPolicy};
 use crate::oci::{Authority, HostPattern};
-use crate::upstream::Who;
+use crate::upstream::AskAs;
 use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Outage, Realm};
 
 /// One registry of the configuration.
@@ -182,15 +182,15 @@ impl Registry {
 
     /// In whose name `endpoint` is asked by one who asks the registry as `who`. A mirror never sees what is for
     /// the registry; its own credentials are used only where something else decides who may read.
-    pub(crate) fn name_for(&self, endpoint: &Endpoint, who: &Who) -> Who {
+    pub(crate) fn name_for(&self, endpoint: &Endpoint, who: &AskAs) -> AskAs {
         let own = self.keyrings.iter().find(|(one, _)| one == endpoint).map(|(_, keyring)| keyring.clone());
         match (own, who) {
-            (Some(keyring), Who::Held { .. }) if endpoint.authoritative() => Who::Held { keyring, listed: false },
+            (Some(keyring), AskAs::Held { .. }) if endpoint.authoritative() => AskAs::Held { keyring, listed: false },
             (_, who) if endpoint.authoritative() => who.clone(),
             (Some(keyring), _) if self.endpoints.iter().any(Endpoint::authoritative) => {
-                Who::Held { keyring, listed: false }
+                AskAs::Held { keyring, listed: false }
             }
-            _ => Who::Nobody,
+            _ => AskAs::Nobody,
         }
     }
 

@@ -18,7 +18,7 @@ use http::{Method, Uri};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::request::Wish;
+use super::request::TokenRequest;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
 use crate::oci::{Authority, Query, Repository, document};
@@ -165,7 +165,7 @@ impl Leg {
         if !Query::parse(query).ok()?.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name)) {
             return None;
         }
-        let wish = Wish::read(headers, query, form).ok()?;
+        let wish = TokenRequest::read(headers, query, form).ok()?;
         let is_understood = match (method, headers.get(AUTHORIZATION)) {
             (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
             (&Method::GET, None) => form.is_empty(),

@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 use crate::oci::{BadQuery, Query};
 
 /// A request for a token, by GET or by POST (distribution-spec, "Token Authentication"; RFC 6749, 4.3.2 and 6).
-pub(crate) struct Wish {
+pub(crate) struct TokenRequest {
     scopes: Vec<String>,
     grant: Option<Zeroizing<String>>,
     credential: Option<Zeroizing<Vec<u8>>>,
 }
 
-impl Wish {
+impl TokenRequest {
     /// Reads a request's headers, query and form.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ mod tests {
             if has_credential {
                 headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic dTpw"));
             }
-            assert_eq!(Wish::read(&headers, query, b"").unwrap().is_to_pull(), expected, "{query}");
+            assert_eq!(TokenRequest::read(&headers, query, b"").unwrap().is_to_pull(), expected, "{query}");
         }
     }
 
@@ -116,22 +116,25 @@ mod tests {
     fn a_form_and_a_header_with_the_same_password_are_one_credential() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic dTpwICY9")); // u:p &=
-        let by_get = Wish::read(&headers, "scope=repository:a:pull", b"").unwrap();
+        let by_get = TokenRequest::read(&headers, "scope=repository:a:pull", b"").unwrap();
         let form = b"grant_type=password&username=u&password=p+%26%3D&scope=repository%3Aa%3Apull";
-        let by_post = Wish::read(&HeaderMap::new(), "", form).unwrap();
+        let by_post = TokenRequest::read(&HeaderMap::new(), "", form).unwrap();
         assert_eq!(by_get.credential(), by_post.credential());
         assert!(by_post.is_to_pull());
-        let identity =
-            Wish::read(&HeaderMap::new(), "", b"grant_type=refresh_token&refresh_token=r&scope=repository:a:pull")
-                .unwrap();
+        let identity = TokenRequest::read(
+            &HeaderMap::new(),
+            "",
+            b"grant_type=refresh_token&refresh_token=r&scope=repository:a:pull",
+        )
+        .unwrap();
         assert_eq!(identity.credential(), Some(b"Identity r".as_slice()));
-        assert_eq!(Wish::read(&HeaderMap::new(), "scope=x", b"").unwrap().credential(), None);
+        assert_eq!(TokenRequest::read(&HeaderMap::new(), "scope=x", b"").unwrap().credential(), None);
     }
 
     #[test]
     fn one_name_is_one_name_however_it_is_spelt_and_is_there_once() {
         let none = HeaderMap::new();
-        let wish = Wish::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
+        let wish = TokenRequest::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
         assert_eq!((wish.scopes(), wish.is_to_pull()), (&["repository:a:push".to_owned()][..], false));
         let twice = [
             ("", "username=u&%75sername=v&password=p"),
@@ -141,8 +144,8 @@ mod tests {
             ("scope=%zz", ""),
         ];
         for (query, form) in twice {
-            assert!(Wish::read(&none, query, form.as_bytes()).is_err(), "{query} {form}");
+            assert!(TokenRequest::read(&none, query, form.as_bytes()).is_err(), "{query} {form}");
         }
-        assert!(Wish::read(&none, "", b"username=\xff").is_err());
+        assert!(TokenRequest::read(&none, "", b"username=\xff").is_err());
     }
 }

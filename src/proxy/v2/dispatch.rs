@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::{listing, push};
 use crate::oci::{Authority, Code, Reference, Route};
 use crate::proxy::auth::{guesses, ping, token_service};
-use crate::proxy::clients::clearance::{self, Wanted};
+use crate::proxy::clients::clearance::{self, Clearance};
 use crate::proxy::clients::refused::Asked;
-use crate::proxy::clients::{Judgement, Visitor};
-use crate::proxy::context::Site;
+use crate::proxy::clients::{Client, Judgement};
+use crate::proxy::context::Context;
 use crate::proxy::policy::Policy;
 use crate::proxy::pull::pull::{PATIENCE, Pull, Pulled};
 use crate::proxy::record::Record;
@@ -39,16 +39,16 @@ const TOKEN_TARGET_BYTES: usize = 8 << 10;
 /// Answers a request on a connection that was opened to `authority`.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
-    visitor: Visitor,
+    who: Client,
     authority: Authority,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let policy = proxy.policy();
-    let asked = Asked::of(&policy.house, visitor.client, &request);
-    let mut response = judged(&proxy, &policy, &visitor, &authority, request).await;
+    let asked = Asked::of(&policy.clients, who.address, &request);
+    let mut response = judged(&proxy, &policy, &who, &authority, request).await;
     if let Some(asked) = asked {
         let registry = policy.registry(&authority).map(|registry| registry.name().clone());
-        asked.note(&policy.house, visitor.user, registry, &mut response);
+        asked.note(&policy.clients, who.user, registry, &mut response);
     }
     response
 }
@@ -56,18 +56,18 @@ pub(crate) async fn answer(
 async fn judged(
     proxy: &Arc<Proxy>,
     policy: &Policy,
-    visitor: &Visitor,
+    who: &Client,
     authority: &Authority,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let mut record = Record::new(&proxy.metrics, visitor.client, request.method(), authority.short(443), "other");
+    let mut record = Record::new(&proxy.metrics, who.address, request.method(), authority.short(443), "other");
     if let Some(failure) = malformed(&mut request).await {
         record.verdict("refuse", failure.status.as_u16());
         record.detail(failure.message.clone());
         return record.attach(respond::last_of_connection(failure.respond()));
     }
     let registry = policy.registry(authority).filter(|_| names(&request, authority));
-    let Some(registry) = registry.filter(|_| policy.admits(visitor.client)) else {
+    let Some(registry) = registry.filter(|_| policy.admits(who.address)) else {
         record.verdict("refuse", 421);
         return record.attach(respond::misdirected());
     };
@@ -76,24 +76,24 @@ async fn judged(
         return record.attach(respond::looped());
     }
     let version = request.version();
-    let house = &policy.house;
-    let mut response = match clearance::of(&registry, visitor, authority, &request, house) {
+    let clients = &policy.clients;
+    let mut response = match clearance::of(&registry, who, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
             let failure = respond::ambiguous(&flaw.to_string());
             record.detail(failure.message.clone());
             respond::told_of(failure.respond())
         }
-        Ok(errand) => match errand.judge(&house.rules) {
+        Ok(errand) => match errand.judge(&clients.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), errand.kind());
                 record.detail(format!("refused by the rule {rule}"));
-                errand.note_refused(house, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
+                errand.note_refused(clients, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
                 respond::told_of(respond::no_entry(&rule))
             }
             Judgement::Allowed(rule) => {
                 let response = dispatch(proxy, policy, registry, authority, &errand, request, &mut record).await;
-                errand.note_answer(house, &response, rule);
+                errand.note_answer(clients, &response, rule);
                 response
             }
         },
@@ -140,7 +140,7 @@ async fn dispatch(
     policy: &Policy,
     registry: Arc<Registry>,
     authority: &Authority,
-    errand: &Wanted,
+    errand: &Clearance,
     mut request: Request<Incoming>,
     record: &mut Record,
 ) -> Response<Body> {
@@ -149,16 +149,16 @@ async fn dispatch(
     let is_own_realm = is_registry && matches!(route, Route::Other(path) if path.as_str() == LOCAL_TOKEN_PATH);
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), errand.reference());
-    let site = Site::new(proxy, policy, &registry, authority, errand.client(), request.headers_mut());
+    let context = Context::new(proxy, policy, &registry, authority, errand.client(), request.headers_mut());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if reads && is_registry && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
-        let pulled = read(&site, route, request.method(), request.headers()).await;
-        look_for_shared_address(&site, route, &request, pulled.response.status());
+        let pulled = read(&context, route, request.method(), request.headers()).await;
+        look_for_shared_address(&context, route, &request, pulled.response.status());
         return mark(pulled, record);
     }
     if errand.is_push() && registry.push() == Push::Deny {
         record.outcome(Outcome::Bypass);
-        errand.note_refused(&policy.house, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
+        errand.note_refused(&policy.clients, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
         return respond::told_of(respond::no_push(registry.name()));
     }
     // What goes on is what was judged.
@@ -167,40 +167,40 @@ async fn dispatch(
     };
     let most = if kind == Kind::Token { TOKEN_TARGET_BYTES } else { TARGET_BYTES };
     if target.as_str().len() > most && !is_own_realm {
-        errand.note_refused(&policy.house, request.uri(), None, StatusCode::URI_TOO_LONG);
+        errand.note_refused(&policy.clients, request.uri(), None, StatusCode::URI_TOO_LONG);
         return respond::oversized(StatusCode::URI_TOO_LONG).respond();
     }
     *request.uri_mut() = target.into();
     wire::without_overrides(request.headers_mut());
     let pulled = if is_own_realm {
-        Box::pin(token_service::answer(&site, request)).await
+        Box::pin(token_service::answer(&context, request)).await
     } else if errand.is_push() {
         record.outcome(Outcome::Bypass);
-        return Box::pin(push::answer(&site, errand, request)).await;
+        return Box::pin(push::answer(&context, errand, request)).await;
     } else {
-        Box::pin(pass_on(&site, policy, errand, request)).await
+        Box::pin(pass_on(&context, policy, errand, request)).await
     };
     mark(pulled, record)
 }
 
 /// What is read, or asked of a token service, and not cached.
-async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request: Request<Incoming>) -> Pulled {
+async fn pass_on(context: &Context<'_>, policy: &Policy, errand: &Clearance, mut request: Request<Incoming>) -> Pulled {
     let (route, kind) = (errand.route(), errand.kind());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // A token service may stand before a registry of its own: that one is not this one, and nothing of it is kept.
-    let is_registry = site.registry.is_at(site.authority);
-    let endpoint = endpoint(site, route);
+    let is_registry = context.registry.is_at(context.authority);
+    let endpoint = endpoint(context, route);
     match route {
         _ if kind == Kind::Token
             && matches!(*request.method(), Method::GET | Method::POST)
-            && token_service::is_for_token(site, &endpoint, &request) =>
+            && token_service::is_for_token(context, &endpoint, &request) =>
         {
-            let leg = tokio::time::timeout(PATIENCE, token_service::leg(site, &endpoint, request)).await;
+            let leg = tokio::time::timeout(PATIENCE, token_service::leg(context, &endpoint, request)).await;
             leg.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
         }
         Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
-            let asked = listing::pass(site, repository, &endpoint, kind, request);
-            let asked = forward::within_share(site.proxy, site.client, asked);
+            let asked = listing::pass(context, repository, &endpoint, kind, request);
+            let asked = forward::within_share(context.proxy, context.client, asked);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Pulled::failure(&respond::no_answer()), Pulled::bypass)
         }
@@ -208,9 +208,9 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
         _ => {
             // A page that is neither of the protocol nor a token says nothing of the registry.
             let is_protocol = is_registry && route.is_of_protocol();
-            let upstream = if is_protocol { &site.upstream } else { &policy.upstream };
-            let asked = forward::pass(site.proxy, upstream, site.registry, &endpoint, kind, request);
-            let asked = forward::within_share(site.proxy, site.client, asked);
+            let upstream = if is_protocol { &context.upstream } else { &policy.upstream };
+            let asked = forward::pass(context.proxy, upstream, context.registry, &endpoint, kind, request);
+            let asked = forward::within_share(context.proxy, context.client, asked);
             // Whoever reads has an answer within what clients wait. Another method may take its time.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {
@@ -223,25 +223,25 @@ async fn pass_on(site: &Site<'_>, policy: &Policy, errand: &Wanted, mut request:
 
 /// What can be answered from the cache: by the registry's word while it is there, without it when it is away.
 /// Where that turns out on the way, what can be answered now is. What was begun goes on behind it.
-async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+async fn read(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
     let until = Instant::now() + PATIENCE;
     let once = || async {
-        let answered = tokio::time::timeout_at(until, content(site, route, method, headers)).await;
+        let answered = tokio::time::timeout_at(until, content(context, route, method, headers)).await;
         answered.unwrap_or_else(|_| Pulled::failure(&respond::no_answer()))
     };
-    let (was_open, was_gone) = (site.outage.is_open(), site.outage.is_home_away());
+    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
     let mut first = pin!(once());
     let pulled = tokio::select! {
         biased; // what is cached is there at once
         pulled = first.as_mut() => Some(pulled),
-        () = site.outage.opened(), if !was_open => None,
-        () = site.outage.gone(), if was_open && !was_gone => None,
+        () = context.outage.opened(), if !was_open => None,
+        () = context.outage.gone(), if was_open && !was_gone => None,
     };
     // Whoever finds out that it cannot be reached is told what those are who come after it.
     if pulled.as_ref().is_some_and(|pulled| pulled.response.status().is_server_error()) {
-        site.outage.settled().await;
+        context.outage.settled().await;
     }
-    let is_news = (!was_open && site.outage.is_open()) || (!was_gone && site.outage.is_home_away());
+    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
     let has_failed = |pulled: &Pulled| is_news && pulled.response.status().is_server_error();
     let pulled = match pulled.filter(|pulled| !has_failed(pulled)) {
         Some(pulled) => pulled,
@@ -250,9 +250,9 @@ async fn read(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderM
     // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
-    let carries = site.holder.is_some() || headers.contains_key(AUTHORIZATION);
-    if is_away(&pulled) && site.outage.is_open() && !carries && !ping::is_open_to_all(site).await {
-        return Pulled::bypass(token_service::challenge(site, route.repository()));
+    let carries = context.holder.is_some() || headers.contains_key(AUTHORIZATION);
+    if is_away(&pulled) && context.outage.is_open() && !carries && !ping::is_open_to_all(context).await {
+        return Pulled::bypass(token_service::challenge(context, route.repository()));
     }
     pulled
 }
@@ -261,19 +261,19 @@ fn is_away(pulled: &Pulled) -> bool {
     pulled.response.extensions().get::<Away>().is_some()
 }
 
-async fn content(site: &Site<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
-    if site.outage.is_open()
+async fn content(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Pulled {
+    if context.outage.is_open()
         && let Some(repository) = route.repository()
-        && let Err(busy) = Box::pin(guesses::admit_reader(site, repository, headers)).await
+        && let Err(busy) = Box::pin(guesses::admit_reader(context, repository, headers)).await
     {
         return Pulled::failure(&busy);
     }
-    let pull = |repository| Pull { site, repository, method, headers };
+    let pull = |repository| Pull { context, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
         Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
         Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
-        _ => Box::pin(ping::answer(site, method, headers)).await,
+        _ => Box::pin(ping::answer(context, method, headers)).await,
     }
 }
 
@@ -293,12 +293,12 @@ fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
 
 /// Where what is not pulled goes: under `/v2/` to the registry, else to the very host that was asked, which may be
 /// a token service, or an alias with pages of its own.
-pub(crate) fn endpoint(site: &Site<'_>, route: &Route) -> Endpoint {
-    let Site { registry, authority, .. } = site;
+pub(crate) fn endpoint(context: &Context<'_>, route: &Route) -> Endpoint {
+    let Context { registry, authority, .. } = context;
     let deciding = registry.deciding_endpoints(authority);
     if registry.is_at(authority)
         && is_under_v2(route)
-        && let Some(endpoint) = site.upstream.order(&deciding).first()
+        && let Some(endpoint) = context.upstream.order(&deciding).first()
     {
         return (*endpoint).clone();
     }
@@ -312,9 +312,9 @@ fn is_under_v2(route: &Route) -> bool {
 
 /// Shows a pull that was answered to whoever tells clients behind one address apart. Where each has to give a
 /// password they are told apart by it.
-fn look_for_shared_address<B>(site: &Site<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
-    if status.is_success() && site.proxy.policy().house.logins.is_none() {
-        site.proxy.gateway.look(site.client, route, request);
+fn look_for_shared_address<B>(context: &Context<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
+    if status.is_success() && context.proxy.policy().clients.logins.is_none() {
+        context.proxy.shared_address.look(context.client, route, request);
     }
 }
 

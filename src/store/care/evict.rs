@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::policy::Choice;
 use crate::host::free_space;
 use crate::store::catalog::Reader;
-use crate::store::content::blobs::Shelf;
+use crate::store::content::blobs::Blobs;
 use crate::store::layout::ALGORITHMS;
 use crate::store::lock::lock;
 use crate::store::{Error, Trouble};
@@ -59,7 +59,7 @@ struct Pass {
 
 /// Frees space.
 pub(crate) struct Evictor {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     reader: Reader,
     disk_total: u64,
     /// One pass at a time.
@@ -72,7 +72,7 @@ pub(crate) struct Evictor {
 }
 
 impl Evictor {
-    pub(crate) fn new(shelf: Arc<Shelf>, disk_total: u64) -> Self {
+    pub(crate) fn new(shelf: Arc<Blobs>, disk_total: u64) -> Self {
         Self {
             reader: shelf.catalog.reader(),
             shelf,

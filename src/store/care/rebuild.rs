@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::oci::Algorithm;
 use crate::store::Error;
 use crate::store::catalog::Reader;
-use crate::store::content::blobs::Shelf;
+use crate::store::content::blobs::Blobs;
 use crate::store::layout::{ALGORITHMS, digest_of};
 
 const PAGE: u32 = 1000;
@@ -23,13 +23,13 @@ const FLUSHED: usize = 250;
 
 /// The walker.
 pub(crate) struct Walk {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     reader: Reader,
     stop: Arc<AtomicBool>,
 }
 
 impl Walk {
-    pub(crate) fn new(shelf: Arc<Shelf>, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(shelf: Arc<Blobs>, stop: Arc<AtomicBool>) -> Self {
         Self { reader: shelf.catalog.reader(), shelf, stop }
     }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::catalog::{Note, Reader, micros};
-use crate::store::content::blobs::Shelf;
+use crate::store::catalog::{Change, Reader, micros};
+use crate::store::content::blobs::Blobs;
 
 /// What a blob was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ const PAGE: u32 = 256;
 const NOTE_AGE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Scrub {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     reader: Reader,
     inbox: Receiver<Task>,
     stop: Arc<AtomicBool>,
@@ -75,7 +75,7 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
-    pub(crate) fn new(shelf: Arc<Shelf>, inbox: Receiver<Task>, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(shelf: Arc<Blobs>, inbox: Receiver<Task>, stop: Arc<AtomicBool>) -> Self {
         Self { reader: shelf.catalog.reader(), shelf, inbox, stop, pace: None, noted_at: Instant::now() }
     }
 
@@ -105,7 +105,7 @@ impl Scrub {
             let rows = self.reader.page(progress.after, PAGE)?;
             if rows.is_empty() {
                 progress = Progress { after: 0, ended: micros(SystemTime::now()) };
-                self.shelf.catalog.tell(Note::Scrubbed(progress));
+                self.shelf.catalog.tell(Change::Scrubbed(progress));
                 return Ok(pace.rest);
             }
             for row in rows.iter().filter(|row| row.proven) {
@@ -121,7 +121,7 @@ impl Scrub {
                 progress.after = row.id;
                 if self.noted_at.elapsed() >= NOTE_AGE {
                     self.noted_at = Instant::now();
-                    self.shelf.catalog.tell(Note::Scrubbed(progress));
+                    self.shelf.catalog.tell(Change::Scrubbed(progress));
                 }
             }
             progress.after = rows.last().map_or(progress.after, |row| row.id);

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::oci::{Digest, Hasher};
-use crate::store::catalog::Note;
+use crate::store::catalog::Change;
 use crate::store::content::blob::{is_ill, try_read_at};
-use crate::store::content::blobs::Shelf;
+use crate::store::content::blobs::Blobs;
 use crate::store::content::checksums::{Checksums, Sums};
 use crate::store::content::damage::Inode;
 use crate::store::{Blob, Error, Verdict};
@@ -25,7 +25,7 @@ enum Finding {
     BrokenOff,
 }
 
-impl Shelf {
+impl Blobs {
     /// Opens a blob by its name, hashing first what the catalog does not know. Waits as long as that takes.
     pub(crate) fn prove(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.read(digest, u64::MAX)
@@ -105,7 +105,7 @@ impl Shelf {
         let _alone = self.alone(digest);
         if self.is_named(file, digest)? {
             let at = self.catalog.stamp();
-            self.catalog.tell(Note::Proven { digest: *digest, size: length, at, sums: sums.clone() });
+            self.catalog.tell(Change::Proven { digest: *digest, size: length, at, sums: sums.clone() });
             self.remember(digest, length, sums);
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::change::Note;
+use super::change::Change;
 use super::schema::{self, Opened, is_damage, is_passing};
 use super::writer::Shared;
 use crate::store::ledger::{Charge, Ledger, Totals};
@@ -30,7 +30,7 @@ pub(crate) struct Batch {
     folder: PathBuf,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
-    notes: Vec<Note>,
+    notes: Vec<Change>,
     /// How many of the notes are in the open transaction; `None` without one.
     applied: Option<usize>,
     since: Instant,
@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Adds a note and applies it.
-    pub(crate) fn add(&mut self, note: Note) {
+    pub(crate) fn add(&mut self, note: Change) {
         if self.notes.is_empty() {
             self.since = Instant::now();
         }
@@ -135,7 +135,7 @@ impl Batch {
         match self.try_commit() {
             Ok(true) => {
                 self.written = self.working;
-                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Note::charge).collect();
+                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Change::charge).collect();
                 self.ledger.publish(self.written, charges.into_iter());
                 self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
@@ -194,8 +194,8 @@ impl Batch {
     }
 
     fn give_up(&mut self) {
-        let (kept, lost): (Vec<Note>, Vec<Note>) =
-            mem::take(&mut self.notes).into_iter().partition(Note::is_withdrawal);
+        let (kept, lost): (Vec<Change>, Vec<Change>) =
+            mem::take(&mut self.notes).into_iter().partition(Change::is_withdrawal);
         if !lost.is_empty() {
             tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
         }
@@ -204,7 +204,7 @@ impl Batch {
         self.failures = 0;
     }
 
-    fn forsake(&mut self, note: &Note) {
+    fn forsake(&mut self, note: &Change) {
         if note.is_about_blobs() {
             self.has_lost = true;
             self.shared.doubts.fetch_add(1, Ordering::AcqRel);

@@ -18,7 +18,7 @@ use crate::store::ledger::{Charge, Totals};
 pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One change.
-pub(crate) enum Note {
+pub(crate) enum Change {
     /// A blob was committed, which counts as a use. Times in microseconds since 1970.
     Stored { digest: Digest, size: u64, at: i64, sums: Sums, charge: Charge },
     /// A blob was hashed and found good.
@@ -53,7 +53,7 @@ pub(crate) enum Note {
     Prune { tags: i64, history: i64 },
 }
 
-impl Note {
+impl Change {
     /// Takes the charge out, to be settled.
     pub(crate) fn charge(self) -> Option<Charge> {
         match self {
@@ -111,7 +111,7 @@ impl Note {
     }
 }
 
-impl Note {
+impl Change {
     /// That links and public marks have reached their end, by the clock.
     pub(crate) fn expire() -> Self {
         let now = SystemTime::now();

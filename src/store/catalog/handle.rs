@@ -11,12 +11,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::change::{LINK_LIFE, Note};
+use super::change::{Change, LINK_LIFE};
 use super::entry::{Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::query;
-use super::queue::Outbox;
+use super::queue::Queue;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
 use super::writer::{Order, Shared, Writer};
@@ -31,7 +31,7 @@ const QUEUE: usize = 16 * 1024;
 
 /// What is known about the blobs. One thread owns it; every call here is an order to that thread.
 pub struct Catalog {
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     shared: Arc<Shared>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -60,7 +60,7 @@ impl Catalog {
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
-        let outbox = Arc::new(Outbox::new(orders));
+        let outbox = Arc::new(Queue::new(orders));
         let writer = Writer::new(batch, Arc::clone(&shared), Arc::clone(&outbox));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
@@ -94,7 +94,7 @@ impl Catalog {
     pub fn note_link(&self, mut link: Link) {
         // A clock that was ahead must not make a link immortal.
         link.proven = link.proven.min(SystemTime::now());
-        self.note(Note::Link(link));
+        self.note(Change::Link(link));
     }
 
     /// When `registry` last said that anybody may read the repository, and did not take it back.
@@ -111,7 +111,7 @@ impl Catalog {
     pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
         let (registry, repository) = (registry.into(), repository.clone());
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
-        let note = Note::Public { registry, repository, proven };
+        let note = Change::Public { registry, repository, proven };
         if note.is_withdrawal() { self.outbox.owe(note) } else { self.note(note) }
     }
 
@@ -127,13 +127,13 @@ impl Catalog {
     /// Notes what a tag is, and remembers that it was.
     pub fn note_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());
-        self.note(Note::Tag(entry));
+        self.note(Change::Tag(entry));
     }
 
     /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Note::ForgetTag { registry, repository, tag, only });
+        self.note(Change::ForgetTag { registry, repository, tag, only });
     }
 
     /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
@@ -162,7 +162,7 @@ impl Catalog {
 
     /// Notes a registry's answer to `GET /v2/`, instead of the last one.
     pub fn note_ping(&self, ping: Ping) {
-        self.note(Note::Ping(ping));
+        self.note(Change::Ping(ping));
     }
 
     /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
@@ -192,7 +192,7 @@ impl Catalog {
     }
 
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
-        self.send(Order::Note(Note::Pin { digest, pinned }))?;
+        self.send(Order::Change(Change::Pin { digest, pinned }))?;
         let is_there = self.ask("look a blob up", move |on| query::is_there(on, &digest)).await?;
         self.flush().await; // a pin is promised
         Ok(is_there)
@@ -236,13 +236,13 @@ impl Catalog {
     }
 
     /// A change to the blobs: never dropped, so it may wait.
-    pub(crate) fn tell(&self, note: Note) {
-        let _ = self.outbox.send_waiting(Order::Note(note)); // a closed catalog learns by the next start's walk
+    pub(crate) fn tell(&self, note: Change) {
+        let _ = self.outbox.send_waiting(Order::Change(note)); // a closed catalog learns by the next start's walk
     }
 
     /// Has something written, so that it is seen whether that goes well again.
     pub(crate) fn probe(&self) {
-        self.note(Note::expire());
+        self.note(Change::expire());
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.
@@ -275,7 +275,7 @@ impl Catalog {
         self.doubts() > self.shared.mended.load(Ordering::Acquire)
     }
 
-    /// Commits everything and ends the thread. Later orders fail.
+    /// Commits everything and ends the thread. Reserved orders fail.
     pub(crate) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
         let _ = self.outbox.send_waiting(Order::Stop);
@@ -284,8 +284,8 @@ impl Catalog {
         }
     }
 
-    fn note(&self, note: Note) {
-        if self.send(Order::Note(note)).is_err_and(|error| matches!(error, Error::Busy)) {
+    fn note(&self, note: Change) {
+        if self.send(Order::Change(note)).is_err_and(|error| matches!(error, Error::Busy)) {
             tracing::debug!("the catalog is too busy for a note"); // it will be learned again
         }
     }

@@ -24,7 +24,7 @@ mod reader;
 mod schema;
 mod writer;
 
-pub(crate) use change::Note;
+pub(crate) use change::Change;
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
 pub use handle::Catalog;
 pub use inventory::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::oci::{Algorithm, Digest};
     use crate::store::Content;
-    use crate::store::catalog::change::Note;
+    use crate::store::catalog::change::Change;
     use crate::store::ledger::Totals;
 
     fn at(second: u64) -> std::time::SystemTime {
@@ -164,7 +164,7 @@ mod tests {
         connection
     }
 
-    fn apply(on: &Connection, note: Note) {
+    fn apply(on: &Connection, note: Change) {
         note.apply(on, &mut Totals::default()).unwrap();
     }
 
@@ -177,10 +177,10 @@ mod tests {
     fn what_was_not_checked_for_long_goes_and_a_place_goes_with_the_last_that_is_known_of_it() {
         let on = made();
         for (repository, checked) in [("dead", 10), ("past", 20), ("live", 30), ("linked", 10)] {
-            apply(&on, Note::Tag(entry(repository, 1, checked)));
+            apply(&on, Change::Tag(entry(repository, 1, checked)));
         }
-        apply(&on, Note::Link(link("linked")));
-        apply(&on, Note::Prune { tags: 25_000_000, history: 15_000_000 });
+        apply(&on, Change::Link(link("linked")));
+        apply(&on, Change::Prune { tags: 25_000_000, history: 15_000_000 });
         assert_eq!(names(&on, "SELECT place FROM tags"), ["live"]);
         assert_eq!(names(&on, "SELECT place FROM history"), ["live", "past"]);
         assert_eq!(names(&on, "SELECT id FROM places"), ["linked", "live", "past"]);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn of_a_tag_that_moves_for_ever_the_latest_past_is_kept() {
         let on = made();
-        (0..200).for_each(|n| apply(&on, Note::Tag(entry("a", n, 100 + n))));
+        (0..200).for_each(|n| apply(&on, Change::Tag(entry("a", n, 100 + n))));
         let kept: (i64, i64) =
             on.query_row("SELECT count(*), min(last) FROM history", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(kept, (PAST, (300 - PAST) * 1_000_000));

@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use super::change::Note;
+use super::change::Change;
 use super::writer::Order;
 use crate::store::Error;
 use crate::store::lock::lock;
 
 /// What is to be sent.
-pub(crate) struct Outbox {
+pub(crate) struct Queue {
     orders: SyncSender<Order>,
-    owed: Mutex<VecDeque<Note>>,
+    owed: Mutex<VecDeque<Change>>,
 }
 
-impl Outbox {
+impl Queue {
     pub(crate) fn new(orders: SyncSender<Order>) -> Self {
         Self { orders, owed: Mutex::default() }
     }
@@ -41,13 +41,13 @@ impl Outbox {
         loop {
             // No lock while it waits. Of what is owed, the order does not matter.
             let Some(note) = lock(&self.owed).pop_front() else { break };
-            self.orders.send(Order::Note(note)).map_err(|_| Error::Closed)?;
+            self.orders.send(Order::Change(note)).map_err(|_| Error::Closed)?;
         }
         self.orders.send(order).map_err(|_| Error::Closed)
     }
 
     /// Sends a note that must not be lost, now or when there is room.
-    pub(crate) fn owe(&self, note: Note) {
+    pub(crate) fn owe(&self, note: Change) {
         lock(&self.owed).push_back(note);
         let _ = self.pay(); // whoever sends next tries again, and so does the thread when it has nothing to do
     }
@@ -59,9 +59,10 @@ impl Outbox {
     pub(crate) fn pay(&self) -> Result<(), Error> {
         let mut owed = lock(&self.owed);
         while let Some(note) = owed.pop_front() {
-            if let Err(error) = self.orders.try_send(Order::Note(note)) {
+            if let Err(error) = self.orders.try_send(Order::Change(note)) {
                 let refusal = refusal(&error);
-                if let TrySendError::Full(Order::Note(note)) | TrySendError::Disconnected(Order::Note(note)) = error {
+                if let TrySendError::Full(Order::Change(note)) | TrySendError::Disconnected(Order::Change(note)) = error
+                {
                     owed.push_front(note);
                 }
                 return Err(refusal);

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::key::{digest, key};
 use super::query;
-use super::queue::Outbox;
+use super::queue::Queue;
 use super::schema::{FILE, is_damage, is_unreadable};
 use super::writer::Order;
 use crate::oci::Digest;
@@ -39,12 +39,12 @@ const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 pub(crate) struct Reader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     open: Mutex<Option<(u64, Connection)>>,
 }
 
 impl Reader {
-    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Queue>) -> Self {
         Self { folder, generation, outbox, open: Mutex::new(None) }
     }
 

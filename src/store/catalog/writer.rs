@@ -11,9 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::Connection;
 
 use super::batch::Batch;
-use super::change::Note;
+use super::change::Change;
 use super::key::micros;
-use super::queue::Outbox;
+use super::queue::Queue;
 use crate::oci::Digest;
 use crate::store::health::Health;
 use crate::store::lock::lock;
@@ -32,7 +32,7 @@ const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What the thread is asked.
 pub(crate) enum Order {
     /// A change.
-    Note(Note),
+    Change(Change),
     /// A lookup; it answers by itself, and says whether SQLite found damage.
     Look(Box<dyn FnOnce(&Connection) -> bool + Send>),
     /// Commit everything up to here, then call.
@@ -71,14 +71,14 @@ impl Shared {
 pub(crate) struct Writer {
     batch: Batch,
     shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     uses_at: Instant,
     expire_at: Instant,
     prune_at: Instant,
 }
 
 impl Writer {
-    pub(crate) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Queue>) -> Self {
         let now = Instant::now();
         Self { batch, shared, outbox, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
@@ -93,7 +93,7 @@ impl Writer {
             };
             match order {
                 None => _ = self.outbox.pay(),
-                Some(Order::Note(note)) => self.batch.add(note),
+                Some(Order::Change(note)) => self.batch.add(note),
                 Some(Order::Look(look)) => self.batch.look(look),
                 Some(Order::Flush(done)) => {
                     self.take_uses();
@@ -119,12 +119,12 @@ impl Writer {
         let now = Instant::now();
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_AGE;
-            self.batch.add(Note::expire());
+            self.batch.add(Change::expire());
         }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE_AGE;
             let before = |life| micros(SystemTime::now() - life);
-            self.batch.add(Note::Prune { tags: before(TAG_LIFE), history: before(PAST_LIFE) });
+            self.batch.add(Change::Prune { tags: before(TAG_LIFE), history: before(PAST_LIFE) });
         }
         if now >= self.uses_at {
             self.uses_at = now + USES_AGE;
@@ -138,7 +138,7 @@ impl Writer {
     fn take_uses(&mut self) {
         let uses = mem::take(&mut *lock(&self.shared.uses));
         if !uses.is_empty() {
-            self.batch.add(Note::Used(uses));
+            self.batch.add(Change::Used(uses));
         }
     }
 }

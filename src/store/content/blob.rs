@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::blobs::Shelf;
+use super::blobs::Blobs;
 use super::checksums::{GRANULE, Sums};
 use super::damage::Inode;
 use super::lease::Lease;
@@ -22,7 +22,7 @@ pub struct Blob(Arc<Open>);
 
 /// A blob's file.
 pub(crate) struct Open {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     file: File,
     digest: Digest,
     length: u64,
@@ -109,7 +109,7 @@ impl Blob {
 impl Open {
     /// A file of so many bytes that has this content. Its `lease` and its `place` among the open files go with it.
     pub(crate) fn new(
-        shelf: &Arc<Shelf>,
+        shelf: &Arc<Blobs>,
         digest: &Digest,
         (file, length): (File, u64),
         sums: Option<Sums>,

@@ -20,7 +20,7 @@ use super::opened::Opened;
 use super::parked::Parking;
 use crate::host::{Limit, Taken};
 use crate::oci::Digest;
-use crate::store::catalog::{Catalog, Note, Reader};
+use crate::store::catalog::{Catalog, Change, Reader};
 use crate::store::layout::Layout;
 use crate::store::ledger::{Charge, Ledger};
 use crate::store::lock::{exclusive, lock, shared};
@@ -37,7 +37,7 @@ const FEW: u64 = 4 << 20;
 const STRIPES: usize = 64;
 
 /// The blobs and what is known of them.
-pub(crate) struct Shelf {
+pub(crate) struct Blobs {
     pub(crate) disk: Disk,
     pub(crate) layout: Layout,
     pub(crate) catalog: Catalog,
@@ -56,7 +56,7 @@ pub(crate) struct Shelf {
     is_open: RwLock<bool>,
 }
 
-impl Shelf {
+impl Blobs {
     pub(crate) fn new(
         disk: Disk,
         layout: Layout,
@@ -150,7 +150,7 @@ impl Shelf {
         }
         charge.become_bytes(length.cast_signed(), 1);
         let at = self.catalog.stamp();
-        self.catalog.tell(Note::Stored { digest: *digest, size: length, at, sums: sums.clone(), charge });
+        self.catalog.tell(Change::Stored { digest: *digest, size: length, at, sums: sums.clone(), charge });
         self.suspects.clear(digest);
         self.opened.forget(digest);
         self.remember(digest, length, &sums);
@@ -182,7 +182,7 @@ impl Shelf {
         self.forget(digest);
         let was_there = self.disk.unlink(&self.layout.blob(digest))?;
         let charge = self.ledger.charge(-size.cast_signed(), -1);
-        self.catalog.tell(Note::Gone { digest: *digest, charge: Some(charge) });
+        self.catalog.tell(Change::Gone { digest: *digest, charge: Some(charge) });
         if was_there {
             self.ledger.evictions.fetch_add(1, Ordering::Relaxed);
         }
@@ -196,7 +196,7 @@ impl Shelf {
         if metadata.is_file() {
             let modified = metadata.mtime().saturating_mul(1_000_000);
             let at = modified.clamp(0, self.catalog.stamp());
-            self.catalog.tell(Note::Found { digest: *digest, size: metadata.len(), at });
+            self.catalog.tell(Change::Found { digest: *digest, size: metadata.len(), at });
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Shelf {
         let _alone = self.alone(digest);
         let gone = self.layout.blob(digest).symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         if gone {
-            self.catalog.tell(Note::Gone { digest: *digest, charge: None });
+            self.catalog.tell(Change::Gone { digest: *digest, charge: None });
         }
         gone
     }
@@ -292,7 +292,7 @@ impl Shelf {
             self.disk.sync_folder(&self.layout.folder(digest.algorithm()))?;
         }
         let charge = was_there.then(|| self.ledger.charge(-size.cast_signed(), -1));
-        self.catalog.tell(Note::Gone { digest: *digest, charge });
+        self.catalog.tell(Change::Gone { digest: *digest, charge });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::blob::try_read_at;
-use super::blobs::Shelf;
+use super::blobs::Blobs;
 use super::parked::{self, Parked, has_bytes, map_of};
 use super::partial::Landed;
 use crate::host::Taken;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 256 << 10;
 /// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
 /// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Blobs>,
     evictor: Arc<Evictor>,
     digest: Digest,
     path: PathBuf,
@@ -62,7 +62,7 @@ enum State {
 
 impl Staged {
     pub(crate) fn new(
-        shelf: Arc<Shelf>,
+        shelf: Arc<Blobs>,
         evictor: Arc<Evictor>,
         digest: Digest,
         number: u64,
@@ -88,7 +88,7 @@ impl Staged {
     }
 
     pub(crate) fn resume(
-        shelf: Arc<Shelf>,
+        shelf: Arc<Blobs>,
         evictor: Arc<Evictor>,
         digest: Digest,
         parked: Parked,

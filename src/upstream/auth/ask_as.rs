@@ -8,7 +8,7 @@ use crate::upstream::Keyring;
 
 /// In whose name.
 #[derive(Clone, Debug)]
-pub(crate) enum Who {
+pub(crate) enum AskAs {
     /// The caller's: its header as it came, none where there was none.
     Caller(Option<HeaderValue>),
     /// Nobody's, with the token that anybody is given.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 
-use super::ask_as::Who;
+use super::ask_as::AskAs;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
     Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError,
@@ -65,7 +65,7 @@ pub(crate) enum Unasked {
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
 #[derive(Clone)]
-pub struct Access {
+pub struct Authenticated {
     tokens: Tokens,
     quotas: Quotas,
     /// What an endpoint asked for last, so that the next request brings it at once. Behind an `Arc`, since every
@@ -80,7 +80,7 @@ enum Key {
     Held(Picked),
 }
 
-impl Access {
+impl Authenticated {
     /// Nothing known yet.
     #[must_use]
     pub fn new(tokens: Tokens) -> Self {
@@ -114,11 +114,11 @@ impl Access {
     pub(crate) async fn ask(
         &self,
         upstream: &Upstream,
-        who: &Who,
+        who: &AskAs,
         sending: &Sending<'_>,
     ) -> Result<Response<Body>, Unasked> {
         let mut key = self.key(who, sending).await?;
-        let mut keys_left = if let Who::Held { keyring, .. } = who { keyring.len() } else { 1 };
+        let mut keys_left = if let AskAs::Held { keyring, .. } = who { keyring.len() } else { 1 };
         let mut may_wait = true;
         loop {
             let response = match self.ask_as(upstream, who, &key, sending).await {
@@ -175,13 +175,13 @@ impl Access {
     /// A throttled credential rests; another one, if one of those left is there.
     async fn next_key(
         &self,
-        who: &Who,
+        who: &AskAs,
         throttled: &Key,
         sending: &Sending<'_>,
         rest: Option<Duration>,
         keys_left: usize,
     ) -> Option<Key> {
-        let (Who::Held { keyring, .. }, Key::Held(picked)) = (who, throttled) else { return None };
+        let (AskAs::Held { keyring, .. }, Key::Held(picked)) = (who, throttled) else { return None };
         keyring.throttled(picked, rest.unwrap_or(REST));
         if keys_left == 0 {
             return None;
@@ -190,13 +190,13 @@ impl Access {
         (!matches!(&other, Key::Held(other) if other == picked)).then_some(other)
     }
 
-    async fn key(&self, who: &Who, sending: &Sending<'_>) -> Result<Key, Unasked> {
+    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, Unasked> {
         match who {
-            Who::Caller(header) => Ok(Key::AsIs(header.clone())),
-            Who::Nobody => Ok(Key::Anonymous),
+            AskAs::Caller(header) => Ok(Key::AsIs(header.clone())),
+            AskAs::Nobody => Ok(Key::Anonymous),
             // The configuration's check says so first.
-            Who::Held { .. } if !sending.endpoint.is_secure() => Err(Unasked::NoCredential),
-            Who::Held { keyring, listed } => {
+            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(Unasked::NoCredential),
+            AskAs::Held { keyring, listed } => {
                 let picked = keyring.pick(sending.endpoint.authority(), sending.repository).await?;
                 picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(Unasked::NoCredential)
             }
@@ -206,7 +206,7 @@ impl Access {
     async fn ask_as(
         &self,
         upstream: &Upstream,
-        who: &Who,
+        who: &AskAs,
         key: &Key,
         sending: &Sending<'_>,
     ) -> Result<Response<Body>, Unasked> {
@@ -286,8 +286,8 @@ impl Access {
         }
     }
 
-    fn refused(&self, who: &Who, key: &Key, sending: &Sending<'_>) {
-        if let (Who::Held { keyring, .. }, Key::Held(picked)) = (who, key) {
+    fn refused(&self, who: &AskAs, key: &Key, sending: &Sending<'_>) {
+        if let (AskAs::Held { keyring, .. }, Key::Held(picked)) = (who, key) {
             tracing::warn!(
                 endpoint = sending.endpoint.name(),
                 user = picked.credential.user(),

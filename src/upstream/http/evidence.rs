@@ -6,7 +6,7 @@ use crate::upstream::Error;
 
 /// The sign. Who reads it decides how much it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(crate) enum Evidence {
     /// It answers, whatever it says.
     Well,
     /// An answer of 5xx, which may be about this one request.
@@ -21,7 +21,7 @@ pub(crate) enum Sign {
     Nothing,
 }
 
-impl Sign {
+impl Evidence {
     /// Reads an outcome. 501 is an answer about the method.
     pub(crate) fn of(outcome: Result<StatusCode, &Error>) -> Self {
         match outcome {
@@ -60,26 +60,27 @@ mod tests {
     #[test]
     fn a_parent_that_throttles_or_forbids_says_nothing_of_the_host() {
         let to = Authority::parse("quay.io", 443).unwrap();
-        let table = [(403, Sign::Nothing), (408, Sign::Nothing), (429, Sign::Nothing), (502, Sign::Down)];
+        let table =
+            [(403, Evidence::Nothing), (408, Evidence::Nothing), (429, Evidence::Nothing), (502, Evidence::Down)];
         for (status, sign) in table {
             let refused = ParentError::Refused { status: StatusCode::from_u16(status).unwrap() };
-            assert_eq!(Sign::of(Err(&Error::of_parent(&to, &to, refused))), sign, "{status}");
+            assert_eq!(Evidence::of(Err(&Error::of_parent(&to, &to, refused))), sign, "{status}");
         }
     }
 
     #[test]
     fn an_answer_is_health_unless_the_server_is_at_fault() {
         let table = [
-            (200, Sign::Well),
-            (401, Sign::Well),
-            (404, Sign::Well),
-            (429, Sign::Well),
-            (501, Sign::Well),
-            (503, Sign::Error),
-            (508, Sign::Nothing),
+            (200, Evidence::Well),
+            (401, Evidence::Well),
+            (404, Evidence::Well),
+            (429, Evidence::Well),
+            (501, Evidence::Well),
+            (503, Evidence::Error),
+            (508, Evidence::Nothing),
         ];
         for (status, sign) in table {
-            assert_eq!(Sign::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
+            assert_eq!(Evidence::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::fit::Question;
 use super::idle::{Pace, Watched};
 use super::interim::Interim;
-use super::pool::{Reader, Way};
+use super::pool::{Pool, Reader};
 use super::upload::{Counted, Progress, SILENCE, Stand};
 use super::{bound, forwarded};
 use crate::oci::Authority;
@@ -50,7 +50,7 @@ const SLOW: Duration = Duration::from_secs(10);
 /// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection. The
 /// same where the connection is older than `since`.
 pub(crate) async fn exchange(
-    way: &Way,
+    way: &Pool,
     to: &Authority,
     mut request: Request<Body>,
     limits: Limits,
@@ -118,7 +118,7 @@ impl From<Error> for Failure {
 }
 
 async fn attempt(
-    way: &Way,
+    way: &Pool,
     to: &Authority,
     mut request: Request<Body>,
     limits: Limits,
@@ -305,22 +305,22 @@ fn is_unreadable(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use super::*;
     use crate::upstream::Side;
-    use crate::upstream::http::evidence::Sign;
+    use crate::upstream::http::evidence::Evidence;
 
     #[test]
     fn a_broken_upload_is_the_clients_fault_and_a_broken_exchange_the_hosts() {
         let to = Authority::parse("quay.io", 443).unwrap();
         for (stand, sign) in [
-            (Stand::Upstream, Sign::Broken),
-            (Stand::Client, Sign::Nothing),
-            (Stand::Broken, Sign::Nothing),
-            (Stand::Silent, Sign::Nothing),
+            (Stand::Upstream, Evidence::Broken),
+            (Stand::Client, Evidence::Nothing),
+            (Stand::Broken, Evidence::Nothing),
+            (Stand::Silent, Evidence::Nothing),
         ] {
             let progress = Progress::default();
             progress.is(stand);
             let source = Arc::new(std::io::Error::other("cut"));
             let error = blamed(Error::Exchange { to: to.clone(), source }, &progress);
-            assert_eq!(Sign::of(Err(&error)), sign, "{stand:?}");
+            assert_eq!(Evidence::of(Err(&error)), sign, "{stand:?}");
             assert_eq!(error.side() == Side::Client, matches!(stand, Stand::Broken | Stand::Silent), "{stand:?}");
             let late = Error::FirstByteTimeout { to: to.clone(), after: Duration::from_secs(1) };
             assert!(matches!(blamed(late, &progress), Error::FirstByteTimeout { .. }));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::evidence::Sign;
+use super::evidence::Evidence;
 use crate::upstream::Endpoint;
 
 const FIRST: Duration = Duration::from_secs(10);
@@ -30,13 +30,13 @@ struct Illness {
 }
 
 impl Health {
-    pub(crate) fn note(&self, endpoint: &Endpoint, sign: Sign) {
+    pub(crate) fn note(&self, endpoint: &Endpoint, sign: Evidence) {
         match sign {
-            Sign::Broken | Sign::Nothing => {}
-            Sign::Well => {
+            Evidence::Broken | Evidence::Nothing => {}
+            Evidence::Well => {
                 self.ill().remove(endpoint);
             }
-            Sign::Error | Sign::Odd | Sign::Down => self.note_ill(endpoint),
+            Evidence::Error | Evidence::Odd | Evidence::Down => self.note_ill(endpoint),
         }
     }
 
@@ -77,17 +77,17 @@ mod tests {
         let health = Health::default();
         assert!(health.is_well(&endpoint));
         for seconds in [10, 20, 40, 80, 120, 120] {
-            health.note(&endpoint, Sign::Down);
-            health.note(&endpoint, Sign::Down);
+            health.note(&endpoint, Evidence::Down);
+            health.note(&endpoint, Evidence::Down);
             tokio::time::advance(Duration::from_secs(seconds - 1)).await;
             assert!(!health.is_well(&endpoint), "{seconds}");
             tokio::time::advance(Duration::from_secs(1)).await;
             assert!(health.is_well(&endpoint), "{seconds}");
         }
-        health.note(&endpoint, Sign::Down);
-        health.note(&endpoint, Sign::Nothing);
+        health.note(&endpoint, Evidence::Down);
+        health.note(&endpoint, Evidence::Nothing);
         assert!(!health.is_well(&endpoint));
-        health.note(&endpoint, Sign::Well);
+        health.note(&endpoint, Evidence::Well);
         assert!(health.is_well(&endpoint));
     }
 
@@ -96,12 +96,12 @@ mod tests {
         let health = Health::default();
         let host = |number: usize| Endpoint::of_host(&Authority::parse(&format!("h{number}.test"), 443).unwrap());
         for number in 0..3 * LIMIT {
-            health.note(&host(number), Sign::Down);
+            health.note(&host(number), Evidence::Down);
         }
         assert_eq!(health.ill().len(), LIMIT);
         tokio::time::advance(FIRST).await;
-        health.note(&host(0), Sign::Down);
-        health.note(&host(3 * LIMIT), Sign::Down);
+        health.note(&host(0), Evidence::Down);
+        health.note(&host(3 * LIMIT), Evidence::Down);
         assert!(!health.is_well(&host(3 * LIMIT)));
         assert!(health.ill().len() < LIMIT);
     }

@@ -11,8 +11,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::oci::Authority;
-use crate::upstream::net::connector::{Linker, Tls};
-use crate::upstream::net::egress::Roads;
+use crate::upstream::net::connector::{Connector, Tls};
+use crate::upstream::net::egress::Egress;
 use crate::upstream::net::parent::Hop;
 use crate::upstream::net::tls::Roots;
 use crate::upstream::{Endpoint, Error, HostConfig};
@@ -45,31 +45,31 @@ pub(crate) enum Reader {
 }
 
 /// One way.
-pub(crate) struct Way {
+pub(crate) struct Pool {
     pub(crate) given: Option<SocketAddr>,
-    own: Client<Linker, Body>,
-    paced: Client<Linker, Body>,
-    pub(crate) roads: Arc<Roads>,
+    own: Client<Connector, Body>,
+    paced: Client<Connector, Body>,
+    pub(crate) roads: Arc<Egress>,
 }
 
 /// All ways, by how the configuration has hosts reached.
-pub(crate) struct Ways {
-    direct: Way,
-    by_reach: HashMap<HostConfig, Way>,
+pub(crate) struct Pools {
+    direct: Pool,
+    by_reach: HashMap<HostConfig, Pool>,
     hosts: HashMap<Authority, HostConfig>,
     endpoints: HashMap<Authority, HostConfig>,
 }
 
-impl Ways {
+impl Pools {
     /// Reads every file that `hosts` and `endpoints` name.
     pub(crate) fn new(
-        roads: &Arc<Roads>,
+        roads: &Arc<Egress>,
         roots: &Roots,
         hosts: &BTreeMap<String, HostConfig>,
         endpoints: &[Endpoint],
     ) -> Result<Self, Error> {
         let mut ways = Self {
-            direct: Way::new(roads, roots, &HostConfig::default())?,
+            direct: Pool::new(roads, roots, &HostConfig::default())?,
             by_reach: HashMap::new(),
             hosts: HashMap::with_capacity(hosts.len()),
             endpoints: HashMap::with_capacity(endpoints.len()),
@@ -87,15 +87,15 @@ impl Ways {
         Ok(ways)
     }
 
-    fn add(&mut self, roads: &Arc<Roads>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
+    fn add(&mut self, roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
         if !self.by_reach.contains_key(reach) {
-            self.by_reach.insert(reach.clone(), Way::new(roads, roots, reach)?);
+            self.by_reach.insert(reach.clone(), Pool::new(roads, roots, reach)?);
         }
         Ok(())
     }
 
     /// The way to an endpoint: its own words, completed by those of `upstream.hosts`.
-    pub(crate) fn to_endpoint(&self, endpoint: &Endpoint) -> &Way {
+    pub(crate) fn to_endpoint(&self, endpoint: &Endpoint) -> &Pool {
         if *endpoint.reach() == HostConfig::default() {
             return self.to_host(endpoint.authority());
         }
@@ -104,7 +104,7 @@ impl Ways {
     }
 
     /// The way to any other host: as `upstream.hosts` says, else as its first endpoint does.
-    pub(crate) fn to_host(&self, to: &Authority) -> &Way {
+    pub(crate) fn to_host(&self, to: &Authority) -> &Pool {
         let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to));
         reach.and_then(|reach| self.by_reach.get(reach)).unwrap_or(&self.direct)
     }
@@ -122,22 +122,22 @@ fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {
     reach
 }
 
-impl Way {
-    fn new(roads: &Arc<Roads>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
+impl Pool {
+    fn new(roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
         let direct = Arc::new(roots.config(reach, None)?);
         let by_hop = |hop: &Hop| match hop {
             Hop::Parent(parent) if parent.ca_file().is_some() => roots.config(reach, parent.ca_file()).map(Arc::new),
             Hop::Parent(_) | Hop::Direct => Ok(Arc::clone(&direct)),
         };
         let by_hop = roads.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
-        let linker = Linker { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
+        let linker = Connector { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
         let own = client(linker.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
         let paced = client(linker, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
         Ok(Self { given: reach.address, own, paced, roads: Arc::clone(roads) })
     }
 
     /// The connections for answers that are read so.
-    pub(crate) fn client(&self, reader: Reader) -> &Client<Linker, Body> {
+    pub(crate) fn client(&self, reader: Reader) -> &Client<Connector, Body> {
         match reader {
             Reader::Us => &self.own,
             Reader::Client => &self.paced,
@@ -145,7 +145,7 @@ impl Way {
     }
 }
 
-fn client(linker: Linker, stream_window: u32, connection_window: u32) -> Client<Linker, Body> {
+fn client(linker: Connector, stream_window: u32, connection_window: u32) -> Client<Connector, Body> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::egress::Roads;
+use super::egress::Egress;
 use super::sockets::{Socket, are_scarce};
 use super::stream::Line;
 use super::tls::{handshake_failed, server_name};
@@ -29,8 +29,8 @@ use crate::upstream::endpoint::implied_port;
 
 /// Makes connections for one way of reaching a host.
 #[derive(Clone)]
-pub(crate) struct Linker {
-    pub(crate) roads: Arc<Roads>,
+pub(crate) struct Connector {
+    pub(crate) roads: Arc<Egress>,
     pub(crate) given: Option<SocketAddr>,
     pub(crate) tls: Tls,
 }
@@ -78,7 +78,7 @@ impl Life {
     }
 }
 
-impl Linker {
+impl Connector {
     async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
         let secure = uri.scheme() != Some(&Scheme::HTTP);
         let to = authority(&uri, secure)?;
@@ -110,7 +110,7 @@ fn authority(uri: &Uri, secure: bool) -> Result<Authority, Error> {
     Authority::parse(text, implied_port(secure)).map_err(|error| Error::Setup { source: Arc::new(error) })
 }
 
-impl Service<Uri> for Linker {
+impl Service<Uri> for Connector {
     type Response = TokioIo<Link>;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Link>, Error>> + Send>>;

@@ -15,7 +15,7 @@ use crate::oci::Authority;
 use crate::upstream::Error;
 
 /// The dialer and the parents.
-pub(crate) struct Roads {
+pub(crate) struct Egress {
     pub(crate) dialer: Dialer,
     pub(crate) parents: Parents,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) login: Option<HeaderValue>,
 }
 
-impl Roads {
+impl Egress {
     /// Whether `to` is reached through a parent. What the configuration gives an `address` goes there.
     pub(crate) fn lead_away(&self, to: &Authority, given: Option<SocketAddr>) -> bool {
         given.is_none() && self.parents.take(to)

@@ -13,7 +13,7 @@ use super::part::{Part, is_telling};
 use super::parts::{Standing, State};
 use super::ward::{Cause, FIRST, Phase, Probed, Ward};
 use crate::oci::Authority;
-use crate::upstream::http::evidence::Sign;
+use crate::upstream::http::evidence::Evidence;
 use crate::upstream::{Endpoint, Error};
 
 /// After so many probes in vain a redirect's host is barred no longer: what is asked of it counts more.
@@ -177,7 +177,7 @@ impl Outage {
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<Part> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Sign::of(outcome))
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
     }
 
     /// The same of a host that the registry redirected to.
@@ -191,12 +191,12 @@ impl Outage {
             return None;
         }
         let part = Part::Elsewhere(host.clone());
-        self.judge(part, &Endpoint::of_host(host), None, begun, Sign::of(outcome))
+        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
     pub(crate) fn missed(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>, begun: Instant) -> Option<Part> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Sign::Down)
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
     }
 
     fn part(&self, endpoint: &Endpoint) -> Part {
@@ -213,17 +213,17 @@ impl Outage {
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
-        sign: Sign,
+        sign: Evidence,
     ) -> Option<Part> {
         let mut state = self.state();
         let host = endpoint.authority();
         let counts = match (&part, sign) {
-            (_, Sign::Nothing | Sign::Odd) => false,
-            (_, Sign::Well) => true,
-            (Part::Home, Sign::Error | Sign::Broken) => target.is_none_or(is_telling),
+            (_, Evidence::Nothing | Evidence::Odd) => false,
+            (_, Evidence::Well) => true,
+            (Part::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (Part::Realm(_), Sign::Error | Sign::Broken) | (Part::Elsewhere(_), Sign::Error) => false,
-            (Part::Realm(_), Sign::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
+            (Part::Realm(_), Evidence::Error | Evidence::Broken) | (Part::Elsewhere(_), Evidence::Error) => false,
+            (Part::Realm(_), Evidence::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
             (Part::Home | Part::Elsewhere(_), _) => true,
         };
         let is_home = part == Part::Home;
@@ -242,7 +242,7 @@ impl Outage {
         if taken != Taken::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
-        let cause = if sign == Sign::Down { Cause::Silence } else { Cause::Errors };
+        let cause = if sign == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
         self.publish(state);

@@ -26,14 +26,14 @@ const REMEMBERED: usize = 64;
 
 /// Bytes to fetch for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct Demand {
     pub(crate) at: u64,
     pub(crate) length: u64,
 }
 
 /// Where readers are and where they go.
 #[derive(Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct Demands {
     readers: BTreeMap<Seat, Span>,
     granted: VecDeque<(u64, u64)>,
     /// Where the last wish was: the next one after it comes first, so that nobody is passed over for ever.
@@ -49,7 +49,7 @@ fn is_soon(claim: &Claim, at: u64, now: Instant) -> bool {
     claim.rate(now).is_some_and(|rate| claim.distance(at) <= rate.saturating_mul(SOON))
 }
 
-impl Wishes {
+impl Demands {
     pub(crate) fn sit(&mut self, seat: Seat, span: Span) {
         self.readers.insert(seat, span);
     }
@@ -86,7 +86,7 @@ impl Wishes {
         claims: &Claims,
         ground: Ground<'_>,
         now: Instant,
-    ) -> (Option<Wish>, bool) {
+    ) -> (Option<Demand>, bool) {
         let mut places: Vec<(bool, bool, u64)> = Vec::new(); // who waits first, then round robin
         let mut place = |is_later: bool, at: u64| {
             if !ground.landed.holds(at) && ground.total.is_none_or(|total| at < total) {
@@ -106,7 +106,7 @@ impl Wishes {
                 Some(claim) if is_soon(claim, at, now) => later = true,
                 // The next worker begins there, or just before.
                 None if no_worker && hole.is_some_and(|hole| hole <= at && at - hole <= NEAR) => {}
-                _ => return (Some(Wish { at, length: self.length(at) }), later),
+                _ => return (Some(Demand { at, length: self.length(at) }), later),
             }
         }
         (None, later)
@@ -139,7 +139,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn next(wishes: &Wishes, claims: &Claims, waiting: &[u64]) -> (Option<Wish>, bool) {
+    fn next(wishes: &Demands, claims: &Claims, waiting: &[u64]) -> (Option<Demand>, bool) {
         let landed = Extents::default();
         let ground = Ground { landed: &landed, total: Some(1000 * MIB) };
         wishes.next(waiting.iter().map(|at| (*at, Seat(1))), claims, ground, Instant::now())
@@ -151,10 +151,10 @@ mod tests {
         let mut claims = Claims::default();
         let ground = Ground { landed: &landed, total: Some(1000 * MIB) };
         claims.claim(LaneId(1), Role::Worker, 0, u64::MAX, ground);
-        let mut wishes = Wishes::default();
+        let mut wishes = Demands::default();
         assert_eq!(next(&wishes, &claims, &[0, MIB]), (None, false));
         wishes.sit(Seat(1), Span { from: 50 * MIB, to: 50 * MIB + 10 });
-        let wish = Some(Wish { at: 50 * MIB, length: LEAST });
+        let wish = Some(Demand { at: 50 * MIB, length: LEAST });
         assert_eq!(next(&wishes, &claims, &[50 * MIB]), (wish, false));
         claims.measured(LaneId(1), 60 * MIB, Instant::now());
         assert_eq!(next(&wishes, &claims, &[50 * MIB]), (None, true), "at this rate it is there soon");
@@ -167,28 +167,28 @@ mod tests {
     #[test]
     fn what_is_used_grows_and_neighbours_come_along() {
         let claims = Claims::default();
-        let mut wishes = Wishes::default();
+        let mut wishes = Demands::default();
         wishes.sit(Seat(1), Span { from: 50 * MIB, to: 1000 * MIB });
         let mut at = 50 * MIB;
         for expected in [1, 2, 4, 8, 16, 16] {
             let wish = next(&wishes, &claims, &[at]).0.unwrap();
-            assert_eq!(wish, Wish { at, length: expected * MIB });
+            assert_eq!(wish, Demand { at, length: expected * MIB });
             wishes.granted(Span { from: at, to: at + wish.length }, wish.length);
             at += wish.length;
             wishes.moved(Seat(1), at);
         }
-        let mut wishes = Wishes::default();
+        let mut wishes = Demands::default();
         for part in 0..4 {
             let from = 50 * MIB + part * 150_000;
             wishes.sit(Seat(part + 1), Span { from, to: from + 50_000 });
         }
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, Some(Wish { at: 50 * MIB, length: 500_000 }));
+        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, Some(Demand { at: 50 * MIB, length: 500_000 }));
     }
 
     #[test]
     fn nobody_is_passed_over_for_ever() {
         let claims = Claims::default();
-        let mut wishes = Wishes::default();
+        let mut wishes = Demands::default();
         let mut seen = Vec::new();
         for _ in 0..3 {
             let wish = next(&wishes, &claims, &[50 * MIB, 200 * MIB, 400 * MIB]).0.unwrap();

@@ -18,7 +18,7 @@ const REST: u32 = 100;
 
 /// The number of lanes of one fill.
 #[derive(Debug)]
-pub(crate) struct Scale {
+pub(crate) struct Parallelism {
     most: usize,
     lanes: usize,
     /// What was measured before the trial under way: how many lanes brought how many bytes a tick.
@@ -29,7 +29,7 @@ pub(crate) struct Scale {
     rate: u64,
 }
 
-impl Scale {
+impl Parallelism {
     /// One lane, and at `most` so many.
     pub(crate) fn new(most: usize) -> Self {
         Self { most: most.max(1), lanes: 1, before: None, wait: 0, ticks: 0, bytes: 0, rate: 0 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn settled(most: usize, ticks: usize, rate: impl Fn(usize) -> u64) -> usize {
-        let mut scale = Scale::new(most);
+        let mut scale = Parallelism::new(most);
         for _ in 0..ticks {
             scale.tick(rate(scale.lanes()));
         }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn another_trial_comes_after_a_rest_and_a_vain_one_changes_nothing() {
-        let mut scale = Scale::new(4);
+        let mut scale = Parallelism::new(4);
         let mut most = 0;
         for tick in 0..1000 {
             scale.tick(if tick < 200 { 1000 } else { 1000 * scale.lanes() as u64 });
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_for_a_while() {
-        let mut scale = Scale::new(4);
+        let mut scale = Parallelism::new(4);
         (0..20).for_each(|_| scale.tick(1000 * scale.lanes() as u64));
         scale.hold(2);
         (0..REST).for_each(|_| scale.tick(2000));

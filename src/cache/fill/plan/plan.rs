@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::claims::{Claims, GoOn, Ground, LaneId, Role};
-use super::demand::{Wish, Wishes};
+use super::demand::{Demand, Demands};
 use super::phase::{Gone, Phase, stopping};
 use crate::cache::fill::Extents;
 use crate::wire::Span;
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     total: Option<u64>,
     landed: Extents,
     claims: Claims,
-    wishes: Wishes,
+    wishes: Demands,
     waiting: BTreeMap<(u64, Seat), Waker>,
     guests: usize,
     phase: Phase,
@@ -49,7 +49,7 @@ impl Plan {
             total,
             landed,
             claims: Claims::default(),
-            wishes: Wishes::default(),
+            wishes: Demands::default(),
             waiting: BTreeMap::new(),
             guests: 0,
             phase: Phase::Filling,
@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// A lane for a reader.
-    pub(crate) fn claim_wish(&mut self, lane: LaneId, wish: Wish) -> Option<Span> {
+    pub(crate) fn claim_wish(&mut self, lane: LaneId, wish: Demand) -> Option<Span> {
         let ground = Ground { landed: &self.landed, total: self.total };
         let span = self.claims.claim(lane, Role::Scout, wish.at, wish.length, ground)?;
         self.wishes.granted(span, wish.length);
@@ -136,7 +136,7 @@ impl Plan {
 
     /// The next reader that waits for what no lane brings soon; and whether there is one that should be looked at
     /// again later.
-    pub(crate) fn wish(&mut self, now: Instant) -> (Option<Wish>, bool) {
+    pub(crate) fn wish(&mut self, now: Instant) -> (Option<Demand>, bool) {
         let Some(total) = self.total else { return (None, false) };
         let waiting = self.waiting.keys().filter(|(_, seat)| *seat != Seat::HASHER).map(|(at, seat)| (*at, *seat));
         self.wishes.next(waiting, &self.claims, Ground { landed: &self.landed, total: Some(total) }, now)

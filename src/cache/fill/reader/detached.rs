@@ -10,8 +10,8 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use super::hashing::{self, Proof};
-use super::waiter::Guest;
-use crate::cache::fill::backoff::Patience;
+use super::waiter::Waiter;
+use crate::cache::fill::backoff::Backoff;
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry, Want};
 
@@ -19,18 +19,18 @@ use crate::cache::{Fault, Retry, Want};
 const AHEAD: usize = 4;
 
 /// The rest of a content, from upstream.
-pub(crate) struct Drift(mpsc::Receiver<Result<Bytes, Fault>>);
+pub(crate) struct Detached(mpsc::Receiver<Result<Bytes, Fault>>);
 
 /// The upstream ended early.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream ended at byte {0}")]
 struct TooLittle(u64);
 
-impl Drift {
+impl Detached {
     /// Goes on at `at`, up to `end` if it is known. With `hold` it is a whole that is read.
-    pub(crate) fn begin(guest: &Guest, at: u64, end: Option<u64>, hold: bool) -> Self {
+    pub(crate) fn begin(guest: &Waiter, at: u64, end: Option<u64>, hold: bool) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let drifting = Drifting { guest: guest.clone(), at, end, proof: None, held: Bytes::new(), sender };
+        let drifting = Detaching { guest: guest.clone(), at, end, proof: None, held: Bytes::new(), sender };
         tokio::spawn(async move {
             let sender = drifting.sender.clone();
             if let Err(Stop::Fault(fault)) = drifting.run(hold).await {
@@ -45,8 +45,8 @@ impl Drift {
     }
 }
 
-struct Drifting {
-    guest: Guest,
+struct Detaching {
+    guest: Waiter,
     at: u64,
     end: Option<u64>,
     proof: Option<Proof>,
@@ -60,14 +60,14 @@ enum Stop {
     Left,
 }
 
-impl Drifting {
+impl Detaching {
     async fn run(mut self, hold: bool) -> Result<(), Stop> {
         let fill = self.guest.fill().clone();
         if hold {
             let proof = Proof::new(fill.digest().algorithm());
             self.proof = Some(hashing::take(proof, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
         }
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         let mut way = 0;
         let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
@@ -220,8 +220,8 @@ mod tests {
             let caller = Caller { place, principal, source, trust: Trust::default() };
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
             let fill = Arc::new(Fill::new(staged, Lead::of(&caller), Endpoints::default()));
-            let guest = Guest::of(&fill, &caller).unwrap();
-            let mut drift = Drift::begin(&guest, 10, Some(1000), false);
+            let guest = Waiter::of(&fill, &caller).unwrap();
+            let mut drift = Detached::begin(&guest, 10, Some(1000), false);
             if leaves {
                 tokio::task::yield_now().await;
                 drop(drift);

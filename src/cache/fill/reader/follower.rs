@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::detached::Drift;
-use super::waiter::Guest;
+use super::detached::Detached;
+use super::waiter::Waiter;
 use crate::cache::body::pump::Pump;
 use crate::cache::fill::plan::phase::Gone;
 use crate::cache::fill::plan::plan::Seat;
@@ -17,18 +17,18 @@ use crate::wire::{BodyError, Span};
 
 /// Follows a fill over a span, or to its end.
 pub struct Follower {
-    guest: Guest,
+    guest: Waiter,
     seat: Seat,
     at: u64,
     end: Option<u64>,
     hold: bool,
     pump: Pump<Arc<Staged>>,
     /// Since the disk takes no more.
-    drift: Option<Drift>,
+    drift: Option<Detached>,
 }
 
 impl Follower {
-    pub(crate) fn new(guest: Guest, span: Option<Span>, hold: bool) -> Self {
+    pub(crate) fn new(guest: Waiter, span: Option<Span>, hold: bool) -> Self {
         let end = span.map(|span| span.to).or_else(|| guest.fill().total());
         let at = span.map_or(0, |span| span.from);
         let seat = guest.fill().sit(Span { from: at, to: end.unwrap_or(u64::MAX) });
@@ -48,7 +48,7 @@ impl Follower {
             Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
             Err(Gone::Adrift(_)) => {
                 let end = self.end.or_else(|| self.guest.fill().total());
-                self.drift = Some(Drift::begin(&self.guest, self.at, end, self.hold));
+                self.drift = Some(Detached::begin(&self.guest, self.at, end, self.hold));
                 return self.poll_bytes(cx);
             }
         };

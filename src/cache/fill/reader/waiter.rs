@@ -11,12 +11,12 @@ use crate::oci::Digest;
 use crate::wire::Span;
 
 /// A caller's share in a fill. Cloning it is another guest.
-pub struct Guest {
+pub struct Waiter {
     fill: Arc<Fill>,
     caller: Caller,
 }
 
-impl Guest {
+impl Waiter {
     /// Joins; `None` if the fill has ended without success.
     pub(crate) fn of(fill: &Arc<Fill>, caller: &Caller) -> Option<Self> {
         fill.enter().then(|| Self { fill: fill.clone(), caller: caller.clone() })
@@ -92,7 +92,7 @@ impl Guest {
     }
 }
 
-impl Clone for Guest {
+impl Clone for Waiter {
     fn clone(&self) -> Self {
         // Whoever is in may bring others, even into a fill that has just ended: they learn of its end.
         self.fill.enter_with_another();
@@ -100,7 +100,7 @@ impl Clone for Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.fill.exit();
     }

@@ -12,11 +12,11 @@ use tracing::{debug, info, warn};
 use super::alone::Alone;
 use super::lane::{Lane, Outcome};
 use crate::cache::fill::FillConfig;
-use crate::cache::fill::backoff::Patience;
-use crate::cache::fill::checkpoint::Memory;
+use crate::cache::fill::backoff::Backoff;
+use crate::cache::fill::checkpoint::Checkpoint;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{LaneId, Role};
-use crate::cache::fill::plan::parallelism::{Scale, TICK};
+use crate::cache::fill::plan::parallelism::{Parallelism, TICK};
 use crate::cache::{Fault, Place, Queue, Retry, Said};
 use crate::telemetry::{Metrics, chain};
 
@@ -44,20 +44,20 @@ pub(crate) enum Halt {
     Broken(Fault),
 }
 
-pub(crate) struct Pilot<'a> {
+pub(crate) struct Driver<'a> {
     fill: &'a Arc<Fill>,
     config: FillConfig,
     metrics: &'a Metrics,
     lanes: JoinSet<(Lane, Outcome)>,
     next: u64,
-    scale: Scale,
-    patience: Patience,
+    scale: Parallelism,
+    patience: Backoff,
     /// As `patience`, for the lanes of readers far ahead.
-    scouting: Patience,
+    scouting: Backoff,
     alone: Alone,
     way: usize,
     last: Last,
-    memory: Memory,
+    memory: Checkpoint,
 }
 
 /// The last failure, and whose it was.
@@ -69,7 +69,7 @@ struct Last {
     tries: u32,
 }
 
-impl<'a> Pilot<'a> {
+impl<'a> Driver<'a> {
     pub(crate) fn new(fill: &'a Arc<Fill>, config: FillConfig, metrics: &'a Metrics) -> Self {
         Self {
             fill,
@@ -77,13 +77,13 @@ impl<'a> Pilot<'a> {
             metrics,
             lanes: JoinSet::new(),
             next: 0,
-            scale: Scale::new(config.lanes.into()),
-            patience: Patience::default(),
-            scouting: Patience::default(),
+            scale: Parallelism::new(config.lanes.into()),
+            patience: Backoff::default(),
+            scouting: Backoff::default(),
             alone: Alone::default(),
             way: 0,
             last: Last { fault: Fault::new(Retry::Again, NoSource), place: None, endpoint: None, tries: 0 },
-            memory: Memory::of(fill),
+            memory: Checkpoint::of(fill),
         }
     }
 

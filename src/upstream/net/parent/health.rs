@@ -20,7 +20,7 @@ const HOSTS: usize = 1000;
 
 /// What is known of one parent.
 #[derive(Debug, Default)]
-pub(crate) struct Illness(Mutex<State>);
+pub(crate) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -55,7 +55,7 @@ impl Ill {
     }
 }
 
-impl Illness {
+impl Health {
     /// Whether others are to be tried before it, on the way to this host. Of those who ask after an illness's time, the
     /// first is told so.
     pub(crate) fn is_passed_over(&self, to: &Authority) -> bool {
@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_ill_parent_is_passed_over_and_then_tried_by_one() {
-        let (illness, to) = (Illness::default(), host("quay.io"));
+        let (illness, to) = (Health::default(), host("quay.io"));
         assert!(!illness.is_passed_over(&to));
         for seconds in [10, 20, 40, 80, 120, 120] {
             illness.note_ill();
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_that_nobody_ends_is_followed_by_another() {
-        let (illness, to) = (Illness::default(), host("quay.io"));
+        let (illness, to) = (Health::default(), host("quay.io"));
         illness.note_ill();
         tokio::time::advance(FIRST).await;
         assert!(!illness.is_passed_over(&to));
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_one_host_is_for_that_host_alone() {
-        let (illness, dead, other) = (Illness::default(), host("dead.test"), host("quay.io"));
+        let (illness, dead, other) = (Health::default(), host("dead.test"), host("quay.io"));
         for seconds in [10, 20] {
             assert!(!illness.note_silence(&dead, Instant::now()));
             assert!(illness.is_passed_over(&dead) && !illness.is_passed_over(&other));
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_two_is_its_own_unless_it_answers_others() {
-        let (illness, one, two) = (Illness::default(), host("one.test"), host("two.test"));
+        let (illness, one, two) = (Health::default(), host("one.test"), host("two.test"));
         let begun = Instant::now();
         tokio::time::advance(Duration::from_secs(5)).await;
         illness.note_silence(&one, begun);
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_parent_that_is_back_is_back_for_all_hosts() {
-        let (illness, one, two) = (Illness::default(), host("one.test"), host("two.test"));
+        let (illness, one, two) = (Health::default(), host("one.test"), host("two.test"));
         let begun = Instant::now();
         illness.note_silence(&one, begun);
         assert!(illness.note_silence(&two, begun));
@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_left_before_it_was_reached_blames_it_and_no_host() {
-        let (illness, to) = (Illness::default(), host("quay.io"));
+        let (illness, to) = (Health::default(), host("quay.io"));
         let begun = Instant::now();
         illness.note_well(&to);
         assert!(!illness.note_unreached(begun), "it has answered since");
@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hosts_that_clients_invent_are_not_remembered_without_end() {
-        let illness = Illness::default();
+        let illness = Health::default();
         illness.note_well(&host("quay.io"));
         let begun = Instant::now();
         for number in 0..HOSTS + 10 {

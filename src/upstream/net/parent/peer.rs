@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::config::{ParentConfig, Site};
 use super::error::ParentError;
-use super::health::Illness;
+use super::health::Health;
 use super::tunnel;
 use crate::oci::Authority;
 use crate::upstream::credentials::Login;
@@ -31,7 +31,7 @@ pub(crate) struct Parent {
     tls: Option<Arc<ClientConfig>>,
     ca_file: Option<Box<Path>>,
     login: Option<Login>,
-    illness: Illness,
+    illness: Health,
 }
 
 /// Somebody waits for it. Whoever gives up after a while has learnt that it is silent, and leaves that behind: callers
@@ -79,7 +79,7 @@ impl Parent {
             ca_file: config.ca_file.as_deref().map(Into::into),
             login: login.map_err(unreadable)?,
             authority,
-            illness: Illness::default(),
+            illness: Health::default(),
         })
     }
 
