@@ -11,7 +11,7 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Guest, Place, Proof, Retry, Source, Trust, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Waiter, Place, Proof, Retry, Source, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -83,7 +83,7 @@ impl Bench {
         Self { cache: Cache::new(store.clone(), fill, Metrics::new()).unwrap(), store, _folder: folder }
     }
 
-    async fn join(&self, bytes: &Bytes, digest: &Digest, rate: u64) -> Guest {
+    async fn join(&self, bytes: &Bytes, digest: &Digest, rate: u64) -> Waiter {
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let source = Arc::new(Slow { bytes: bytes.clone(), rate });
         let caller =
@@ -95,7 +95,7 @@ impl Bench {
     }
 }
 
-async fn read(guest: Guest) -> u64 {
+async fn read(guest: Waiter) -> u64 {
     let (mut body, mut got) = (guest.follow(None), 0);
     drop(guest);
     while let Some(frame) = body.frame().await {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::load::judge;
-use super::mistake::Place;
-use super::report::Report;
+use super::mistakes::mistake::Place;
+use super::mistakes::report::Report;
 use super::source::Sources;
 use crate::proxy::Registry;
 

@@ -2,7 +2,7 @@
 
 use crc_fast::crc32_iscsi;
 
-use super::partial::Landed;
+use super::content::partial::Landed;
 
 /// The bytes are a file, and the line in a file whose checksum is right: a broken disk is caught by that, a foreign
 /// program is not.

@@ -1,10 +1,10 @@
 //! What an upstream answers a redirect with, and the targets of the rooms below.
 
+pub use super::auth::token::fuzzing::token_answer;
 pub use super::credentials::fuzzing::docker_config;
-pub use super::resolver::fuzzing::dns;
-pub use super::token::fuzzing::token_answer;
+pub use super::net::resolver::fuzzing::dns;
 
-use super::location::{Place, resolve};
+use super::http::location::{Place, resolve};
 use crate::oci::Authority;
 
 /// A `Location` header, seen from an https and from an http URI.

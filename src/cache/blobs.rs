@@ -1,7 +1,7 @@
 //! A blob for a caller: permission, then the store, a fill under way, or a new fill.
 
-use super::fill::{Ending, Entered, Guest, Opening, says_nothing};
-use super::lookup::{Asked, Standing};
+use super::cache::{Asked, Standing};
+use super::fill::{Ending, Entered, Opening, Waiter, says_nothing};
 use super::proofs::unproven;
 use super::{Cache, Caller, Fault, Proof, Reach, Retry, Said, Stored};
 use crate::host::Seldom;
@@ -16,7 +16,7 @@ pub enum BlobFound {
     /// The store.
     Stored(Stored, Outcome),
     /// A fill under way. Its length, or what broke it, is to be waited for.
-    Filling(Guest, Outcome),
+    Filling(Waiter, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable {
         /// Why not.
@@ -169,7 +169,7 @@ impl Cache {
                     }
                     return Ok(found);
                 }
-                Ok(Entered::Leads(fill, opening)) => (fill, opening, Outcome::Miss),
+                Ok(Entered::Sources(fill, opening)) => (fill, opening, Outcome::Miss),
                 Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if right != Right::None {
@@ -283,7 +283,7 @@ fn right_here(proof: &Proof) -> Result<Right, Fault> {
 }
 
 /// The fill for who has that `right`, once it is known that it reaches so far.
-async fn found(fill: Guest, right: Right, outcome: Outcome) -> Result<BlobFound, Fault> {
+async fn found(fill: Waiter, right: Right, outcome: Outcome) -> Result<BlobFound, Fault> {
     if let Right::Here(Some(size)) = right
         && fill.length().await? != Some(size)
     {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::caller::Asker;
-use super::lookup::{Asked, Released, Standing};
+use super::cache::{Asked, Released, Standing};
 use super::proofs::is_unproven;
+use super::rights::caller::Asker;
 use super::source::stopped;
 use super::whole::{NoManifest, WrongManifest, media_type_of};
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Reach, Retry, Said, Whole, inventory};
@@ -19,9 +19,9 @@ use crate::telemetry::Outcome;
 /// Hot manifests may take this much memory, or a sixteenth of what the process may use, if that is less.
 const HOT_BYTES: u64 = 64 << 20;
 /// How long a 404 is remembered for anonymous callers.
-pub(super) const MISSING_FOR: Duration = Duration::from_secs(5);
+pub(crate) const MISSING_FOR: Duration = Duration::from_secs(5);
 /// So many 404s at most: each keeps the registry's words, up to 64 KiB.
-pub(super) const MISSING_LIMIT: u64 = 1000;
+pub(crate) const MISSING_LIMIT: u64 = 1000;
 
 /// A manifest as it is served.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct ManifestFound {
 
 /// Hot manifests, and what is being asked now.
 #[derive(Clone)]
-pub(super) struct Manifests {
+pub(crate) struct Manifests {
     hot: moka::sync::Cache<Digest, Hot>,
     own: Flights<(Place, Digest, Asker, bool), Result<(Whole, bool), Fault>>,
     shared: Flights<(Arc<str>, Digest), Result<Whole, Fault>>,
@@ -54,7 +54,7 @@ struct Hot {
 }
 
 impl Manifests {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let weigh = |_: &Digest, hot: &Hot| u32::try_from(hot.bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
         Self {
             hot: moka::sync::Cache::builder()
@@ -68,7 +68,7 @@ impl Manifests {
     }
 
     /// Forgets what is in memory: the store has changed below it.
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.hot.invalidate_all();
     }
 }
@@ -258,7 +258,7 @@ impl Cache {
     }
 
     /// The bytes, if they are here: in memory, else on disk.
-    pub(super) async fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
+    pub(crate) async fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
         self.store.catalog().used(digest);
         if let Some(Hot { bytes, is_owed }) = self.manifests.hot.get(digest) {
             if is_owed && self.store.trouble().is_none() {
@@ -274,7 +274,7 @@ impl Cache {
     }
 
     /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one.
-    pub(super) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
+    pub(crate) async fn keep_manifest(&self, digest: Digest, bytes: &Bytes) {
         self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false });
         let (store, kept) = (self.store.clone(), bytes.clone());
         let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
@@ -295,14 +295,14 @@ impl Cache {
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.
-    pub(super) fn known_missing(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Fault> {
+    pub(crate) fn known_missing(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Fault> {
         if caller.principal != Principal::Anonymous {
             return None;
         }
         self.manifests.missing.get(&(caller.place.clone(), *digest, content))
     }
 
-    pub(super) fn note_missing(&self, caller: &Caller, digest: &Digest, content: Content, fault: &Fault) {
+    pub(crate) fn note_missing(&self, caller: &Caller, digest: &Digest, content: Content, fault: &Fault) {
         if caller.principal == Principal::Anonymous && fault.said == Said::Missing {
             self.manifests.missing.insert((caller.place.clone(), *digest, content), fault.clone());
         }

@@ -11,47 +11,41 @@
 //! Reading: RFC 9111 (freshness, revalidation), RFC 9211 (the outcomes), docs/credentials.md, docs/architecture.md.
 
 mod blobs;
-mod caller;
+mod body;
+mod cache;
 mod config;
 mod fill;
-mod grants;
+mod freshness;
 mod inventory;
-mod links;
-mod lookup;
 mod manifests;
 mod mismatch;
-mod passing;
-mod policy;
-mod pool;
 mod prefetch;
 mod probe;
 mod proofs;
-mod publics;
-mod reading;
+mod rights;
 mod source;
-mod stored;
-mod tag_word;
+mod tag_answer;
 mod tags;
 mod whole;
 
 pub use blobs::BlobFound;
-pub use caller::{Caller, Place, Trust};
+pub use body::buffers::trim_buffers;
+pub use body::stored::{BlobBody, Stored};
+pub use body::verifying::Passing;
+pub use cache::Cache;
 pub use config::{GrantsConfig, Lives, TagRule, TagsConfig};
-pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Guest};
-pub use grants::{Grants, NoRandom, Principal};
+pub use fill::{Extents, Fill, FillConfig, Fills, Follower, Waiter};
+pub use freshness::{BadRule, Freshness, TagPolicy};
 pub use inventory::{
     Command, Damage, Event, History, ImageRow, Inventory, InventoryError, Kind, Order, Part, PinChange, RegistryShare,
     Removal, Right, Shown, Stats, Verified,
 };
-pub use links::Links;
-pub use lookup::Cache;
 pub use manifests::ManifestFound;
-pub use passing::Passing;
-pub use policy::{BadRule, Freshness, TagPolicy};
-pub use pool::trim_buffers;
 pub use probe::Occasion;
-pub use publics::Publics;
+pub use rights::caller::{Caller, Place, Trust};
+pub use rights::grants::{Grants, NoRandom, Principal};
+pub use rights::links::Links;
+pub use rights::publics::Publics;
 pub use source::{Fault, Flow, Proof, Queue, Reach, Retry, Said, Source, Subject, Validator, Want, Whole};
-pub use stored::{BlobBody, Stored};
-pub use tag_word::Asking;
+pub use tag_answer::Asking;
 pub use tags::{NoAnswer, Question, TagFound};

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::caller::Asker;
-use super::{BlobFound, Cache, Caller, Guest, Place, Principal, Source};
+use super::rights::caller::Asker;
+use super::{BlobFound, Cache, Caller, Place, Principal, Source, Waiter};
 use crate::oci::{Digest, Listing};
 
 /// How long it is remembered what a manifest lists, and which ones were begun.
@@ -27,7 +27,7 @@ const MANIFESTS: u64 = 20_000;
 
 /// What the manifests served lately list, and for whom it is being fetched.
 #[derive(Clone)]
-pub(super) struct Listings {
+pub(crate) struct Listings {
     seen: moka::sync::Cache<(Place, Digest), ()>,
     by_blob: moka::sync::Cache<(Place, Digest), Arc<Listed>>,
     begun: moka::sync::Cache<(Place, Asker, Digest), ()>,
@@ -50,7 +50,7 @@ struct Turns {
 }
 
 impl Listings {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lately = |capacity| moka::sync::Cache::builder().max_capacity(capacity).time_to_live(LATELY);
         Self {
             seen: lately(MANIFESTS).build(),
@@ -62,7 +62,7 @@ impl Listings {
     }
 
     /// A manifest was given to a caller at `place`.
-    pub(super) fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
+    pub(crate) fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
         let key = (place.clone(), *manifest);
         if self.seen.contains_key(&key) {
             return;
@@ -147,7 +147,7 @@ impl Cache {
 }
 
 /// Waits for a fill that nobody else may wait for, as long as it brings something.
-async fn see_through(guest: Guest) {
+async fn see_through(guest: Waiter) {
     loop {
         let landed = guest.landed();
         let over = tokio::time::timeout(WINDOW, guest.verified()).await.is_ok();

@@ -4,7 +4,7 @@
 //! way, at most once within a grant's life for each place. The same where a token that anybody is given was
 //! refused: that token may be at fault, or the repository public no more.
 
-use super::lookup::Asked;
+use super::cache::Asked;
 use super::{Cache, Caller, Reach, Said, Subject};
 
 /// What gave rise to asking.

@@ -3,8 +3,8 @@
 
 use tokio::time::Instant;
 
-use super::caller::Asker;
-use super::lookup::Asked;
+use super::cache::Asked;
+use super::rights::caller::Asker;
 use super::source::stopped;
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Subject, Want};
 use crate::host::{Flights, Landed};
@@ -12,12 +12,12 @@ use crate::oci::{Digest, Look};
 use crate::store::Content;
 
 /// What is being asked now.
-pub(super) type Proofs = Flights<(Place, Digest, Content, Asker, Means), Result<(Proof, bool), Fault>>;
+pub(crate) type Proofs = Flights<(Place, Digest, Content, Asker, Means), Result<(Proof, bool), Fault>>;
 
 /// By what the registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Means {
-    Head,
+pub(crate) enum Means {
+    Status,
     /// Of a blob. It has to be answered by the registry itself, and tells the length.
     FirstByte,
 }
@@ -28,12 +28,12 @@ pub(super) enum Means {
 struct Unproven;
 
 /// What is answered to whom nothing was proven.
-pub(super) fn unproven() -> Fault {
+pub(crate) fn unproven() -> Fault {
     Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
 }
 
 /// Whether that is what was answered.
-pub(super) fn is_unproven(fault: &Fault) -> bool {
+pub(crate) fn is_unproven(fault: &Fault) -> bool {
     fault.cause.is::<Unproven>()
 }
 
@@ -62,20 +62,20 @@ impl Cache {
     ///
     /// # Errors
     /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
-    pub(super) async fn prove(
+    pub(crate) async fn prove(
         &self,
         caller: &Caller,
         digest: &Digest,
         content: Content,
     ) -> Result<(Proof, bool), Fault> {
-        self.prove_by(Means::Head, caller, digest, content).await
+        self.prove_by(Means::Status, caller, digest, content).await
     }
 
     /// The same for a blob by a GET of its first byte: of a registry that takes no HEAD, or says too little by it.
     ///
     /// # Errors
     /// As of [`Cache::prove`].
-    pub(super) async fn prove_by_first_byte(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, bool), Fault> {
+    pub(crate) async fn prove_by_first_byte(&self, caller: &Caller, digest: &Digest) -> Result<(Proof, bool), Fault> {
         self.prove_by(Means::FirstByte, &caller.without_mirrors(), digest, Content::Blob).await
     }
 
@@ -106,7 +106,7 @@ impl Cache {
 
     /// What the registry says of the caller's right. One who might read lately (`lapsed`), and would be served on that,
     /// waits for it no longer than its deadline.
-    pub(super) async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         caller: &Caller,
         lapsed: bool,
@@ -143,7 +143,7 @@ impl Cache {
         let asked = Asked::now();
         let answered = match means {
             // Where there is no digest either, a length of 0 is no length but a habit of gateways.
-            Means::Head => caller.source.prove().await.map(|proof| match proof {
+            Means::Status => caller.source.prove().await.map(|proof| match proof {
                 Proof { digest: None, size: Some(0), .. } => Proof { size: None, ..proof },
                 proof => proof,
             }),

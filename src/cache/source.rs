@@ -269,7 +269,7 @@ impl Said {
 struct Stopping;
 
 /// What those are told whose asking was ended.
-pub(super) fn stopped<V>() -> Landed<Result<V, Fault>> {
+pub(crate) fn stopped<V>() -> Landed<Result<V, Fault>> {
     Landed::Led(Err(Fault::new(Retry::Again, Stopping)))
 }
 
@@ -286,7 +286,7 @@ impl Fault {
     }
 
     /// Whether a HEAD may have failed for being a HEAD, so that a GET can still succeed.
-    pub(super) fn is_about_head(&self) -> bool {
+    pub(crate) fn is_about_head(&self) -> bool {
         self.unfit || self.said.is_about_head()
     }
 }

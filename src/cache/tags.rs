@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::caller::Asker;
-use super::lookup::{Asked, Standing};
+use super::cache::{Asked, Standing};
 use super::manifests::{MISSING_FOR, MISSING_LIMIT};
+use super::rights::caller::Asker;
 use super::source::stopped;
-use super::tag_word::{Asking, Came, Said200};
+use super::tag_answer::{Asking, Came, Said200};
 use super::whole::is_schema1;
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Reach, Retry, Said};
 use crate::host::{Flights, Landed};
@@ -57,7 +57,7 @@ pub struct TagFound {
 
 /// Hot answers, and what is being asked now.
 #[derive(Clone)]
-pub(super) struct Tags {
+pub(crate) struct Tags {
     hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
     asked: Flights<(Place, Tag, Accept, Asker, Asking, bool), Result<Said200, Fault>>,
     missing: moka::sync::Cache<(Place, Tag, Accept), Fault>,
@@ -70,7 +70,7 @@ pub(super) struct Tags {
 pub struct NoAnswer(pub Duration);
 
 impl Tags {
-    pub(super) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
             hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(),
             asked: Flights::new(),
@@ -80,7 +80,7 @@ impl Tags {
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.hot.invalidate_all();
     }
 

@@ -6,11 +6,11 @@ use crate::oci::{Digest, Listing, MediaType};
 /// What came in a manifest's place is none, but a page that answers everything with 200.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream answered with something that is no manifest ({0})")]
-pub(super) struct NoManifest(String);
+pub(crate) struct NoManifest(String);
 
 impl NoManifest {
     /// As a failure: it is not the registry that speaks, so nothing is said of the thing.
-    pub(super) fn fault(media_type: Option<&str>) -> Fault {
+    pub(crate) fn fault(media_type: Option<&str>) -> Fault {
         Fault::new(Retry::Again, Self(media_type.unwrap_or("without a type").to_owned()))
     }
 }
@@ -18,31 +18,31 @@ impl NoManifest {
 /// The bytes are not what their digest says.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's manifest has the digest {found}, not {wanted}")]
-pub(super) struct WrongManifest {
-    pub(super) wanted: Digest,
-    pub(super) found: Digest,
+pub(crate) struct WrongManifest {
+    pub(crate) wanted: Digest,
+    pub(crate) found: Digest,
 }
 
 impl Whole {
     /// With the type that the bytes say, where the registry said none or none that manifests have (`text/plain`).
-    pub(super) fn typed(self) -> Self {
+    pub(crate) fn typed(self) -> Self {
         let is_said = self.media_type.as_deref().is_some_and(|said| MediaType::parse(said).is_some());
         let own = if is_said { None } else { Listing::of(&self.bytes).media_type };
         Self { media_type: own.map(|own| own.as_str().to_owned()).or(self.media_type), ..self }
     }
 
     /// Signed schema 1 has a digest that is not that of its bytes: it is left to the registry and the client.
-    pub(super) fn is_schema1(&self) -> bool {
+    pub(crate) fn is_schema1(&self) -> bool {
         is_schema1(self.media_type.as_deref()) || Listing::of(&self.bytes).media_type.is_some_and(MediaType::is_schema1)
     }
 }
 
 /// What the bytes themselves say, for registries that send no `Content-Type`.
-pub(super) fn media_type_of(bytes: &[u8]) -> String {
+pub(crate) fn media_type_of(bytes: &[u8]) -> String {
     Listing::of(bytes).media_type.map_or("application/json", MediaType::as_str).to_owned()
 }
 
 /// Whether the registry says that it is schema 1.
-pub(super) fn is_schema1(media_type: Option<&str>) -> bool {
+pub(crate) fn is_schema1(media_type: Option<&str>) -> bool {
     media_type.and_then(MediaType::parse).is_some_and(MediaType::is_schema1)
 }

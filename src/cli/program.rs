@@ -15,7 +15,7 @@ use super::flags::{ConfigFlag, ServeFlags};
 use super::setup::{self, SetupFlags};
 use super::trust::{self, TrustCommand};
 use super::why::{self, WhyFlags};
-use super::{paper, serve};
+use super::{generate, serve};
 use crate::config::{self, Mistakes};
 
 /// A caching forward proxy for container images.
@@ -126,8 +126,8 @@ impl Command {
             Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
             Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
             Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
-            Self::Completions { shell } => paper::completions(shell, out),
-            Self::Man { dir } => paper::man(dir.as_deref(), out),
+            Self::Completions { shell } => generate::completions(shell, out),
+            Self::Man { dir } => generate::man(dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
         }
     }

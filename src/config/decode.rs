@@ -4,8 +4,8 @@ use serde_path_to_error::Segment;
 use serde_yaml::Value;
 
 use super::file::File;
-use super::phrase::phrase;
-use super::report::{LIMIT, Report};
+use super::mistakes::phrase::phrase;
+use super::mistakes::report::{LIMIT, Report};
 use super::tree::{KeyPath, Step, cut, find};
 
 /// Reads the sections. Each key that does not fit is reported and cut out of `root`, so that the next one is

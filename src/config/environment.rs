@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 
 use serde_yaml::Value;
 
-use super::mistake::Place;
-use super::phrase::nearest;
-use super::report::Report;
+use super::mistakes::mistake::Place;
+use super::mistakes::phrase::nearest;
+use super::mistakes::report::Report;
 use super::source::Sources;
 use super::tree::{KeyPath, set};
 use crate::telemetry;

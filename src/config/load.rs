@@ -6,12 +6,14 @@ use serde_yaml::{Mapping, Value};
 
 use super::base::Base;
 use super::decode::decode;
-use super::mistake::{Mistakes, Place};
-use super::report::{LIMIT, Report};
+use super::judge::check;
+use super::mistakes::locate;
+use super::mistakes::mistake::{Mistakes, Place};
+use super::mistakes::report::{LIMIT, Report};
 use super::settings::Settings;
 use super::source::Sources;
 use super::tree::{self, KeyPath};
-use super::{check, environment, locate, predecessor};
+use super::{environment, predecessor};
 
 /// Reads and checks a configuration.
 ///

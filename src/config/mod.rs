@@ -11,32 +11,22 @@
 //! Reading: README.md, "Configuration"; examples/pullthrough.yaml has every key with its default.
 
 mod base;
-mod check;
-mod credentials;
-mod cuts;
 mod decode;
-mod endpoints;
 mod environment;
 mod file;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/config.rs"]
 pub(crate) mod fuzzing;
-mod guests;
+mod judge;
 mod load;
-mod locate;
-mod mistake;
-mod parents;
-mod pem;
-mod phrase;
+mod mistakes;
 mod predecessor;
 mod presets;
-mod registries;
-mod report;
 mod settings;
 mod source;
 mod tree;
 
 pub use load::{load, reload};
-pub use mistake::{Mistake, Mistakes, Place};
+pub use mistakes::mistake::{Mistake, Mistakes, Place};
 pub use settings::{Settings, check_sealed};
 pub use source::{Overrides, Sources};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::mistake::{Mistake, Mistakes, Place};
+use super::mistakes::mistake::{Mistake, Mistakes, Place};
 use super::source::Sources;
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;

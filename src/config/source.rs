@@ -9,9 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::base::CREDENTIALS;
-use super::mistake::Place;
+use super::mistakes::mistake::Place;
+use super::mistakes::report::Report;
 use super::predecessor;
-use super::report::Report;
 use crate::setup;
 
 /// A configuration is a page of text; what is larger is something else.

@@ -6,36 +6,32 @@
 //! what a registry is.
 
 mod address;
-mod beside;
-mod budget;
-mod buffers;
 mod changes;
 mod cipher;
 mod flight;
-mod later;
-mod limit;
-mod memory;
+mod hedge;
+mod limits;
 mod os;
+mod reserved;
 mod secret;
 mod seldom;
 pub mod service;
-mod spare;
 mod units;
 mod watched;
 
 pub use address::reached_at;
-pub use beside::asked_anew;
-pub use budget::Budget;
-pub use buffers::{BUFFERS, Buffers};
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use flight::{Flights, Landed};
-pub use later::Later;
-pub use limit::{Count, Limit, Taken};
-pub use memory::memory_limit;
+pub use hedge::asked_anew;
+pub use limits::budget::Budget;
+pub use limits::buffers::{BUFFERS, Buffers};
+pub use limits::limit::{Count, Limit, Taken};
+pub use limits::memory::memory_limit;
+pub use limits::spare::Spare;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
+pub use reserved::Reserved;
 pub use secret::Secret;
 pub use seldom::Seldom;
-pub use spare::Spare;
 pub use units::{Percent, Period, Size};
 pub use watched::WatchedFile;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::access::Unasked;
 use super::respond::API_VERSION;
 use crate::cache::{Fault, Retry, Said};
 use crate::oci::{Authority, Look, document};
+use crate::upstream::Unasked;
 use crate::upstream::{self, Endpoint, Error};
 use crate::wire::Body;
 
@@ -21,47 +21,47 @@ const BODY_LIMIT: usize = 64 << 10;
 const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What we are, for upstreams whose client said nothing of itself.
-pub(super) const USER_AGENT_VALUE: HeaderValue =
+pub(crate) const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
 /// An upstream's answer that is no success.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the registry answered {status}")]
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// A success that is none to what was asked: a part for the whole, another part, an empty answer.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream answered {status} with {why}")]
-pub(super) struct Misfit {
-    pub(super) status: StatusCode,
-    pub(super) why: &'static str,
+pub(crate) struct Misfit {
+    pub(crate) status: StatusCode,
+    pub(crate) why: &'static str,
 }
 
 /// HTML where a blob was asked for: a login or an error that a gateway shows in the registry's place.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream answered a question for a blob with an HTML page")]
-pub(super) struct Page;
+pub(crate) struct Page;
 
 /// A host to which the registry redirected refused. Its words are not passed on.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{authority}, to which the registry redirects, answered {status}")]
-pub(super) struct Elsewhere {
-    pub(super) authority: Authority,
-    pub(super) status: StatusCode,
+pub(crate) struct Elsewhere {
+    pub(crate) authority: Authority,
+    pub(crate) status: StatusCode,
 }
 
 /// A registry without any endpoint.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the registry has no endpoint")]
-pub(super) struct NoEndpoint;
+pub(crate) struct NoEndpoint;
 
 impl Refused {
     /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
-    pub(super) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
+    pub(crate) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
         let (parts, body) = response.into_parts();
         let body = upstream::collect(body, endpoint.authority(), BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
         Self { status: parts.status, headers: bounded(parts.headers), body }
@@ -70,7 +70,7 @@ impl Refused {
     /// Whether the registry itself says so, as far as the answer shows: not a gateway before it that knows no such
     /// path, or whose registry is down. Its words are JSON with `errors` (distribution-spec, "Error Codes"); without
     /// a body, as to a HEAD, its type may not be that of a page.
-    pub(super) fn is_own_word(&self) -> bool {
+    pub(crate) fn is_own_word(&self) -> bool {
         #[derive(serde::Deserialize)]
         struct Errors {
             #[expect(dead_code, reason = "that they are there is enough")]
@@ -91,7 +91,7 @@ impl Refused {
 }
 
 /// Whether a fault is a 404, or a 410, whoever said it.
-pub(super) fn is_missing(fault: &Fault) -> bool {
+pub(crate) fn is_missing(fault: &Fault) -> bool {
     let refused = fault.cause.downcast_ref::<Refused>();
     refused.is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
@@ -103,7 +103,7 @@ fn bounded(headers: HeaderMap) -> HeaderMap {
 }
 
 /// An exchange that failed, as the cache understands it.
-pub(super) fn fault_of(error: Error) -> Fault {
+pub(crate) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
     // What the caller carries cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
@@ -112,7 +112,7 @@ pub(super) fn fault_of(error: Error) -> Fault {
 }
 
 /// A request that was not made, or not answered, as the cache understands it.
-pub(super) fn fault_of_unasked(unasked: Unasked) -> Fault {
+pub(crate) fn fault_of_unasked(unasked: Unasked) -> Fault {
     match unasked {
         Unasked::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },

@@ -7,18 +7,19 @@ use std::error::Error as _;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::access::Unasked;
 use super::answer::Refused;
-use super::respond::{Failure, away, chain, no_answer, out_of_files};
+use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
 use crate::store;
 use crate::telemetry::Kind;
+use crate::telemetry::chain;
+use crate::upstream::Unasked;
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
 
 /// What a fault becomes: the registry's own answer, if it gave one, else ours.
-pub(super) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
+pub(crate) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
     match fault.cause.downcast_ref::<Refused>() {
         Some(refused) => pass_on(refused, kind),
         None => failure(fault).respond(),
@@ -99,7 +100,7 @@ fn of_unasked(unasked: &Unasked) -> Failure {
 
 /// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
 /// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
-pub(super) fn of_registry(error: &Error) -> Failure {
+pub(crate) fn of_registry(error: &Error) -> Failure {
     let failure = of_upstream(error);
     if matches!(error, Error::Forbidden(_)) {
         return Failure { status: StatusCode::BAD_GATEWAY, code: Code::Unavailable, ..failure };
@@ -108,7 +109,7 @@ pub(super) fn of_registry(error: &Error) -> Failure {
 }
 
 /// An upstream could not be asked that the client has named.
-pub(super) fn of_upstream(error: &Error) -> Failure {
+pub(crate) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
         Error::Away { retry_after, .. } => {

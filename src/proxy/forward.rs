@@ -8,12 +8,12 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::connection::Proxy;
 use super::faults;
 use super::record::Record;
-use super::registry::{Registry, Whose};
+use super::registry::registry::{Registry, Whose};
+use super::registry::verdict::Verdict;
 use super::respond::{self, Failure};
-use super::verdict::Verdict;
+use super::state::Proxy;
 use crate::host::Seldom;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
@@ -22,7 +22,7 @@ use crate::wire::{self, Body, BodyError, Pseudonym};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
-pub(super) async fn pass<B>(
+pub(crate) async fn pass<B>(
     proxy: &Proxy,
     upstream: &Upstream,
     registry: &Registry,
@@ -81,12 +81,12 @@ where
 ///
 /// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
 /// connection to a registry is left for the others.
-pub(super) async fn within_share(
+pub(crate) async fn within_share(
     proxy: &Proxy,
     client: IpAddr,
     answer: impl Future<Output = Response<Body>>,
 ) -> Response<Body> {
-    let place = match proxy.clients.of(client).relay() {
+    let place = match proxy.limiter.of(client).relay() {
         Ok(place) => place,
         Err(refusal) => return respond::too_many(&refusal).respond(),
     };
@@ -98,7 +98,7 @@ pub(super) async fn within_share(
     })
 }
 
-pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
+pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
     let (metrics, name) = (proxy.metrics.clone(), registry.name().clone());
     response.map(|body| {
         Body::wrap(body.map_frame(move |frame| {
@@ -109,7 +109,7 @@ pub(super) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(super) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -167,7 +167,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
 }
 
 /// A request as it goes on: end-to-end headers only. Its framing is set where it is sent.
-pub(super) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
+pub(crate) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     wire::end_to_end(&mut parts.headers);
     pseudonym.mark(&mut parts.headers, parts.version);
     parts.headers.remove(HOST);
@@ -179,7 +179,7 @@ pub(super) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
 }
 
 /// An answer as it comes back: end-to-end headers only.
-pub(super) fn returned(response: Response<Body>) -> Response<Body> {
+pub(crate) fn returned(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     wire::end_to_end(&mut parts.headers);
     parts.version = http::Version::HTTP_11;

@@ -12,63 +12,37 @@
 //! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.
 //! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
-mod access;
 mod answer;
-mod ask;
-mod bearers;
-mod config;
-mod connect;
-mod connection;
-mod content;
-mod errand;
+mod auth;
+mod clients;
+mod context;
+mod door;
 mod faults;
 mod forward;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/proxy/mod.rs"]
 pub(crate) mod fuzzing;
-mod gateway;
-mod guesses;
-mod guests;
-mod hello;
-mod http;
-mod identity;
-mod intercept;
-mod legs;
-mod lent;
 mod limit;
-mod listing;
-mod lobby;
-mod outages;
-mod own;
-mod ping;
 mod policy;
 mod pull;
-mod push;
-mod realm;
 mod record;
-mod refused;
 mod registry;
-mod request;
 mod respond;
-mod said;
-mod site;
-mod source;
-mod tunnel;
-mod verdict;
-mod verified;
-mod wish;
+mod state;
+mod tokens;
+mod v2;
 
-pub use access::Access;
-pub use config::{
-    Auth, ClientsConfig, ListenConfig, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault,
+pub use crate::upstream::Authenticated;
+pub use clients::config::ClientsConfig;
+pub use clients::{
+    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadOffer, Client, Clients, Effect,
+    Flaw, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
 };
-pub use connection::Proxy;
-pub use guests::{
-    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLocalToken, BadOffer, Effect,
-    Errand, Flaw, Holder, House, Judgement, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens, LoginError,
-    Logins, Named, Offer, RuleConfig, Rules, Users, Visitor,
-};
+pub use door::config::ListenConfig;
 pub use limit::Limits;
 pub use policy::Policy;
-pub use registry::{BadRegistry, Registry, Whose};
-pub use verdict::{Refusal, Verdict};
+pub use registry::config::{Auth, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault};
+pub use registry::registry::{BadRegistry, Registry, Whose};
+pub use registry::verdict::{Refusal, Verdict};
+pub use state::Proxy;
+pub use tokens::local::{BadLocalToken, Holder, KeyError, LOCAL_TOKEN_LIFE, LOCAL_TOKEN_PATH, LocalTokens};

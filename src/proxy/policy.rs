@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
-use super::access::Access;
-use super::config::{ClientsConfig, TunnelConfig};
-use super::guests::House;
+use super::clients::Clients;
+use super::clients::config::ClientsConfig;
 use super::limit::Limits;
-use super::registry::Registry;
-use super::verdict::{Verdict, is_registry, judge};
+use super::registry::config::TunnelConfig;
+use super::registry::registry::Registry;
+use super::registry::verdict::{Verdict, is_registry, judge};
 use crate::ca;
 use crate::oci::{Authority, Host};
+use crate::upstream::Authenticated;
 use crate::upstream::{Tokens, Upstream};
 
 /// One configuration, ready for use.
@@ -22,18 +23,18 @@ pub struct Policy {
     pub registries: Vec<Arc<Registry>>,
     /// Where other hosts may be reached.
     pub tunnel: TunnelConfig,
-    /// Who may use the proxy.
-    pub clients: Vec<IpNet>,
+    /// The networks that may use the proxy.
+    pub networks: Vec<IpNet>,
     /// How much may be under way.
     pub limits: Limits,
     /// The way to upstreams.
     pub upstream: Upstream,
     /// In whose name registries are asked.
-    pub access: Access,
+    pub access: Authenticated,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::Authority>,
     /// Users, rules and the audit log.
-    pub house: House,
+    pub clients: Clients,
     /// Leaves minted by CAs that this policy's has replaced.
     leaves_before: u64,
     warned: Mutex<HashSet<Authority>>,
@@ -53,12 +54,12 @@ impl Policy {
         Self {
             registries,
             tunnel,
-            clients: clients.allow.clone(),
+            networks: clients.allow.clone(),
             limits: clients.limits(),
-            access: Access::new(tokens),
+            access: Authenticated::new(tokens),
             upstream,
             ca,
-            house: House::default(),
+            clients: Clients::default(),
             leaves_before: 0,
             warned: Mutex::default(),
         }
@@ -66,12 +67,12 @@ impl Policy {
 
     /// The same with users, rules and an audit log.
     #[must_use]
-    pub fn with(self, house: House) -> Self {
-        Self { house, ..self }
+    pub fn with(self, clients: Clients) -> Self {
+        Self { clients, ..self }
     }
 
     /// Takes the place of `before`, so that what is counted goes on.
-    pub(super) fn after(mut self, before: &Self) -> Self {
+    pub(crate) fn after(mut self, before: &Self) -> Self {
         self.access = self.access.after(&before.access, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
@@ -88,7 +89,7 @@ impl Policy {
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
-        self.clients.iter().any(|network| network.contains(&client))
+        self.networks.iter().any(|network| network.contains(&client))
     }
 
     /// What becomes of a CONNECT to `authority`. A registry that the CA does not cover is warned about once.
@@ -107,7 +108,7 @@ impl Policy {
     }
 
     /// Whether a registry, or a token service of one, is `host` at `port`.
-    pub(super) fn is_registry(&self, host: &Host, port: u16) -> bool {
+    pub(crate) fn is_registry(&self, host: &Host, port: u16) -> bool {
         is_registry(&self.registries, host, port)
     }
 
@@ -119,7 +120,7 @@ impl Policy {
 
     /// Whether `authority` is a token service that `registry` has in common with others, or that serves the many
     /// registries of a pattern.
-    pub(super) fn shares(&self, registry: &Registry, authority: &Authority) -> bool {
+    pub(crate) fn shares(&self, registry: &Registry, authority: &Authority) -> bool {
         let users = self.registries.iter().filter(|other| other.has_token_host(authority)).count();
         !registry.is_at(authority) && (users > 1 || !registry.is_one())
     }

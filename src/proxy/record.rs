@@ -20,7 +20,7 @@ use crate::wire::{Body, BodyError};
 const CLIENT_LEFT: u16 = 499;
 
 /// The record of one request. Dropping it writes it.
-pub(super) struct Record {
+pub(crate) struct Record {
     line: AccessLine,
     started: Instant,
     metrics: Metrics,
@@ -36,7 +36,7 @@ struct Counted {
 
 impl Record {
     /// Begins the record of a request of `client` for `host`.
-    pub(super) fn new(
+    pub(crate) fn new(
         metrics: &Metrics,
         client: IpAddr,
         method: &Method,
@@ -61,25 +61,25 @@ impl Record {
     }
 
     /// It is for this registry, and counts in its metrics.
-    pub(super) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
+    pub(crate) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
         self.line.registry = Some(name.clone());
         self.line.kind = kind.label();
         self.counted = Some(Counted { registry: name.clone(), kind, outcome: Outcome::Bypass });
     }
 
     /// It is for this thing.
-    pub(super) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
+    pub(crate) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
         self.line.repository = repository;
         self.line.reference = reference;
     }
 
     /// It is a probe, asked every few seconds: it writes no line.
-    pub(super) fn quiet(&mut self) {
+    pub(crate) fn quiet(&mut self) {
         self.quiet = true;
     }
 
     /// Where its answer came from.
-    pub(super) fn outcome(&mut self, outcome: Outcome) {
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
         self.line.outcome = outcome.label();
         if let Some(counted) = self.counted.as_mut() {
             counted.outcome = outcome;
@@ -87,23 +87,23 @@ impl Record {
     }
 
     /// What became of it, where that is no outcome of the cache.
-    pub(super) fn verdict(&mut self, verdict: &'static str, status: u16) {
+    pub(crate) fn verdict(&mut self, verdict: &'static str, status: u16) {
         self.line.outcome = verdict;
         self.line.status = status;
     }
 
     /// Why, in a few words.
-    pub(super) fn detail(&mut self, detail: impl Into<String>) {
+    pub(crate) fn detail(&mut self, detail: impl Into<String>) {
         self.line.detail = Some(detail.into());
     }
 
     /// Bytes that went to the client.
-    pub(super) fn sent(&mut self, bytes: u64) {
+    pub(crate) fn sent(&mut self, bytes: u64) {
         self.line.bytes += bytes;
     }
 
     /// Goes along with the answer's body until its end.
-    pub(super) fn attach(mut self, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn attach(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
         // hyper leaves a body out of the answer to a HEAD in HTTP/1.1, and sends it in HTTP/2.
         let response = if self.line.method == Method::HEAD { head_only(response) } else { response };
@@ -156,7 +156,7 @@ impl http_body::Body for Recorded {
             }
             Some(Err(error)) => {
                 this.ended = true;
-                this.record.detail(format!("broken off: {}", super::respond::chain(error)));
+                this.record.detail(format!("broken off: {}", crate::telemetry::chain(error)));
             }
         }
         Poll::Ready(frame)

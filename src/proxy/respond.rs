@@ -13,53 +13,53 @@ use http::{Response, StatusCode};
 use super::limit::Refusal;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Outcome;
-pub(super) use crate::telemetry::chain;
+pub(crate) use crate::telemetry::chain;
 use crate::wire::{Body, Malformed};
 
 /// `Cache-Status`
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `Proxy-Status`
-pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// `Docker-Content-Digest`
-pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// `Docker-Distribution-Api-Version`
-pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// The `Proxy-Status` of what is not asked, as the registry is away.
 const AWAY: &str = "destination_unavailable";
 
 /// Marks such an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Away;
+pub(crate) struct Away;
 
 /// The `Proxy-Status` of what is not asked for want of files that may be open here.
 const OURS: &str = "connection_limit_reached";
 
 /// Marks such an answer: it says nothing of the registry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ours;
+pub(crate) struct Ours;
 
 /// Marks an answer by which the proxy refuses a request, with the reason: the audit log has not been told yet.
 #[derive(Clone, Debug)]
-pub(super) struct Declined(pub(super) String);
+pub(crate) struct Declined(pub(crate) String);
 
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    pub(super) code: Code,
-    pub(super) message: String,
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Code,
+    pub(crate) message: String,
     /// A Proxy-Status error type (RFC 9209, 2.3).
-    pub(super) error: &'static str,
-    pub(super) retry_after: Option<u32>,
+    pub(crate) error: &'static str,
+    pub(crate) retry_after: Option<u32>,
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, code: Code, error: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: Code, error: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), error, retry_after: None }
     }
 
-    pub(super) fn later(self, seconds: u32) -> Self {
+    pub(crate) fn later(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
@@ -74,7 +74,7 @@ impl Failure {
     }
 
     /// The answer.
-    pub(super) fn respond(&self) -> Response<Body> {
+    pub(crate) fn respond(&self) -> Response<Body> {
         let mut response = Response::new(Body::full(error_body(self.code, &self.message)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -106,7 +106,7 @@ impl Failure {
 
 /// The answer to a HEAD: its head alone. hyper leaves a body out in HTTP/1.1, and sends it in HTTP/2, where clients
 /// take it for an error of the protocol.
-pub(super) fn head_only(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn head_only(mut response: Response<Body>) -> Response<Body> {
     let length = http_body::Body::size_hint(response.body()).exact().filter(|length| *length > 0);
     if let Some(length) = length.filter(|_| !response.headers().contains_key(CONTENT_LENGTH)) {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
@@ -116,23 +116,23 @@ pub(super) fn head_only(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// It is for want of files or memory here, and passes.
-pub(super) fn out_of_files(message: impl Into<String>) -> Failure {
+pub(crate) fn out_of_files(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }
 
 /// The registry is away, and what was asked is not cached; for seconds.
-pub(super) fn away(message: impl Into<String>, seconds: u32) -> Failure {
+pub(crate) fn away(message: impl Into<String>, seconds: u32) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
 }
 
 /// The registry has not answered in the time that clients wait; what was begun goes on.
-pub(super) fn no_answer() -> Failure {
+pub(crate) fn no_answer() -> Failure {
     let message = "the registry has not answered yet; the request goes on behind, ask again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
 }
 
 /// 503, or 429 where it is this client alone that has too much: it comes back when some of that is done.
-pub(super) fn too_many(refusal: &Refusal) -> Failure {
+pub(crate) fn too_many(refusal: &Refusal) -> Failure {
     let (status, code, kind) = if refusal.is_clients_own() {
         (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_denied")
     } else {
@@ -142,7 +142,7 @@ pub(super) fn too_many(refusal: &Refusal) -> Failure {
 }
 
 /// 416 with the length (RFC 9110, 15.5.17).
-pub(super) fn unsatisfiable(total: u64) -> Response<Body> {
+pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
     let failure = Failure::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Unknown,
@@ -157,7 +157,7 @@ pub(super) fn unsatisfiable(total: u64) -> Response<Body> {
 }
 
 /// 405: the proxy is for pulling.
-pub(super) fn no_push(registry: &str) -> Response<Body> {
+pub(crate) fn no_push(registry: &str) -> Response<Body> {
     let message = format!(
         "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
     );
@@ -165,22 +165,22 @@ pub(super) fn no_push(registry: &str) -> Response<Body> {
 }
 
 /// 405: a method that no registry has.
-pub(super) fn no_method(message: &str) -> Failure {
+pub(crate) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
 }
 
 /// 405: the proxy itself is asked, as `Max-Forwards` says (RFC 9110, 7.6.2).
-pub(super) fn no_further() -> Failure {
+pub(crate) fn no_further() -> Failure {
     no_method("this is the proxy: the request goes no further than its Max-Forwards says")
 }
 
 /// 400 or 501: a request that has not the form that HTTP prescribes.
-pub(super) fn malformed(flaw: Malformed) -> Failure {
+pub(crate) fn malformed(flaw: Malformed) -> Failure {
     Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
 
 /// 414 or 431: a server could end the connection over it, which others share.
-pub(super) fn oversized(status: StatusCode) -> Failure {
+pub(crate) fn oversized(status: StatusCode) -> Failure {
     let message = match status {
         StatusCode::URI_TOO_LONG => "the request's target is longer than registries take",
         _ => "a field of the request is longer than registries take",
@@ -189,47 +189,47 @@ pub(super) fn oversized(status: StatusCode) -> Failure {
 }
 
 /// 400: servers could read another request in it than this proxy does.
-pub(super) fn ambiguous(message: &str) -> Failure {
+pub(crate) fn ambiguous(message: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
 }
 
 /// The answer, with the word that the connection ends behind it: what follows on it may be no request.
-pub(super) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 /// The answer to what the audit log was told already.
-pub(super) fn told_of(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn told_of(mut response: Response<Body>) -> Response<Body> {
     response.extensions_mut().remove::<Declined>();
     response
 }
 
 /// 403: a rule of `clients.rules` says no.
-pub(super) fn no_entry(rule: &str) -> Response<Body> {
+pub(crate) fn no_entry(rule: &str) -> Response<Body> {
     let message = format!("the rule {rule} of this proxy does not allow this");
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
 /// 503: too many passwords of one address are being looked at.
-pub(super) fn crowded() -> Failure {
+pub(crate) fn crowded() -> Failure {
     let message = "too many passwords from this address are being looked at; ask again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
 }
 
 /// 403: whoever is on the way would read it.
-pub(super) fn no_plain_token(registry: &str) -> Response<Body> {
+pub(crate) fn no_plain_token(registry: &str) -> Response<Body> {
     let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
 }
 
 /// 401, without a challenge: the client has answered one already.
-pub(super) fn unauthorized(message: &str) -> Response<Body> {
+pub(crate) fn unauthorized(message: &str) -> Response<Body> {
     Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()
 }
 
 /// 421: the request is for another host than the connection was opened to.
-pub(super) fn misdirected() -> Response<Body> {
+pub(crate) fn misdirected() -> Response<Body> {
     let message = "this connection was opened to another host than the request names";
     let mut response =
         Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
@@ -238,7 +238,7 @@ pub(super) fn misdirected() -> Response<Body> {
 }
 
 /// Says where the answer came from, and how old a remembered one is.
-pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age: Option<Duration>) {
+pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age: Option<Duration>) {
     let value = match outcome {
         Outcome::Hit => "pullthrough; hit",
         Outcome::Miss if stored => "pullthrough; fwd=uri-miss; stored",
@@ -261,7 +261,7 @@ pub(super) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
 }
 
 /// 508: the request was here before. Two proxies are each other's parent.
-pub(super) fn looped() -> Response<Body> {
+pub(crate) fn looped() -> Response<Body> {
     let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
     Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
 }

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::ca;
 use crate::config::Settings;
 use crate::proxy::{
-    self, Audit, AuditError, BadRegistry, House, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
+    self, Audit, AuditError, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
 };
 use crate::upstream::{self, NoRandom, Rules, Tokens, Upstream};
 
@@ -79,9 +79,9 @@ pub(super) fn local_tokens(folder: &Path) -> Result<LocalTokens, Error> {
 
 /// Users, rules and the audit log that `settings` mean. What did not change is taken over from `before`: open
 /// files, and who was verified lately. Blocks on files.
-pub(super) fn house(settings: &Settings, before: Option<(&Settings, &House)>) -> Result<House, Error> {
+pub(super) fn clients(settings: &Settings, before: Option<(&Settings, &Clients)>) -> Result<Clients, Error> {
     let (old, now) = (before.map(|(settings, _)| &settings.clients), &settings.clients);
-    let kept = before.map(|(_, house)| house);
+    let kept = before.map(|(_, clients)| clients);
     let logins = match (&now.htpasswd, kept) {
         (Some(file), Some(kept)) if old.is_some_and(|old| old.htpasswd.as_ref() == Some(file)) => kept.logins.clone(),
         (Some(file), _) => Some(Logins::open(file.clone())?),
@@ -94,5 +94,5 @@ pub(super) fn house(settings: &Settings, before: Option<(&Settings, &House)>) ->
         (Some(config), _) => Some(Audit::open(config)?),
         (None, _) => None,
     };
-    Ok(House { logins, rules: proxy::Rules::new(&now.rules), audit })
+    Ok(Clients { logins, rules: proxy::Rules::new(&now.rules), audit })
 }

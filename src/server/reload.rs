@@ -62,8 +62,8 @@ fn prepare(
         && settings.permitted()? == current.settings.permitted()?
         && settings.own_names() == current.settings.own_names();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
-    let house = build::house(settings, Some((&current.settings, &proxy.policy().house)))?;
-    let policy = build::policy(settings, ca.clone(), doors.addresses())?.with(house);
+    let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
+    let policy = build::policy(settings, ca.clone(), doors.addresses())?.with(clients);
     Ok((policy, ca))
 }
 

@@ -90,8 +90,8 @@ impl Running {
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
-            let house = build::house(&settings, None)?;
-            build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(house))
+            let clients = build::clients(&settings, None)?;
+            build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(clients))
         })
         .await??;
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
@@ -247,7 +247,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
             disk_trouble: store.trouble().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
-            audit_lines_lost: proxy.policy().house.audit.as_ref().map_or(0, Audit::dropped),
+            audit_lines_lost: proxy.policy().clients.audit.as_ref().map_or(0, Audit::dropped),
             tasks: runtime.num_alive_tasks() as u64,
             uses: uses(&store, &proxy),
             refused: refused(&store, &proxy, &admin),

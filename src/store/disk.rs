@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Error;
-use super::trouble::Health;
+use super::health::Health;
 
 /// One step towards durability. A file is named by the path it had when the step was taken.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl Disk {
     }
 
     /// How it is.
-    pub(super) fn health(&self) -> &Arc<Health> {
+    pub(crate) fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
@@ -68,7 +68,7 @@ impl Disk {
     }
 
     /// Makes one folder and its name durable; one that is there already is fine.
-    pub(super) fn make_folder(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn make_folder(&self, path: &Path) -> Result<(), Error> {
         if path.is_dir() {
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl Disk {
     }
 
     /// A new empty file, readable and writable, for the owner only.
-    pub(super) fn create(&self, path: &Path) -> Result<File, Error> {
+    pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         let made = self.take(&Step::Create(path), || options.open(path));
@@ -89,39 +89,39 @@ impl Disk {
     }
 
     /// Opens for reading. A link is not followed: a name in the folder is the file itself.
-    pub(super) fn open(&self, path: &Path) -> Result<File, Error> {
+    pub(crate) fn open(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
         opened.map_err(|source| Error::io("open", path, source))
     }
 
     /// Opens a file of our own to write on in it.
-    pub(super) fn reopen(&self, path: &Path) -> Result<File, Error> {
+    pub(crate) fn reopen(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).write(true).custom_flags(flags.cast_signed()).open(path);
         opened.map_err(|source| Error::io("open", path, source))
     }
 
     /// Writes all of `bytes` at `at`.
-    pub(super) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let written = self.take(&Step::Write(path, at, bytes), || file.write_all_at(bytes, at));
         written.map_err(|source| Error::io("write", path, source))
     }
 
     /// Makes a file's bytes and length durable.
-    pub(super) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
+    pub(crate) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
         let synced = self.take(&Step::SyncFile(path), || file.sync_all());
         synced.map_err(|source| Error::io("sync", path, source))
     }
 
     /// Moves a name, replacing what has the new one.
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let renamed = self.take(&Step::Rename(from, to), || fs::rename(from, to));
         renamed.map_err(|source| Error::io("rename", from, source))
     }
 
     /// Removes a name; whether it was there.
-    pub(super) fn unlink(&self, path: &Path) -> Result<bool, Error> {
+    pub(crate) fn unlink(&self, path: &Path) -> Result<bool, Error> {
         match self.take(&Step::Unlink(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -130,7 +130,7 @@ impl Disk {
     }
 
     /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
-    pub(super) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
         let synced = self.take(&Step::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// Puts a small file in place, whole or not at all, durably.
-    pub(super) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+    pub(crate) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
         let fresh = PathBuf::from(fresh);

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const RUNNING: &str = "running";
 
 /// The algorithms that have a folder under `blobs/`.
-pub(super) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+pub(crate) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// What may lie in a folder that has no `oci-layout` yet: what the first start made before it was cut, and what
 /// a fresh file system has.
@@ -40,19 +40,19 @@ const UNFINISHED: [&str; 6] = [LOCK, FILLS, BLOBS, "index.json.new", INDEX, "oci
 const FOREIGN_BUT_FINE: &str = "lost+found";
 
 /// The folder, made and locked.
-pub(super) struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
     held: Mutex<Option<File>>,
     /// Whether the folder was made just now, so that there are no blobs.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
     /// Whether the last process ended by itself, its catalog complete.
-    pub(super) was_clean: bool,
+    pub(crate) was_clean: bool,
 }
 
 impl Layout {
     /// Makes the folder what it should be and takes its lock. What another process left in it stays as it is.
     /// Waits for the lock as long as `patience`.
-    pub(super) fn open(disk: &Disk, root: &Path, patience: Duration) -> Result<Self, Error> {
+    pub(crate) fn open(disk: &Disk, root: &Path, patience: Duration) -> Result<Self, Error> {
         make_all(disk, root)?;
         let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
         let is_finished = recognise(&root)?;
@@ -72,7 +72,7 @@ impl Layout {
     }
 
     /// Begins to use the folder: marks it as in use, durably.
-    pub(super) fn begin(&self, disk: &Disk) -> Result<(), Error> {
+    pub(crate) fn begin(&self, disk: &Disk) -> Result<(), Error> {
         if self.was_clean {
             disk.create(&self.root.join(RUNNING))?;
         }
@@ -80,50 +80,50 @@ impl Layout {
     }
 
     /// The folder.
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Where blobs of an algorithm are.
-    pub(super) fn folder(&self, algorithm: Algorithm) -> PathBuf {
+    pub(crate) fn folder(&self, algorithm: Algorithm) -> PathBuf {
         self.root.join(BLOBS).join(algorithm.name())
     }
 
     /// Where a blob is.
-    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.folder(digest.algorithm()).join(digest.hex())
     }
 
     /// The blobs of an algorithm that lie in the folder now: read as it is asked for, up to the first error.
-    pub(super) fn list(&self, algorithm: Algorithm) -> impl Iterator<Item = Digest> {
+    pub(crate) fn list(&self, algorithm: Algorithm) -> impl Iterator<Item = Digest> {
         let entries = fs::read_dir(self.folder(algorithm)).into_iter().flatten();
         entries.map_while(Result::ok).filter_map(move |entry| digest_of(algorithm, &entry.file_name()))
     }
 
     /// Where staged files are.
-    pub(super) fn fills(&self) -> PathBuf {
+    pub(crate) fn fills(&self) -> PathBuf {
         self.root.join(FILLS)
     }
 
     /// Where a staged file is.
-    pub(super) fn staged(&self, digest: &Digest, number: u64) -> PathBuf {
+    pub(crate) fn staged(&self, digest: &Digest, number: u64) -> PathBuf {
         self.fills().join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
     }
 
     /// Says that this process ends with a complete catalog.
-    pub(super) fn mark_clean(&self, disk: &Disk) -> Result<(), Error> {
+    pub(crate) fn mark_clean(&self, disk: &Disk) -> Result<(), Error> {
         disk.unlink(&self.root.join(RUNNING))?;
         disk.sync_folder(&self.root)
     }
 
     /// Lets another process have the folder.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         drop(lock(&self.held).take());
     }
 }
 
 /// The digest that a name among the blobs stands for.
-pub(super) fn digest_of(algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
+pub(crate) fn digest_of(algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
     format!("{}:{}", algorithm.name(), name.to_str()?).parse().ok()
 }
 

@@ -30,9 +30,9 @@ pub struct Usage {
 
 /// Committed blobs, as the catalog counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) bytes: i64,
-    pub(super) entries: i64,
+pub(crate) struct Totals {
+    pub(crate) bytes: i64,
+    pub(crate) entries: i64,
 }
 
 #[derive(Debug, Default)]
@@ -43,33 +43,33 @@ struct Book {
 
 /// The books.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     book: Mutex<Book>,
-    pub(super) limit: u64,
-    pub(super) min_free: u64,
-    pub(super) disk_free: AtomicU64,
-    pub(super) evictions: AtomicU64,
+    pub(crate) limit: u64,
+    pub(crate) min_free: u64,
+    pub(crate) disk_free: AtomicU64,
+    pub(crate) evictions: AtomicU64,
 }
 
 /// Bytes and entries that count until this is dropped or settled.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     ledger: Arc<Ledger>,
     amount: Totals,
 }
 
 impl Ledger {
-    pub(super) fn new(limit: u64, min_free: u64, disk_free: u64) -> Self {
+    pub(crate) fn new(limit: u64, min_free: u64, disk_free: u64) -> Self {
         Self { limit, min_free, disk_free: disk_free.into(), ..Self::default() }
     }
 
     /// Blobs and staged files together, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let book = lock(&self.book);
         (book.known.bytes + book.pending.bytes).max(0).cast_unsigned()
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let entries = {
             let book = lock(&self.book);
             (book.known.entries + book.pending.entries).max(0).cast_unsigned()
@@ -86,7 +86,7 @@ impl Ledger {
     }
 
     /// The catalog's count is now `known`, the charges included in it.
-    pub(super) fn publish(&self, known: Totals, charges: impl Iterator<Item = Charge>) {
+    pub(crate) fn publish(&self, known: Totals, charges: impl Iterator<Item = Charge>) {
         let mut book = lock(&self.book);
         book.known = known;
         for mut charge in charges {
@@ -98,7 +98,7 @@ impl Ledger {
     }
 
     /// Starts a charge.
-    pub(super) fn charge(self: &Arc<Self>, bytes: i64, entries: i64) -> Charge {
+    pub(crate) fn charge(self: &Arc<Self>, bytes: i64, entries: i64) -> Charge {
         let mut charge = Charge { ledger: Arc::clone(self), amount: Totals::default() };
         charge.add(bytes, entries);
         charge
@@ -107,12 +107,12 @@ impl Ledger {
 
 impl Charge {
     /// How many bytes it stands for; none where it gives some back.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.amount.bytes.max(0).cast_unsigned()
     }
 
     /// Adds to it, or takes away.
-    pub(super) fn add(&mut self, bytes: i64, entries: i64) {
+    pub(crate) fn add(&mut self, bytes: i64, entries: i64) {
         let mut book = lock(&self.ledger.book);
         book.pending.bytes += bytes;
         book.pending.entries += entries;
@@ -121,7 +121,7 @@ impl Charge {
     }
 
     /// Makes it this many bytes.
-    pub(super) fn become_bytes(&mut self, bytes: i64, entries: i64) {
+    pub(crate) fn become_bytes(&mut self, bytes: i64, entries: i64) {
         self.add(bytes - self.amount.bytes, entries - self.amount.entries);
     }
 }

@@ -18,44 +18,32 @@
 //!
 //! Reading: OCI image-spec, "Image Layout"; `docs/format.md`; sqlite.org/wal.html.
 
-mod blob;
+mod care;
 mod catalog;
-mod checksums;
 mod config;
-mod damage;
+mod content;
 mod disk;
 mod error;
-mod evict;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/landed.rs"]
 pub(crate) mod fuzzing;
-mod judge;
+mod health;
 mod layout;
-mod lease;
 mod ledger;
 mod lock;
-mod opened;
 mod operate;
-mod parking;
-mod partial;
-mod policy;
-mod rebuild;
-mod room;
-mod scrub;
-mod shelf;
-mod staged;
-mod trouble;
+mod store;
 
-pub use blob::Blob;
+pub use care::scrub::{Pace, Verdict};
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
 pub use catalog::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
-pub use checksums::{Checksums, Damaged};
 pub use config::Config;
+pub use content::blob::Blob;
+pub use content::checksums::{Checksums, Damaged};
+pub use content::staged::{Partial, Staged};
 pub use disk::{Disk, Step, Witness};
 pub use error::Error;
+pub use health::Trouble;
 pub use ledger::Usage;
 pub use operate::Pinned;
-pub use room::Store;
-pub use scrub::{Pace, Verdict};
-pub use staged::{Partial, Staged};
-pub use trouble::Trouble;
+pub use store::Store;

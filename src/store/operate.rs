@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::Note;
+use super::catalog::Change;
 use super::{Error, Store, Survey, Verdict};
 use crate::oci::Digest;
 
@@ -80,7 +80,7 @@ impl Store {
     /// disk.
     pub fn mark<'a>(&self, digests: impl Iterator<Item = &'a Digest>, pinned: bool) {
         for digest in digests {
-            self.catalog().tell(Note::Pin { digest: *digest, pinned });
+            self.catalog().tell(Change::Pin { digest: *digest, pinned });
         }
         self.catalog().flush_now();
     }
@@ -113,9 +113,9 @@ impl Store {
     pub fn purge(&self, survey: &Survey) -> Result<(), Error> {
         let catalog = self.catalog();
         survey.each_tag(|registry, repository, tag| {
-            catalog.tell(Note::ForgetTag { registry, repository, tag, only: None })
+            catalog.tell(Change::ForgetTag { registry, repository, tag, only: None })
         })?;
-        survey.each_link(|place, digest| catalog.tell(Note::Unlink { place, digest }))?;
+        survey.each_link(|place, digest| catalog.tell(Change::Unlink { place, digest }))?;
         for digest in survey.doomed()? {
             self.remove(&digest)?;
         }

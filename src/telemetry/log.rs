@@ -14,8 +14,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access;
-use super::behind::Behind;
 use super::text::TextFields;
+use super::writer::Behind;
 use super::{Config, Format};
 
 /// The thread that writes, once the log was started.

@@ -9,7 +9,6 @@
 //! Reading: OpenMetrics 1.0; RFC 9211 for the outcomes.
 
 mod access;
-mod behind;
 mod chain;
 mod config;
 mod labels;
@@ -19,6 +18,7 @@ mod outcome;
 mod process;
 mod readings;
 mod text;
+mod writer;
 
 pub use access::AccessLine;
 pub use chain::chain;

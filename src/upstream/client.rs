@@ -12,22 +12,23 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::bandwidth::Bandwidth;
-use super::dial::Dialer;
-use super::downloads::{Downloads, Places};
-use super::exchange::{Limits, exchange, is_repeatable};
-use super::health::Health;
-use super::line::Line;
+use super::http::evidence::Evidence;
+use super::http::exchange::{Limits, exchange, is_repeatable};
+use super::http::health::Health;
+use super::http::pool::{Pool, Pools, Reader};
+use super::http::{plain, redirect};
+use super::net::bandwidth::Bandwidth;
+use super::net::dial::Dialer;
+use super::net::downloads::{Downloads, Places};
+use super::net::egress::Egress;
+use super::net::parent::Parents;
+use super::net::resolver::Resolver;
+use super::net::rules::{Forbidden, Rules};
+use super::net::sockets::Socket;
+use super::net::stream::Line;
+use super::net::tls::Roots;
 use super::outage::{Outage, Part, Probe, is_telling};
-use super::parent::Parents;
-use super::resolver::Resolver;
-use super::roads::Roads;
-use super::rules::{Forbidden, Rules};
-use super::sign::Sign;
-use super::sockets::Socket;
-use super::tls::Roots;
-use super::way::{Reader, Way, Ways};
-use super::{Config, Endpoint, EndpointConfig, Error, plain, redirect};
+use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::asked_anew;
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
@@ -40,8 +41,8 @@ pub struct Upstream {
 }
 
 struct Inner {
-    roads: Arc<Roads>,
-    ways: Ways,
+    roads: Arc<Egress>,
+    ways: Pools,
     health: Health,
     limits: Limits,
     places: Places,
@@ -65,7 +66,7 @@ impl Upstream {
         let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
         rules.named.extend(named);
         let roots = Roots::read();
-        let roads = Arc::new(Roads {
+        let roads = Arc::new(Egress {
             dialer: Dialer {
                 rules,
                 family: config.ip,
@@ -75,7 +76,7 @@ impl Upstream {
             parents: Parents::new(&config.proxy, &config.no_proxy.0, &roots)?,
         });
         let inner = Inner {
-            ways: Ways::new(&roads, &roots, &config.hosts, &endpoints)?,
+            ways: Pools::new(&roads, &roots, &config.hosts, &endpoints)?,
             plain: endpoints.iter().filter(|one| !one.is_secure()).map(|one| one.authority().clone()).collect(),
             roads,
             health: Health::default(),
@@ -139,7 +140,7 @@ impl Upstream {
 
     /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
     /// answers a probe does not say that it answers what matters.
-    pub(super) async fn knock(
+    pub(crate) async fn knock(
         &self,
         to: &Endpoint,
         request: Request<Body>,
@@ -216,7 +217,7 @@ impl Upstream {
     /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
     pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
         for endpoint in endpoints {
-            self.inner.health.note(endpoint, Sign::Down);
+            self.inner.health.note(endpoint, Evidence::Down);
             if let Some(outage) = &self.outage {
                 self.probe(outage, outage.missed(endpoint, target, begun));
             }
@@ -231,13 +232,13 @@ impl Upstream {
     }
 
     /// Whether `host`, where what is asked of `to` has led, may be asked now.
-    pub(super) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
+    pub(crate) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
         let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
         admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
     }
 
-    pub(super) fn note<B>(
+    pub(crate) fn note<B>(
         &self,
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
@@ -245,8 +246,8 @@ impl Upstream {
         outcome: Result<&Response<B>, &Error>,
     ) {
         let status = outcome.map(Response::status);
-        let sign = Sign::of(status);
-        if sign != Sign::Error || target.is_none_or(is_telling) {
+        let sign = Evidence::of(status);
+        if sign != Evidence::Error || target.is_none_or(is_telling) {
             self.inner.health.note(endpoint, sign);
         }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
@@ -261,7 +262,7 @@ impl Upstream {
     }
 
     /// The same of a host that `endpoint` redirected to.
-    pub(super) fn note_elsewhere<B>(
+    pub(crate) fn note_elsewhere<B>(
         &self,
         endpoint: &Endpoint,
         host: &Authority,
@@ -281,23 +282,23 @@ impl Upstream {
     }
 
     /// Whether the configuration names plain http at this host and port.
-    pub(super) fn names_plain(&self, host: &Authority) -> bool {
+    pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
     }
 
-    pub(super) fn places(&self) -> &Places {
+    pub(crate) fn places(&self) -> &Places {
         &self.inner.places
     }
 
-    pub(super) fn ways(&self) -> &Ways {
+    pub(crate) fn ways(&self) -> &Pools {
         &self.inner.ways
     }
 
     /// One exchange over `way`; the URI is absolute. A GET or HEAD that waits for its answer while the registry was away
     /// and came back is sent anew beside itself: the first one may hang for as long as `first_byte_timeout`.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
-        way: &Way,
+        way: &Pool,
         to: &Authority,
         request: Request<Body>,
         reader: Reader,
@@ -314,7 +315,7 @@ impl Upstream {
     }
 
     /// What was asked before this may never be answered; nobody who comes later joins it.
-    pub(super) fn changed(&self) -> Option<Instant> {
+    pub(crate) fn changed(&self) -> Option<Instant> {
         self.outage.as_ref().map(Outage::changed)
     }
 }

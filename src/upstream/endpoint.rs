@@ -94,13 +94,13 @@ impl Endpoint {
         if self.prefix.is_empty() { repository.to_string() } else { format!("{}/{repository}", self.prefix) }
     }
 
-    pub(super) fn reach(&self) -> &HostConfig {
+    pub(crate) fn reach(&self) -> &HostConfig {
         &self.reach
     }
 
     /// The absolute URI of a request's path and query, with the prefix put in: `/v2/a/blobs/...` becomes
     /// `/v2/PREFIX/a/blobs/...`, as BuildKit and Harbor have it. `/v2/` alone, and every other path, stays.
-    pub(super) fn uri(&self, target: &PathAndQuery) -> Option<Uri> {
+    pub(crate) fn uri(&self, target: &PathAndQuery) -> Option<Uri> {
         let target = match target.as_str().strip_prefix("/v2/") {
             Some(rest) if !self.prefix.is_empty() && !rest.is_empty() && !rest.starts_with('?') => {
                 format!("/v2/{}/{rest}", self.prefix).parse().ok()?
@@ -112,7 +112,7 @@ impl Endpoint {
 }
 
 /// A URI of its parts; the port is left out where the scheme implies it.
-pub(super) fn absolute(secure: bool, authority: &Authority, target: PathAndQuery) -> Option<Uri> {
+pub(crate) fn absolute(secure: bool, authority: &Authority, target: PathAndQuery) -> Option<Uri> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = Some(authority.short(implied_port(secure)).parse().ok()?);
@@ -120,7 +120,7 @@ pub(super) fn absolute(secure: bool, authority: &Authority, target: PathAndQuery
     Uri::from_parts(parts).ok()
 }
 
-pub(super) fn implied_port(secure: bool) -> u16 {
+pub(crate) fn implied_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 

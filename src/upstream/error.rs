@@ -10,7 +10,7 @@ use crate::host::Period;
 use crate::oci::Authority;
 use crate::wire::BodyError;
 
-use super::idle::LEAST;
+use super::http::idle::LEAST;
 use super::{BadEndpoint, Forbidden, ParentError};
 
 /// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
@@ -414,12 +414,12 @@ impl Error {
         )
     }
 
-    pub(super) fn of_parent(to: &Authority, parent: &Authority, source: ParentError) -> Self {
+    pub(crate) fn of_parent(to: &Authority, parent: &Authority, source: ParentError) -> Self {
         Self::Parent { to: to.clone(), parent: parent.clone(), source: Box::new(source) }
     }
 
     /// Whether a parent did not take the user and password of the configuration.
-    pub(super) fn is_parents_login(&self) -> bool {
+    pub(crate) fn is_parents_login(&self) -> bool {
         matches!(self, Self::Parent { source, .. } if source.is_login())
     }
 
@@ -430,7 +430,7 @@ impl Error {
     }
 
     /// The first of our own errors in a chain of causes.
-    pub(super) fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+    pub(crate) fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
             if let Some(own) = error.downcast_ref() {
@@ -447,7 +447,7 @@ impl Error {
 /// [`BodyError`] answers its cause's source as its own, so the fact has to stand one level below the words.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer broke off")]
-pub(super) struct Broken(#[source] pub(super) Error);
+pub(crate) struct Broken(#[source] pub(crate) Error);
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@
 //! 14 (Range Requests).
 
 mod body;
+mod coalesce;
 mod form;
 mod framing;
-mod gather;
 mod guarded;
 mod header;
 mod multipart;
@@ -17,9 +17,9 @@ mod range;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
+pub use coalesce::Coalesce;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
 pub use framing::{data_only, frame, is_unexpected};
-pub use gather::Gather;
 pub use guarded::Guarded;
 pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use multipart::Multipart;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use http::HeaderValue;
 use pullthrough::config::{Settings, Sources, load};
 use pullthrough::oci::Authority;
-use pullthrough::proxy::{Action, Admission, AuditConfig, Auth, Errand, Judgement, LoginError, Logins, Offer, Rules};
+use pullthrough::proxy::{Action, Admission, AuditConfig, Auth, Intent, Judgement, LoginError, Logins, Offer, Rules};
 use pullthrough::upstream::Keyring;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -212,7 +212,7 @@ fn a_configuration_of_clients_is_read_and_judges() {
     assert_eq!(settings.clients.audit, Some(AuditConfig::File(folder.path().join("audit.jsonl"))));
     let rules = Rules::new(&settings.clients.rules);
     let (host, repository) = (Authority::parse("quay.io", 443).unwrap(), "secret/app".parse().unwrap());
-    let errand = Errand {
+    let errand = Intent {
         user: Some("alice"),
         client: "10.1.1.1".parse().unwrap(),
         registry: "quay.io",
@@ -221,7 +221,7 @@ fn a_configuration_of_clients_is_read_and_judges() {
         action: Action::Pull,
     };
     assert_eq!(rules.judge(&errand), Judgement::Denied("only-alice".into()));
-    assert_eq!(rules.judge(&Errand { user: None, ..errand }), Judgement::Allowed(None));
+    assert_eq!(rules.judge(&Intent { user: None, ..errand }), Judgement::Allowed(None));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The house stands as it is drawn: imports go down, never up, and never sideways between rooms.
+//! The clients stands as it is drawn: imports go down, never up, and never sideways between rooms.
 
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,6 @@ fn imports_only_go_down() {
 
 #[test]
 fn the_reader_of_imports_sees_what_is_there() {
-    let text = "use crate::store::Store;\nuse crate::{ca, host::{self, Later}, oci};\n// crate::nothing\nlet x = crate::wire::Body::empty();";
+    let text = "use crate::store::Store;\nuse crate::{ca, host::{self, Reserved}, oci};\n// crate::nothing\nlet x = crate::wire::Body::empty();";
     assert_eq!(imports(text), ["store", "ca", "host", "oci", "wire"]);
 }

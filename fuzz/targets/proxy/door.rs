@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::stage::{CLIENT, authority, on_stage};
 use crate::oci::Authority;
-use crate::proxy::connection::{Spoken, answer, sniff, tell};
+use crate::proxy::door::connection::answer;
+use crate::proxy::door::first_bytes::{Spoken, sniff, tell};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -44,7 +45,7 @@ pub fn first_bytes(data: &[u8]) {
 pub fn door(data: &[u8]) {
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {
-            let (client, door) = (proxy.clients.of(CLIENT), proxy.clone());
+            let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
             let handle = move |request, stream| answer(door.clone(), CLIENT, request, stream);
             let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })

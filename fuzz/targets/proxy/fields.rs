@@ -8,8 +8,10 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::stage::{authority, on_stage};
 use crate::fuzzing::naive;
-use crate::proxy::guests::{Holder, Offer};
-use crate::proxy::{bearers, said};
+use crate::proxy::clients::Offer;
+use crate::proxy::pull::answer_head;
+use crate::proxy::tokens::bearers;
+use crate::proxy::tokens::local::Holder;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
@@ -67,7 +69,7 @@ pub fn content_range(data: &[u8]) {
         std::str::from_utf8(line).ok()
     });
     let has_range = response.headers().contains_key(CONTENT_RANGE);
-    let Ok(flow) = said::flow(response, &Endpoint::of_host(&authority()), span) else { return };
+    let Ok(flow) = answer_head::flow(response, &Endpoint::of_host(&authority()), span) else { return };
     let read = || {
         let (unit, rest) = range?.split_once(' ')?;
         let (part, total) = rest.split_once('/')?;

@@ -1,7 +1,7 @@
 //! The first message of a TLS handshake, in an intercepted connection.
 
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
-use crate::proxy::intercept;
+use crate::proxy::door::intercept;
 
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;

@@ -15,10 +15,12 @@ use super::sent::Sent;
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
 use crate::fuzzing::naive;
 use crate::oci::Route;
-use crate::proxy::connection::Proxy;
-use crate::proxy::guests::{Judgement, Visitor};
-use crate::proxy::registry::Registry;
-use crate::proxy::{errand, forward, request};
+use crate::proxy::clients::clearance;
+use crate::proxy::clients::{Client, Judgement};
+use crate::proxy::forward;
+use crate::proxy::registry::registry::Registry;
+use crate::proxy::state::Proxy;
+use crate::proxy::v2::dispatch;
 use crate::wire::{self, Body};
 
 /// A client that says no more is waited for so long, in the stage's time.
@@ -37,7 +39,7 @@ pub fn inside(data: &[u8]) {
             let Ok(Some((spoken, stream))) = proxy.sniff(stream).await else { return };
             let answering = proxy.clone();
             let handle = move |asked, _| answer(answering.clone(), registry.clone(), noted.clone(), asked);
-            let client = proxy.clients.of(CLIENT);
+            let client = proxy.limiter.of(CLIENT);
             let _ = proxy.serve_http(spoken, stream, client, handle).await; // how it ended is for the log
         })
     });
@@ -46,7 +48,7 @@ pub fn inside(data: &[u8]) {
     }
 }
 
-/// As `request::answer` has it, up to the connection upstream.
+/// As `dispatch::answer` has it, up to the connection upstream.
 async fn answer(
     proxy: Arc<Proxy>,
     registry: Arc<Registry>,
@@ -59,14 +61,14 @@ async fn answer(
         *response.status_mut() = status;
         response
     };
-    if request::malformed(&mut request).await.is_some() || !request::names(&request, &to) {
+    if dispatch::malformed(&mut request).await.is_some() || !dispatch::names(&request, &to) {
         return refused(StatusCode::BAD_REQUEST);
     }
-    let visitor = Visitor { client: CLIENT, user: None };
-    let Ok(wanted) = errand::of(&registry, &visitor, &to, &request, &policy.house) else {
+    let who = Client { address: CLIENT, user: None };
+    let Ok(wanted) = clearance::of(&registry, &who, &to, &request, &policy.clients) else {
         return refused(StatusCode::BAD_REQUEST);
     };
-    if let Judgement::Denied(_) = wanted.judge(&policy.house.rules) {
+    if let Judgement::Denied(_) = wanted.judge(&policy.clients.rules) {
         return refused(StatusCode::FORBIDDEN);
     }
     let Some(target) = wanted.target() else { return refused(StatusCode::BAD_REQUEST) };

@@ -1,18 +1,18 @@
 //! A request as it goes upstream, read by a strict server.
 
 /// One request, all of it.
-pub(super) struct Sent {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Sent {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Sent {
     /// Reads bytes that are one request, or as much of it as was sent; `None` for less than a head. Whatever a server
     /// could read in another way is a panic: a line that ends in another way, two lengths, a length and chunks, bytes
     /// behind the end.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let (head, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
         let mut lines = head.split("\r\n");

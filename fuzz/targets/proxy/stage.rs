@@ -14,9 +14,9 @@ use crate::cache::{Cache, FillConfig, GrantsConfig, TagsConfig};
 use crate::fuzzing::Folder;
 use crate::host::Percent;
 use crate::oci::Authority;
-use crate::proxy::connection::Proxy;
+use crate::proxy::state::Proxy;
 use crate::proxy::{
-    Action, Auth, ClientsConfig, Effect, House, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
+    Action, Auth, Clients, ClientsConfig, Effect, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
     RuleConfig, TunnelConfig, TunnelDefault,
 };
 use crate::store::Store;
@@ -25,8 +25,8 @@ use crate::upstream::{Rules, Tokens, Upstream};
 use crate::{ca, store};
 
 /// The registry, and who asks.
-pub(super) const REGISTRY: &str = "quay.io";
-pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const REGISTRY: &str = "quay.io";
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nothing waits for so long.
 const DAY: Duration = Duration::from_secs(86_400);
 /// More than an input is.
@@ -39,18 +39,18 @@ thread_local! {
 }
 
 /// The proxy and where it runs.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     runtime: Runtime,
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) registry: Arc<Registry>,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// Runs `play` on this thread's stage.
-pub(super) fn on_stage<T>(play: impl FnOnce(&Stage) -> T) -> T {
+pub(crate) fn on_stage<T>(play: impl FnOnce(&Stage) -> T) -> T {
     STAGE.with(|stage| play(stage))
 }
 
-pub(super) fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority::parse(REGISTRY, 443).unwrap()
 }
 
@@ -73,14 +73,14 @@ impl Stage {
             let tunnel = TunnelConfig { default: TunnelDefault::Deny, ..TunnelConfig::default() };
             let registries = vec![registry.clone()];
             let policy = Policy::new(registries, tunnel, &ClientsConfig::default(), tokens, upstream, ca);
-            let house = House { rules: crate::proxy::Rules::new(&[rule()]), ..House::default() };
-            Proxy::new(cache, store, metrics, LocalTokens::of_this_run().unwrap(), policy.with(house))
+            let clients = Clients { rules: crate::proxy::Rules::new(&[rule()]), ..Clients::default() };
+            Proxy::new(cache, store, metrics, LocalTokens::of_this_run().unwrap(), policy.with(clients))
         });
         Self { runtime, proxy, registry }
     }
 
     /// What a client reads that sends `data` on a connection served by `serve`, until that ends.
-    pub(super) fn talk<F>(&self, data: &[u8], serve: impl FnOnce(Arc<Proxy>, DuplexStream) -> F) -> Vec<u8>
+    pub(crate) fn talk<F>(&self, data: &[u8], serve: impl FnOnce(Arc<Proxy>, DuplexStream) -> F) -> Vec<u8>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,7 +96,7 @@ impl Stage {
     }
 
     /// Runs to the end, which nothing may keep from coming.
-    pub(super) fn run<T>(&self, play: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&self, play: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { tokio::time::timeout(DAY, play).await.expect("nothing hangs") })
     }
 }

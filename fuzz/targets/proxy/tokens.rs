@@ -5,8 +5,8 @@ use http::{HeaderValue, Method, Uri};
 
 use super::stage::{authority, on_stage};
 use crate::fuzzing::naive;
-use crate::proxy::bearers::{Bearers, Bears, Leg};
-use crate::proxy::wish::Wish;
+use crate::proxy::tokens::bearers::{Bearers, Bears, Leg};
+use crate::proxy::tokens::request::TokenRequest;
 
 /// Lines: `Authorization`, a query, a form. A wish that is understood says each of its words once, to every service.
 pub fn token_request(data: &[u8]) {
@@ -24,7 +24,7 @@ pub fn token_request(data: &[u8]) {
             on_stage(|stage| Leg::of(&stage.proxy.cache, &method, &uri, &headers, form));
         }
     }
-    let Ok(wish) = Wish::read(&headers, query, form) else { return };
+    let Ok(wish) = TokenRequest::read(&headers, query, form) else { return };
     let form = std::str::from_utf8(form).expect("a form that was understood is text");
     let pairs = [naive::form(query), naive::form(form)].concat();
     let only = |name: &str| {

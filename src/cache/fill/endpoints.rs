@@ -18,7 +18,7 @@ struct Known {
 
 /// The endpoints of one content, as far as they have answered.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     known: Vec<Known>,
     failures: u32,
     validators: Vec<Validator>,
@@ -29,36 +29,36 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// These lied when the content was fetched before, the earliest first.
-    pub(super) fn wary_of(liars: &[Arc<str>]) -> Self {
+    pub(crate) fn wary_of(liars: &[Arc<str>]) -> Self {
         let mut endpoints = Self { is_wary: !liars.is_empty(), ..Self::default() };
         liars.iter().for_each(|name| endpoints.failed(name));
         endpoints
     }
 
     /// It answers with bytes.
-    pub(super) fn opened(&mut self, name: &Arc<str>) {
+    pub(crate) fn opened(&mut self, name: &Arc<str>) {
         self.entry(name).has_brought = true;
     }
 
     /// What it said of its version of the content.
-    pub(super) fn vouched(&mut self, validator: &Validator) {
+    pub(crate) fn vouched(&mut self, validator: &Validator) {
         self.validators.retain(|known| known.endpoint != validator.endpoint);
         self.validators.push(validator.clone());
     }
 
     /// What was said so far.
-    pub(super) fn validators(&self) -> Vec<Validator> {
+    pub(crate) fn validators(&self) -> Vec<Validator> {
         self.validators.clone()
     }
 
     /// It broke off, stalled or contradicted itself.
-    pub(super) fn failed(&mut self, name: &Arc<str>) {
+    pub(crate) fn failed(&mut self, name: &Arc<str>) {
         self.failures += 1;
         self.entry(name).failed = self.failures;
     }
 
     /// The digest did not match: one of those that brought bytes did not bring the right ones.
-    pub(super) fn lied(&mut self) {
+    pub(crate) fn lied(&mut self) {
         self.has_lied = true;
         self.failures += 1;
         let failed = self.failures;
@@ -66,19 +66,19 @@ impl Endpoints {
     }
 
     /// Those that failed, the earliest first.
-    pub(super) fn last(&self) -> Vec<Arc<str>> {
+    pub(crate) fn last(&self) -> Vec<Arc<str>> {
         let mut failed: Vec<&Known> = self.known.iter().filter(|known| known.failed > 0).collect();
         failed.sort_by_key(|known| known.failed);
         failed.into_iter().map(|known| Arc::clone(&known.name)).collect()
     }
 
     /// The same if the digest did not match.
-    pub(super) fn liars(&self) -> Option<Vec<Arc<str>>> {
+    pub(crate) fn liars(&self) -> Option<Vec<Arc<str>>> {
         self.has_lied.then(|| self.last()).filter(|liars| !liars.is_empty())
     }
 
     /// Whether the lanes may be spread over them.
-    pub(super) fn may_be_mixed(&self) -> bool {
+    pub(crate) fn may_be_mixed(&self) -> bool {
         !self.is_wary
     }
 

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Extents;
-use super::claims::{GoOn, LaneId, Role};
 use super::endpoints::Endpoints;
-use super::head::Head;
-use super::leads::{Lead, Leads, not_asked};
-use super::phase::{Gone, Phase, stopping};
-use super::plan::{LengthChanged, Plan, Seat};
+use super::plan::claims::{GoOn, LaneId, Role};
+use super::plan::demand::Demand;
+use super::plan::phase::{Gone, Phase, stopping};
+use super::plan::plan::{LengthChanged, Plan, Seat};
 use super::silence::Silence;
-use super::wishes::Wish;
+use super::sources::{Lead, Sources, not_asked};
+use super::status::Status;
 use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
@@ -29,11 +29,11 @@ pub struct Fill {
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
     seats: AtomicU64,
-    leads: Leads,
+    leads: Sources,
     endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
-    head: Head,
+    head: Status,
     silence: Silence,
     /// Rung when the pilot should look after something.
     bell: Notify,
@@ -43,23 +43,23 @@ pub struct Fill {
 /// What its readers and its pilot see.
 impl Fill {
     /// Nothing has landed.
-    pub(super) fn new(staged: Staged, lead: Lead, endpoints: Endpoints) -> Self {
+    pub(crate) fn new(staged: Staged, lead: Lead, endpoints: Endpoints) -> Self {
         Self::begin(staged, Plan::new(Extents::default(), None), lead, endpoints)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(super) fn resumed(partial: Partial, lead: Lead, endpoints: Endpoints) -> Self {
+    pub(crate) fn resumed(partial: Partial, lead: Lead, endpoints: Endpoints) -> Self {
         Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead, endpoints)
     }
 
     fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
-        let head = Head::new(plan.total().filter(|_| plan.progress() > 0));
+        let head = Status::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
             seats: AtomicU64::new(1),
-            leads: Leads::new(lead),
+            leads: Sources::new(lead),
             endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
@@ -83,44 +83,44 @@ impl Fill {
     }
 
     /// What can be waited for before the first byte.
-    pub(super) fn head(&self) -> &Head {
+    pub(crate) fn head(&self) -> &Status {
         &self.head
     }
 
     /// How long nothing has come.
-    pub(super) fn silence(&self) -> &Silence {
+    pub(crate) fn silence(&self) -> &Silence {
         &self.silence
     }
 
     /// Somebody waits for the content; see [`Plan::enter`].
-    pub(super) fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         self.plan().enter()
     }
 
     /// See [`Plan::enter_with_another`].
-    pub(super) fn enter_with_another(&self) {
+    pub(crate) fn enter_with_another(&self) {
         self.plan().enter_with_another();
     }
 
     /// One who entered leaves.
-    pub(super) fn exit(&self) {
+    pub(crate) fn exit(&self) {
         if self.plan().exit() {
             self.bell.notify_one();
         }
     }
 
     /// A seat for a reader of `span`.
-    pub(super) fn sit(&self, span: Span) -> Seat {
+    pub(crate) fn sit(&self, span: Span) -> Seat {
         let seat = Seat(self.seats.fetch_add(1, Ordering::Relaxed));
         self.plan().sit(seat, span);
         seat
     }
 
-    pub(super) fn staged(&self) -> &Arc<Staged> {
+    pub(crate) fn staged(&self) -> &Arc<Staged> {
         &self.staged
     }
 
-    pub(super) fn readable(&self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
+    pub(crate) fn readable(&self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
         let mut plan = self.plan();
         let readable = plan.readable(at, hold, seat, cx);
         let is_far = readable.is_pending() && seat != Seat::HASHER && plan.is_far(at);
@@ -131,66 +131,66 @@ impl Fill {
         readable
     }
 
-    pub(super) fn leave(&self, at: u64, seat: Seat) {
+    pub(crate) fn leave(&self, at: u64, seat: Seat) {
         self.plan().leave(at, seat);
     }
 
-    pub(super) fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.plan().total()
     }
 
-    pub(super) fn verified_now(&self) -> bool {
+    pub(crate) fn verified_now(&self) -> bool {
         matches!(self.plan().phase(), Phase::Verified)
     }
 
-    pub(super) fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         self.plan().is_missing()
     }
 
-    pub(super) fn is_deserted(&self) -> bool {
+    pub(crate) fn is_deserted(&self) -> bool {
         self.plan().is_deserted() || self.is_leaving()
     }
 
     /// What has landed, and the length.
-    pub(super) fn extents(&self) -> (Vec<(u64, u64)>, Option<u64>) {
+    pub(crate) fn extents(&self) -> (Vec<(u64, u64)>, Option<u64>) {
         let plan = self.plan();
         (plan.landed().pairs(), plan.total())
     }
 
     /// Whether much is there already behind `at`, so that a stream would better end there.
-    pub(super) fn is_followed_by_much(&self, at: u64) -> bool {
+    pub(crate) fn is_followed_by_much(&self, at: u64) -> bool {
         const MUCH: u64 = 1 << 20;
         self.plan().landed().end_from(at) - at > MUCH
     }
 
     /// The proxy stops: what has landed is to be kept for the next start.
-    pub(super) fn send_away(&self) {
+    pub(crate) fn send_away(&self) {
         self.is_leaving.store(true, Ordering::Release);
         self.bell.notify_one();
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Acquire)
     }
 
-    pub(super) async fn stirred(&self) {
+    pub(crate) async fn stirred(&self) {
         self.bell.notified().await;
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    pub(super) async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.stop.cancelled().await;
     }
 
     /// Waits until no blocking thread reads for somebody who has left: the file is put away with its last handle.
-    pub(super) async fn let_go(&self) {
+    pub(crate) async fn let_go(&self) {
         const LOOK: Duration = Duration::from_millis(2);
         for _ in 0..500 {
             if Arc::strong_count(&self.staged) == 1 {
@@ -204,7 +204,7 @@ impl Fill {
 /// What its lanes do to it.
 impl Fill {
     /// A source is open and has said what it knows.
-    pub(super) fn opened(&self, flow: &Flow) -> Result<(), LengthChanged> {
+    pub(crate) fn opened(&self, flow: &Flow) -> Result<(), LengthChanged> {
         self.silence.broken();
         if flow.ranges == Some(false) {
             self.doubt_ranges();
@@ -221,7 +221,7 @@ impl Fill {
     }
 
     /// The content has so many bytes.
-    pub(super) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
+    pub(crate) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
         let woken = self.plan().learn_total(total)?;
         woken.into_iter().for_each(Waker::wake);
         self.head.open(Some(total));
@@ -230,66 +230,66 @@ impl Fill {
     }
 
     /// Who brings its bytes.
-    pub(super) fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
+    pub(crate) fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose sources it has.
-    pub(super) fn leads(&self) -> &Leads {
+    pub(crate) fn leads(&self) -> &Sources {
         &self.leads
     }
 
     /// Whether ranges can be asked for, as far as is known.
-    pub(super) fn has_ranges(&self) -> bool {
+    pub(crate) fn has_ranges(&self) -> bool {
         self.has_ranges.load(Ordering::Relaxed)
     }
 
     /// They are of no use here.
-    pub(super) fn doubt_ranges(&self) {
+    pub(crate) fn doubt_ranges(&self) {
         self.has_ranges.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn claim_work(&self, lane: LaneId, chunk: u64, least: u64) -> Option<Span> {
+    pub(crate) fn claim_work(&self, lane: LaneId, chunk: u64, least: u64) -> Option<Span> {
         self.plan().claim_work(lane, chunk, least)
     }
 
-    pub(super) fn wish(&self) -> (Option<Wish>, bool) {
+    pub(crate) fn wish(&self) -> (Option<Demand>, bool) {
         self.plan().wish(Instant::now())
     }
 
-    pub(super) fn claim_wish(&self, lane: LaneId, wish: Wish) -> Option<Span> {
+    pub(crate) fn claim_wish(&self, lane: LaneId, wish: Demand) -> Option<Span> {
         self.plan().claim_wish(lane, wish)
     }
 
-    pub(super) fn reserve(&self, lane: LaneId, wanted: u64) -> u64 {
+    pub(crate) fn reserve(&self, lane: LaneId, wanted: u64) -> u64 {
         self.plan().reserve(lane, wanted)
     }
 
-    pub(super) fn go_on(&self, lane: LaneId, stream_to: Option<u64>, limit: u64) -> GoOn {
+    pub(crate) fn go_on(&self, lane: LaneId, stream_to: Option<u64>, limit: u64) -> GoOn {
         self.plan().go_on(lane, stream_to, limit)
     }
 
-    pub(super) fn unclaimed_rest(&self, lane: LaneId) -> u64 {
+    pub(crate) fn unclaimed_rest(&self, lane: LaneId) -> u64 {
         self.plan().rest(lane)
     }
 
-    pub(super) fn is_wanted(&self, lane: LaneId) -> bool {
+    pub(crate) fn is_wanted(&self, lane: LaneId) -> bool {
         self.plan().is_wanted(lane)
     }
 
-    pub(super) fn measured(&self, lane: LaneId, rate: u64) {
+    pub(crate) fn measured(&self, lane: LaneId, rate: u64) {
         self.plan().measured(lane, rate, Instant::now());
     }
 
-    pub(super) fn lanes(&self, role: Role) -> usize {
+    pub(crate) fn lanes(&self, role: Role) -> usize {
         self.plan().lanes(role)
     }
 
-    pub(super) fn release(&self, lane: LaneId) {
+    pub(crate) fn release(&self, lane: LaneId) {
         self.plan().release(lane);
     }
 
-    pub(super) fn land(&self, lane: LaneId, span: Span) {
+    pub(crate) fn land(&self, lane: LaneId, span: Span) {
         self.silence.broken();
         let woken = self.plan().land(lane, span);
         woken.into_iter().for_each(Waker::wake);
@@ -299,7 +299,7 @@ impl Fill {
 /// How it ends.
 impl Fill {
     /// Stops for want of readers; `false` if one came meanwhile.
-    pub(super) fn park(&self) -> bool {
+    pub(crate) fn park(&self) -> bool {
         let mut plan = self.plan();
         if !plan.is_deserted() && !self.is_leaving() {
             return false;
@@ -312,23 +312,23 @@ impl Fill {
         true
     }
 
-    pub(super) fn verify(&self, total: u64) {
+    pub(crate) fn verify(&self, total: u64) {
         self.leads.fail(&not_asked()); // nobody waits for ever for one that was not asked
         self.end(Phase::Verified, |head| head.verify(total));
     }
 
     /// The disk takes no more.
-    pub(super) fn adrift(&self, fault: &Fault) {
+    pub(crate) fn adrift(&self, fault: &Fault) {
         self.leads.fail(fault);
         self.end(Phase::Adrift(fault.clone()), |head| head.break_off(fault));
     }
 
-    pub(super) fn break_off(&self, fault: &Fault) {
+    pub(crate) fn break_off(&self, fault: &Fault) {
         self.leads.fail(fault);
         self.end(Phase::Broken(fault.clone()), |head| head.break_off(fault));
     }
 
-    fn end(&self, phase: Phase, tell: impl FnOnce(&Head)) {
+    fn end(&self, phase: Phase, tell: impl FnOnce(&Status)) {
         let woken = self.plan().end(phase);
         tell(&self.head);
         woken.into_iter().for_each(Waker::wake);

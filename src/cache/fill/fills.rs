@@ -12,11 +12,11 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::FillConfig;
-use super::berth::Berth;
 use super::fill::Fill;
-use super::guest::Guest;
-use super::head::Ending;
-use super::leads::{Lead, Opening};
+use super::permit::Permit;
+use super::reader::waiter::Waiter;
+use super::sources::{Lead, Opening};
+use super::status::Ending;
 use crate::cache::Caller;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
@@ -29,30 +29,30 @@ const REMEMBERED: u64 = 1024;
 /// All fills under way.
 #[derive(Clone)]
 pub struct Fills {
-    pub(super) store: Store,
-    pub(super) metrics: Metrics,
-    pub(super) config: FillConfig,
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) config: FillConfig,
     /// Whose bytes had the wrong digest lately, the earliest first: the others are asked first the next time.
-    pub(super) liars: Cache<Key, Arc<[Arc<str>]>>,
+    pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
     by: Arc<Mutex<HashMap<Key, Slot>>>,
     is_closed: Arc<AtomicBool>,
 }
 
 /// What a fill is of, and from which registry.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key(pub(super) Digest, pub(super) Arc<str>);
+pub(crate) struct Key(pub(crate) Digest, pub(crate) Arc<str>);
 
 /// A fill; or none yet, or none any more, while its file is opened or put away.
-pub(super) struct Slot {
-    pub(super) fill: Option<Arc<Fill>>,
+pub(crate) struct Slot {
+    pub(crate) fill: Option<Arc<Fill>>,
     /// Ends when that changes.
-    pub(super) gone: watch::Receiver<()>,
+    pub(crate) gone: watch::Receiver<()>,
 }
 
 enum Joined {
     Entered(Entered),
     /// Nobody is there.
-    Alone(Berth),
+    Alone(Permit),
 }
 
 /// What entering found.
@@ -60,11 +60,11 @@ pub enum Entered {
     /// It is in the store meanwhile.
     Stored(Blob),
     /// A new fill was started with the caller's source.
-    Leads(Guest, Opening),
+    Sources(Waiter, Opening),
     /// Joined a fill, to which the same caller's source already belongs.
-    SameLead(Guest, Opening),
+    SameLead(Waiter, Opening),
     /// A fill is under way, and was joined.
-    UnderWay(Guest),
+    UnderWay(Waiter),
     /// One is just beginning, or ending without content: enter again after that.
     Leaving(Leaving),
 }
@@ -135,9 +135,9 @@ impl Fills {
             let (gone, is_gone) = watch::channel(());
             slots.insert(key.clone(), Slot { fill: None, gone: is_gone });
             drop(slots);
-            return Joined::Alone(Berth { fills: self.clone(), key, gone });
+            return Joined::Alone(Permit { fills: self.clone(), key, gone });
         };
-        let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Guest::of(fill, caller)?)));
+        let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Waiter::of(fill, caller)?)));
         let Some((fill, guest)) = joined else { return Joined::Entered(Entered::Leaving(Leaving(slot.gone.clone()))) };
         // While the registry is away, asking anew would only fail.
         if !caller.source.is_away() {
@@ -193,7 +193,7 @@ impl Fills {
         self.len() == 0
     }
 
-    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    pub(crate) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

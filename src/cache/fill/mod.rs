@@ -1,6 +1,6 @@
 //! One download for each digest and registry, however many ask; every reader follows the growing file.
 //!
-//! Flow: [`Fills`] joins callers of the same content; a [`Guest`] is one caller's share. A [`Fill`] owns a staged
+//! Flow: [`Fills`] joins callers of the same content; a [`Waiter`] is one caller's share. A [`Fill`] owns a staged
 //! file and a plan of what has landed. Its pilot (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
 //! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
 //! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
@@ -14,38 +14,27 @@
 //! fill; let one registry's bytes reach another registry's readers before they are verified.
 //! Reading: docs/architecture.md (8), docs/format.md "Fills"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
-mod alone;
-mod berth;
-mod claims;
+pub(crate) mod backoff;
+pub(crate) mod checkpoint;
 mod config;
-mod drift;
 mod endpoints;
-mod extents;
 mod fill;
 mod fills;
-mod follower;
-mod guest;
-mod hashing;
-mod head;
-mod lane;
-mod leads;
-mod memory;
-mod patience;
-mod phase;
-mod pilot;
-mod plan;
-mod scale;
+pub(crate) mod permit;
+pub(crate) mod plan;
+pub(crate) mod reader;
 mod silence;
+pub(crate) mod sources;
+pub(crate) mod status;
 mod task;
-mod wishes;
-mod writer;
+pub(crate) mod transfer;
 
 pub use config::FillConfig;
-pub use extents::Extents;
 pub use fill::Fill;
-pub(super) use fills::Entered;
+pub(crate) use fills::Entered;
 pub use fills::Fills;
-pub use follower::Follower;
-pub use guest::Guest;
-pub(super) use head::Ending;
-pub(super) use leads::{Opening, says_nothing};
+pub use plan::extents::Extents;
+pub use reader::follower::Follower;
+pub use reader::waiter::Waiter;
+pub(crate) use sources::{Opening, says_nothing};
+pub(crate) use status::Ending;

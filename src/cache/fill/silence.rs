@@ -14,23 +14,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// When something last came.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     since: Mutex<Instant>,
     bell: Notify,
 }
 
 impl Silence {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { since: Mutex::new(Instant::now()), bell: Notify::new() }
     }
 
     /// Something came.
-    pub(super) fn broken(&self) {
+    pub(crate) fn broken(&self) {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Somebody comes who waits for nothing that was asked before `fresh`. Rings at most once for each silence.
-    pub(super) fn hurry(&self, fresh: Option<Instant>) {
+    pub(crate) fn hurry(&self, fresh: Option<Instant>) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if fresh.is_some_and(|fresh| *since < fresh) && since.elapsed() >= PAUSE {
             *since = Instant::now();
@@ -39,7 +39,7 @@ impl Silence {
     }
 
     /// Ends when somebody rings. Cancel-safe.
-    pub(super) async fn hurried(&self) {
+    pub(crate) async fn hurried(&self) {
         self.bell.notified().await;
     }
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use tracing::{debug, error, info};
 
 use super::FillConfig;
+use super::checkpoint::{KEEP_FROM, keep};
 use super::fill::Fill;
-use super::hashing;
-use super::memory::{KEEP_FROM, keep};
-use super::pilot::{Halt, Pilot};
+use super::reader::hashing;
+use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
 use crate::store::{Checksums, Staged};
 use crate::telemetry::Metrics;
 
 /// Runs a fill to its end.
-pub(super) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
+pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     let counted = metrics.fill();
     let gathering = async {
-        let gathered = Pilot::new(&fill, config, &metrics).gather().await;
+        let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
             Err(Halt::Adrift(fault)) => {
                 error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");

@@ -13,9 +13,9 @@ const HINTED: u32 = 10;
 /// What the cache holds. Clones are one. Its calls block.
 #[derive(Clone)]
 pub struct Inventory {
-    pub(super) store: Store,
-    pub(super) forget: Arc<dyn Fn() + Send + Sync>,
-    pub(super) is_served: bool,
+    pub(crate) store: Store,
+    pub(crate) forget: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) is_served: bool,
     changing: Arc<Mutex<()>>,
 }
 
@@ -27,7 +27,7 @@ impl Inventory {
     }
 
     /// That of a running server: `forget` is called after something was removed.
-    pub(in crate::cache) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
         Self { store, forget: Arc::new(forget), is_served: true, changing: Arc::default() }
     }
 
@@ -47,34 +47,34 @@ impl Inventory {
         }
     }
 
-    pub(super) fn survey(&self) -> Result<Survey, InventoryError> {
+    pub(crate) fn survey(&self) -> Result<Survey, InventoryError> {
         Ok(self.store.catalog().survey()?)
     }
 
     /// A survey that has read all manifests.
-    pub(super) fn full_survey(&self) -> Result<Survey, InventoryError> {
+    pub(crate) fn full_survey(&self) -> Result<Survey, InventoryError> {
         let mut survey = self.survey()?;
         survey.read_all(|digest| self.listing(digest))?;
         Ok(survey)
     }
 
     /// What a manifest lists; nothing where it cannot be read.
-    pub(super) fn listing(&self, digest: &Digest) -> Option<Listing> {
+    pub(crate) fn listing(&self, digest: &Digest) -> Option<Listing> {
         self.manifest(digest).map(|bytes| Listing::of(&bytes))
     }
 
     /// A stored manifest's bytes.
-    pub(super) fn manifest(&self, digest: &Digest) -> Option<Vec<u8>> {
+    pub(crate) fn manifest(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.store.read(digest).ok()??.read_all(MANIFEST_LIMIT).ok()?
     }
 
     /// One change of the pins at a time.
-    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a name means.
-    pub(super) fn scope(&self, survey: &Survey, name: &ImageName) -> Result<Scope, InventoryError> {
+    pub(crate) fn scope(&self, survey: &Survey, name: &ImageName) -> Result<Scope, InventoryError> {
         Ok(match name.clone() {
             ImageName::Registry(registry) => Scope::Registry(registry.to_string()),
             ImageName::Repository(registry, repository) => Scope::Repository(registry.to_string(), repository),
@@ -94,7 +94,7 @@ impl Inventory {
         })
     }
 
-    pub(super) fn unknown(&self, survey: &Survey, name: &ImageName) -> InventoryError {
+    pub(crate) fn unknown(&self, survey: &Survey, name: &ImageName) -> InventoryError {
         let hint = match name {
             ImageName::Repository(registry, repository) | ImageName::Image(registry, repository, _) => {
                 let tags = survey.tags(registry, repository, HINTED).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Order {
 }
 
 /// The name of an image as people write it.
-pub(super) fn words(held: &Held) -> String {
+pub(crate) fn words(held: &Held) -> String {
     match &held.tag {
         Some(tag) => format!("{}/{}:{tag}", held.registry, held.repository),
         None => format!("{}/{}@{}", held.registry, held.repository, held.digest),

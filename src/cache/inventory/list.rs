@@ -11,7 +11,7 @@ const NEEDING: u32 = 10_000;
 
 impl Inventory {
     /// Images of which something is here. A digest that is no image lists the images that need it.
-    pub(super) fn list(
+    pub(crate) fn list(
         &self,
         name: Option<&ImageName>,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,

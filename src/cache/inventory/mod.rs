@@ -26,4 +26,4 @@ pub use event::{
     Stats, Verified,
 };
 pub use holder::Inventory;
-pub(super) use pins::arrived;
+pub(crate) use pins::arrived;

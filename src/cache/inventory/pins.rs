@@ -12,7 +12,7 @@ use crate::oci::{Digest, ImageName, Listing, Reference};
 use crate::store::{Pinned, Scope, Store, Survey};
 
 impl Inventory {
-    pub(super) fn pin(
+    pub(crate) fn pin(
         &self,
         name: &ImageName,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
@@ -33,7 +33,7 @@ impl Inventory {
         self.tell_pins(&name, &digests, true, tell)
     }
 
-    pub(super) fn unpin(
+    pub(crate) fn unpin(
         &self,
         name: &ImageName,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
@@ -61,7 +61,7 @@ impl Inventory {
     }
 
     /// Leaves only the first of these pins, the second being gone.
-    pub(super) fn keep_pins(&self, (stay, go): (Vec<Pinned>, Vec<Pinned>)) -> Result<(), InventoryError> {
+    pub(crate) fn keep_pins(&self, (stay, go): (Vec<Pinned>, Vec<Pinned>)) -> Result<(), InventoryError> {
         if go.is_empty() {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl Inventory {
 }
 
 /// A manifest came: what a pinned one lists is pinned with it.
-pub(in crate::cache) async fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
+pub(crate) async fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
     match store.catalog().is_pinned(digest).await {
         Ok(true) => {
             let (store, listing) = (store.clone(), Listing::of(bytes));

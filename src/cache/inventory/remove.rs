@@ -7,7 +7,7 @@ use crate::oci::ImageName;
 use crate::store::{Purge, Scope, Spared};
 
 impl Inventory {
-    pub(super) fn remove(
+    pub(crate) fn remove(
         &self,
         name: &ImageName,
         order: &Order,

@@ -14,7 +14,7 @@ const NAMED: u32 = 20;
 const DEEPEST: u32 = 4;
 
 impl Inventory {
-    pub(super) fn show(
+    pub(crate) fn show(
         &self,
         name: ImageName,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,

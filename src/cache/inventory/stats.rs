@@ -3,7 +3,7 @@
 use super::{Inventory, InventoryError, RegistryShare, Stats};
 
 impl Inventory {
-    pub(super) fn stats(&self) -> Result<Stats, InventoryError> {
+    pub(crate) fn stats(&self) -> Result<Stats, InventoryError> {
         let survey = self.full_survey()?;
         let shares = survey.registries()?;
         let (between_registries, unnamed, pinned_bytes) = survey.sums()?;

@@ -15,7 +15,7 @@ const NAMED: u32 = 10;
 
 impl Inventory {
     /// Verifies what belongs to `name`, else everything. The rest of a damaged cache is verified all the same.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &self,
         name: Option<&ImageName>,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,

@@ -12,7 +12,7 @@ use crate::cache::{Event, Inventory, Order};
 use crate::store::{Config, Error, Store};
 
 /// Carries `order` out on the cache of `config`.
-pub(in crate::cli) fn carry_out(
+pub(crate) fn carry_out(
     config: &Config,
     order: &Order,
     tell: &mut dyn FnMut(Event) -> ControlFlow<()>,

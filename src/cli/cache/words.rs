@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 use crate::host::Size;
 
 /// `1.2 GiB`.
-pub(in crate::cli) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     Size(bytes).to_string()
 }
 
 /// `3 minutes ago`; what lies ahead is `just now`.
-pub(in crate::cli) fn ago(then: Option<SystemTime>, now: SystemTime) -> String {
+pub(crate) fn ago(then: Option<SystemTime>, now: SystemTime) -> String {
     let Some(then) = then else { return "never".to_owned() };
     let seconds = now.duration_since(then).unwrap_or(Duration::ZERO).as_secs();
     let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
@@ -21,7 +21,7 @@ pub(in crate::cli) fn ago(then: Option<SystemTime>, now: SystemTime) -> String {
 }
 
 /// `1 day`, `2 days`.
-pub(in crate::cli) fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

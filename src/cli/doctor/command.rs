@@ -20,7 +20,7 @@ use crate::setup::ProxyUrl;
 
 /// What is examined.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub(in crate::cli) struct DoctorFlags {
+pub(crate) struct DoctorFlags {
     /// The image whose manifest is read at the end, such as quay.io/org/app:1 [default: none, Docker Hub is asked only]
     #[arg(value_name = "IMAGE")]
     image: Option<ImageName>,
@@ -83,7 +83,7 @@ impl Teller<'_> {
 ///
 /// # Errors
 /// A step that failed; a proxy that is not known.
-pub(in crate::cli) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let (proxy, from) = proxy(flags, settings)?;
     let way = Way::new(&proxy, flags.ca.as_deref())?;
     let mut teller = Teller { out, json: flags.print.json, steps: Vec::new() };

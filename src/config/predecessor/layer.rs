@@ -4,16 +4,16 @@ use serde_yaml::{Mapping, Value};
 
 use super::names::MEANINGLESS;
 use super::words::{canonical, size, time};
-use crate::config::mistake::Place;
+use crate::config::mistakes::mistake::Place;
+use crate::config::mistakes::report::Report;
 use crate::config::presets::PRESETS;
-use crate::config::report::Report;
 use crate::config::source::Sources;
 use crate::config::tree::{KeyPath, find, set};
 
 const HUB: &str = "docker.io";
 
 /// Lays what the predecessor's variables mean over `root`, and answers what a person should know of it.
-pub(in crate::config) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
+pub(crate) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
     let mut layer = Layer { root, sources, report, notices: Vec::new() };
     layer.volumes();
     layer.registries();

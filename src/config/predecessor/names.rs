@@ -1,7 +1,7 @@
 //! The names of docker-registry-proxy's variables.
 
 /// Every variable that is understood, and every one that is told to have no meaning.
-pub(in crate::config) const NAMES: [&str; 31] = [
+pub(crate) const NAMES: [&str; 31] = [
     "REGISTRIES",
     "AUTH_REGISTRIES",
     "AUTH_REGISTRIES_DELIMITER",

@@ -14,7 +14,7 @@ use crate::host::{BUFFERS, Buffers};
 
 /// A stream whose flush ends when all that was written has gone to the socket.
 #[derive(Debug)]
-pub(in crate::proxy) struct Bounded<S> {
+pub(crate) struct Bounded<S> {
     stream: S,
     /// It holds no more than this, in bytes.
     limit: usize,
@@ -26,7 +26,7 @@ pub(in crate::proxy) struct Bounded<S> {
 
 impl<S> Bounded<S> {
     /// Over a stream that holds at most `limit` bytes.
-    pub(in crate::proxy) fn new(stream: S, limit: usize) -> Self {
+    pub(crate) fn new(stream: S, limit: usize) -> Self {
         Self::among(stream, limit, &BUFFERS)
     }
 

@@ -1,7 +1,7 @@
 //! How much of this process one client may have at a time, and all of them.
 //!
-//! Flow: a connection takes a [`Place`] when it is accepted ([`Clients::enter`]) and keeps it until its socket is
-//! closed; beyond the limit it gets one in the lobby ([`Clients::wait`]), where only questions to the proxy itself are answered.
+//! Flow: a connection takes a [`Place`] when it is accepted ([`Limiter::enter`]) and keeps it until its socket is
+//! closed; beyond the limit it gets one in the lobby ([`Limiter::wait`]), where only questions to the proxy itself are answered.
 //! Where few places are left, idle connections of whoever has most are asked to end. Each
 //! request is a [`Stream`] from its head until the last byte of its answer has left this process: what it may is asked
 //! once ([`Stream::admit`]), and its answer's bytes are counted on their way out ([`Outgoing`]). A tunnel is a stream,
@@ -12,23 +12,23 @@
 //! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).
 
 mod bounded;
-mod client;
-mod clients;
-mod line;
+pub(crate) mod connection;
+pub(crate) mod limiter;
 mod outgoing;
 mod refusal;
 mod settings;
 mod shared;
 mod stream;
 mod sweep;
+pub(crate) mod usage;
 mod waiting;
 
-pub(super) use bounded::Bounded;
-pub(super) use client::Client;
-pub(super) use clients::Clients;
-pub(super) use line::{Line, Order, Tasks};
-pub(super) use outgoing::Outgoing;
-pub(super) use refusal::Refusal;
+pub(crate) use bounded::Bounded;
+pub(crate) use connection::{Connection, Order, Tasks};
+pub(crate) use limiter::Limiter;
+pub(crate) use outgoing::Outgoing;
+pub(crate) use refusal::Refusal;
 pub use settings::Limits;
-pub(super) use stream::Stream;
-pub(super) use sweep::keep_sweeping;
+pub(crate) use stream::Stream;
+pub(crate) use sweep::keep_sweeping;
+pub(crate) use usage::Usage;

@@ -10,7 +10,7 @@ use super::stream::{Piece, Stream};
 use crate::wire::{Body, BodyError};
 
 /// The body of a stream's answer.
-pub(in crate::proxy) struct Outgoing {
+pub(crate) struct Outgoing {
     body: Body,
     stream: Arc<Stream>,
     /// All of it is on its way; what it was read from is closed.
@@ -18,7 +18,7 @@ pub(in crate::proxy) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(in crate::proxy) fn new(body: Body, stream: Arc<Stream>) -> Self {
+    pub(crate) fn new(body: Body, stream: Arc<Stream>) -> Self {
         Self { body, stream, is_out: false }
     }
 

@@ -2,7 +2,7 @@
 
 /// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::proxy) enum Refusal {
+pub(crate) enum Refusal {
     /// All clients together.
     #[error("the proxy has {0} connections, as many as it may (clients.connections)")]
     Connections(usize),
@@ -32,20 +32,20 @@ pub(in crate::proxy) enum Refusal {
 
 impl Refusal {
     /// Every label.
-    pub(in crate::proxy) const LABELS: [&'static str; 7] =
+    pub(crate) const LABELS: [&'static str; 7] =
         ["connections", "connections_each", "streams", "streams_each", "tunnels", "tunnels_each", "blobs_each"];
 
     /// For the metrics.
-    pub(in crate::proxy) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         Self::LABELS[self.place()]
     }
 
     /// Whether it is about this client alone, so that it knows what to do about it.
-    pub(in crate::proxy) fn is_clients_own(self) -> bool {
+    pub(crate) fn is_clients_own(self) -> bool {
         matches!(self, Self::ConnectionsEach(_) | Self::StreamsEach(_) | Self::TunnelsEach(_) | Self::BlobsEach(_))
     }
 
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         match self {
             Self::Connections(_) => 0,
             Self::ConnectionsEach(_) => 1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::host::Budget;
 
 /// A client that takes nothing for so long gives back what its answer holds: nginx's `send_timeout` is as long.
-pub(super) const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// No more connections of one address, where nothing is said: that is no longer one machine.
 const CONNECTIONS_EACH: usize = 2000;
 

@@ -11,24 +11,24 @@ use super::{Limits, Refusal};
 use crate::host::{Count, Seldom};
 
 /// What they have in common.
-pub(super) struct Shared {
-    pub(super) limits: ArcSwap<Limits>,
-    pub(super) connections: Count,
-    pub(super) streams: Count,
+pub(crate) struct Shared {
+    pub(crate) limits: ArcSwap<Limits>,
+    pub(crate) connections: Count,
+    pub(crate) streams: Count,
     /// Read for each request, and so beside the limits.
-    pub(super) streams_most: AtomicUsize,
-    pub(super) streams_each: AtomicUsize,
-    pub(super) buffers_each: AtomicUsize,
-    pub(super) tunnels: Count,
+    pub(crate) streams_most: AtomicUsize,
+    pub(crate) streams_each: AtomicUsize,
+    pub(crate) buffers_each: AtomicUsize,
+    pub(crate) tunnels: Count,
     /// Milliseconds, as the sweep counts them.
-    pub(super) now: AtomicU64,
-    pub(super) refused: [(AtomicU64, Seldom); Refusal::LABELS.len()],
+    pub(crate) now: AtomicU64,
+    pub(crate) refused: [(AtomicU64, Seldom); Refusal::LABELS.len()],
     /// Streams given up, and when that was said.
-    pub(super) given_up: (AtomicU64, Seldom),
+    pub(crate) given_up: (AtomicU64, Seldom),
 }
 
 impl Shared {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits: ArcSwap::from_pointee(limits),
             connections: Count::default(),
@@ -43,14 +43,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn adopt(&self, limits: Limits) {
+    pub(crate) fn adopt(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
         self.streams_most.store(limits.streams, Ordering::Relaxed);
         self.streams_each.store(limits.streams_each, Ordering::Relaxed);
         self.buffers_each.store(limits.buffers_each, Ordering::Relaxed);
     }
 
-    pub(super) fn refused(&self, client: IpAddr, refusal: Refusal) -> Refusal {
+    pub(crate) fn refused(&self, client: IpAddr, refusal: Refusal) -> Refusal {
         let (count, said) = &self.refused[refusal.place()];
         count.fetch_add(1, Ordering::Relaxed);
         if said.is_due() {

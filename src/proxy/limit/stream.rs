@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
 
-use super::client::{Client, Tunnel};
-use super::{Line, Refusal};
+use super::usage::{Tunnel, Usage};
+use super::{Connection, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
 
@@ -21,7 +21,7 @@ const COUNTED: usize = 4 << 10;
 const PIECE: usize = 256;
 
 /// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
-pub(in crate::proxy) struct Stream {
+pub(crate) struct Stream {
     owner: Owner,
     is_counted: AtomicBool,
     blob: OnceLock<Digest>,
@@ -31,34 +31,34 @@ pub(in crate::proxy) struct Stream {
     /// Rung when some of them are gone, if somebody waits for that.
     gone: AtomicWaker,
     is_awaited: AtomicBool,
-    pub(super) of: Option<Place>,
+    pub(crate) of: Option<Place>,
 }
 
 /// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
-pub(super) enum Owner {
+pub(crate) enum Owner {
     #[cfg(test)]
-    Client(Arc<Client>),
-    Alone(Arc<Line>),
-    Line(Arc<Line>),
+    Usage(Arc<Usage>),
+    Alone(Arc<Connection>),
+    Connection(Arc<Connection>),
 }
 
 /// Its place on a connection of HTTP/2.
-pub(super) struct Place {
-    pub(super) number: u64,
-    pub(super) slot: usize,
+pub(crate) struct Place {
+    pub(crate) number: u64,
+    pub(crate) slot: usize,
     /// The task that answers it, and whether that has come to its end.
-    pub(super) answering: AtomicWaker,
-    pub(super) is_answered: AtomicBool,
-    pub(super) is_given_up: AtomicBool,
+    pub(crate) answering: AtomicWaker,
+    pub(crate) is_answered: AtomicBool,
+    pub(crate) is_given_up: AtomicBool,
     /// When its client took something last, in milliseconds of the sweep; how much had passed over the connection by
     /// then, and how many streams it had had.
-    pub(super) last: AtomicU64,
-    pub(super) passed: AtomicU64,
-    pub(super) opened: AtomicU64,
+    pub(crate) last: AtomicU64,
+    pub(crate) passed: AtomicU64,
+    pub(crate) opened: AtomicU64,
 }
 
 /// A piece of its answer on the way to the client.
-pub(in crate::proxy) struct Piece {
+pub(crate) struct Piece {
     bytes: Bytes,
     length: usize,
     counted: usize,
@@ -67,11 +67,11 @@ pub(in crate::proxy) struct Piece {
 
 impl Stream {
     #[cfg(test)]
-    pub(in crate::proxy) fn new(client: Arc<Client>) -> Arc<Self> {
-        Self::on(Owner::Client(client), None)
+    pub(crate) fn new(client: Arc<Usage>) -> Arc<Self> {
+        Self::on(Owner::Usage(client), None)
     }
 
-    pub(super) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
+    pub(crate) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
             owner,
             is_counted: false.into(),
@@ -84,11 +84,11 @@ impl Stream {
         })
     }
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &Usage {
         match &self.owner {
             #[cfg(test)]
-            Owner::Client(client) => client,
-            Owner::Alone(line) | Owner::Line(line) => &line.client,
+            Owner::Usage(client) => client,
+            Owner::Alone(line) | Owner::Connection(line) => &line.client,
         }
     }
 
@@ -96,7 +96,7 @@ impl Stream {
     ///
     /// # Errors
     /// What there is too much of.
-    pub(in crate::proxy) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         self.client().begin()?;
         self.is_counted.store(true, Ordering::Relaxed);
         if let Some(blob) = blob_of(request) {
@@ -107,12 +107,12 @@ impl Stream {
     }
 
     /// Its answer comes over this connection, which counts until it has ended.
-    pub(in crate::proxy) fn keep(&self, tunnel: Tunnel) {
+    pub(crate) fn keep(&self, tunnel: Tunnel) {
         let _ = self.tunnel.set(tunnel); // a stream has one answer
     }
 
     /// A piece of its answer.
-    pub(super) fn piece(self: &Arc<Self>, bytes: Bytes) -> Piece {
+    pub(crate) fn piece(self: &Arc<Self>, bytes: Bytes) -> Piece {
         let length = bytes.len();
         let before = self.under_way.fetch_add(length, Ordering::SeqCst);
         let counted = if length >= COUNTED || before > 0 { length + PIECE } else { 0 };
@@ -125,17 +125,17 @@ impl Stream {
 
     /// Waits until another piece may be made: while there are too many bytes in buffers, only when none of its own is
     /// under way. Its client's taking ends the wait, so nobody waits for another one's client.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let is_full = || BUFFERS.are_full() || self.client().holds_its_share();
         self.poll_gone(cx, || self.under_way() > 0 && is_full())
     }
 
     /// Waits until no more than a little of it is under way.
-    pub(super) fn poll_little(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_little(&self, cx: &Context<'_>) -> Poll<()> {
         self.poll_gone(cx, || !self.has_little())
     }
 
-    pub(super) fn has_little(&self) -> bool {
+    pub(crate) fn has_little(&self) -> bool {
         self.under_way() <= Buffers::LEAST
     }
 
@@ -149,12 +149,12 @@ impl Stream {
     }
 
     /// Bytes that its client has not taken yet.
-    pub(super) fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.under_way.load(Ordering::SeqCst)
     }
 
     /// Runs `future`, which answers it, until it ends or the stream is given up.
-    pub(super) async fn answered_by(self: Arc<Self>, future: impl Future<Output = ()>) {
+    pub(crate) async fn answered_by(self: Arc<Self>, future: impl Future<Output = ()>) {
         let mut future = pin!(future);
         let Some(place) = &self.of else { return future.await };
         std::future::poll_fn(|cx| {
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// Ends the task that answers it, which resets it; whether that was still to be had.
-    pub(super) fn give_up(&self) -> bool {
+    pub(crate) fn give_up(&self) -> bool {
         let Some(place) = &self.of else { return false };
         place.is_given_up.store(true, Ordering::SeqCst);
         place.answering.wake();
@@ -174,14 +174,14 @@ impl Stream {
     }
 
     /// How long its client has taken nothing.
-    pub(super) fn idle(&self, now: Duration) -> Duration {
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
         let last = self.of.as_ref().map_or(0, |place| place.last.load(Ordering::Relaxed));
         now.saturating_sub(Duration::from_millis(last))
     }
 
     /// The connection took so many bytes from it.
     fn took(&self, bytes: usize) {
-        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
             let (passed, now) = line.took(place.number, bytes as u64);
             place.last.store(now, Ordering::Relaxed);
             place.passed.store(passed, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Drop for Stream {
         if let Some(blob) = self.blob.get() {
             self.client().closed(blob);
         }
-        if let (Some(place), Owner::Line(line)) = (&self.of, &self.owner) {
+        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
             line.left(place.slot);
         }
         if self.is_counted.load(Ordering::Relaxed) {
@@ -252,9 +252,9 @@ impl Drop for Piece {
 mod tests {
     use futures_util::task::noop_waker;
 
-    use super::super::clients::tests::limits;
-    use super::super::{Clients, Limits};
     use super::*;
+    use crate::proxy::limit::limiter::tests::limits;
+    use crate::proxy::limit::{Limiter, Limits};
 
     fn get(path: &str) -> Request<()> {
         Request::builder().uri(path).body(()).unwrap()
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_stream_counts_until_the_last_of_its_bytes_is_gone() {
-        let clients = Clients::new(Limits { streams_each: 1, ..limits() });
+        let clients = Limiter::new(Limits { streams_each: 1, ..limits() });
         let client = clients.of([10, 0, 0, 1].into());
         let stream = Stream::new(client.clone());
         stream.admit(&get("/v2/a/manifests/x")).unwrap();
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn who_holds_its_share_of_the_buffers_has_one_piece_under_way_at_a_time() {
-        let clients = Clients::new(Limits { buffers_each: 2 * COUNTED, ..limits() });
+        let clients = Limiter::new(Limits { buffers_each: 2 * COUNTED, ..limits() });
         let client = clients.of([10, 0, 0, 1].into());
         let (one, two) = (Stream::new(client.clone()), Stream::new(client));
         let waker = noop_waker();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn small_pieces_count_as_soon_as_there_are_several() {
-        let clients = Clients::new(limits());
+        let clients = Limiter::new(limits());
         let stream = Stream::new(clients.of([10, 0, 0, 1].into()));
         let held = || stream.client().buffered.load(Ordering::Relaxed);
         let first = stream.piece(Bytes::from_static(b"x"));

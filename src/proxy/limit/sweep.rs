@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::clients::Clients;
-use super::{Line, Order, Stream};
+use super::limiter::Limiter;
+use super::{Connection, Order, Stream};
 use crate::cache;
 
 /// So much of each stream passes before a stream that could have moved moves: what h2 holds of one.
@@ -54,8 +54,8 @@ impl Seen {
 }
 
 /// Looks until the clients are gone.
-pub(in crate::proxy) async fn keep_sweeping(clients: Weak<Clients>) {
-    let stall = |clients: &Clients| clients.shared().limits.load().stall;
+pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
+    let stall = |clients: &Limiter| clients.shared().limits.load().stall;
     let Some(pause) = clients.upgrade().map(|clients| stall(&clients) / LOOKS) else { return };
     let (mut looked, mut now) = (Instant::now(), Duration::ZERO);
     loop {
@@ -71,9 +71,9 @@ pub(in crate::proxy) async fn keep_sweeping(clients: Weak<Clients>) {
 }
 
 /// One look, at this time.
-fn sweep(clients: &Clients, now: Duration, stall: Duration) {
+fn sweep(clients: &Limiter, now: Duration, stall: Duration) {
     clients.shared().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    let lines: Vec<Arc<Line>> = {
+    let lines: Vec<Arc<Connection>> = {
         let mut lines = clients.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|line| line.strong_count() > 0);
         lines.iter().filter_map(Weak::upgrade).collect()
@@ -81,7 +81,7 @@ fn sweep(clients: &Clients, now: Duration, stall: Duration) {
     lines.iter().for_each(|line| look(line, now, stall));
 }
 
-fn look(line: &Line, now: Duration, stall: Duration) {
+fn look(line: &Connection, now: Duration, stall: Duration) {
     let streams = line.streams();
     let waiting = streams.iter().filter(|stream| stream.under_way() > 0).count().max(1);
     let (mut given_up, mut moving) = (0, line.alone.now());
@@ -113,7 +113,7 @@ fn look(line: &Line, now: Duration, stall: Duration) {
 }
 
 /// `None` where nothing waits for the client: its answer waits for us.
-fn seen(stream: &Stream, line: &Line, waiting: usize, now: Duration) -> Option<Seen> {
+fn seen(stream: &Stream, line: &Connection, waiting: usize, now: Duration) -> Option<Seen> {
     let place = stream.of.as_ref().filter(|_| stream.under_way() > 0)?;
     let passed = line.passed().saturating_sub(place.passed.load(Ordering::Relaxed));
     Some(Seen {
@@ -133,10 +133,10 @@ mod tests {
     use futures_util::FutureExt;
     use hyper::rt::Executor;
 
-    use super::super::Tasks;
-    use super::super::clients::tests::limits;
-    use super::super::stream::Piece;
     use super::*;
+    use crate::proxy::limit::Tasks;
+    use crate::proxy::limit::limiter::tests::limits;
+    use crate::proxy::limit::stream::Piece;
 
     const STALL: Duration = Duration::from_secs(60);
 
@@ -161,17 +161,17 @@ mod tests {
 
     /// A connection, and how often it was looked at.
     struct Lab {
-        clients: Arc<Clients>,
-        line: Arc<Line>,
+        clients: Arc<Limiter>,
+        line: Arc<Connection>,
         blocked: Arc<AtomicBool>,
         now: Duration,
     }
 
     impl Lab {
         fn new() -> Self {
-            let clients = Clients::new(limits());
+            let clients = Limiter::new(limits());
             let blocked = Arc::new(AtomicBool::new(false));
-            let line = Line::new(&clients, clients.of([10, 0, 0, 1].into()), blocked.clone());
+            let line = Connection::new(&clients, clients.of([10, 0, 0, 1].into()), blocked.clone());
             Self { clients, line, blocked, now: Duration::ZERO }
         }
 

@@ -8,17 +8,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Those that are there, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Lobby(Mutex<Vec<(IpAddr, CancellationToken)>>);
+pub(crate) struct Lobby(Mutex<Vec<(IpAddr, CancellationToken)>>);
 
 /// One's place, given back when it is dropped.
-pub(in crate::proxy) struct Waiting {
+pub(crate) struct Waiting {
     lobby: Arc<Lobby>,
     left: CancellationToken,
 }
 
 impl Lobby {
     /// A place among `most`.
-    pub(super) fn enter(self: &Arc<Self>, network: IpAddr, most: usize) -> Waiting {
+    pub(crate) fn enter(self: &Arc<Self>, network: IpAddr, most: usize) -> Waiting {
         let left = CancellationToken::new();
         let mut list = self.list();
         list.push((network, left.clone()));
@@ -40,7 +40,7 @@ impl Lobby {
 
 impl Waiting {
     /// Cancelled when another one has taken the place.
-    pub(in crate::proxy) fn left(&self) -> &CancellationToken {
+    pub(crate) fn left(&self) -> &CancellationToken {
         &self.left
     }
 }

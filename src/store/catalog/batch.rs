@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::note::Note;
+use super::change::Change;
 use super::schema::{self, Opened, is_damage, is_passing};
 use super::writer::Shared;
 use crate::store::ledger::{Charge, Ledger, Totals};
@@ -25,12 +25,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 60;
 const RETRY_NOTES: usize = 50_000;
 
-pub(super) struct Batch {
+pub(crate) struct Batch {
     connection: Connection,
     folder: PathBuf,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
-    notes: Vec<Note>,
+    notes: Vec<Change>,
     /// How many of the notes are in the open transaction; `None` without one.
     applied: Option<usize>,
     since: Instant,
@@ -43,7 +43,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(
+    pub(crate) fn new(
         opened: Opened,
         folder: PathBuf,
         ledger: Arc<Ledger>,
@@ -69,13 +69,13 @@ impl Batch {
     }
 
     /// When it is to be committed, if there is anything in it.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let at = if self.notes.len() >= NOTES { self.since } else { self.since + AGE };
         (!self.notes.is_empty()).then_some(self.retry_at.unwrap_or(at))
     }
 
     /// Answers a lookup, which sees every note that could be applied.
-    pub(super) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+    pub(crate) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
         let is_damaged = look(&self.connection);
         if is_damaged {
             self.renew();
@@ -83,7 +83,7 @@ impl Batch {
     }
 
     /// Commits what can be committed and makes it durable.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.retry_at = None;
         self.commit();
         if !self.notes.is_empty() {
@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Adds a note and applies it.
-    pub(super) fn add(&mut self, note: Note) {
+    pub(crate) fn add(&mut self, note: Change) {
         if self.notes.is_empty() {
             self.since = Instant::now();
         }
@@ -128,14 +128,14 @@ impl Batch {
     }
 
     /// Commits the batch, if SQLite can.
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         if self.notes.is_empty() {
             return;
         }
         match self.try_commit() {
             Ok(true) => {
                 self.written = self.working;
-                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Note::charge).collect();
+                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Change::charge).collect();
                 self.ledger.publish(self.written, charges.into_iter());
                 self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
@@ -194,8 +194,8 @@ impl Batch {
     }
 
     fn give_up(&mut self) {
-        let (kept, lost): (Vec<Note>, Vec<Note>) =
-            mem::take(&mut self.notes).into_iter().partition(Note::is_withdrawal);
+        let (kept, lost): (Vec<Change>, Vec<Change>) =
+            mem::take(&mut self.notes).into_iter().partition(Change::is_withdrawal);
         if !lost.is_empty() {
             tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
         }
@@ -204,7 +204,7 @@ impl Batch {
         self.failures = 0;
     }
 
-    fn forsake(&mut self, note: &Note) {
+    fn forsake(&mut self, note: &Change) {
         if note.is_about_blobs() {
             self.has_lost = true;
             self.shared.doubts.fetch_add(1, Ordering::AcqRel);

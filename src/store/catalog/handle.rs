@@ -11,27 +11,27 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
+use super::change::{Change, LINK_LIFE};
 use super::entry::{Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
-use super::look;
-use super::note::{LINK_LIFE, Note};
-use super::outbox::Outbox;
+use super::query;
+use super::queue::Queue;
 use super::reader::Reader;
 use super::schema::{self, is_damage};
 use super::writer::{Order, Shared, Writer};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
+use crate::store::health::Health;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
-use crate::store::trouble::Health;
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
 
 /// What is known about the blobs. One thread owns it; every call here is an order to that thread.
 pub struct Catalog {
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     shared: Arc<Shared>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -40,7 +40,7 @@ pub struct Catalog {
 impl Catalog {
     /// Opens the catalog in `folder` and starts its thread; whether it was made just now. `walk` is sent to when
     /// it had to be made anew later.
-    pub(in crate::store) fn open(
+    pub(crate) fn open(
         folder: PathBuf,
         ledger: Arc<Ledger>,
         walk: mpsc::Sender<()>,
@@ -60,7 +60,7 @@ impl Catalog {
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
-        let outbox = Arc::new(Outbox::new(orders));
+        let outbox = Arc::new(Queue::new(orders));
         let writer = Writer::new(batch, Arc::clone(&shared), Arc::clone(&outbox));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
@@ -75,7 +75,7 @@ impl Catalog {
     pub async fn links(&self, registry: &str, repository: &Repository, digest: &Digest) -> Result<Vec<Link>, Error> {
         let (registry, repository, digest) = (Arc::from(registry), repository.clone(), *digest);
         let since = micros(SystemTime::now() - LINK_LIFE);
-        self.ask("look links up", move |on| look::links(on, &registry, &repository, &digest, since)).await
+        self.ask("look links up", move |on| query::links(on, &registry, &repository, &digest, since)).await
     }
 
     /// Whether content that is stored may be released on `registry`'s word alone: it was once had without
@@ -87,14 +87,14 @@ impl Catalog {
     pub async fn is_shared(&self, registry: &str, digest: &Digest) -> Result<bool, Error> {
         let (registry, digest) = (registry.to_owned(), *digest);
         let since = micros(SystemTime::now() - LINK_LIFE);
-        self.ask("look links up", move |on| look::is_shared(on, &registry, &digest, since)).await
+        self.ask("look links up", move |on| query::is_shared(on, &registry, &digest, since)).await
     }
 
     /// Notes a link; the same one again renews its proof, and its media type where there is one.
     pub fn note_link(&self, mut link: Link) {
         // A clock that was ahead must not make a link immortal.
         link.proven = link.proven.min(SystemTime::now());
-        self.note(Note::Link(link));
+        self.note(Change::Link(link));
     }
 
     /// When `registry` last said that anybody may read the repository, and did not take it back.
@@ -103,7 +103,7 @@ impl Catalog {
     /// As [`Catalog::links`].
     pub async fn public(&self, registry: &str, repository: &Repository) -> Result<Option<SystemTime>, Error> {
         let (registry, repository) = (registry.to_owned(), repository.clone());
-        let proven = self.ask("look a repository up", move |on| look::public(on, &registry, &repository)).await?;
+        let proven = self.ask("look a repository up", move |on| query::public(on, &registry, &repository)).await?;
         Ok(proven.map(time))
     }
 
@@ -111,7 +111,7 @@ impl Catalog {
     pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
         let (registry, repository) = (registry.into(), repository.clone());
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
-        let note = Note::Public { registry, repository, proven };
+        let note = Change::Public { registry, repository, proven };
         if note.is_withdrawal() { self.outbox.owe(note) } else { self.note(note) }
     }
 
@@ -121,19 +121,19 @@ impl Catalog {
     /// As [`Catalog::links`].
     pub async fn tags(&self, registry: &str, repository: &Repository, tag: &Tag) -> Result<Vec<TagEntry>, Error> {
         let (registry, repository, tag) = (Arc::from(registry), repository.clone(), tag.clone());
-        self.ask("look a tag up", move |on| look::tags(on, &registry, &repository, &tag)).await
+        self.ask("look a tag up", move |on| query::tags(on, &registry, &repository, &tag)).await
     }
 
     /// Notes what a tag is, and remembers that it was.
     pub fn note_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());
-        self.note(Note::Tag(entry));
+        self.note(Change::Tag(entry));
     }
 
     /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Note::ForgetTag { registry, repository, tag, only });
+        self.note(Change::ForgetTag { registry, repository, tag, only });
     }
 
     /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
@@ -147,7 +147,7 @@ impl Catalog {
         tag: &Tag,
     ) -> Result<Vec<(Digest, SystemTime, SystemTime)>, Error> {
         let (registry, repository, tag) = (registry.to_owned(), repository.clone(), tag.clone());
-        let rows = self.ask("look a tag up", move |on| look::history(on, &registry, &repository, &tag)).await?;
+        let rows = self.ask("look a tag up", move |on| query::history(on, &registry, &repository, &tag)).await?;
         Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
     }
 
@@ -157,12 +157,12 @@ impl Catalog {
     /// As [`Catalog::links`].
     pub async fn ping(&self, registry: &str) -> Result<Option<Ping>, Error> {
         let registry = Arc::from(registry);
-        self.ask("look a ping up", move |on| look::ping(on, &registry)).await
+        self.ask("look a ping up", move |on| query::ping(on, &registry)).await
     }
 
     /// Notes a registry's answer to `GET /v2/`, instead of the last one.
     pub fn note_ping(&self, ping: Ping) {
-        self.note(Note::Ping(ping));
+        self.note(Change::Ping(ping));
     }
 
     /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
@@ -188,12 +188,12 @@ impl Catalog {
     /// As [`Catalog::links`].
     pub async fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
         let digest = *digest;
-        self.ask("look a pin up", move |on| look::is_pinned(on, &digest)).await
+        self.ask("look a pin up", move |on| query::is_pinned(on, &digest)).await
     }
 
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
-        self.send(Order::Note(Note::Pin { digest, pinned }))?;
-        let is_there = self.ask("look a blob up", move |on| look::is_there(on, &digest)).await?;
+        self.send(Order::Change(Change::Pin { digest, pinned }))?;
+        let is_there = self.ask("look a blob up", move |on| query::is_there(on, &digest)).await?;
         self.flush().await; // a pin is promised
         Ok(is_there)
     }
@@ -219,7 +219,7 @@ impl Catalog {
     }
 
     /// The same, for a thread that may wait.
-    pub(in crate::store) fn flush_now(&self) {
+    pub(crate) fn flush_now(&self) {
         let (done, wait) = mpsc::channel();
         if self.outbox.send_waiting(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
             let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
@@ -236,47 +236,47 @@ impl Catalog {
     }
 
     /// A change to the blobs: never dropped, so it may wait.
-    pub(in crate::store) fn tell(&self, note: Note) {
-        let _ = self.outbox.send_waiting(Order::Note(note)); // a closed catalog learns by the next start's walk
+    pub(crate) fn tell(&self, note: Change) {
+        let _ = self.outbox.send_waiting(Order::Change(note)); // a closed catalog learns by the next start's walk
     }
 
     /// Has something written, so that it is seen whether that goes well again.
-    pub(in crate::store) fn probe(&self) {
-        self.note(Note::expire());
+    pub(crate) fn probe(&self) {
+        self.note(Change::expire());
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.
-    pub(in crate::store) fn stamp(&self) -> i64 {
+    pub(crate) fn stamp(&self) -> i64 {
         self.shared.stamp()
     }
 
     /// Another connection that only reads.
-    pub(in crate::store) fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> Reader {
         Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.outbox))
     }
 
     /// Something happened after which folder and catalog may differ.
-    pub(in crate::store) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.shared.doubts.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How often that was so.
-    pub(in crate::store) fn doubts(&self) -> u64 {
+    pub(crate) fn doubts(&self) -> u64 {
         self.shared.doubts.load(Ordering::Acquire)
     }
 
     /// A walk over the folder has mended so many of the doubts.
-    pub(in crate::store) fn mended(&self, doubts: u64) {
+    pub(crate) fn mended(&self, doubts: u64) {
         self.shared.mended.fetch_max(doubts, Ordering::AcqRel);
     }
 
     /// Whether folder and catalog may differ.
-    pub(in crate::store) fn is_in_doubt(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         self.doubts() > self.shared.mended.load(Ordering::Acquire)
     }
 
-    /// Commits everything and ends the thread. Later orders fail.
-    pub(in crate::store) fn close(&self) {
+    /// Commits everything and ends the thread. Reserved orders fail.
+    pub(crate) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
         let _ = self.outbox.send_waiting(Order::Stop);
         if thread.join().is_err() {
@@ -284,8 +284,8 @@ impl Catalog {
         }
     }
 
-    fn note(&self, note: Note) {
-        if self.send(Order::Note(note)).is_err_and(|error| matches!(error, Error::Busy)) {
+    fn note(&self, note: Change) {
+        if self.send(Order::Change(note)).is_err_and(|error| matches!(error, Error::Busy)) {
             tracing::debug!("the catalog is too busy for a note"); // it will be learned again
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::types::Type;
 use crate::oci::{Algorithm, Digest};
 
 /// A digest as a key: one byte for the algorithm, then its bytes.
-pub(super) fn key(digest: &Digest) -> Vec<u8> {
+pub(crate) fn key(digest: &Digest) -> Vec<u8> {
     let hex = digest.hex();
     let mut key = Vec::with_capacity(1 + hex.len() / 2);
     key.push(match digest.algorithm() {
@@ -20,7 +20,7 @@ pub(super) fn key(digest: &Digest) -> Vec<u8> {
 }
 
 /// The digest of a key.
-pub(super) fn digest(key: &[u8]) -> rusqlite::Result<Digest> {
+pub(crate) fn digest(key: &[u8]) -> rusqlite::Result<Digest> {
     use std::fmt::Write as _;
     let (algorithm, bytes) = match key.split_first() {
         Some((1, bytes)) => (Algorithm::Sha256, bytes),
@@ -35,18 +35,18 @@ pub(super) fn digest(key: &[u8]) -> rusqlite::Result<Digest> {
 }
 
 /// A row that does not read as what it should be.
-pub(super) fn bad(what: &'static str) -> rusqlite::Error {
+pub(crate) fn bad(what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, format!("not {what}").into())
 }
 
 /// Microseconds since 1970; what is before is 1970, and what is too far ahead is cut.
-pub(in crate::store) fn micros(time: SystemTime) -> i64 {
+pub(crate) fn micros(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The time of so many microseconds since 1970.
-pub(super) fn time(micros: i64) -> SystemTime {
+pub(crate) fn time(micros: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(micros.max(0).cast_unsigned())
 }
 

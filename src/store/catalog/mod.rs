@@ -12,21 +12,21 @@
 //! Reading: `docs/format.md`; sqlite.org/wal.html; sqlite.org/pragma.html, "synchronous".
 
 mod batch;
+pub(crate) mod change;
 mod entry;
 mod handle;
 mod inventory;
 mod key;
-mod look;
-mod note;
-mod outbox;
 mod place;
+pub(crate) mod query;
+pub(crate) mod queue;
 mod reader;
 mod schema;
 mod writer;
 
+pub(crate) use change::Change;
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
 pub use handle::Catalog;
 pub use inventory::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
-pub(super) use key::micros;
-pub(super) use note::Note;
-pub(super) use reader::{Reader, Row};
+pub(crate) use key::micros;
+pub(crate) use reader::{Reader, Row};

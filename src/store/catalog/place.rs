@@ -11,7 +11,7 @@ const PAST: i64 = 64;
 
 /// The place's number, given now if it has none.
 fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
-    let known = super::look::place(on, registry, repository)?;
+    let known = super::query::place(on, registry, repository)?;
     if let Some(id) = known {
         return Ok(id);
     }
@@ -20,7 +20,7 @@ fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::
     Ok(on.last_insert_rowid())
 }
 
-pub(super) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
+pub(crate) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     let place = place(on, &link.registry, &link.repository)?;
     on.prepare_cached(
         "INSERT INTO links (digest, place, content, learned, media_type, proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -37,7 +37,7 @@ pub(super) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(super) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
+pub(crate) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
     let place = place(on, &entry.registry, &entry.repository)?;
     let (tag, digest, checked) = (entry.tag.as_str(), key(&entry.digest), micros(entry.checked));
     on.prepare_cached(
@@ -68,7 +68,7 @@ pub(super) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()
     .map(drop)
 }
 
-pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
+pub(crate) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Result<()> {
     on.prepare_cached("DELETE FROM tags WHERE checked < ?1")?.execute([tags])?;
     on.prepare_cached("DELETE FROM history WHERE last < ?1")?.execute([history])?;
     on.prepare_cached(
@@ -80,14 +80,14 @@ pub(super) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Resul
     .map(drop)
 }
 
-pub(super) fn forget_tag(
+pub(crate) fn forget_tag(
     on: &Connection,
     registry: &str,
     repository: &Repository,
     tag: &Tag,
     only: Option<(Accept, Learned)>,
 ) -> rusqlite::Result<()> {
-    let Some(place) = super::look::place(on, registry, repository)? else { return Ok(()) };
+    let Some(place) = super::query::place(on, registry, repository)? else { return Ok(()) };
     let (accept, learned) = only.map(|(accept, learned)| (accept.code(), learned as u8)).unzip();
     on.prepare_cached(
         "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
@@ -96,14 +96,14 @@ pub(super) fn forget_tag(
     Ok(())
 }
 
-pub(super) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
+pub(crate) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
 }
 
-pub(super) fn note_public(
+pub(crate) fn note_public(
     on: &Connection,
     registry: &str,
     repository: &Repository,
@@ -122,10 +122,10 @@ pub(super) fn note_public(
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::note::Note;
     use super::*;
     use crate::oci::{Algorithm, Digest};
     use crate::store::Content;
+    use crate::store::catalog::change::Change;
     use crate::store::ledger::Totals;
 
     fn at(second: u64) -> std::time::SystemTime {
@@ -160,11 +160,11 @@ mod tests {
 
     fn made() -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
-        super::super::schema::make(&mut connection).unwrap();
+        crate::store::catalog::schema::make(&mut connection).unwrap();
         connection
     }
 
-    fn apply(on: &Connection, note: Note) {
+    fn apply(on: &Connection, note: Change) {
         note.apply(on, &mut Totals::default()).unwrap();
     }
 
@@ -177,10 +177,10 @@ mod tests {
     fn what_was_not_checked_for_long_goes_and_a_place_goes_with_the_last_that_is_known_of_it() {
         let on = made();
         for (repository, checked) in [("dead", 10), ("past", 20), ("live", 30), ("linked", 10)] {
-            apply(&on, Note::Tag(entry(repository, 1, checked)));
+            apply(&on, Change::Tag(entry(repository, 1, checked)));
         }
-        apply(&on, Note::Link(link("linked")));
-        apply(&on, Note::Prune { tags: 25_000_000, history: 15_000_000 });
+        apply(&on, Change::Link(link("linked")));
+        apply(&on, Change::Prune { tags: 25_000_000, history: 15_000_000 });
         assert_eq!(names(&on, "SELECT place FROM tags"), ["live"]);
         assert_eq!(names(&on, "SELECT place FROM history"), ["live", "past"]);
         assert_eq!(names(&on, "SELECT id FROM places"), ["linked", "live", "past"]);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn of_a_tag_that_moves_for_ever_the_latest_past_is_kept() {
         let on = made();
-        (0..200).for_each(|n| apply(&on, Note::Tag(entry("a", n, 100 + n))));
+        (0..200).for_each(|n| apply(&on, Change::Tag(entry("a", n, 100 + n))));
         let kept: (i64, i64) =
             on.query_row("SELECT count(*), min(last) FROM history", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(kept, (PAST, (300 - PAST) * 1_000_000));

@@ -10,46 +10,46 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::key::{digest, key};
-use super::look;
-use super::outbox::Outbox;
+use super::query;
+use super::queue::Queue;
 use super::schema::{FILE, is_damage, is_unreadable};
 use super::writer::Order;
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::checksums::Sums;
+use crate::store::care::scrub::Progress;
+use crate::store::content::checksums::Sums;
 use crate::store::lock::lock;
-use crate::store::scrub::Progress;
 
 /// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::store) struct Row {
-    pub(in crate::store) id: i64,
-    pub(in crate::store) digest: Digest,
-    pub(in crate::store) size: u64,
-    pub(in crate::store) last_used: i64,
-    pub(in crate::store) proven: bool,
-    pub(in crate::store) pinned: bool,
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) last_used: i64,
+    pub(crate) proven: bool,
+    pub(crate) pinned: bool,
     /// How much it is used, as the policy reckons it.
-    pub(in crate::store) heat: f64,
+    pub(crate) heat: f64,
 }
 
 const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 
 /// The connection, opened when it is first needed and again when the catalog was made anew.
-pub(in crate::store) struct Reader {
+pub(crate) struct Reader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     open: Mutex<Option<(u64, Connection)>>,
 }
 
 impl Reader {
-    pub(super) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Queue>) -> Self {
         Self { folder, generation, outbox, open: Mutex::new(None) }
     }
 
     /// The blob's row.
-    pub(in crate::store) fn row(&self, digest: &Digest) -> Result<Option<Row>, Error> {
+    pub(crate) fn row(&self, digest: &Digest) -> Result<Option<Row>, Error> {
         self.with("look a blob up", |on| {
             on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
                 .query_row([key(digest)], read)
@@ -58,12 +58,12 @@ impl Reader {
     }
 
     /// Whether it is pinned, here or not.
-    pub(in crate::store) fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
-        self.with("look a pin up", |on| look::is_pinned(on, digest))
+    pub(crate) fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
+        self.with("look a pin up", |on| query::is_pinned(on, digest))
     }
 
     /// The blob's checksums.
-    pub(in crate::store) fn sums(&self, digest: &Digest) -> Result<Option<Sums>, Error> {
+    pub(crate) fn sums(&self, digest: &Digest) -> Result<Option<Sums>, Error> {
         self.with("look checksums up", |on| {
             on.prepare_cached("SELECT crc32c FROM checksums JOIN blobs ON id = blob WHERE digest = ?1")?
                 .query_row([key(digest)], |row| Ok(Sums::decode(row.get_ref(0)?.as_blob()?)))
@@ -72,7 +72,7 @@ impl Reader {
     }
 
     /// Where the scrub is.
-    pub(in crate::store) fn progress(&self) -> Result<Progress, Error> {
+    pub(crate) fn progress(&self) -> Result<Progress, Error> {
         self.with("be read", |on| {
             let read = |row: &rusqlite::Row<'_>| Ok(Progress { after: row.get(0)?, ended: row.get(1)? });
             on.query_row("SELECT scrubbed, scrub_ended FROM totals", [], read)
@@ -80,7 +80,7 @@ impl Reader {
     }
 
     /// Goes over all rows, in no order.
-    pub(in crate::store) fn scan(&self, mut each: impl FnMut(Row)) -> Result<(), Error> {
+    pub(crate) fn scan(&self, mut each: impl FnMut(Row)) -> Result<(), Error> {
         self.with("be scanned", |on| {
             let mut statement = on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs"))?;
             let mut rows = statement.query([])?;
@@ -92,12 +92,12 @@ impl Reader {
     }
 
     /// Up to `count` rows after the row number `after`, in order.
-    pub(in crate::store) fn page(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
         self.some(&format!("SELECT {COLUMNS} FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2"), after, count)
     }
 
     /// Up to `count` rows after the row number `after` that nobody has hashed yet, in order.
-    pub(in crate::store) fn unproven(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
         self.some(
             &format!("SELECT {COLUMNS} FROM blobs WHERE proven = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
             after,

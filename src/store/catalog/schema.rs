@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::store::{Error, policy};
+use crate::store::Error;
+use crate::store::care::policy;
 
 /// The file's name in the cache folder.
-pub(in crate::store) const FILE: &str = "catalog.sqlite";
+pub(crate) const FILE: &str = "catalog.sqlite";
 
 /// Where a damaged one goes; one is kept.
 const DAMAGED: &str = "catalog.damaged.sqlite";
 
 /// The format that this version writes (`PRAGMA user_version`). It reads no later one.
-pub(super) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 2;
 
 // No index on last use: victims are found by a scan, so that a hit costs no index page.
 const TABLES: &str = "
@@ -106,9 +107,9 @@ PRAGMA user_version = 2;
 ";
 
 /// An opened catalog; whether it was made just now, empty.
-pub(super) struct Opened {
-    pub(super) connection: Connection,
-    pub(super) new: bool,
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) new: bool,
 }
 
 // Beside the format: a version that does not know it loses nothing by it. Which repositories anybody may read.
@@ -120,7 +121,7 @@ CREATE TABLE IF NOT EXISTS public (
 ";
 
 /// Opens the catalog in `folder`, or makes it. One that is damaged is moved aside and made anew.
-pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
+pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
     let path = folder.join(FILE);
     match try_open(&path) {
         Err(Failure::Sqlite(source)) if !is_passing(&source) => {
@@ -134,7 +135,7 @@ pub(super) fn open(folder: &Path) -> Result<Opened, Error> {
 }
 
 /// Whether SQLite says that the file is no sound database, or one of other tables.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     const OTHER_TABLES: [&str; 3] = ["no such table", "no such column", "has no column named"];
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || matches!(error, rusqlite::Error::QueryReturnedNoRows)
@@ -142,13 +143,13 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Whether the file holds a value that nothing has written there.
-pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }
 
 /// Whether it is about the machine, and a second try may succeed. Everything else is about the file.
-pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_passing(error: &rusqlite::Error) -> bool {
     use ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
     };
@@ -227,7 +228,7 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
 }
 
 /// Makes the tables.
-pub(super) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(crate) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC] {
         transaction.execute_batch(tables)?;
@@ -244,7 +245,7 @@ fn bring_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Renames the catalog's files, over those of an earlier accident.
-pub(super) fn move_aside(folder: &Path) -> Result<(), Error> {
+pub(crate) fn move_aside(folder: &Path) -> Result<(), Error> {
     for suffix in ["", "-wal", "-shm"] {
         let from = folder.join(format!("{FILE}{suffix}"));
         let to = folder.join(format!("{DAMAGED}{suffix}"));

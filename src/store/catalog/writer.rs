@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::Connection;
 
 use super::batch::Batch;
+use super::change::Change;
 use super::key::micros;
-use super::note::Note;
-use super::outbox::Outbox;
+use super::queue::Queue;
 use crate::oci::Digest;
+use crate::store::health::Health;
 use crate::store::lock::lock;
-use crate::store::trouble::Health;
 
 /// Last uses are written this often.
 const USES_AGE: Duration = Duration::from_secs(5);
@@ -30,9 +30,9 @@ const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the thread is asked.
-pub(super) enum Order {
+pub(crate) enum Order {
     /// A change.
-    Note(Note),
+    Change(Change),
     /// A lookup; it answers by itself, and says whether SQLite found damage.
     Look(Box<dyn FnOnce(&Connection) -> bool + Send>),
     /// Commit everything up to here, then call.
@@ -42,49 +42,49 @@ pub(super) enum Order {
 }
 
 /// What the thread shares with those who send to it.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Last uses that are not written yet, in microseconds since 1970.
-    pub(super) uses: Mutex<HashMap<Digest, i64>>,
+    pub(crate) uses: Mutex<HashMap<Digest, i64>>,
     /// The last time given out, in microseconds since 1970: times of use never repeat and never go back.
-    pub(super) clock: AtomicI64,
+    pub(crate) clock: AtomicI64,
     /// How often the catalog was made anew.
-    pub(super) generation: Arc<AtomicU64>,
+    pub(crate) generation: Arc<AtomicU64>,
     /// How often something happened after which folder and catalog may differ.
-    pub(super) doubts: AtomicU64,
+    pub(crate) doubts: AtomicU64,
     /// How many of these a walk over the folder has mended.
-    pub(super) mended: AtomicU64,
+    pub(crate) mended: AtomicU64,
     /// Asks for that walk.
-    pub(super) walk: Sender<()>,
+    pub(crate) walk: Sender<()>,
     /// Is told when the file cannot be written, and when it can again.
-    pub(super) health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Shared {
     /// Now, later than any time given out before.
-    pub(super) fn stamp(&self) -> i64 {
+    pub(crate) fn stamp(&self) -> i64 {
         let now = micros(SystemTime::now());
         let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
         now.max(last.unwrap_or(now) + 1)
     }
 }
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     batch: Batch,
     shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
+    outbox: Arc<Queue>,
     uses_at: Instant,
     expire_at: Instant,
     prune_at: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Queue>) -> Self {
         let now = Instant::now();
         Self { batch, shared, outbox, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
     /// Works until it is told to stop, or nobody is left to tell it.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
         loop {
             let order = match orders.recv_timeout(self.patience()) {
                 Ok(order) => Some(order),
@@ -93,7 +93,7 @@ impl Writer {
             };
             match order {
                 None => _ = self.outbox.pay(),
-                Some(Order::Note(note)) => self.batch.add(note),
+                Some(Order::Change(note)) => self.batch.add(note),
                 Some(Order::Look(look)) => self.batch.look(look),
                 Some(Order::Flush(done)) => {
                     self.take_uses();
@@ -119,12 +119,12 @@ impl Writer {
         let now = Instant::now();
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE_AGE;
-            self.batch.add(Note::expire());
+            self.batch.add(Change::expire());
         }
         if now >= self.prune_at {
             self.prune_at = now + PRUNE_AGE;
             let before = |life| micros(SystemTime::now() - life);
-            self.batch.add(Note::Prune { tags: before(TAG_LIFE), history: before(PAST_LIFE) });
+            self.batch.add(Change::Prune { tags: before(TAG_LIFE), history: before(PAST_LIFE) });
         }
         if now >= self.uses_at {
             self.uses_at = now + USES_AGE;
@@ -138,7 +138,7 @@ impl Writer {
     fn take_uses(&mut self) {
         let uses = mem::take(&mut *lock(&self.shared.uses));
         if !uses.is_empty() {
-            self.batch.add(Note::Used(uses));
+            self.batch.add(Change::Used(uses));
         }
     }
 }

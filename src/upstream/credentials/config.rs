@@ -41,7 +41,7 @@ pub struct CredentialConfig {
 }
 
 /// Where an entry's credential comes from.
-pub(super) enum Origin<'a> {
+pub(crate) enum Origin<'a> {
     Password(&'a str, &'a Secret),
     File(&'a str, &'a PathBuf),
     Variable(&'a str, &'a str),
@@ -106,7 +106,7 @@ impl CredentialConfig {
         self.is_for_one_host() && self.repositories.is_empty() && self.lifetime.is_none()
     }
 
-    pub(super) fn origin(&self) -> Option<Origin<'_>> {
+    pub(crate) fn origin(&self) -> Option<Origin<'_>> {
         if self.problem().is_some() {
             return None;
         }

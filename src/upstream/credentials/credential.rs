@@ -59,7 +59,7 @@ impl Credential {
     }
 
     /// Its parts, for a MAC: no two different credentials have the same.
-    pub(in crate::upstream) fn parts(&self) -> [&[u8]; 3] {
+    pub(crate) fn parts(&self) -> [&[u8]; 3] {
         match self {
             Self::Password { user, password } => [b"password", user.as_bytes(), password.expose().as_bytes()],
             Self::Identity { token } => [b"identity", b"", token.expose().as_bytes()],

@@ -21,7 +21,7 @@ const HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker
 /// The parts of the file that matter here; others are docker's own.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct DockerConfig {
+pub(crate) struct DockerConfig {
     auths: BTreeMap<String, Entry>,
     #[serde(rename = "credHelpers")]
     helpers: BTreeMap<String, String>,
@@ -41,7 +41,7 @@ struct Entry {
 
 /// One place to look for a credential.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Lead {
+pub(crate) enum Lead {
     /// Here it is.
     Credential(Credential),
     /// A helper may know.
@@ -55,7 +55,7 @@ pub(super) enum Lead {
 
 impl DockerConfig {
     /// Reads the file's bytes.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let config: Self = serde_json::from_slice(bytes)
             .map_err(|error| format!("line {}, column {} is not what docker writes", error.line(), error.column()))?;
         for (key, entry) in &config.auths {
@@ -67,7 +67,7 @@ impl DockerConfig {
     }
 
     /// Where to look for the credentials of a repository, best first.
-    pub(super) fn leads(&self, server: &Authority, repository: &Repository) -> Vec<Lead> {
+    pub(crate) fn leads(&self, server: &Authority, repository: &Repository) -> Vec<Lead> {
         let plain = server.short(443);
         let is_hub = HUB_NAMES.contains(&&*plain);
         let names = if is_hub { HUB_NAMES.to_vec() } else { vec![&*plain] };

@@ -37,18 +37,18 @@ struct Answer {
 }
 
 /// Whether this can be a helper: a short name, or the absolute path of a program.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     text.starts_with('/') || (!text.is_empty() && !text.starts_with('-') && text.bytes().all(plain))
 }
 
 /// The program of a helper's name.
-pub(super) fn program(name: &str) -> String {
+pub(crate) fn program(name: &str) -> String {
     if name.starts_with('/') || name.starts_with(PREFIX) { name.to_owned() } else { format!("{PREFIX}{name}") }
 }
 
 /// Whether the helper's program is there and may be run.
-pub(super) fn is_there(name: &str) -> bool {
+pub(crate) fn is_there(name: &str) -> bool {
     let runs = |path: &Path| {
         path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
@@ -60,7 +60,7 @@ pub(super) fn is_there(name: &str) -> bool {
 }
 
 /// Runs a helper for `server`. `None` where it knows nothing of it. Blocks, for at most 15 s.
-pub(super) fn ask(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+pub(crate) fn ask(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
     ask_within(name, server, PATIENCE)
 }
 

@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(30);
 const PACE: Duration = Duration::from_secs(10);
 
 /// One such value.
-pub(super) struct Kept<T: Clone> {
+pub(crate) struct Kept<T: Clone> {
     state: Arc<Mutex<State<T>>>,
     flights: Flights<(), Result<T, CredentialError>>,
 }
@@ -30,14 +30,14 @@ struct State<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Kept<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { value: None, failure: None, got: None, until: None };
         Self { state: Arc::new(Mutex::new(state)), flights: Flights::new() }
     }
 
     /// The kept value, or what `make` makes on a blocking thread; that is then kept for `life`. Where `make`
     /// fails, an older value goes on. Cancel-safe.
-    pub(super) async fn value<F>(&self, life: Duration, make: F) -> Result<T, CredentialError>
+    pub(crate) async fn value<F>(&self, life: Duration, make: F) -> Result<T, CredentialError>
     where
         F: FnOnce() -> Result<T, CredentialError> + Send + 'static,
     {
@@ -53,7 +53,7 @@ impl<T: Clone + Send + Sync + 'static> Kept<T> {
     }
 
     /// The value was refused where it was used: it is got anew the next time.
-    pub(super) fn refused(&self) {
+    pub(crate) fn refused(&self) {
         let mut state = lock(&self.state);
         if state.got.is_some_and(|got| got.elapsed() >= PACE) {
             state.until = None;

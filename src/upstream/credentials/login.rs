@@ -6,21 +6,21 @@ use super::source::Source;
 use super::{CredentialConfig, CredentialError};
 
 /// Where they come from.
-pub(in crate::upstream) struct Login(Source);
+pub(crate) struct Login(Source);
 
 impl Login {
     /// Reads where they are to be had.
-    pub(in crate::upstream) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
+    pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
         Source::new(config).map(Self)
     }
 
     /// `Basic`, marked as sensitive. Cancel-safe.
-    pub(in crate::upstream) async fn basic(&self) -> Result<Option<HeaderValue>, CredentialError> {
+    pub(crate) async fn basic(&self) -> Result<Option<HeaderValue>, CredentialError> {
         Ok(self.0.login().await?.and_then(|credential| credential.basic()))
     }
 
     /// They were refused: they are read anew, soon.
-    pub(in crate::upstream) fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.0.refused();
     }
 }

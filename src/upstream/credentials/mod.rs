@@ -16,7 +16,7 @@ mod docker;
 mod error;
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/targets/docker_config.rs"]
-pub(super) mod fuzzing;
+pub(crate) mod fuzzing;
 mod helper;
 mod kept;
 mod keyring;
@@ -27,4 +27,4 @@ pub use config::{CredentialConfig, Held};
 pub use credential::Credential;
 pub use error::CredentialError;
 pub use keyring::{Keyring, Picked};
-pub(super) use login::Login;
+pub(crate) use login::Login;

@@ -19,7 +19,7 @@ const DOCKER_LIMIT: u64 = 1 << 20;
 /// Helpers are kept for each server; patterns of registries have many.
 const SERVERS: u64 = 256;
 
-pub(super) enum Source {
+pub(crate) enum Source {
     Fixed(Credential),
     File { file: Arc<PasswordFile>, kept: Kept<Credential> },
     Docker { file: Arc<DockerFile>, kept: Kept<Arc<DockerConfig>>, helpers: Helpers },
@@ -27,7 +27,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
+    pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
         let life = config.lifetime.map_or(LIFETIME, |lifetime| lifetime.0);
         Ok(match config.origin().ok_or(CredentialError::Entry)? {
             Origin::Password(user, password) => Self::Fixed(Credential::new(user.to_owned(), password.clone())),
@@ -41,7 +41,7 @@ impl Source {
     }
 
     /// The credential for a repository; `None` where the source knows none. Cancel-safe.
-    pub(super) async fn credential(
+    pub(crate) async fn credential(
         &self,
         server: &Authority,
         repository: &Repository,
@@ -67,7 +67,7 @@ impl Source {
     }
 
     /// The credential that is the same for every server and repository; `None` where there is none such. Cancel-safe.
-    pub(super) async fn login(&self) -> Result<Option<Credential>, CredentialError> {
+    pub(crate) async fn login(&self) -> Result<Option<Credential>, CredentialError> {
         match self {
             Self::Fixed(credential) => Ok(Some(credential.clone())),
             Self::File { file, kept } => {
@@ -79,7 +79,7 @@ impl Source {
     }
 
     /// What it gave was refused upstream: it is asked anew, soon.
-    pub(super) fn refused(&self) {
+    pub(crate) fn refused(&self) {
         match self {
             Self::Fixed(_) => {}
             Self::File { kept, .. } => kept.refused(),
@@ -129,7 +129,7 @@ fn variable(name: &str) -> Result<Secret, CredentialError> {
 }
 
 /// A file whose first line is a password.
-pub(super) struct PasswordFile {
+pub(crate) struct PasswordFile {
     user: String,
     file: WatchedFile,
     last: Mutex<Option<Credential>>,
@@ -153,14 +153,14 @@ impl PasswordFile {
 }
 
 /// The first line, without its end; `None` where it is empty or no text.
-pub(super) fn first_line(bytes: &[u8]) -> Option<Secret> {
+pub(crate) fn first_line(bytes: &[u8]) -> Option<Secret> {
     let text = std::str::from_utf8(bytes).ok()?;
     let line = text.lines().next().filter(|line| !line.is_empty())?;
     Some(Secret::new(line.to_owned()))
 }
 
 /// A docker configuration that may change.
-pub(super) struct DockerFile {
+pub(crate) struct DockerFile {
     file: WatchedFile,
     last: Mutex<Option<Arc<DockerConfig>>>,
 }
@@ -185,7 +185,7 @@ fn unreadable(file: &WatchedFile) -> impl FnOnce(std::io::Error) -> CredentialEr
 }
 
 /// The answers of helpers, by helper and server.
-pub(super) struct Helpers {
+pub(crate) struct Helpers {
     life: Duration,
     kept: moka::sync::Cache<(String, String), Arc<Kept<Option<Credential>>>>,
 }

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use crate::oci::Authority;
-use crate::upstream::sign::Sign;
+use crate::upstream::http::evidence::Evidence;
 
 /// So many answers of 5xx in a row are an outage; fewer may be about one thing that was asked.
 const STORM: u32 = 3;
@@ -15,7 +15,7 @@ const CAPACITY: usize = 64;
 
 /// The last word of each host.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(HashMap<Authority, Word>);
+pub(crate) struct Hosts(HashMap<Authority, Word>);
 
 #[derive(Clone, Debug, Default)]
 struct Word {
@@ -27,7 +27,7 @@ struct Word {
 
 /// What a host is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     Well,
     Away,
     /// What it said does not tell.
@@ -36,32 +36,32 @@ pub(super) enum Taken {
 
 impl Hosts {
     /// Hears how something ended that `host` was asked at `begun`: for `target`, where that is known.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         host: &Authority,
         target: Option<&PathAndQuery>,
         begun: Instant,
-        sign: Sign,
+        sign: Evidence,
     ) -> Taken {
         if self.0.len() >= CAPACITY && !self.0.contains_key(host) {
             self.0.clear();
         }
         let word = self.0.entry(host.clone()).or_default();
-        if sign == Sign::Well {
+        if sign == Evidence::Well {
             *word = Word { well: Some(Instant::now()), ..Word::default() };
             return Taken::Well;
         }
-        if matches!(sign, Sign::Error | Sign::Broken) && (target.is_none() || word.about.as_ref() != target) {
+        if matches!(sign, Evidence::Error | Evidence::Broken) && (target.is_none() || word.about.as_ref() != target) {
             word.errors += 1;
             word.about = target.cloned();
         }
-        let is_storm = sign == Sign::Down || word.errors >= STORM;
+        let is_storm = sign == Evidence::Down || word.errors >= STORM;
         let answered_since = word.well.is_some_and(|well| well >= begun);
         if is_storm && !answered_since { Taken::Away } else { Taken::Unknown }
     }
 
     /// Begins anew.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
 }
@@ -81,9 +81,10 @@ mod tests {
         let things = ["/a", "/b", "/b", "/c"].map(PathAndQuery::from_static);
         let mut hosts = Hosts::default();
         for _ in 0..2 {
-            let taken = things.each_ref().map(|thing| hosts.hear(&host(1), Some(thing), Instant::now(), Sign::Error));
+            let taken =
+                things.each_ref().map(|thing| hosts.hear(&host(1), Some(thing), Instant::now(), Evidence::Error));
             assert_eq!(taken, [Taken::Unknown, Taken::Unknown, Taken::Unknown, Taken::Away]);
-            assert_eq!(hosts.hear(&host(1), None, Instant::now(), Sign::Well), Taken::Well);
+            assert_eq!(hosts.hear(&host(1), None, Instant::now(), Evidence::Well), Taken::Well);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
@@ -93,16 +94,16 @@ mod tests {
         let mut hosts = Hosts::default();
         let begun = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
-        hosts.hear(&host(1), None, Instant::now(), Sign::Well);
-        assert_eq!(hosts.hear(&host(1), None, begun, Sign::Down), Taken::Unknown);
-        assert_eq!(hosts.hear(&host(2), None, begun, Sign::Down), Taken::Away);
+        hosts.hear(&host(1), None, Instant::now(), Evidence::Well);
+        assert_eq!(hosts.hear(&host(1), None, begun, Evidence::Down), Taken::Unknown);
+        assert_eq!(hosts.hear(&host(2), None, begun, Evidence::Down), Taken::Away);
     }
 
     #[tokio::test]
     async fn a_registry_that_redirects_everywhere_fills_no_memory() {
         let mut hosts = Hosts::default();
         for number in 0..10 * CAPACITY {
-            hosts.hear(&host(number), None, Instant::now(), Sign::Error);
+            hosts.hear(&host(number), None, Instant::now(), Evidence::Error);
             assert!(hosts.0.len() <= CAPACITY);
         }
     }

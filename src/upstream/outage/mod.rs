@@ -20,6 +20,6 @@ mod state;
 mod tests;
 mod ward;
 
-pub(super) use part::{Part, is_telling};
-pub(super) use probe::Probe;
+pub(crate) use part::{Part, is_telling};
+pub(crate) use probe::Probe;
 pub use state::Outage;

@@ -7,7 +7,7 @@ use crate::upstream::Endpoint;
 
 /// The part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Part {
+pub(crate) enum Part {
     /// The registry itself: all of its endpoints that decide.
     Home,
     /// Its token service.
@@ -18,7 +18,7 @@ pub(in crate::upstream) enum Part {
 
 impl Part {
     /// The host that it is; `None` for the registry itself, which may have several.
-    pub(super) fn host(&self) -> Option<&Authority> {
+    pub(crate) fn host(&self) -> Option<&Authority> {
         match self {
             Self::Home => None,
             Self::Realm(endpoint) => Some(endpoint.authority()),
@@ -29,7 +29,7 @@ impl Part {
 
 /// Whether an error of the registry's about `target` may be about the registry. A client can ask for lists, for algorithms
 /// that nobody knows and for pages as it likes, and get an error each time.
-pub(in crate::upstream) fn is_telling(target: &PathAndQuery) -> bool {
+pub(crate) fn is_telling(target: &PathAndQuery) -> bool {
     if target.query().is_some() {
         return false;
     }

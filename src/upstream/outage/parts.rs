@@ -14,32 +14,32 @@ const CAPACITY: usize = 64;
 
 /// What those who wait have to know.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
-    pub(super) home: Phase,
-    pub(super) realm_away: bool,
+pub(crate) struct Standing {
+    pub(crate) home: Phase,
+    pub(crate) realm_away: bool,
     /// Whether a probe asks whether the registry or its token service is silent.
-    pub(super) held: bool,
+    pub(crate) held: bool,
 }
 
 impl Standing {
-    pub(super) fn is_home_away(&self) -> bool {
+    pub(crate) fn is_home_away(&self) -> bool {
         self.home == Phase::Away
     }
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) hosts: Hosts,
-    pub(super) realms: Realms,
-    pub(super) home: Ward,
+pub(crate) struct State {
+    pub(crate) hosts: Hosts,
+    pub(crate) realms: Realms,
+    pub(crate) home: Ward,
     /// The endpoints that have failed since one of them answered.
-    pub(super) down: Vec<Endpoint>,
+    pub(crate) down: Vec<Endpoint>,
     others: HashMap<Authority, (Part, Ward)>,
 }
 
 impl State {
     /// All of them are there.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             hosts: Hosts::default(),
             realms: Realms::default(),
@@ -49,11 +49,11 @@ impl State {
         }
     }
 
-    pub(super) fn ward(&mut self, host: &Authority, is_home: bool) -> Option<&mut Ward> {
+    pub(crate) fn ward(&mut self, host: &Authority, is_home: bool) -> Option<&mut Ward> {
         if is_home { Some(&mut self.home) } else { self.others.get_mut(host).map(|(_, ward)| ward) }
     }
 
-    pub(super) fn ward_of(&mut self, part: &Part) -> Option<&mut Ward> {
+    pub(crate) fn ward_of(&mut self, part: &Part) -> Option<&mut Ward> {
         match part.host() {
             None => Some(&mut self.home),
             Some(host) => self.others.get_mut(host).map(|(_, ward)| ward),
@@ -61,7 +61,7 @@ impl State {
     }
 
     /// The ward of a part beside the registry itself. `None` where too many others are away.
-    pub(super) fn watch(&mut self, part: &Part, host: &Authority) -> Option<&mut Ward> {
+    pub(crate) fn watch(&mut self, part: &Part, host: &Authority) -> Option<&mut Ward> {
         if self.others.len() >= CAPACITY && !self.others.contains_key(host) {
             self.others.retain(|_, (_, ward)| ward.phase != Phase::Well);
             if self.others.len() >= CAPACITY {
@@ -75,19 +75,19 @@ impl State {
         Some(ward)
     }
 
-    pub(super) fn realms_watched(&self) -> impl Iterator<Item = &Ward> {
+    pub(crate) fn realms_watched(&self) -> impl Iterator<Item = &Ward> {
         self.others.values().filter(|(part, _)| matches!(part, Part::Realm(_))).map(|(_, ward)| ward)
     }
 
     /// Whether with `host` the last of `homes` is down.
-    pub(super) fn are_all_down(&mut self, homes: &[Endpoint], host: &Authority) -> bool {
+    pub(crate) fn are_all_down(&mut self, homes: &[Endpoint], host: &Authority) -> bool {
         let failed = homes.iter().filter(|home| home.authority() == host && !self.down.contains(home));
         let failed: Vec<Endpoint> = failed.cloned().collect();
         self.down.extend(failed);
         homes.iter().all(|home| self.down.contains(home))
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing {
             home: self.home.phase,
             realm_away: self.realms_watched().any(|ward| ward.phase == Phase::Away),

@@ -28,7 +28,7 @@ const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!(
 
 /// The one probe of a suspicion. Ends with the state's last holder.
 #[derive(Debug)]
-pub(in crate::upstream) struct Probe {
+pub(crate) struct Probe {
     inner: Weak<Inner>,
     part: Part,
     number: u64,
@@ -38,13 +38,13 @@ pub(in crate::upstream) struct Probe {
 
 impl Probe {
     /// Of a part that became suspect just now.
-    pub(in crate::upstream) fn of(outage: &Outage, part: Part) -> Self {
+    pub(crate) fn of(outage: &Outage, part: Part) -> Self {
         let number = outage.number(&part);
         Self { inner: Arc::downgrade(&outage.0), part, number, since: Instant::now() }
     }
 
     /// Asks until the part is there or forgotten. `upstream` is the plain way, which no outage bars.
-    pub(in crate::upstream) async fn run(self, upstream: Upstream) {
+    pub(crate) async fn run(self, upstream: Upstream) {
         let registry = self.outage().and_then(|outage| outage.homes().first().map(Endpoint::name)).unwrap_or_default();
         let host = self.part.host().map_or_else(|| registry.clone(), ToString::to_string);
         if self.is_there_after_all(&upstream).await {
@@ -118,7 +118,7 @@ impl Probe {
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
-    pub(super) fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
+    pub(crate) fn pause(&self) -> Option<(Duration, Arc<Notify>)> {
         self.outage().and_then(|outage| outage.pause(&self.part, self.number))
     }
 

@@ -10,11 +10,11 @@ const CAPACITY: usize = 16;
 
 /// The hosts and paths that challenges have named.
 #[derive(Debug, Default)]
-pub(super) struct Realms(VecDeque<(Authority, String)>);
+pub(crate) struct Realms(VecDeque<(Authority, String)>);
 
 impl Realms {
     /// Remembers a challenge's realm.
-    pub(super) fn note(&mut self, url: &str) {
+    pub(crate) fn note(&mut self, url: &str) {
         let Ok(realm) = url.parse::<Realm>() else { return };
         let named = (realm.authority().clone(), realm.path().to_owned());
         if self.0.contains(&named) {
@@ -27,13 +27,13 @@ impl Realms {
     }
 
     /// Whether `path` at `host` is one of them; of a host that no challenge has named yet, each is.
-    pub(super) fn is_one(&self, host: &Authority, path: &str) -> bool {
+    pub(crate) fn is_one(&self, host: &Authority, path: &str) -> bool {
         let mut named = self.0.iter().filter(|(named, _)| named == host).peekable();
         named.peek().is_none() || named.any(|(_, known)| known == path)
     }
 
     /// A path of `host` to ask whether it is there.
-    pub(super) fn path(&self, host: &Authority) -> String {
+    pub(crate) fn path(&self, host: &Authority) -> String {
         let named = self.0.iter().rev().find(|(named, _)| named == host);
         named.map_or_else(|| "/".to_owned(), |(_, path)| path.clone())
     }

@@ -13,7 +13,7 @@ use super::part::{Part, is_telling};
 use super::parts::{Standing, State};
 use super::ward::{Cause, FIRST, Phase, Probed, Ward};
 use crate::oci::Authority;
-use crate::upstream::sign::Sign;
+use crate::upstream::http::evidence::Evidence;
 use crate::upstream::{Endpoint, Error};
 
 /// After so many probes in vain a redirect's host is barred no longer: what is asked of it counts more.
@@ -21,10 +21,10 @@ const PATIENCE: u32 = 3;
 
 /// The state of one registry. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct Outage(pub(super) Arc<Inner>);
+pub struct Outage(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     /// The endpoints that decide: it is away when none of them answers.
     homes: Vec<Endpoint>,
     /// Its mirrors, which are no part of it.
@@ -91,7 +91,7 @@ impl Outage {
     }
 
     /// Ends when `host` was found to be there after silence. Cancel-safe.
-    pub(in crate::upstream) async fn recovered(&self, host: &Authority) {
+    pub(crate) async fn recovered(&self, host: &Authority) {
         let answered = || self.look(host, |ward| ward.answered).flatten();
         let (mut standing, before) = (self.0.standing.subscribe(), answered());
         while answered() == before {
@@ -106,7 +106,7 @@ impl Outage {
     }
 
     /// When `host` was last found to be silent: a connection of before may lead nowhere.
-    pub(in crate::upstream) fn opened_at(&self, host: &Authority) -> Option<Instant> {
+    pub(crate) fn opened_at(&self, host: &Authority) -> Option<Instant> {
         self.look(host, |ward| ward.opened).flatten()
     }
 
@@ -119,13 +119,13 @@ impl Outage {
     }
 
     /// Whether `endpoint` is part of it.
-    pub(in crate::upstream) fn covers(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
         !self.0.mirrors.contains(endpoint)
     }
 
     /// Whether `host` may be asked now, for a request that `bears` credentials or not; else when again. Waits for the
     /// probe of a part that may be silent, which has a short deadline. Cancel-safe.
-    pub(in crate::upstream) async fn admit(&self, host: &Authority, bears: bool) -> Result<(), Duration> {
+    pub(crate) async fn admit(&self, host: &Authority, bears: bool) -> Result<(), Duration> {
         let is_home = self.is_home(host);
         let is_held = || {
             let mut state = self.state();
@@ -158,7 +158,7 @@ impl Outage {
     }
 
     /// A registry's challenge names its token service.
-    pub(in crate::upstream) fn heard_realm(&self, url: &str) {
+    pub(crate) fn heard_realm(&self, url: &str) {
         self.state().realms.note(url);
     }
 
@@ -170,18 +170,18 @@ impl Outage {
 
     /// An exchange with an endpoint or a token service that began at `begun` ended. Answers whose probe is to be
     /// started, if that made anything suspect.
-    pub(in crate::upstream) fn note(
+    pub(crate) fn note(
         &self,
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<Part> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Sign::of(outcome))
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
     }
 
     /// The same of a host that the registry redirected to.
-    pub(in crate::upstream) fn note_elsewhere(
+    pub(crate) fn note_elsewhere(
         &self,
         host: &Authority,
         begun: Instant,
@@ -191,17 +191,12 @@ impl Outage {
             return None;
         }
         let part = Part::Elsewhere(host.clone());
-        self.judge(part, &Endpoint::of_host(host), None, begun, Sign::of(outcome))
+        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
-    pub(in crate::upstream) fn missed(
-        &self,
-        endpoint: &Endpoint,
-        target: Option<&PathAndQuery>,
-        begun: Instant,
-    ) -> Option<Part> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Sign::Down)
+    pub(crate) fn missed(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>, begun: Instant) -> Option<Part> {
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
     }
 
     fn part(&self, endpoint: &Endpoint) -> Part {
@@ -218,17 +213,17 @@ impl Outage {
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
-        sign: Sign,
+        sign: Evidence,
     ) -> Option<Part> {
         let mut state = self.state();
         let host = endpoint.authority();
         let counts = match (&part, sign) {
-            (_, Sign::Nothing | Sign::Odd) => false,
-            (_, Sign::Well) => true,
-            (Part::Home, Sign::Error | Sign::Broken) => target.is_none_or(is_telling),
+            (_, Evidence::Nothing | Evidence::Odd) => false,
+            (_, Evidence::Well) => true,
+            (Part::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (Part::Realm(_), Sign::Error | Sign::Broken) | (Part::Elsewhere(_), Sign::Error) => false,
-            (Part::Realm(_), Sign::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
+            (Part::Realm(_), Evidence::Error | Evidence::Broken) | (Part::Elsewhere(_), Evidence::Error) => false,
+            (Part::Realm(_), Evidence::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
             (Part::Home | Part::Elsewhere(_), _) => true,
         };
         let is_home = part == Part::Home;
@@ -247,7 +242,7 @@ impl Outage {
         if taken != Taken::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
-        let cause = if sign == Sign::Down { Cause::Silence } else { Cause::Errors };
+        let cause = if sign == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
         self.publish(state);
@@ -255,7 +250,7 @@ impl Outage {
     }
 
     /// What a probe came to. Answers whether the part is there.
-    pub(super) fn probed(&self, part: &Part, probed: Probed, answered: &[Endpoint]) -> bool {
+    pub(crate) fn probed(&self, part: &Part, probed: Probed, answered: &[Endpoint]) -> bool {
         let mut state = self.state();
         let is_home = *part == Part::Home;
         if is_home {
@@ -280,22 +275,22 @@ impl Outage {
     }
 
     /// The endpoints that decide.
-    pub(super) fn homes(&self) -> &[Endpoint] {
+    pub(crate) fn homes(&self) -> &[Endpoint] {
         &self.0.homes
     }
 
     /// By which path a token service is asked whether it is there.
-    pub(super) fn realm_path(&self, host: &Authority) -> String {
+    pub(crate) fn realm_path(&self, host: &Authority) -> String {
         self.state().realms.path(host)
     }
 
     /// Which suspicion of `part` this is.
-    pub(super) fn number(&self, part: &Part) -> u64 {
+    pub(crate) fn number(&self, part: &Part) -> u64 {
         self.state().ward_of(part).map_or(0, |ward| ward.number)
     }
 
     /// How long to wait before the next probe; `None` where the suspicion is over.
-    pub(super) fn pause(&self, part: &Part, number: u64) -> Option<(Duration, Arc<Notify>)> {
+    pub(crate) fn pause(&self, part: &Part, number: u64) -> Option<(Duration, Arc<Notify>)> {
         let mut state = self.state();
         let ward = state.ward_of(part).filter(|ward| ward.number == number && ward.phase != Phase::Well)?;
         Some((ward.pause, Arc::clone(&ward.wanted)))

@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(super) const FIRST: Duration = Duration::from_secs(1);
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const FIRST: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 /// What comes so soon after another outage or suspicion is the same one, and is probed as seldom.
-pub(super) const SAME: Duration = Duration::from_secs(60);
+pub(crate) const SAME: Duration = Duration::from_secs(60);
 /// So many real questions are let through after a probe that was answered with an error.
 const TRIALS: u32 = 3;
 
 /// How far it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// It is there.
     #[default]
     Well,
@@ -27,7 +27,7 @@ pub(super) enum Phase {
 
 /// What made it suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// Errors and exchanges that broke off, which may be about what was asked.
     Errors,
     /// It could not be reached, or missed a deadline.
@@ -36,7 +36,7 @@ pub(super) enum Cause {
 
 /// What came of one probe, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::upstream) enum Probed {
+pub(crate) enum Probed {
     /// An answer.
     Well,
     /// An answer of 5xx.
@@ -46,32 +46,32 @@ pub(in crate::upstream) enum Probed {
 }
 
 #[derive(Debug)]
-pub(super) struct Ward {
-    pub(super) phase: Phase,
+pub(crate) struct Ward {
+    pub(crate) phase: Phase,
     cause: Cause,
     /// Which suspicion this is, so that a probe of an earlier one ends.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// What was asked before this says nothing.
-    pub(super) changed: Instant,
+    pub(crate) changed: Instant,
     /// A connection of before may lead nowhere.
-    pub(super) opened: Option<Instant>,
+    pub(crate) opened: Option<Instant>,
     /// When it was last found to be there after silence.
-    pub(super) answered: Option<Instant>,
+    pub(crate) answered: Option<Instant>,
     /// When its last outage ended.
-    pub(super) left: Option<Instant>,
-    pub(super) pause: Duration,
+    pub(crate) left: Option<Instant>,
+    pub(crate) pause: Duration,
     /// No errors are believed for so long, from then on.
     rest: Duration,
     rested: Option<Instant>,
     trials: u32,
     /// Probes in vain, since it is away.
-    pub(super) vain: u32,
+    pub(crate) vain: u32,
     /// Rung when something is wanted that only it has.
-    pub(super) wanted: Arc<Notify>,
+    pub(crate) wanted: Arc<Notify>,
 }
 
 impl Ward {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             phase: Phase::Well,
             cause: Cause::Errors,
@@ -90,12 +90,12 @@ impl Ward {
     }
 
     /// Whether whoever wants something waits for the probe: it may be silent.
-    pub(super) fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.phase == Phase::Suspect && self.cause == Cause::Silence
     }
 
     /// Takes it for suspect. Answers whether a probe is to be started.
-    pub(super) fn suspect(&mut self, cause: Cause) -> bool {
+    pub(crate) fn suspect(&mut self, cause: Cause) -> bool {
         let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest);
         if self.phase != Phase::Well || (rests && cause == Cause::Errors) {
             return false;
@@ -110,7 +110,7 @@ impl Ward {
     }
 
     /// Takes what a probe came to. Answers whether it is there.
-    pub(super) fn probed(&mut self, probed: Probed, counts_errors: bool) -> bool {
+    pub(crate) fn probed(&mut self, probed: Probed, counts_errors: bool) -> bool {
         let is_there = match probed {
             Probed::Well => true,
             // A registry may answer a ping with 5xx for ever, and all else well: so this is news only where errors were.
@@ -137,7 +137,7 @@ impl Ward {
     }
 
     /// It is there.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let now = Instant::now();
         if self.phase == Phase::Away {
             self.left = Some(now);
@@ -155,12 +155,12 @@ impl Ward {
     }
 
     /// Whether no question may be asked.
-    pub(super) fn is_barred(&self) -> bool {
+    pub(crate) fn is_barred(&self) -> bool {
         self.phase == Phase::Away && self.trials == 0
     }
 
     /// Whether one more question may be asked, to see.
-    pub(super) fn take_trial(&mut self) -> bool {
+    pub(crate) fn take_trial(&mut self) -> bool {
         let is_left = self.trials > 0;
         self.trials = self.trials.saturating_sub(1);
         is_left

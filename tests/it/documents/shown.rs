@@ -1,7 +1,7 @@
 //! The tests that docs/threat-model.md and docs/faults.md name are there, and each threat and each fault names one.
 //!
 //! A name stands in backticks: `pull::storms::NAME` is in tests/it/pull/storms.rs, `clients::year::NAME` in
-//! tests/clients/year.rs, and `cache::fill::drift::tests::NAME` at the foot of src/cache/fill/drift.rs. A name without a
+//! tests/clients/year.rs, and `cache::fill::reader::detached::tests::NAME` at the foot of src/cache/fill/drift.rs. A name without a
 //! last part that is a test, such as `pull::storms`, means all tests of that file.
 
 use std::fs;
@@ -150,7 +150,7 @@ fn names_lead_where_they_say() {
         "clients::soak::soak",
         "fuzzing::replay",
         "config::load::tests::no_text_panics_the_loader",
-        "cache::fill::drift::tests::a_reader_on_its_own_asks_no_miser_for_ever_and_nobody_once_it_has_left",
+        "cache::fill::reader::detached::tests::a_reader_on_its_own_asks_no_miser_for_ever_and_nobody_once_it_has_left",
     ];
     right.into_iter().for_each(|word| assert!(is_there(word), "{word}"));
     for word in ["pull::storms::no_such_test", "pull::no_such_file::a_test", "pull::storms::until", "store::tests"] {

@@ -57,7 +57,7 @@ pub struct Extent {
 
 impl Scope {
     /// Registry, repository, tag and digest, each where it matters.
-    pub(super) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
+    pub(crate) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
         match self {
             Self::Everything => (None, None, None, None),
             Self::Registry(registry) => (Some(registry), None, None, None),

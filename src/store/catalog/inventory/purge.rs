@@ -81,7 +81,7 @@ impl Survey {
     }
 
     /// The tags that go by the plan.
-    pub(in crate::store) fn each_tag(&self, mut each: impl FnMut(String, Repository, Tag)) -> Result<(), Error> {
+    pub(crate) fn each_tag(&self, mut each: impl FnMut(String, Repository, Tag)) -> Result<(), Error> {
         self.each("SELECT registry, repository, tag FROM hit_tags JOIN places ON places.id = place", |row| {
             let repository = row.get::<_, String>(1)?.parse().map_err(|_| bad("a repository"))?;
             each(row.get(0)?, repository, row.get::<_, String>(2)?.parse().map_err(|_| bad("a tag"))?);
@@ -90,7 +90,7 @@ impl Survey {
     }
 
     /// The links that go by the plan, as place numbers and digests.
-    pub(in crate::store) fn each_link(&self, mut each: impl FnMut(i64, Digest)) -> Result<(), Error> {
+    pub(crate) fn each_link(&self, mut each: impl FnMut(i64, Digest)) -> Result<(), Error> {
         self.each(&format!("SELECT DISTINCT gone.place, nodes.digest {UNLINKED}"), |row| {
             each(row.get(0)?, digest(row.get_ref(1)?.as_blob()?)?);
             Ok(())
@@ -98,7 +98,7 @@ impl Survey {
     }
 
     /// The blobs that go by the plan.
-    pub(in crate::store) fn doomed(&self) -> Result<Vec<Digest>, Error> {
+    pub(crate) fn doomed(&self) -> Result<Vec<Digest>, Error> {
         let mut all = Vec::new();
         self.each("SELECT digest FROM doomed JOIN nodes ON nodes.id = node", |row| {
             all.push(digest(row.get_ref(0)?.as_blob()?)?);

@@ -12,7 +12,7 @@ use crate::host;
 use crate::oci::{Digest, DigestPrefix, Listing, MediaType, Repository, Tag};
 use crate::store::Error;
 use crate::store::catalog::key::{digest, key, time};
-use crate::store::catalog::look;
+use crate::store::catalog::query;
 use crate::store::catalog::schema::FILE;
 
 /// Manifests are read in steps of so many.
@@ -20,7 +20,7 @@ const STEP: u32 = 500;
 
 /// Questions about everything that the catalog holds. Blocks; for a thread that may wait.
 pub struct Survey {
-    pub(super) on: Connection,
+    pub(crate) on: Connection,
 }
 
 /// A committed blob as the catalog has it.
@@ -37,7 +37,7 @@ pub struct Stored {
 }
 
 impl Survey {
-    pub(in crate::store) fn open(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
         let opened = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let on = Connection::open_with_flags(folder.join(FILE), flags)?;
@@ -164,7 +164,7 @@ impl Survey {
         repository: &Repository,
         tag: &Tag,
     ) -> Result<Vec<(Digest, SystemTime, SystemTime)>, Error> {
-        let rows = look::history(&self.on, registry, repository, tag).map_err(failed)?;
+        let rows = query::history(&self.on, registry, repository, tag).map_err(failed)?;
         Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
     }
 
@@ -216,7 +216,7 @@ impl Survey {
 }
 
 /// The digest's number, given now if it has none.
-pub(super) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite::Result<i64> {
+pub(crate) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite::Result<i64> {
     on.prepare_cached(
         "INSERT INTO nodes (digest, manifest) VALUES (?1, ?2)
          ON CONFLICT (digest) DO UPDATE SET manifest = max(manifest, ?2) RETURNING id",
@@ -225,11 +225,11 @@ pub(super) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite:
 }
 
 /// A count of bytes or things; never below 0.
-pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+pub(crate) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|number| number.max(0).cast_unsigned())
 }
 
-pub(super) fn failed(source: rusqlite::Error) -> Error {
+pub(crate) fn failed(source: rusqlite::Error) -> Error {
     let doing = "be surveyed";
     // SQLite does not say why it could not open its files.
     let is_unopened = source.sqlite_error_code() == Some(ErrorCode::CannotOpen);

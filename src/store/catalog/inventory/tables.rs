@@ -1,7 +1,7 @@
 //! The temporary tables of a survey, and the statements that fill them.
 
 /// What manifests list (`edges` between `nodes`), and the images that people name (`roots`).
-pub(super) const TABLES: &str = "
+pub(crate) const TABLES: &str = "
 PRAGMA temp.cache_size = -16384;
 CREATE TEMP TABLE nodes (
     id       INTEGER PRIMARY KEY,
@@ -28,7 +28,7 @@ CREATE TEMP TABLE held (node INTEGER, registry TEXT, PRIMARY KEY (node, registry
 ";
 
 /// The images: what a tag names, and manifests of a place that nothing else there lists.
-pub(super) const ROOTS: &str = "
+pub(crate) const ROOTS: &str = "
 DELETE FROM roots;
 INSERT INTO roots SELECT DISTINCT place, tag, nodes.id FROM tags JOIN nodes ON nodes.digest = tags.digest;
 INSERT INTO roots
@@ -43,7 +43,7 @@ INSERT INTO roots
 ";
 
 /// What the names of more than one image need.
-pub(super) const SHARED: &str = "
+pub(crate) const SHARED: &str = "
 DELETE FROM shared;
 WITH RECURSIVE need(root, node) AS (SELECT DISTINCT node, node FROM roots
     UNION SELECT root, child FROM need JOIN edges ON parent = node)
@@ -53,7 +53,7 @@ INSERT INTO shared SELECT need.node FROM need
 ";
 
 /// Which registry has what: by a link, or because an image of it needs it.
-pub(super) const HELD: &str = "
+pub(crate) const HELD: &str = "
 DELETE FROM held;
 INSERT OR IGNORE INTO held SELECT nodes.id, registry FROM links JOIN places ON places.id = place
     JOIN nodes ON nodes.digest = links.digest;
@@ -63,7 +63,7 @@ INSERT OR IGNORE INTO held SELECT node, registry FROM need;
 ";
 
 /// From what is to go (`hit`) and what is pinned, to what can go (`doomed`).
-pub(super) const DOOM: &str = "
+pub(crate) const DOOM: &str = "
 WITH RECURSIVE need(place, node) AS (SELECT place, node FROM hit
     UNION SELECT place, child FROM need JOIN edges ON parent = node)
 INSERT INTO gone SELECT place, node FROM need;
@@ -80,7 +80,7 @@ INSERT INTO kept SELECT place, node FROM need;
 ";
 
 /// What nothing needs any more, neither an image that stays nor a repository that has a link to it.
-pub(super) const DOOMED: &str = "
+pub(crate) const DOOMED: &str = "
 INSERT INTO doomed SELECT DISTINCT nodes.id FROM gone JOIN nodes ON nodes.id = gone.node
     JOIN blobs ON blobs.digest = nodes.digest
     WHERE NOT EXISTS (SELECT 1 FROM kept WHERE kept.node = nodes.id)
@@ -89,7 +89,7 @@ INSERT INTO doomed SELECT DISTINCT nodes.id FROM gone JOIN nodes ON nodes.id = g
 ";
 
 /// What a scope holds: its images with what they need, and what else its repositories link.
-pub(super) const CONTENT: &str = "
+pub(crate) const CONTENT: &str = "
 INSERT INTO content WITH RECURSIVE need(node) AS (
     SELECT node FROM roots JOIN places ON places.id = place JOIN nodes ON nodes.id = node
         WHERE (?1 IS NULL OR registry = ?1) AND (?2 IS NULL OR repository = ?2)

@@ -1,0 +1,91 @@
+//! A reader of a fill: a body that takes bytes from the staged file as they land, at its own pace.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::detached::Detached;
+use super::waiter::Waiter;
+use crate::cache::body::pump::Pump;
+use crate::cache::fill::plan::phase::Gone;
+use crate::cache::fill::plan::plan::Seat;
+use crate::store::Staged;
+use crate::wire::{BodyError, Span};
+
+/// Follows a fill over a span, or to its end.
+pub struct Follower {
+    guest: Waiter,
+    seat: Seat,
+    at: u64,
+    end: Option<u64>,
+    hold: bool,
+    pump: Pump<Arc<Staged>>,
+    /// Since the disk takes no more.
+    drift: Option<Detached>,
+}
+
+impl Follower {
+    pub(crate) fn new(guest: Waiter, span: Option<Span>, hold: bool) -> Self {
+        let end = span.map(|span| span.to).or_else(|| guest.fill().total());
+        let at = span.map_or(0, |span| span.from);
+        let seat = guest.fill().sit(Span { from: at, to: end.unwrap_or(u64::MAX) });
+        let pump = Pump::new(guest.fill().staged().clone());
+        Self { guest, seat, at, end, hold, pump, drift: None }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.end == Some(self.at) {
+            return Poll::Ready(None);
+        }
+        if let Some(drift) = &mut self.drift {
+            return drift.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
+        }
+        let readable = match ready!(self.guest.fill().readable(self.at, self.hold, self.seat, cx)) {
+            Ok(end) => self.end.map_or(end, |own| own.min(end)),
+            Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
+            Err(Gone::Adrift(_)) => {
+                let end = self.end.or_else(|| self.guest.fill().total());
+                self.drift = Some(Detached::begin(&self.guest, self.at, end, self.hold));
+                return self.poll_bytes(cx);
+            }
+        };
+        if readable == self.at {
+            return Poll::Ready(None); // the end of a content whose length was not known before
+        }
+        let bytes = ready!(self.pump.poll_chunk(cx, Span { from: self.at, to: readable }));
+        Poll::Ready(Some(bytes.map_err(BodyError::new)))
+    }
+}
+
+impl Body for Follower {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let bytes = ready!(this.poll_bytes(cx));
+        Poll::Ready(bytes.map(|bytes| {
+            bytes.map(|bytes| {
+                this.at += bytes.len() as u64;
+                Frame::data(bytes)
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.end == Some(self.at) && (!self.hold || self.drift.is_some() || self.guest.fill().verified_now())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.end.map_or_else(SizeHint::default, |end| SizeHint::with_exact(end - self.at))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.guest.fill().leave(self.at, self.seat);
+    }
+}

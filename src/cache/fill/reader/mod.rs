@@ -1,0 +1,6 @@
+//! ESSAY
+
+pub(crate) mod detached;
+pub(crate) mod follower;
+pub(crate) mod hashing;
+pub(crate) mod waiter;

@@ -1,0 +1,156 @@
+//! Whose sources a fill has: the first one is asked, the others continue when it ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cache::{Caller, Fault, Reach, Retry};
+
+/// A thousand joiners need not all be able to lead.
+const ENOUGH: usize = 16;
+
+/// A source and how it opened, on behalf of whom.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    pub(crate) caller: Caller,
+    opened: watch::Sender<Option<Result<Reach, Fault>>>,
+    /// The registry has refused its principal since: what it proved proves nothing any more.
+    is_doubted: Arc<AtomicBool>,
+    /// Its opening is younger than this.
+    begun: Instant,
+}
+
+/// How the caller's own source opens: its proof that it may read.
+#[derive(Clone)]
+pub struct Opening(watch::Receiver<Option<Result<Reach, Fault>>>);
+
+/// A fill ended before the caller's source was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller's own request was not made, or its answer proved nothing")]
+struct NotAsked;
+
+/// What those are told whose source was not asked.
+pub(crate) fn not_asked() -> Fault {
+    Fault::new(Retry::Again, NotAsked)
+}
+
+/// Whether the fill has said nothing of the caller's right, neither yes nor no.
+pub(crate) fn says_nothing(fault: &Fault) -> bool {
+    fault.cause.downcast_ref::<NotAsked>().is_some()
+}
+
+impl Opening {
+    /// Waits for the outcome: how far it reaches as a yes, if the bytes are those of the digest. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the source answered instead of bytes.
+    pub async fn outcome(mut self) -> Result<Reach, Fault> {
+        match self.0.wait_for(Option::is_some).await.map(|seen| seen.clone()) {
+            Ok(Some(outcome)) => outcome,
+            // The fill ended before it needed this source: nothing was proven, and nothing refused.
+            _ => Err(not_asked()),
+        }
+    }
+}
+
+impl Lead {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        Self {
+            caller: caller.clone(),
+            opened: watch::Sender::new(None),
+            is_doubted: Arc::default(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// To wait for how it opens.
+    pub(crate) fn opening(&self) -> Opening {
+        Opening(self.opened.subscribe())
+    }
+
+    /// It has answered with bytes.
+    pub(crate) fn succeeded(&self, reach: Reach) {
+        self.opened.send_replace(Some(Ok(reach)));
+    }
+
+    /// It has answered with bytes, and not as one that knows the content.
+    pub(crate) fn proves_nothing(&self) {
+        self.failed(&not_asked());
+    }
+
+    /// Whether it has answered, with bytes or without.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.opened.borrow().is_some()
+    }
+
+    fn failed(&self, fault: &Fault) {
+        self.opened.send_if_modified(|opened| opened.is_none().then(|| *opened = Some(Err(fault.clone()))).is_some());
+    }
+
+    /// Whether its opening is the caller's own proof, or denial: for as long as a proof is believed.
+    fn speaks_for(&self, caller: &Caller) -> bool {
+        self.is_of(caller) && self.caller.asker() == caller.asker() && self.begun.elapsed() < caller.trust.lives.life
+    }
+
+    fn is_of(&self, caller: &Caller) -> bool {
+        self.caller.place == caller.place && self.caller.principal == caller.principal
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.opened.same_channel(&other.opened)
+    }
+}
+
+/// All of them, in the order in which they are asked.
+pub(crate) struct Sources(Mutex<Vec<Lead>>);
+
+impl Sources {
+    pub(crate) fn new(first: Lead) -> Self {
+        Self(Mutex::new(vec![first]))
+    }
+
+    /// The lead of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
+    pub(crate) fn of(&self, caller: &Caller) -> Option<Lead> {
+        let is_good = |lead: &&Lead| lead.speaks_for(caller) && !lead.is_doubted.load(Ordering::Acquire);
+        // Only the first one is being asked, or was: another's opening might never come.
+        let leads = self.lock();
+        let asked = leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.has_answered());
+        asked.map(|(_, lead)| lead).find(is_good).cloned()
+    }
+
+    /// The registry has refused `caller`. Its source may go on, and proves nothing.
+    pub(crate) fn doubt(&self, caller: &Caller) {
+        let leads = self.lock();
+        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
+    }
+
+    /// Another one that can continue when the present one ends.
+    pub(crate) fn add(&self, lead: Lead) {
+        let mut leads = self.lock();
+        if leads.len() < ENOUGH {
+            leads.push(lead);
+        }
+    }
+
+    /// The one to ask now.
+    pub(crate) fn first(&self) -> Option<Lead> {
+        self.lock().first().cloned()
+    }
+
+    /// One failed for good; another one is first now.
+    pub(crate) fn drop_one(&self, lead: &Lead, fault: &Fault) {
+        self.lock().retain(|known| !known.is(lead));
+        lead.failed(fault);
+    }
+
+    /// The fill ends: whoever was not asked is told so.
+    pub(crate) fn fail(&self, fault: &Fault) {
+        self.lock().iter().for_each(|lead| lead.failed(fault));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Lead>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

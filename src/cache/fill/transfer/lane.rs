@@ -1,0 +1,290 @@
+//! One lane: an upstream request, and the bytes that it brings, put where its claim says.
+//!
+//! A lane is never aborted: told to stop, it lets the write under way end before it lets go of its claim, so
+//! that nothing is ever written late over bytes that were hashed.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use super::writer::Writer;
+use crate::cache::fill::fill::Fill;
+use crate::cache::fill::plan::claims::{GoOn, LaneId, Role};
+use crate::cache::fill::plan::plan::LengthChanged;
+use crate::cache::fill::sources::Lead;
+use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
+use crate::host::asked_anew;
+use crate::oci::Look;
+use crate::wire::{Body, Span};
+
+/// Leaving out so many bytes of a stream is cheaper than a new request.
+const SKIP: u64 = 1 << 20;
+
+/// A lane to be run.
+pub(crate) struct Lane {
+    pub(crate) id: LaneId,
+    pub(crate) role: Role,
+    pub(crate) lead: Lead,
+    pub(crate) claim: Span,
+    /// Ask for the claim alone, not for everything from there on.
+    pub(crate) bounded: bool,
+    pub(crate) way: usize,
+    pub(crate) queue: Queue,
+    /// Who answered, once somebody did.
+    pub(crate) endpoint: Option<Arc<str>>,
+    /// How many bytes it has landed.
+    pub(crate) brought: u64,
+    /// What answered may be a page.
+    pub(crate) is_doubtful: bool,
+}
+
+/// How a lane ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// All of its claim has landed.
+    Done,
+    /// The answer ended where it said, and had only some of the claim's bytes.
+    Short(Fault),
+    /// It was told to stop, or nobody wants its bytes any more.
+    Left,
+    /// The upstream does not answer ranges.
+    NoRanges,
+    /// The upstream failed.
+    Failed(Fault),
+    /// The disk did.
+    Unstorable(Fault),
+}
+
+/// The upstream brought more bytes than it had said.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream sent more than the bytes that it announced")]
+struct TooMuch;
+
+/// Somebody came for the content while the upstream brought nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream has fallen silent")]
+struct Silent;
+
+/// The upstream ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream ended at byte {at}, {missing} bytes early")]
+struct TooLittle {
+    at: u64,
+    missing: u64,
+}
+
+/// The upstream answered, and not with what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer has none of the bytes from {at} on, which it was asked for")]
+struct Nothing {
+    at: u64,
+}
+
+/// The upstream's part is shorter than what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream answers no more than {brought} bytes at a time")]
+struct Little {
+    brought: u64,
+}
+
+impl From<LengthChanged> for Outcome {
+    fn from(changed: LengthChanged) -> Self {
+        Self::Failed(Fault::new(Retry::Never, changed))
+    }
+}
+
+impl Lane {
+    /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
+    /// file then; the pilot releases its claim.
+    pub(crate) async fn run(mut self, fill: Arc<Fill>) -> (Self, Outcome) {
+        let outcome = self.fetch(&fill).await.unwrap_or_else(|outcome| outcome);
+        (self, outcome)
+    }
+
+    async fn fetch(&mut self, fill: &Fill) -> Result<Outcome, Outcome> {
+        let want = {
+            let endpoints = fill.endpoints();
+            Want {
+                from: self.claim.from,
+                to: self.bounded.then_some(self.claim.to),
+                if_range: endpoints.validators(),
+                way: if endpoints.may_be_mixed() { self.way } else { 0 },
+                last: endpoints.last(),
+                queue: self.queue,
+            }
+        };
+        let source = &self.lead.caller.source;
+        let flow = tokio::select! {
+            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(Outcome::Failed)?,
+            () = fill.stopped() => return Ok(Outcome::Left),
+        };
+        self.endpoint.clone_from(&flow.endpoint);
+        if let Some(total) = flow.total {
+            fill.staged().expect(total).map_err(|cause| Outcome::Unstorable(Fault::new(Retry::Never, cause)))?;
+        }
+        let was_known = fill.total();
+        fill.opened(&flow)?;
+        // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
+        // brought, only an answer that knows the content's length is this caller's proof.
+        let reach = flow.proof.reach(Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
+        self.is_doubtful = reach == Reach::Content && flow.proof.look() != Look::Content;
+        let knows_it = flow.total == was_known && (was_known.is_some() || !self.is_doubtful);
+        if fill.progress() == 0 || knows_it || (was_known.is_none() && !self.is_doubtful) {
+            self.lead.succeeded(reach);
+        } else {
+            self.lead.proves_nothing();
+        }
+        // Reading from the beginning is for the last one that is left.
+        if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
+            return Ok(Outcome::NoRanges);
+        }
+        let stream_to = flow.to.or(flow.total);
+        let mut stream = Stream {
+            id: self.id,
+            writer: Writer::new(fill.staged().clone(), self.claim.from),
+            skip: self.claim.from.saturating_sub(flow.at),
+            surplus: Bytes::new(),
+            stream_to,
+            limit: if flow.ranges == Some(false) { u64::MAX } else { SKIP },
+            began: Instant::now(),
+            brought: 0,
+        };
+        let poured = stream.pour(fill, flow, self.role).await;
+        let settled = stream.settle(fill).await;
+        self.brought = stream.brought;
+        settled?;
+        poured?;
+        self.judge_end(fill, &stream)
+    }
+
+    /// What a stream that ended by itself is worth. One that ended where it said has not failed, even if the claim
+    /// reached further; but one that brought nothing has, whatever it said.
+    fn judge_end(&self, fill: &Fill, stream: &Stream) -> Result<Outcome, Outcome> {
+        let (at, brought) = (stream.position(), stream.brought);
+        let failed = |cause: Fault| Err(Outcome::Failed(cause));
+        if fill.is_stopped() {
+            return Ok(Outcome::Left);
+        }
+        let Some(total) = fill.total() else {
+            // The end of what the upstream sends is the end of the content, but not that of a part, nor one before the
+            // bytes that are there already.
+            if brought == 0 && (stream.stream_to.is_some() || stream.skip > 0) {
+                return failed(Fault::new(Retry::Again, Nothing { at }));
+            }
+            fill.learn_total(at)?;
+            return Ok(Outcome::Done);
+        };
+        let rest = fill.unclaimed_rest(self.id);
+        if rest == 0 {
+            return Ok(Outcome::Done);
+        }
+        if self.role == Role::Scout && !fill.is_wanted(self.id) {
+            return Ok(Outcome::Left);
+        }
+        let missing = stream.stream_to.unwrap_or(total).min(total).saturating_sub(at).min(rest);
+        if brought == 0 {
+            return failed(Fault::new(Retry::Again, Nothing { at }));
+        }
+        if missing > 0 {
+            return failed(Fault::new(Retry::Again, TooLittle { at, missing }));
+        }
+        Ok(Outcome::Short(Fault::new(Retry::Again, Little { brought })))
+    }
+}
+
+/// A stream on its way to the file.
+struct Stream {
+    id: LaneId,
+    writer: Writer,
+    /// Bytes to leave out before the next one that is wanted.
+    skip: u64,
+    /// Bytes that came and have no place yet.
+    surplus: Bytes,
+    stream_to: Option<u64>,
+    /// How many bytes may be left out at a time.
+    limit: u64,
+    began: Instant,
+    brought: u64,
+}
+
+impl Stream {
+    fn position(&self) -> u64 {
+        self.writer.position()
+    }
+
+    async fn pour(&mut self, fill: &Fill, flow: Flow, role: Role) -> Result<(), Outcome> {
+        let mut body: Body = flow.body;
+        let mut ended = false;
+        loop {
+            if self.place(fill)? {
+                return Ok(()); // its claim is done
+            }
+            if ended && self.surplus.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                frame = body.frame(), if !ended && self.surplus.is_empty() => match frame {
+                    None => ended = true,
+                    Some(Err(cause)) => return Err(Outcome::Failed(Fault::new(Retry::Again, cause))),
+                    Some(Ok(frame)) => self.surplus = frame.into_data().unwrap_or_default(),
+                },
+                landed = self.writer.landed(), if self.writer.is_busy() => {
+                    self.land(fill, landed.map_err(Outcome::Unstorable)?);
+                    if role == Role::Scout && !fill.is_wanted(self.id) {
+                        return Ok(()); // its readers are gone
+                    }
+                }
+                () = fill.silence().hurried(), if !ended && self.surplus.is_empty() && !self.writer.is_busy() => {
+                    return Err(Outcome::Failed(Fault::new(Retry::Again, Silent)));
+                }
+                () = fill.stopped() => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands over what came, as far as there is room. Whether there is nothing more to do for this stream.
+    fn place(&mut self, fill: &Fill) -> Result<bool, Outcome> {
+        while !self.surplus.is_empty() && (self.skip > 0 || self.writer.has_room()) {
+            let left_out = self.skip.min(self.surplus.len() as u64);
+            self.surplus.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
+            self.skip -= left_out;
+            if self.surplus.is_empty() {
+                break;
+            }
+            let granted = fill.reserve(self.id, self.surplus.len() as u64);
+            if granted > 0 {
+                self.writer.push(self.surplus.split_to(usize::try_from(granted).unwrap_or(usize::MAX)));
+                continue;
+            }
+            match fill.go_on(self.id, self.stream_to, self.limit) {
+                GoOn::Skip(count) => {
+                    self.skip = count;
+                    self.writer.jump(count);
+                }
+                GoOn::Stop => return Ok(true),
+                GoOn::TooMuch => return Err(Outcome::Failed(Fault::new(Retry::Never, TooMuch))),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until nothing is on its way to the file any more.
+    async fn settle(&mut self, fill: &Fill) -> Result<(), Outcome> {
+        while self.writer.is_busy() {
+            let landed = self.writer.landed().await.map_err(Outcome::Unstorable)?;
+            self.land(fill, landed);
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, fill: &Fill, span: Span) {
+        self.brought += span.len();
+        let elapsed = self.began.elapsed().as_millis();
+        if let Some(rate) = (u128::from(self.brought) * 1000).checked_div(elapsed) {
+            fill.measured(self.id, u64::try_from(rate).unwrap_or(u64::MAX));
+        }
+        fill.land(self.id, span);
+    }
+}

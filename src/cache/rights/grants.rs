@@ -1,0 +1,205 @@
+//! Who has proven that they may read a repository, or one content in it, and for how long that is believed.
+//!
+//! Kept in memory only, by a MAC under a key that dies with the process: a dump of the grants is no list of
+//! credentials.
+
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::{hmac, rand};
+
+use crate::cache::Place;
+use crate::cache::config::GrantsConfig;
+use crate::oci::Digest;
+use crate::store::Learned;
+
+/// So many proofs are remembered at most.
+const CAPACITY: u64 = 1_000_000;
+/// And so many of one content alone.
+const CONTENTS: u64 = 500_000;
+
+/// Whose credentials a request carries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// Nobody's.
+    Anonymous,
+    /// Nobody's, by a token that the registry gives to anybody: it reads what nobody may read.
+    Anybody,
+    /// Somebody's: a MAC of the credentials.
+    Known([u8; 32]),
+    /// The proxy's own, for callers without any.
+    Proxy,
+}
+
+impl Principal {
+    /// Whether what it is answered is for everybody.
+    pub(crate) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Anonymous | Self::Anybody)
+    }
+
+    /// The same for all who are nobody.
+    fn shared(&self) -> Self {
+        if self.is_nobody() { Self::Anonymous } else { self.clone() }
+    }
+
+    /// Whose word an answer to it is, for what is remembered.
+    pub(crate) fn learns(&self) -> Learned {
+        if self.is_nobody() { Learned::Anonymously } else { Learned::WithCredentials }
+    }
+}
+
+/// The proofs.
+#[derive(Clone)]
+pub struct Grants {
+    key: hmac::Key,
+    proofs: moka::sync::Cache<(Place, Principal), Instant>,
+    /// Of one content, which says nothing of others in the place. Nobody is [`Principal::Anonymous`] here.
+    contents: moka::sync::Cache<(Place, Principal, Digest), Instant>,
+    /// When the registry last said no: what was asked before that proves nothing any more, however late its
+    /// answer is noted.
+    denials: moka::sync::Cache<(Place, Principal), Instant>,
+}
+
+/// The system has no random numbers.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the system's random numbers cannot be read")]
+pub struct NoRandom;
+
+impl Grants {
+    /// No proofs, under a new key.
+    ///
+    /// # Errors
+    /// [`NoRandom`].
+    pub fn new() -> Result<Self, NoRandom> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
+        let remembered =
+            || moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(GrantsConfig::LONGEST.0).build();
+        let (proofs, denials) = (remembered(), remembered());
+        let contents =
+            moka::sync::Cache::builder().max_capacity(CONTENTS).time_to_live(GrantsConfig::LONGEST.0).build();
+        Ok(Self { key, proofs, contents, denials })
+    }
+
+    /// A MAC of `parts` under a key that dies with the process. No two lists of parts have the same.
+    #[must_use]
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = hmac::Context::with_key(&self.key);
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(mac.sign().as_ref());
+        bytes
+    }
+
+    /// Whoever has `credential` at `registry`. The same at two registries is two principals.
+    #[must_use]
+    pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
+        credential.map_or(Principal::Anonymous, |known| Principal::Known(self.mac(&[registry.as_bytes(), known])))
+    }
+
+    /// How long ago `principal` has proven that it may read at `place`. Nobody never has: what is open to all
+    /// is public.
+    #[must_use]
+    pub fn age(&self, place: &Place, principal: &Principal) -> Option<Duration> {
+        if principal.is_nobody() {
+            return None;
+        }
+        self.proofs.get(&(place.clone(), principal.clone())).map(|proven| proven.elapsed())
+    }
+
+    /// The registry itself said 200 to `principal` at `place`, to something `asked` then.
+    pub fn give(&self, place: &Place, principal: &Principal, asked: Instant) {
+        let key = (place.clone(), principal.clone());
+        let outdated = self.denials.get(&key).is_some_and(|denied| denied >= asked);
+        if !principal.is_nobody() && !outdated {
+            self.proofs.insert(key, asked);
+        }
+    }
+
+    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can have, too.
+    #[must_use]
+    pub fn content_age(&self, place: &Place, principal: &Principal, digest: &Digest) -> Option<Duration> {
+        let principal = principal.shared();
+        let proven = self.contents.get(&(place.clone(), principal.clone(), *digest))?;
+        let is_outdated = self.denials.get(&(place.clone(), principal)).is_some_and(|denied| denied >= proven);
+        (!is_outdated).then(|| proven.elapsed())
+    }
+
+    /// The registry itself has given this content to `principal` at `place`, and may not have been asked for more.
+    pub fn give_content(&self, place: &Place, principal: &Principal, digest: &Digest, asked: Instant) {
+        self.contents.insert((place.clone(), principal.shared(), *digest), asked);
+    }
+
+    /// The registry itself said no.
+    pub fn revoke(&self, place: &Place, principal: &Principal) {
+        let key = (place.clone(), principal.shared());
+        self.denials.insert(key.clone(), Instant::now());
+        self.proofs.invalidate(&key);
+    }
+
+    /// Forgets all proofs, as when the registries' configuration changed.
+    pub fn clear(&self) {
+        self.proofs.invalidate_all();
+        self.contents.invalidate_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(registry: &str) -> Place {
+        Place { registry: registry.into(), repository: "team/app".parse().unwrap() }
+    }
+
+    #[test]
+    fn a_proof_is_for_one_place_and_one_principal() {
+        let grants = Grants::new().unwrap();
+        let (alice, bob) = (grants.principal("a", Some(b"alice")), grants.principal("a", Some(b"bob")));
+        let before = Instant::now();
+        let holds = |at: &str, who: &Principal| grants.age(&place(at), who).is_some();
+        grants.give(&place("a"), &alice, before);
+        assert!(holds("a", &alice));
+        assert!(!holds("a", &bob));
+        assert!(!holds("b", &alice));
+        assert_ne!(alice, grants.principal("b", Some(b"alice")));
+        grants.revoke(&place("a"), &alice);
+        assert!(!holds("a", &alice));
+        grants.give(&place("a"), &alice, before);
+        assert!(!holds("a", &alice), "what was asked before the no proves nothing");
+        grants.give(&place("a"), &alice, Instant::now());
+        assert!(holds("a", &alice));
+    }
+
+    #[test]
+    fn a_proof_of_one_content_opens_that_content_alone_and_ends_with_a_no() {
+        let grants = Grants::new().unwrap();
+        let alice = grants.principal("a", Some(b"alice"));
+        let [one, other] = [b"1", b"2"].map(|bytes| Digest::of(crate::oci::Algorithm::Sha256, bytes));
+        for (who, same) in [(alice.clone(), alice), (Principal::Anonymous, Principal::Anybody)] {
+            let before = Instant::now();
+            grants.give_content(&place("a"), &who, &one, before);
+            assert!(grants.content_age(&place("a"), &same, &one).is_some());
+            assert_eq!(grants.content_age(&place("a"), &who, &other), None);
+            assert_eq!(grants.content_age(&place("b"), &who, &one), None);
+            assert_eq!(grants.age(&place("a"), &who), None, "it says nothing of the place");
+            grants.revoke(&place("a"), &who);
+            grants.give_content(&place("a"), &who, &one, before);
+            assert_eq!(grants.content_age(&place("a"), &same, &one), None, "it was asked before the no");
+            grants.give_content(&place("a"), &who, &one, Instant::now());
+            assert!(grants.content_age(&place("a"), &same, &one).is_some());
+        }
+    }
+
+    #[test]
+    fn nobody_is_never_granted_anything() {
+        let grants = Grants::new().unwrap();
+        for nobody in [Principal::Anonymous, Principal::Anybody] {
+            grants.give(&place("a"), &nobody, Instant::now());
+            assert_eq!(grants.age(&place("a"), &nobody), None);
+        }
+        grants.give(&place("a"), &Principal::Proxy, Instant::now());
+        assert!(grants.age(&place("a"), &Principal::Proxy).is_some());
+    }
+}

@@ -1,0 +1,113 @@
+//! What is known to be where: a content in a repository, and whether it was learned with credentials.
+//!
+//! A link is no permission: whoever may read in the place has what is linked there. A blob's link never answers
+//! under `/manifests/`, nor the reverse.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::warn;
+
+use crate::cache::Place;
+use crate::oci::Digest;
+use crate::store::{Content, Learned, Link, Store};
+
+/// A link without new proof for so long is not believed (docs/format.md, "The catalog").
+const LIFE: Duration = Duration::from_secs(7 * 86_400);
+const CAPACITY: u64 = 500_000;
+
+/// The links, hot ones in memory and all of them in the catalog.
+#[derive(Clone)]
+pub struct Links {
+    hot: moka::sync::Cache<(Place, Digest, Content), Arc<Known>>,
+    store: Store,
+}
+
+/// What is known of one content in one place: its media type, where one was said.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    media_type: Option<String>,
+}
+
+impl Links {
+    /// The links that `store`'s catalog holds.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        // Shorter than a link's life, so that the catalog's word on expiry is heard.
+        let hot = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(Duration::from_secs(3600)).build();
+        Self { hot, store }
+    }
+
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(crate) fn forget_all(&self) {
+        self.hot.invalidate_all();
+    }
+
+    /// The media type of `digest` in `place`, if it is there: `Some(None)` where none was said.
+    pub(crate) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
+        let key = (place.clone(), *digest, content);
+        let known = match self.hot.get(&key) {
+            Some(known) => known,
+            None => {
+                let known = self.look_up(place, digest, content).await?;
+                self.hot.insert(key, known.clone());
+                known
+            }
+        };
+        Some(known.media_type.clone())
+    }
+
+    /// The same by what is in memory.
+    pub(crate) fn find_hot(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
+        self.hot.get(&(place.clone(), *digest, content)).map(|known| known.media_type.clone())
+    }
+
+    async fn look_up(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Known>> {
+        let links = match self.store.catalog().links(&place.registry, &place.repository, digest).await {
+            Ok(links) => links,
+            Err(error) => {
+                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                return None;
+            }
+        };
+        let links = links.into_iter().filter(|link| link.content == content && is_alive(link));
+        // The latest that says a type, else that none was said.
+        let latest = links.max_by_key(|link| (link.media_type.is_some(), link.proven))?;
+        Some(Arc::new(Known { media_type: latest.media_type }))
+    }
+
+    /// Whether `registry`'s word is proof enough for stored content. In doubt it is not.
+    pub(crate) async fn are_shared(&self, registry: &str, digest: &Digest) -> bool {
+        self.store.catalog().is_shared(registry, digest).await.unwrap_or(false)
+    }
+
+    pub(crate) fn note(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        learned: Learned,
+        proven: SystemTime,
+    ) {
+        let key = (place.clone(), *digest, content);
+        self.hot.entry(key).and_upsert_with(|before| {
+            let before = before.and_then(|before| before.into_value().media_type.clone());
+            Arc::new(Known { media_type: media_type.clone().or(before) })
+        });
+        self.store.catalog().note_link(Link {
+            registry: place.registry.clone(),
+            repository: place.repository.clone(),
+            digest: *digest,
+            content,
+            media_type,
+            learned,
+            proven,
+        });
+    }
+}
+
+/// A clock that went backwards leaves a link alive: its proof is then at most as old as that error.
+fn is_alive(link: &Link) -> bool {
+    link.proven.elapsed().map_or(true, |age| age < LIFE)
+}

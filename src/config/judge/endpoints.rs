@@ -1,0 +1,206 @@
+//! How hosts are reached: the endpoints of registries and `upstream.hosts`, their files, their conflicts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::pem;
+use crate::config::base::Base;
+use crate::config::mistakes::report::Report;
+use crate::config::tree::KeyPath;
+use crate::oci::Authority;
+use crate::upstream::{EndpointConfig, HostConfig};
+
+/// What has been said so far of each host and port, and where.
+#[derive(Debug, Default)]
+pub(crate) struct Ways(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
+
+/// The four keys that endpoints and hosts have in common.
+struct Way<'a> {
+    address: Option<SocketAddr>,
+    ca_file: &'a mut Option<PathBuf>,
+    client_cert_file: &'a mut Option<PathBuf>,
+    client_key_file: &'a mut Option<PathBuf>,
+}
+
+impl Ways {
+    /// Judges an endpoint; its files become relative to the configuration's folder.
+    pub(crate) fn endpoint(
+        &mut self,
+        endpoint: &mut EndpointConfig,
+        base: &Base,
+        path: &KeyPath,
+        report: &mut Report<'_>,
+    ) {
+        let site = Site::parse(&endpoint.url);
+        if let Err(problem) = &site {
+            report.say(&path.key("url"), *problem);
+        }
+        let way = Way {
+            address: endpoint.address,
+            ca_file: &mut endpoint.ca_file,
+            client_cert_file: &mut endpoint.client_cert_file,
+            client_key_file: &mut endpoint.client_key_file,
+        };
+        if site.as_ref().is_ok_and(|site| !site.secure) {
+            if way.ca_file.is_some() || way.client_cert_file.is_some() {
+                report.say(path, "has certificates but its url says http; expected https");
+            }
+            report.notice(&path.key("url"), PLAIN);
+        }
+        self.judge(site.ok().map(|site| site.authority), way, base, path, report);
+    }
+
+    /// Judges an entry of `upstream.hosts`.
+    pub(crate) fn host(
+        &mut self,
+        key: &str,
+        host: &mut HostConfig,
+        base: &Base,
+        path: &KeyPath,
+        report: &mut Report<'_>,
+    ) {
+        let authority = Authority::parse(key, 443);
+        if let Err(error) = &authority {
+            report.say(path, error.to_string());
+        }
+        let way = Way {
+            address: host.address,
+            ca_file: &mut host.ca_file,
+            client_cert_file: &mut host.client_cert_file,
+            client_key_file: &mut host.client_key_file,
+        };
+        self.judge(authority.ok(), way, base, path, report);
+    }
+
+    fn judge(
+        &mut self,
+        authority: Option<Authority>,
+        way: Way<'_>,
+        base: &Base,
+        path: &KeyPath,
+        report: &mut Report<'_>,
+    ) {
+        if way.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
+            report.say(
+                &path.key("address"),
+                "cannot be connected to; expected an address and port such as 192.0.2.10:443",
+            );
+        }
+        let files = [
+            ("ca_file", &mut *way.ca_file),
+            ("client_cert_file", &mut *way.client_cert_file),
+            ("client_key_file", &mut *way.client_key_file),
+        ];
+        for (_, file) in files {
+            *file = file.take().map(|file| base.secret(&file));
+        }
+        pem::judge(
+            way.ca_file.as_deref(),
+            way.client_cert_file.as_deref(),
+            way.client_key_file.as_deref(),
+            path,
+            report,
+        );
+        let Some(authority) = authority else { return };
+        let address = way.address.map(|address| address.to_string());
+        let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let said = [
+            ("address", address),
+            ("ca_file", file(way.ca_file)),
+            ("client_cert_file", file(way.client_cert_file)),
+            ("client_key_file", file(way.client_key_file)),
+        ];
+        for (key, value) in said {
+            if let Some(value) = value {
+                self.note(&authority, key, value, path, report);
+            }
+        }
+    }
+
+    /// Connections are shared by host and port: two truths about one cannot both hold.
+    fn note(
+        &mut self,
+        authority: &Authority,
+        key: &'static str,
+        value: String,
+        path: &KeyPath,
+        report: &mut Report<'_>,
+    ) {
+        match self.0.get(&(authority.clone(), key)) {
+            Some((earlier, _)) if *earlier == value => {}
+            Some((_, place)) => {
+                let text = format!("differs from {place}.{key}; expected one {key} for {authority}");
+                report.say(&path.key(key), text);
+            }
+            None => {
+                self.0.insert((authority.clone(), key), (value, path.clone()));
+            }
+        }
+    }
+}
+
+/// Where an endpoint's url leads.
+struct Site {
+    authority: Authority,
+    secure: bool,
+}
+
+const PLAIN: &str = "is plain HTTP: no credentials or tokens are sent there, so only what needs none can be pulled, and its \
+                     tags, lists and permissions are not protected from tampering; content by digest is verified";
+const URL: &str = "is no endpoint; expected https://host[:port][/path], or http://";
+
+impl Site {
+    fn parse(url: &str) -> Result<Self, &'static str> {
+        if url.contains(['?', '#']) {
+            return Err("has a query or a fragment; expected https://host[:port][/path] and nothing behind it");
+        }
+        let uri: http::Uri = url.parse().map_err(|_| URL)?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(URL),
+        };
+        let authority = uri.authority().ok_or(URL)?.as_str();
+        if authority.contains('@') {
+            return Err("holds a user or a password; expected none in a url");
+        }
+        let authority = Authority::parse(authority, if secure { 443 } else { 80 }).map_err(|_| URL)?;
+        Ok(Self { authority, secure })
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.authority.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_scheme_host_port_and_path() {
+        let table = [
+            ("https://quay.io", Some("quay.io:443")),
+            ("https://quay.io/", Some("quay.io:443")),
+            ("https://mirror.internal:8443/project", Some("mirror.internal:8443")),
+            ("http://10.0.0.1", Some("10.0.0.1:80")),
+            ("https://[2001:db8::1]:5000", Some("[2001:db8::1]:5000")),
+            ("quay.io", None),
+            ("ftp://quay.io", None),
+            ("https://", None),
+            ("https://u:p@quay.io", None),
+            ("https://quay.io?x=1", None),
+            ("https://quay.io/#x", None),
+            ("https://quay.io:99999", None),
+            ("", None),
+        ];
+        for (url, expected) in table {
+            let site = Site::parse(url).ok().map(|site| site.to_string());
+            assert_eq!(site.as_deref(), expected, "{url}");
+        }
+    }
+}

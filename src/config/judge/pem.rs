@@ -1,0 +1,76 @@
+//! The files that a configuration names: certificates that can be trusted, a client certificate and its key.
+
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::config::mistakes::report::Report;
+use crate::config::tree::KeyPath;
+
+/// Judges the three files of one host or endpoint.
+pub(crate) fn judge(
+    ca: Option<&Path>,
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+    path: &KeyPath,
+    report: &mut Report<'_>,
+) {
+    if let Some(Err(problem)) = ca.map(roots) {
+        report.say(&path.key("ca_file"), problem);
+    }
+    let chain = certificate.map(certificates);
+    if let Some(Err(problem)) = &chain {
+        report.say(&path.key("client_cert_file"), problem.as_str());
+    }
+    let secret = key.map(private_key);
+    if let Some(Err(problem)) = &secret {
+        report.say(&path.key("client_key_file"), problem.as_str());
+    }
+    match (chain, secret) {
+        (Some(_), None) => report.say(&path.key("client_cert_file"), "has no key; expected client_key_file beside it"),
+        (None, Some(_)) => {
+            report.say(&path.key("client_key_file"), "has no certificate; expected client_cert_file beside it");
+        }
+        (Some(Ok(chain)), Some(Ok(secret))) if !belong_together(&chain, &secret) => {
+            report.say(&path.key("client_key_file"), "is not the key of client_cert_file; expected its key");
+        }
+        _ => {}
+    }
+}
+
+fn belong_together(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> bool {
+    CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &aws_lc_rs::default_provider()).is_ok()
+}
+
+fn roots(file: &Path) -> Result<(), String> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        let unusable =
+            |_| format!("{}: holds a certificate that cannot be read; expected PEM certificates", file.display());
+        store.add(certificate).map_err(unusable)?;
+    }
+    Ok(())
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let broken = |_| format!("{}: holds no proper PEM; expected certificates", file.display());
+    let bytes = read(file)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(broken)?;
+    if certificates.is_empty() {
+        return Err(format!("{}: holds no certificate; expected PEM certificates", file.display()));
+    }
+    Ok(certificates)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let none = |_| format!("{}: holds no private key; expected one in PEM", file.display());
+    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(none)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{}: {error}; expected a file that can be read", file.display()))
+}

@@ -1,0 +1,118 @@
+//! Where mistakes are gathered, each with the place that its key came from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::cuts::Cuts;
+use super::locate;
+use super::mistake::{Mistake, Mistakes, Place};
+use crate::config::tree::KeyPath;
+
+/// After so many, more would not be read: and each costs another walk through the file.
+pub(crate) const LIMIT: usize = 100;
+
+/// Gathers mistakes.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    file: Option<PathBuf>,
+    text: &'a str,
+    overridden: BTreeMap<KeyPath, Place>,
+    cuts: Cuts,
+    mistakes: Vec<Mistake>,
+    notices: Vec<Mistake>,
+}
+
+impl<'a> Report<'a> {
+    /// For the text of a file, or for the defaults.
+    pub(crate) fn new(file: Option<PathBuf>, text: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            overridden: BTreeMap::new(),
+            cuts: Cuts::default(),
+            mistakes: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// From now on the key at `path` comes from `place`.
+    pub(crate) fn override_place(&mut self, path: KeyPath, place: Place) {
+        self.overridden.insert(path, place);
+    }
+
+    /// Whether a variable or a flag has set the key.
+    pub(crate) fn is_overridden(&self, path: &KeyPath) -> bool {
+        self.overridden.contains_key(path)
+    }
+
+    /// Whether nothing was said so far of the key at `path` and of those below it: what is missing there now
+    /// was never there.
+    pub(crate) fn is_clean(&self, path: &KeyPath) -> bool {
+        let key = self.cuts.original(path).to_string();
+        let below =
+            |said: &str| said.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        !self.mistakes.iter().any(|mistake| below(&mistake.key))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.mistakes.len()
+    }
+
+    /// What is at `path` is cut out of the tree.
+    pub(crate) fn note_cut(&mut self, path: &KeyPath) {
+        self.cuts.note(path);
+    }
+
+    /// Something is wrong at `path`, a path in the tree as it now is.
+    pub(crate) fn say(&mut self, path: &KeyPath, text: impl Into<String>) {
+        self.say_nth(path, 0, text);
+    }
+
+    /// The same of two values that do not go together: at the first that was said at all, with what to say there.
+    pub(crate) fn say_of_one<const N: usize>(&mut self, paths: [(KeyPath, &str); N]) {
+        let is_said = |path: &KeyPath| self.is_overridden(path) || locate::is_there(self.text, path);
+        let said = paths.iter().find(|(path, _)| is_said(path)).or(paths.first());
+        if let Some((path, text)) = said {
+            self.say(path, *text);
+        }
+    }
+
+    /// The same of the `nth` occurrence of the key, from 0.
+    pub(crate) fn say_nth(&mut self, path: &KeyPath, nth: usize, text: impl Into<String>) {
+        if self.count() >= LIMIT {
+            return;
+        }
+        let original = self.cuts.original(path);
+        let place = self.place(&original, nth);
+        self.mistakes.push(Mistake { place, key: original.to_string(), text: text.into() });
+    }
+
+    /// Nothing is wrong at `path`, but a person should know this of it.
+    pub(crate) fn notice(&mut self, path: &KeyPath, text: impl Into<String>) {
+        let original = self.cuts.original(path);
+        let place = self.place(&original, 0);
+        self.notices.push(Mistake { place, key: original.to_string(), text: text.into() });
+    }
+
+    /// What a person should know, line by line.
+    pub(crate) fn notices(&self) -> impl Iterator<Item = String> {
+        self.notices.iter().map(ToString::to_string)
+    }
+
+    /// Something is wrong that has no key.
+    pub(crate) fn say_of(&mut self, place: Place, text: impl Into<String>) {
+        self.mistakes.push(Mistake { place, key: String::new(), text: text.into() });
+    }
+
+    fn place(&self, path: &KeyPath, nth: usize) -> Place {
+        match (self.overridden.get(path), &self.file) {
+            (Some(place), _) => place.clone(),
+            (None, Some(file)) => Place::File(file.clone(), locate::line(self.text, path, nth)),
+            (None, None) => Place::Defaults,
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Mistakes> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes::new(self.mistakes)) }
+    }
+}

@@ -1,0 +1,112 @@
+//! What this process has, divided: its files among connections and blobs, its memory among streams and buffers.
+//!
+//! Whatever is open at a time, each kind within its limit, is less than the files that may be open: some are kept for
+//! the process itself, for those who ask whether it is well, and for names that are being resolved.
+
+use crate::host::{memory_limit, open_file_limit};
+
+/// What a connection may take at rest, with its TLS.
+const CONNECTION_BYTES: u64 = 128 << 10;
+/// What a request under way may take with the least buffer.
+const STREAM_BYTES: u64 = 96 << 10;
+/// What a tunnel copies through.
+const TUNNEL_BYTES: u64 = 64 << 10;
+/// More than these are not one machine's clients.
+const CONNECTIONS: u64 = 20_000;
+const STREAMS: u64 = 20_000;
+const UPSTREAM: u64 = 10_000;
+const FILES: u64 = 65_536;
+/// Listeners, the catalog, the log, the runtime.
+const OWN_FILES: u64 = 48;
+/// Of each kind there are so many in any case.
+const LEAST: u64 = 16;
+const UNLIMITED: u64 = 1 << 20;
+
+/// How many of each there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Connections of clients.
+    pub connections: usize,
+    /// Connections of clients beyond those, for questions to the proxy itself.
+    pub lobby: usize,
+    /// Connections to the admin port.
+    pub admin: usize,
+    /// Connections to upstreams.
+    pub upstream: usize,
+    /// Open files of content.
+    pub files: usize,
+    /// Requests under way.
+    pub streams: usize,
+    /// Bytes in buffers that wait for clients.
+    pub buffers: usize,
+}
+
+impl Budget {
+    /// Of this process as it is now, with so many `connections` if that is said.
+    #[must_use]
+    pub fn of_process(connections: Option<usize>) -> Self {
+        Self::of(open_file_limit(), memory_limit(), connections)
+    }
+
+    /// Of so many open files and so many bytes of memory.
+    #[must_use]
+    pub fn of(files: Option<u64>, memory: u64, connections: Option<usize>) -> Self {
+        let open = files.unwrap_or(UNLIMITED);
+        let (lobby, admin) = ((open / 64).clamp(8, 64), (open / 128).clamp(8, 32));
+        let reserve = OWN_FILES + lobby + admin + (open / 16).clamp(16, 512);
+        let third = (open.saturating_sub(reserve) / 3).max(LEAST);
+        let upstream = third.min(UPSTREAM).min(memory / 8 / TUNNEL_BYTES).max(LEAST);
+        let rest = open.saturating_sub(reserve + upstream).max(2 * LEAST);
+        let fitting = third.min(memory / CONNECTION_BYTES).min(CONNECTIONS);
+        // More connections than a third are taken from the files.
+        let connections = connections.map_or(fitting, |wished| wished as u64).min(rest - LEAST);
+        let connections = connections.max(1);
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Self {
+            connections: number(connections),
+            lobby: number(lobby),
+            admin: number(admin),
+            upstream: number(upstream),
+            files: number((rest - connections).min(FILES)),
+            streams: number((memory / STREAM_BYTES).clamp(256, STREAMS)),
+            buffers: number((memory / 16).clamp(8 << 20, 256 << 20)),
+        }
+    }
+
+    /// How many files all of that is together.
+    #[cfg(test)]
+    fn open(&self) -> usize {
+        self.connections + self.lobby + self.admin + self.upstream + self.files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_open_fits_into_the_files_that_may_be() {
+        for files in [256_u64, 1024, 4096, 20_000, 65_536, 524_288, 1 << 30] {
+            for memory in [64_u64 << 20, 512 << 20, 8 << 30, u64::MAX] {
+                for connections in [None, Some(1), Some(500), Some(1 << 20)] {
+                    let budget = Budget::of(Some(files), memory, connections);
+                    let open = budget.open() as u64;
+                    assert!(open + OWN_FILES < files, "{files} {memory} {connections:?}: {budget:?}");
+                    assert!(budget.connections > 0 && budget.files > 0 && budget.upstream > 0, "{budget:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_is_divided_as_documented() {
+        let budget = Budget::of(Some(4096), 8 << 30, None);
+        let Budget { connections, lobby, admin, upstream, files, streams, buffers } = budget;
+        assert_eq!((connections, upstream, files), (1232, 1232, 1232));
+        assert_eq!((lobby, admin, streams, buffers >> 20), (64, 32, 20_000, 256));
+        let small = Budget::of(Some(524_288), 512 << 20, None);
+        assert_eq!((small.connections, small.streams, small.buffers >> 20), (4096, 5461, 32));
+        assert_eq!(Budget::of(Some(4096), 8 << 30, Some(300)).connections, 300);
+        assert_eq!(Budget::of(None, 8 << 30, None).connections, 20_000);
+    }
+}

@@ -1,0 +1,104 @@
+//! Which passwords for a registry are guesses: those of nobody who is known to have a right.
+//!
+//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or because
+//! the proxy holds credentials of its own, they are paced here.
+
+use http::header::{AUTHORIZATION, HeaderMap};
+use http::{HeaderValue, StatusCode};
+
+use crate::cache::{Place, Trust};
+use crate::oci::Repository;
+use crate::proxy::clients::Guess;
+use crate::proxy::context::Context;
+use crate::proxy::respond::{self, Failure};
+use crate::proxy::tokens::bearers;
+use crate::proxy::tokens::request::{TokenRequest, user_of};
+
+/// Lets who asks for a token with a password wait as long as it has to. `None` where it is no guess: it brings none, or
+/// that of somebody who has shown a right where the token is for.
+///
+/// # Errors
+/// Too many of its address are being looked at.
+pub(crate) async fn admit<'a>(context: &Context<'a>, wish: &TokenRequest) -> Result<Option<Guess<'a>>, Failure> {
+    let Some((user, mac)) = offered(context, wish) else { return Ok(None) };
+    if has_shown_a_right(context, wish, &mac) { Ok(None) } else { wait(context, &user, mac).await.map(Some) }
+}
+
+/// Whether [`admit`] would take it for no guess.
+pub(crate) fn is_known(context: &Context<'_>, wish: &TokenRequest) -> bool {
+    offered(context, wish).is_none_or(|(_, mac)| has_shown_a_right(context, wish, &mac))
+}
+
+fn offered(context: &Context<'_>, wish: &TokenRequest) -> Option<(String, [u8; 32])> {
+    Some((wish.user()?, bearers::mac(&context.proxy.cache, wish.credential()?)))
+}
+
+fn has_shown_a_right(context: &Context<'_>, wish: &TokenRequest, mac: &[u8; 32]) -> bool {
+    places(context, wish).any(|place| is_granted(context, &place, mac))
+}
+
+/// Whether anybody may read all that a token is wished for: then one that is nobody's will do, and tells nothing.
+pub(crate) async fn is_for_all(context: &Context<'_>, wish: &TokenRequest) -> bool {
+    let mut places = places(context, wish).peekable();
+    if places.peek().is_none() {
+        return false;
+    }
+    for place in places {
+        if !is_public(context, &place).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// The same as [`admit`] for who reads in `repository` with a password in hand while the registry is away.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) async fn admit_reader(
+    context: &Context<'_>,
+    repository: &Repository,
+    headers: &HeaderMap,
+) -> Result<(), Failure> {
+    let credential = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let Some(user) = user_of(credential) else { return Ok(()) };
+    let mac = bearers::mac(&context.proxy.cache, credential);
+    let place = Place { registry: context.origin.clone(), repository: repository.clone() };
+    if is_granted(context, &place, &mac) || is_public(context, &place).await {
+        return Ok(());
+    }
+    wait(context, &user, mac).await.map(drop)
+}
+
+fn places(context: &Context<'_>, wish: &TokenRequest) -> impl Iterator<Item = Place> {
+    let names = wish.scopes().iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+    let repositories = names.filter_map(|(name, _)| name.parse().ok());
+    repositories.map(|repository| Place { registry: context.origin.clone(), repository })
+}
+
+fn is_granted(context: &Context<'_>, place: &Place, mac: &[u8; 32]) -> bool {
+    let cache = &context.proxy.cache;
+    cache.is_granted(place, &cache.principal(&context.origin, Some(mac)), &trust(context))
+}
+
+async fn is_public(context: &Context<'_>, place: &Place) -> bool {
+    context.proxy.cache.is_public(place, &trust(context)).await.is_some()
+}
+
+/// As in an outage, for which a right is believed for the longest.
+fn trust(context: &Context<'_>) -> Trust {
+    Trust { lives: context.registry.lives(), away: true, ..Trust::default() }
+}
+
+async fn wait<'a>(context: &Context<'a>, user: &str, mac: [u8; 32]) -> Result<Guess<'a>, Failure> {
+    context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::crowded)
+}
+
+/// What the registry said of one.
+pub(crate) fn judged(guess: Option<Guess<'_>>, status: StatusCode) {
+    match (guess, status) {
+        (Some(guess), StatusCode::OK) => guess.was_right(),
+        (Some(guess), status) if status.is_server_error() => guess.was_not_judged(),
+        (_, _) => {} // it counts as wrong
+    }
+}

@@ -1,0 +1,76 @@
+//! Who asks for something in a repository, and in whose name the registry is asked for it.
+//!
+//! A caller's own credentials decide, as if the proxy were not there. Where the operator has said so, nobody's
+//! are used, or the proxy's own for callers who bring none: those serve what is public and what `repositories`
+//! lists, and nothing else.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderMap};
+
+use crate::cache::{Place, Principal, Trust};
+use crate::proxy::context::Context;
+use crate::proxy::registry::registry::Whose;
+use crate::proxy::tokens::bearers::Bears;
+use crate::proxy::tokens::local::Holder;
+use crate::upstream::AskAs;
+
+/// Who asks, and how.
+pub(crate) struct Identity {
+    pub(crate) principal: Principal,
+    pub(crate) who: AskAs,
+    /// Anybody may read here, as far as is known: a no to the caller's token is no reason not to.
+    pub(crate) public: bool,
+    /// The caller's token has expired.
+    pub(crate) lapsed: bool,
+}
+
+/// Tells who a request to `context` with these `headers` is from, at its place.
+pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap, trust: &Trust) -> Identity {
+    let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
+    let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };
+    if matches!(context.registry.whose(), Whose::Nobody) {
+        return nobody(false);
+    }
+    let bears = match context.holder {
+        Some(Holder::Known(known)) => {
+            // A token of ours means nothing to the registry, which is asked as nobody. A no says nothing of a right
+            // that the holder has proven; where it has none, it is a no as to anybody.
+            let principal = Principal::Known(known);
+            let public = cache.is_public(place, trust).await.is_some();
+            if public && !cache.is_granted(place, &principal, trust) {
+                return nobody(false);
+            }
+            return Identity { principal, who: AskAs::Nobody, public, lapsed: false };
+        }
+        Some(Holder::Nobody) => Bears::Nobody,
+        None => context.proxy.bearers.bears(cache, context.registry, context.authority, &place.repository, header),
+    };
+    let known = cache.is_public(place, trust).await;
+    let public = known.is_some();
+    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (context.registry.whose(), bears) {
+        let listed = keyring.lists(&place.repository);
+        if !listed && known != Some(true) {
+            return nobody(false); // its answer is the proof, if it is one
+        }
+        let who = AskAs::Held { keyring: Arc::clone(keyring), listed };
+        return Identity { principal: Principal::Proxy, who, public, lapsed: false };
+    }
+    let header = || header.cloned();
+    match bears {
+        // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
+        Bears::Nobody if public || context.holder.is_some() => nobody(false),
+        Bears::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
+        Bears::Anybody { lapsed } => {
+            Identity { principal: Principal::Anybody, who: AskAs::Caller(header()), public, lapsed }
+        }
+        Bears::Credential { mac, lapsed } => {
+            let principal = cache.principal(&place.registry, Some(&mac));
+            Identity { principal, who: AskAs::Caller(header()), public, lapsed }
+        }
+        Bears::Itself => {
+            let principal = cache.principal(&place.registry, header().as_ref().map(|header| header.as_bytes()));
+            Identity { principal, who: AskAs::Caller(header()), public, lapsed: false }
+        }
+    }
+}

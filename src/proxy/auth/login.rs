@@ -1,0 +1,110 @@
+//! A caller's own credentials where the proxy holds some: verified by the registry before they count.
+//!
+//! Its clients are sent to our token service by the ping, whatever they have. Whoever brings credentials there
+//! gets a token that the registry's own service gave for them; a registry that takes passwords alone is asked
+//! with them, and our token stands for the password until it ends, in memory only.
+
+use std::time::SystemTime;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, Response};
+use zeroize::Zeroizing;
+
+use super::ping;
+use crate::cache::Principal;
+use crate::host::Secret;
+use crate::oci::Challenge;
+use crate::proxy::context::Context;
+use crate::proxy::tokens::bearers::{self, Leg};
+use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use crate::proxy::tokens::request::TokenRequest;
+use crate::proxy::{answer, faults, respond};
+use crate::telemetry::Kind;
+use crate::upstream;
+use crate::upstream::{Credential, Endpoint};
+use crate::upstream::{Unasked, is_foreign};
+use crate::wire::Body;
+
+/// The answer to one who asks our token service with credentials.
+pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Response<Body> {
+    verify(context, wish, leg)
+        .await
+        .unwrap_or_else(|unasked| faults::fault(&answer::fault_of_unasked(unasked), Kind::Token))
+}
+
+async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {
+    let deciding = context.registry.deciding_endpoints(context.authority);
+    let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
+    let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
+        return Ok(respond::unauthorized("these credentials cannot be verified here"));
+    };
+    // Anybody on the way could say yes to everything, or where passwords are to go.
+    if !endpoint.is_secure() {
+        return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
+    }
+    let response = ask_ping(context, endpoint, None).await?;
+    let challenges = upstream::challenges(response.headers());
+    if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
+        let (header, left) =
+            context.access.token_for(context.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
+        let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+        // Never more than it has left: its client would come with it when it has ended.
+        let life = left.as_secs().max(1);
+        let body =
+            Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
+        if let Some(leg) = leg {
+            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &leg, body.as_bytes());
+        }
+        return Ok(json(&body));
+    }
+    let Some(basic) = credential.basic() else {
+        return Ok(respond::unauthorized("the registry takes no identity tokens"));
+    };
+    let (response, is_own_word) = ping::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
+    if !is_own_word || is_foreign(&response, endpoint) {
+        return Ok(respond::unauthorized("the registry does not know this user and password"));
+    }
+    let (cache, now) = (&context.proxy.cache, SystemTime::now());
+    let mac = wish.credential().map(|credential| bearers::mac(cache, credential));
+    let holder = match cache.principal(&context.origin, mac.as_ref().map(|mac| &mac[..])) {
+        Principal::Known(known) => Holder::Known(known),
+        Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,
+    };
+    let token = context.proxy.local.mint(&context.origin, holder, now);
+    context.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
+    Ok(json(&LocalTokens::answer(&token, now)))
+}
+
+async fn ask_ping(
+    context: &Context<'_>,
+    endpoint: &Endpoint,
+    authorization: Option<HeaderValue>,
+) -> Result<Response<Body>, Unasked> {
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::USER_AGENT, answer::USER_AGENT_VALUE);
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    let mut request = Request::builder().uri("/v2/").body(())?;
+    *request.headers_mut() = headers;
+    Ok(context.upstream.fetch(endpoint, request).await?)
+}
+
+/// A credential that is written as a header would have it.
+fn credential_of(written: &[u8]) -> Option<Credential> {
+    let (scheme, rest) = std::str::from_utf8(written).ok()?.split_once(' ')?;
+    if scheme == "Identity" {
+        return Some(Credential::Identity { token: Secret::new(rest.to_owned()) });
+    }
+    let bytes = Zeroizing::new(scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(rest).ok())??);
+    let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    Some(Credential::new(user.to_owned(), Secret::new(password.to_owned())))
+}
+
+fn json(body: &str) -> Response<Body> {
+    let mut response = Response::new(Body::full(body.to_owned()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

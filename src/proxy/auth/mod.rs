@@ -1,0 +1,8 @@
+//! ESSAY
+
+pub(crate) mod guesses;
+pub(crate) mod identity;
+pub(crate) mod login;
+pub(crate) mod ping;
+pub(crate) mod token_relay;
+pub(crate) mod token_service;

@@ -1,0 +1,104 @@
+//! The answer to a request for a token, on its way through us: passed on unaltered, and remembered for whom it was.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+
+use crate::oci::Authority;
+use crate::proxy::state::Proxy;
+use crate::proxy::tokens::bearers::Leg;
+use crate::wire::Body;
+
+/// An answer with a token; a longer one passes without being read.
+const ANSWER_LIMIT: usize = 256 << 10;
+
+/// What a token service answered.
+pub(crate) enum Heard {
+    /// Whatever it is, passed on.
+    Answer(Response<Body>),
+    /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
+    NoToken(Response<Body>),
+}
+
+impl Heard {
+    /// The answer as it came.
+    pub(crate) fn response(self) -> Response<Body> {
+        let (Self::Answer(response) | Self::NoToken(response)) = self;
+        response
+    }
+}
+
+/// Notes the tokens that `realm` answered to `leg`.
+pub(crate) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, response: Response<Body>) -> Heard {
+    let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return Heard::Answer(response) };
+    let (mut parts, body) = response.into_parts();
+    match ahead(body, ANSWER_LIMIT).await {
+        Ahead::Whole(bytes) => {
+            let has_token = proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
+            parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
+            let response = Response::from_parts(parts, Body::full(bytes));
+            if has_token { Heard::Answer(response) } else { Heard::NoToken(response) }
+        }
+        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body)),
+        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body)),
+    }
+}
+
+/// A body that was looked into.
+enum Ahead {
+    /// All of it.
+    Whole(Bytes),
+    /// It is too long: the body as it was.
+    Long(Body),
+    /// It broke: the same.
+    Broken(Body),
+}
+
+async fn ahead(mut body: Body, limit: usize) -> Ahead {
+    let mut read = BytesMut::new();
+    loop {
+        let next = match body.frame().await {
+            None => return Ahead::Whole(read.freeze()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if read.len() + data.len() <= limit => {
+                    read.extend_from_slice(&data);
+                    continue;
+                }
+                Ok(data) => Ok(Frame::data(data)),
+                Err(trailers) => Ok(trailers),
+            },
+            Some(Err(error)) => Err(error),
+        };
+        let is_broken = next.is_err();
+        let before = futures_util::stream::iter([Ok(Frame::data(read.freeze())), next]);
+        let body = Body::wrap(StreamBody::new(before.chain(BodyStream::new(body))));
+        return if is_broken { Ahead::Broken(body) } else { Ahead::Long(body) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::collect;
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_or_passes_as_it_was() {
+        let pieces = || {
+            let pieces = [&b"abc"[..], b"def", b"ghi"].map(|piece| Ok::<_, std::io::Error>(Frame::data(piece.into())));
+            Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)))
+        };
+        let Ahead::Whole(bytes) = ahead(pieces(), 9).await else { panic!("it fits") };
+        assert_eq!(bytes, "abcdefghi");
+        for limit in [0, 2, 3, 8] {
+            let Ahead::Long(body) = ahead(pieces(), limit).await else { panic!("it does not fit") };
+            assert_eq!(collect(body, 100).await.unwrap(), "abcdefghi", "{limit}");
+        }
+        let cut = [Ok(Frame::data(Bytes::from_static(b"abc"))), Err(std::io::Error::other("cut"))];
+        let cut = Body::wrap(StreamBody::new(futures_util::stream::iter(cut)));
+        let Ahead::Broken(body) = ahead(cut, 9).await else { panic!("it broke") };
+        assert!(collect(body, 100).await.is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! ESSAY
+
+pub(crate) mod flood;
+pub(crate) mod journal;
+pub(crate) mod line;
+pub(crate) mod log;
+pub(crate) mod sink;

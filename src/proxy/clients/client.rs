@@ -1,0 +1,75 @@
+//! Who is on the other side of a connection, and the check at the door.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
+use http::{Response, StatusCode};
+
+use super::{Admission, Audit, Logins, Offer, Rules};
+use crate::oci::{Challenge, Code};
+use crate::proxy::respond::Failure;
+use crate::wire::Body;
+
+/// A client: its address, and who it has proven to be.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its address; IPv4 mapped into IPv6 is IPv4.
+    pub address: IpAddr,
+    /// Its user of `clients.htpasswd`.
+    pub user: Option<Arc<str>>,
+}
+
+/// What the `clients:` section means, ready to be asked.
+#[derive(Clone, Default)]
+pub struct Clients {
+    /// Users and passwords; `None`: nobody needs one.
+    pub logins: Option<Logins>,
+    /// Who may pull and push what.
+    pub rules: Rules,
+    /// Where manifests pulled and refused are written down.
+    pub audit: Option<Audit>,
+}
+
+impl Clients {
+    /// Lets a client in who asks for the proxy's services with these headers.
+    ///
+    /// # Errors
+    /// The answer to one who is not let in: 407 with a challenge (RFC 9110, 15.5.8), or 503.
+    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Response<Body>>> {
+        let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
+        let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
+        let admission = match &offer {
+            Some(offer) => logins.verify(client, offer).await,
+            None => Admission::Wrong,
+        };
+        match admission {
+            Admission::Welcome(user) => Ok(Client { address: client, user: Some(user) }),
+            Admission::Busy => {
+                let message = "too many passwords are being verified; try again";
+                Err(Box::new(
+                    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
+                        .respond(),
+                ))
+            }
+            Admission::Wrong => {
+                let message = match offer {
+                    Some(_) => "user or password for this proxy is wrong",
+                    None => "this proxy wants a user and a password: http://USER:PASSWORD@HOST:PORT as the proxy's URL",
+                };
+                let failure = Failure::new(
+                    StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+                    Code::Unauthorized,
+                    "http_request_denied",
+                    message,
+                );
+                let mut response = failure.respond();
+                let challenge = Challenge::Basic { realm: Some("pullthrough".to_owned()) }.to_string();
+                if let Ok(value) = HeaderValue::from_str(&challenge) {
+                    response.headers_mut().insert(PROXY_AUTHENTICATE, value);
+                }
+                Err(Box::new(response))
+            }
+        }
+    }
+}

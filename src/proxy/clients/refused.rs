@@ -1,0 +1,81 @@
+//! Requests that the proxy refuses, at whatever door: each is one line of the audit log.
+//!
+//! What a registry's request was for is known better by its errand, which writes its own lines; here is the rest: a form
+//! that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
+//! Never: a query, a user's password, a header, but the name of the host.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{Method, Request, Response};
+
+use super::{AuditLine, AuditOutcome, Clients};
+use crate::proxy::respond::Declined;
+use crate::wire::Body;
+
+/// What a request says of itself, kept while it is answered.
+pub(crate) struct Asked {
+    client: IpAddr,
+    method: Method,
+    host: Option<String>,
+    path: Option<String>,
+}
+
+impl Asked {
+    /// Nothing where nothing is written down.
+    pub(crate) fn of<B>(clients: &Clients, client: IpAddr, request: &Request<B>) -> Option<Self> {
+        clients.audit.as_ref()?;
+        let uri = request.uri();
+        let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = uri.authority().map(http::uri::Authority::as_str).or_else(header);
+        let host = host.map(|host| AuditLine::cut(host.rsplit('@').next().unwrap_or_default()));
+        let path = Some(uri.path()).filter(|path| !path.is_empty() && *request.method() != Method::CONNECT);
+        Some(Self { client, method: request.method().clone(), host, path: path.map(AuditLine::cut) })
+    }
+
+    /// Notes that `response` refuses it, if it does and nobody has noted it yet.
+    pub(crate) fn note(
+        self,
+        clients: &Clients,
+        user: Option<Arc<str>>,
+        registry: Option<Arc<str>>,
+        response: &mut Response<Body>,
+    ) {
+        let (Some(Declined(reason)), Some(audit)) = (response.extensions_mut().remove(), &clients.audit) else {
+            return;
+        };
+        let Self { client, method, host, path } = self;
+        let line = AuditLine::new(client, AuditOutcome::Refused, response.status().as_u16());
+        audit.write(AuditLine {
+            user,
+            registry,
+            host,
+            method: Some(method),
+            path,
+            reason: Some(AuditLine::cut(&reason)),
+            ..line
+        });
+    }
+}
+
+/// The same where the HTTP library could not read a request, and has refused it itself.
+pub(crate) fn note_unread(
+    clients: &Clients,
+    client: IpAddr,
+    user: Option<&Arc<str>>,
+    registry: Option<&Arc<str>>,
+    error: &io::Error,
+) {
+    let unread =
+        error.get_ref().and_then(|error| error.downcast_ref::<hyper::Error>()).filter(|error| error.is_parse());
+    let (Some(error), Some(audit)) = (unread, &clients.audit) else { return };
+    let status = if error.is_parse_too_large() { 431 } else { 400 };
+    audit.write(AuditLine {
+        user: user.cloned(),
+        registry: registry.cloned(),
+        reason: Some(AuditLine::cut(&error.to_string())),
+        ..AuditLine::new(client, AuditOutcome::Refused, status)
+    });
+}

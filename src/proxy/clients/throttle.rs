@@ -1,0 +1,140 @@
+//! How long a login waits before it is looked at, after others that failed.
+//!
+//! Threat: passwords guessed through an open door. Defence: failures are counted by address and user together,
+//! and by each alone, and every one above a few doubles the wait, up to four seconds. Exposure: many addresses
+//! guessing for many users. Cost: a bounded table; a client whose password is remembered never waits.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// So many failures together are a slip of the finger.
+const FREE_TOGETHER: u32 = 3;
+/// An address may be a whole office, and a user a whole fleet.
+const FREE_ALONE: u32 = 20;
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(4);
+/// Failures are forgotten after so long without another.
+const MEMORY: Duration = Duration::from_secs(15 * 60);
+const CAPACITY: u64 = 30_000;
+/// A longer name is of no user: they share one count.
+const USER_LIMIT: usize = 255;
+
+/// The failures of late.
+pub(crate) struct Pace {
+    failures: moka::sync::Cache<AskAs, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum AskAs {
+    Both(IpAddr, Box<str>),
+    Address(IpAddr),
+    User(Box<str>),
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { failures: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MEMORY).build() }
+    }
+
+    /// How long this login waits.
+    pub(crate) fn wait(&self, client: IpAddr, user: &str) -> Duration {
+        let waits = who(client, user).map(|(who, free)| wait(self.failures.get(&who).unwrap_or(0), free));
+        waits.into_iter().max().unwrap_or_default()
+    }
+
+    pub(crate) fn failed(&self, client: IpAddr, user: &str) {
+        for (who, _) in who(client, user) {
+            self.failures
+                .entry(who)
+                .and_upsert_with(|count| count.map_or(1, |count| count.into_value().saturating_add(1)));
+        }
+    }
+
+    /// One that was counted as a failure ahead was none.
+    pub(crate) fn taken_back(&self, client: IpAddr, user: &str) {
+        for (who, _) in who(client, user) {
+            self.failures
+                .entry(who)
+                .and_upsert_with(|count| count.map_or(0, |count| count.into_value().saturating_sub(1)));
+        }
+    }
+
+    /// Whoever got in made a slip of the finger before; that says nothing of others at the same address.
+    pub(crate) fn succeeded(&self, client: IpAddr, user: &str) {
+        let [(both, _), ..] = who(client, user);
+        self.failures.invalidate(&both);
+    }
+}
+
+fn who(client: IpAddr, user: &str) -> [(AskAs, u32); 3] {
+    let client = network(client);
+    let user: Box<str> = if user.len() <= USER_LIMIT { user.into() } else { "".into() };
+    [
+        (AskAs::Both(client, user.clone()), FREE_TOGETHER),
+        (AskAs::Address(client), FREE_ALONE),
+        (AskAs::User(user), FREE_ALONE),
+    ]
+}
+
+fn wait(failures: u32, free: u32) -> Duration {
+    let Some(excess) = failures.checked_sub(free) else { return Duration::ZERO };
+    FIRST.saturating_mul(1_u32.checked_shl(excess).unwrap_or(u32::MAX)).min(LONGEST)
+}
+
+/// Of IPv6 the /64: whoever has one address there has all.
+pub(crate) fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() >> 64 << 64;
+            Ipv6Addr::from_bits(bits).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "192.0.2.1";
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn waits(pace: &Pace, client: &str, user: &str) -> u128 {
+        pace.wait(address(client), user).as_millis()
+    }
+
+    #[test]
+    fn each_failure_above_a_few_doubles_the_wait_up_to_a_bound() {
+        let pace = Pace::new();
+        for expected in [0, 0, 0, 250, 500, 1000, 2000, 4000, 4000] {
+            assert_eq!(waits(&pace, HERE, "alice"), expected);
+            pace.failed(address(HERE), "alice");
+        }
+        assert_eq!(waits(&pace, HERE, "bob"), 0, "another user at the same address");
+        assert_eq!(waits(&pace, "192.0.2.2", "alice"), 0, "the same user from elsewhere");
+        pace.succeeded(address(HERE), "alice");
+        assert_eq!(waits(&pace, HERE, "alice"), 0);
+    }
+
+    #[test]
+    fn many_users_of_one_address_and_many_addresses_of_one_user_wait_too() {
+        let pace = Pace::new();
+        for number in 0..21 {
+            pace.failed(address(HERE), &format!("user{number}"));
+            pace.failed(address(&format!("198.51.100.{number}")), "root");
+        }
+        assert!(waits(&pace, HERE, "new") > 0);
+        assert!(waits(&pace, "203.0.113.9", "root") > 0);
+        assert_eq!(waits(&pace, "203.0.113.9", "new"), 0);
+    }
+
+    #[test]
+    fn an_address_is_its_network_however_it_is_written() {
+        assert_eq!(network(address("::ffff:192.0.2.1")), address(HERE));
+        assert_eq!(network(address("2001:db8:1:2:3:4:5:6")), address("2001:db8:1:2::"));
+        assert_eq!(wait(u32::MAX, 3), LONGEST);
+    }
+}

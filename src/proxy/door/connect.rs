@@ -1,0 +1,139 @@
+//! CONNECT: judged by name, then refused, tunnelled or intercepted.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+use super::{intercept, tunnel};
+use crate::oci::{Authority, BadAuthority, Code};
+use crate::proxy::clients::Client;
+use crate::proxy::faults;
+use crate::proxy::record::Record;
+use crate::proxy::registry::verdict::Verdict;
+use crate::proxy::respond::{self, Failure};
+use crate::proxy::state::Proxy;
+use crate::wire::Body;
+
+/// Answers a CONNECT. What follows a 200 goes on in a task of its own.
+pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Response<Body> {
+    let client = who.address;
+    let parsed = target(&request);
+    let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
+    let Ok(authority) = parsed else {
+        proxy.metrics.connect("malformed");
+        let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
+        return refuse(
+            record,
+            &Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message),
+        );
+    };
+    let policy = proxy.policy();
+    let verdict = policy.judge(&authority);
+    proxy.metrics.connect(verdict.label());
+    match verdict {
+        Verdict::Refuse(refusal) => refuse(
+            record,
+            &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", refusal.to_string()),
+        ),
+        Verdict::Intercept(_) => {
+            record.verdict("intercept", 200);
+            upgrade(proxy, request, move |proxy, stream| async move {
+                drop(record); // its requests have lines of their own
+                intercept::run(proxy, who, authority, stream).await;
+            })
+        }
+        Verdict::Tunnel | Verdict::Uncovered(_) => {
+            if let Some(forbidden) = policy.upstream.forbidden(&authority) {
+                return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+            }
+            // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
+            let tunnel = match proxy.limiter.of(client).tunnel() {
+                Ok(tunnel) => tunnel,
+                Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
+            };
+            let way = proxy.pseudonym.way(request.headers(), request.version());
+            match Box::pin(policy.upstream.dial(&authority, &way)).await {
+                Err(error) => refuse(record, &faults::of_upstream(&error)),
+                Ok(upstream) => {
+                    record.verdict(verdict.label(), 200);
+                    upgrade(proxy, request, move |proxy, stream| async move {
+                        let _counted = tunnel;
+                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
+                    })
+                }
+            }
+        }
+    }
+}
+
+/// Host and port, both said (RFC 9110, 9.3.6), and nothing beside them: neither a scheme, a path nor a user, nor a body
+/// in whose place the tunnel's bytes would be.
+fn target<B>(request: &Request<B>) -> Result<Authority, BadAuthority> {
+    let uri = request.uri();
+    let is_plain = uri.scheme().is_none() && uri.path_and_query().is_none() && uri.port().is_some();
+    let is_framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    match uri.authority() {
+        Some(authority) if is_plain && !is_framed => Authority::parse(authority.as_str(), 443),
+        _ => Err(BadAuthority),
+    }
+}
+
+fn refuse(mut record: Record, failure: &Failure) -> Response<Body> {
+    record.verdict("refuse", failure.status.as_u16());
+    record.detail(failure.message.clone());
+    failure.respond()
+}
+
+/// 200, and `then` with the raw connection once the client has it.
+fn upgrade<F>(
+    proxy: &Arc<Proxy>,
+    request: Request<Incoming>,
+    then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
+) -> Response<Body>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let upgraded = hyper::upgrade::on(request);
+    let handed = proxy.clone();
+    proxy.spawn(async move {
+        match upgraded.await {
+            Ok(stream) => then(handed, TokioIo::new(stream)).await,
+            Err(error) => debug!(%error, "the client left before its tunnel was open"),
+        }
+    });
+    Response::new(Body::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_names_a_host_and_a_port_and_nothing_else() {
+        let table = [
+            ("quay.io:443", true),
+            ("[::1]:443", true),
+            ("quay.io", false),
+            ("https://quay.io/", false),
+            ("https://quay.io:443/", false),
+            ("u:p@quay.io:443", false),
+            ("quay.io:", false),
+            ("/", false),
+        ];
+        for (text, expected) in table {
+            let parsed = text
+                .parse::<http::Uri>()
+                .map_err(|_| BadAuthority)
+                .and_then(|uri| target(&Request::builder().method("CONNECT").uri(uri).body(()).unwrap()));
+            assert_eq!(parsed.is_ok(), expected, "{text}");
+        }
+        let framed =
+            Request::builder().method("CONNECT").uri("quay.io:443").header(CONTENT_LENGTH, 5).body(()).unwrap();
+        assert!(target(&framed).is_err());
+    }
+}

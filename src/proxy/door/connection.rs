@@ -1,0 +1,157 @@
+//! The door: one accepted connection, and each request on it handed on.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::first_bytes::{Spoken, sniff};
+use super::{connect, intercept, overload, pages};
+use crate::proxy::clients::refused;
+use crate::proxy::clients::refused::Asked;
+use crate::proxy::limit::{Stream, Usage};
+use crate::proxy::state::Proxy;
+use crate::proxy::{forward, respond};
+use crate::wire::{self, Body, Guarded, Rewind};
+
+impl Proxy {
+    /// Serves one accepted connection in a task of its own; of one too many, only what it asks of the proxy itself.
+    /// `TCP_NODELAY`, keep-alive and the time that its peer may take nothing are as its listener had them.
+    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let proxy = self.clone();
+        let address = peer.ip().to_canonical();
+        if !self.policy().admits(address) {
+            return overload::serve(self, stream, address, None);
+        }
+        let place = match self.limiter.enter(address) {
+            Ok(place) => place,
+            Err(refusal) => return overload::serve(self, stream, address, Some(refusal)),
+        };
+        self.spawn(async move {
+            let client = place.client().clone();
+            // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
+            let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
+            let door = proxy.clone();
+            let handle = move |request, stream| answer(door.clone(), address, request, stream);
+            if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
+                debug!(client = %address, %error, "connection ended");
+            }
+        });
+    }
+
+    pub(crate) async fn serve_stream<S, H, F>(
+        &self,
+        stream: S,
+        address: IpAddr,
+        client: Arc<Usage>,
+        handle: H,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
+        let served = match spoken {
+            Spoken::Tls => {
+                let accepted = intercept::accept_own(self, address, stream).await;
+                let Some(stream) = accepted else { return Ok(()) };
+                let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
+                let handle = move |mut request: Request<Incoming>, stream| {
+                    request.extensions_mut().insert(ByTls);
+                    handle(request, stream)
+                };
+                self.serve_http(spoken, stream, client, handle).await
+            }
+            spoken => self.serve_http(spoken, stream, client, handle).await,
+        };
+        served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
+    }
+
+    /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
+    pub(crate) async fn sniff<S: AsyncRead + Unpin>(&self, stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+        let asked = CancellationToken::new(); // not yet
+        tokio::select! {
+            told = sniff(stream) => told,
+            () = self.leaving(&asked) => Ok(None),
+        }
+    }
+}
+
+/// Marks a request that came to the proxy itself by TLS.
+#[derive(Clone, Copy, Debug)]
+struct ByTls;
+
+/// One request at the door itself, not inside an intercepted connection.
+pub(crate) async fn answer(
+    proxy: Arc<Proxy>,
+    client: IpAddr,
+    request: Request<Incoming>,
+    stream: Arc<Stream>,
+) -> Response<Body> {
+    let asked = Asked::of(&proxy.policy().clients, client, &request);
+    let mut user = None;
+    let mut response = received(&proxy, client, request, stream, &mut user).await;
+    if let Some(asked) = asked {
+        asked.note(&proxy.policy().clients, user, None, &mut response);
+    }
+    response
+}
+
+/// The same; `user` is who it was found to be.
+async fn received(
+    proxy: &Arc<Proxy>,
+    client: IpAddr,
+    request: Request<Incoming>,
+    stream: Arc<Stream>,
+    user: &mut Option<Arc<str>>,
+) -> Response<Body> {
+    let is_stranger = !proxy.policy().admits(client);
+    if is_stranger && !pages::is_for_anybody(&request) {
+        return pages::stranger(proxy, client, &request);
+    }
+    let connects = request.method() == Method::CONNECT;
+    if let Some(flaw) = wire::malformed(&request) {
+        let failure = respond::malformed(flaw);
+        return pages::turned_away(proxy, client, &request, respond::last_of_connection(failure.respond()));
+    }
+    // HTTP/2 names a host in any case: it is another one's where the scheme is.
+    let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
+    let proxied = connects || (request.uri().authority().is_some() && !is_own);
+    if is_stranger && proxied {
+        return pages::stranger(proxy, client, &request);
+    }
+    if proxied {
+        // The proxy's own pages need no password: the CA is fetched before anything else can work.
+        let who = match proxy.policy().clients.admit(client, request.headers()).await {
+            Ok(who) => who,
+            Err(refusal) => return pages::turned_away(proxy, client, &request, *refusal),
+        };
+        user.clone_from(&who.user);
+        if proxy.pseudonym.is_in(request.headers()) {
+            return pages::turned_away(proxy, client, &request, respond::looped());
+        }
+        if connects {
+            return connect::answer(proxy, who, request).await;
+        }
+        // To a host of its choice, over a connection of its own: counted as a tunnel there.
+        return match proxy.limiter.of(client).tunnel() {
+            Ok(tunnel) => {
+                let response = Box::pin(forward::absolute(proxy, client, request)).await;
+                stream.keep(tunnel);
+                response
+            }
+            Err(refusal) => pages::refused(proxy, client, &request, &refusal),
+        };
+    }
+    Box::pin(pages::answer(proxy, client, &request)).await
+}

@@ -1,0 +1,112 @@
+//! HTTP on a connection: HTTP/1.1 or HTTP/2, each request with a stream of its own, until the end or a drain.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::first_bytes::Spoken;
+use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
+use crate::proxy::state::Proxy;
+use crate::wire::{Body, Coalesce, FIELDS};
+
+/// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
+const HEAD: Duration = Duration::from_secs(120);
+/// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
+const WRITE_BUFFER: usize = 64 << 10;
+/// How many streams a connection of HTTP/2 may have: where there are many connections as few as clients should be able
+/// to count on (RFC 9113, 6.5.2), since what each waits in takes memory, too.
+const STREAMS: u32 = 250;
+const STREAMS_OF_MANY: u32 = 100;
+/// Threat: heads made to fill memory. A head of up to this size is read, in HTTP/1.1 and HTTP/2 alike (hyper's
+/// `max_buf_size` is the one limit of both a head and a write); Go's own default is 1 MiB, registries' 8 to 64 KiB.
+const HEAD_BYTES: u32 = 64 << 10;
+
+impl Proxy {
+    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
+    /// request's stream, which counts for nothing yet.
+    pub(crate) async fn serve_http<S, H, F>(
+        &self,
+        spoken: Spoken,
+        stream: S,
+        client: Arc<Usage>,
+        handle: H,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let asked = CancellationToken::new();
+        let first = asked.clone();
+        let answer = move |request, stream: Arc<Stream>| {
+            first.cancel();
+            // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
+            let answer = Box::pin(handle(request, stream.clone()));
+            answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
+        };
+        if spoken == Spoken::Http2 {
+            let stream = Coalesce::new(stream);
+            let line = Connection::new(&self.limiter, client, stream.is_blocked());
+            let opened = line.clone();
+            let service = service_fn(move |request| answer(request, opened.open()));
+            let connection = http2::Builder::new(Tasks(line.clone()))
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(if self.limiter.are_many() { STREAMS_OF_MANY } else { STREAMS })
+                .keep_alive_interval(Duration::from_secs(60))
+                .max_send_buf_size(512 << 10)
+                .max_header_list_size(HEAD_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+        } else {
+            let line = Connection::new(&self.limiter, client, Arc::default());
+            let opened = line.clone();
+            let service = service_fn(move |request| answer(request, opened.open_alone()));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(WRITE_BUFFER)
+                .max_headers(FIELDS)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+        }
+    }
+
+    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when its
+    /// `line` is told so. Boxed, so that what a connection waits in is no larger than what it speaks.
+    async fn attend<C>(
+        &self,
+        connection: C,
+        finish: impl FnOnce(Pin<&mut C>),
+        asked: &CancellationToken,
+        line: &Connection,
+    ) -> io::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = Box::pin(connection);
+        tokio::select! {
+            biased; // what it waits for most
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            () = self.leaving(asked) => {}
+            () = line.told(Order::Finish) => {}
+        }
+        finish(connection.as_mut());
+        tokio::select! {
+            ended = connection => ended.map_err(io::Error::other),
+            () = line.told(Order::Close) => Ok(()),
+        }
+    }
+}

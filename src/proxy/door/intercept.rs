@@ -1,0 +1,183 @@
+//! Takes TLS off a connection to a registry, with a leaf of the local CA, and serves the requests inside.
+//!
+//! The CONNECT authority decides: another SNI is a TLS alert, another Host is 421. A client that does not
+//! trust the CA is named in the log with the cure.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, ready};
+use rustls::server::Acceptor;
+use rustls::{AlertDescription, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tracing::{debug, warn};
+
+use super::pages;
+use crate::host;
+use crate::oci::{Authority, Host};
+use crate::proxy::clients::Client;
+use crate::proxy::clients::refused;
+use crate::proxy::limit::{Bounded, Stream};
+use crate::proxy::state::Proxy;
+use crate::proxy::v2::dispatch;
+
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// TLS holds at most this much for a client that does not read.
+const TLS_BUFFER: usize = 256 << 10;
+/// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of ours.
+pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A connection with TLS taken off.
+pub(crate) type Secure<S> = Bounded<TlsStream<S>>;
+
+/// Serves an intercepted connection to `authority` until it ends.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    proxy: Arc<Proxy>,
+    who: Client,
+    authority: Authority,
+    stream: S,
+) {
+    let (client, host) = (who.address, authority.host.clone());
+    let to = authority.short(443);
+    let handshake = Box::pin(accept(&proxy, client, &to, stream, |_| Ok(host))); // what it needs goes with it
+    let Some(stream) = handshake.await else { return };
+    let served = match proxy.sniff(stream).await {
+        Ok(Some((spoken, stream))) => {
+            let handed = proxy.clone();
+            let (target, user) = (authority.clone(), who.user.clone());
+            let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
+                Ok(()) => Either::Left(dispatch::answer(handed.clone(), who.clone(), target.clone(), asked)),
+                Err(refusal) => Either::Right(ready(pages::refused(&handed, client, &asked, &refusal))),
+            };
+            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(client), handle).await;
+            served.inspect_err(|error| {
+                let policy = proxy.policy();
+                let registry = policy.registry(&authority).map(|registry| registry.name().clone());
+                refused::note_unread(&policy.clients, client, user.as_ref(), registry.as_ref(), error);
+            })
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        debug!(%client, %authority, %error, "intercepted connection ended");
+    }
+}
+
+/// TLS to the proxy itself, by one of its own names.
+pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
+    proxy: &Proxy,
+    client: IpAddr,
+    stream: S,
+) -> Option<Secure<S>> {
+    let own = |asked: Option<Host>| asked.or_else(|| host::hostname()?.parse().ok()).ok_or("no name was asked for");
+    accept(proxy, client, "the proxy itself", stream, own).await
+}
+
+/// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
+pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    proxy: &Proxy,
+    client: IpAddr,
+    to: &str,
+    stream: S,
+    name: impl FnOnce(Option<Host>) -> Result<Host, &'static str>,
+) -> Option<Secure<S>> {
+    let handshake = async {
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::of)?;
+        let asked = start
+            .client_hello()
+            .server_name()
+            .map(|name| name.parse::<Host>().map_err(|_| Failed::wrong_name()))
+            .transpose()?;
+        let host = name(asked.clone()).map_err(Failed::unnamed)?;
+        if asked.is_some_and(|asked| asked != host) {
+            let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
+            return Err(Failed::wrong_name());
+        }
+        let config = match proxy.policy().ca.server_config(&host) {
+            Ok(config) => config,
+            Err(error) => {
+                // There is no such host here, as far as the client can know.
+                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
+                return Err(Failed::unsigned(error));
+            }
+        };
+        finish(start, config).await
+    };
+    let failed = match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(failed)) => failed,
+        Err(_) => Failed { reason: "timeout", error: "no handshake in time".into() },
+    };
+    proxy.metrics.handshake_failure(failed.reason);
+    if failed.reason == "untrusted" {
+        let fingerprint = proxy.policy().ca.fingerprint().to_owned();
+        warn!(
+            %client, to, alert = failed.error, fingerprint,
+            "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs once"
+        );
+    } else {
+        debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
+    }
+    None
+}
+
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
+    start: StartHandshake<S>,
+    config: Arc<ServerConfig>,
+) -> Result<Secure<S>, Failed> {
+    let mut stream = start.into_stream(config).await.map_err(Failed::of)?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    Ok(Bounded::new(stream, TLS_BUFFER))
+}
+
+/// A handshake that failed: a word for the metrics and the facts for the log.
+struct Failed {
+    reason: &'static str,
+    error: String,
+}
+
+impl Failed {
+    fn of(error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let reason = match tls {
+            Some(rustls::Error::AlertReceived(alert)) if distrusts(*alert) => "untrusted",
+            Some(rustls::Error::AlertReceived(_)) => "alert",
+            Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
+            Some(_) => "protocol",
+            None => "closed",
+        };
+        Self { reason, error: error.to_string() }
+    }
+
+    fn wrong_name() -> Self {
+        Self { reason: "wrong_name", error: "the client asked TLS for another name than CONNECT".into() }
+    }
+
+    fn unnamed(error: &'static str) -> Self {
+        Self { reason: "wrong_name", error: error.into() }
+    }
+
+    fn unsigned(error: crate::ca::Error) -> Self {
+        Self { reason: "unsigned", error: crate::telemetry::chain(&error) }
+    }
+}
+
+/// The alerts of a client that does not accept our chain: Go says bad_certificate, OpenSSL unknown_ca, Java
+/// certificate_unknown.
+fn distrusts(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::AccessDenied
+    )
+}

@@ -1,0 +1,64 @@
+//! Connections that are too many: whoever asks whether the proxy is well gets an answer, others are told to come back.
+//!
+//! Threat: clients fill the door, and the probe that asks whether the proxy lives finds it closed: the proxy is
+//! restarted, and all pulls with it. Bound: so many at a time, each for a moment; another one takes the place of the
+//! earliest of the address that has most.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+
+use super::pages;
+use crate::proxy::limit::Refusal;
+use crate::proxy::state::Proxy;
+use crate::wire::{Body, Guarded};
+
+/// How long one may stay.
+const MOMENT: Duration = Duration::from_secs(10);
+
+/// Serves a connection beyond the limit in a task of its own, or one of an address outside of `clients.allow` (no
+/// `refusal`). Where there are many of those, an earlier one is closed.
+pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Refusal>) {
+    if refusal.is_some() {
+        proxy.metrics.connect("crowded");
+    }
+    let waiting = proxy.limiter.wait(address);
+    let left = waiting.left().clone();
+    let proxy = proxy.clone();
+    let served = async move {
+        let client = proxy.limiter.of(address);
+        let stream = Guarded::new(stream, waiting);
+        let handed = proxy.clone();
+        let handle = move |request, _| answer(handed.clone(), address, refusal, request);
+        let served = proxy.serve_stream(stream, address, client, handle);
+        let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
+    };
+    tokio::spawn(served); // a drain does not wait for it
+}
+
+async fn answer(
+    proxy: Arc<Proxy>,
+    client: IpAddr,
+    refusal: Option<Refusal>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let is_h2 = request.version() == Version::HTTP_2;
+    let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());
+    let is_stranger = !proxy.policy().admits(client);
+    let mut response = match refusal {
+        _ if is_for_us && (!is_stranger || pages::is_for_anybody(&request)) => {
+            Box::pin(pages::answer(&proxy, client, &request)).await
+        }
+        Some(refusal) if !is_stranger => pages::refused(&proxy, client, &request, &refusal),
+        _ => pages::stranger(&proxy, client, &request),
+    };
+    if !is_h2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

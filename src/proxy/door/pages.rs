@@ -1,0 +1,182 @@
+//! Requests for the proxy itself: what this is, the CA to trust, how to be set up, and whether it is alive and ready.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use crate::oci::{Algorithm, Code, Digest};
+use crate::proxy::clients::refused::Asked;
+use crate::proxy::limit::Refusal;
+use crate::proxy::record::Record;
+use crate::proxy::respond::{self, Declined, Failure};
+use crate::proxy::state::Proxy;
+use crate::setup as guide;
+use crate::setup::{Client, UnknownClient};
+use crate::wire::Body;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Answers a request that names no other host.
+pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+    let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
+    let head = *request.method() == Method::HEAD;
+    let mut response = if *request.method() == Method::GET || head {
+        page(proxy, request).await
+    } else {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.extensions_mut().insert(Declined("only GET and HEAD".to_owned()));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+    };
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    record.verdict("own", response.status().as_u16());
+    if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
+        record.quiet();
+    }
+    record.attach(response)
+}
+
+/// Whether it is answered to those outside of `clients.allow`, too: whoever asks whether the proxy is well, and for its
+/// certificate, which is public.
+pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.uri().path(), "/healthz" | "/readyz" | "/ca.crt")
+}
+
+async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
+    match request.uri().path() {
+        "/" => text(StatusCode::OK, welcome(proxy)),
+        "/ca.crt" => {
+            let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
+            response
+        }
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" => match unready(proxy).await {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        },
+        path if path.starts_with("/v2/") => {
+            missing("this proxy is no registry mirror (not available yet): name it in HTTPS_PROXY, not as a mirror")
+        }
+        path => match path.strip_prefix("/setup/") {
+            Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
+            None => missing("this proxy has no such page: see /, or send CONNECT"),
+        },
+    }
+}
+
+fn missing(message: impl Into<String>) -> Response<Body> {
+    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+}
+
+/// By which name this client reaches the proxy.
+fn asked_host<B>(request: &Request<B>) -> String {
+    let header = || request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    request.uri().authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default().to_owned()
+}
+
+/// The script that sets a client's machine up, for the very address by which it was fetched.
+fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
+    let Ok(client) = client.parse::<Client>() else { return missing(UnknownClient.to_string()) };
+    let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
+    let Some(url) = url else {
+        return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");
+    };
+    match guide::script(client, &url, users) {
+        Some(script) => {
+            let mut response = text(StatusCode::OK, script);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
+            response
+        }
+        None => text(
+            StatusCode::NOT_FOUND,
+            format!("# no script can do this: {client}\n{}", guide::page(client, &guide::plan(client, &url))),
+        ),
+    }
+}
+
+fn welcome(proxy: &Proxy) -> String {
+    let policy = proxy.policy();
+    let registries: Vec<&str> = policy.registries.iter().map(|registry| &**registry.name()).collect();
+    format!(
+        "pullthrough {}: a caching proxy for container images.\n\n\
+         Use it as HTTPS_PROXY for a container daemon, and let the machine trust its CA:\n\
+         GET /ca.crt gives the certificate. Before trusting it, compare its fingerprint with what\n\
+         `pullthrough ca show` prints on the proxy's machine (never with what came over the network).\n\n\
+         GET /setup/CLIENT gives a script that sets a machine up, once it is told that fingerprint: docker,\n\
+         containerd, podman, crio, buildkit, k3s, microk8s.\n\n\
+         Cached registries: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        registries.join(", ")
+    )
+}
+
+/// Why the proxy cannot serve now: the disk does not take a file, or the CA has expired.
+async fn unready(proxy: &Proxy) -> Option<String> {
+    if proxy.policy().ca.expiry() <= SystemTime::now() {
+        return Some("the CA has expired".to_owned());
+    }
+    if let Some(trouble) = proxy.store.trouble() {
+        return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
+    }
+    let store = proxy.store.clone();
+    let probe = tokio::task::spawn_blocking(move || store.probe(&Digest::of(Algorithm::Sha256, b""))).await;
+    match probe {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("the cache cannot be written: {}", crate::telemetry::chain(&error))),
+        Err(_) => Some("shutting down".to_owned()),
+    }
+}
+
+/// 403 for an address that is not in `clients.allow`.
+pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+    let host = request.uri().host().unwrap_or("-").to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
+    let message = format!("{client} may not use this proxy: its network is not in clients.allow");
+    record.verdict("refuse", 403);
+    record.detail("not in clients.allow");
+    proxy.metrics.connect("stranger");
+    record.attach(Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond())
+}
+
+/// The answer to one that is too many, noted.
+pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Refusal) -> Response<Body> {
+    let host = request.uri().host().unwrap_or("-").to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
+    let failure = respond::too_many(refusal);
+    record.verdict("refuse", failure.status.as_u16());
+    record.detail(failure.message.clone());
+    let mut response = record.attach(failure.respond());
+    let clients = &proxy.policy().clients;
+    if let Some(asked) = Asked::of(clients, client, request) {
+        asked.note(clients, None, None, &mut response);
+    }
+    response
+}
+
+/// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
+/// or wrong, or it was here before.
+pub(crate) fn turned_away<B>(
+    proxy: &Proxy,
+    client: IpAddr,
+    request: &Request<B>,
+    refusal: Response<Body>,
+) -> Response<Body> {
+    let host = request.uri().host().unwrap_or("-").to_owned();
+    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
+    record.verdict("refuse", refusal.status().as_u16());
+    proxy.metrics.connect("login");
+    record.attach(refusal)
+}
+
+fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Body::full(words.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response
+}

@@ -1,0 +1,255 @@
+//! The clients that have a connection, and what each of them has under way.
+//!
+//! Threat: one client, broken or ill-willed, takes all connections, requests, files or memory. Each is counted for its
+//! address and in all; what is too much is refused, and that is said once a minute with the address.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::shared::Shared;
+use super::usage::Usage;
+use super::waiting::{Lobby, Waiting};
+use super::{Connection, Limits, Order, Refusal};
+
+/// Room is made so often at most.
+const ROOM: Duration = Duration::from_millis(100);
+
+/// All clients.
+pub(crate) struct Limiter {
+    by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
+    shared: Arc<Shared>,
+    /// Their connections of HTTP/2.
+    pub(crate) lines: Mutex<Vec<Weak<Connection>>>,
+    lobby: Arc<Lobby>,
+    /// When room was made last.
+    room: Mutex<Option<Instant>>,
+}
+
+/// One connection's place, given back when it is dropped.
+pub(crate) struct Place {
+    clients: Arc<Limiter>,
+    client: Arc<Usage>,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            by: Mutex::default(),
+            shared: Arc::new(Shared::new(limits)),
+            lines: Mutex::default(),
+            lobby: Arc::default(),
+            room: Mutex::default(),
+        })
+    }
+
+    /// Other limits from now on. What is under way goes on.
+    pub(crate) fn adopt(&self, limits: Limits) {
+        self.shared.adopt(limits);
+    }
+
+    /// A place for a connection from `address`.
+    ///
+    /// # Errors
+    /// What there are too many of.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
+        let limits = self.shared.limits.load();
+        if self.shared.connections.now() + spare(limits.connections) >= limits.connections {
+            self.make_room(limits.connections);
+        }
+        let address = network(address);
+        let mut by = self.by();
+        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.shared)).clone();
+        let refusal = if !client.connections.enter(limits.connections_each) {
+            Refusal::ConnectionsEach(limits.connections_each)
+        } else if !self.shared.connections.enter(limits.connections) {
+            client.connections.leave();
+            Refusal::Connections(limits.connections)
+        } else {
+            return Ok(Place { clients: self.clone(), client });
+        };
+        forget(by.entry(address));
+        drop(by);
+        Err(self.shared.refused(address, refusal))
+    }
+
+    /// A place for one that is too many: there always is one.
+    pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
+        self.lobby.enter(network(address), self.shared.limits.load().lobby)
+    }
+
+    /// Asks idle connections to end where few places are left: of whoever has most, those first that were idle longest.
+    ///
+    /// Threat: a few addresses open all connections that may be, and keep them open by answering pings.
+    fn make_room(&self, most: usize) {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if room.is_some_and(|made| made.elapsed() < ROOM) {
+            return;
+        }
+        *room = Some(Instant::now());
+        drop(room);
+        let mut counts: HashMap<IpAddr, usize> =
+            self.by().iter().map(|(network, client)| (*network, client.connections.now())).collect();
+        let mut idle: HashMap<IpAddr, Vec<Arc<Connection>>> = HashMap::new();
+        let lines: Vec<_> = {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.iter().filter_map(Weak::upgrade).collect()
+        };
+        for line in lines {
+            if line.is_told(Order::Finish) {
+                // It goes already.
+                counts.entry(line.client.address).and_modify(|count| *count = count.saturating_sub(1));
+            } else if line.is_idle() {
+                idle.entry(line.client.address).or_default().push(line);
+            }
+        }
+        // The latest to have moved stand first, so that they go last.
+        idle.values_mut().for_each(|lines| lines.sort_by_key(|line| std::cmp::Reverse(line.moved())));
+        let wanted = 2 * spare(most);
+        let mut left = counts.values().sum::<usize>();
+        while left + wanted > most {
+            let largest = idle.iter().max_by_key(|(network, _)| counts.get(network).copied().unwrap_or_default());
+            let Some(network) = largest.map(|(network, _)| *network) else { return };
+            let Some(line) = idle.get_mut(&network).and_then(Vec::pop) else {
+                idle.remove(&network);
+                continue;
+            };
+            line.tell(Order::Finish);
+            counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
+            left = left.saturating_sub(1);
+        }
+    }
+
+    /// The client at an address that has a connection.
+    pub(crate) fn of(&self, address: IpAddr) -> Arc<Usage> {
+        let address = network(address);
+        let known = self.by().get(&address).cloned();
+        known.unwrap_or_else(|| Usage::new(address, &self.shared))
+    }
+
+    /// How many connections there are and may be, and how many streams.
+    pub(crate) fn usage(&self) -> [(usize, usize); 2] {
+        let limits = self.shared.limits.load();
+        [(self.shared.connections.now(), limits.connections), (self.shared.streams.now(), limits.streams)]
+    }
+
+    /// What was refused and given up: why, and how often.
+    pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let refused = self.shared.refused.iter().map(|(refused, _)| count(refused));
+        let given_up = ("stalled", count(&self.shared.given_up.0));
+        Refusal::LABELS.into_iter().zip(refused).chain([given_up]).collect()
+    }
+
+    /// Whether so many connections are open that each may have fewer streams.
+    pub(crate) fn are_many(&self) -> bool {
+        self.shared.connections.now() > self.shared.limits.load().connections / 8
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Usage>>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// So many places of `most` are kept for those who come.
+fn spare(most: usize) -> usize {
+    (most / 16).clamp(1, 256)
+}
+
+/// Whose address it is: of IPv6 one machine has a whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(((u128::from(address) >> 64) << 64).into()),
+        address => address,
+    }
+}
+
+/// Nothing is kept of an address without a connection.
+fn forget(entry: Entry<'_, IpAddr, Arc<Usage>>) {
+    if let Entry::Occupied(known) = entry
+        && known.get().connections.now() == 0
+    {
+        known.remove();
+    }
+}
+
+impl Place {
+    /// Whose it is.
+    pub(crate) fn client(&self) -> &Arc<Usage> {
+        &self.client
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (mut by, shared) = (self.clients.by(), &self.clients.shared);
+        self.client.connections.leave();
+        shared.connections.leave();
+        forget(by.entry(self.client.address));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::host::Budget;
+
+    pub(crate) fn limits() -> Limits {
+        Limits::new(&Budget::of(Some(4096), 1 << 30, None), None, None, None)
+    }
+
+    pub(crate) const HERE: [u8; 4] = [10, 0, 0, 1];
+    pub(crate) const THERE: [u8; 4] = [10, 0, 0, 2];
+
+    #[test]
+    fn connections_are_few_and_come_back() {
+        let clients = Limiter::new(Limits { connections: 3, connections_each: 2, ..limits() });
+        let enter = |address: [u8; 4]| clients.enter(address.into());
+        let first = [enter(HERE), enter(HERE)];
+        assert!(first.iter().all(Result::is_ok));
+        assert_eq!(enter(HERE).err(), Some(Refusal::ConnectionsEach(2)));
+        let third = enter(THERE);
+        assert!(third.is_ok());
+        assert_eq!(enter(THERE).err(), Some(Refusal::Connections(3)));
+        drop(third);
+        assert!(enter(THERE).is_ok() && enter(HERE).is_err());
+        drop(first);
+        assert!(enter(HERE).is_ok());
+        assert!(clients.by().is_empty(), "nothing is kept of those who left");
+    }
+
+    #[test]
+    fn who_has_most_makes_room_with_what_is_idle() {
+        let clients = Limiter::new(Limits { connections: 32, connections_each: 32, ..limits() });
+        let enter = |address: [u8; 4]| clients.enter(address.into()).unwrap();
+        let line = |place: &Place| Connection::new(&clients, place.client().clone(), Arc::default());
+        let few: Vec<_> = (0..5).map(|_| enter(THERE)).collect();
+        let many: Vec<_> = (0..24).map(|_| enter(HERE)).collect();
+        let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(line).collect(), many.iter().map(line).collect());
+        let streams: Vec<_> = of_many[..20].iter().map(Connection::open).collect();
+        let told = |lines: &[Arc<Connection>]| lines.iter().filter(|line| line.is_told(Order::Finish)).count();
+        let next = enter(THERE);
+        assert_eq!((told(&of_few), told(&of_many)), (0, 0), "there is room");
+        let last = enter(THERE);
+        assert_eq!((told(&of_few), told(&of_many)), (0, 2), "for twice as many as are kept free");
+        assert_eq!(told(&of_many[..20]), 0, "what is under way goes on");
+        drop((streams, next, last));
+    }
+
+    #[test]
+    fn a_machine_with_a_network_of_ipv6_is_one_client() {
+        let clients = Limiter::new(Limits { connections_each: 1, ..limits() });
+        let enter = |address: &str| clients.enter(address.parse().unwrap());
+        let first = enter("2001:db8:0:1::1");
+        assert!(first.is_ok());
+        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Refusal::ConnectionsEach(1)));
+        assert!(enter("2001:db8:0:2::1").is_ok() && enter("::ffff:10.0.0.1").is_ok() && enter("10.0.0.2").is_ok());
+    }
+}

@@ -1,0 +1,333 @@
+//! One thing asked of a registry in one caller's name: endpoint by endpoint, until one gives an answer that counts.
+//!
+//! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
+//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
+//! an expired signed URL is never met twice.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
+use http::{Method, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use tracing::debug;
+
+use super::answer_head;
+use crate::cache::{Fault, Retry, Said, Source, Subject, Validator};
+use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
+use crate::proxy::answer::{self, Refused};
+use crate::proxy::registry::registry::Registry;
+use crate::telemetry::{Kind, Metrics};
+use crate::upstream::AskAs;
+use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
+use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
+use crate::wire::{Body, Pseudonym};
+
+/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+const MANIFEST_TIME: Duration = Duration::from_secs(60);
+
+/// Who asks, and for what.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) upstream: Upstream,
+    pub(crate) access: Authenticated,
+    pub(crate) outage: Outage,
+    pub(crate) metrics: Metrics,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) host: Authority,
+    pub(crate) repository: Repository,
+    pub(crate) thing: Thing,
+    pub(crate) who: AskAs,
+    /// Anybody may read here, as far as is known.
+    pub(crate) public: bool,
+    /// Mirrors may be asked for what has a digest.
+    pub(crate) mirrors: bool,
+    pub(crate) manner: Manner,
+    /// The client for whom it is asked: of its share of the bandwidth.
+    pub(crate) client: IpAddr,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Thing {
+    Blob(Digest),
+    Manifest(Reference),
+}
+
+/// What of the caller's request goes along besides its name: what it accepts, what it calls itself.
+#[derive(Clone)]
+pub(crate) struct Manner {
+    /// Printed from the class that an answer is kept by: what the caller wrote besides would change the answer for others.
+    pub(crate) accept: Accept,
+    pub(crate) user_agent: Option<HeaderValue>,
+    /// Which way it has come, this proxy included: parents are told, and know by it what goes in a circle.
+    pub(crate) via: Option<HeaderValue>,
+}
+
+impl Manner {
+    /// `told` is who this is, where there are parents to tell.
+    pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
+        let way = told.and_then(|us| HeaderValue::from_str(&us.way(headers, Version::HTTP_11)).ok());
+        let accept: Vec<_> =
+            headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        Self {
+            accept: Accept::parse(accept.iter().map(AsRef::as_ref)),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            via: way,
+        }
+    }
+}
+
+impl Ask {
+    /// The same caller asking for the manifest of `digest`.
+    pub(crate) fn for_digest(&self, digest: Digest) -> Self {
+        Self { thing: Thing::Manifest(Reference::Digest(digest)), ..self.clone() }
+    }
+
+    /// The same caller asking for a blob.
+    pub(crate) fn for_blob(&self, digest: Digest) -> Self {
+        Self { thing: Thing::Blob(digest), ..self.clone() }
+    }
+
+    /// The same thing asked for with nobody's credentials.
+    pub(crate) fn for_nobody(&self) -> Self {
+        Self { who: AskAs::Nobody, public: false, ..self.clone() }
+    }
+
+    /// The same thing asked of the registry alone; `None` where it is, already.
+    pub(crate) fn asking_no_mirror(&self) -> Option<Self> {
+        (!self.decides()).then(|| Self { mirrors: false, ..self.clone() })
+    }
+
+    /// What is asked for, as the cache understands it.
+    pub(crate) fn subject(&self) -> Subject {
+        match &self.thing {
+            Thing::Blob(digest) => Subject::Blob(*digest),
+            Thing::Manifest(Reference::Digest(digest)) => Subject::Manifest(*digest),
+            Thing::Manifest(Reference::Tag(_)) => Subject::Tag,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.thing {
+            Thing::Blob(_) => Kind::Blob,
+            Thing::Manifest(_) => Kind::Manifest,
+        }
+    }
+
+    fn path(&self) -> String {
+        match &self.thing {
+            Thing::Blob(digest) => format!("/v2/{}/blobs/{digest}", self.repository),
+            Thing::Manifest(reference) => format!("/v2/{}/manifests/{reference}", self.repository),
+        }
+    }
+
+    /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
+    pub(crate) fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
+        let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
+        if by_digest && self.mirrors && *method == Method::GET {
+            self.registry.endpoints(&self.host)
+        } else {
+            self.registry.deciding_endpoints(&self.host)
+        }
+    }
+
+    /// Asks the endpoints in turn, well ones first, until one gives an answer that counts. What a mirror refuses
+    /// says nothing about the thing; the registry's own word is final, except that it is throttled. Answers whose
+    /// it is, too.
+    pub(crate) async fn ask(&self, method: Method, asking: &Asking) -> Result<(Response<Body>, Endpoint), Fault> {
+        let endpoints = self.endpoints(&method);
+        let mut order = self.upstream.order(&endpoints);
+        let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
+        order[..well].rotate_left(asking.way.checked_rem(well).unwrap_or(0));
+        // What failed with this very content waits until all others were asked, well or not.
+        order.sort_by_key(|endpoint| asking.last.iter().position(|name| **name == *endpoint.name()));
+        let mut decided = None;
+        let mut last = None;
+        for endpoint in order {
+            match self.ask_at(endpoint, &method, asking).await {
+                Ok(response) => return Ok((response, endpoint.clone())),
+                Err(fault) if !endpoint.authoritative() => {
+                    debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
+                    last = Some(Fault { said: Said::Nothing, ..fault });
+                }
+                Err(fault) if fault.said != Said::Nothing => return Err(fault),
+                Err(fault) => {
+                    debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
+                    decided = Some(fault);
+                }
+            }
+        }
+        Err(decided.or(last).unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
+    }
+
+    async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
+        let mut headers = HeaderMap::new();
+        let accept = match &self.thing {
+            // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
+            Thing::Manifest(Reference::Digest(_)) => Some(Accept::EVERYTHING),
+            Thing::Manifest(Reference::Tag(_)) => Some(self.manner.accept),
+            Thing::Blob(_) => None,
+        };
+        if let Some(accept) = accept {
+            headers.insert(ACCEPT, value(&accept.to_string())?);
+        }
+        // Ours to say even where the client said nothing: a library's default would be another program's name.
+        headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
+        headers.extend(self.manner.via.iter().map(|value| (VIA, value.clone())));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
+        if let Some(range) = asking.range() {
+            headers.insert(RANGE, value(&range)?);
+            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
+            if let Some(known) = known {
+                headers.insert(IF_RANGE, value(&known.tag)?);
+            }
+        }
+        let target = self.path();
+        let sending = Sending {
+            registry: self.registry.name(),
+            realms: self.registry.realms(),
+            endpoint,
+            repository: &self.repository,
+            method,
+            target: &target,
+            headers: &headers,
+            downloads: asking.downloads,
+        };
+        let who = self.registry.name_for(endpoint, &self.who);
+        let mut answered = self.send(&who, &sending).await;
+        let is_refused = match &answered {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
+            Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
+        };
+        if is_refused && self.public && !matches!(who, AskAs::Nobody) {
+            answered = self.send(&AskAs::Nobody, &sending).await;
+        }
+        let response = answered.map_err(answer::fault_of_unasked)?;
+        if response.status().is_success() || response.status().is_redirection() {
+            return self.fitting(response, method, asking, endpoint).await.map(|response| self.counted(response));
+        }
+        if let AskAs::Caller(None) = who
+            && response.status() == StatusCode::UNAUTHORIZED
+            && !is_foreign(&response, endpoint)
+            && wants_a_token(response.headers())
+        {
+            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
+        }
+        // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
+        let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
+        if let Some(hop) = foreign {
+            let (authority, status) = (hop.authority.clone(), response.status());
+            let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
+            // An address of a blob that is signed for GET alone.
+            let is_about_head = *method == Method::HEAD
+                && matches!(self.thing, Thing::Blob(_))
+                && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
+            return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
+        }
+        Err(refused(Refused::read(response, endpoint).await))
+    }
+
+    /// A success, if it is one for what was asked: else another endpoint may give it.
+    async fn fitting(
+        &self,
+        response: Response<Body>,
+        method: &Method,
+        asking: &Asking,
+        endpoint: &Endpoint,
+    ) -> Result<Response<Body>, Fault> {
+        answer_head::part(&response, asking.span)?;
+        let (digest, look) = (answer_head::digest(response.headers()), answer_head::proof(response.headers()).look());
+        match &self.thing {
+            Thing::Blob(wanted) if *method == Method::GET && look == Look::Page && digest != Some(*wanted) => {
+                Err(Fault::new(Retry::Again, answer::Page))
+            }
+            // Only the registry's own word is final.
+            Thing::Manifest(Reference::Digest(wanted)) if *method == Method::GET && !endpoint.authoritative() => {
+                let (parts, body) = response.into_parts();
+                let bytes = read(body, endpoint).await?;
+                if Digest::of(wanted.algorithm(), &bytes) != *wanted {
+                    let why = "another manifest than the one asked for";
+                    return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
+                }
+                Ok(Response::from_parts(parts, Body::full(bytes)))
+            }
+            _ => Ok(response),
+        }
+    }
+
+    async fn send(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(&self.upstream, who, sending).await;
+        let (name, endpoint) = (self.registry.name(), sending.endpoint);
+        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+        self.metrics.upstream_request(name, self.kind(), status);
+        self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
+        if let Some(quota) = self.access.quotas().quota(name) {
+            self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
+        }
+        answered
+    }
+
+    /// Counts the body's bytes as they arrive.
+    fn counted(&self, response: Response<Body>) -> Response<Body> {
+        let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
+        response.map(|body| {
+            let body = self.upstream.share(self.client, body);
+            Body::wrap(body.map_frame(move |frame| {
+                if let Some(data) = frame.data_ref() {
+                    metrics.upstream_bytes(&registry, data.len() as u64);
+                }
+                frame
+            }))
+        })
+    }
+}
+
+/// How a request is made, besides what it is for.
+#[derive(Default)]
+pub(crate) struct Asking {
+    pub(crate) span: Option<answer_head::Asked>,
+    pub(crate) validators: Vec<Validator>,
+    pub(crate) way: usize,
+    pub(crate) last: Vec<Arc<str>>,
+    pub(crate) downloads: Downloads,
+}
+
+impl Asking {
+    /// The `Range` header.
+    fn range(&self) -> Option<String> {
+        self.span.map(|(from, to)| match to {
+            None => format!("bytes={from}-"),
+            Some(to) => format!("bytes={from}-{}", to.saturating_sub(1)),
+        })
+    }
+}
+
+/// What the registry's own status means for the thing asked for.
+fn refused(refused: Refused) -> Fault {
+    let (retry, said) = match refused.status {
+        StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
+        StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
+        StatusCode::FORBIDDEN => (Retry::Never, Said::Forbidden),
+        StatusCode::TOO_MANY_REQUESTS => (Retry::Never, Said::Nothing),
+        StatusCode::LOOP_DETECTED => (Retry::Never, Said::Nothing),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
+        _ => (Retry::Never, Said::Refused),
+    };
+    Fault { retry, said, ..Fault::new(retry, refused) }
+}
+
+/// All of a manifest.
+pub(crate) async fn read(body: Body, endpoint: &Endpoint) -> Result<Bytes, Fault> {
+    let read = upstream::collect(body, endpoint.authority(), MANIFEST_LIMIT, MANIFEST_TIME).await;
+    read.map_err(|cause| match Error::of_body(&cause) {
+        Some(full @ Error::Full { .. }) => answer::fault_of(full.clone()),
+        _ => Fault::new(Retry::Again, cause),
+    })
+}
+
+fn value(text: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(text).map_err(|cause| Fault::new(Retry::Never, cause))
+}

@@ -1,0 +1,6 @@
+//! ESSAY
+
+pub(crate) mod config;
+pub(crate) mod outages;
+pub(crate) mod registry;
+pub(crate) mod verdict;

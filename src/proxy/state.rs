@@ -1,0 +1,125 @@
+//! The proxy: what all connections share, and the drain that ends it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clients::Guesses;
+use super::clients::shared_address::SharedAddress;
+use super::limit::{self, Limiter};
+use super::policy::Policy;
+use super::tokens::bearers::Bearers;
+use super::tokens::local::LocalTokens;
+use crate::cache::Cache;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::wire::Pseudonym;
+
+/// How long a drain leaves to a connection that was accepted and has not asked for anything yet: its client was
+/// not refused, so it gets its answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The proxy: what all connections share.
+pub struct Proxy {
+    /// The cache.
+    pub cache: Cache,
+    /// The store below it, for readiness and the catalog.
+    pub store: Store,
+    /// The metrics.
+    pub metrics: Metrics,
+    pub(crate) bearers: Bearers,
+    pub(crate) guesses: Guesses,
+    /// Who this is to other proxies.
+    pub(crate) pseudonym: Pseudonym,
+    pub(crate) shared_address: SharedAddress,
+    /// Tokens of our own, for while a registry is away.
+    pub local: LocalTokens,
+    policy: ArcSwap<Policy>,
+    changed: watch::Sender<()>,
+    pub(crate) limiter: Arc<Limiter>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Proxy {
+    /// A proxy under its first policy. Call within a runtime.
+    #[must_use]
+    pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
+        let limiter = Limiter::new(policy.limits);
+        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&limiter)));
+        Arc::new(Self {
+            cache,
+            store,
+            metrics,
+            bearers: Bearers::new(),
+            guesses: Guesses::new(),
+            pseudonym: Pseudonym::random(),
+            shared_address: SharedAddress::default(),
+            local,
+            policy: ArcSwap::from_pointee(policy),
+            changed: watch::Sender::new(()),
+            limiter,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// What the configuration says now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. Where it
+    /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
+    pub fn adopt(&self, policy: Policy, asks_anew: bool) {
+        let policy = policy.after(&self.policy());
+        self.limiter.adopt(policy.limits);
+        self.policy.store(Arc::new(policy));
+        if asks_anew {
+            self.cache.forget_grants();
+        }
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Runs a task that a drain waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
+    /// has `asked` before.
+    pub(crate) async fn leaving(&self, asked: &CancellationToken) {
+        self.stop.cancelled().await;
+        let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
+    }
+
+    /// How many connections of clients there are and may be, and how many requests under way.
+    #[must_use]
+    pub fn usage(&self) -> [(usize, usize); 2] {
+        self.limiter.usage()
+    }
+
+    /// What was refused or given up as there was too much of it: why, and how often.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.limiter.refused()
+    }
+
+    /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers
+    /// whether all had ended by then.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
+    }
+}

@@ -1,0 +1,226 @@
+//! Which credential obtained a bearer: token requests pass through us, so their answers are known.
+//!
+//! A thousand nodes with one pull secret have a thousand bearers, and are one principal. What is kept is MACs
+//! under a key that dies with the process; never a token, never a password.
+//! Threat: a bearer that stands for more or less than is thought. Defence: it is bound only where the request
+//! said nothing but a credential we understand, counts only at registries whose own token service issued it,
+//! and only in the repositories that it was asked for; any other bearer is a principal of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
+    HOST, HeaderMap, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, USER_AGENT, VIA,
+};
+use http::{Method, Uri};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::request::TokenRequest;
+use crate::cache::{Cache, GrantsConfig, Lives};
+use crate::host::Secret;
+use crate::oci::{Authority, Query, Repository, document};
+use crate::proxy::registry::registry::Registry;
+
+/// A token's life where its service says nothing (distribution-spec, "Token Authentication").
+const LEAST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_secs(12 * 3600);
+/// So many passwords are stood for.
+const STAND_INS: u64 = 10_000;
+/// So many bearers are remembered.
+const CAPACITY: u64 = 200_000;
+/// What says nothing of who asks.
+const PLAIN: [HeaderName; 14] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    HOST,
+    PRAGMA,
+    TE,
+    TRANSFER_ENCODING,
+    USER_AGENT,
+    VIA,
+    HeaderName::from_static("docker-distribution-api-version"),
+];
+const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id", "offline_token", "access_type"];
+
+/// Whose a request is, as far as its `Authorization` header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bears {
+    /// It has none.
+    Nobody,
+    /// It has a token that anybody is given. `lapsed`: its time is over.
+    Anybody { lapsed: bool },
+    /// A credential, by its MAC, or a token that it obtained.
+    Credential { mac: [u8; 32], lapsed: bool },
+    /// Something else: it stands for itself.
+    Itself,
+}
+
+/// Who asks for a token, and for which repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leg {
+    /// The MAC of the credential; `None` for nobody's.
+    credential: Option<[u8; 32]>,
+    /// `None`: all of them, as services that know none want it (`scope=aws`).
+    repositories: Option<Arc<[String]>>,
+}
+
+/// The bearers that were handed out through us.
+#[derive(Clone)]
+pub(crate) struct Bearers {
+    bound: moka::sync::Cache<[u8; 32], Arc<Bound>>,
+    /// Tokens of ours that stand for a password, which the registry takes instead.
+    stand_ins: moka::sync::Cache<[u8; 32], (HeaderValue, Instant)>,
+}
+
+struct Bound {
+    leg: Leg,
+    /// Who issued it.
+    realm: Authority,
+    since: Instant,
+    life: Duration,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<Secret>,
+    access_token: Option<Secret>,
+    expires_in: Option<f64>,
+}
+
+impl Bearers {
+    pub(crate) fn new() -> Self {
+        let longest = MOST + GrantsConfig::LONGEST.0;
+        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.leg.weight();
+        let bound = moka::sync::Cache::builder().weigher(weigh).max_capacity(CAPACITY).time_to_live(longest).build();
+        let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
+        Self { bound, stand_ins }
+    }
+
+    /// Has `token`, one of ours, stand for `header` upstream for `life`.
+    pub(crate) fn stand_in(&self, cache: &Cache, token: &str, header: HeaderValue, life: Duration) {
+        self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
+    }
+
+    /// What `token` stands for.
+    pub(crate) fn stood_for(&self, cache: &Cache, token: &str) -> Option<HeaderValue> {
+        self.stand_ins.get(&key(cache, token)).filter(|(_, end)| *end > Instant::now()).map(|(header, _)| header)
+    }
+
+    /// Notes the tokens of an answer of `realm`. Answers whether it had any.
+    pub(crate) fn bind(&self, cache: &Cache, realm: &Authority, leg: &Leg, body: &[u8]) -> bool {
+        let Some(answer) = document::<Answer>(body) else { return false };
+        let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
+        let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
+        let bound = Arc::new(bound);
+        let tokens = [answer.token, answer.access_token].into_iter().flatten().filter(|token| !token.is_empty());
+        tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
+    }
+
+    /// Whose `header` is, at `registry`, asked as `asked` for something in `repository`.
+    pub(crate) fn bears(
+        &self,
+        cache: &Cache,
+        registry: &Registry,
+        asked: &Authority,
+        repository: &Repository,
+        header: Option<&HeaderValue>,
+    ) -> Bears {
+        let Some(header) = header else { return Bears::Nobody };
+        if basic(header.as_bytes()).is_some() {
+            return Bears::Credential { mac: mac(cache, header.as_bytes()), lapsed: false };
+        }
+        let bound = bearer(header).and_then(|token| self.bound.get(&key(cache, token)));
+        let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
+            return Bears::Itself;
+        };
+        let age = bound.since.elapsed();
+        if !bound.leg.reaches(repository) || age > bound.life + remembered(registry.lives()) {
+            return Bears::Itself;
+        }
+        let lapsed = age > bound.life;
+        bound.leg.credential.map_or(Bears::Anybody { lapsed }, |mac| Bears::Credential { mac, lapsed })
+    }
+}
+
+/// A token that has expired stands for its credential as long as that may have a grant.
+fn remembered(lives: Lives) -> Duration {
+    lives.life.max(lives.outage)
+}
+
+impl Leg {
+    /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
+    pub(crate) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
+        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+            return None;
+        }
+        let query = uri.query().unwrap_or_default();
+        if !Query::parse(query).ok()?.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name)) {
+            return None;
+        }
+        let wish = TokenRequest::read(headers, query, form).ok()?;
+        let is_understood = match (method, headers.get(AUTHORIZATION)) {
+            (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
+            (&Method::GET, None) => form.is_empty(),
+            (&Method::POST, None) => wish.is_a_grant(),
+            _ => false,
+        };
+        let credential = wish.credential().map(|credential| mac(cache, credential));
+        is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
+    }
+
+    /// One, and one more for each 256 bytes of what it is for: a client writes that.
+    fn weight(&self) -> u32 {
+        let names = self.repositories.iter().flat_map(|names| names.iter());
+        u32::try_from(1 + names.map(|name| name.len() + 64).sum::<usize>() / 256).unwrap_or(u32::MAX)
+    }
+
+    fn reaches(&self, repository: &Repository) -> bool {
+        let Some(repositories) = &self.repositories else { return true };
+        repositories.iter().any(|one| one == repository.as_str())
+    }
+}
+
+/// Whether nothing but `Authorization` says who asks.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
+}
+
+/// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.
+fn repositories(scopes: &[String]) -> Option<Arc<[String]>> {
+    let names = scopes.iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+    let names: Arc<[String]> = names.map(|(name, _)| name.to_owned()).collect();
+    let is_of_something_else = names.is_empty() && !scopes.is_empty();
+    (!is_of_something_else).then_some(names)
+}
+
+/// The MAC of a credential that is written as an `Authorization` header would have it, from wherever it came.
+pub(crate) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
+    match basic(credential) {
+        Some(pair) => cache.mac(&[b"password", &pair]),
+        None => cache.mac(&[b"other", credential]),
+    }
+}
+
+/// User and password of `Basic`, as bytes.
+pub(crate) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
+    let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
+    Some(Zeroizing::new(bytes))
+}
+
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn key(cache: &Cache, token: &str) -> [u8; 32] {
+    cache.mac(&[b"bearer", token.as_bytes()])
+}

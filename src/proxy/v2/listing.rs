@@ -1,0 +1,79 @@
+//! What is read and not cached, the tags of a repository and what refers to a manifest: asked in whose name a pull
+//! there would be.
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::cache::{Place, Trust};
+use crate::oci::Repository;
+use crate::proxy::auth::identity;
+use crate::proxy::context::Context;
+use crate::proxy::{answer, faults, forward};
+use crate::telemetry::Kind;
+use crate::upstream::AskAs;
+use crate::upstream::Sending;
+use crate::upstream::{Downloads, Endpoint, Error};
+use crate::wire::Body;
+
+/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is told
+/// so, as those who ask after it are.
+pub(crate) async fn pass(
+    context: &Context<'_>,
+    repository: &Repository,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let answered = passed(context, repository, endpoint, kind, request).await;
+    if answered.status().is_server_error() {
+        context.outage.settled().await;
+    }
+    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
+    if !is_news || !answered.status().is_server_error() {
+        return answered;
+    }
+    let (to, retry_after) = (endpoint.authority().clone(), context.outage.retry_after());
+    faults::of_upstream(&Error::Away { to, retry_after }).respond()
+}
+
+async fn passed(
+    context: &Context<'_>,
+    repository: &Repository,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let place = Place { registry: context.origin.clone(), repository: repository.clone() };
+    let registry = context.registry;
+    let away = context.outage.is_home_away();
+    let (lives, deadline) = (registry.lives(), registry.tags().deadline());
+    let trust = Trust { lives, deadline, away, ..Trust::default() };
+    let who = registry.name_for(endpoint, &identity::of(context, &place, request.headers(), &trust).await.who);
+    if let AskAs::Caller(_) = who {
+        return forward::pass(context.proxy, &context.upstream, registry, endpoint, kind, request).await;
+    }
+    let (mut parts, _) = request.into_parts();
+    forward::prepare(&mut parts, &context.proxy.pseudonym);
+    parts.headers.remove(AUTHORIZATION);
+    parts.headers.remove(COOKIE);
+    let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let sending = Sending {
+        registry: registry.name(),
+        realms: registry.realms(),
+        endpoint,
+        repository,
+        method: &parts.method,
+        target: &target,
+        headers: &parts.headers,
+        downloads: Downloads::Paced,
+    };
+    let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+    context.proxy.metrics.upstream_request(registry.name(), kind, status);
+    match answered {
+        Ok(response) => forward::counted(context.proxy, registry, forward::returned(response)),
+        Err(unasked) => faults::fault(&answer::fault_of_unasked(unasked), kind),
+    }
+}

@@ -1,0 +1,5 @@
+//! ESSAY
+
+pub(crate) mod dispatch;
+pub(crate) mod listing;
+pub(crate) mod push;

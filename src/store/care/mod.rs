@@ -1,0 +1,7 @@
+//! ESSAY
+
+pub(crate) mod evict;
+pub(crate) mod policy;
+pub(crate) mod rebuild;
+pub(crate) mod scrub;
+pub(crate) mod verify;

@@ -1,0 +1,204 @@
+//! The changes to the catalog: each is one note, applied in the order they were sent.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::entry::{Learned, Link, Ping, TagEntry};
+use super::key::{key, micros};
+use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
+use crate::oci::{Accept, Digest, Repository, Tag};
+use crate::store::care::policy;
+use crate::store::care::scrub::Progress;
+use crate::store::content::checksums::Sums;
+use crate::store::ledger::{Charge, Totals};
+
+/// How long a link lives without new proof.
+pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// One change.
+pub(crate) enum Change {
+    /// A blob was committed, which counts as a use. Times in microseconds since 1970.
+    Stored { digest: Digest, size: u64, at: i64, sums: Sums, charge: Charge },
+    /// A blob was hashed and found good.
+    Proven { digest: Digest, size: u64, at: i64, sums: Sums },
+    /// A blob lies in the folder, and nobody knows how it got there.
+    Found { digest: Digest, size: u64, at: i64 },
+    /// A blob is gone, and with it its links.
+    Gone { digest: Digest, charge: Option<Charge> },
+    /// A digest is known in a place.
+    Link(Link),
+    /// What a tag is.
+    Tag(TagEntry),
+    /// A tag is no more, or not to be trusted.
+    ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
+    /// What a registry answered.
+    Ping(Ping),
+    /// When a registry said that anybody may read a repository, in microseconds since 1970; or that nobody may.
+    Public { registry: String, repository: Repository, proven: Option<i64> },
+    /// When blobs were last used, in microseconds since 1970.
+    Used(HashMap<Digest, i64>),
+    /// A place has a digest no more.
+    Unlink { place: i64, digest: Digest },
+    /// A blob is never evicted, or may be again; also when it comes back after it was gone.
+    Pin { digest: Digest, pinned: bool },
+    /// How far the scrub is.
+    Scrubbed(Progress),
+    /// Links proven before this time die, and what was public before it is not known to be any more. What was noted
+    /// after `now`, by a clock that was ahead, has half of its life left and is old enough to be asked for again.
+    Expire { before: i64, now: i64 },
+    /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
+    /// is known any more.
+    Prune { tags: i64, history: i64 },
+}
+
+impl Change {
+    /// Takes the charge out, to be settled.
+    pub(crate) fn charge(self) -> Option<Charge> {
+        match self {
+            Self::Stored { charge, .. } => Some(charge),
+            Self::Gone { charge, .. } => charge,
+            _ => None,
+        }
+    }
+
+    /// Whether the folder and the catalog differ if this is lost.
+    pub(crate) fn is_about_blobs(&self) -> bool {
+        matches!(self, Self::Stored { .. } | Self::Proven { .. } | Self::Found { .. } | Self::Gone { .. })
+    }
+
+    /// Whether it takes a right back: who lost it must not have it again because this is lost.
+    pub(crate) fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Public { proven: None, .. })
+    }
+
+    /// Writes it, and what it does to the totals. Applying a note twice is applying it once.
+    pub(crate) fn apply(&self, on: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
+        match self {
+            Self::Stored { digest, size, at, sums, .. } => {
+                stored(on, totals, digest, *size, *at, sums)?;
+                note_use(on, &key(digest), *at)
+            }
+            Self::Proven { digest, size, at, sums } => stored(on, totals, digest, *size, *at, sums),
+            Self::Found { digest, size, at } => found(on, totals, digest, *size, *at),
+            Self::Gone { digest, .. } => gone(on, totals, digest),
+            Self::Link(link) => note_link(on, link),
+            Self::Tag(entry) => note_tag(on, entry),
+            Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
+            Self::Ping(ping) => note_ping(on, ping),
+            Self::Public { registry, repository, proven } => note_public(on, registry, repository, *proven),
+            Self::Unlink { place, digest } => on
+                .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
+                .execute((key(digest), place))
+                .map(drop),
+            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| note_use(on, &key(digest), *at)),
+            Self::Pin { digest, pinned } => pin(on, digest, *pinned),
+            Self::Scrubbed(Progress { after, ended }) => on
+                .prepare_cached("UPDATE totals SET scrubbed = ?1, scrub_ended = max(scrub_ended, ?2)")?
+                .execute([after, ended])
+                .map(drop),
+            Self::Expire { before, now } => {
+                let between = before.midpoint(*now);
+                on.prepare_cached("UPDATE links SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE public SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE tags SET checked = ?1 WHERE checked > ?2")?.execute([&between, now])?;
+                on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
+                on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
+            }
+            Self::Prune { tags, history } => prune(on, *tags, *history),
+        }
+    }
+}
+
+impl Change {
+    /// That links and public marks have reached their end, by the clock.
+    pub(crate) fn expire() -> Self {
+        let now = SystemTime::now();
+        Self::Expire { before: micros(now - LINK_LIFE), now: micros(now) }
+    }
+}
+
+/// The row's number and size.
+fn row_of(on: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, i64)>> {
+    on.prepare_cached("SELECT id, size FROM blobs WHERE digest = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+/// A new row has the heat of one use at `at`.
+fn insert(on: &Connection, key: &[u8], size: i64, at: i64, proven: bool) -> rusqlite::Result<i64> {
+    on.prepare_cached(
+        "INSERT INTO blobs (digest, size, stored, last_used, proven, pinned, heat)
+         VALUES (?1, ?2, ?3, ?3, ?4, EXISTS (SELECT 1 FROM pins WHERE digest = ?1), ?5)",
+    )?
+    .execute(params![key, size, at, proven, policy::heat(at)])?;
+    Ok(on.last_insert_rowid())
+}
+
+fn stored(
+    on: &Connection,
+    totals: &mut Totals,
+    digest: &Digest,
+    size: u64,
+    at: i64,
+    sums: &Sums,
+) -> rusqlite::Result<()> {
+    let (key, size) = (key(digest), size.cast_signed());
+    let id = match row_of(on, &key)? {
+        Some((id, before)) => {
+            on.prepare_cached("UPDATE blobs SET size = ?2, proven = 1 WHERE id = ?1")?.execute((id, size))?;
+            totals.bytes += size - before;
+            id
+        }
+        None => {
+            let id = insert(on, &key, size, at, true)?;
+            totals.bytes += size;
+            totals.entries += 1;
+            id
+        }
+    };
+    on.prepare_cached("INSERT OR REPLACE INTO checksums (blob, crc32c) VALUES (?1, ?2)")?
+        .execute((id, sums.encode()))
+        .map(drop)
+}
+
+fn found(on: &Connection, totals: &mut Totals, digest: &Digest, size: u64, at: i64) -> rusqlite::Result<()> {
+    let (key, size) = (key(digest), size.cast_signed());
+    if row_of(on, &key)?.is_none() {
+        insert(on, &key, size, at, false)?;
+        totals.bytes += size;
+        totals.entries += 1;
+    }
+    Ok(())
+}
+
+fn gone(on: &Connection, totals: &mut Totals, digest: &Digest) -> rusqlite::Result<()> {
+    let key = key(digest);
+    if let Some((id, size)) = row_of(on, &key)? {
+        on.prepare_cached("DELETE FROM checksums WHERE blob = ?1")?.execute([id])?;
+        on.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([id])?;
+        totals.bytes -= size;
+        totals.entries -= 1;
+    }
+    on.prepare_cached("DELETE FROM links WHERE digest = ?1")?.execute([&key]).map(drop)
+}
+
+fn note_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let row: Option<(i64, i64, f64)> = on
+        .prepare_cached("SELECT id, last_used, heat FROM blobs WHERE digest = ?1")?
+        .query_row([key], read)
+        .optional()?;
+    let Some((id, last_used, heat)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
+    on.prepare_cached("UPDATE blobs SET last_used = ?2, heat = ?3 WHERE id = ?1")?
+        .execute((id, at, policy::heated(heat, last_used, at)))
+        .map(drop)
+}
+
+fn pin(on: &Connection, digest: &Digest, pinned: bool) -> rusqlite::Result<()> {
+    let key = key(digest);
+    let pins = if pinned { "INSERT OR IGNORE INTO pins VALUES (?1)" } else { "DELETE FROM pins WHERE digest = ?1" };
+    on.prepare_cached(pins)?.execute([&key])?;
+    on.prepare_cached("UPDATE blobs SET pinned = ?2 WHERE digest = ?1")?.execute((&key, pinned)).map(drop)
+}

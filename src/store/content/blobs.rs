@@ -1,0 +1,303 @@
+//! The blobs by their names: opened, published, removed, evicted.
+//!
+//! For each digest, one of publish, remove and evict happens at a time (a striped lock, taken on threads that may
+//! wait), and the catalog hears of them in the order in which they happened. Opening takes no such lock.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use moka::sync::Cache;
+
+use super::blob::Open;
+use super::checksums::Sums;
+use super::damage::{Inode, Suspects};
+use super::lease::Leases;
+use super::opened::Opened;
+use super::parked::Parking;
+use crate::host::{Limit, Taken};
+use crate::oci::Digest;
+use crate::store::catalog::{Catalog, Change, Reader};
+use crate::store::layout::Layout;
+use crate::store::ledger::{Charge, Ledger};
+use crate::store::lock::{exclusive, lock, shared};
+use crate::store::{Blob, Disk, Error};
+
+/// A blob of up to this many bytes is hashed where it is opened, which takes under a millisecond.
+pub(crate) const HASH_AT_ONCE: u64 = 1 << 20;
+/// How many digests are remembered as known to the catalog, so that a hit asks nobody.
+const REMEMBERED: u64 = 64 * 1024;
+/// Checksums in memory, in bytes: those of 512 GiB of large blobs.
+const SUMS: u64 = 32 << 20;
+/// A blob of up to this many bytes has so few checksums that they are looked up where it is opened.
+const FEW: u64 = 4 << 20;
+const STRIPES: usize = 64;
+
+/// The blobs and what is known of them.
+pub(crate) struct Blobs {
+    pub(crate) disk: Disk,
+    pub(crate) layout: Layout,
+    pub(crate) catalog: Catalog,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) parking: Parking,
+    reader: Reader,
+    known: Cache<Digest, u64>,
+    sums: Cache<Digest, Sums>,
+    pub(crate) suspects: Suspects,
+    pub(crate) opened: Opened<Open>,
+    /// How many files of content may be open.
+    pub(crate) files: Limit,
+    stripes: [Mutex<()>; STRIPES],
+    stripe_of: RandomState,
+    is_open: RwLock<bool>,
+}
+
+impl Blobs {
+    pub(crate) fn new(
+        disk: Disk,
+        layout: Layout,
+        catalog: Catalog,
+        ledger: Arc<Ledger>,
+        parking: Parking,
+        suspects: Suspects,
+    ) -> Self {
+        Self {
+            reader: catalog.reader(),
+            disk,
+            layout,
+            catalog,
+            ledger,
+            leases: Arc::default(),
+            parking,
+            known: Cache::new(REMEMBERED),
+            sums: Cache::builder().max_capacity(SUMS).weigher(|_, sums: &Sums| sums.weight()).build(),
+            suspects,
+            opened: Opened::new(),
+            files: Limit::new(usize::MAX),
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            stripe_of: RandomState::new(),
+            is_open: RwLock::new(true),
+        }
+    }
+
+    /// Opens a blob by its name, unless it is open already. One that the catalog does not know is hashed first, if it
+    /// is of up to `hash_up_to` bytes.
+    pub(crate) fn read(self: &Arc<Self>, digest: &Digest, hash_up_to: u64) -> Result<Option<Blob>, Error> {
+        self.read_in(digest, hash_up_to, || self.place())
+    }
+
+    /// The same in a place that is given.
+    pub(crate) fn read_in(
+        self: &Arc<Self>,
+        digest: &Digest,
+        hash_up_to: u64,
+        place: impl FnOnce() -> Result<Taken, Error>,
+    ) -> Result<Option<Blob>, Error> {
+        let looked = match self.opened.look(digest) {
+            Ok(open) => return Ok(Some(Blob::of(open))),
+            Err(looked) => looked,
+        };
+        let Some(lease) = self.leases.take(digest) else { return Ok(None) };
+        let place = place()?;
+        let Some((file, length)) = self.open(digest)? else { return Ok(None) };
+        let sums = match self.look(digest, length) {
+            Some(sums) => sums,
+            None if length > hash_up_to => return Err(Error::Unproven { digest: *digest }),
+            None => match self.hash_opened(&file, digest, length)? {
+                Some(sums) => Some(sums),
+                None => return Ok(None),
+            },
+        };
+        let open = Arc::new(Open::new(self, digest, (file, length), sums, lease, place));
+        Ok(Some(Blob::of(self.opened.share(digest, open, looked))))
+    }
+
+    /// Room for one more open file.
+    pub(crate) fn place(&self) -> Result<Taken, Error> {
+        self.files.take().ok_or_else(|| Error::Files { limit: self.files.most() })
+    }
+
+    /// Gives a staged, synced file of the right content its name. What is there already stays, if it is known.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        staged: &Path,
+        digest: &Digest,
+        length: u64,
+        sums: Sums,
+        mut charge: Charge,
+    ) -> Result<Blob, Error> {
+        let _open = self.while_open()?;
+        let _alone = self.alone(digest);
+        // A download that came to its end is not lost for want of a place.
+        let place = self.files.take_anyway();
+        if let Some((file, found)) = self.open(digest)?
+            && found == length
+            && let Some(known) = self.look(digest, length)
+            && let Some(lease) = self.leases.take(digest)
+        {
+            self.disk.unlink(staged)?;
+            return Ok(Blob::of(Arc::new(Open::new(self, digest, (file, found), known, lease, place))));
+        }
+        let path = self.layout.blob(digest);
+        self.disk.rename(staged, &path)?;
+        if let Err(error) = self.disk.sync_folder(&self.layout.folder(digest.algorithm())) {
+            self.catalog.doubt(); // the name may last or not: the next walk will see
+            return Err(error);
+        }
+        charge.become_bytes(length.cast_signed(), 1);
+        let at = self.catalog.stamp();
+        self.catalog.tell(Change::Stored { digest: *digest, size: length, at, sums: sums.clone(), charge });
+        self.suspects.clear(digest);
+        self.opened.forget(digest);
+        self.remember(digest, length, &sums);
+        let absent = || Error::io("open", &path, std::io::ErrorKind::NotFound);
+        let lease = self.leases.take(digest).ok_or_else(absent)?;
+        let looked = self.opened.look(digest);
+        let file = self.open(digest)?.ok_or_else(absent)?;
+        let open = Arc::new(Open::new(self, digest, file, Some(sums), lease, place));
+        Ok(Blob::of(match looked {
+            Ok(open) => open, // somebody was quicker
+            Err(looked) => self.opened.share(digest, open, looked),
+        }))
+    }
+
+    /// Removes a blob and its links, even while it is read: readers keep the bytes.
+    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        let _open = self.while_open()?;
+        let _alone = self.alone(digest);
+        self.drop_name(digest)
+    }
+
+    /// Evicts a blob of this size unless somebody reads it or has pinned it; whether it did.
+    pub(crate) fn evict(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
+        let _alone = self.alone(digest);
+        let Some(_leaving) = self.leases.leave(digest) else { return Ok(false) };
+        if self.reader.is_pinned(digest)? {
+            return Ok(false); // pinned after it was chosen
+        }
+        self.forget(digest);
+        let was_there = self.disk.unlink(&self.layout.blob(digest))?;
+        let charge = self.ledger.charge(-size.cast_signed(), -1);
+        self.catalog.tell(Change::Gone { digest: *digest, charge: Some(charge) });
+        if was_there {
+            self.ledger.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+
+    /// Tells the catalog of a file that lies among the blobs, if it still does.
+    pub(crate) fn adopt(&self, digest: &Digest) -> Result<(), Error> {
+        let _alone = self.alone(digest);
+        let Ok(metadata) = self.layout.blob(digest).symlink_metadata() else { return Ok(()) };
+        if metadata.is_file() {
+            let modified = metadata.mtime().saturating_mul(1_000_000);
+            let at = modified.clamp(0, self.catalog.stamp());
+            self.catalog.tell(Change::Found { digest: *digest, size: metadata.len(), at });
+        }
+        Ok(())
+    }
+
+    /// Tells the catalog that a blob is gone, if it is; whether it is.
+    pub(crate) fn forsake(&self, digest: &Digest) -> bool {
+        let _alone = self.alone(digest);
+        let gone = self.layout.blob(digest).symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        if gone {
+            self.catalog.tell(Change::Gone { digest: *digest, charge: None });
+        }
+        gone
+    }
+
+    /// Refuses every later change, after those under way.
+    pub(crate) fn close(&self) {
+        *exclusive(&self.is_open) = false;
+    }
+
+    /// Changes are allowed while this is kept.
+    pub(crate) fn while_open(&self) -> Result<RwLockReadGuard<'_, bool>, Error> {
+        let open = shared(&self.is_open);
+        if *open { Ok(open) } else { Err(Error::Closed) }
+    }
+
+    /// Opens a blob's file, and its length; none that is suspected to be damaged.
+    pub(crate) fn open(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+        let suspect = self.suspects.inode(digest);
+        let opened = self.open_any(digest)?.filter(|(_, _, inode)| suspect != Some(*inode));
+        Ok(opened.map(|(file, length, _)| (file, length)))
+    }
+
+    pub(crate) fn open_any(&self, digest: &Digest) -> Result<Option<(File, u64, Inode)>, Error> {
+        let path = self.layout.blob(digest);
+        let file = match self.disk.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata().map_err(|source| Error::io("stat", &path, source))?;
+        if !metadata.is_file() {
+            return Err(Error::io("read as a file", &path, std::io::ErrorKind::InvalidData));
+        }
+        Ok(Some((file, metadata.len(), Inode::of(&metadata))))
+    }
+
+    /// What is known of a blob whose content was verified; `None` if the catalog does not know it as such. Its
+    /// checksums come along if they are in memory, or few.
+    pub(crate) fn look(&self, digest: &Digest, length: u64) -> Option<Option<Sums>> {
+        let is_known = self.known.get(digest) == Some(length) || {
+            // A catalog that cannot say anything knows nothing: then the blob is hashed.
+            let is_known = matches!(self.reader.row(digest), Ok(Some(row)) if row.proven && row.size == length);
+            if is_known {
+                self.known.insert(*digest, length);
+            }
+            is_known
+        };
+        is_known.then(|| {
+            let in_memory = self.sums.get(digest).filter(|sums| sums.fits(length));
+            in_memory.or_else(|| if length <= FEW { self.recorded(digest, length) } else { None })
+        })
+    }
+
+    /// The checksums that were recorded, from memory or the catalog.
+    pub(crate) fn recorded(&self, digest: &Digest, length: u64) -> Option<Sums> {
+        if let Some(sums) = self.sums.get(digest).filter(|sums| sums.fits(length)) {
+            return Some(sums);
+        }
+        let sums = self.reader.sums(digest).ok().flatten().filter(|sums| sums.fits(length))?;
+        self.sums.insert(*digest, sums.clone());
+        Some(sums)
+    }
+
+    /// The content was verified, and the catalog told.
+    pub(crate) fn remember(&self, digest: &Digest, length: u64, sums: &Sums) {
+        self.known.insert(*digest, length);
+        self.sums.insert(*digest, sums.clone());
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.known.invalidate(digest);
+        self.sums.invalidate(digest);
+    }
+
+    /// With the stripe held.
+    pub(crate) fn drop_name(&self, digest: &Digest) -> Result<(), Error> {
+        let path = self.layout.blob(digest);
+        self.forget(digest);
+        let size = path.symlink_metadata().map_or(0, |metadata| metadata.len());
+        let was_there = self.disk.unlink(&path)?;
+        self.opened.forget(digest); // after it: who opens the file from here on finds none
+        if was_there {
+            self.disk.sync_folder(&self.layout.folder(digest.algorithm()))?;
+        }
+        let charge = was_there.then(|| self.ledger.charge(-size.cast_signed(), -1));
+        self.catalog.tell(Change::Gone { digest: *digest, charge });
+        Ok(())
+    }
+
+    pub(crate) fn alone(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+        let stripe = self.stripe_of.hash_one(digest) as usize % STRIPES;
+        lock(&self.stripes[stripe])
+    }
+}

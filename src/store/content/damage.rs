@@ -1,0 +1,92 @@
+//! Blobs in which a read found a damaged granule: gone for every new reader from that moment on.
+//!
+//! A read that finds damage may be on a network task, so it only says so; a thread judges the file by its full
+//! digest and drops it. The file is told by its inode, so that a fresh copy under the same name is not suspected.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+
+use crate::oci::Digest;
+use crate::store::care::scrub::Task;
+use crate::store::lock::lock;
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inode(u64, u64);
+
+impl Inode {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+/// The suspects.
+pub(crate) struct Suspects {
+    by: Mutex<HashMap<Digest, Inode>>,
+    /// How many there are: a hit asks this and not the lock.
+    count: AtomicUsize,
+    found: AtomicU64,
+    judge: Sender<Task>,
+}
+
+impl Suspects {
+    /// `judge` is told of every new one.
+    pub(crate) fn new(judge: Sender<Task>) -> Self {
+        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), judge }
+    }
+
+    /// A damaged granule was found; whether this file was not suspected yet.
+    pub(crate) fn add(&self, digest: &Digest, inode: Inode) -> bool {
+        let mut by = lock(&self.by);
+        let is_new = by.insert(*digest, inode) != Some(inode);
+        self.count.store(by.len(), Ordering::Release);
+        drop(by);
+        if is_new {
+            self.count_one();
+            let _ = self.judge.send(Task::Judge(*digest)); // a closed store drops nothing
+        }
+        is_new
+    }
+
+    /// One more damaged granule.
+    pub(crate) fn count_one(&self) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The suspected file of this name.
+    pub(crate) fn inode(&self, digest: &Digest) -> Option<Inode> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        lock(&self.by).get(digest).copied()
+    }
+
+    /// The name has a new file.
+    pub(crate) fn clear(&self, digest: &Digest) {
+        self.clear_if(digest, |_| true);
+    }
+
+    /// This file was judged. Another one that came to be suspected meanwhile stays so.
+    pub(crate) fn clear_one(&self, digest: &Digest, inode: Inode) {
+        self.clear_if(digest, |suspect| suspect == inode);
+    }
+
+    fn clear_if(&self, digest: &Digest, is_it: impl Fn(Inode) -> bool) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            let mut by = lock(&self.by);
+            if by.get(digest).is_some_and(|suspect| is_it(*suspect)) {
+                by.remove(digest);
+            }
+            self.count.store(by.len(), Ordering::Release);
+        }
+    }
+
+    /// Damaged granules found since the start, each blob's counted once until it is replaced.
+    pub(crate) fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+}

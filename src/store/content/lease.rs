@@ -1,0 +1,98 @@
+//! Who is reading which blob: a lease and an eviction of one digest exclude each other.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex};
+
+use crate::oci::Digest;
+use crate::store::lock::lock;
+
+#[derive(Debug)]
+enum Hold {
+    Read(usize),
+    Leaving,
+}
+
+/// The live leases, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    held: Mutex<HashMap<Digest, Hold>>,
+}
+
+/// Keeps eviction away from a digest while it lives.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    leases: Arc<Leases>,
+    digest: Digest,
+}
+
+/// Keeps readers away from a digest while it is evicted: to them it is gone already.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    leases: Arc<Leases>,
+    digest: Digest,
+}
+
+impl Leases {
+    /// A lease; `None` while the blob is being evicted.
+    pub(crate) fn take(self: &Arc<Self>, digest: &Digest) -> Option<Lease> {
+        match lock(&self.held).entry(*digest).or_insert(Hold::Read(0)) {
+            Hold::Read(count) => *count += 1,
+            Hold::Leaving => return None,
+        }
+        Some(Lease { leases: Arc::clone(self), digest: *digest })
+    }
+
+    /// The right to evict; `None` while somebody reads.
+    pub(crate) fn leave(self: &Arc<Self>, digest: &Digest) -> Option<Leaving> {
+        match lock(&self.held).entry(*digest) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(free) => free.insert(Hold::Leaving),
+        };
+        Some(Leaving { leases: Arc::clone(self), digest: *digest })
+    }
+
+    /// Whether somebody reads it or it is being evicted.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        lock(&self.held).contains_key(digest)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut hold) = lock(&self.leases.held).entry(self.digest) {
+            match hold.get_mut() {
+                Hold::Read(count) if *count > 1 => *count -= 1,
+                _ => drop(hold.remove()),
+            }
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        lock(&self.leases.held).remove(&self.digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn a_lease_and_an_eviction_exclude_each_other() {
+        let leases = Arc::new(Leases::default());
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        let (one, two) = (leases.take(&digest), leases.take(&digest));
+        assert!(one.is_some() && leases.leave(&digest).is_none());
+        drop(one);
+        assert!(leases.leave(&digest).is_none(), "one reader is left");
+        drop(two);
+        assert!(!leases.holds(&digest));
+        let leaving = leases.leave(&digest);
+        assert!(leaving.is_some() && leases.take(&digest).is_none() && leases.leave(&digest).is_none());
+        drop(leaving);
+        assert!(leases.take(&digest).is_some());
+    }
+}

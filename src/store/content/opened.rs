@@ -1,0 +1,113 @@
+//! The blobs that are open, so that all readers of one share one file.
+//!
+//! The race: a name is taken away, or gets another file, while somebody opens it. So whoever opens one looks before, and
+//! what was opened is shared only if nothing was forgotten in between.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::oci::Digest;
+use crate::store::lock::lock;
+
+const SHARDS: usize = 16;
+
+/// The open ones by their names; it keeps none of them open.
+pub(crate) struct Opened<T> {
+    shards: [Mutex<Shard<T>>; SHARDS],
+    shard_of: RandomState,
+}
+
+struct Shard<T> {
+    open: HashMap<Digest, Weak<T>>,
+    /// How often something was forgotten.
+    forgotten: u64,
+}
+
+/// Nothing was open under a name at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looked(u64);
+
+impl<T> Opened<T> {
+    pub(crate) fn new() -> Self {
+        let shard = |_| Mutex::new(Shard { open: HashMap::new(), forgotten: 0 });
+        Self { shards: std::array::from_fn(shard), shard_of: RandomState::new() }
+    }
+
+    /// The one that is open; else the leave to share what is opened now.
+    pub(crate) fn look(&self, digest: &Digest) -> Result<Arc<T>, Looked> {
+        let shard = lock(self.shard(digest));
+        shard.open.get(digest).and_then(Weak::upgrade).ok_or(Looked(shard.forgotten))
+    }
+
+    /// Shares what was opened after that look. Another's that was quicker is answered instead.
+    pub(crate) fn share(&self, digest: &Digest, opened: Arc<T>, looked: Looked) -> Arc<T> {
+        let mut shard = lock(self.shard(digest));
+        if shard.forgotten != looked.0 {
+            return opened;
+        }
+        if let Some(earlier) = shard.open.get(digest).and_then(Weak::upgrade) {
+            drop(shard); // before `opened` goes, which comes here
+            return earlier;
+        }
+        shard.open.insert(*digest, Arc::downgrade(&opened));
+        opened
+    }
+
+    /// New readers get another one, or none: the name is gone, or has another file, or the file is not good.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        let mut shard = lock(self.shard(digest));
+        shard.forgotten += 1;
+        shard.open.remove(digest);
+    }
+
+    /// One is closed.
+    pub(crate) fn closed(&self, digest: &Digest) {
+        let mut shard = lock(self.shard(digest));
+        if shard.open.get(digest).is_some_and(|open| open.strong_count() == 0) {
+            shard.open.remove(digest);
+        }
+    }
+
+    fn shard(&self, digest: &Digest) -> &Mutex<Shard<T>> {
+        &self.shards[self.shard_of.hash_one(digest) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    fn digest() -> Digest {
+        Digest::of(Algorithm::Sha256, b"x")
+    }
+
+    fn looked(opened: &Opened<u8>) -> Looked {
+        opened.look(&digest()).unwrap_err()
+    }
+
+    #[test]
+    fn one_is_open_for_all() {
+        let opened = Opened::new();
+        let (first, second) = (looked(&opened), looked(&opened));
+        let one = opened.share(&digest(), Arc::new(1), first);
+        assert_eq!((*opened.share(&digest(), Arc::new(2), second), *opened.look(&digest()).unwrap()), (1, 1));
+        drop(one);
+        opened.closed(&digest());
+        assert!(opened.look(&digest()).is_err() && opened.shards.iter().all(|shard| lock(shard).open.is_empty()));
+    }
+
+    #[test]
+    fn what_was_opened_before_its_name_went_is_not_shared() {
+        let opened = Opened::new();
+        let before = looked(&opened);
+        opened.forget(&digest());
+        let own = opened.share(&digest(), Arc::new(1), before);
+        assert!(*own == 1 && opened.look(&digest()).is_err());
+        let after = looked(&opened);
+        let kept = opened.share(&digest(), Arc::new(2), after);
+        opened.forget(&digest());
+        assert!(*kept == 2 && opened.look(&digest()).is_err(), "its readers keep it, and no new one gets it");
+    }
+}

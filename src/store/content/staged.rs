@@ -1,0 +1,320 @@
+//! A file that is being filled: written at any offset, read as it grows, then committed or gone.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::blob::try_read_at;
+use super::blobs::Blobs;
+use super::parked::{self, Parked, has_bytes, map_of};
+use super::partial::Landed;
+use crate::host::Taken;
+use crate::oci::Digest;
+use crate::store::care::evict::Evictor;
+use crate::store::ledger::Charge;
+use crate::store::lock::{exclusive, lock, shared};
+use crate::store::{Blob, Checksums, Error};
+
+/// How often a write is tried on a full disk: others may take the room that was made.
+const ROOM_TRIES: usize = 3;
+/// Bytes read at once for the checksums.
+const AT_ONCE: usize = 256 << 10;
+
+/// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
+/// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
+pub struct Staged {
+    shelf: Arc<Blobs>,
+    evictor: Arc<Evictor>,
+    digest: Digest,
+    path: PathBuf,
+    file: File,
+    charge: Mutex<Option<Charge>>,
+    state: RwLock<State>,
+    origin: Option<String>,
+    /// What the map beside the file says, if there is one.
+    landed: Mutex<Option<Landed>>,
+    /// A sync failed: nobody knows what the disk has.
+    is_ill: AtomicBool,
+    _place: Taken,
+}
+
+/// An unfinished fill, taken up again.
+pub struct Partial {
+    /// The file, to be filled on.
+    pub staged: Staged,
+    /// From and to (exclusive, in bytes) of what has landed: in order, disjoint, not touching.
+    pub extents: Vec<(u64, u64)>,
+    /// The content's length in bytes, if it was known.
+    pub total: Option<u64>,
+    /// The entity tag that was remembered.
+    pub validator: Option<String>,
+}
+
+enum State {
+    Open,
+    /// The blob is kept, so that it is not evicted while readers still follow the staged file.
+    Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
+    Failed,
+}
+
+impl Staged {
+    pub(crate) fn new(
+        shelf: Arc<Blobs>,
+        evictor: Arc<Evictor>,
+        digest: Digest,
+        number: u64,
+        origin: Option<&str>,
+        place: Taken,
+    ) -> Result<Self, Error> {
+        let path = shelf.layout.staged(&digest, number);
+        let file = shelf.disk.create(&path).map_err(|error| full(error, digest))?;
+        let charge = Mutex::new(Some(shelf.ledger.charge(0, 0)));
+        Ok(Self {
+            shelf,
+            evictor,
+            digest,
+            path,
+            file,
+            charge,
+            state: RwLock::new(State::Open),
+            origin: origin.map(Into::into),
+            landed: Mutex::default(),
+            is_ill: false.into(),
+            _place: place,
+        })
+    }
+
+    pub(crate) fn resume(
+        shelf: Arc<Blobs>,
+        evictor: Arc<Evictor>,
+        digest: Digest,
+        parked: Parked,
+        place: Taken,
+    ) -> Result<Option<Partial>, Error> {
+        let Parked { path, landed, charge, .. } = parked;
+        let file = shelf.disk.reopen(&path)?;
+        if !has_bytes(&file, &landed).map_err(|source| Error::io("stat", &path, source))? {
+            return Err(Error::io("read", &path, io::ErrorKind::NotFound));
+        }
+        let (extents, total, validator) = (landed.extents.clone(), landed.total, landed.validator.clone());
+        let staged = Self {
+            shelf,
+            evictor,
+            digest,
+            path,
+            file,
+            charge: Mutex::new(Some(charge)),
+            state: RwLock::new(State::Open),
+            origin: Some(landed.origin.clone()),
+            landed: Mutex::new(Some(landed)),
+            is_ill: false.into(),
+            _place: place,
+        };
+        Ok(Some(Partial { staged, extents, total, validator }))
+    }
+
+    /// What it is to be.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Says how many bytes it is to have, as soon as that is known: content larger than the whole cache is
+    /// refused here, before anything was evicted for it.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if it can never fit.
+    pub fn expect(&self, length: u64) -> Result<(), Error> {
+        if length > self.shelf.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
+    }
+
+    /// Writes all of `bytes` at `at`. May wait for the disk, and for room to be made.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room: what was written before stays readable. [`Error::Sealed`] after a
+    /// commit.
+    pub fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let state = shared(&self.state);
+        if !matches!(*state, State::Open) {
+            return Err(Error::Sealed { digest: self.digest });
+        }
+        let count = bytes.len() as u64;
+        self.expect(at.saturating_add(count))?;
+        self.charge(count.cast_signed());
+        let written = if self.evictor.admit(count) { self.write(at, bytes) } else { Err(self.full()) };
+        if written.is_err() {
+            self.charge(-count.cast_signed());
+        }
+        written
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        for _ in 0..ROOM_TRIES {
+            match self.shelf.disk.write_at(&self.file, &self.path, at, bytes) {
+                Err(error) if error.is_no_room() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
+                    if !self.evictor.make_room() {
+                        break;
+                    }
+                }
+                done => return done,
+            }
+        }
+        Err(self.full())
+    }
+
+    /// Reads at `at`, as `pread` does. What was not written yet reads as zeros, or as the end: the caller knows
+    /// what has landed. May wait for the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, at)
+    }
+
+    /// The same for what is in memory already; `None` where it would wait for the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        try_read_at(&self.file, at, buffer)
+    }
+
+    /// Remembers what has landed, so that this file is parked when its last handle goes, and found by
+    /// [`Store::resume`](crate::store::Store::resume), also by a later process. The bytes are synced first, then named:
+    /// call it rarely (every 64 MiB or 10 s), and once before letting go. Waits for the disk; writers and readers
+    /// go on meanwhile. `extents` are from and to (exclusive) in bytes, in any order; nothing landed is nothing to
+    /// remember. A file staged without an origin is never remembered, and this does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else what the system says. What was
+    /// remembered before stays so, except after a failed sync.
+    pub fn remember(&self, extents: &[(u64, u64)], total: Option<u64>, validator: Option<&str>) -> Result<(), Error> {
+        let Some(origin) = &self.origin else { return Ok(()) };
+        let state = shared(&self.state);
+        let mut remembered = lock(&self.landed);
+        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+            return Err(Error::Sealed { digest: self.digest });
+        }
+        let landed = Landed::new(origin, extents, total, validator);
+        if landed.len() == 0 || remembered.as_ref() == Some(&landed) {
+            return Ok(());
+        }
+        let _open = self.shelf.while_open()?;
+        if let Err(error) = self.shelf.disk.sync_file(&self.file, &self.path) {
+            self.is_ill.store(true, Ordering::Release);
+            return Err(full(error, self.digest));
+        }
+        let placed = self.shelf.disk.place(&map_of(&self.path), landed.encode().as_bytes());
+        placed.map_err(|error| full(error, self.digest))?;
+        *remembered = Some(landed);
+        Ok(())
+    }
+
+    /// Gives it up for good, as after a digest that did not match: what is open reads on, nothing more is
+    /// written, and its files are removed with the last handle. Nothing of it is ever resumed.
+    pub fn abandon(&self) {
+        let mut state = exclusive(&self.state);
+        if matches!(*state, State::Open) {
+            *state = State::Failed;
+            self.forget();
+        }
+    }
+
+    /// Removes the map.
+    fn forget(&self) {
+        let Ok(_open) = self.shelf.while_open() else { return };
+        if lock(&self.landed).take().is_some()
+            && let Err(error) = self.shelf.disk.unlink(&map_of(&self.path))
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the map of a fill stays until the next start");
+        }
+    }
+
+    /// Makes it a blob of as many bytes as `checksums` has seen, durable when this returns. The caller has verified
+    /// the digest over the same bytes. If the blob is there already, that one stays. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Length`] changes nothing. After any other error it is sealed: still readable, never to be
+    /// committed, since after a failed sync nobody knows what the disk has.
+    pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
+        let length = checksums.len();
+        let mut state = exclusive(&self.state);
+        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+            return Err(Error::Sealed { digest: self.digest });
+        }
+        let found = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?.len();
+        if found != length {
+            return Err(Error::Length { digest: self.digest, expected: length, found });
+        }
+        *state = State::Failed;
+        let synced = self.shelf.disk.sync_file(&self.file, &self.path);
+        let charge = lock(&self.charge).take().unwrap_or_else(|| self.shelf.ledger.charge(0, 0));
+        let blob = synced
+            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, checksums.finish(), charge))
+            .map_err(|error| full(error, self.digest))?;
+        *state = State::Committed(blob.clone());
+        drop(state);
+        self.forget();
+        self.evictor.admit(0);
+        Ok(blob)
+    }
+
+    /// [`Staged::commit_with`] of `length` bytes, for whoever has no checksums: reads the file once more for them.
+    ///
+    /// # Errors
+    /// As [`Staged::commit_with`].
+    pub fn commit(&self, length: u64) -> Result<Blob, Error> {
+        let failed = |source| Error::io("read", &self.path, source);
+        let found = self.file.metadata().map_err(failed)?.len();
+        if found != length {
+            return Err(Error::Length { digest: self.digest, expected: length, found });
+        }
+        let mut checksums = Checksums::new();
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(AT_ONCE).min(AT_ONCE)];
+        while checksums.len() < length {
+            match self.file.read_at(&mut buffer, checksums.len()).map_err(failed)? {
+                0 => break, // the length will not match
+                count => checksums.update(&buffer[..count]),
+            }
+        }
+        self.commit_with(checksums)
+    }
+
+    fn charge(&self, count: i64) {
+        if let Some(charge) = lock(&self.charge).as_mut() {
+            charge.add(count, 0);
+        }
+    }
+
+    fn full(&self) -> Error {
+        Error::Full { digest: self.digest }
+    }
+}
+
+/// A file system without room is [`Error::Full`].
+fn full(error: Error, digest: Digest) -> Error {
+    if error.is_no_room() { Error::Full { digest } } else { error }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let is_open = match *shared(&self.state) {
+            State::Committed(_) => return,
+            State::Open => !self.is_ill.load(Ordering::Acquire),
+            State::Failed => false,
+        };
+        // After the store was closed the name may be another process's.
+        let Ok(_open) = self.shelf.while_open() else { return };
+        match (lock(&self.landed).take(), lock(&self.charge).take()) {
+            (Some(landed), Some(charge)) if is_open => {
+                let parked = Parked::new(self.path.clone(), landed, charge);
+                self.shelf.parking.park(&self.shelf.disk, self.digest, parked);
+            }
+            (landed, _charge) => parked::remove(&self.shelf.disk, &self.path, landed.is_some()),
+        }
+    }
+}

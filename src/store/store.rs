@@ -1,0 +1,327 @@
+//! The store: opens the folder, hands out blobs and staged files, closes it again.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::care::evict::Evictor;
+use super::care::rebuild::Walk;
+use super::care::scrub::{Pace, Scrub, Task, Verdict};
+use super::catalog::Catalog;
+use super::content::blobs::{Blobs, HASH_AT_ONCE};
+use super::content::damage::Suspects;
+use super::content::parked::{self, Parking};
+use super::layout::Layout;
+use super::ledger::Ledger;
+use super::lock::lock;
+use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage};
+use crate::host::{FreeSpace, Limit, Percent, free_space};
+use crate::oci::Digest;
+
+/// The limit where none is configured, in bytes; half the file system if that is less.
+const DEFAULT_LIMIT: u64 = 100 << 30;
+/// How long the folder's lock is waited for: a `pullthrough cache` command has it for a moment, and so has a server
+/// that is ending.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The cache folder, held by this process. Clones are one store; the last one to go closes it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    shelf: Arc<Blobs>,
+    evictor: Arc<Evictor>,
+    staged: AtomicU64,
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Kept, so that the walker's end is by `stop` alone.
+    walk: mpsc::Sender<()>,
+    scrub: mpsc::Sender<Task>,
+}
+
+impl Store {
+    /// Opens the folder, making it if need be, and takes its lock. Waits for the disk, but never for a list of
+    /// the blobs: after an unclean end or with a lost catalog, the walk over them runs behind.
+    ///
+    /// # Errors
+    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or what the system says.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::open_on(config, Disk::default())
+    }
+
+    /// The same on a [`Disk`] that a test watches.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(config: &Config, disk: Disk) -> Result<Self, Error> {
+        let layout = Layout::open(&disk, &config.dir, PATIENCE)?;
+        let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
+        let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
+        let (walk, asked) = mpsc::channel();
+        let (scrub, tasks) = mpsc::channel();
+        let (catalog, is_new_catalog) =
+            Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone(), Arc::clone(disk.health()))?;
+        layout.begin(&disk)?; // only now that the catalog's format is known to be ours
+        let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
+        let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
+        if must_walk {
+            catalog.doubt();
+            let _ = walk.send(()); // the other end is right here
+        }
+        let shelf = Arc::new(Blobs::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
+        let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
+        let stop = Arc::new(AtomicBool::new(false));
+        let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
+        let scrubber = Scrub::new(Arc::clone(&shelf), tasks, Arc::clone(&stop));
+        let root = shelf.layout.root().to_owned();
+        let store = Self(Arc::new(Inner {
+            shelf,
+            evictor: Arc::clone(&evictor),
+            staged: number.into(),
+            stop,
+            threads: Mutex::default(),
+            walk,
+            scrub,
+        }));
+        // From here on a failure drops the store, which ends what was started.
+        store.start("evict", &root, move || evictor.run())?;
+        store.start("walk", &root, move || walker.run(&asked))?;
+        store.start("scrub", &root, move || scrubber.run())?;
+        store.0.evictor.ring(); // the limit may have been lowered
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, root: &Path, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        lock(&self.0.threads).push(thread.map_err(|source| Error::io("start a thread for", root, source))?);
+        Ok(())
+    }
+
+    /// Opens a blob: by its name, quick enough for a network task. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unproven`] for a large blob that the catalog does not know, which [`Store::prove`] or
+    /// [`Store::find`] settles; else what the system says.
+    pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        self.0.shelf.read(digest, HASH_AT_ONCE)
+    }
+
+    /// All of a blob of at most `limit` bytes, also where no more files may be open: this one is for a moment only. `None`
+    /// where there is none, or a longer one. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and [`Blob::read_at`].
+    pub fn read_whole(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let shelf = &self.0.shelf;
+        let blob = shelf.read_in(digest, HASH_AT_ONCE, || Ok(shelf.files.take_anyway()))?;
+        let read = blob.map_or(Ok(None), |blob| blob.read_all(limit));
+        read.map_err(|source| Error::io("read", &shelf.layout.blob(digest), source))
+    }
+
+    /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
+    /// that has not the content of its name is dropped, and `None`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prove(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        self.0.shelf.prove(digest)
+    }
+
+    /// [`Store::read`], and [`Store::prove`] on a blocking thread where that is needed. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn find(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        match self.read(digest) {
+            Err(Error::Unproven { .. }) => {
+                let (store, digest) = (self.clone(), *digest);
+                tokio::task::spawn_blocking(move || store.prove(&digest)).await.unwrap_or(Err(Error::Closed))
+            }
+            found => found,
+        }
+    }
+
+    /// A new file to be filled, which nothing is remembered of.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Closed`], or what the system says.
+    pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
+        self.stage_of(digest, None)
+    }
+
+    /// A new file to be filled from the registry `origin`. Once [`Staged::remember`] was called, it outlives its
+    /// handle and this process, for [`Store::resume`] by the same two names.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_from(&self, digest: &Digest, origin: &str) -> Result<Staged, Error> {
+        self.stage_of(digest, Some(origin))
+    }
+
+    /// An unfinished file of this content from this registry that nobody holds, left by this process or an
+    /// earlier one; at most 7 days old. Waits for the disk. Whoever takes it has it alone.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
+        let shelf = &self.0.shelf;
+        let _open = shelf.while_open()?;
+        let place = shelf.place()?;
+        let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
+        let path = parked.path.clone();
+        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked, place) {
+            Err(error) => {
+                parked::remove(&shelf.disk, &path, true);
+                if error.is_absent() { Ok(None) } else { Err(error) }
+            }
+            resumed => resumed,
+        }
+    }
+
+    fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {
+        let _open = self.0.shelf.while_open()?;
+        let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
+        let place = self.0.shelf.place()?;
+        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin, place)
+    }
+
+    /// Tries whether a file can be made, one beyond those that are counted. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn probe(&self, digest: &Digest) -> Result<(), Error> {
+        let shelf = &self.0.shelf;
+        let _open = shelf.while_open()?;
+        let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
+        let place = shelf.files.take_anyway();
+        Staged::new(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, number, None, place).map(drop)
+    }
+
+    /// How many files of content are open, and how many may be. What is shared counts once.
+    #[must_use]
+    pub fn files(&self) -> &Limit {
+        &self.0.shelf.files
+    }
+
+    /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::stage`] and [`Staged::commit`].
+    pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<Blob, Error> {
+        let staged = self.stage(digest)?;
+        staged.write_at(0, content)?;
+        let mut checksums = Checksums::new();
+        checksums.update(content);
+        staged.commit_with(checksums)
+    }
+
+    /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what the system says.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        self.0.shelf.remove(digest)
+    }
+
+    /// Hashes a blob. One that has not the content of its name is dropped. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn verify(&self, digest: &Digest) -> Result<Verdict, Error> {
+        self.0.shelf.verify(digest, &mut |_| true)
+    }
+
+    /// Verifies all blobs in the background, again and again, at this pace; `None` ends that. Off until it is
+    /// called. A pass goes on where the last one was, also after a restart.
+    pub fn scrub(&self, pace: Option<Pace>) {
+        let _ = self.0.scrub.send(Task::Scrub(pace)); // nobody listens once it is closed
+    }
+
+    /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
+    /// for the disk.
+    pub fn evict(&self) -> u64 {
+        self.0.evictor.relieve(0)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.0.shelf.layout.root()
+    }
+
+    pub(crate) fn shelf(&self) -> &Blobs {
+        &self.0.shelf
+    }
+
+    /// What is known about the blobs.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.0.shelf.catalog
+    }
+
+    /// What the folder holds, from memory.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { damaged: self.0.shelf.suspects.found(), ..self.0.shelf.ledger.usage() }
+    }
+
+    /// What keeps the cache from being written, if anything does: pulls go on uncached, and what is stored is
+    /// served. It goes by itself, a second or two after the cause went.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.0.shelf.disk.health().trouble()
+    }
+
+    /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.0.shelf.catalog.is_in_doubt()
+    }
+
+    /// Writes the catalog and lets go of the folder. Open blobs stay readable; everything else is
+    /// [`Error::Closed`] from here on. Waits for the disk.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.shelf.close();
+        self.stop.store(true, Ordering::Release);
+        self.evictor.stop();
+        let _ = self.scrub.send(Task::Stop);
+        let _ = self.walk.send(()); // wakes the walker, which may have ended
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return; // closed before
+        }
+        for thread in threads {
+            thread.thread().unpark();
+            let _ = thread.join(); // a panic was reported when it happened
+        }
+        self.shelf.catalog.close();
+        if !self.shelf.catalog.is_in_doubt()
+            && let Err(error) = self.shelf.layout.mark_clean(&self.shelf.disk)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the next start will walk over the cache folder");
+        }
+        self.shelf.layout.release();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn limit(config: &Config, space: FreeSpace) -> u64 {
+    config.max_size.map_or_else(|| DEFAULT_LIMIT.min(space.total / 2), |size| size.0)
+}
+
+fn share(total: u64, percent: Percent) -> u64 {
+    total / 100 * u64::from(percent.0)
+}

@@ -1,0 +1,401 @@
+//! A request upstream in somebody's name: the caller's, nobody's, or that of credentials that the proxy holds.
+//!
+//! A 401 is answered once, with a token or a password, as the registry's challenge says and as far as the
+//! credential may go there; a second one is the registry's word. A 429 moves the load to the next credential,
+//! else it is waited out for a moment. The caller's own header goes as it came: its client sees the challenge.
+//! Never: a credential to a host that a redirect led to, nor by plain http; a challenge of such a host heeded.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
+
+use super::ask_as::AskAs;
+use crate::oci::{Bearer, Challenge, Repository};
+use crate::upstream::{
+    Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError,
+    Tokens, Upstream, collect, retry_after, wait_out,
+};
+use crate::wire::Body;
+
+/// How long a throttled credential rests where nobody says for how long.
+const REST: Duration = Duration::from_secs(60);
+/// What clients count on, whatever they are told (distribution-spec, "Token Authentication").
+const LEAST_LIFE: Duration = Duration::from_secs(60);
+/// So many bytes of registries' challenges are remembered: of some ten thousand, unless they are long.
+const CHALLENGES: u64 = 4 << 20;
+/// A challenge's few words are read away within so long, or its connection is given up.
+const DRAINING: Duration = Duration::from_secs(1);
+const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
+
+/// What is to be asked, and of whom.
+pub(crate) struct Sending<'a> {
+    /// The registry's configured name.
+    pub(crate) registry: &'a Arc<str>,
+    /// Where its tokens may be asked for, besides its own hosts.
+    pub(crate) realms: &'a [Realm],
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) repository: &'a Repository,
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) downloads: Downloads,
+}
+
+/// Why a registry was not asked, or gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unasked {
+    /// No exchange.
+    #[error(transparent)]
+    Upstream(#[from] Error),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No credential: its source failed.
+    #[error("a credential of the proxy's own cannot be had")]
+    Credential(#[from] CredentialError),
+    /// None of the held credentials is for this repository.
+    #[error("none of the proxy's own credentials is for this repository")]
+    NoCredential,
+    /// A request that cannot be written.
+    #[error("the request cannot be sent upstream")]
+    Request(#[from] http::Error),
+}
+
+/// Sends requests in names. Cheap to clone; clones share tokens and limits.
+#[derive(Clone)]
+pub struct Authenticated {
+    tokens: Tokens,
+    quotas: Quotas,
+    /// What an endpoint asked for last, so that the next request brings it at once. Behind an `Arc`, since every
+    /// request clones it.
+    challenges: Arc<moka::sync::Cache<(Endpoint, bool), Challenge>>,
+}
+
+/// What a request carries.
+enum Key {
+    AsIs(Option<HeaderValue>),
+    Anonymous,
+    Held(Picked),
+}
+
+impl Authenticated {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(tokens: Tokens) -> Self {
+        let weigh = |_: &(Endpoint, bool), challenge: &Challenge| {
+            u32::try_from(challenge.to_string().len()).unwrap_or(u32::MAX)
+        };
+        let challenges = moka::sync::Cache::builder().weigher(weigh).max_capacity(CHALLENGES);
+        let challenges = challenges.time_to_live(CHALLENGE_LIFE).build();
+        Self { tokens, quotas: Quotas::default(), challenges: Arc::new(challenges) }
+    }
+
+    /// What registries say is left of their pull limits.
+    #[must_use]
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    /// The same, with tokens asked for over this way.
+    #[must_use]
+    pub fn over(&self, upstream: &Upstream) -> Self {
+        Self { tokens: self.tokens.over(upstream), ..self.clone() }
+    }
+
+    /// The same tokens and limits under another configuration, where endpoints may ask for something else.
+    #[must_use]
+    pub fn after(self, before: &Self, upstream: &Upstream) -> Self {
+        Self { tokens: before.tokens.over(upstream), quotas: before.quotas.clone(), ..self }
+    }
+
+    /// The answer, whatever its status. Redirects are followed. Cancel-safe.
+    pub(crate) async fn ask(
+        &self,
+        upstream: &Upstream,
+        who: &AskAs,
+        sending: &Sending<'_>,
+    ) -> Result<Response<Body>, Unasked> {
+        let mut key = self.key(who, sending).await?;
+        let mut keys_left = if let AskAs::Held { keyring, .. } = who { keyring.len() } else { 1 };
+        let mut may_wait = true;
+        loop {
+            let response = match self.ask_as(upstream, who, &key, sending).await {
+                Err(Unasked::Token(error)) if error.is_throttle() => {
+                    keys_left = keys_left.saturating_sub(1);
+                    match self.next_key(who, &key, sending, error.retry_after(), keys_left).await {
+                        Some(other) => key = other,
+                        None => return Err(error.into()),
+                    }
+                    continue;
+                }
+                answered => answered?,
+            };
+            if is_foreign(&response, sending.endpoint) {
+                return Ok(response);
+            }
+            self.quotas.note(sending.registry, response.headers());
+            if response.status() != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(response);
+            }
+            self.quotas.note_throttled(sending.registry);
+            keys_left = keys_left.saturating_sub(1);
+            let rest = retry_after(response.headers(), SystemTime::now());
+            if let Some(other) = self.next_key(who, &key, sending, rest, keys_left).await {
+                key = other;
+                continue;
+            }
+            match wait_out(response.headers(), SystemTime::now()).filter(|_| may_wait) {
+                Some(wait) => {
+                    may_wait = false;
+                    drop(response); // its connection and its place are somebody else's meanwhile
+                    tokio::time::sleep(wait).await;
+                }
+                None => return Ok(response),
+            }
+        }
+    }
+
+    /// A token that the registry's own service gives for a credential of a caller's, and what it has left to live:
+    /// at least [`LEAST_LIFE`] where that service gives such.
+    pub(crate) async fn token_for(
+        &self,
+        realms: &[Realm],
+        endpoint: &Endpoint,
+        challenge: &Bearer,
+        scopes: &[String],
+        credential: &Credential,
+    ) -> Result<(HeaderValue, Duration), Unasked> {
+        let home = endpoint.authority();
+        let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
+        Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
+    }
+
+    /// A throttled credential rests; another one, if one of those left is there.
+    async fn next_key(
+        &self,
+        who: &AskAs,
+        throttled: &Key,
+        sending: &Sending<'_>,
+        rest: Option<Duration>,
+        keys_left: usize,
+    ) -> Option<Key> {
+        let (AskAs::Held { keyring, .. }, Key::Held(picked)) = (who, throttled) else { return None };
+        keyring.throttled(picked, rest.unwrap_or(REST));
+        if keys_left == 0 {
+            return None;
+        }
+        let other = self.key(who, sending).await.ok()?;
+        (!matches!(&other, Key::Held(other) if other == picked)).then_some(other)
+    }
+
+    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, Unasked> {
+        match who {
+            AskAs::Caller(header) => Ok(Key::AsIs(header.clone())),
+            AskAs::Nobody => Ok(Key::Anonymous),
+            // The configuration's check says so first.
+            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(Unasked::NoCredential),
+            AskAs::Held { keyring, listed } => {
+                let picked = keyring.pick(sending.endpoint.authority(), sending.repository).await?;
+                picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(Unasked::NoCredential)
+            }
+        }
+    }
+
+    async fn ask_as(
+        &self,
+        upstream: &Upstream,
+        who: &AskAs,
+        key: &Key,
+        sending: &Sending<'_>,
+    ) -> Result<Response<Body>, Unasked> {
+        let credential = match key {
+            Key::AsIs(header) => return send(upstream, sending, header.as_ref()).await,
+            Key::Anonymous => None,
+            Key::Held(picked) => Some(&picked.credential),
+        };
+        let known = (sending.endpoint.clone(), credential.is_some());
+        let remembered = self.challenges.get(&known);
+        let first = match &remembered {
+            None => None,
+            Some(challenge) => match self.header(challenge, credential, sending).await {
+                Ok(header) => header,
+                // Nobody is given a token: the registry says so itself, with a challenge for the client.
+                Err(error) if credential.is_none() && error.is_denial() => {
+                    return send(upstream, sending, None).await;
+                }
+                Err(error) => {
+                    self.challenges.invalidate(&known); // its realm may have moved
+                    return Err(error.into());
+                }
+            },
+        };
+        let response = send(upstream, sending, first.as_ref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || is_foreign(&response, sending.endpoint) {
+            return Ok(response);
+        }
+        self.forget(remembered.as_ref(), credential, sending, first.as_ref());
+        let Some(challenge) = answerable(response.headers(), credential) else { return Ok(response) };
+        let second = match self.header(&challenge, credential, sending).await {
+            Err(error) if credential.is_none() && error.is_denial() => return Ok(response),
+            header => header?,
+        };
+        self.challenges.insert(known, challenge.clone());
+        if second.is_none() || second == first {
+            self.refused(who, key, sending);
+            return Ok(response);
+        }
+        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
+        let response = send(upstream, sending, second.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
+            self.forget(Some(&challenge), credential, sending, second.as_ref());
+            self.refused(who, key, sending);
+        }
+        Ok(response)
+    }
+
+    /// What answers a challenge: a token, kept or new, or user and password.
+    async fn header(
+        &self,
+        challenge: &Challenge,
+        credential: Option<&Credential>,
+        sending: &Sending<'_>,
+    ) -> Result<Option<HeaderValue>, TokenError> {
+        match challenge {
+            Challenge::Bearer(bearer) => {
+                let scopes = scopes(bearer, sending);
+                self.tokens.bearer(&token_ask(bearer, &scopes, credential, sending)).await.map(Some)
+            }
+            Challenge::Basic { .. } => Ok(credential.and_then(Credential::basic)),
+            Challenge::Other(_) => Ok(None),
+        }
+    }
+
+    /// The registry does not take this token any more.
+    fn forget(
+        &self,
+        challenge: Option<&Challenge>,
+        credential: Option<&Credential>,
+        sending: &Sending<'_>,
+        header: Option<&HeaderValue>,
+    ) {
+        if let (Some(Challenge::Bearer(bearer)), Some(header)) = (challenge, header) {
+            let scopes = scopes(bearer, sending);
+            self.tokens.forget(&token_ask(bearer, &scopes, credential, sending), header);
+        }
+    }
+
+    fn refused(&self, who: &AskAs, key: &Key, sending: &Sending<'_>) {
+        if let (AskAs::Held { keyring, .. }, Key::Held(picked)) = (who, key) {
+            tracing::warn!(
+                endpoint = sending.endpoint.name(),
+                user = picked.credential.user(),
+                "the registry refuses credentials that the proxy holds for it"
+            );
+            keyring.refused(picked);
+        }
+    }
+}
+
+impl Unasked {
+    /// Whether it is a no to whoever asked, rather than a failure to ask.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Token(error) if error.is_denial())
+    }
+
+    /// The exchange that failed, if one did.
+    pub(crate) fn exchange(&self) -> Option<&Error> {
+        match self {
+            Self::Upstream(error) => Some(error),
+            Self::Token(TokenError::Upstream { source, .. }) => Some(source),
+            Self::Token(_) | Self::Credential(_) | Self::NoCredential | Self::Request(_) => None,
+        }
+    }
+}
+
+async fn send(
+    upstream: &Upstream,
+    sending: &Sending<'_>,
+    authorization: Option<&HeaderValue>,
+) -> Result<Response<Body>, Unasked> {
+    let mut request = Request::builder().method(sending.method).uri(sending.target).body(())?;
+    *request.headers_mut() = sending.headers.clone();
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+    }
+    Ok(upstream.download(sending.endpoint, request, sending.downloads).await?)
+}
+
+/// Whether the answer is that of a host to which the registry redirected.
+pub(crate) fn is_foreign<B>(response: &Response<B>, endpoint: &Endpoint) -> bool {
+    response.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *endpoint.authority())
+}
+
+/// Whether a 401 says where a token is to be had.
+pub(crate) fn wants_a_token(headers: &HeaderMap) -> bool {
+    Challenge::bearer(&challenges(headers)).is_some()
+}
+
+pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+    Challenge::parse(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()))
+}
+
+/// The challenge to answer: a token before a password, which not every name has.
+fn answerable(headers: &HeaderMap, credential: Option<&Credential>) -> Option<Challenge> {
+    let challenges = challenges(headers);
+    let has_password = credential.is_some_and(|credential| credential.user().is_some());
+    let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer(_)));
+    let basic = challenges.iter().find(|challenge| matches!(challenge, Challenge::Basic { .. }) && has_password);
+    bearer.or(basic).cloned()
+}
+
+/// To pull from this repository, whatever else the challenge asks for; a service that knows no repositories
+/// (`scope="aws"`) is asked for what it says.
+fn scopes(bearer: &Bearer, sending: &Sending<'_>) -> Vec<String> {
+    let is_of_repositories = bearer.scopes.is_empty() || bearer.scopes.iter().any(|one| one.starts_with("repository:"));
+    if is_of_repositories {
+        return vec![format!("repository:{}:pull", sending.endpoint.name_of(sending.repository))];
+    }
+    bearer.scopes.clone()
+}
+
+fn token_ask<'a>(
+    challenge: &'a Bearer,
+    scopes: &'a [String],
+    credential: Option<&'a Credential>,
+    sending: &'a Sending<'_>,
+) -> TokenAsk<'a> {
+    let (home, realms) = (sending.endpoint.authority(), sending.realms);
+    TokenAsk { challenge, scopes, credential, home, realms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Secret;
+
+    #[test]
+    fn a_token_is_taken_before_a_password_and_no_password_is_made_up() {
+        let password = Credential::new("u".into(), Secret::new("p".into()));
+        let identity = Credential::Identity { token: Secret::new("t".into()) };
+        let (basic, bearer) = ("Basic realm=\"r\"", "Bearer realm=\"https://t/token\"");
+        let table = [
+            (vec![basic, bearer], Some(&password), Some("Bearer")),
+            (vec![basic], Some(&password), Some("Basic")),
+            (vec![basic], Some(&identity), None),
+            (vec![basic, bearer], None, Some("Bearer")),
+            (vec![basic], None, None),
+            (vec!["Negotiate"], Some(&password), None),
+            (vec![], Some(&password), None),
+        ];
+        for (said, credential, expected) in table {
+            let mut headers = HeaderMap::new();
+            for one in &said {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(one));
+            }
+            let found = answerable(&headers, credential);
+            assert_eq!(found.as_ref().map(Challenge::scheme), expected, "{said:?} {credential:?}");
+        }
+    }
+}

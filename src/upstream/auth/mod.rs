@@ -1,0 +1,6 @@
+//! ESSAY
+
+pub(crate) mod ask_as;
+pub(crate) mod authenticated;
+pub(crate) mod quota;
+pub(crate) mod token;

@@ -1,0 +1,86 @@
+//! What one exchange says of the host that it was with.
+
+use http::StatusCode;
+
+use crate::upstream::Error;
+
+/// The sign. Who reads it decides how much it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// It answers, whatever it says.
+    Well,
+    /// An answer of 5xx, which may be about this one request.
+    Error,
+    /// An answer that is none to what was asked: it is there, and not to be relied on.
+    Odd,
+    /// The exchange broke off, which may be chance.
+    Broken,
+    /// It cannot be reached, or did not answer in time.
+    Down,
+    /// Nothing: the fault is ours, or the request's.
+    Nothing,
+}
+
+impl Evidence {
+    /// Reads an outcome. 501 is an answer about the method.
+    pub(crate) fn of(outcome: Result<StatusCode, &Error>) -> Self {
+        match outcome {
+            Ok(StatusCode::NOT_IMPLEMENTED) => Self::Well,
+            // A word about the way that the request took (a loop of proxies), not of whom it was for.
+            Ok(StatusCode::LOOP_DETECTED) => Self::Nothing,
+            Ok(status) if status.is_server_error() => Self::Error,
+            Ok(_) => Self::Well,
+            Err(Error::Exchange { .. } | Error::Unreadable { .. }) => Self::Broken,
+            Err(Error::Misfit { .. }) => Self::Odd,
+            Err(
+                Error::Resolve { .. }
+                | Error::NoAddress { .. }
+                | Error::Connect { .. }
+                | Error::ConnectTimeout { .. }
+                | Error::FirstByteTimeout { .. }
+                | Error::UnknownIssuer { .. }
+                | Error::Certificate { .. }
+                | Error::Tls { .. },
+            ) => Self::Down,
+            Err(Error::Parent { source, .. }) if source.is_final() || source.is_throttle() || source.is_ours() => {
+                Self::Nothing
+            }
+            Err(Error::Parent { .. }) => Self::Down,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Authority;
+    use crate::upstream::ParentError;
+
+    #[test]
+    fn a_parent_that_throttles_or_forbids_says_nothing_of_the_host() {
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let table =
+            [(403, Evidence::Nothing), (408, Evidence::Nothing), (429, Evidence::Nothing), (502, Evidence::Down)];
+        for (status, sign) in table {
+            let refused = ParentError::Refused { status: StatusCode::from_u16(status).unwrap() };
+            assert_eq!(Evidence::of(Err(&Error::of_parent(&to, &to, refused))), sign, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_health_unless_the_server_is_at_fault() {
+        let table = [
+            (200, Evidence::Well),
+            (401, Evidence::Well),
+            (404, Evidence::Well),
+            (429, Evidence::Well),
+            (501, Evidence::Well),
+            (503, Evidence::Error),
+            (508, Evidence::Nothing),
+        ];
+        for (status, sign) in table {
+            assert_eq!(Evidence::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
+        }
+    }
+}

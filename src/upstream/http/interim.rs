@@ -1,0 +1,45 @@
+//! Interim answers (1xx, RFC 9110, 15.2): passed over, and counted, since a server may send them for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http::Request;
+use tokio::sync::Notify;
+
+/// So many come before an answer at most: a server that says every twenty seconds that it is at work has less in the
+/// longest time that it is waited for. Over HTTP/2 they are not told to us, and end with that time alone.
+const LIMIT: u32 = 32;
+
+/// Those of one request.
+pub(crate) struct Interim(Arc<Count>);
+
+#[derive(Default)]
+struct Count {
+    seen: AtomicU32,
+    too_many: Notify,
+}
+
+/// There were too many.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it sent {LIMIT} interim answers and none that ends the request")]
+pub(crate) struct TooMany;
+
+impl Interim {
+    /// Counts those to come.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
+        let count: Arc<Count> = Arc::default();
+        let counting = count.clone();
+        hyper::ext::on_informational(request, move |_| {
+            if counting.seen.fetch_add(1, Ordering::Relaxed) + 1 == LIMIT {
+                counting.too_many.notify_one();
+            }
+        });
+        Self(count)
+    }
+
+    /// Ends once there were too many. Cancel-safe.
+    pub(crate) async fn too_many(&self) -> TooMany {
+        self.0.too_many.notified().await;
+        TooMany
+    }
+}

@@ -1,0 +1,40 @@
+//! Plain HTTP, which only an endpoint has that the configuration names so: what goes there, and what is heard from there.
+//!
+//! Threat: whoever is on the way reads what is sent and writes what is answered. Defence: no credential of anybody's
+//! goes there, and no challenge is heard from there, since it would send clients' credentials to a realm of somebody's
+//! choice; content by digest is verified as always. Exposure: tags, lists and permissions are what that somebody says.
+
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, SET_COOKIE,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
+use http::{Request, Response};
+
+use super::redirect::HARMLESS;
+use crate::upstream::Endpoint;
+
+/// What tells of a body that is sent.
+const OF_BODIES: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, TRANSFER_ENCODING];
+/// What would have a client send credentials, then or later.
+const ASKING: [HeaderName; 3] = [WWW_AUTHENTICATE, HeaderName::from_static("authentication-info"), SET_COOKIE];
+
+/// A request as `to` may see it. A list of what it may not see would miss `Private-Token` and its like.
+pub(crate) fn withheld<B>(to: &Endpoint, mut request: Request<B>) -> Request<B> {
+    if !to.is_secure() {
+        let headers = request.headers().iter();
+        let open = headers.filter(|(name, _)| HARMLESS.contains(name) || OF_BODIES.contains(name));
+        let open: HeaderMap = open.map(|(name, value)| (name.clone(), value.clone())).collect();
+        *request.headers_mut() = open;
+    }
+    request
+}
+
+/// An answer as far as it is heard.
+pub(crate) fn heard<B>(from: &Endpoint, mut answer: Response<B>) -> Response<B> {
+    if !from.is_secure() {
+        for name in ASKING {
+            answer.headers_mut().remove(name);
+        }
+    }
+    answer
+}

@@ -1,0 +1,163 @@
+//! A way to a host: a pool of connections made under one `address`, one set of roots, one client certificate.
+//!
+//! Two endpoints on one host with different addresses are two ways, and never share a connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::oci::Authority;
+use crate::upstream::net::connector::{Connector, Tls};
+use crate::upstream::net::egress::Egress;
+use crate::upstream::net::parent::Hop;
+use crate::upstream::net::tls::Roots;
+use crate::upstream::{Endpoint, Error, HostConfig};
+use crate::wire::Body;
+
+/// Registries close idle connections after a minute or more.
+const POOL_IDLE: Duration = Duration::from_secs(55);
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a client takes at its own pace, or not at all: 512 that stand still leave the connection to the others.
+const PACED_STREAM_WINDOW: u32 = 128 << 10;
+const PACED_CONNECTION_WINDOW: u32 = 64 << 20;
+const FRAME: u32 = 1 << 20;
+/// An answer's head: signed addresses and policies have a few KiB. In HTTP/1.1 it has to fit into the read buffer, which
+/// is larger, since bodies are read by it, too.
+const HEAD: u32 = 64 << 10;
+const FIELDS: usize = 100;
+const BUFFER: usize = 256 << 10;
+
+/// Who takes an answer's body off its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// This process: a download, or what is read whole.
+    Us,
+    /// A client, at its pace.
+    ///
+    /// Threat: over HTTP/2 a few bodies that nobody reads fill the window that all streams of a connection share, and
+    /// nothing else of the registry arrives. So these have connections of their own, on which each may hold little.
+    Client,
+}
+
+/// One way.
+pub(crate) struct Pool {
+    pub(crate) given: Option<SocketAddr>,
+    own: Client<Connector, Body>,
+    paced: Client<Connector, Body>,
+    pub(crate) roads: Arc<Egress>,
+}
+
+/// All ways, by how the configuration has hosts reached.
+pub(crate) struct Pools {
+    direct: Pool,
+    by_reach: HashMap<HostConfig, Pool>,
+    hosts: HashMap<Authority, HostConfig>,
+    endpoints: HashMap<Authority, HostConfig>,
+}
+
+impl Pools {
+    /// Reads every file that `hosts` and `endpoints` name.
+    pub(crate) fn new(
+        roads: &Arc<Egress>,
+        roots: &Roots,
+        hosts: &BTreeMap<String, HostConfig>,
+        endpoints: &[Endpoint],
+    ) -> Result<Self, Error> {
+        let mut ways = Self {
+            direct: Pool::new(roads, roots, &HostConfig::default())?,
+            by_reach: HashMap::new(),
+            hosts: HashMap::with_capacity(hosts.len()),
+            endpoints: HashMap::with_capacity(endpoints.len()),
+        };
+        for (key, reach) in hosts {
+            let host = Authority::parse(key, 443).map_err(|_| Error::HostKey { key: key.clone() })?;
+            ways.add(roads, roots, reach)?;
+            ways.hosts.insert(host, reach.clone());
+        }
+        for endpoint in endpoints {
+            let reach = merged(endpoint.reach(), ways.hosts.get(endpoint.authority()));
+            ways.add(roads, roots, &reach)?;
+            ways.endpoints.entry(endpoint.authority().clone()).or_insert(reach);
+        }
+        Ok(ways)
+    }
+
+    fn add(&mut self, roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
+        if !self.by_reach.contains_key(reach) {
+            self.by_reach.insert(reach.clone(), Pool::new(roads, roots, reach)?);
+        }
+        Ok(())
+    }
+
+    /// The way to an endpoint: its own words, completed by those of `upstream.hosts`.
+    pub(crate) fn to_endpoint(&self, endpoint: &Endpoint) -> &Pool {
+        if *endpoint.reach() == HostConfig::default() {
+            return self.to_host(endpoint.authority());
+        }
+        let reach = merged(endpoint.reach(), self.hosts.get(endpoint.authority()));
+        self.by_reach.get(&reach).unwrap_or(&self.direct)
+    }
+
+    /// The way to any other host: as `upstream.hosts` says, else as its first endpoint does.
+    pub(crate) fn to_host(&self, to: &Authority) -> &Pool {
+        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to));
+        reach.and_then(|reach| self.by_reach.get(reach)).unwrap_or(&self.direct)
+    }
+}
+
+fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {
+    let mut reach = own.clone();
+    let Some(host) = host else { return reach };
+    reach.address = reach.address.or(host.address);
+    reach.ca_file = reach.ca_file.or_else(|| host.ca_file.clone());
+    if reach.client_cert_file.is_none() && reach.client_key_file.is_none() {
+        reach.client_cert_file.clone_from(&host.client_cert_file);
+        reach.client_key_file.clone_from(&host.client_key_file);
+    }
+    reach
+}
+
+impl Pool {
+    fn new(roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
+        let direct = Arc::new(roots.config(reach, None)?);
+        let by_hop = |hop: &Hop| match hop {
+            Hop::Parent(parent) if parent.ca_file().is_some() => roots.config(reach, parent.ca_file()).map(Arc::new),
+            Hop::Parent(_) | Hop::Direct => Ok(Arc::clone(&direct)),
+        };
+        let by_hop = roads.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
+        let linker = Connector { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
+        let own = client(linker.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
+        let paced = client(linker, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
+        Ok(Self { given: reach.address, own, paced, roads: Arc::clone(roads) })
+    }
+
+    /// The connections for answers that are read so.
+    pub(crate) fn client(&self, reader: Reader) -> &Client<Connector, Body> {
+        match reader {
+            Reader::Us => &self.own,
+            Reader::Client => &self.paced,
+        }
+    }
+}
+
+fn client(linker: Connector, stream_window: u32, connection_window: u32) -> Client<Connector, Body> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(64)
+        .http2_initial_stream_window_size(stream_window)
+        .http2_initial_connection_window_size(connection_window)
+        .http2_max_frame_size(FRAME)
+        .http2_max_header_list_size(HEAD)
+        .http1_max_headers(FIELDS)
+        .http1_max_buf_size(BUFFER)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .build(linker)
+}

@@ -1,0 +1,129 @@
+//! Redirects are followed on our side: a client never learns of a CDN, and a CDN never sees credentials.
+//!
+//! Threat: a registry that redirects to an inside address, to plain http, or to a host that collects tokens.
+//! Defence: every hop is dialled under the address rules, https stays https, plain http leads to no other plain http
+//! but what the configuration names, and what leaves the first scheme,
+//! host and port is a short list of harmless headers, for good.
+
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE, USER_AGENT, VIA,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::location::{Place, resolve};
+use super::plain;
+use crate::oci::Authority;
+use crate::upstream::net::downloads::{Downloads, holding};
+use crate::upstream::{Endpoint, Error, Upstream};
+use crate::wire::{Body, collect};
+
+/// Who answered in the end; an extension of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalHop {
+    /// The host that answered.
+    pub authority: Authority,
+    /// How many redirects led there.
+    pub redirects: usize,
+}
+
+const LIMIT: usize = 10;
+
+/// What a foreign host may see. A list of what it may not would miss `Private-Token` and its like.
+pub(crate) const HARMLESS: [HeaderName; 12] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    CACHE_CONTROL,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+    USER_AGENT,
+    VIA,
+];
+
+pub(crate) async fn fetch(
+    upstream: &Upstream,
+    to: &Endpoint,
+    request: Request<()>,
+    downloads: Downloads,
+) -> Result<Response<Body>, Error> {
+    let request = plain::withheld(to, request);
+    let first = first_place(to, &request)?;
+    let (method, mut headers) = (request.method().clone(), request.headers().clone());
+    let follow = method == Method::GET || method == Method::HEAD;
+    let mut place = first.clone();
+    for redirects in 0..=LIMIT {
+        let at_home = place.same_origin(&first);
+        let way = if at_home { upstream.ways().to_endpoint(to) } else { upstream.ways().to_host(&place.authority) };
+        let request = request_to(&place, method.clone(), headers.clone())?;
+        upstream.admit(to, &place.authority, request.headers()).await?;
+        let held = upstream.places().take(&place.authority, downloads).await?;
+        let begun = Instant::now();
+        let outcome = upstream.exchange(way, &place.authority, request, downloads.reader()).await;
+        if at_home {
+            upstream.note(to, Some(&place.target), begun, outcome.as_ref());
+        } else {
+            upstream.note_elsewhere(to, &place.authority, begun, outcome.as_ref());
+        }
+        let mut answer = outcome?;
+        if !follow || !is_redirect(answer.status()) {
+            answer.extensions_mut().insert(FinalHop { authority: place.authority, redirects });
+            return Ok(plain::heard(to, answer.map(|body| holding(body, held))));
+        }
+        let next = next_place(upstream, &place, &answer)?;
+        if !next.same_origin(&place) {
+            headers = harmless(&headers);
+        }
+        drain(answer.into_body()).await;
+        place = next;
+    }
+    Err(Error::Redirects { from: place.authority, limit: LIMIT })
+}
+
+fn first_place(to: &Endpoint, request: &Request<()>) -> Result<Place, Error> {
+    let uri = request.uri().path_and_query().and_then(|target| to.uri(target));
+    let target = uri.and_then(|uri| uri.path_and_query().cloned());
+    let target = target.ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
+    Ok(Place { secure: to.is_secure(), authority: to.authority().clone(), target })
+}
+
+fn request_to(place: &Place, method: Method, headers: HeaderMap) -> Result<Request<Body>, Error> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = place.uri().ok_or_else(|| Error::BadRequest { to: place.authority.clone() })?;
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn next_place(upstream: &Upstream, from: &Place, answer: &Response<Body>) -> Result<Place, Error> {
+    let location = answer.headers().get(LOCATION).map(|value| value.as_bytes());
+    let next = location.and_then(|location| resolve(from, location));
+    let next = next.ok_or_else(|| Error::BadLocation { from: from.authority.clone() })?;
+    if !next.secure && (from.secure || !upstream.names_plain(&next.authority)) {
+        return Err(Error::InsecureRedirect { from: from.authority.clone() });
+    }
+    Ok(next)
+}
+
+fn harmless(headers: &HeaderMap) -> HeaderMap {
+    headers.iter().filter(|(name, _)| HARMLESS.contains(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+/// Reads away a redirect's few words, so that its connection can be used again; a long one is not worth it.
+async fn drain(body: Body) {
+    if body.size_hint().upper().is_none_or(|length| length <= 16 << 10) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), collect(body, 16 << 10)).await;
+    }
+}

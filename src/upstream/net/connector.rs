@@ -1,0 +1,189 @@
+//! The connections that the HTTP client is given: a line by the rules, TLS on top where the URI says https.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http::uri::Scheme;
+use http::{Extensions, Uri};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use super::egress::Egress;
+use super::sockets::{Socket, are_scarce};
+use super::stream::Line;
+use super::tls::{handshake_failed, server_name};
+use crate::oci::Authority;
+use crate::upstream::Error;
+use crate::upstream::endpoint::implied_port;
+
+/// Makes connections for one way of reaching a host.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    pub(crate) roads: Arc<Egress>,
+    pub(crate) given: Option<SocketAddr>,
+    pub(crate) tls: Tls,
+}
+
+/// Whom to trust: a parent that takes TLS off has a CA of its own, which counts for what goes through it.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) direct: Arc<ClientConfig>,
+    /// One for each hop of `upstream.proxy`.
+    pub(crate) by_hop: Vec<Arc<ClientConfig>>,
+}
+
+/// A connection, TLS or not.
+pub(crate) enum Link {
+    Plain(Line),
+    Tls(Box<TlsStream<Line>>),
+}
+
+/// A connection's life: when it was made, and whether it has brought an answer yet. Rides along with it and with its
+/// answers and errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) born: Instant,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self { born: Instant::now(), has_answered: Arc::default() }
+    }
+
+    pub(crate) fn mark(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// That of a connection.
+    pub(crate) fn of(connection: &Connected) -> Option<Self> {
+        let mut extras = Extensions::new();
+        connection.get_extras(&mut extras);
+        extras.remove()
+    }
+}
+
+impl Connector {
+    async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
+        let secure = uri.scheme() != Some(&Scheme::HTTP);
+        let to = authority(&uri, secure)?;
+        let socket = Socket::take(&to).await?; // before the clock runs: it is no time of the host's
+        if !secure {
+            // A plain request that goes through a parent has a connection of its own (`forwarded`).
+            let line = self.roads.straight(&to, self.given, socket).await;
+            return line.map(|line| TokioIo::new(Link::Plain(line)));
+        }
+        let after = self.roads.dialer.connect_timeout;
+        let begun = Instant::now();
+        let line = self.roads.line(&to, self.given, None, socket).await?;
+        // Each parent has the timeout for itself, and so has the handshake behind it.
+        let since = if self.roads.lead_away(&to, self.given) { Instant::now() } else { begun };
+        let linked = tokio::time::timeout_at(since + after, self.handshake(&to, line)).await;
+        linked.map_err(|_| Error::ConnectTimeout { to, after })?.map(TokioIo::new)
+    }
+
+    async fn handshake(&self, to: &Authority, line: Line) -> Result<Link, Error> {
+        let tls = line.hop.and_then(|hop| self.tls.by_hop.get(hop)).unwrap_or(&self.tls.direct);
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name(to)?, line).await;
+        stream.map(|stream| Link::Tls(Box::new(stream))).map_err(|error| handshake_failed(to, error))
+    }
+}
+
+/// Whom a URI means. Ours always do, so an error here never leaves this machine.
+fn authority(uri: &Uri, secure: bool) -> Result<Authority, Error> {
+    let text = uri.authority().map_or("", http::uri::Authority::as_str);
+    Authority::parse(text, implied_port(secure)).map_err(|error| Error::Setup { source: Arc::new(error) })
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Link>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Link>, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().link(uri))
+    }
+}
+
+impl Connection for Link {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().extra(Life::new());
+        match self {
+            // One is for all requests to its host.
+            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => return connected.negotiated_h2(),
+            // Idle ones leave room for others.
+            Self::Tls(_) | Self::Plain(_) if are_scarce() => connected.poison(),
+            Self::Tls(_) | Self::Plain(_) => {}
+        }
+        connected
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
