@@ -1,13 +1,17 @@
 //! The first message of a TLS handshake, in an intercepted connection.
 
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
-use crate::proxy::door::intercept;
+use crate::oci::Host;
+use crate::proxy::door::handshake::{self, Read};
+use crate::proxy::door::{client_hello, intercept};
 
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
 
 /// Nothing is said of a certificate to a client that asks for another name than CONNECT did: it gets an alert at most.
+/// In a tunnel, the hello that is judged is the one that a server reads.
 pub fn hello(data: &[u8]) {
+    in_a_tunnel(data);
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {
             let host = authority().host;
@@ -25,6 +29,17 @@ pub fn hello(data: &[u8]) {
         text.trim_end_matches('.') == REGISTRY || text.parse::<std::net::IpAddr>().is_ok() // RFC 6066: no name at all
     });
     assert!(is_asked, "a certificate was shown to {name:?}");
+}
+
+fn in_a_tunnel(data: &[u8]) {
+    let Read::Hello(message, end) = handshake::first_hello(data) else { return };
+    let read: Vec<u8> = records_before_a_break(&data[..end]).into_iter().flat_map(|(_, content)| content).collect();
+    assert_eq!(read, message);
+    let named = server_name(&message).and_then(|name| String::from_utf8(name).ok()?.parse::<Host>().ok());
+    if let Some(name) = named {
+        let names = client_hello::names(&message);
+        assert!(names.is_none_or(|names| names.contains(&name)), "a server reads {name}"); // None: it is closed
+    }
 }
 
 type Record = (u8, Vec<u8>);

@@ -1,6 +1,5 @@
 //! The door: one accepted connection, and each request on it handed on.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::first_bytes::{Spoken, sniff};
+use super::http::Answer;
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::Asked;
@@ -40,14 +40,14 @@ impl Proxy {
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
             let door = proxy.clone();
-            let handle = move |request, stream| answer(door.clone(), address, request, stream);
+            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), address, request, stream)) };
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
         });
     }
 
-    pub(crate) async fn serve_stream<S, H, F>(
+    pub(crate) async fn serve_stream<S, H>(
         &self,
         stream: S,
         address: IpAddr,
@@ -56,8 +56,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
+        H: Fn(Request<Incoming>, Arc<Stream>) -> Answer + Clone + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod first_bytes;
+pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod intercept;
 pub(crate) mod overload;

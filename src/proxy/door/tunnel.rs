@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::warn;
 
-use super::client_hello;
+use super::client_hello::{self, Closed};
 use super::intercept::UNRECOGNIZED_NAME;
 use crate::oci::{Authority, Host};
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::state::Proxy;
 use crate::upstream::Line;
+use crate::wire::Rewind;
 
 const BUFFER: usize = 32 << 10;
 
@@ -23,23 +24,29 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: Arc<Proxy>,
     client_address: IpAddr,
     authority: Authority,
-    client: S,
+    mut client: S,
     mut upstream: Line,
     mut record: Record,
 ) {
     let copying = async {
-        let (names, mut client) = client_hello::listen(client, &mut upstream).await?;
-        if let Some(name) = registry_of(&proxy, &authority, &names) {
-            proxy.metrics.handshake_failure("wrong_name");
-            warn!(
-                client = %client_address, to = %authority, registry = %name,
-                "a registry was asked for in a tunnel to another host, which was closed: CONNECT has to name the registry"
-            );
-            client.write_all(&UNRECOGNIZED_NAME).await?;
-            client.flush().await?;
-            return Err(io::Error::other("TLS asks for a registry in a tunnel to another host"));
+        let refuses = |name: &Host| is_refused(&proxy, &authority, name);
+        match client_hello::watch(&mut client, &mut upstream, refuses).await {
+            Ok(said) => {
+                let mut client = Rewind::new(said, client);
+                tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await
+            }
+            Err(Closed::Io(error)) => Err(error),
+            Err(closed) => {
+                proxy.metrics.handshake_failure("wrong_name");
+                warn!(
+                    client = %client_address, to = %authority, reason = %closed,
+                    "a tunnel was closed: CONNECT has to name the registry that TLS asks for"
+                );
+                client.write_all(&UNRECOGNIZED_NAME).await?;
+                client.flush().await?;
+                Err(io::Error::other(closed))
+            }
         }
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await
     };
     let copied = tokio::select! {
         copied = copying => copied,
@@ -54,11 +61,10 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The registry that TLS asks for where CONNECT named another host.
-fn registry_of<'a>(proxy: &Proxy, authority: &Authority, names: &'a [Host]) -> Option<&'a Host> {
+/// Whether TLS may not ask for this name in a tunnel to `authority`: a registry's, where CONNECT named another host.
+fn is_refused(proxy: &Proxy, authority: &Authority, name: &Host) -> bool {
     let policy = proxy.policy();
-    let is_registry = |host: &Host| policy.is_registry(host, 443) || policy.is_registry(host, authority.port);
-    names.iter().find(|name| **name != authority.host && is_registry(name))
+    *name != authority.host && (policy.is_registry(name, 443) || policy.is_registry(name, authority.port))
 }
 
 /// Waits until the configuration says another thing than to tunnel. Cancel-safe.
