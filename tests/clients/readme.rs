@@ -79,9 +79,6 @@ fn the_configuration_in_the_readme_is_valid() {
     let files = blocks("yaml");
     assert!(!files.is_empty(), "the README shows a configuration");
     for file in files {
-        // A line as `htpasswd -B` makes it.
-        let users = "guest:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
-        fs::write(home.path().join("htpasswd"), users).unwrap();
         fs::write(home.path().join("robot.password"), "secret\n").unwrap();
         fs::write(home.path().join("config.yaml"), file).unwrap();
         let mut check = command(env!("CARGO_BIN_EXE_pullthrough"), home.path());

@@ -69,6 +69,26 @@ fn every_link_leads_to_a_page_and_a_heading_that_are_there() {
 }
 
 #[test]
+fn the_readme_is_short_and_its_docker_quick_start_has_no_proxy() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(text.lines().count() < 200, "the README has {} lines", text.lines().count());
+    let docker = blocks(&text, "sh").into_iter().find(|block| block.contains("docker pull")).unwrap();
+    assert!(docker.contains("Environment=NO_PROXY="), "{docker}");
+}
+
+#[test]
+fn the_readme_and_the_operations_page_state_the_same_costs() {
+    for page in ["README.md", "docs/operations.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap().replace('\n', " ");
+        for cost in
+            ["20 MiB at rest", "30 KiB for each idle connection", "about 150 MiB", "0.3 to 0.5 CPU seconds", "2 to 6"]
+        {
+            assert!(text.contains(cost), "{page} does not say {cost}");
+        }
+    }
+}
+
+#[test]
 fn every_clients_page_is_listed_and_says_how_to_set_up_check_and_undo() {
     let folder = root().join("docs/clients");
     let list = fs::read_to_string(folder.join("README.md")).unwrap();
@@ -99,7 +119,9 @@ fn lend_secrets(yaml: &str, folder: &Path, check: &mut Command) {
         let after = yaml.split(key.as_str()).skip(1);
         after.map(|text| text.split([',', '}', ' ', '\n']).next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    for (key, content) in [("password_file", "secret"), ("docker_config", "{}")] {
+    // A line as `htpasswd -B` makes it.
+    let users = "guest:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n";
+    for (key, content) in [("password_file", "secret"), ("docker_config", "{}"), ("htpasswd", users)] {
         values(key).iter().for_each(|name| write(&folder.join(name), content, 0o600));
     }
     values("password_env").iter().for_each(|name| _ = check.env(name, "secret"));
