@@ -58,6 +58,11 @@ impl Endpoint {
         }
     }
 
+    /// The same endpoint, reached in another way.
+    pub(crate) fn reached_by(self, reach: HostConfig) -> Self {
+        Self { reach, ..self }
+    }
+
     /// Its host and port.
     #[must_use]
     pub fn authority(&self) -> &Authority {

@@ -57,7 +57,16 @@ pub(crate) struct Pools {
     direct: Pool,
     by_reach: HashMap<HostConfig, Pool>,
     hosts: HashMap<Authority, HostConfig>,
-    endpoints: HashMap<Authority, HostConfig>,
+    /// What the configuration says of hosts as endpoints, the first word on each.
+    endpoints: HashMap<Authority, Said>,
+}
+
+/// How a host is reached that is an endpoint of some registry.
+struct Said {
+    /// By whoever asks that registry.
+    own: HostConfig,
+    /// By whoever is sent there by another.
+    foreign: HostConfig,
 }
 
 impl Pools {
@@ -81,8 +90,11 @@ impl Pools {
         }
         for endpoint in endpoints {
             let reach = merged(endpoint.reach(), ways.hosts.get(endpoint.authority()));
+            let foreign = without_certificate(endpoint.reach());
+            let foreign = merged(&foreign, ways.hosts.get(endpoint.authority()));
             ways.add(roads, roots, &reach)?;
-            ways.endpoints.entry(endpoint.authority().clone()).or_insert(reach);
+            ways.add(roads, roots, &foreign)?;
+            ways.endpoints.entry(endpoint.authority().clone()).or_insert(Said { own: reach, foreign });
         }
         Ok(ways)
     }
@@ -103,11 +115,23 @@ impl Pools {
         self.by_reach.get(&reach).unwrap_or(&self.direct)
     }
 
+    /// How a host is reached as the home of a registry, with the certificate that is for that registry.
+    pub(crate) fn reach_at_home(&self, home: &Authority) -> HostConfig {
+        self.endpoints.get(home).map(|said| said.own.clone()).unwrap_or_default()
+    }
+
     /// The way to any other host: as `upstream.hosts` says, else as its first endpoint does.
+    ///
+    /// Threat: a registry that redirects to another one, or names it as its token service, so that it is asked with a
+    /// client certificate that is not for this. Defence: an endpoint's certificate is shown by who asks its registry.
     pub(crate) fn to_host(&self, to: &Authority) -> &Pool {
-        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to));
+        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to).map(|said| &said.foreign));
         reach.and_then(|reach| self.by_reach.get(reach)).unwrap_or(&self.direct)
     }
+}
+
+fn without_certificate(reach: &HostConfig) -> HostConfig {
+    HostConfig { client_cert_file: None, client_key_file: None, ..reach.clone() }
 }
 
 fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {

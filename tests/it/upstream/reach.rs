@@ -1,6 +1,10 @@
 //! Who is reached, and by what proof: addresses, names, certificates.
 
+use pullthrough::oci::Bearer;
+use pullthrough::upstream::TokenAsk;
+
 use super::*;
+use crate::support::Tokens;
 
 async fn asked(certificate: Certificate, ca_file: bool) -> Result<Response<Body>, Error> {
     let registry = Registry::with(Setup { certificate: Some(certificate), ..Setup::named("quay.io") });
@@ -40,6 +44,49 @@ async fn a_client_certificate_is_shown_where_it_is_configured_and_nowhere_else()
     let error = upstream.send(&Endpoint::parse(&without).unwrap(), exchange("/v2/")).await.unwrap_err();
     assert!(matches!(error, Error::Exchange { .. } | Error::Tls { .. }), "{error:?}");
     assert_eq!(registry.count("*"), 1);
+}
+
+/// A registry that wants a client certificate, the configuration that has one for it, and the way to it.
+fn with_certificate() -> (Registry, EndpointConfig) {
+    let registry = Registry::with(Setup { client_certificate: true, ..Setup::named("r.example.com") });
+    let (cert, key) = lab::client_certificate();
+    let config =
+        EndpointConfig { client_cert_file: Some(cert), client_key_file: Some(key), ..endpoint_config(&registry) };
+    (registry, config)
+}
+
+#[tokio::test]
+async fn a_registry_that_redirects_to_another_gets_nothing_by_that_ones_client_certificate() {
+    let (private, config) = with_certificate();
+    let evil = private.sibling(Setup::named("evil.example"));
+    let upstream = Upstream::new(&Config::default(), &[endpoint_config(&evil), config.clone()], Rules::default());
+    let upstream = upstream.unwrap();
+    evil.script("*", Act::Redirect { status: 307, location: format!("{}/v2/", private.url()) });
+    let error = upstream.fetch(&endpoint(&evil), get("/v2/team/app/manifests/1")).await.unwrap_err();
+    assert!(matches!(error, Error::Exchange { .. } | Error::Tls { .. }), "{error:?}");
+    assert_eq!(private.count("*"), 0);
+    // Who asks the registry itself has it, wherever it redirects on its own host.
+    let answer = upstream.fetch(&Endpoint::parse(&config).unwrap(), get("/v2/")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_token_service_is_asked_with_a_registrys_client_certificate_at_that_registrys_host_only() {
+    let (private, config) = with_certificate();
+    let service = Tokens::new().public("public/*");
+    private.serve_tokens(&service);
+    let evil = private.sibling(Setup::named("evil.example"));
+    let upstream = Upstream::new(&Config::default(), &[endpoint_config(&evil), config], Rules::default()).unwrap();
+    let tokens = pullthrough::upstream::Tokens::new(upstream).unwrap();
+    let realm = format!("{}/token", private.url());
+    let challenge = Bearer { realm, ..Bearer::default() };
+    let scopes = ["repository:public/app:pull".to_owned()];
+    for (home, expected) in [(&evil, false), (&private, true)] {
+        let home = endpoint(home).authority().clone();
+        let ask = TokenAsk { challenge: &challenge, scopes: &scopes, credential: None, home: &home, realms: &[] };
+        let token = tokens.bearer(&ask).await;
+        assert_eq!(token.is_ok(), expected, "{token:?}");
+    }
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ struct Key {
     service: Option<String>,
     scopes: BTreeSet<String>,
     credential: Option<[u8; 32]>,
+    /// Whether the registry that sends us there is on the same host.
+    is_at_home: bool,
 }
 
 #[derive(Clone)]
@@ -171,6 +173,7 @@ impl Tokens {
             return Err(TokenError::Untrusted { realm });
         }
         Ok(Key {
+            is_at_home: realm.authority() == ask.home,
             realm,
             service: ask.challenge.service.clone(),
             scopes: ask.scopes.iter().cloned().collect(),
@@ -207,6 +210,11 @@ impl Tokens {
         Ok(kept)
     }
 
+    fn service(&self, key: &Key) -> Endpoint {
+        let host = key.realm.authority();
+        if key.is_at_home { self.upstream.service_at_home(host) } else { Endpoint::of_host(host) }
+    }
+
     /// By POST where there is a credential, then by GET where the service takes no POST, as containerd does.
     async fn token(&self, key: &Key, credential: Option<&Credential>) -> Result<Token, TokenError> {
         let scopes: Vec<String> = key.scopes.iter().cloned().collect();
@@ -240,7 +248,7 @@ impl Tokens {
         if let Some(basic) = credential.and_then(Credential::basic) {
             request.headers_mut().insert(AUTHORIZATION, basic);
         }
-        let endpoint = Endpoint::of_host(key.realm.authority());
+        let endpoint = self.service(key);
         let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         let answer = self.upstream.fetch(&endpoint, request).await.map_err(failed)?;
         let moved = answer.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *key.realm.authority());
@@ -265,7 +273,7 @@ impl Tokens {
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let endpoint = Endpoint::of_host(key.realm.authority());
+        let endpoint = self.service(key);
         let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         read(&key.realm, self.upstream.send(&endpoint, request).await.map_err(failed)?).await
     }
