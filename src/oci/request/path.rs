@@ -51,11 +51,11 @@ impl PlainPath {
         &self.0
     }
 
-    /// Whether a server could take it for one of the registry protocol: it has a `v2` segment. Some registries have
-    /// the protocol below a path of their own.
+    /// Whether a server could take it for one of the registry protocol: it has a `v2` segment, since some registries
+    /// have the protocol below a path of their own; or it is one of version 1, which some still speak.
     #[must_use]
     pub fn is_of_protocol(&self) -> bool {
-        names_v2(&self.0)
+        names_v2(&self.0) || is_of_v1(&self.0)
     }
 }
 
@@ -79,6 +79,13 @@ pub(crate) fn is_plain(segment: &str) -> bool {
 
 fn names_v2(path: &str) -> bool {
     path.split('/').any(|segment| bare(segment).eq_ignore_ascii_case("v2"))
+}
+
+/// Whether a server could read one of Docker's first protocol in it: `/v1/repositories/...` or `/v1/images/...`.
+fn is_of_v1(path: &str) -> bool {
+    let Ok(read) = decoded(path).map(|decoded| resolved(&decoded).to_ascii_lowercase()) else { return false };
+    let mut segments = read.split('/').skip(1).map(bare);
+    segments.next() == Some("v1") && matches!(segments.next(), Some("repositories" | "images"))
 }
 
 /// A segment without parameters, and without what a server may take for a query or a fragment once it is decoded.
@@ -162,6 +169,11 @@ mod tests {
             ("/a%7eb//c;d", "/a~b//c;d", false),
             ("/V2/a", "/V2/a", true),
             ("/artifactory/api/docker/repo/v2/a", "/artifactory/api/docker/repo/v2/a", true),
+            ("/v1/repositories/internal/app/", "/v1/repositories/internal/app/", true),
+            ("/x/..//%76%31;a/images/abc/layer", "/x/..//v1;a/images/abc/layer", true),
+            ("/v1%2Frepositories/a", "/v1%2Frepositories/a", true),
+            ("/v1/search", "/v1/search", false),
+            ("/api/v1/repository/a", "/api/v1/repository/a", false),
         ];
         for (path, printed, is_of_protocol) in table {
             let plain = PlainPath::outside(path).unwrap();

@@ -12,6 +12,33 @@ use crate::support::client::whole;
 use crate::support::{MANIFEST, Plan, Registry, Setup, basic_value, eventually};
 
 #[tokio::test]
+async fn the_first_protocol_is_judged_like_the_second() {
+    let (registry, proxy, folder) = guarded("push: deny").await;
+    // The rules come first: it names no repository that they know.
+    let asked = [
+        ("PUT", "/v1/repositories/internal/app/", 403),
+        ("PUT", "/v1/images/abc/layer", 403),
+        ("DELETE", "/x/../v1/repositories/open/app", 403),
+        ("GET", "/v1/repositories/internal/app/images", 403),
+        ("HEAD", "//v1/images/abc/json", 403),
+    ];
+    for (method, path, expected) in asked {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: quay.io\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(status(&inside(&proxy, &request).await), expected, "{method} {path}");
+    }
+    assert_eq!(registry.requests().len(), 0);
+    eventually("each is in the audit log", || audited(&folder, 403) == 5).await;
+    let open = Plan::new().registry(&registry, "push: deny").start().await;
+    let push =
+        "PUT /v1/repositories/open/app/ HTTP/1.1\r\nHost: quay.io\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!((status(&inside(&open, push).await), registry.requests().len()), (405, 0));
+    // What is no registry protocol passes.
+    let answer = inside(&proxy, "GET /v1/search?q=a HTTP/1.1\r\nHost: quay.io\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((status(&answer), registry.count("/v1/*")), (404, 1));
+}
+
+#[tokio::test]
 async fn a_form_brings_no_mount_past_the_rules() {
     let (registry, proxy, folder) = guarded("push: allow").await;
     let digest = format!("sha256:{}", "0".repeat(64));
