@@ -209,8 +209,8 @@ async fn what_stalled_streams_take() {
     let (streams, window) = (number("STREAMS", 20_000), number("WINDOW", 0));
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::start("quay.io");
-    let plan = Plan::new().registry(&registry, "");
-    let yaml = plan.yaml(folder.path()) + &std::env::var("YAML").unwrap_or_default();
+    let plan = Plan::new().registry(&registry, "").clients(&std::env::var("CLIENTS").unwrap_or_default());
+    let yaml = plan.yaml(folder.path());
     fs::write(folder.path().join("pullthrough.yaml"), yaml).unwrap();
     let server = Served::start_with_files(folder.path(), "info", number("FILES", 20_000));
     let path = format!("/v2/a/blobs/{}", registry.push_blob("a", layer(3_000_000, 1)));

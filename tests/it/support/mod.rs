@@ -7,6 +7,7 @@
 
 mod answer;
 pub(crate) mod client;
+mod configuration;
 mod content;
 mod dns;
 mod eventually;
