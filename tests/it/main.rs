@@ -1,5 +1,5 @@
 //! The integration tests: one binary, a module for each promise.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
 mod ca;
 mod cache_cli;
