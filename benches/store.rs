@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench store` prints ratios; nothing is asserted. The rounds alternate, and the best of each counts, so
 //! that a busy machine does not decide.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a benchmark ends where it fails")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -2,7 +2,7 @@
 //!
 //! It needs these programs, distribution and nginx, and is left out of a plain `cargo test`; `tests/run` installs
 //! them and runs it. One test at a time: each starts a dozen programs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
 mod chance;
 mod chunked;

@@ -11,7 +11,12 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::ca_support::{Lab, client, days, handshake, host, period, permitted};
+mod cli;
+mod clients;
+mod folder;
+pub(crate) mod support;
+
+use support::{Lab, client, days, handshake, host, period, permitted};
 
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 

@@ -110,15 +110,15 @@ async fn each_refusal_of_a_registry_has_its_cure() {
 #[tokio::test]
 async fn each_refusal_of_the_proxy_has_its_cure() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and("clients: {allow: [10.0.0.0/8]}").start().await;
+    let proxy = Plan::new().registry(&registry, "").clients("allow: [10.0.0.0/8]").start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
     assert!(status == 1 && said.contains("FAIL  door: 403"), "{said}");
     assert!(said.contains("cure: add this machine's network to clients.allow"), "{said}");
 
     let nowhere = Nowhere::new();
     let nobody = nowhere.address();
-    let tunnel = format!("tunnel: {{allow: [127.0.0.1], ports: [{}]}}", nobody.port());
-    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let tunnel = format!("allow: [127.0.0.1], ports: [{}]", nobody.port());
+    let proxy = Plan::new().registry(&registry, "").tunnel(&tunnel).start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[&format!("{nobody}/org/app:1")]).await;
     assert!(status == 1 && said.contains("FAIL  door: 50") && said.contains("the proxy's log"), "{said}");
 }
@@ -157,8 +157,8 @@ async fn a_password_for_the_proxy_is_asked_for_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("htpasswd");
     std::fs::write(&file, format!("ci:{}\n", bcrypt::hash("p@ss", 4).unwrap())).unwrap();
-    let clients = format!("clients: {{htpasswd: '{}'}}", file.display());
-    let proxy = Plan::new().registry(&registry, "").and(&clients).start().await;
+    let clients = format!("htpasswd: '{}'", file.display());
+    let proxy = Plan::new().registry(&registry, "").clients(&clients).start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
     assert!(status == 1 && said.contains("FAIL  door: 407") && said.contains("user:password@"), "{said}");
     let with = format!("http://ci:p%40ss@{}", proxy.address());

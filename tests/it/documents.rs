@@ -16,7 +16,7 @@ fn root() -> &'static Path {
 /// Every page, with its text.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut folders = vec![root().join("docs"), root().join("packaging")];
-    let mut pages = vec![root().join("README.md"), root().join("ca/README.md")];
+    let mut pages = ["README.md", "CONTRIBUTING.md", "ca/README.md"].map(|page| root().join(page)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -110,6 +110,19 @@ fn every_clients_page_is_listed_and_says_how_to_set_up_check_and_undo() {
         seen += 1;
     }
     assert!(seen >= 20, "{seen} pages");
+}
+
+#[test]
+fn where_a_behaviour_lives_is_a_file_that_is_there() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let table =
+        text.split("\n## Where a behaviour lives\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let files = table.lines().filter_map(|row| row.trim_end_matches(" |").rsplit_once(" | "));
+    let files: Vec<&str> = files.flat_map(|(_, files)| files.split('`').skip(1).step_by(2)).collect();
+    assert!(files.len() > 30, "{} files", files.len());
+    for file in files {
+        assert!(root().join("src").join(file).exists(), "CONTRIBUTING.md: there is no src/{file}");
+    }
 }
 
 /// Makes what a configuration takes its passwords from: files in its folder, variables, helper programs.

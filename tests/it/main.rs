@@ -1,11 +1,7 @@
 //! The integration tests: one binary, a module for each promise.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
 mod ca;
-mod ca_cli;
-mod ca_clients;
-mod ca_folder;
-mod ca_support;
 mod cache_cli;
 mod challenges;
 mod config;
@@ -24,14 +20,6 @@ mod scripted;
 mod service;
 mod setup;
 mod store;
-mod store_catalog;
-mod store_damage;
-mod store_files;
-mod store_many;
-mod store_partial;
-mod store_power;
-mod store_race;
-mod store_trouble;
 mod support;
 mod token;
 mod upstream;

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use pullthrough::ca::Error;
 
-use crate::ca_support::Lab;
+use crate::ca::support::Lab;
 
 fn openssl(folder: &Path, arguments: &[&str]) -> Output {
     let done = Command::new("openssl").args(arguments).current_dir(folder).output().expect("openssl is installed");

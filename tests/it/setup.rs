@@ -26,9 +26,9 @@ impl Lab {
         Self::with("").await
     }
 
-    async fn with(configuration: &str) -> Self {
+    async fn with(clients: &str) -> Self {
         let registry = Registry::start("quay.io");
-        let proxy = Plan::new().registry(&registry, "").and(configuration).start().await;
+        let proxy = Plan::new().registry(&registry, "").clients(clients).start().await;
         let (root, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         // What the script runs in the other root is written down instead.
         let chroot = "#!/bin/sh\necho \"$@\" >>\"$(dirname \"$0\")/run\"\n";
@@ -259,7 +259,7 @@ async fn where_users_are_asked_for_a_script_wants_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("htpasswd");
     fs::write(&file, format!("ci:{}\n", bcrypt::hash("p", 4).unwrap())).unwrap();
-    let lab = Lab::with(&format!("clients: {{htpasswd: '{}'}}", file.display())).await;
+    let lab = Lab::with(&format!("htpasswd: '{}'", file.display())).await;
     let script = lab.script("docker").await;
     let refused = lab.run(&script, &lab.fingerprint(), &[]).await;
     assert!(words(&refused.stderr).contains("PULLTHROUGH_PROXY=http://user:password@"), "{refused:?}");

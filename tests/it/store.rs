@@ -13,6 +13,15 @@ use pullthrough::store::{Blob, Config, Disk, Error, Step, Store, Witness};
 
 use crate::support::wait_until;
 
+mod catalog;
+mod damage;
+mod files;
+mod many;
+mod partial;
+mod power;
+mod race;
+mod trouble;
+
 pub(crate) fn config(folder: &Path, max_size: u64) -> Config {
     Config { dir: folder.join("cache"), max_size: Some(Size(max_size)), min_free: Percent(0) }
 }

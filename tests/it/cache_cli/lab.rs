@@ -10,7 +10,7 @@ use pullthrough::store::{Content, Learned, Link, Store, TagEntry};
 use serde_json::{Value, json};
 
 use crate::store::{config, content, digest, path_of};
-use crate::support::{Served, program};
+use crate::support::{Configuration, Served, program};
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -41,11 +41,11 @@ impl Lab {
         fs::create_dir_all(&root).unwrap();
         let lab = Self { folder, root, server: None };
         let dir = lab.root.display();
-        let yaml = format!(
-            "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.1:0'}}\nca: {{dir: '{dir}/ca'}}\n\
-             cache: {{dir: '{dir}/cache', max_size: 64MiB, min_free: 0%}}\n"
-        );
-        fs::write(lab.file(), yaml).unwrap();
+        let mut file = Configuration::default();
+        file.add("listen", "proxy: '127.0.0.1:0', admin: '127.0.0.1:0'");
+        file.add("ca", format!("dir: '{dir}/ca'"));
+        file.add("cache", format!("dir: '{dir}/cache', max_size: 64MiB, min_free: 0%"));
+        fs::write(lab.file(), file.to_string()).unwrap();
         lab
     }
 

@@ -1,7 +1,7 @@
 //! The tests that docs/threat-model.md and docs/faults.md name are there, and each threat and each fault names one.
 //!
 //! A name stands in backticks: `pull::storms::NAME` is in tests/it/pull/storms.rs, `clients::year::NAME` in
-//! tests/clients/year.rs, and `cache::fill::reader::detached::tests::NAME` at the foot of src/cache/fill/drift.rs. A name without a
+//! tests/clients/year.rs, and `cache::fill::reader::detached::tests::NAME` at the foot of src/cache/fill/reader/detached.rs. A name without a
 //! last part that is a test, such as `pull::storms`, means all tests of that file.
 
 use std::fs;

@@ -101,7 +101,7 @@ async fn with_the_registry_away_what_was_noted_in_the_future_pulls_and_what_is_a
 
 #[tokio::test]
 async fn what_is_wrong_is_no_certificate_for_ever() {
-    use crate::ca_support::{Lab, days, host};
+    use crate::ca::support::{Lab, days, host};
     let lab = Lab::new();
     let now = std::time::SystemTime::now();
     drop(lab.open_at(&["quay.io"], now).unwrap());

@@ -24,7 +24,7 @@ impl Named {
         let endpoint =
             format!("{{url: '{}', ca_file: '{}', authoritative: true}}", registry.url(), registry.ca_file().display());
         let entry = format!("'{NAME}': {{endpoints: [{endpoint}], tags: {{fresh_for: 0s, deadline: 1s}}}}");
-        let plan = Plan::new().raw_registry(&entry).and("tunnel: {allow: [127.0.0.1]}");
+        let plan = Plan::new().raw_registry(&entry).tunnel("allow: [127.0.0.1]");
         let proxy = plan.upstream(&format!("resolvers: ['{}']", dns.address())).upstream("ip: v4").start().await;
         let warm = registry.push_image("warm", "1", &[layer(50_000, 1)]);
         let cold = registry.push_image("cold", "1", &[layer(50_000, 2)]);

@@ -136,8 +136,7 @@ async fn bodies_are_taken_as_they_are_framed_or_not_at_all() {
             if method == "PUT" {
                 let held = site.pushed(door == Door::Inside, &tag).await;
                 assert_eq!(held.is_some(), cell.ends_with("^1"), "{kind}, {door:?}: {cell}, {held:?}");
-                let is_whole =
-                    |held: &bytes::Bytes| held == BODY || held.is_empty() || held.starts_with(b"GET /v2/open");
+                let is_whole = |held: &Bytes| held == BODY || held.is_empty() || held.starts_with(b"GET /v2/open");
                 assert!(held.as_ref().is_none_or(is_whole), "{kind}, {door:?}: {held:?}");
             }
             cells.push(cell);

@@ -39,10 +39,10 @@ impl Site {
         let files = Registry::plain("files.example");
         let image = registry.push_image("open/app", "latest", &[layer(1000, 1)]);
         files.push_image("open/app", "latest", &[layer(1000, 1)]);
-        let allowed = format!("tunnel: {{allow: ['{}']}}", files.address());
+        let allowed = format!("allow: ['{}']", files.address());
         let entry = format!("tags: {{fresh_for: 1h}}, prefetch: 0, {push}");
         let dns = Dns::start(Answering::Truly).await; // no name is known, and nobody outside is asked
-        let plan = Plan::new().registry(&registry, entry.trim_end_matches(", ")).and(&allowed);
+        let plan = Plan::new().registry(&registry, entry.trim_end_matches(", ")).tunnel(&allowed);
         let proxy = plan.upstream(&format!("resolvers: '{}'", dns.address())).upstream(line).start().await;
         let site = Self { registry, files, proxy, image, _dns: dns };
         site.is_well("at first").await;

@@ -27,8 +27,8 @@ async fn a_head_is_of_bounded_size_and_of_a_bounded_number_of_fields() {
 #[tokio::test]
 async fn one_address_leaves_connections_to_the_others() {
     let registry = Registry::start("quay.io");
-    let limits = "clients: {connections: 5, connections_each: 3}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
+    let limits = "connections: 5, connections_each: 3";
+    let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(from("127.0.0.2", proxy.address()).await);

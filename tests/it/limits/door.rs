@@ -15,8 +15,8 @@ const THERE: &str = "127.0.0.3";
 #[tokio::test]
 async fn idle_connections_of_one_address_make_room_for_others() {
     let registry = Registry::start("quay.io");
-    let limits = "clients: {connections: 32, connections_each: 31}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
+    let limits = "connections: 32, connections_each: 31";
+    let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;
     for client in [proxy.client().from(HERE).h2(), proxy.client().from(HERE)] {
         let mut held = Vec::new();
         for _ in 0..29 {
@@ -42,8 +42,8 @@ async fn idle_connections_of_one_address_make_room_for_others() {
 #[tokio::test]
 async fn a_stranger_holds_no_place_and_learns_no_more_than_that_the_proxy_is_well() {
     let registry = Registry::start("quay.io");
-    let limits = "clients: {allow: [127.0.0.2/32], connections: 8}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
+    let limits = "allow: [127.0.0.2/32], connections: 8";
+    let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;
     let ask = async |address, line: &str| status(from(address, proxy.address()).await, line, "").await;
     for path in ["/healthz", "/readyz", "/ca.crt"] {
         assert_eq!(ask(THERE, &format!("GET {path}")).await, 200, "{path}");
@@ -67,7 +67,7 @@ async fn a_stranger_holds_no_place_and_learns_no_more_than_that_the_proxy_is_wel
 #[tokio::test]
 async fn the_lobby_answers_a_probe_however_many_wait_there() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and("clients: {connections: 2}").start().await;
+    let proxy = Plan::new().registry(&registry, "").clients("connections: 2").start().await;
     let mut held = Vec::new();
     for number in 0..400 {
         held.push(from(&format!("127.0.1.{}", number % 4 + 1), proxy.address()).await);

@@ -20,8 +20,8 @@ const THERE: &str = "127.0.0.3";
 #[tokio::test]
 async fn one_address_leaves_requests_to_the_others_and_is_told_when_to_come_back() {
     let registry = Registry::start("quay.io");
-    let limits = "clients: {streams: 5, streams_each: 3}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
+    let limits = "streams: 5, streams_each: 3";
+    let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;
     let path = format!("/v2/a/blobs/{}", registry.push_blob("a", layer(500_000, 1)));
     proxy.client().get(QUAY, &path).await.bytes();
     let mut here = proxy.client().from(HERE).windows(1000).session(QUAY).await;
@@ -55,7 +55,7 @@ async fn one_address_leaves_requests_to_the_others_and_is_told_when_to_come_back
 #[tokio::test]
 async fn what_waits_for_a_registry_is_under_way_as_well() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and("clients: {streams_each: 2}").start().await;
+    let proxy = Plan::new().registry(&registry, "").clients("streams_each: 2").start().await;
     let gate = Gate::new();
     registry.script("*/manifests/*", Act::Wait(gate.clone()));
     let path = |tag: usize| format!("/v2/a/manifests/{tag}");
@@ -74,8 +74,8 @@ async fn what_waits_for_a_registry_is_under_way_as_well() {
 #[tokio::test]
 async fn a_connection_counts_until_it_is_closed_also_behind_a_connect() {
     let registry = Registry::start("quay.io");
-    let limits = "clients: {connections: 5, connections_each: 2}";
-    let proxy = Plan::new().registry(&registry, "").and(limits).start().await;
+    let limits = "connections: 5, connections_each: 2";
+    let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;
     let open = async || proxy.metric("pullthrough_in_use{what=\"connections\"}").await;
     let mut sessions = Vec::new();
     for _ in 0..2 {
@@ -129,8 +129,8 @@ async fn one_address_leaves_tunnels_and_blobs_to_the_others() {
     let registry = Registry::start("quay.io");
     let host = TcpListener::bind("127.0.0.1:0").unwrap(); // it never accepts, and the system answers for it
     let port = host.local_addr().unwrap().port();
-    let tunnel = format!("tunnel: {{allow: [127.0.0.1], ports: [{port}]}}");
-    let server = serve(folder.path(), 256, Plan::new().registry(&registry, "").and(&tunnel));
+    let tunnel = format!("allow: [127.0.0.1], ports: [{port}]");
+    let server = serve(folder.path(), 256, Plan::new().registry(&registry, "").tunnel(&tunnel));
     let at = |address| client(&server, folder.path()).from(address);
     let to = format!("127.0.0.1:{port}");
     let mut tunnels = Vec::new();

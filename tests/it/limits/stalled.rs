@@ -186,12 +186,12 @@ async fn who_waits_for_the_registry_is_not_given_up() {
     let bytes = layer(300_000, 1);
     let path = format!("/v2/a/blobs/{}", registry.push_blob("a", bytes.clone()));
     let gate = crate::support::Gate::new();
-    registry.script("GET */blobs/*", crate::support::Act::Hold(200_000, gate.clone()));
+    registry.script("GET */blobs/*", Act::Hold(200_000, gate.clone()));
     let mut session = proxy.client().windows(1 << 20).session(QUAY).await;
     let waiting = session.send("GET", &path, &[], Body::empty()).await.unwrap();
     // A neighbour that stalls is given up meanwhile, so the time has passed.
     let small = format!("/v2/a/blobs/{}", registry.push_blob("b", layer(400_000, 2)));
-    registry.script("GET */b/blobs/*", crate::support::Act::Header("x".into(), "y".into()));
+    registry.script("GET */b/blobs/*", Act::Header("x".into(), "y".into()));
     let mut other = proxy.client().windows(1).session(QUAY).await;
     let neighbour = other.send("GET", &small.replace("/a/", "/b/"), &[], Body::empty()).await;
     until("the neighbour is given up", async || given_up(&proxy).await == 1.0).await;
@@ -209,8 +209,8 @@ async fn what_stalled_streams_take() {
     let (streams, window) = (number("STREAMS", 20_000), number("WINDOW", 0));
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::start("quay.io");
-    let plan = Plan::new().registry(&registry, "");
-    let yaml = plan.yaml(folder.path()) + &std::env::var("YAML").unwrap_or_default();
+    let plan = Plan::new().registry(&registry, "").clients(&std::env::var("CLIENTS").unwrap_or_default());
+    let yaml = plan.yaml(folder.path());
     fs::write(folder.path().join("pullthrough.yaml"), yaml).unwrap();
     let server = Served::start_with_files(folder.path(), "info", number("FILES", 20_000));
     let path = format!("/v2/a/blobs/{}", registry.push_blob("a", layer(3_000_000, 1)));

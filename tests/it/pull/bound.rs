@@ -59,7 +59,7 @@ async fn plain_http_by_absolute_form_carries_them_neither() {
     let plain = Registry::plain("files.example");
     let registry = Registry::start("quay.io");
     let at = plain.address();
-    let proxy = Plan::new().registry(&registry, "").and(&format!("tunnel: {{allow: ['{at}']}}")).start().await;
+    let proxy = Plan::new().registry(&registry, "").tunnel(&format!("allow: ['{at}']")).start().await;
     let mut session = proxy.client().plain_session(&at.to_string()).await;
     for (authorization, status) in [(SCHEMES[0], 403), (SCHEMES[3], 403), ("Basic eDp5", 200)] {
         let got = session.ask("GET", &format!("http://{at}/v2/"), &[("authorization", authorization)]).await;

@@ -18,8 +18,8 @@ async fn guarded(rules: &str) -> (Registry, Proxy, tempfile::TempDir) {
     registry.push_image("team/app", "1", &[layer(1000, 1)]);
     registry.push_image("other/app", "1", &[layer(1000, 2)]);
     let (file, audit) = (htpasswd(folder.path()), folder.path().join("audit.log").display().to_string());
-    let clients = format!("clients: {{htpasswd: '{file}', audit: '{audit}', rules: {rules}}}");
-    let proxy = Plan::new().registry(&registry, "").and(&clients).start().await;
+    let clients = format!("htpasswd: '{file}', audit: '{audit}', rules: {rules}");
+    let proxy = Plan::new().registry(&registry, "").clients(&clients).start().await;
     (registry, proxy, folder)
 }
 
@@ -83,8 +83,8 @@ async fn an_ipv4_address_within_ipv6_is_the_same_client_to_every_list() {
     let registry = Registry::start("quay.io");
     registry.push_image("team/app", "1", &[layer(1000, 1)]);
     let rule = "{name: local-only, effect: allow, networks: [127.0.0.0/8], repositories: ['team/*']}";
-    let clients = format!("clients: {{allow: [127.0.0.0/8], audit: '{}', rules: [{rule}]}}", audit.display());
-    let plan = Plan::new().registry(&registry, "").and(&clients).listening("[::ffff:127.0.0.1]:0");
+    let clients = format!("allow: [127.0.0.0/8], audit: '{}', rules: [{rule}]", audit.display());
+    let plan = Plan::new().registry(&registry, "").clients(&clients).listening("[::ffff:127.0.0.1]:0");
     let proxy = plan.start().await;
     assert!(proxy.address().is_ipv6(), "its clients are ::ffff:127.0.0.1");
     assert_eq!(proxy.client().get(QUAY, "/v2/team/app/manifests/1").await.status, 200);
@@ -103,8 +103,8 @@ async fn a_deny_wins_over_every_allow_and_refuses_pushes_where_pulls_are_allowed
     let file = htpasswd(folder.path());
     let rules = "[{name: all, effect: allow, users: ['*']}, {name: no-secret, effect: deny, repositories: ['*secret*']}, \
                  {name: no-push, effect: deny, users: [guest], actions: [push]}]";
-    let clients = format!("clients: {{htpasswd: '{file}', rules: {rules}}}");
-    let proxy = Plan::new().registry(&registry, "push: allow").and(&clients).start().await;
+    let clients = format!("htpasswd: '{file}', rules: {rules}");
+    let proxy = Plan::new().registry(&registry, "push: allow").clients(&clients).start().await;
     for (user, method, path, refused_by) in [
         ("ci", "GET", "/v2/team/app/manifests/1", None),
         ("ci", "GET", "/v2/team/secret/manifests/1", Some("no-secret")),

@@ -28,8 +28,8 @@ async fn a_tunnel_passes_bytes_untouched_both_ways() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let registry = Registry::start("quay.io");
-    let tunnel = format!("tunnel: {{allow: ['127.0.0.1:{port}']}}");
-    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let tunnel = format!("allow: ['127.0.0.1:{port}']");
+    let proxy = Plan::new().registry(&registry, "").tunnel(&tunnel).start().await;
     let sent = layer(1_000_000, 1);
     let expected = sent.clone();
     let server = tokio::spawn(async move {
@@ -114,8 +114,8 @@ async fn forbidden_addresses_are_refused_in_every_spelling_with_a_reason() {
 #[tokio::test]
 async fn our_own_listeners_are_never_reached_through_us() {
     let registry = Registry::start("quay.io");
-    let all = "tunnel: {allow: [127.0.0.1, 127.0.0.2, localhost, '127.0.0.0/8'], ports: [80, 443]}";
-    let proxy = Plan::new().registry(&registry, "").and(all).start().await;
+    let all = "allow: [127.0.0.1, 127.0.0.2, localhost, '127.0.0.0/8'], ports: [80, 443]";
+    let proxy = Plan::new().registry(&registry, "").tunnel(all).start().await;
     for address in [proxy.address(), proxy.admin()] {
         let refusal = proxy.client().tunnel(&address.to_string()).await.expect_err("our own door");
         assert_eq!(refusal.status, 403, "{address}: {}", refusal.text);
@@ -128,8 +128,8 @@ async fn a_host_that_does_not_answer_is_an_answer_with_a_reason() {
     let nowhere = Nowhere::new();
     let address = nowhere.address();
     let dns = Dns::start(Answering::Truly).await; // knows no name
-    let tunnel = format!("tunnel: {{allow: ['127.0.0.1:{}']}}", address.port());
-    let plan = Plan::new().registry(&registry, "").and(&tunnel);
+    let tunnel = format!("allow: ['127.0.0.1:{}']", address.port());
+    let plan = Plan::new().registry(&registry, "").tunnel(&tunnel);
     let proxy = plan.upstream(&format!("resolvers: '{}'", dns.address())).start().await;
     let refusal = proxy.client().tunnel(&address.to_string()).await.expect_err("nobody listens");
     assert_eq!(refusal.status, 502);
@@ -189,7 +189,7 @@ async fn the_proxys_own_pages_answer_on_its_port() {
 #[tokio::test]
 async fn a_stranger_is_told_why_it_may_not_use_the_proxy() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and("clients: {allow: ['192.0.2.0/24']}").start().await;
+    let proxy = Plan::new().registry(&registry, "").clients("allow: ['192.0.2.0/24']").start().await;
     let refusal = proxy.client().tunnel(QUAY).await.expect_err("not a client");
     assert_eq!(refusal.status, 403);
     assert!(refusal.text.contains("clients.allow"), "{}", refusal.text);
@@ -312,8 +312,8 @@ async fn plain_http_by_absolute_form_obeys_the_address_rules() {
     plain.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let registry = Registry::start("quay.io");
     let port = plain.address().port();
-    let allowed = format!("tunnel: {{allow: ['127.0.0.1:{port}']}}");
-    let proxy = Plan::new().registry(&registry, "").and(&allowed).start().await;
+    let allowed = format!("allow: ['127.0.0.1:{port}']");
+    let proxy = Plan::new().registry(&registry, "").tunnel(&allowed).start().await;
     let mut session = proxy.client().plain_session(&format!("127.0.0.1:{port}")).await;
     let got = session.get(&format!("http://127.0.0.1:{port}/v2/a/manifests/1")).await;
     assert_eq!((got.status.as_u16(), got.bytes()[..].to_vec()), (200, br#"{"schemaVersion":2,"layers":[]}"#.to_vec()));

@@ -284,7 +284,7 @@ async fn an_expired_signature_at_the_cdn_is_cured_by_a_fresh_redirect() {
 #[tokio::test]
 async fn what_the_cache_cannot_hold_passes_through_verified() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and("cache: {max_size: 1MiB}").start().await;
+    let proxy = Plan::new().registry(&registry, "").cache("max_size: 1MiB").start().await;
     let bytes = layer(3 << 20, 15);
     let digest = registry.push_blob("a", bytes.clone());
     let path = format!("/v2/a/blobs/{digest}");

@@ -35,8 +35,8 @@ pub(super) async fn guarded(push: &str) -> (Registry, Proxy, tempfile::TempDir) 
     registry.push_image("open/app", "latest", &[layer(1000, 2)]);
     let audit = folder.path().join("audit.log").display().to_string();
     let rule = "{name: no-internal, effect: deny, repositories: ['internal/*']}";
-    let clients = format!("clients: {{audit: '{audit}', rules: [{rule}]}}");
-    let proxy = Plan::new().registry(&registry, push).and(&clients).start().await;
+    let clients = format!("audit: '{audit}', rules: [{rule}]");
+    let proxy = Plan::new().registry(&registry, push).clients(&clients).start().await;
     (registry, proxy, folder)
 }
 
@@ -332,8 +332,8 @@ async fn head_heeds_the_condition_that_get_heeds() {
 async fn a_plain_http_request_is_framed_anew_by_the_body_that_it_has() {
     let (origin, registry) = (Registry::plain("plain.example"), Registry::start("quay.io"));
     let at = origin.address();
-    let tunnel = format!("tunnel: {{allow: ['{at}']}}");
-    let proxy = Plan::new().registry(&registry, "").and(&tunnel).start().await;
+    let tunnel = format!("allow: ['{at}']");
+    let proxy = Plan::new().registry(&registry, "").tunnel(&tunnel).start().await;
     let smuggled = "GET /evil HTTP/1.1\r\nHost: x\r\n\r\n";
     let framings = [
         (format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()), "content-length"),

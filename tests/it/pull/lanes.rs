@@ -40,7 +40,7 @@ async fn pulled(registry: &Registry, proxy: &Proxy, length: usize, seed: u64) {
 async fn a_large_blob_from_slow_connections_is_fetched_by_several() {
     let registry = http1("quay.io");
     registry.script(BLOBS, Act::Throttle(6_000_000));
-    let proxy = Plan::new().registry(&registry, "").and("fill: {parallel_from: 8MiB, lanes: 4}").start().await;
+    let proxy = Plan::new().registry(&registry, "").fill("parallel_from: 8MiB, lanes: 4").start().await;
     pulled(&registry, &proxy, 24 * MIB, 80).await;
     assert!(ranged(&registry) >= 2, "others joined the first");
     assert!(registry.connections() >= 2, "over connections of their own");
@@ -48,12 +48,10 @@ async fn a_large_blob_from_slow_connections_is_fetched_by_several() {
 
 #[tokio::test]
 async fn a_small_blob_and_one_of_a_single_lane_are_fetched_by_one_request() {
-    for (config, length) in
-        [("fill: {parallel_from: 8MiB}", 4 * MIB), ("fill: {parallel_from: 1MiB, lanes: 1}", 8 * MIB)]
-    {
+    for (config, length) in [("parallel_from: 8MiB", 4 * MIB), ("parallel_from: 1MiB, lanes: 1", 8 * MIB)] {
         let registry = http1("quay.io");
         registry.script(BLOBS, Act::Throttle(8_000_000));
-        let proxy = Plan::new().registry(&registry, "").and(config).start().await;
+        let proxy = Plan::new().registry(&registry, "").fill(config).start().await;
         pulled(&registry, &proxy, length, 81).await;
         assert_eq!((registry.count(BLOBS), ranged(&registry)), (1, 0), "{config}");
     }
@@ -64,14 +62,14 @@ async fn lanes_are_cut_and_resumed_like_one() {
     let registry = http1("quay.io");
     registry.script(BLOBS, Act::Throttle(6_000_000));
     registry.script_times(6, BLOBS, Act::CutAnywhere(crate::support::Dice::seeded(82)));
-    let proxy = Plan::new().registry(&registry, "").and("fill: {parallel_from: 8MiB, lanes: 4}").start().await;
+    let proxy = Plan::new().registry(&registry, "").fill("parallel_from: 8MiB, lanes: 4").start().await;
     pulled(&registry, &proxy, 24 * MIB, 82).await;
 }
 
 #[tokio::test]
 async fn the_lanes_of_a_blob_are_spread_over_the_endpoints() {
     let (registry, mirror, both) = with_mirror();
-    let proxy = Plan::new().raw_registry(&both).and("fill: {parallel_from: 8MiB, lanes: 4}").start().await;
+    let proxy = Plan::new().raw_registry(&both).fill("parallel_from: 8MiB, lanes: 4").start().await;
     for server in [&registry, &mirror] {
         server.script(BLOBS, Act::Throttle(6_000_000));
     }

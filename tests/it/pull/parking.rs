@@ -9,12 +9,12 @@ use crate::support::{Act, Gate, Plan, Proxy, Registry, eventually};
 
 const BLOBS: &str = "GET */blobs/sha*";
 const LENGTH: usize = 6_000_000;
-const PICKY: &str = "fill: {finish_rest: 1MiB, finish_share: 90%}";
+const PICKY: &str = "finish_rest: 1MiB, finish_share: 90%";
 
 /// A client that reads a little of a blob and leaves, while the upstream has sent 4,000,000 bytes of it.
 async fn left(config: &str) -> (Registry, Proxy, Gate, Vec<u8>, Digest) {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and(config).start().await;
+    let proxy = Plan::new().registry(&registry, "").fill(config).start().await;
     let bytes = layer(LENGTH, 90);
     let digest = registry.push_blob("a", bytes.clone());
     let gate = Gate::new();
@@ -62,7 +62,7 @@ async fn a_parked_fill_survives_a_restart() {
 
 #[tokio::test]
 async fn a_fill_under_way_survives_a_restart() {
-    let (registry, mut proxy, _gate, bytes, digest) = left("fill: {}").await;
+    let (registry, mut proxy, _gate, bytes, digest) = left("").await;
     proxy.restart().await; // more than half of it had landed: it was still going on
     assert_eq!(proxy.files(), (0, 2));
     continued(&registry, &proxy, &bytes, &digest).await;
@@ -70,7 +70,7 @@ async fn a_fill_under_way_survives_a_restart() {
 
 #[tokio::test]
 async fn a_fill_of_which_much_is_there_or_little_is_missing_goes_on() {
-    for config in ["fill: {finish_rest: 1MiB, finish_share: 50%}", "fill: {finish_rest: 4MiB, finish_share: 90%}"] {
+    for config in ["finish_rest: 1MiB, finish_share: 50%", "finish_rest: 4MiB, finish_share: 90%"] {
         let (registry, proxy, gate, _, digest) = left(config).await;
         gate.open();
         proxy.stored(&digest).await;
@@ -124,7 +124,7 @@ async fn a_page_that_says_200_to_everything_opens_no_fill_under_way_to_its_reade
 #[tokio::test]
 async fn a_fill_whose_length_nobody_said_is_parked_too_once_it_is_longer_than_what_is_finished_for_nobody() {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and(PICKY).start().await;
+    let proxy = Plan::new().registry(&registry, "").fill(PICKY).start().await;
     let digest = registry.push_blob("a", layer(LENGTH, 92));
     let gate = Gate::new();
     registry.script(BLOBS, Act::NoLength);

@@ -153,7 +153,7 @@ async fn plain_http_is_told_by_check_and_in_the_log() {
     assert!(checked.status.success());
     let told = String::from_utf8(checked.stdout).unwrap();
     let notes = [
-        ("pullthrough.yaml:4: registries.plain.test.endpoints[0].url: ", "is plain HTTP"),
+        ("pullthrough.yaml:1: registries.plain.test.endpoints[0].url: ", "is plain HTTP"),
         ("upstream.proxy[0]: ", "in the clear"),
     ];
     for (place, words) in notes {

@@ -151,7 +151,7 @@ async fn at_a_token_services_host_push_and_rules_hold_as_at_the_registrys() {
     let audit = folder.path().join("audit.log").display().to_string();
     let rule = "{name: no-internal, effect: deny, repositories: ['internal/*']}";
     let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").host("auth.example.com", &auth);
-    let proxy = plan.and(&format!("clients: {{audit: '{audit}', rules: [{rule}]}}")).start().await;
+    let proxy = plan.clients(&format!("audit: '{audit}', rules: [{rule}]")).start().await;
     let mut session = proxy.client().session(AUTH).await;
     let table = [
         ("PUT", "/v2/open/app/manifests/latest", 405),
@@ -192,7 +192,7 @@ async fn a_registry_is_reached_by_no_other_port_and_in_no_tunnel_to_another_host
     other.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let at = registry.address();
     let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").host("example.com", &other);
-    let proxy = plan.and(&format!("tunnel: {{allow: ['{at}']}}")).start().await;
+    let proxy = plan.tunnel(&format!("allow: ['{at}']")).start().await;
     for host in ["quay.io", "auth.example.com"] {
         let request = format!("PUT http://{host}/v2/open/app/manifests/x HTTP/1.1\r\nHost: {host}\r\n");
         let answer = at_the_door(&proxy, &format!("{request}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}")).await;

@@ -42,7 +42,7 @@ async fn a_proof_is_asked_for_again_only_where_registries_have_changed() {
     pull().await;
     proxy.stored(&digest).await; // who joins the first one's fill is not asked for its right
     let asked = pull().await;
-    proxy.reload(Plan::new().registry(&registry, "").and("log: {access: false}")).await;
+    proxy.reload(Plan::new().registry(&registry, "").log("access: false")).await;
     assert_eq!(pull().await, asked);
     proxy.reload(Plan::new().registry(&registry, "push: allow")).await;
     assert_eq!(pull().await, asked + 1);
@@ -73,12 +73,12 @@ async fn a_newly_denied_tunnel_is_closed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let registry = Registry::start("quay.io");
-    let tunnel = |list: &str| format!("tunnel: {{{list}: ['127.0.0.1:{port}']}}");
-    let proxy = Plan::new().registry(&registry, "").and(&tunnel("allow")).start().await;
+    let tunnel = |list: &str| format!("{list}: ['127.0.0.1:{port}']");
+    let proxy = Plan::new().registry(&registry, "").tunnel(&tunnel("allow")).start().await;
     let mut stream = proxy.client().tunnel(&format!("127.0.0.1:{port}")).await.unwrap();
     let (_kept, _) = listener.accept().await.unwrap();
-    proxy.reload(Plan::new().registry(&registry, "").and(&tunnel("allow")).and("log: {access: false}")).await;
-    proxy.reload(Plan::new().registry(&registry, "").and(&tunnel("deny"))).await;
+    proxy.reload(Plan::new().registry(&registry, "").tunnel(&tunnel("allow")).log("access: false")).await;
+    proxy.reload(Plan::new().registry(&registry, "").tunnel(&tunnel("deny"))).await;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());

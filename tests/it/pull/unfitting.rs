@@ -123,9 +123,9 @@ async fn a_mirror_whose_answers_do_not_fit_is_passed_over() {
 
 /// What a client gets that asks for bytes 1000 to 1999 where the registry answers ranges like this: by a fill, or past
 /// a cache that takes nothing.
-async fn piece(range: &str, length: usize, more: &str) -> (u16, bool) {
+async fn piece(range: &str, length: usize, cache: &str) -> (u16, bool) {
     let registry = Registry::start("quay.io");
-    let proxy = Plan::new().registry(&registry, "").and(more).start().await;
+    let proxy = Plan::new().registry(&registry, "").cache(cache).start().await;
     let bytes = layer(3 << 20, 3);
     let digest = registry.push_blob("a", bytes.clone());
     let body: String = "x".repeat(length);
@@ -137,7 +137,7 @@ async fn piece(range: &str, length: usize, more: &str) -> (u16, bool) {
 
 #[tokio::test]
 async fn a_part_that_contradicts_itself_or_the_question_is_not_passed_on() {
-    let small = "cache: {max_size: 1MiB}";
+    let small = "max_size: 1MiB";
     assert_eq!(piece("bytes 1000-1999/3145728", 1000, small).await, (206, true), "a part that fits");
     let wrong = [
         ("bytes 1000-1999/3145728", 999),
@@ -159,7 +159,7 @@ async fn a_part_that_contradicts_itself_or_the_question_is_not_passed_on() {
 async fn a_part_that_is_the_whole_is_held_until_its_digest_matched() {
     for wrong in [true, false] {
         let registry = Registry::start("quay.io");
-        let proxy = Plan::new().registry(&registry, "").and("cache: {max_size: 1MiB}").start().await;
+        let proxy = Plan::new().registry(&registry, "").cache("max_size: 1MiB").start().await;
         let bytes = layer(3 << 20, 4);
         let digest = registry.push_blob("a", bytes.clone());
         if wrong {

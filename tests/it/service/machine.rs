@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::Configuration;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Machine {
@@ -43,14 +45,14 @@ impl Machine {
     }
 
     pub(super) fn yaml(&self, registries: &[&str]) -> String {
-        let dir = self.folder().display();
-        let registries: Vec<String> = registries.iter().map(|name| format!("{name}: {{}}")).collect();
-        format!(
-            "listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.2:0'}}\nca: {{dir: '{dir}/ca'}}\n\
-             cache: {{dir: '{dir}/cache'}}\ntunnel: {{allow: [127.0.0.1], ports: [{}]}}\nregistries: {{{}}}\n",
-            self.proxy.port(),
-            registries.join(", ")
-        )
+        let (dir, port) = (self.folder().display(), self.proxy.port());
+        let mut file = Configuration::default();
+        file.add("listen", "proxy: '127.0.0.1:0', admin: '127.0.0.2:0'");
+        file.add("ca", format!("dir: '{dir}/ca'"));
+        file.add("cache", format!("dir: '{dir}/cache'"));
+        file.add("tunnel", format!("allow: [127.0.0.1], ports: [{port}]"));
+        registries.iter().for_each(|name| file.add("registries", format!("{name}: {{}}")));
+        file.to_string()
     }
 
     pub(super) fn write(&self, registries: &[&str]) {

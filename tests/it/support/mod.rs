@@ -7,6 +7,7 @@
 
 mod answer;
 pub(crate) mod client;
+mod configuration;
 mod content;
 mod dns;
 mod eventually;
@@ -23,6 +24,7 @@ mod server;
 mod stream;
 mod token;
 
+pub(crate) use configuration::Configuration;
 pub(crate) use content::{INDEX, Image, MANIFEST};
 pub(crate) use dns::{Answering, Dns};
 pub(crate) use eventually::{eventually, throughout, until, wait_until};

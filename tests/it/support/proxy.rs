@@ -1,6 +1,5 @@
 //! The proxy in process, on free ports, with a configuration over scripted registries.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,16 +9,15 @@ use pullthrough::oci::Digest;
 use pullthrough::server::Running;
 
 use super::client::Client;
+use super::configuration::Configuration;
 use super::{Registry, eventually};
 
 /// A configuration to be.
 pub(crate) struct Plan {
-    registries: String,
-    hosts: String,
-    rest: String,
+    configuration: Configuration,
+    hosts: Vec<String>,
     downloads: usize,
     idle: &'static str,
-    upstream: String,
     listen: &'static str,
     stall: Option<Duration>,
 }
@@ -33,15 +31,18 @@ pub(crate) struct Proxy {
 impl Plan {
     pub(crate) fn new() -> Self {
         Self {
-            registries: String::new(),
-            hosts: String::new(),
-            rest: String::new(),
+            configuration: Configuration::default(),
+            hosts: Vec::new(),
             downloads: 32,
             idle: "20s",
-            upstream: String::new(),
             listen: "127.0.0.1:0",
             stall: None,
         }
+    }
+
+    fn with(mut self, section: &'static str, entries: &str) -> Self {
+        self.configuration.add(section, entries);
+        self
     }
 
     /// Adds a registry under its own name. `more` are further keys of its body, in flow style: `push: allow`.
@@ -50,24 +51,22 @@ impl Plan {
         self.registry_as(name, &url, registry, more)
     }
 
-    pub(crate) fn registry_as(mut self, name: &str, url: &str, registry: &Registry, more: &str) -> Self {
+    pub(crate) fn registry_as(self, name: &str, url: &str, registry: &Registry, more: &str) -> Self {
         let (address, ca_file) = (registry.address(), registry.ca_file());
         let endpoint = format!("{{url: '{url}', address: '{address}', ca_file: '{}'}}", ca_file.display());
         let comma = if more.is_empty() { "" } else { ", " };
-        let _ = writeln!(self.registries, "  '{name}': {{endpoints: [{endpoint}]{comma}{more}}}");
-        self
+        self.raw_registry(&format!("'{name}': {{endpoints: [{endpoint}]{comma}{more}}}"))
     }
 
-    /// Adds a registry's entry as it is written in YAML.
-    pub(crate) fn raw_registry(mut self, yaml: &str) -> Self {
-        let _ = writeln!(self.registries, "  {yaml}");
-        self
+    /// Adds a registry's entry as it is written in YAML, in flow style.
+    pub(crate) fn raw_registry(self, yaml: &str) -> Self {
+        self.with("registries", yaml)
     }
 
     /// Adds how a single host is reached.
     pub(crate) fn host(mut self, host: &str, server: &Registry) -> Self {
         let (address, ca_file) = (server.address(), server.ca_file());
-        let _ = writeln!(self.hosts, "    '{host}': {{address: '{address}', ca_file: '{}'}}", ca_file.display());
+        self.hosts.push(format!("'{host}': {{address: '{address}', ca_file: '{}'}}", ca_file.display()));
         self
     }
 
@@ -87,10 +86,29 @@ impl Plan {
         Self { stall: Some(stall), ..self }
     }
 
-    /// Adds a line to the section `upstream`.
-    pub(crate) fn upstream(mut self, line: &str) -> Self {
-        let _ = writeln!(self.upstream, "  {line}");
-        self
+    /// Adds entries to the section `upstream`, in flow style, as those below do to theirs.
+    pub(crate) fn upstream(self, entries: &str) -> Self {
+        self.with("upstream", entries)
+    }
+
+    pub(crate) fn cache(self, entries: &str) -> Self {
+        self.with("cache", entries)
+    }
+
+    pub(crate) fn clients(self, entries: &str) -> Self {
+        self.with("clients", entries)
+    }
+
+    pub(crate) fn fill(self, entries: &str) -> Self {
+        self.with("fill", entries)
+    }
+
+    pub(crate) fn log(self, entries: &str) -> Self {
+        self.with("log", entries)
+    }
+
+    pub(crate) fn tunnel(self, entries: &str) -> Self {
+        self.with("tunnel", entries)
     }
 
     /// How many downloads one host serves at a time.
@@ -98,36 +116,21 @@ impl Plan {
         Self { downloads, ..self }
     }
 
-    /// Adds lines of YAML at the top level.
-    pub(crate) fn and(mut self, yaml: &str) -> Self {
-        let _ = writeln!(self.rest, "{yaml}");
-        self
-    }
-
+    /// The configuration file of a proxy that lives in this folder.
     pub(crate) fn yaml(&self, folder: &Path) -> String {
-        let hosts = if self.hosts.is_empty() { String::new() } else { format!("  hosts:\n{}", self.hosts) };
-        format!(
-            "listen: {{proxy: '{7}', admin: '127.0.0.2:0'}}\nca: {{dir: '{0}/ca'}}\nregistries:\n{1}\
-             upstream:\n  connect_timeout: 5s\n  idle_timeout: {5}\n  downloads_per_host: {4}\n{6}{2}{3}",
-            folder.display(),
-            self.registries,
-            hosts,
-            self.cache(folder),
-            self.downloads,
-            self.idle,
-            self.upstream,
-            self.listen,
-        )
-    }
-
-    /// The rest, with the cache in the test's folder. How full this machine's disk is decides nothing.
-    fn cache(&self, folder: &Path) -> String {
-        let floor = if self.rest.contains("min_free:") { "" } else { ", min_free: 0%" };
-        let own = format!("cache: {{dir: '{}/cache'{floor}", folder.display());
-        if self.rest.contains("cache: {") {
-            return self.rest.replace("cache: {", &format!("{own}, "));
+        let mut file = self.configuration.clone();
+        file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'", self.listen));
+        file.add("ca", format!("dir: '{}/ca'", folder.display()));
+        file.add("cache", format!("dir: '{}/cache'", folder.display()));
+        if !file.has("cache", "min_free") {
+            file.add("cache", "min_free: 0%"); // how full this machine's disk is decides nothing
         }
-        format!("{own}}}\n{}", self.rest)
+        file.add("upstream", format!("connect_timeout: 5s, idle_timeout: {}", self.idle));
+        file.add("upstream", format!("downloads_per_host: {}", self.downloads));
+        if !self.hosts.is_empty() {
+            file.add("upstream", format!("hosts: {{{}}}", self.hosts.join(", ")));
+        }
+        file.to_string()
     }
 
     pub(crate) async fn start(self) -> Proxy {

@@ -77,8 +77,8 @@ async fn users_of_the_parent_are_named_beside_its_url() {
     let users = folder.path().join("htpasswd");
     std::fs::write(&users, format!("region-a:{}\n", bcrypt::hash("hunter2", 4).unwrap())).unwrap();
     std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
-    let clients = format!("clients: {{htpasswd: '{}'}}", users.display());
-    let central = Plan::new().registry(&registry, "").and(&clients).start().await;
+    let clients = format!("htpasswd: '{}'", users.display());
+    let central = Plan::new().registry(&registry, "").clients(&clients).start().await;
     let (url, ca_file) = (format!("http://{}", central.address()), central.ca_file());
     let login = format!("auth: {{username: region-a, password_file: '{}/password'}}", folder.path().display());
     let proxy = format!("proxy: {{url: '{url}', ca_file: '{}', {login}}}", ca_file.display());

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use pullthrough::ca::Error;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
-use crate::ca_support::{Lab, days, host};
+use crate::ca::support::{Lab, days, host};
 
 const QUAY: &[&str] = &["quay.io"];
 

@@ -337,7 +337,7 @@ fn a_catalog_of_format_1_is_brought_up_and_its_blobs_are_hashed_before_their_use
                 UPDATE blobs SET pinned = 1; PRAGMA user_version = 1;";
     catalog.execute_batch(to_1).unwrap();
     drop(catalog);
-    fs::write(crate::store::path_of(folder.path(), &digest(b"evil")), b"EVIL").unwrap();
+    fs::write(path_of(folder.path(), &digest(b"evil")), b"EVIL").unwrap();
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
     assert_eq!(bytes(&store.read(&digest(b"good")).unwrap().unwrap()), b"good");
     assert!(store.read(&digest(b"evil")).unwrap().is_none());
@@ -353,7 +353,7 @@ fn a_catalog_of_format_1_is_brought_up_and_its_blobs_are_hashed_before_their_use
 async fn what_is_pinned_is_never_evicted_also_when_it_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&config(folder.path(), 1000)).unwrap();
-    let whole: Vec<Vec<u8>> = (0..12).map(|seed| crate::store::content(seed, 100)).collect();
+    let whole: Vec<Vec<u8>> = (0..12).map(|seed| content(seed, 100)).collect();
     store.put(&digest(&whole[0]), &whole[0]).unwrap();
     assert!(store.catalog().pin(&digest(&whole[0])).await.unwrap());
     assert!(!store.catalog().pin(&digest(&whole[1])).await.unwrap(), "it is not there yet");

@@ -16,7 +16,7 @@ use std::time::Duration;
 use pullthrough::ca::Error;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::ca_support::{Lab, host};
+use crate::ca::support::{Lab, host};
 
 /// A TLS server on loopback that answers every connection with one short response.
 struct Server {

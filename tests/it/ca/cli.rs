@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use pullthrough::cli::Print;
 use pullthrough::cli::ca::{CaCommand, run};
 
-use crate::ca_support::{Lab, permitted};
+use crate::ca::support::{Lab, permitted};
 
 const QUAY: &[&str] = &["quay.io", "10.0.0.1"];
 

@@ -1,6 +1,6 @@
 //! Many blobs: a first hit does not wait for a list of them, with the catalog or without; nothing is made up.
 //!
-//! 3,000 by default; `PULLTHROUGH_TEST_BLOBS=1000000 cargo test --test it store_many -- --nocapture` shows the times of a million.
+//! 3,000 by default; `PULLTHROUGH_TEST_BLOBS=1000000 cargo test --test it store::many -- --nocapture` shows the times of a million.
 
 use std::fs;
 use std::sync::mpsc::RecvTimeoutError;
