@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::ca::{self, CaCommand};
@@ -126,8 +126,8 @@ impl Command {
             Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
             Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
             Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
-            Self::Completions { shell } => generate::completions(shell, out),
-            Self::Man { dir } => generate::man(dir.as_deref(), out),
+            Self::Completions { shell } => generate::completions(Cli::command(), shell, out),
+            Self::Man { dir } => generate::man(Cli::command(), dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
         }
     }
@@ -147,8 +147,6 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

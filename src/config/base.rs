@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::source::Sources;
-
-/// The variable in which systemd names the folder of `LoadCredential=` (systemd.exec(5), "Credentials").
-pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+use super::source::{CREDENTIALS, Sources};
 
 /// The folder of the configuration, and that of the credentials, if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

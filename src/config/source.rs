@@ -8,11 +8,13 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::base::CREDENTIALS;
 use super::mistakes::mistake::Place;
 use super::mistakes::report::Report;
 use super::predecessor;
 use crate::setup;
+
+/// The variable in which systemd names the folder of `LoadCredential=` (systemd.exec(5), "Credentials").
+pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// A configuration is a page of text; what is larger is something else.
 const LIMIT: u64 = 1 << 20;

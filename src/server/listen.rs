@@ -27,6 +27,21 @@ pub(super) struct CannotListen {
     source: io::Error,
 }
 
+/// The addresses of both listeners.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    /// Of the proxy's.
+    pub(super) proxy: SocketAddr,
+    /// Of the admin port's.
+    pub(super) admin: SocketAddr,
+}
+
+impl Addresses {
+    pub(super) fn all(self) -> Vec<SocketAddr> {
+        vec![self.proxy, self.admin]
+    }
+}
+
 /// Asks an accept loop whether it still runs.
 pub(super) struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
 

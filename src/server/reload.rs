@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::build;
-use super::run::Doors;
+use super::listen::Addresses;
 use crate::ca;
 use crate::config::{self, Settings, Sources};
 use crate::proxy::Proxy;
@@ -18,7 +18,13 @@ pub(super) struct Current {
 }
 
 /// Reads the configuration again and puts it in force. Blocks on files.
-pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, proxy: &Proxy, metrics: &Metrics) {
+pub(super) fn reload(
+    current: &mut Current,
+    sources: &Sources,
+    addresses: &Addresses,
+    proxy: &Proxy,
+    metrics: &Metrics,
+) {
     let settings = match config::reload(sources, &current.settings) {
         Ok(settings) => settings,
         Err(mistakes) => {
@@ -28,7 +34,7 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
             return;
         }
     };
-    match prepare(current, &settings, doors, proxy) {
+    match prepare(current, &settings, addresses, proxy) {
         Ok((policy, ca)) => {
             tell_what_needs_a_restart(&current.settings, &settings);
             for notice in settings.notices.iter().filter(|notice| !current.settings.notices.contains(notice)) {
@@ -55,7 +61,7 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
 fn prepare(
     current: &Current,
     settings: &Settings,
-    doors: &Doors,
+    addresses: &Addresses,
     proxy: &Proxy,
 ) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
     let same = settings.ca == current.settings.ca
@@ -63,7 +69,7 @@ fn prepare(
         && settings.own_names() == current.settings.own_names();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), doors.addresses())?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses.all())?.with(clients);
     Ok((policy, ca))
 }
 

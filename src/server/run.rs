@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::inherited::Inherited;
-use super::listen::{Door, Pulse};
+use super::listen::{Addresses, Door, Pulse};
 use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
@@ -39,25 +39,12 @@ pub struct Running {
     proxy: Arc<Proxy>,
     store: Store,
     metrics: Metrics,
-    doors: Doors,
+    addresses: Addresses,
     pulses: Vec<Pulse>,
     current: Arc<Mutex<Current>>,
     sources: Sources,
     stop: CancellationToken,
     control: admin::control::Control,
-}
-
-/// The addresses that are listened on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doors {
-    proxy: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Doors {
-    pub(super) fn addresses(self) -> Vec<SocketAddr> {
-        vec![self.proxy, self.admin]
-    }
 }
 
 impl Running {
@@ -86,12 +73,12 @@ impl Running {
         let (proxy_door, proxy_pulse) = open("proxy", settings.listen.proxy, "listen.proxy")?;
         let (admin_door, admin_pulse) = open("admin", settings.listen.admin, "listen.admin")?;
         store.files().set(budget.files);
-        let doors = Doors { proxy: proxy_door.address()?, admin: admin_door.address()? };
+        let addresses = Addresses { proxy: proxy_door.address()?, admin: admin_door.address()? };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
             let clients = build::clients(&settings, None)?;
-            build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(clients))
+            build::policy(&settings, ca, addresses.all()).map(|policy| policy.with(clients))
         })
         .await??;
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
@@ -119,19 +106,19 @@ impl Running {
         };
         tokio::spawn(listen::accept(admin_door, stop.clone(), Some(Spare::new()), serve));
         let pulses = vec![proxy_pulse, admin_pulse];
-        Ok(Self { proxy, store, metrics, doors, pulses, current, sources, stop, control })
+        Ok(Self { proxy, store, metrics, addresses, pulses, current, sources, stop, control })
     }
 
     /// The address of the proxy's door.
     #[must_use]
     pub fn proxy_address(&self) -> SocketAddr {
-        self.doors.proxy
+        self.addresses.proxy
     }
 
     /// The address of the admin door.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.doors.admin
+        self.addresses.admin
     }
 
     /// What a person needs next.
@@ -142,17 +129,17 @@ impl Running {
             current.settings.registries.iter().map(|registry| registry.name.clone()).collect();
         let proxy = &current.settings.upstream.proxy;
         let parents = (!proxy.0.is_empty()).then(|| proxy.to_string());
-        let Doors { proxy, admin } = self.doors;
+        let Addresses { proxy, admin } = self.addresses;
         banner::words(proxy, admin, &current.ca, &current.settings.ca.dir, &registries, parents.as_deref())
     }
 
     /// Reads the configuration again; what is wrong with it is logged and changes nothing.
     pub async fn reload(&self) {
-        let (current, sources, doors) = (self.current.clone(), self.sources.clone(), self.doors);
+        let (current, sources, addresses) = (self.current.clone(), self.sources.clone(), self.addresses);
         let (proxy, metrics) = (self.proxy.clone(), self.metrics.clone());
         let reloaded = tokio::task::spawn_blocking(move || {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            reload::reload(&mut current, &sources, &doors, &proxy, &metrics);
+            reload::reload(&mut current, &sources, &addresses, &proxy, &metrics);
         });
         if reloaded.await.is_err() {
             warn!("the reload was interrupted");
@@ -182,7 +169,7 @@ impl Running {
     /// What the service manager shows.
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("proxy on {}, {} registries", self.doors.proxy, current.settings.registries.len())
+        format!("proxy on {}, {} registries", self.addresses.proxy, current.settings.registries.len())
     }
 
     /// Accepts nothing more, lets requests under way finish within `deadline`, and closes the store. Answers
