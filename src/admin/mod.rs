@@ -8,6 +8,6 @@
 //! Reading: OpenMetrics 1.0.
 
 pub mod control;
-mod door;
+mod http;
 
-pub use door::serve;
+pub use self::http::serve;

@@ -11,7 +11,7 @@ use super::rights::caller::Asker;
 use super::source::stopped;
 use super::whole::{NoManifest, WrongManifest, media_type_of};
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Reach, Retry, Said, Whole, inventory};
-use crate::host::{self, Flights, Landed};
+use crate::host::{self, Coalesced, Flights};
 use crate::oci::{Digest, Look, kept_type};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -195,12 +195,12 @@ impl Cache {
             cache.fetch_and_keep(&leader, &wanted).await
         });
         let (fetched, outcome) = match landed.await.unwrap_or_else(stopped) {
-            Landed::Led(fetched) => (fetched, Outcome::Miss),
+            Coalesced::Led(fetched) => (fetched, Outcome::Miss),
             // The leader's token may have expired; this one has its own.
-            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+            Coalesced::Joined(Err(fault)) if fault.said == Said::Denied => {
                 (self.fetch_and_keep(caller, digest).await, Outcome::Miss)
             }
-            Landed::Joined(fetched) => (fetched, Outcome::Collapsed),
+            Coalesced::Joined(fetched) => (fetched, Outcome::Collapsed),
         };
         let (whole, verified) = fetched?;
         Ok(found(*digest, whole.bytes, whole.media_type, if verified { outcome } else { Outcome::Bypass }))
@@ -233,14 +233,14 @@ impl Cache {
         let key = (registry.clone(), *digest);
         let shared = self.manifests.shared.run(key, source.fresh_since(), move || async move { asked.whole().await });
         let whole = match shared.await.unwrap_or_else(stopped) {
-            Landed::Led(whole) => whole?,
+            Coalesced::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
-            Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
+            Coalesced::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
                 Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
                 Err(fault) if fault.is_about_head() => caller.without_mirrors().source.whole().await?,
                 Err(fault) => return Err(fault),
             },
-            Landed::Joined(Err(_)) => source.whole().await?,
+            Coalesced::Joined(Err(_)) => source.whole().await?,
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
         if said == *digest {

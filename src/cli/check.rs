@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::flags::{ConfigFlag, Print, print_json};
-use crate::config::{self, Mistake, Mistakes, Place, Settings};
+use crate::config::{self, Mistake, Mistakes, Settings, ValueSource};
 
 /// Which configuration, and how it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -62,10 +62,10 @@ fn judged(config: &ConfigFlag) -> anyhow::Result<Result<Settings, Mistakes>> {
 fn mistake(mistake: &Mistake) -> Value {
     let (mut file, mut line, mut variable, mut flag) = (None, None, None, None);
     match &mistake.place {
-        Place::File(path, at) => (file, line) = (Some(path), *at),
-        Place::Variable(name) => variable = Some(name),
-        Place::Flag(name) => flag = Some(name),
-        Place::Defaults => {}
+        ValueSource::File(path, at) => (file, line) = (Some(path), *at),
+        ValueSource::Variable(name) => variable = Some(name),
+        ValueSource::Flag(name) => flag = Some(name),
+        ValueSource::Defaults => {}
     }
     let key = Some(&mistake.key).filter(|key| !key.is_empty());
     json!({"file": file, "line": line, "variable": variable, "flag": flag, "key": key, "text": mistake.text})

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::config::{Overrides, Sources};
+use crate::config::{ConfigSources, Overrides};
 
 /// Which configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -52,22 +52,22 @@ pub struct ServeFlags {
 impl ConfigFlag {
     /// The configuration of this process.
     #[must_use]
-    pub fn sources(&self) -> Sources {
-        Sources::of_process(self.config.clone(), Overrides::default())
+    pub fn sources(&self) -> ConfigSources {
+        ConfigSources::of_process(self.config.clone(), Overrides::default())
     }
 }
 
 impl ServeFlags {
     /// The configuration of this process, these flags over it.
     #[must_use]
-    pub fn sources(&self) -> Sources {
+    pub fn sources(&self) -> ConfigSources {
         let overrides = Overrides {
             listen: self.listen.clone(),
             admin: self.admin.clone(),
             cache_dir: self.cache_dir.clone(),
             ca_dir: self.ca_dir.clone(),
         };
-        Sources::of_process(self.config.config.clone(), overrides)
+        ConfigSources::of_process(self.config.config.clone(), overrides)
     }
 }
 

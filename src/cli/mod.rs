@@ -12,7 +12,7 @@ mod check;
 mod doctor;
 mod flags;
 mod generate;
-mod owner;
+mod permissions;
 mod program;
 mod serve;
 mod setup;

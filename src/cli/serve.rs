@@ -1,7 +1,7 @@
 //! `pullthrough serve`: run the proxy.
 
 use super::flags::ServeFlags;
-use super::owner::with_cure;
+use super::permissions::with_fix;
 use crate::{config, server};
 
 /// Runs until a signal ends it.
@@ -12,5 +12,5 @@ pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;
     let folders = [settings.ca.dir.clone(), settings.cache.dir.clone()];
-    server::run(settings, sources).map_err(|error| with_cure(error, &folders))
+    server::run(settings, sources).map_err(|error| with_fix(error, &folders))
 }

@@ -12,14 +12,14 @@ use super::flags::print_json;
 use crate::ca::Overview;
 use crate::config::Settings;
 use crate::host::reached_at;
-use crate::setup::{self, Client, Plan, ProxyUrl, Written};
+use crate::setup::{self, ClientKind, ProxyUrl, SetupPlan, Written};
 
 /// Which client, for which proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(super) struct SetupFlags {
     /// The client: docker, containerd, podman, crio, buildkit, k3s, microk8s, kind, gitlab-runner or env
     #[arg(value_name = "CLIENT")]
-    client: Client,
+    client: ClientKind,
     /// The proxy's address as this client reaches it [default: that of `PULLTHROUGH_PROXY`, else the configured address]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
@@ -71,7 +71,7 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
 }
 
 /// `text` is the whole of a file of ours in `files`, and what is added to somebody else's in `lines`.
-fn as_json(client: Client, plan: &Plan) -> Value {
+fn as_json(client: ClientKind, plan: &SetupPlan) -> Value {
     let written = |one: &Written| json!({"path": one.path, "text": one.text, "only_with": one.only_with});
     json!({
         "client": client.to_string(),

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::flags::{Print, print_json};
-use crate::setup::{FAMILIES, Family};
+use crate::setup::{TRUST_STORES, TrustStore};
 
 /// What to do with the trust store.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -110,15 +110,15 @@ fn der(pem: &[u8]) -> Option<CertificateDer<'static>> {
 }
 
 struct Store {
-    family: Family,
+    family: TrustStore,
     root: Option<PathBuf>,
 }
 
 impl Store {
     fn of(root: Option<&Path>) -> anyhow::Result<Self> {
         let store = |family| Self { family, root: root.map(Path::to_owned) };
-        let [first @ .., last] = FAMILIES;
-        let found = FAMILIES.into_iter().map(store).find(|store| store.folder().is_dir());
+        let [first @ .., last] = TRUST_STORES;
+        let found = TRUST_STORES.into_iter().map(store).find(|store| store.folder().is_dir());
         let tool = Path::new("/usr/sbin").join(last.update);
         found.or_else(|| Some(store(last)).filter(|store| store.below(&tool).exists())).with_context(|| {
             format!(
@@ -160,7 +160,7 @@ impl Store {
     }
 }
 
-fn names(first: &[Family], last: &Family) -> String {
+fn names(first: &[TrustStore], last: &TrustStore) -> String {
     let names: Vec<&str> = first.iter().chain([last]).map(|family| family.name).collect();
     names.join("; ")
 }

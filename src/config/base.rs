@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::source::{CREDENTIALS, Sources};
+use super::source::{CREDENTIALS, ConfigSources};
 
 /// The folder of the configuration, and that of the credentials, if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) struct Base {
 
 impl Base {
     /// For the configuration in `file`.
-    pub(super) fn of(file: Option<&Path>, sources: &Sources) -> Self {
+    pub(super) fn of(file: Option<&Path>, sources: &ConfigSources) -> Self {
         let folder = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let credentials = sources.environment.get(CREDENTIALS).filter(|text| !text.is_empty());
         Self { folder, credentials: credentials.map(PathBuf::from) }
@@ -41,11 +41,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("hub"), "secret").unwrap();
         let environment = [(CREDENTIALS.to_owned(), folder.path().into())].into();
-        let base = Base::of(Some(Path::new("etc/p.yaml")), &Sources { environment, ..Sources::default() });
+        let base = Base::of(Some(Path::new("etc/p.yaml")), &ConfigSources { environment, ..ConfigSources::default() });
         assert_eq!(base.secret(Path::new("hub")), folder.path().join("hub"));
         assert_eq!(base.secret(Path::new("other")), Path::new("etc/other"));
         assert_eq!(base.secret(Path::new("/run/hub")), Path::new("/run/hub"));
         assert_eq!(base.join(Path::new("hub")), Path::new("etc/hub"));
-        assert_eq!(Base::of(None, &Sources::default()).secret(Path::new("hub")), Path::new("hub"));
+        assert_eq!(Base::of(None, &ConfigSources::default()).secret(Path::new("hub")), Path::new("hub"));
     }
 }

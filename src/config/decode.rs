@@ -6,7 +6,7 @@ use serde_yaml::Value;
 use super::file::File;
 use super::mistakes::phrase::phrase;
 use super::mistakes::report::{LIMIT, Report};
-use super::tree::{KeyPath, Step, cut, find};
+use super::tree::{KeyPath, PathStep, cut, find};
 
 /// Reads the sections. Each key that does not fit is reported and cut out of `root`, so that the next one is
 /// found.
@@ -33,13 +33,13 @@ pub(super) fn decode(root: &mut Value, report: &mut Report<'_>) -> File {
 /// The library blames the mapping for an unknown key; here the key itself is meant.
 fn blamed(path: &serde_path_to_error::Path, message: &str) -> KeyPath {
     let step = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(Step::Index(*index)),
-        Segment::Map { key } => Some(Step::Key(key.clone())),
+        Segment::Seq { index } => Some(PathStep::Index(*index)),
+        Segment::Map { key } => Some(PathStep::Key(key.clone())),
         Segment::Enum { .. } | Segment::Unknown => None,
     };
-    let mut steps: Vec<Step> = path.iter().filter_map(step).collect();
+    let mut steps: Vec<PathStep> = path.iter().filter_map(step).collect();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    if let Some(key) = unknown.map(|key| Step::Key(key.to_owned()))
+    if let Some(key) = unknown.map(|key| PathStep::Key(key.to_owned()))
         && steps.last() != Some(&key)
     {
         steps.push(key);

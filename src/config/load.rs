@@ -8,10 +8,10 @@ use super::base::Base;
 use super::decode::decode;
 use super::judge::check;
 use super::mistakes::locate;
-use super::mistakes::mistake::{Mistakes, Place};
+use super::mistakes::mistake::{Mistakes, ValueSource};
 use super::mistakes::report::{LIMIT, Report};
 use super::settings::Settings;
-use super::source::Sources;
+use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
 
@@ -19,7 +19,7 @@ use super::{environment, predecessor};
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
+pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     let file = sources.file().map(Path::to_owned);
     let mut unread = Report::new(file.clone(), "");
     let text = sources.read(&mut unread);
@@ -34,11 +34,11 @@ pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
 ///
 /// # Errors
 /// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
-pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistakes> {
+pub fn reload(sources: &ConfigSources, current: &Settings) -> Result<Settings, Mistakes> {
     match &current.file {
         Some(file) if sources.file() != Some(file) => {
             let mut report = Report::new(None, "");
-            report.say_of(Place::File(file.clone(), None), "is gone; expected the file that is in force");
+            report.say_of(ValueSource::File(file.clone(), None), "is gone; expected the file that is in force");
             report.finish()?;
         }
         _ => {}
@@ -47,7 +47,7 @@ pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistake
 }
 
 /// What a text comes to; it counts only if the report stays empty.
-pub(super) fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
+pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
     let mut root = parse(file.as_deref(), text, report);
     // The file alone first: a variable over a mistake does not mend it.
     decode(&mut root, report);
@@ -94,7 +94,7 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
         }
         Err(error) => {
             let line = error.location().map(|location| location.line()).or_else(|| locate::second_document(text));
-            let place = file.map_or(Place::Defaults, |file| Place::File(file.to_owned(), line));
+            let place = file.map_or(ValueSource::Defaults, |file| ValueSource::File(file.to_owned(), line));
             report.say_of(place, format!("not valid YAML: {}", words(&error)));
             Value::Mapping(Mapping::new())
         }

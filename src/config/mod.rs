@@ -1,6 +1,6 @@
 //! From a file, the environment and flags to [`Settings`], or to every mistake at once.
 //!
-//! Flow: [`Sources`] say where to read. The text becomes a tree (`tree`); the tree becomes the rooms' own
+//! Flow: [`ConfigSources`] say where to read. The text becomes a tree (`tree`); the tree becomes the rooms' own
 //! `Config` structs (`decode`), and each key that does not fit is noted, cut out and left behind, so that the
 //! next one is found too. Variables and flags are laid over the tree and judged the same way
 //! (`environment`; those of docker-registry-proxy: `predecessor`). What each value
@@ -27,6 +27,6 @@ mod source;
 mod tree;
 
 pub use load::{load, reload};
-pub use mistakes::mistake::{Mistake, Mistakes, Place};
+pub use mistakes::mistake::{Mistake, Mistakes, ValueSource};
 pub use settings::{Settings, check_sealed};
-pub use source::{Overrides, Sources};
+pub use source::{ConfigSources, Overrides};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::mistakes::mistake::{Mistake, Mistakes, Place};
-use super::source::Sources;
+use super::mistakes::mistake::{Mistake, Mistakes, ValueSource};
+use super::source::ConfigSources;
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
@@ -52,7 +52,7 @@ impl Settings {
     /// The files whose change asks for a reload: the configuration, or where one would be found, and the
     /// certificates that it names. Files of passwords are read again where they are used.
     #[must_use]
-    pub fn files(&self, sources: &Sources) -> Vec<PathBuf> {
+    pub fn files(&self, sources: &ConfigSources) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = sources.config.iter().cloned().collect();
         if files.is_empty() {
             files.clone_from(&sources.defaults);
@@ -95,7 +95,7 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
     let sealed = Overview::read(&settings.ca.dir)?.filter(|overview| overview.sealed);
     let Some(issuing) = sealed.and_then(|overview| overview.issuing) else { return Ok(None) };
     let mistake = |domain: String| Mistake {
-        place: settings.file.clone().map_or(Place::Defaults, |file| Place::File(file, None)),
+        place: settings.file.clone().map_or(ValueSource::Defaults, |file| ValueSource::File(file, None)),
         key: "registries".to_owned(),
         text: format!(
             "the sealed CA in {} does not cover {domain}; expected ca.key put back there for one start, or the \

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::mistakes::mistake::Place;
+use super::mistakes::mistake::ValueSource;
 use super::mistakes::report::Report;
 use super::predecessor;
 use crate::setup;
@@ -34,7 +34,7 @@ pub struct Overrides {
 
 /// Everything that a configuration is made of. Its `Debug` tells no value of the environment: one may hold passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Sources {
+pub struct ConfigSources {
     /// `--config`: this file and no other.
     pub config: Option<PathBuf>,
     /// Where a file is looked for when none is named; the first that is there counts.
@@ -48,16 +48,16 @@ pub struct Sources {
     pub overrides: Overrides,
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for ConfigSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources")
+        f.debug_struct("ConfigSources")
             .field("config", &self.config)
             .field("environment", &self.environment.keys())
             .finish_non_exhaustive()
     }
 }
 
-impl Sources {
+impl ConfigSources {
     /// Of this process: its environment, and the places where a file is looked for.
     #[must_use]
     pub fn of_process(config: Option<PathBuf>, overrides: Overrides) -> Self {
@@ -84,7 +84,7 @@ impl Sources {
         match read(file, self.config.is_none()) {
             Ok(text) => text,
             Err(problem) => {
-                report.say_of(Place::File(file.to_owned(), None), problem);
+                report.say_of(ValueSource::File(file.to_owned(), None), problem);
                 String::new()
             }
         }

@@ -7,29 +7,29 @@ use serde_yaml::{Mapping, Value};
 
 /// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
 /// The way from the root to a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct KeyPath(pub(super) Vec<Step>);
+pub(super) struct KeyPath(pub(super) Vec<PathStep>);
 
 impl KeyPath {
     pub(super) fn of<const N: usize>(keys: [&str; N]) -> Self {
-        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+        Self(keys.into_iter().map(|key| PathStep::Key(key.to_owned())).collect())
     }
 
     pub(super) fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
+        self.then(PathStep::Key(key.to_owned()))
     }
 
     pub(super) fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+        self.then(PathStep::Index(index))
     }
 
-    fn then(&self, step: Step) -> Self {
+    fn then(&self, step: PathStep) -> Self {
         let mut longer = self.clone();
         longer.0.push(step);
         longer
@@ -40,9 +40,9 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if position == 0 => write!(f, "{}", key.escape_debug())?,
-                Step::Key(key) => write!(f, ".{}", key.escape_debug())?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) if position == 0 => write!(f, "{}", key.escape_debug())?,
+                PathStep::Key(key) => write!(f, ".{}", key.escape_debug())?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
@@ -70,8 +70,8 @@ pub(super) fn parse(text: &str) -> Result<Tree, serde_yaml::Error> {
 /// The node at `path`.
 pub(super) fn find<'a>(root: &'a Value, path: &KeyPath) -> Option<&'a Value> {
     path.0.iter().try_fold(root, |node, step| match step {
-        Step::Key(key) => node.as_mapping()?.get(key.as_str()),
-        Step::Index(index) => node.as_sequence()?.get(*index),
+        PathStep::Key(key) => node.as_mapping()?.get(key.as_str()),
+        PathStep::Index(index) => node.as_sequence()?.get(*index),
     })
 }
 
@@ -79,12 +79,12 @@ pub(super) fn find<'a>(root: &'a Value, path: &KeyPath) -> Option<&'a Value> {
 pub(super) fn cut(root: &mut Value, path: &KeyPath) -> bool {
     let Some((last, above)) = path.0.split_last() else { return false };
     let parent = above.iter().try_fold(root, |node, step| match step {
-        Step::Key(key) => node.as_mapping_mut()?.get_mut(key.as_str()),
-        Step::Index(index) => node.as_sequence_mut()?.get_mut(*index),
+        PathStep::Key(key) => node.as_mapping_mut()?.get_mut(key.as_str()),
+        PathStep::Index(index) => node.as_sequence_mut()?.get_mut(*index),
     });
     match (parent, last) {
-        (Some(Value::Mapping(mapping)), Step::Key(key)) => mapping.remove(key.as_str()).is_some(),
-        (Some(Value::Sequence(list)), Step::Index(index)) if *index < list.len() => {
+        (Some(Value::Mapping(mapping)), PathStep::Key(key)) => mapping.remove(key.as_str()).is_some(),
+        (Some(Value::Sequence(list)), PathStep::Index(index)) if *index < list.len() => {
             list.remove(*index);
             true
         }

@@ -25,14 +25,14 @@ struct Flight<V: Clone> {
 
 /// An answer, and who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landed<V> {
+pub enum Coalesced<V> {
     /// This caller's own asking.
     Led(V),
     /// That of another, which was under way.
     Joined(V),
 }
 
-impl<V> Landed<V> {
+impl<V> Coalesced<V> {
     /// The answer, whoever asked.
     pub fn into_inner(self) -> V {
         match self {
@@ -51,13 +51,13 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     /// Joins the asking of `key`, or starts it with what `make` makes, in a task of its own that goes on when its
     /// callers leave: cancel-safe. One that was begun before `since` is not joined, since whoever was asked may have been
     /// away meanwhile: it goes on for those who wait for it. `None` where the task broke or was ended by a shutdown.
-    pub async fn run<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> Option<Landed<V>>
+    pub async fn run<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> Option<Coalesced<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let (flight, led) = self.enter(key, since, make);
         let value = flight.answer.await?;
-        Some(if led { Landed::Led(value) } else { Landed::Joined(value) })
+        Some(if led { Coalesced::Led(value) } else { Coalesced::Joined(value) })
     }
 
     fn enter<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> (Flight<V>, bool)
@@ -131,10 +131,10 @@ mod tests {
             })
         };
         let answers: Vec<_> = join_all((0..10).map(|_| ask())).await.into_iter().flatten().collect();
-        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Led(41)).count(), 1);
-        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Joined(41)).count(), 9);
-        assert_eq!(ask().await, Some(Landed::Led(42)));
-        assert_eq!(flights.run("other", None, || async { 7 }).await.map(Landed::into_inner), Some(7));
+        assert_eq!(answers.iter().filter(|answer| **answer == Coalesced::Led(41)).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| **answer == Coalesced::Joined(41)).count(), 9);
+        assert_eq!(ask().await, Some(Coalesced::Led(42)));
+        assert_eq!(flights.run("other", None, || async { 7 }).await.map(Coalesced::into_inner), Some(7));
     }
 
     #[tokio::test]
@@ -172,15 +172,15 @@ mod tests {
             flights.run(1, since, || async { 3 }).await
         };
         let (second, joined) = tokio::join!(second, joined);
-        assert_eq!((second, joined), (Some(Landed::Led(2)), Some(Landed::Joined(2))));
-        assert_eq!(first.await.unwrap(), Some(Landed::Led(1)));
-        assert_eq!(flights.run(1, since, || async { 4 }).await, Some(Landed::Led(4)));
+        assert_eq!((second, joined), (Some(Coalesced::Led(2)), Some(Coalesced::Joined(2))));
+        assert_eq!(first.await.unwrap(), Some(Coalesced::Led(1)));
+        assert_eq!(flights.run(1, since, || async { 4 }).await, Some(Coalesced::Led(4)));
     }
 
     #[tokio::test]
     async fn an_asking_that_breaks_blocks_nobody_after_it() {
         let flights = Flights::<u8, u8>::new();
         assert_eq!(flights.run(1, None, || async { panic!("on purpose") }).await, None);
-        assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Landed::Led(7)));
+        assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Coalesced::Led(7)));
     }
 }

@@ -22,7 +22,7 @@ mod watched;
 pub use address::reached_at;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
-pub use flight::{Flights, Landed};
+pub use flight::{Coalesced, Flights};
 pub use hedge::asked_anew;
 pub use limits::budget::Budget;
 pub use limits::buffers::{BUFFERS, Buffers};

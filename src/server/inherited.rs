@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use listenfd::ListenFd;
 
 /// The doors, in the order in which sockets without a known name are given to them.
-const DOORS: [&str; 2] = ["proxy", "admin"];
+const LISTENERS: [&str; 2] = ["proxy", "admin"];
 
 /// The sockets, each to be taken once.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) enum Unusable {
         "the service manager passed {count} sockets named {names}; expected at most one for each door: \
          FileDescriptorName=proxy in one socket unit, admin in another"
     )]
-    Doors {
+    Count {
         /// How many.
         count: usize,
         /// Their names, as they were passed.
@@ -50,7 +50,7 @@ impl Inherited {
     pub(super) fn from_environment() -> Result<Self, Unusable> {
         let mut passed = ListenFd::from_env();
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let doors = assign(passed.len(), &names).ok_or(Unusable::Doors { count: passed.len(), names })?;
+        let doors = assign(passed.len(), &names).ok_or(Unusable::Count { count: passed.len(), names })?;
         let mut sockets = Vec::new();
         for (index, door) in doors.into_iter().enumerate() {
             let unusable = |source| Unusable::Socket { door, source };
@@ -72,17 +72,17 @@ impl Inherited {
 /// Which door each of `count` sockets is for: by its name among `names` (colons between them), else the first
 /// door that is left. `None` where they do not fit.
 fn assign(count: usize, names: &str) -> Option<Vec<&'static str>> {
-    let known = |name: &str| DOORS.into_iter().find(|door| *door == name);
-    let named: Vec<Option<&str>> = names.split(':').map(known).chain([None; DOORS.len()]).take(count).collect();
+    let known = |name: &str| LISTENERS.into_iter().find(|door| *door == name);
+    let named: Vec<Option<&str>> = names.split(':').map(known).chain([None; LISTENERS.len()]).take(count).collect();
     if named.len() != count {
         return None;
     }
-    let mut left: Vec<&str> = DOORS.into_iter().filter(|door| !named.contains(&Some(*door))).collect();
+    let mut left: Vec<&str> = LISTENERS.into_iter().filter(|door| !named.contains(&Some(*door))).collect();
     let doors: Vec<&str> = named
         .into_iter()
         .map(|door| door.or_else(|| (!left.is_empty()).then(|| left.remove(0))))
         .collect::<Option<_>>()?;
-    let twice = DOORS.iter().any(|door| doors.iter().filter(|one| *one == door).count() > 1);
+    let twice = LISTENERS.iter().any(|door| doors.iter().filter(|one| *one == door).count() > 1);
     (!twice).then_some(doors)
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_go_to_the_door_of_their_name_and_others_by_order() {
+    fn sockets_go_to_the_listener_of_their_name_and_others_by_order() {
         let table: [(usize, &str, Option<&[&str]>); 11] = [
             (0, "", Some(&[])),
             (1, "", Some(&["proxy"])),

@@ -43,9 +43,9 @@ impl Addresses {
 }
 
 /// Asks an accept loop whether it still runs.
-pub(super) struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
+pub(super) struct Heartbeat(mpsc::Sender<oneshot::Sender<()>>);
 
-impl Pulse {
+impl Heartbeat {
     /// Waits for the loop's answer, which comes at once; false where the loop has ended.
     pub(super) async fn beats(&self) -> bool {
         let (answer, answered) = oneshot::channel();
@@ -54,12 +54,12 @@ impl Pulse {
 }
 
 /// A socket that listens, and what asks its loop for a sign of life.
-pub(super) struct Door {
+pub(super) struct Listener {
     listener: TcpListener,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-impl Door {
+impl Listener {
     /// The socket that was `passed` to us, else a new one on `address`, which the configuration has under `key`. A
     /// connection whose peer takes nothing of what was written for the time `stall` is closed.
     pub(super) fn open(
@@ -67,14 +67,14 @@ impl Door {
         address: SocketAddr,
         key: &'static str,
         stall: Duration,
-    ) -> Result<(Self, Pulse), CannotListen> {
+    ) -> Result<(Self, Heartbeat), CannotListen> {
         let listener = match passed {
             Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
             None => open(address, key)?,
         };
         prepare(&listener, stall).map_err(|source| CannotListen { address, key, source })?;
-        let (pulse, asked) = mpsc::channel(1);
-        Ok((Self { listener, asked }, Pulse(pulse)))
+        let (heartbeat, asked) = mpsc::channel(1);
+        Ok((Self { listener, asked }, Heartbeat(heartbeat)))
     }
 
     /// Where it listens.
@@ -125,13 +125,13 @@ fn prepare(listener: &TcpListener, stall: Duration) -> io::Result<()> {
 /// Accepts until `stop`. What cannot be accepted is logged once a minute and costs nobody else anything.
 /// With a `spare` it accepts also where no file is left.
 pub(super) async fn accept(
-    door: Door,
+    door: Listener,
     stop: CancellationToken,
     mut spare: Option<Spare>,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
     let address = door.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
-    let Door { listener, mut asked } = door;
+    let Listener { listener, mut asked } = door;
     let said = Seldom::new();
     loop {
         let accepted = tokio::select! {

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 use super::build;
 use super::listen::Addresses;
 use crate::ca;
-use crate::config::{self, Settings, Sources};
+use crate::config::{self, ConfigSources, Settings};
 use crate::proxy::Proxy;
 use crate::telemetry::Metrics;
 
@@ -20,7 +20,7 @@ pub(super) struct Current {
 /// Reads the configuration again and puts it in force. Blocks on files.
 pub(super) fn reload(
     current: &mut Current,
-    sources: &Sources,
+    sources: &ConfigSources,
     addresses: &Addresses,
     proxy: &Proxy,
     metrics: &Metrics,

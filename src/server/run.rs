@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::inherited::Inherited;
-use super::listen::{Addresses, Door, Pulse};
+use super::listen::{Addresses, Heartbeat, Listener};
 use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
-use crate::config::{Settings, Sources};
+use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
@@ -40,9 +40,9 @@ pub struct Running {
     store: Store,
     metrics: Metrics,
     addresses: Addresses,
-    pulses: Vec<Pulse>,
+    heartbeats: Vec<Heartbeat>,
     current: Arc<Mutex<Current>>,
-    sources: Sources,
+    sources: ConfigSources,
     stop: CancellationToken,
     control: admin::control::Control,
 }
@@ -52,12 +52,12 @@ impl Running {
     ///
     /// # Errors
     /// The first part that could not be opened, with its cure.
-    pub async fn start(settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+    pub async fn start(settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
         Self::start_on(Inherited::default(), settings, sources).await
     }
 
     /// As [`Running::start`], on the sockets that were passed to this process.
-    async fn start_on(mut passed: Inherited, settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+    async fn start_on(mut passed: Inherited, settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let opening = settings.clone();
@@ -69,11 +69,11 @@ impl Running {
         })
         .await??;
         let (budget, limits) = (Budget::of_process(settings.clients.connections), settings.clients.limits());
-        let mut open = |name, address, key| Door::open(passed.take(name), address, key, limits.stall);
-        let (proxy_door, proxy_pulse) = open("proxy", settings.listen.proxy, "listen.proxy")?;
-        let (admin_door, admin_pulse) = open("admin", settings.listen.admin, "listen.admin")?;
+        let mut open = |name, address, key| Listener::open(passed.take(name), address, key, limits.stall);
+        let (proxy_listener, proxy_heartbeat) = open("proxy", settings.listen.proxy, "listen.proxy")?;
+        let (admin_listener, admin_heartbeat) = open("admin", settings.listen.admin, "listen.admin")?;
         store.files().set(budget.files);
-        let addresses = Addresses { proxy: proxy_door.address()?, admin: admin_door.address()? };
+        let addresses = Addresses { proxy: proxy_listener.address()?, admin: admin_listener.address()? };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
@@ -98,15 +98,17 @@ impl Running {
         observe(&metrics, &store, &proxy, &admin_places);
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
-        tokio::spawn(listen::accept(proxy_door, stop.clone(), None, move |stream, peer| served.serve(stream, peer)));
+        tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
+            served.serve(stream, peer)
+        }));
         let (measured, places) = (metrics.clone(), admin_places.clone());
         let serve = move |stream, _| match places.take() {
             Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
             None => drop(stream), // and counted
         };
-        tokio::spawn(listen::accept(admin_door, stop.clone(), Some(Spare::new()), serve));
-        let pulses = vec![proxy_pulse, admin_pulse];
-        Ok(Self { proxy, store, metrics, addresses, pulses, current, sources, stop, control })
+        tokio::spawn(listen::accept(admin_listener, stop.clone(), Some(Spare::new()), serve));
+        let heartbeats = vec![proxy_heartbeat, admin_heartbeat];
+        Ok(Self { proxy, store, metrics, addresses, heartbeats, current, sources, stop, control })
     }
 
     /// The address of the proxy's door.
@@ -246,7 +248,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
 ///
 /// # Errors
 /// What could not be opened.
-pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
+pub fn run(settings: Settings, sources: ConfigSources) -> anyhow::Result<()> {
     crate::telemetry::init(&settings.log)?;
     for notice in &settings.notices {
         warn!("{notice}");
@@ -264,7 +266,7 @@ pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     served
 }
 
-async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
+async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()> {
     // Before anything is opened, so that a signal during a slow start is not the default's sudden death.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -276,7 +278,7 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
     let (draining, gone) = (running.stop.clone(), CancellationToken::new());
     if let Some(period) = service::watchdog() {
-        tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.pulses), draining, gone.clone()));
+        tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.heartbeats), draining, gone.clone()));
     }
     service::ready(&running.status());
     loop {

@@ -8,12 +8,17 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::listen::Pulse;
+use super::listen::Heartbeat;
 use crate::host::service;
 
 /// Looks twice in a period until `stop`, and says so each time that all is well. During a drain nothing is
 /// accepted any more, so there the runtime alone counts.
-pub(super) async fn watch(period: Duration, doors: Vec<Pulse>, draining: CancellationToken, stop: CancellationToken) {
+pub(super) async fn watch(
+    period: Duration,
+    doors: Vec<Heartbeat>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(period / 3);
     loop {
         tokio::select! {
@@ -31,7 +36,7 @@ pub(super) async fn watch(period: Duration, doors: Vec<Pulse>, draining: Cancell
 }
 
 /// Whether a new task runs and each of `doors` answers.
-async fn answered(doors: &[Pulse]) -> bool {
+async fn answered(doors: &[Heartbeat]) -> bool {
     let task = tokio::spawn(async {});
     for door in doors {
         if !door.beats().await {
@@ -44,13 +49,13 @@ async fn answered(doors: &[Pulse]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::listen::{self, Door};
+    use crate::server::listen::{self, Listener};
 
     #[tokio::test]
-    async fn a_door_that_does_not_answer_is_no_life() {
-        let (door, pulse) =
-            Door::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
-        let doors = [pulse];
+    async fn a_listener_that_does_not_answer_is_not_alive() {
+        let (door, heartbeat) =
+            Listener::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
+        let doors = [heartbeat];
         let silent = tokio::time::timeout(Duration::from_millis(10), answered(&doors)).await;
         assert!(silent.is_err(), "nobody accepts yet");
         let stop = CancellationToken::new();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A program that pulls images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientKind {
     /// Docker Engine under systemd.
     Docker,
     /// containerd under systemd: the kubelet's pulls, nerdctl.
@@ -30,10 +30,10 @@ pub enum Client {
 
 /// No such client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no client of that name is known; expected one of {}", Client::names().join(", "))]
+#[error("no client of that name is known; expected one of {}", ClientKind::names().join(", "))]
 pub struct UnknownClient;
 
-impl Client {
+impl ClientKind {
     /// All of them.
     pub const ALL: [Self; 10] = [
         Self::Docker,
@@ -72,14 +72,14 @@ impl Client {
     }
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
 /// `systemd` is what docker-registry-proxy calls the script for Docker.
-impl FromStr for Client {
+impl FromStr for ClientKind {
     type Err = UnknownClient;
 
     fn from_str(text: &str) -> Result<Self, UnknownClient> {

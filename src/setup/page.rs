@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Client, Plan};
+use super::{ClientKind, SetupPlan};
 
 /// The page for `client`.
 #[must_use]
-pub fn page(client: Client, plan: &Plan) -> String {
+pub fn page(client: ClientKind, plan: &SetupPlan) -> String {
     let mut text = String::new();
     for file in &plan.files {
         let _ = writeln!(text, "# {}{}\n{}", file.path, only(&file.only_with), file.text);

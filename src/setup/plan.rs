@@ -1,6 +1,6 @@
 //! What one client needs: files, lines in files that are not ours alone, commands, and words.
 
-use super::{Client, ProxyUrl};
+use super::{ClientKind, ProxyUrl};
 
 /// Hosts that clients reach without the proxy. Networks count only where an image's name holds an address.
 const NO_PROXY: &str =
@@ -8,7 +8,7 @@ const NO_PROXY: &str =
 
 /// Everything that is done to a machine besides trusting the CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct SetupPlan {
     /// Files that are ours.
     pub files: Vec<Written>,
     /// Lines that are kept, between two marks, in a file of somebody else.
@@ -40,32 +40,32 @@ pub struct Written {
 
 /// What `client` needs to pull through `proxy`.
 #[must_use]
-pub fn plan(client: Client, proxy: &ProxyUrl) -> Plan {
+pub fn plan(client: ClientKind, proxy: &ProxyUrl) -> SetupPlan {
     let plan = match client {
-        Client::Docker => unit("docker", "", proxy, &["sudo docker pull alpine:3.20"]),
-        Client::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
-        Client::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
-        Client::Buildkit => buildkit(proxy),
-        Client::Podman => podman(proxy),
-        Client::K3s => k3s(proxy),
-        Client::Microk8s => microk8s(proxy),
-        Client::Kind => kind(proxy),
-        Client::GitlabRunner => gitlab_runner(proxy),
-        Client::Env => env(proxy),
+        ClientKind::Docker => unit("docker", "", proxy, &["sudo docker pull alpine:3.20"]),
+        ClientKind::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        ClientKind::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        ClientKind::Buildkit => buildkit(proxy),
+        ClientKind::Podman => podman(proxy),
+        ClientKind::K3s => k3s(proxy),
+        ClientKind::Microk8s => microk8s(proxy),
+        ClientKind::Kind => kind(proxy),
+        ClientKind::GitlabRunner => gitlab_runner(proxy),
+        ClientKind::Env => env(proxy),
     };
-    Plan { secret: proxy.is_secret(), ..plan }
+    SetupPlan { secret: proxy.is_secret(), ..plan }
 }
 
 /// The drop-in of a systemd unit, its variables with `prefix` in front of their names.
-fn unit(name: &'static str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> Plan {
+fn unit(name: &'static str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> SetupPlan {
     let words = checks.iter().map(|check| format!("Check: {check}, then look for it in the proxy's log")).collect();
-    Plan {
+    SetupPlan {
         files: vec![drop_in(name, prefix, proxy)],
         run: vec!["systemctl daemon-reload".to_owned(), format!("systemctl restart {name}")],
         words,
         scripted: true,
         unit: Some(name),
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
@@ -80,7 +80,7 @@ fn drop_in(name: &str, prefix: &str, proxy: &ProxyUrl) -> Written {
 }
 
 /// `http_proxy = false`: else each container would be started with these variables.
-fn podman(proxy: &ProxyUrl) -> Plan {
+fn podman(proxy: &ProxyUrl) -> SetupPlan {
     let path = "/etc/containers/containers.conf.d/50-pullthrough.conf".to_owned();
     if proxy.is_secret() {
         let words = vec![
@@ -89,14 +89,14 @@ fn podman(proxy: &ProxyUrl) -> Plan {
              env = [\"HTTPS_PROXY=URL\"]; for root, HTTPS_PROXY in the environment of podman"
                 .to_owned(),
         ];
-        return Plan { words, ..Plan::default() };
+        return SetupPlan { words, ..SetupPlan::default() };
     }
     let url = proxy.as_str();
     let text = format!(
         "# pullthrough, the caching proxy for container images\n[containers]\nhttp_proxy = false\n\n[engine]\n\
          env = [\"HTTP_PROXY={url}\", \"HTTPS_PROXY={url}\", \"NO_PROXY={NO_PROXY}\"]\n"
     );
-    Plan {
+    SetupPlan {
         files: vec![Written { path, text, only_with: Vec::new() }],
         words: vec![
             "Check: podman pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned(),
@@ -107,11 +107,11 @@ fn podman(proxy: &ProxyUrl) -> Plan {
         ],
         scripted: true,
         public: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn buildkit(proxy: &ProxyUrl) -> Plan {
+fn buildkit(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.shown();
     let mut plan = unit("buildkit", "", proxy, &[]);
     plan.words = vec![
@@ -127,7 +127,7 @@ fn buildkit(proxy: &ProxyUrl) -> Plan {
     plan
 }
 
-fn k3s(proxy: &ProxyUrl) -> Plan {
+fn k3s(proxy: &ProxyUrl) -> SetupPlan {
     // RKE2's archive brings its units below /usr/local, its RPM below /usr.
     let units = [
         ("k3s", vec!["/etc/systemd/system/k3s.service"]),
@@ -142,7 +142,7 @@ fn k3s(proxy: &ProxyUrl) -> Plan {
         ),
     ];
     let file = |(name, only_with): (&str, _)| Written { only_with, ..drop_in(name, "CONTAINERD_", proxy) };
-    Plan {
+    SetupPlan {
         files: units.into_iter().map(file).collect(),
         run: vec![
             "systemctl daemon-reload".to_owned(),
@@ -150,24 +150,24 @@ fn k3s(proxy: &ProxyUrl) -> Plan {
         ],
         words: vec!["Check: crictl pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned()],
         scripted: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn microk8s(proxy: &ProxyUrl) -> Plan {
+fn microk8s(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let text = format!("HTTP_PROXY={url}\nHTTPS_PROXY={url}\nNO_PROXY={NO_PROXY}\n");
     let path = "/var/snap/microk8s/current/args/containerd-env".to_owned();
-    Plan {
+    SetupPlan {
         lines: vec![Written { path, text, only_with: vec!["/var/snap/microk8s/current/args/containerd-env"] }],
         run: vec!["snap restart microk8s.daemon-containerd".to_owned()],
         words: vec!["Check: microk8s ctr images pull docker.io/library/alpine:3.20, and the proxy's log".to_owned()],
         scripted: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn kind(proxy: &ProxyUrl) -> Plan {
+fn kind(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
         "Each node is a machine of its own that runs containerd under systemd. Once, for the nodes of a cluster:".to_owned(),
@@ -180,10 +180,10 @@ fn kind(proxy: &ProxyUrl) -> Plan {
          the nodes' network, so localhost will not do"
             .to_owned(),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
-fn gitlab_runner(proxy: &ProxyUrl) -> Plan {
+fn gitlab_runner(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
         "The Docker executor pulls by the machine's Docker Engine: pullthrough setup docker on the runner's machine \
@@ -196,10 +196,10 @@ fn gitlab_runner(proxy: &ProxyUrl) -> Plan {
              bundle, which pullthrough trust install has added the CA to"
         ),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
-fn env(proxy: &ProxyUrl) -> Plan {
+fn env(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
         format!("export HTTP_PROXY={url}"),
@@ -208,7 +208,7 @@ fn env(proxy: &ProxyUrl) -> Plan {
         "The CA: pullthrough trust install, or for programs written in Go alone export SSL_CERT_FILE=/path/of/ca.crt"
             .to_owned(),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
 #[cfg(test)]
@@ -218,21 +218,21 @@ mod tests {
     #[test]
     fn a_percent_sign_is_systemds_own_in_a_unit_and_nothing_in_other_files() {
         let proxy = "http://u:p%40@proxy:3128".parse().unwrap();
-        assert!(plan(Client::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
-        assert!(plan(Client::Microk8s, &proxy).lines[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
-        assert!(plan(Client::Docker, &proxy).secret);
+        assert!(plan(ClientKind::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
+        assert!(plan(ClientKind::Microk8s, &proxy).lines[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
+        assert!(plan(ClientKind::Docker, &proxy).secret);
     }
 
     #[test]
     fn a_password_is_never_written_where_every_user_reads_it() {
-        let plan = plan(Client::Podman, &"http://u:p@proxy:3128".parse().unwrap());
+        let plan = plan(ClientKind::Podman, &"http://u:p@proxy:3128".parse().unwrap());
         assert!(!plan.scripted && plan.files.is_empty() && plan.words[1].contains("chmod 600"), "{plan:?}");
     }
 
     #[test]
     fn every_plan_says_something_to_do() {
         let proxy = "http://proxy:3128".parse().unwrap();
-        for client in Client::ALL {
+        for client in ClientKind::ALL {
             let plan = plan(client, &proxy);
             assert_eq!(plan.scripted, !plan.files.is_empty() || !plan.lines.is_empty(), "{client}");
             assert!(plan.scripted || !plan.words.is_empty(), "{client}");

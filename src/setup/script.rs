@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 
 use super::plan::Written;
-use super::{Client, FAMILIES, Plan, ProxyUrl, plan};
+use super::{ClientKind, ProxyUrl, SetupPlan, TRUST_STORES, plan};
 
 /// The marks around our lines in files of others.
 const MARKS: [&str; 2] = ["# pullthrough begin", "# pullthrough end"];
@@ -21,7 +21,7 @@ pub const VARIABLES: [&str; 4] =
 /// The script for `proxy`, if its caller names no other; `None` where a script cannot do it. With `users` the proxy
 /// asks for a user and a password, so that an address without them will not do.
 #[must_use]
-pub fn script(client: Client, proxy: &ProxyUrl, users: bool) -> Option<String> {
+pub fn script(client: ClientKind, proxy: &ProxyUrl, users: bool) -> Option<String> {
     if !plan(client, proxy).scripted {
         return None;
     }
@@ -49,7 +49,7 @@ pub fn script(client: Client, proxy: &ProxyUrl, users: bool) -> Option<String> {
     Some(text)
 }
 
-fn head(client: Client, proxy: &ProxyUrl, users: bool) -> String {
+fn head(client: ClientKind, proxy: &ProxyUrl, users: bool) -> String {
     format!(
         "#!/bin/sh\n# Sets this machine up to pull container images through {bare}: {client}.\n\
          # Made by pullthrough {version}. Run it as root, with the CA's fingerprint:\n#\n\
@@ -188,7 +188,7 @@ write_lines() {
 "#;
 
 /// What the machine must have.
-fn needs(text: &mut String, plan: &Plan) {
+fn needs(text: &mut String, plan: &SetupPlan) {
     text.push_str("\n# What it takes, before anything is changed.\n");
     if plan.public {
         text.push_str(
@@ -228,8 +228,8 @@ fn trust(text: &mut String) {
     // Our marks hold no character that sed or the shell gives a meaning to.
     *text = text.replace("BEGIN_MARK", MARKS[0]).replace("END_MARK", MARKS[1]);
     text.push_str("\n# The trust store of this family of distributions.\n");
-    for (index, family) in FAMILIES.iter().enumerate() {
-        let (word, last) = (if index == 0 { "if" } else { "elif" }, index + 1 == FAMILIES.len());
+    for (index, family) in TRUST_STORES.iter().enumerate() {
+        let (word, last) = (if index == 0 { "if" } else { "elif" }, index + 1 == TRUST_STORES.len());
         let also = if last { " || [ -e \"$root/usr/sbin/update-ca-certificates\" ]" } else { "" };
         let _ = writeln!(
             text,
@@ -257,7 +257,7 @@ fn put(text: &mut String, written: &Written, verb: &str) {
     }
 }
 
-fn end(text: &mut String, plan: &Plan) {
+fn end(text: &mut String, plan: &SetupPlan) {
     text.push_str("\ncat <<PULLTHROUGH\nDone.\n");
     for words in &plan.words {
         let _ = writeln!(text, "{words}");
@@ -282,14 +282,14 @@ mod tests {
     #[test]
     fn a_script_is_made_for_whatever_a_script_can_do() {
         let proxy: ProxyUrl = "http://proxy:3128".parse().unwrap();
-        for client in Client::ALL {
+        for client in ClientKind::ALL {
             let plan = plan(client, &proxy);
             let script = script(client, &proxy, false);
             assert_eq!(script.is_some(), plan.scripted);
             let Some(script) = script else { continue };
             assert!(script.starts_with("#!/bin/sh\n") && !script.contains("_MARK"), "{script}");
             assert!(script.ends_with("}\n\nmain \"$@\" </dev/null\n"), "{script}");
-            for family in FAMILIES {
+            for family in TRUST_STORES {
                 assert!(script.contains(family.folder), "{}", family.name);
             }
         }

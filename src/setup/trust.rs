@@ -2,7 +2,7 @@
 
 /// One family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Family {
+pub struct TrustStore {
     /// Its name, for people.
     pub name: &'static str,
     /// The folder, below the root. A machine is of the first family whose folder it has.
@@ -11,7 +11,7 @@ pub struct Family {
     pub update: &'static str,
 }
 
-impl Family {
+impl TrustStore {
     /// The file that is ours, below the root.
     #[must_use]
     pub fn file(&self) -> String {
@@ -23,11 +23,11 @@ impl Family {
 const FILE: &str = "pullthrough.crt";
 
 /// In the order in which a machine is looked at: the folder of Debian's family is one that others may have too.
-pub const FAMILIES: [Family; 4] = [
-    Family { name: "RHEL, Fedora", folder: "/etc/pki/ca-trust/source/anchors", update: "update-ca-trust" },
-    Family { name: "Arch", folder: "/etc/ca-certificates/trust-source/anchors", update: "update-ca-trust" },
-    Family { name: "SUSE", folder: "/etc/pki/trust/anchors", update: "update-ca-certificates" },
-    Family {
+pub const TRUST_STORES: [TrustStore; 4] = [
+    TrustStore { name: "RHEL, Fedora", folder: "/etc/pki/ca-trust/source/anchors", update: "update-ca-trust" },
+    TrustStore { name: "Arch", folder: "/etc/ca-certificates/trust-source/anchors", update: "update-ca-trust" },
+    TrustStore { name: "SUSE", folder: "/etc/pki/trust/anchors", update: "update-ca-certificates" },
+    TrustStore {
         name: "Debian, Ubuntu, Alpine",
         folder: "/usr/local/share/ca-certificates",
         update: "update-ca-certificates",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::HeaderValue;
-use pullthrough::config::{Settings, Sources, load};
+use pullthrough::config::{ConfigSources, Settings, load};
 use pullthrough::oci::Authority;
 use pullthrough::proxy::{Action, Admission, AuditConfig, Auth, Intent, Judgement, LoginError, Logins, Offer, Rules};
 use pullthrough::upstream::Keyring;
@@ -141,7 +141,7 @@ async fn a_file_that_cannot_be_used_is_no_start() {
 /// Settings of this file in a folder that has a password, a docker configuration and an htpasswd file.
 fn settings(folder: &Path, text: &str) -> Settings {
     fs::write(folder.join("f.yaml"), text).unwrap();
-    let sources = Sources { config: Some(folder.join("f.yaml")), ..Sources::default() };
+    let sources = ConfigSources { config: Some(folder.join("f.yaml")), ..ConfigSources::default() };
     load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::protocol::{Line, ORDER_LIMIT, PREFIX, sentence};
+use super::protocol::{ORDER_LIMIT, PREFIX, ReplyLine, sentence};
 use crate::cache::{Command, Inventory, Order};
 use crate::wire::{self, Body, collect};
 
@@ -29,17 +29,17 @@ const AHEAD: usize = 256;
 
 /// What a connection is served with.
 #[derive(Clone)]
-struct Desk {
+struct Handler {
     inventory: Inventory,
     turns: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<Semaphore>, stop: CancellationToken) {
-    let desk = Desk { inventory, turns, stop: stop.clone() };
+    let handler = Handler { inventory, turns, stop: stop.clone() };
     let service = service_fn(move |request| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(answer(request, desk).await) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(answer(request, handler).await) }
     });
     let mut builder = http1::Builder::new();
     let connection =
@@ -53,7 +53,7 @@ pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<S
     }
 }
 
-async fn answer(request: Request<Incoming>, desk: Desk) -> Response<Body> {
+async fn answer(request: Request<Incoming>, handler: Handler) -> Response<Body> {
     if let Some(flaw) = wire::malformed(&request) {
         let mut response = refuse(flaw.status(), flaw.to_string());
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -75,28 +75,28 @@ async fn answer(request: Request<Incoming>, desk: Desk) -> Response<Body> {
         Err(error) => return refuse(StatusCode::BAD_REQUEST, sentence(&error)),
     };
     match serde_json::from_slice::<Order>(&body) {
-        Ok(order) if order.command == command => run(order, desk).await,
+        Ok(order) if order.command == command => run(order, handler).await,
         Ok(_) => refuse(StatusCode::BAD_REQUEST, "the order is for another command than its path".to_owned()),
         Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the order: {error}", this())),
     }
 }
 
-async fn run(order: Order, desk: Desk) -> Response<Body> {
-    let Ok(turn) = desk.turns.acquire_owned().await else {
+async fn run(order: Order, handler: Handler) -> Response<Body> {
+    let Ok(turn) = handler.turns.acquire_owned().await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".to_owned());
     };
     info!(command = order.command.as_str(), name = order.name.as_deref(), "a command by the control socket");
-    let (lines, mut told) = mpsc::channel::<Line>(AHEAD);
+    let (lines, mut told) = mpsc::channel::<ReplyLine>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let mut tell = |event| {
-            let left = desk.stop.is_cancelled() || lines.blocking_send(Line::Event(event)).is_err();
+            let left = handler.stop.is_cancelled() || lines.blocking_send(ReplyLine::Event(event)).is_err();
             if left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let last = match desk.inventory.run(&order, &mut tell) {
-            Ok(()) if desk.stop.is_cancelled() => Line::Failed("the server is stopping".to_owned()),
-            Ok(()) => Line::End,
-            Err(error) => Line::Failed(sentence(&error)),
+        let last = match handler.inventory.run(&order, &mut tell) {
+            Ok(()) if handler.stop.is_cancelled() => ReplyLine::Failed("the server is stopping".to_owned()),
+            Ok(()) => ReplyLine::End,
+            Err(error) => ReplyLine::Failed(sentence(&error)),
         };
         let _ = lines.blocking_send(last); // who asked may have left
     });
@@ -113,7 +113,7 @@ fn this() -> String {
 }
 
 fn refuse(status: StatusCode, words: String) -> Response<Body> {
-    let mut response = Response::new(Body::full(Line::Failed(words).text()));
+    let mut response = Response::new(Body::full(ReplyLine::Failed(words).text()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::address::{Address, NAME};
-use super::protocol::{LINE_LIMIT, Line, PREFIX};
+use super::protocol::{LINE_LIMIT, PREFIX, ReplyLine};
 use crate::cache::{Event, Order};
 
 /// A command that the server could not be asked, or refused.
@@ -54,11 +54,11 @@ pub enum ControlError {
 }
 
 /// A connection to the server that has a cache folder.
-pub struct Client {
+pub struct ControlClient {
     stream: UnixStream,
 }
 
-impl Client {
+impl ControlClient {
     /// Connects to the server of `folder`; `None` where nobody listens. Call within a runtime.
     ///
     /// # Errors
@@ -112,14 +112,14 @@ async fn ask(
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line = text.split_to(end + 1);
             match serde_json::from_slice(&line).map_err(ControlError::Unknown)? {
-                Line::Event(event) => {
+                ReplyLine::Event(event) => {
                     if tell(event).is_break() {
                         return Ok(());
                     }
                 }
-                Line::Failed(words) if is_known => return Err(ControlError::Failed(words)),
-                Line::Failed(words) => return Err(ControlError::Unsupported(words)),
-                Line::End => return Ok(()),
+                ReplyLine::Failed(words) if is_known => return Err(ControlError::Failed(words)),
+                ReplyLine::Failed(words) => return Err(ControlError::Unsupported(words)),
+                ReplyLine::End => return Ok(()),
             }
         }
         if text.len() > LINE_LIMIT {

@@ -16,10 +16,10 @@ pub(super) const ORDER_LIMIT: usize = 64 << 10;
 /// The most that a line takes, in bytes: an image with thousands of layers.
 pub(super) const LINE_LIMIT: usize = 64 << 20;
 
-/// A line of an answer. The last one is [`Line::Failed`] or [`Line::End`]; without it the answer was cut.
+/// A line of an answer. The last one is [`ReplyLine::Failed`] or [`ReplyLine::End`]; without it the answer was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Line {
+pub(super) enum ReplyLine {
     /// Something was found or done.
     Event(Event),
     /// The command failed: why, with its causes.
@@ -28,7 +28,7 @@ pub(super) enum Line {
     End,
 }
 
-impl Line {
+impl ReplyLine {
     pub(super) fn text(&self) -> Vec<u8> {
         let mut text =
             serde_json::to_vec(self).unwrap_or_else(|_| br#"{"failed":"an answer cannot be written"}"#.to_vec());

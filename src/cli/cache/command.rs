@@ -7,9 +7,9 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::people::{self, Columns};
-use super::progress::Progress;
-use super::reach;
+use super::progress::VerifyProgress;
+use super::run::carry_out;
+use super::text::{self, Columns};
 use crate::cache::{Command, Event, Order};
 use crate::cli::flags::{Print, print_json};
 use crate::oci::ImageName;
@@ -104,9 +104,9 @@ impl CacheCommand {
 pub fn run(command: &CacheCommand, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let is_list = matches!(command, CacheCommand::Ls { .. } | CacheCommand::Show { .. });
     let mut printer =
-        Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: Progress::new() };
+        Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: VerifyProgress::new() };
     let mut failed = None;
-    reach::carry_out(config, &command.order(), &mut |event| match printer.print(event) {
+    carry_out(config, &command.order(), &mut |event| match printer.print(event) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
@@ -133,7 +133,7 @@ struct Printer<'a> {
     is_list: bool,
     count: u64,
     damaged: u64,
-    progress: Progress,
+    progress: VerifyProgress,
 }
 
 impl Printer<'_> {
@@ -143,11 +143,11 @@ impl Printer<'_> {
             Event::Image(row) if self.is_json => self.json(&row),
             Event::Shown(shown) if self.is_json => self.json(&shown),
             Event::Stats(stats) if self.is_json => self.json(&stats),
-            Event::Image(row) => people::image(self.out, &row, Columns { with_header: self.count == 1 }),
-            Event::Shown(shown) => people::shown(self.out, &shown),
-            Event::Stats(stats) => people::stats(self.out, &stats),
-            Event::Removed(removal) => people::removed(self.out, &removal),
-            Event::Pin(pin) => people::pin(self.out, &pin),
+            Event::Image(row) => text::image(self.out, &row, Columns { with_header: self.count == 1 }),
+            Event::Shown(shown) => text::shown(self.out, &shown),
+            Event::Stats(stats) => text::stats(self.out, &stats),
+            Event::Removed(removal) => text::removed(self.out, &removal),
+            Event::Pin(pin) => text::pin(self.out, &pin),
             Event::Todo(bytes) => {
                 self.progress.start(bytes);
                 Ok(())
@@ -159,11 +159,11 @@ impl Printer<'_> {
             Event::Damaged(damage) => {
                 self.damaged += 1;
                 let out = &mut *self.out;
-                self.progress.aside(|| people::damaged(out, &damage))
+                self.progress.aside(|| text::damaged(out, &damage))
             }
             Event::Verified(verified) => {
                 self.progress.end();
-                people::verified(self.out, &verified)
+                text::verified(self.out, &verified)
             }
         }
     }

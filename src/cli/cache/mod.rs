@@ -5,11 +5,11 @@
 //! Never: hold the whole answer; a list may have 100,000 lines.
 
 mod command;
-mod people;
+mod format;
 mod progress;
-mod reach;
-mod words;
+mod run;
+mod text;
 
+pub(super) use self::run::carry_out;
 pub use command::{CacheCommand, run};
-pub(super) use reach::carry_out;
-pub(super) use words::{ago, count, size};
+pub(super) use format::{ago, count, size};

@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on standard error.
-pub(super) struct Progress {
+pub(super) struct VerifyProgress {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl VerifyProgress {
     pub(super) fn new() -> Self {
         Self { bar: None }
     }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::image;
-use super::way::Way;
+use super::proxy::ProxyClient;
 use crate::cli::flags::{Print, print_json};
 use crate::config::Settings;
 use crate::host::reached_at;
@@ -35,13 +35,13 @@ pub(crate) struct DoctorFlags {
 }
 
 /// A step that failed, and what to do.
-struct Trouble {
+struct Failure {
     words: String,
     cure: String,
 }
 
-fn trouble(words: impl Display, cure: impl Into<String>) -> Trouble {
-    Trouble { words: words.to_string(), cure: cure.into() }
+fn failure(words: impl Display, cure: impl Into<String>) -> Failure {
+    Failure { words: words.to_string(), cure: cure.into() }
 }
 
 /// Tells each step as it is taken.
@@ -53,16 +53,16 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     /// Tells the step; `None` where it failed.
-    fn tell<T>(&mut self, step: &str, outcome: Result<(T, String), Trouble>) -> anyhow::Result<Option<T>> {
+    fn tell<T>(&mut self, step: &str, outcome: Result<(T, String), Failure>) -> anyhow::Result<Option<T>> {
         match outcome {
             Ok((value, words)) => self.say("ok", step, &words, None).map(|()| Some(value)),
-            Err(trouble) => self.say("FAIL", step, &trouble.words, Some(&trouble.cure)).map(|()| None),
+            Err(failure) => self.say("FAIL", step, &failure.words, Some(&failure.cure)).map(|()| None),
         }
     }
 
     /// Tells a step that did not fail and is not well.
-    fn warn(&mut self, step: &str, trouble: &Trouble) -> anyhow::Result<()> {
-        self.say("warn", step, &trouble.words, Some(&trouble.cure))
+    fn warn(&mut self, step: &str, failure: &Failure) -> anyhow::Result<()> {
+        self.say("warn", step, &failure.words, Some(&failure.cure))
     }
 
     fn say(&mut self, how: &str, step: &str, words: &str, cure: Option<&str>) -> anyhow::Result<()> {
@@ -85,10 +85,10 @@ impl Teller<'_> {
 /// A step that failed; a proxy that is not known.
 pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let (proxy, from) = proxy(flags, settings)?;
-    let way = Way::new(&proxy, flags.ca.as_deref())?;
+    let proxy = ProxyClient::new(&proxy, flags.ca.as_deref())?;
     let mut teller = Teller { out, json: flags.print.json, steps: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let well = runtime.block_on(steps(flags, &way, &from, &mut teller))?.is_some();
+    let well = runtime.block_on(steps(flags, &proxy, &from, &mut teller))?.is_some();
     if teller.json {
         print_json(teller.out, &teller.steps)?;
     }
@@ -111,7 +111,12 @@ fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, 
     ))
 }
 
-async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'_>) -> anyhow::Result<Option<()>> {
+async fn steps(
+    flags: &DoctorFlags,
+    proxy: &ProxyClient,
+    from: &str,
+    teller: &mut Teller<'_>,
+) -> anyhow::Result<Option<()>> {
     let (host, repository) = match flags.image.clone().map(ImageName::or_latest) {
         None => ("docker.io".to_owned(), None),
         Some(ImageName::Image(registry, repository, reference)) => {
@@ -122,17 +127,17 @@ async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'
     // Docker Hub's name is not where it answers.
     let to = Authority::parse(if host == "docker.io" { "registry-1.docker.io" } else { &host }, 443)?;
 
-    let found = way.resolve().await.map(|found| ((), format!("{} ({from}) is at {}", way.proxy, list(&found))));
+    let found = proxy.resolve().await.map(|found| ((), format!("{} ({from}) is at {}", proxy.proxy, list(&found))));
     let found = found.map_err(|error| {
-        trouble(
-            format!("{} ({from}) does not resolve: {error}", way.proxy),
+        failure(
+            format!("{} ({from}) does not resolve: {error}", proxy.proxy),
             "give the proxy's address, or mend the name in DNS or /etc/hosts",
         )
     });
     if teller.tell("name", found)?.is_none() {
         return Ok(None);
     }
-    match reach(way).await {
+    match reach(proxy).await {
         Ok(Err(doubt)) => teller.warn("proxy", &doubt)?,
         reached => {
             let reached = reached.map(|ready| ((), ready.unwrap_or_default()));
@@ -141,11 +146,11 @@ async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'
             }
         }
     }
-    let Some(tunnel) = teller.tell("door", door(way, &to).await)? else { return Ok(None) };
-    let secured = way.secure(tunnel, &to).await.map(|(_, issuer)| ((), issuer)).map_err(|error| {
+    let Some(tunnel) = teller.tell("door", door(proxy, &to).await)? else { return Ok(None) };
+    let secured = proxy.secure(tunnel, &to).await.map(|(_, issuer)| ((), issuer)).map_err(|error| {
         let cure = "pullthrough trust install, or the script at /setup/CLIENT; then restart the daemon, which reads its \
                     CAs once (a program of your own shell: SSL_CERT_FILE)";
-        trouble(format!("the certificate of {to} is not trusted: {error:#}"), cure)
+        failure(format!("the certificate of {to} is not trusted: {error:#}"), cure)
     });
     let ours = secured.as_ref().is_ok_and(|(_, issuer)| issuer.contains("pullthrough"));
     let secured = secured.map(|((), issuer)| {
@@ -159,52 +164,54 @@ async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'
     if teller.tell("trust", secured)?.is_none() {
         return Ok(None);
     }
-    let Some(ping) = teller.tell("registry", ping(way, &to).await)? else { return Ok(None) };
+    let Some(ping) = teller.tell("registry", ping(proxy, &to).await)? else { return Ok(None) };
     let Some((repository, reference)) = repository else { return Ok(Some(())) };
     let token = match ping {
         None => None,
         Some(challenge) => {
-            let token = image::token(way, &challenge, &repository).await;
+            let token = image::token(proxy, &challenge, &repository).await;
             let token = token.map(|token| (token, "given to everybody".to_owned()));
             let cure = "an image that is not public needs docker login, which this does not try";
-            match teller.tell("token", token.map_err(|error| trouble(format!("{error:#}"), cure)))? {
+            match teller.tell("token", token.map_err(|error| failure(format!("{error:#}"), cure)))? {
                 Some(token) => Some(token),
                 None => return Ok(None),
             }
         }
     };
-    let read = image::manifest(way, &to, &repository, &reference, token.as_deref()).await;
-    let read = read.map_err(|error| trouble(format!("{error:#}"), "see the proxy's log")).and_then(|answer| {
+    let read = image::manifest(proxy, &to, &repository, &reference, token.as_deref()).await;
+    let read = read.map_err(|error| failure(format!("{error:#}"), "see the proxy's log")).and_then(|answer| {
         let digest = answer.header("docker-content-digest").unwrap_or("no digest");
         match answer.status {
             StatusCode::OK => {
                 Ok(((), format!("{digest}; {}", answer.header("cache-status").unwrap_or("not through the cache"))))
             }
-            status => Err(trouble(format!("{status}: {}", answer.words()), cure(status))),
+            status => Err(failure(format!("{status}: {}", answer.words()), cure(status))),
         }
     });
     teller.tell("manifest", read)
 }
 
-/// Whether the proxy is there; the inner trouble is that of a proxy which is not ready, and through which pulls go on.
-async fn reach(way: &Way) -> Result<Result<String, Trouble>, Trouble> {
+/// Whether the proxy is there; the inner failure is that of a proxy which is not ready, and through which pulls go on.
+async fn reach(proxy: &ProxyClient) -> Result<Result<String, Failure>, Failure> {
     let unreachable = "see whether it runs (systemctl status pullthrough, or its container) and what is between: a firewall, \
                        a port that is not published, listen.proxy";
-    let ready =
-        way.page("/readyz").await.map_err(|error| trouble(format!("it cannot be reached: {error:#}"), unreachable))?;
+    let ready = proxy
+        .page("/readyz")
+        .await
+        .map_err(|error| failure(format!("it cannot be reached: {error:#}"), unreachable))?;
     match ready.status {
         StatusCode::OK => Ok(Ok(ready.words())),
         StatusCode::SERVICE_UNAVAILABLE => {
-            Ok(Err(trouble(ready.words(), "mend that on the proxy's machine; its log says more")))
+            Ok(Err(failure(ready.words(), "mend that on the proxy's machine; its log says more")))
         }
         status => {
-            Err(trouble(format!("{status}: {}", ready.words()), "is this pullthrough? another proxy may have the port"))
+            Err(failure(format!("{status}: {}", ready.words()), "is this pullthrough? another proxy may have the port"))
         }
     }
 }
 
-async fn door(way: &Way, to: &Authority) -> Result<(hyper::upgrade::Upgraded, String), Trouble> {
-    match way.tunnel(to).await {
+async fn door(proxy: &ProxyClient, to: &Authority) -> Result<(hyper::upgrade::Upgraded, String), Failure> {
+    match proxy.tunnel(to).await {
         Ok(Ok(tunnel)) => Ok((tunnel, format!("CONNECT {to} is allowed"))),
         Ok(Err(refused)) => {
             let cure = match refused.status {
@@ -219,16 +226,16 @@ async fn door(way: &Way, to: &Authority) -> Result<(hyper::upgrade::Upgraded, St
                 }
                 _ => "see the proxy's log",
             };
-            Err(trouble(format!("{}: {}", refused.status, refused.words()), cure))
+            Err(failure(format!("{}: {}", refused.status, refused.words()), cure))
         }
-        Err(error) => Err(trouble(format!("{error:#}"), "see the proxy's log")),
+        Err(error) => Err(failure(format!("{error:#}"), "see the proxy's log")),
     }
 }
 
 /// The registry's own challenge, if it has one.
-async fn ping(way: &Way, to: &Authority) -> Result<(Option<crate::oci::Bearer>, String), Trouble> {
-    let answer = image::get(way, to, "/v2/", None).await;
-    let answer = answer.map_err(|error| trouble(format!("{error:#}"), "see the proxy's log"))?;
+async fn ping(proxy: &ProxyClient, to: &Authority) -> Result<(Option<crate::oci::Bearer>, String), Failure> {
+    let answer = image::get(proxy, to, "/v2/", None).await;
+    let answer = answer.map_err(|error| failure(format!("{error:#}"), "see the proxy's log"))?;
     match answer.status {
         StatusCode::OK => Ok((None, "it answers, and wants no token".to_owned())),
         StatusCode::UNAUTHORIZED => match image::challenge(&answer) {
@@ -241,7 +248,7 @@ async fn ping(way: &Way, to: &Authority) -> Result<(Option<crate::oci::Bearer>, 
             }
             None => Ok((None, "it answers, and wants a user and a password".to_owned())),
         },
-        status => Err(trouble(format!("{status}: {}", answer.words()), cure(status))),
+        status => Err(failure(format!("{status}: {}", answer.words()), cure(status))),
     }
 }
 

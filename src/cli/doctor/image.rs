@@ -4,17 +4,22 @@ use anyhow::{Context, bail};
 use http::Request;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 
-use super::way::{Answer, Way, ask};
+use super::proxy::{Answer, ProxyClient, ask};
 use crate::oci::{Accept, Authority, Bearer, Challenge, Reference, Repository};
 use crate::wire::Body;
 
 /// GET over a new connection through the proxy.
-pub(super) async fn get(way: &Way, to: &Authority, path: &str, bearer: Option<&str>) -> anyhow::Result<Answer> {
-    let tunnel = match way.tunnel(to).await? {
+pub(super) async fn get(
+    proxy: &ProxyClient,
+    to: &Authority,
+    path: &str,
+    bearer: Option<&str>,
+) -> anyhow::Result<Answer> {
+    let tunnel = match proxy.tunnel(to).await? {
         Ok(tunnel) => tunnel,
         Err(refused) => bail!("the proxy refuses {to}: {} {}", refused.status, refused.words()),
     };
-    let (mut sender, _) = way.secure(tunnel, to).await.with_context(|| format!("no TLS with {to}"))?;
+    let (mut sender, _) = proxy.secure(tunnel, to).await.with_context(|| format!("no TLS with {to}"))?;
     let mut request = Request::get(path).header(HOST, &*to.short(443)).header(ACCEPT, Accept::EVERYTHING.to_string());
     if let Some(bearer) = bearer {
         request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
@@ -29,7 +34,7 @@ pub(super) fn challenge(answer: &Answer) -> Option<Bearer> {
 }
 
 /// A token for everybody, to read `repository`.
-pub(super) async fn token(way: &Way, challenge: &Bearer, repository: &Repository) -> anyhow::Result<String> {
+pub(super) async fn token(proxy: &ProxyClient, challenge: &Bearer, repository: &Repository) -> anyhow::Result<String> {
     let realm: http::Uri = challenge.realm.parse().context("its realm is no URL")?;
     let authority = realm.authority().context("its realm has no host")?;
     if realm.scheme_str() != Some("https") {
@@ -41,7 +46,8 @@ pub(super) async fn token(way: &Way, challenge: &Bearer, repository: &Repository
     let service = challenge.service.as_deref().unwrap_or_default().replace(' ', "%20");
     let path =
         format!("{path}{sign}service={service}&scope=repository%3A{}%3Apull", repository.as_str().replace('/', "%2F"));
-    let answer = get(way, &to, &path, None).await.with_context(|| format!("its token service {to} cannot be asked"))?;
+    let answer =
+        get(proxy, &to, &path, None).await.with_context(|| format!("its token service {to} cannot be asked"))?;
     if !answer.status.is_success() {
         bail!("its token service {to} says {}: {}", answer.status, answer.words());
     }
@@ -52,11 +58,11 @@ pub(super) async fn token(way: &Way, challenge: &Bearer, repository: &Repository
 
 /// The manifest, by the token if there is one.
 pub(super) async fn manifest(
-    way: &Way,
+    proxy: &ProxyClient,
     to: &Authority,
     repository: &Repository,
     reference: &Reference,
     token: Option<&str>,
 ) -> anyhow::Result<Answer> {
-    get(way, to, &format!("/v2/{repository}/manifests/{reference}"), token).await
+    get(proxy, to, &format!("/v2/{repository}/manifests/{reference}"), token).await
 }

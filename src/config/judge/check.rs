@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::endpoints::Ways;
+use super::endpoints::KnownHosts;
 use super::{clients, credentials, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
@@ -27,25 +27,25 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     times(sections, report);
     lists(sections, report);
     clients::judge(&mut sections.clients, base, report);
-    let mut ways = Ways::default();
+    let mut hosts = KnownHosts::default();
     for (name, body) in sections.registries.iter_mut().flatten() {
         let Some(body) = body else { continue };
         let path = KeyPath::of(["registries"]).key(name);
         if let Auth::Held(held) = &mut body.auth {
             credentials::judge(held, base, &path.key("auth"), report);
-            credentials::judge_ways(name, &body.endpoints, &path.key("auth"), report);
+            credentials::judge_urls(name, &body.endpoints, &path.key("auth"), report);
         }
         for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
             let path = path.key("endpoints").index(index);
-            ways.endpoint(endpoint, base, &path, report);
+            hosts.endpoint(endpoint, base, &path, report);
             if let Some(held) = &mut endpoint.auth {
                 credentials::judge(held, base, &path.key("auth"), report);
-                credentials::judge_way(&endpoint.url, &path.key("auth"), report);
+                credentials::judge_url(&endpoint.url, &path.key("auth"), report);
             }
         }
     }
     for (key, host) in &mut sections.upstream.hosts {
-        ways.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
+        hosts.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
     }
     parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);

@@ -36,19 +36,19 @@ fn judge_entry(entry: &mut CredentialConfig, base: &Base, path: &KeyPath, report
 }
 
 /// What a registry holds goes to its own host and to endpoints that are marked as being it: not in the clear.
-pub(crate) fn judge_ways(name: &str, endpoints: &[EndpointConfig], path: &KeyPath, report: &mut Report<'_>) {
+pub(crate) fn judge_urls(name: &str, endpoints: &[EndpointConfig], path: &KeyPath, report: &mut Report<'_>) {
     let own: Option<HostPattern> = name.parse().ok();
     for config in endpoints {
         let Ok(endpoint) = Endpoint::parse(config) else { continue };
         let at_home = own.as_ref().is_some_and(|own| own.matches_host(&endpoint.authority().host));
         if endpoint.authoritative() || at_home {
-            judge_way(&config.url, path, report);
+            judge_url(&config.url, path, report);
         }
     }
 }
 
 /// Credentials are not sent over http.
-pub(crate) fn judge_way(url: &str, path: &KeyPath, report: &mut Report<'_>) {
+pub(crate) fn judge_url(url: &str, path: &KeyPath, report: &mut Report<'_>) {
     if url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) && report.is_clean(path) {
         report.say(path, format!("would be sent in the clear to {url}; expected https there, or no credentials"));
     }

@@ -14,17 +14,17 @@ use crate::upstream::{EndpointConfig, HostConfig};
 
 /// What has been said so far of each host and port, and where.
 #[derive(Debug, Default)]
-pub(crate) struct Ways(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
+pub(crate) struct KnownHosts(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
 
 /// The four keys that endpoints and hosts have in common.
-struct Way<'a> {
+struct ConnectionKeys<'a> {
     address: Option<SocketAddr>,
     ca_file: &'a mut Option<PathBuf>,
     client_cert_file: &'a mut Option<PathBuf>,
     client_key_file: &'a mut Option<PathBuf>,
 }
 
-impl Ways {
+impl KnownHosts {
     /// Judges an endpoint; its files become relative to the configuration's folder.
     pub(crate) fn endpoint(
         &mut self,
@@ -33,23 +33,23 @@ impl Ways {
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
-        let site = Site::parse(&endpoint.url);
-        if let Err(problem) = &site {
+        let parsed = EndpointUrl::parse(&endpoint.url);
+        if let Err(problem) = &parsed {
             report.say(&path.key("url"), *problem);
         }
-        let way = Way {
+        let keys = ConnectionKeys {
             address: endpoint.address,
             ca_file: &mut endpoint.ca_file,
             client_cert_file: &mut endpoint.client_cert_file,
             client_key_file: &mut endpoint.client_key_file,
         };
-        if site.as_ref().is_ok_and(|site| !site.secure) {
-            if way.ca_file.is_some() || way.client_cert_file.is_some() {
+        if parsed.as_ref().is_ok_and(|parsed| !parsed.secure) {
+            if keys.ca_file.is_some() || keys.client_cert_file.is_some() {
                 report.say(path, "has certificates but its url says http; expected https");
             }
             report.notice(&path.key("url"), PLAIN);
         }
-        self.judge(site.ok().map(|site| site.authority), way, base, path, report);
+        self.judge(parsed.ok().map(|parsed| parsed.authority), keys, base, path, report);
     }
 
     /// Judges an entry of `upstream.hosts`.
@@ -65,52 +65,52 @@ impl Ways {
         if let Err(error) = &authority {
             report.say(path, error.to_string());
         }
-        let way = Way {
+        let keys = ConnectionKeys {
             address: host.address,
             ca_file: &mut host.ca_file,
             client_cert_file: &mut host.client_cert_file,
             client_key_file: &mut host.client_key_file,
         };
-        self.judge(authority.ok(), way, base, path, report);
+        self.judge(authority.ok(), keys, base, path, report);
     }
 
     fn judge(
         &mut self,
         authority: Option<Authority>,
-        way: Way<'_>,
+        keys: ConnectionKeys<'_>,
         base: &Base,
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
-        if way.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
+        if keys.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
             report.say(
                 &path.key("address"),
                 "cannot be connected to; expected an address and port such as 192.0.2.10:443",
             );
         }
         let files = [
-            ("ca_file", &mut *way.ca_file),
-            ("client_cert_file", &mut *way.client_cert_file),
-            ("client_key_file", &mut *way.client_key_file),
+            ("ca_file", &mut *keys.ca_file),
+            ("client_cert_file", &mut *keys.client_cert_file),
+            ("client_key_file", &mut *keys.client_key_file),
         ];
         for (_, file) in files {
             *file = file.take().map(|file| base.secret(&file));
         }
         pem::judge(
-            way.ca_file.as_deref(),
-            way.client_cert_file.as_deref(),
-            way.client_key_file.as_deref(),
+            keys.ca_file.as_deref(),
+            keys.client_cert_file.as_deref(),
+            keys.client_key_file.as_deref(),
             path,
             report,
         );
         let Some(authority) = authority else { return };
-        let address = way.address.map(|address| address.to_string());
+        let address = keys.address.map(|address| address.to_string());
         let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         let said = [
             ("address", address),
-            ("ca_file", file(way.ca_file)),
-            ("client_cert_file", file(way.client_cert_file)),
-            ("client_key_file", file(way.client_key_file)),
+            ("ca_file", file(keys.ca_file)),
+            ("client_cert_file", file(keys.client_cert_file)),
+            ("client_key_file", file(keys.client_key_file)),
         ];
         for (key, value) in said {
             if let Some(value) = value {
@@ -142,7 +142,7 @@ impl Ways {
 }
 
 /// Where an endpoint's url leads.
-struct Site {
+struct EndpointUrl {
     authority: Authority,
     secure: bool,
 }
@@ -151,7 +151,7 @@ const PLAIN: &str = "is plain HTTP: no credentials or tokens are sent there, so 
                      tags, lists and permissions are not protected from tampering; content by digest is verified";
 const URL: &str = "is no endpoint; expected https://host[:port][/path], or http://";
 
-impl Site {
+impl EndpointUrl {
     fn parse(url: &str) -> Result<Self, &'static str> {
         if url.contains(['?', '#']) {
             return Err("has a query or a fragment; expected https://host[:port][/path] and nothing behind it");
@@ -171,7 +171,7 @@ impl Site {
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.authority.fmt(f)
     }
@@ -199,8 +199,8 @@ mod tests {
             ("", None),
         ];
         for (url, expected) in table {
-            let site = Site::parse(url).ok().map(|site| site.to_string());
-            assert_eq!(site.as_deref(), expected, "{url}");
+            let parsed = EndpointUrl::parse(url).ok().map(|parsed| parsed.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{url}");
         }
     }
 }

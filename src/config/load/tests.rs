@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Overrides;
 use crate::store;
 
-fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
+fn judged(text: &str, sources: &ConfigSources) -> (Settings, Vec<String>) {
     let mut report = Report::new(Some("dir/f.yaml".into()), text);
     let settings = judge(sources, Some("dir/f.yaml".into()), text, &mut report);
     let lines = report.finish().err().map(|mistakes| mistakes.iter().map(ToString::to_string).collect());
@@ -14,7 +14,7 @@ fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    judged(text, &Sources::default()).1
+    judged(text, &ConfigSources::default()).1
 }
 
 #[test]
@@ -247,7 +247,7 @@ upstream:
 
 #[test]
 fn empty_sections_and_bodies_are_as_good_as_absent() {
-    let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &Sources::default());
+    let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &ConfigSources::default());
     assert_eq!(found, [""; 0]);
     assert_eq!(settings.cache, store::Config::default());
     assert_eq!(settings.registries.len(), 1);
@@ -255,11 +255,11 @@ fn empty_sections_and_bodies_are_as_good_as_absent() {
 
 #[test]
 fn folders_of_the_file_are_relative_to_it_and_defaults_are_not() {
-    let (settings, _) = judged("cache: {dir: blobs}", &Sources::default());
+    let (settings, _) = judged("cache: {dir: blobs}", &ConfigSources::default());
     assert_eq!(settings.cache.dir, Path::new("dir/blobs"));
     assert_eq!(settings.ca.dir, Path::new("ca"));
     let overrides = Overrides { cache_dir: Some("elsewhere".into()), ..Overrides::default() };
-    let (settings, _) = judged("cache: {dir: blobs}", &Sources { overrides, ..Sources::default() });
+    let (settings, _) = judged("cache: {dir: blobs}", &ConfigSources { overrides, ..ConfigSources::default() });
     assert_eq!(settings.cache.dir, Path::new("elsewhere"));
 }
 
@@ -274,10 +274,10 @@ fn a_mistake_of_a_variable_or_flag_names_it() {
         ("PULLTHROUGH_SERVICE_HOST", "10.0.0.1"),
         ("PULLTHROUGH_CA_DIR", ""),
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         environment: environment.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect(),
         overrides: Overrides { listen: Some("3128".into()), ..Overrides::default() },
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let expected = [
         "PULLTHROUGH_CACHE_MAXSIZE: unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::tree::{KeyPath, Step};
+use crate::config::tree::{KeyPath, PathStep};
 
 /// The items that are gone: their list and their number, both as in the file.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ impl Cuts {
         let mut original = KeyPath::default();
         for step in &path.0 {
             original = match step {
-                Step::Key(key) => original.key(key),
-                Step::Index(index) => {
+                PathStep::Key(key) => original.key(key),
+                PathStep::Index(index) => {
                     let mut left = (0..).filter(|number| !self.0.contains(&(original.clone(), *number)));
                     let number = left.nth(*index).unwrap_or(*index);
                     original.index(number)
@@ -27,7 +27,7 @@ impl Cuts {
 
     /// What is now at `path` is cut out; its list, if it is in one, closes up.
     pub(crate) fn note(&mut self, path: &KeyPath) {
-        if let Some((Step::Index(number), list)) = self.original(path).0.split_last() {
+        if let Some((PathStep::Index(number), list)) = self.original(path).0.split_last() {
             self.0.insert((KeyPath(list.to_vec()), *number));
         }
     }

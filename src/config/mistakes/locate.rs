@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::config::tree::{KeyPath, Step};
+use crate::config::tree::{KeyPath, PathStep};
 
 /// The line of the node at `path`, from 1; the `nth` one (from 0) where its last key stands several times.
 /// Where the path leads further than the text does, the line of the last node that is there, but for the root.
@@ -38,7 +38,7 @@ pub(crate) fn is_there(text: &str, path: &KeyPath) -> bool {
 const HERE: &str = "the walk ends here";
 
 struct Walk<'a> {
-    rest: &'a [Step],
+    rest: &'a [PathStep],
     nth: usize,
 }
 
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
+        let Some((PathStep::Key(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
         let mut skip = if rest.is_empty() { self.nth } else { 0 };
         loop {
             let key = Key { wanted, stop: rest.is_empty() && skip == 0 };
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Some((Step::Index(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
+        let Some((PathStep::Index(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
         for _ in 0..*wanted {
             items.next_element::<IgnoredAny>()?;
         }

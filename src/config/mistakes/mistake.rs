@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Where a value came from. In the order in which mistakes are told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum ValueSource {
     /// A file, and the line in it (from 1) where one can be told.
     File(PathBuf, Option<usize>),
     /// An environment variable.
@@ -20,7 +20,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
     /// Where it is.
-    pub place: Place,
+    pub place: ValueSource,
     /// The key, such as `cache.max_size`; empty where it is the file as a whole.
     pub key: String,
     /// What is wrong, and what was expected.
@@ -58,7 +58,7 @@ impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         // A variable and a flag name their key already.
-        let named = matches!(self.place, Place::File(..) | Place::Defaults) && !self.key.is_empty();
+        let named = matches!(self.place, ValueSource::File(..) | ValueSource::Defaults) && !self.key.is_empty();
         if named {
             write!(f, "{}: ", self.key)?;
         }
@@ -66,7 +66,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file, Some(line)) => write!(f, "{}:{line}", file.display()),

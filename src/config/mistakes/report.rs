@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::cuts::Cuts;
 use super::locate;
-use super::mistake::{Mistake, Mistakes, Place};
+use super::mistake::{Mistake, Mistakes, ValueSource};
 use crate::config::tree::KeyPath;
 
 /// After so many, more would not be read: and each costs another walk through the file.
@@ -16,7 +16,7 @@ pub(crate) const LIMIT: usize = 100;
 pub(crate) struct Report<'a> {
     file: Option<PathBuf>,
     text: &'a str,
-    overridden: BTreeMap<KeyPath, Place>,
+    overridden: BTreeMap<KeyPath, ValueSource>,
     cuts: Cuts,
     mistakes: Vec<Mistake>,
     notices: Vec<Mistake>,
@@ -36,7 +36,7 @@ impl<'a> Report<'a> {
     }
 
     /// From now on the key at `path` comes from `place`.
-    pub(crate) fn override_place(&mut self, path: KeyPath, place: Place) {
+    pub(crate) fn override_place(&mut self, path: KeyPath, place: ValueSource) {
         self.overridden.insert(path, place);
     }
 
@@ -100,15 +100,15 @@ impl<'a> Report<'a> {
     }
 
     /// Something is wrong that has no key.
-    pub(crate) fn say_of(&mut self, place: Place, text: impl Into<String>) {
+    pub(crate) fn say_of(&mut self, place: ValueSource, text: impl Into<String>) {
         self.mistakes.push(Mistake { place, key: String::new(), text: text.into() });
     }
 
-    fn place(&self, path: &KeyPath, nth: usize) -> Place {
+    fn place(&self, path: &KeyPath, nth: usize) -> ValueSource {
         match (self.overridden.get(path), &self.file) {
             (Some(place), _) => place.clone(),
-            (None, Some(file)) => Place::File(file.clone(), locate::line(self.text, path, nth)),
-            (None, None) => Place::Defaults,
+            (None, Some(file)) => ValueSource::File(file.clone(), locate::line(self.text, path, nth)),
+            (None, None) => ValueSource::Defaults,
         }
     }
 

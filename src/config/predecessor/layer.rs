@@ -2,18 +2,18 @@
 
 use serde_yaml::{Mapping, Value};
 
+use super::convert::{canonical, size, time};
 use super::names::MEANINGLESS;
-use super::words::{canonical, size, time};
-use crate::config::mistakes::mistake::Place;
+use crate::config::mistakes::mistake::ValueSource;
 use crate::config::mistakes::report::Report;
 use crate::config::presets::PRESETS;
-use crate::config::source::Sources;
+use crate::config::source::ConfigSources;
 use crate::config::tree::{KeyPath, find, set};
 
 const HUB: &str = "docker.io";
 
 /// Lays what the predecessor's variables mean over `root`, and answers what a person should know of it.
-pub(crate) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
+pub(crate) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Report<'_>) -> Vec<String> {
     let mut layer = Layer { root, sources, report, notices: Vec::new() };
     layer.volumes();
     layer.registries();
@@ -29,7 +29,7 @@ pub(crate) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'
 
 struct Layer<'a, 'b> {
     root: &'a mut Value,
-    sources: &'a Sources,
+    sources: &'a ConfigSources,
     report: &'a mut Report<'b>,
     notices: Vec<String>,
 }
@@ -65,7 +65,7 @@ impl Layer<'_, '_> {
             if folder.is_dir() && find(self.root, &KeyPath::of(path)).is_none() {
                 set(self.root, &path, folder.display().to_string().into());
                 // Where it came from is where it leads: it is absolute.
-                self.report.override_place(KeyPath::of(path), Place::Defaults);
+                self.report.override_place(KeyPath::of(path), ValueSource::Defaults);
             }
         }
     }
@@ -212,8 +212,8 @@ impl Layer<'_, '_> {
     }
 }
 
-fn of(variable: &str) -> Place {
-    Place::Variable(variable.to_owned())
+fn of(variable: &str) -> ValueSource {
+    ValueSource::Variable(variable.to_owned())
 }
 
 #[cfg(test)]
@@ -224,9 +224,9 @@ mod tests {
     use crate::proxy::{Auth, Push};
     use crate::upstream::Family;
 
-    fn sources(environment: &[(&str, &str)]) -> Sources {
+    fn sources(environment: &[(&str, &str)]) -> ConfigSources {
         let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect();
-        Sources { environment, ..Sources::default() }
+        ConfigSources { environment, ..ConfigSources::default() }
     }
 
     fn settings(environment: &[(&str, &str)]) -> Settings {
@@ -368,7 +368,7 @@ mod tests {
         let file = folder.path().join("p.yaml");
         std::fs::write(&file, "log: {access: true}").unwrap();
         let with_file =
-            Sources { config: Some(file), ..sources(&[("REGISTRIES", "quay.io"), ("VERIFY_SSL", "false")]) };
+            ConfigSources { config: Some(file), ..sources(&[("REGISTRIES", "quay.io"), ("VERIFY_SSL", "false")]) };
         assert_eq!(load(&with_file).unwrap().registries.len(), PRESETS.len());
     }
 
@@ -376,11 +376,11 @@ mod tests {
     fn its_volumes_are_used_where_they_are_mounted() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("ca")).unwrap();
-        let mounted = Sources { volumes: Some(root.path().to_owned()), ..sources(&[]) };
+        let mounted = ConfigSources { volumes: Some(root.path().to_owned()), ..sources(&[]) };
         let found = load(&mounted).unwrap();
         assert_eq!(found.ca.dir, root.path().join("ca"));
         assert_eq!(found.cache.dir, std::path::Path::new("cache"));
-        let mounted = Sources { environment: sources(&[("PULLTHROUGH_CA_DIR", "mine")]).environment, ..mounted };
+        let mounted = ConfigSources { environment: sources(&[("PULLTHROUGH_CA_DIR", "mine")]).environment, ..mounted };
         assert_eq!(load(&mounted).unwrap().ca.dir, std::path::Path::new("mine"));
     }
 }

@@ -8,9 +8,9 @@
 //! Reading: docker-registry-proxy's README, Dockerfile and entrypoint.sh; nginx, "Configuration file measurement
 //! units".
 
+mod convert;
 mod layer;
 mod names;
-mod words;
 
 pub(super) use layer::overlay;
 pub(super) use names::NAMES;

@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
 /// Adds the cure to an error that came of a folder which may not be written; others are left as they are.
-pub(super) fn with_cure(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Error {
+pub(super) fn with_fix(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Error {
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     if !denied.into_iter().any(|cause| cause.kind() == io::ErrorKind::PermissionDenied) {
         return error;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::admin::control::Client;
+use crate::admin::control::ControlClient;
 use crate::cache::{Event, Inventory, Order};
 use crate::store::{Config, Error, Store};
 
@@ -19,7 +19,7 @@ pub(crate) fn carry_out(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        match Client::connect(&config.dir).await? {
+        match ControlClient::connect(&config.dir).await? {
             Some(client) => client.run(order, tell).await.map(|()| true),
             None => Ok(false),
         }

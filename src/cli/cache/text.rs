@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::words::{ago, count, short, size};
+use super::format::{ago, count, short, size};
 use crate::cache::{Damage, ImageRow, Kind, Part, PinChange, Removal, Shown, Stats, Verified};
 
 /// How a list's line is printed.

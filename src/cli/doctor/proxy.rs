@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 const LIMIT: usize = 4 << 20;
 
-/// The way to the proxy.
-pub(super) struct Way {
+/// The proxy to the proxy.
+pub(super) struct ProxyClient {
     pub(super) proxy: Authority,
     authorization: Option<String>,
     tls: Arc<ClientConfig>,
@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-impl Way {
+impl ProxyClient {
     /// By `url`, trusting the system's roots and those in `ca`.
     pub(super) fn new(url: &ProxyUrl, ca: Option<&std::path::Path>) -> anyhow::Result<Self> {
         let Some(rest) = url.as_str().strip_prefix("http://") else {
