@@ -1,4 +1,4 @@
-//! `pullthrough completions` and `pullthrough man`: what packages ship, made from the commands themselves.
+//! Implements `pullthrough completions` and `pullthrough man`: generates the files that packages ship.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,9 +10,9 @@ use clap_complete::Shell;
 /// Writes the completions of `command` for `shell`.
 ///
 /// # Errors
-/// What writing to `out` says.
+/// An error of writing to `out`.
 pub(super) fn completions(mut command: Command, shell: Shell, out: &mut dyn Write) -> anyhow::Result<()> {
-    // Gathered first: the library panics where its writer fails, as a closed pipe does.
+    // Collected first: the library panics when its writer fails, for example on a closed pipe.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "pullthrough", &mut text);
     Ok(out.write_all(&text)?)
@@ -21,7 +21,7 @@ pub(super) fn completions(mut command: Command, shell: Shell, out: &mut dyn Writ
 /// Writes the manual page of `command`, or with `folder` a page for each command into it.
 ///
 /// # Errors
-/// What writing says.
+/// An error of writing.
 pub(super) fn man(command: Command, folder: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
     match folder {
         Some(folder) => {

@@ -1,13 +1,13 @@
-//! `pullthrough serve`: run the proxy.
+//! Implements `pullthrough serve`: runs the proxy.
 
 use super::flags::ServeFlags;
 use super::permissions::with_fix;
 use crate::{config, server};
 
-/// Runs until a signal ends it.
+/// Runs the proxy until a signal stops it.
 ///
 /// # Errors
-/// The configuration's mistakes; what could not be opened.
+/// The mistakes of the configuration, or the part that could not be opened.
 pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;

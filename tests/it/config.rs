@@ -350,7 +350,7 @@ fn what_fails_is_one_sentence_and_status_1() {
     let folder = folder_with("");
     let output = pullthrough(folder.path(), &[], &["ca", "show"]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or serve\n";
+    let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or pullthrough serve\n";
     assert_eq!(stderr(&output), expected);
 }
 
