@@ -79,7 +79,7 @@ pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Re
 }
 
 fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: ValueSource, report: &mut Report<'_>) {
-    let Some(text) = text.to_str() else { return report.say_of(place, "is not UTF-8; expected text") };
+    let Some(text) = text.to_str() else { return report.say_of(place, "not UTF-8; expected text") };
     let value = match (*path, text) {
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),

@@ -38,7 +38,8 @@ pub fn reload(sources: &ConfigSources, current: &Settings) -> Result<Settings, M
     match &current.file {
         Some(file) if sources.file() != Some(file) => {
             let mut report = Report::new(None, "");
-            report.say_of(ValueSource::File(file.clone(), None), "is gone; expected the file that is in force");
+            report
+                .say_of(ValueSource::File(file.clone(), None), "no longer exists; expected the file that is in effect");
             report.finish()?;
         }
         _ => {}
@@ -88,7 +89,7 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
             for path in tree.duplicates.iter().take(LIMIT) {
                 let nth = 1 + seen.iter().filter(|earlier| **earlier == path).count();
                 seen.push(path);
-                report.say_nth(path, nth, "stands here a second time; expected each key once");
+                report.say_nth(path, nth, "duplicate key; expected each key once");
             }
             tree.root
         }

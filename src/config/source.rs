@@ -100,19 +100,22 @@ fn matters(name: &str) -> bool {
 /// Threat: whoever may write where we happen to look would choose what is trusted. So a file that nobody
 /// named must belong to root or to us, and be writable by no one else; judged on the opened file.
 fn read(path: &Path, judge: bool) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let unreadable = |error: std::io::Error| format!("cannot read the file: {error}");
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if judge && ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
-        return Err("belongs to another user; expected root or the user that runs this, or --config to name it".into());
+        return Err(
+            "belongs to another user; expected root or the user that runs pullthrough, or name the file with --config"
+                .into(),
+        );
     }
     if judge && metadata.mode() & 0o022 != 0 {
-        return Err("can be written by others; expected no more than 0644 (chmod go-w), or --config to name it".into());
+        return Err("writable by others; expected at most 0644 (chmod go-w), or name the file with --config".into());
     }
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LIMIT {
-        return Err("is larger than 1 MiB; expected a configuration".into());
+        return Err("larger than 1 MiB; expected a configuration".into());
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8; expected text".into())
+    String::from_utf8(bytes).map_err(|_| "not UTF-8; expected text".into())
 }

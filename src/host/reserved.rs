@@ -9,6 +9,6 @@ pub struct Reserved(());
 impl<'de> Deserialize<'de> for Reserved {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer)?;
-        Err(D::Error::custom("not available yet: take this key out"))
+        Err(D::Error::custom("not available yet; remove this key"))
     }
 }

@@ -52,9 +52,9 @@ fn check_tells_every_mistake_with_its_line_and_exits_with_2() {
     let expected = [
         "pullthrough.yaml:2: cache.max_size: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
         "pullthrough.yaml:8: registries.r.example.com.endpoints[0].ca_file: nowhere.crt: No such file or directory (os \
-         error 2); expected a file that can be read",
+         error 2); expected a readable file",
         "pullthrough.yaml:9: registries.r.example.com.pus: unknown key; did you mean push?",
-        "pullthrough.yaml:11: listen.mirror: not available yet: take this key out",
+        "pullthrough.yaml:11: listen.mirror: not available yet; remove this key",
         "PULLTHROUGH_CACH_DIR: unknown variable; did you mean PULLTHROUGH_CACHE_DIR?",
     ];
     assert_eq!(stderr(&output).lines().collect::<Vec<_>>(), expected);
@@ -128,7 +128,7 @@ fn a_file_that_others_may_write_counts_only_if_it_is_named() {
         let output = pullthrough(folder.path(), &[], arguments);
         assert_eq!(output.status.code(), Some(expected), "{mode:o} {arguments:?}: {}", stderr(&output));
         if expected == 2 {
-            assert!(stderr(&output).starts_with("pullthrough.yaml: can be written by others; expected"));
+            assert!(stderr(&output).starts_with("pullthrough.yaml: writable by others; expected"));
         }
     }
 }
@@ -366,7 +366,12 @@ fn a_reload_takes_what_changed_and_refuses_a_file_that_is_gone() {
     write(&file, "registries: {quay.io: {push: alow}}\n", 0o644);
     assert!(reload(&sources, &first).unwrap_err().to_string().contains(":1: registries.quay.io.push: found"));
     fs::remove_file(&file).unwrap();
-    assert!(reload(&sources, &first).unwrap_err().to_string().ends_with("is gone; expected the file that is in force"));
+    assert!(
+        reload(&sources, &first)
+            .unwrap_err()
+            .to_string()
+            .ends_with("no longer exists; expected the file that is in effect")
+    );
 }
 
 #[test]

@@ -236,12 +236,12 @@ fn check_tells_the_lines_of_an_htpasswd_file_and_repeats_no_secret() {
     let output = command.current_dir(folder.path()).env_clear().args(["check", "--config", "f.yaml"]).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     let expected = [
-        "f.yaml:2: clients.htpasswd: htpasswd:1: the password of \"alice\" is kept as no known hash; expected bcrypt: \
+        "f.yaml:2: clients.htpasswd: htpasswd:1: the password of \"alice\" is stored as an unknown hash; expected bcrypt: \
          htpasswd -B FILE alice",
-        "f.yaml:2: clients.htpasswd: htpasswd:3: the password of \"bob\" is kept as MD5; expected bcrypt: htpasswd -B \
+        "f.yaml:2: clients.htpasswd: htpasswd:3: the password of \"bob\" is stored as MD5; expected bcrypt: htpasswd -B \
          FILE bob",
         "f.yaml:6: registries.quay.io.auth.pasword_file: unknown key; did you mean password_file?",
-        "f.yaml:7: registries.ghcr.io.auth: is neither client nor anonymous; expected one of them, or {username: u, \
+        "f.yaml:7: registries.ghcr.io.auth: neither client nor anonymous; expected one of them, or {username: u, \
          password_file: f}",
     ];
     assert_eq!(told.lines().collect::<Vec<_>>(), expected);

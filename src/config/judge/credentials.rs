@@ -9,7 +9,7 @@ use crate::upstream::{CredentialConfig, Endpoint, EndpointConfig, Held};
 /// Judges the entries below `path`; their files become relative to the configuration's folder.
 pub(crate) fn judge(held: &mut Held, base: &Base, path: &KeyPath, report: &mut Report<'_>) {
     if held.0.is_empty() && report.is_clean(path) {
-        report.say(path, "holds no credentials; expected one, or client or anonymous");
+        report.say(path, "contains no credentials; expected at least one, or client or anonymous");
     }
     let one = held.0.len() == 1;
     for (index, entry) in held.0.iter_mut().enumerate() {
@@ -50,6 +50,6 @@ pub(crate) fn judge_urls(name: &str, endpoints: &[EndpointConfig], path: &KeyPat
 /// Credentials are not sent over http.
 pub(crate) fn judge_url(url: &str, path: &KeyPath, report: &mut Report<'_>) {
     if url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) && report.is_clean(path) {
-        report.say(path, format!("would be sent in the clear to {url}; expected https there, or no credentials"));
+        report.say(path, format!("would be sent in clear text to {url}; expected https there, or no credentials"));
     }
 }

@@ -45,7 +45,7 @@ impl KnownHosts {
         };
         if parsed.as_ref().is_ok_and(|parsed| !parsed.secure) {
             if keys.ca_file.is_some() || keys.client_cert_file.is_some() {
-                report.say(path, "has certificates but its url says http; expected https");
+                report.say(path, "has certificates, but its url uses http; expected https");
             }
             report.notice(&path.key("url"), PLAIN);
         }
@@ -85,7 +85,7 @@ impl KnownHosts {
         if keys.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
             report.say(
                 &path.key("address"),
-                "cannot be connected to; expected an address and port such as 192.0.2.10:443",
+                "not an address to connect to; expected an address and port such as 192.0.2.10:443",
             );
         }
         let files = [
@@ -147,14 +147,14 @@ struct EndpointUrl {
     secure: bool,
 }
 
-const PLAIN: &str = "is plain HTTP: no credentials or tokens are sent there, so only what needs none can be pulled, and its \
-                     tags, lists and permissions are not protected from tampering; content by digest is verified";
-const URL: &str = "is no endpoint; expected https://host[:port][/path], or http://";
+const PLAIN: &str = "plain HTTP: no credentials or tokens are sent there, so only content that needs none can be pulled, and its tags, \
+                     lists and permissions are not protected from tampering; content by digest is verified";
+const URL: &str = "not an endpoint URL; expected https://host[:port][/path], or http://";
 
 impl EndpointUrl {
     fn parse(url: &str) -> Result<Self, &'static str> {
         if url.contains(['?', '#']) {
-            return Err("has a query or a fragment; expected https://host[:port][/path] and nothing behind it");
+            return Err("has a query or a fragment; expected https://host[:port][/path] and nothing after it");
         }
         let uri: http::Uri = url.parse().map_err(|_| URL)?;
         let secure = match uri.scheme_str() {
@@ -164,7 +164,7 @@ impl EndpointUrl {
         };
         let authority = uri.authority().ok_or(URL)?.as_str();
         if authority.contains('@') {
-            return Err("holds a user or a password; expected none in a url");
+            return Err("contains a user or a password; expected none in a url");
         }
         let authority = Authority::parse(authority, if secure { 443 } else { 80 }).map_err(|_| URL)?;
         Ok(Self { authority, secure })

@@ -20,7 +20,7 @@ pub(crate) fn judge(proxy: &mut ProxyConfig, base: &Base, report: &mut Report<'_
     }
     let directs = proxy.0.iter().filter(|hop| **hop == HopConfig::Direct).count();
     if directs > 1 {
-        report.say(&path, "says direct twice; expected it once");
+        report.say(&path, "names direct twice; expected it once");
     }
 }
 
@@ -34,7 +34,7 @@ fn judge_parent(parent: &mut ParentConfig, base: &Base, path: &KeyPath, report: 
     if parent.is_in_the_clear() && parent.auth.is_some() {
         report.notice(
             path,
-            "sends its user and password in the clear; use https:// where the network between is not trusted",
+            "sends its user and password in clear text; use https:// if the network in between is not trusted",
         );
     }
     if let Some(held) = &mut parent.auth {

@@ -8,7 +8,7 @@ pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
         return unknown_key(rest);
     }
     if let Some(rest) = message.strip_prefix("missing field `") {
-        return format!("{} is missing; expected one", rest.trim_end_matches('`'));
+        return format!("{} is missing; it is required", rest.trim_end_matches('`'));
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let known: Vec<&str> = quoted(rest).skip(1).collect();
@@ -43,7 +43,7 @@ fn plain(expected: &str) -> &str {
         "a sequence" => "a list",
         "u16" => "a whole number from 0 to 65535",
         "IPv4 or IPv6 network" => "a network such as 10.0.0.0/8 or fc00::/7",
-        _ if expected.starts_with("struct ") || expected == "a map" => "keys below it",
+        _ if expected.starts_with("struct ") || expected == "a map" => "nested keys",
         other => other,
     }
 }
@@ -55,7 +55,7 @@ fn found(value: Option<&Value>, rest: &str) -> String {
         Some(Value::Number(value)) => format!("found {value}; {rest}"),
         Some(Value::String(value)) => format!("found {:?}; {rest}", short(value)),
         Some(Value::Sequence(_)) => format!("found a list; {rest}"),
-        Some(Value::Mapping(_) | Value::Tagged(_)) => format!("found keys below it; {rest}"),
+        Some(Value::Mapping(_) | Value::Tagged(_)) => format!("found nested keys; {rest}"),
         None => rest.to_owned(),
     }
 }
@@ -111,7 +111,7 @@ mod tests {
                 "unknown key; expected one of dir, max_size, min_free",
             ),
             ("unknown field `x`, expected `format` or `access`", None, "unknown key; expected one of format, access"),
-            ("missing field `url`", None, "url is missing; expected one"),
+            ("missing field `url`", None, "url is missing; it is required"),
             ("unknown variant `big`, expected `text` or `json`", Some(&text), "found \"big\"; expected text or json"),
             (
                 "unknown variant `big`, expected one of `any`, `v4`, `v6`",
