@@ -1,4 +1,4 @@
-//! The `PULLTHROUGH_*` variables and the flags: every single value of the file can be given by one.
+//! Applies the `PULLTHROUGH_*` variables and the flags: every single value of the file has a variable.
 
 use std::ffi::OsStr;
 
@@ -13,8 +13,7 @@ use crate::telemetry;
 
 const PREFIX: &str = "PULLTHROUGH_";
 
-/// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
-/// capitals.
+/// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
 const VALUES: [[&str; 2]; 31] = [
     ["listen", "proxy"],
     ["listen", "admin"],
@@ -49,7 +48,7 @@ const VALUES: [[&str; 2]; 31] = [
     ["log", "access"],
 ];
 
-/// Lays variables, then flags, over the tree.
+/// Lays the variables, then the flags, over the tree.
 pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Report<'_>) {
     for (name, text) in &sources.environment {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -107,8 +106,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Kubernetes gives every pod variables about the services of its namespace; for one called `pullthrough` or
-/// `pullthrough-admin` they begin as ours do (its documentation, "Accessing the Service", environment variables).
+/// Whether Kubernetes has set the variable. It gives every pod variables about the services of its namespace; those of
+/// a service called `pullthrough` or `pullthrough-admin` begin as ours do (its documentation, "Accessing the Service", environment variables).
 fn is_service_link(rest: &str) -> bool {
     let rest = format!("_{rest}");
     let port_of = |tail: &str| tail.starts_with(|c: char| c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Loading: read, decode, overlay, check; the whole way from sources to settings.
+//! Loads a configuration: reads, decodes, overlays and checks it.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use super::{environment, predecessor};
 /// Reads and checks a configuration.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All mistakes in it.
 pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     let file = sources.file().map(Path::to_owned);
     let mut unread = Report::new(file.clone(), "");
@@ -30,10 +30,10 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     Ok(settings)
 }
 
-/// Reads again what `current` was read from.
+/// Reads again the configuration that `current` was read from.
 ///
 /// # Errors
-/// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
+/// All mistakes; also a file that no longer exists, since the defaults would not be intended.
 pub fn reload(sources: &ConfigSources, current: &Settings) -> Result<Settings, Mistakes> {
     match &current.file {
         Some(file) if sources.file() != Some(file) => {
@@ -47,10 +47,10 @@ pub fn reload(sources: &ConfigSources, current: &Settings) -> Result<Settings, M
     load(sources)
 }
 
-/// What a text comes to; it counts only if the report stays empty.
+/// Turns a text into settings, which are valid only if the report stays empty.
 pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
     let mut root = parse(file.as_deref(), text, report);
-    // The file alone first: a variable over a mistake does not mend it.
+    // The file alone first: a variable that overrides a mistake does not fix it.
     decode(&mut root, report);
     let mut notices = match &file {
         None => predecessor::overlay(&mut root, sources, report),
@@ -102,15 +102,14 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
     }
 }
 
-/// The library's words without its own account of the place, and with the cure of what most often goes wrong:
-/// `*.pkg.dev` is an alias to YAML, and `::1` in brackets no value.
+/// The library's message without the place that it names, and with the fix for the most frequent mistake: to YAML,
+/// `*.pkg.dev` is an alias, and `::1` in brackets is not a value.
 fn words(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let words = text.split(" at line ").next().unwrap_or(&text);
     let unquoted = words.contains("node content") || words.contains("alphabetic or numeric character");
-    let cure =
-        if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
-    format!("{words}{cure}")
+    let fix = if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
+    format!("{words}{fix}")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a configuration comes from, and the file that is found when none is named.
+//! Defines where a configuration comes from, and finds the file when none is named.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use crate::setup;
 /// The variable in which systemd names the folder of `LoadCredential=` (systemd.exec(5), "Credentials").
 pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// A configuration is a page of text; what is larger is something else.
+/// A configuration is a page of text; a larger file is something else.
 const LIMIT: u64 = 1 << 20;
 
-/// What the command line says over file and environment. Text, so that a mistake in it is told like any other.
+/// The values of flags, which override the file and the environment. Text, so that a mistake is reported like any other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--listen`
@@ -32,17 +32,17 @@ pub struct Overrides {
     pub ca_dir: Option<String>,
 }
 
-/// Everything that a configuration is made of. Its `Debug` tells no value of the environment: one may hold passwords.
+/// All sources of a configuration. Its `Debug` shows no value of the environment: one may hold passwords.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ConfigSources {
     /// `--config`: this file and no other.
     pub config: Option<PathBuf>,
-    /// Where a file is looked for when none is named; the first that is there counts.
+    /// The files to try when none is named; the first that exists is used.
     pub defaults: Vec<PathBuf>,
-    /// The environment; of those that do not begin with `PULLTHROUGH_`, docker-registry-proxy's
-    /// matter where there is no file.
+    /// The environment: variables that begin with `PULLTHROUGH_`, and those of docker-registry-proxy, which apply only if
+    /// there is no file.
     pub environment: BTreeMap<String, OsString>,
-    /// The folder in which docker-registry-proxy's volumes are looked for, where there is no configuration file.
+    /// The folder that is searched for docker-registry-proxy's volumes if there is no configuration file.
     pub volumes: Option<PathBuf>,
     /// Flags.
     pub overrides: Overrides,
@@ -58,7 +58,7 @@ impl fmt::Debug for ConfigSources {
 }
 
 impl ConfigSources {
-    /// Of this process: its environment, and the places where a file is looked for.
+    /// The sources of this process: its environment, and the default paths of the file.
     #[must_use]
     pub fn of_process(config: Option<PathBuf>, overrides: Overrides) -> Self {
         let variables = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text)));
@@ -71,14 +71,14 @@ impl ConfigSources {
         }
     }
 
-    /// The file that counts, if there is one.
+    /// The file to use, if there is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         let found = || self.defaults.iter().find(|file| file.symlink_metadata().is_ok());
         self.config.as_ref().or_else(found).map(PathBuf::as_path)
     }
 
-    /// Its text; empty where there is none or where it cannot be used, which is reported.
+    /// Reads the file; empty if there is none or if it cannot be used, which is reported.
     pub(super) fn read(&self, report: &mut Report<'_>) -> String {
         let Some(file) = self.file() else { return String::new() };
         match read(file, self.config.is_none()) {
@@ -91,14 +91,14 @@ impl ConfigSources {
     }
 }
 
-/// The rest of an environment holds secrets of others, and is not even kept.
+/// Whether a variable is kept. The rest of the environment may hold secrets of other programs.
 fn matters(name: &str) -> bool {
-    let ours = name.starts_with("PULLTHROUGH_") && !setup::VARIABLES.contains(&name); // those are the setup scripts'
+    let ours = name.starts_with("PULLTHROUGH_") && !setup::VARIABLES.contains(&name); // those belong to the setup scripts
     ours || name == CREDENTIALS || predecessor::NAMES.contains(&name)
 }
 
-/// Threat: whoever may write where we happen to look would choose what is trusted. So a file that nobody
-/// named must belong to root or to us, and be writable by no one else; judged on the opened file.
+/// Threat: anyone who may write to a default path could choose what is trusted. So a file that was not named must
+/// belong to root or to us and be writable by no one else; this is checked on the open file.
 fn read(path: &Path, judge: bool) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("cannot read the file: {error}");
     let file = File::open(path).map_err(unreadable)?;

@@ -1,4 +1,4 @@
-//! A configuration's text as a tree, and the paths of its keys.
+//! Parses the text of a configuration into a tree, and names the paths of its keys.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(super) enum PathStep {
     Index(usize),
 }
 
-/// The way from the root to a node.
+/// The path from the root to a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct KeyPath(pub(super) Vec<PathStep>);
 
@@ -49,14 +49,14 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// A text that was read, and the keys that stand in it twice: the first one counts.
+/// A parsed text and its duplicate keys; the first value counts.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) root: Value,
     pub(super) duplicates: Vec<KeyPath>,
 }
 
-/// Reads YAML. An empty text is an empty mapping.
+/// Parses YAML. An empty text is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Tree, serde_yaml::Error> {
     let mut duplicates = Vec::new();
     let seed = Node { path: KeyPath::default(), duplicates: &mut duplicates };
@@ -75,7 +75,7 @@ pub(super) fn find<'a>(root: &'a Value, path: &KeyPath) -> Option<&'a Value> {
     })
 }
 
-/// Takes the node at `path` out; false where there is none, and for the root.
+/// Cuts out the node at `path`; false if there is none, and for the root.
 pub(super) fn cut(root: &mut Value, path: &KeyPath) -> bool {
     let Some((last, above)) = path.0.split_last() else { return false };
     let parent = above.iter().try_fold(root, |node, step| match step {
@@ -92,7 +92,7 @@ pub(super) fn cut(root: &mut Value, path: &KeyPath) -> bool {
     }
 }
 
-/// Sets the node at a path of keys, making the mappings on the way.
+/// Sets the node at a path of keys, creating the mappings on the way.
 pub(super) fn set(root: &mut Value, path: &[&str], value: Value) {
     let mut node = root;
     for key in path {
@@ -105,7 +105,7 @@ pub(super) fn set(root: &mut Value, path: &[&str], value: Value) {
     *node = value;
 }
 
-/// Builds a node and notes duplicate keys, which the library would either drop or stop at.
+/// Builds a node and records duplicate keys, which the library would either drop or fail on.
 struct Node<'a> {
     path: KeyPath,
     duplicates: &'a mut Vec<KeyPath>,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_noted_and_the_first_counts() {
+    fn a_duplicate_key_is_recorded_and_the_first_counts() {
         let tree = parse("a: 1\nb: [{c: 1, c: 2}]\na: 2\n").unwrap();
         let noted: Vec<String> = tree.duplicates.iter().map(ToString::to_string).collect();
         assert_eq!(noted, ["b[0].c", "a"]);

@@ -1,8 +1,8 @@
-//! A configuration key that is known but not built yet: it is refused, never ignored.
+//! Refuses a configuration key that is known but not built yet.
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny};
 
-/// Stands where a later version has a value. Giving any value is an error.
+/// A value that a later version will accept. Any value is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserved(());
 

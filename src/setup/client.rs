@@ -1,4 +1,4 @@
-//! The clients that can be set up, by the names that people type.
+//! Names the clients that can be set up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,13 +28,13 @@ pub enum ClientKind {
     Env,
 }
 
-/// No such client.
+/// An unknown name of a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no client of that name is known; expected one of {}", ClientKind::names().join(", "))]
+#[error("unknown client; expected one of {}", ClientKind::names().join(", "))]
 pub struct UnknownClient;
 
 impl ClientKind {
-    /// All of them.
+    /// All clients.
     pub const ALL: [Self; 10] = [
         Self::Docker,
         Self::Containerd,
@@ -78,7 +78,7 @@ impl fmt::Display for ClientKind {
     }
 }
 
-/// `systemd` is what docker-registry-proxy calls the script for Docker.
+/// `systemd` is docker-registry-proxy's name for the script for Docker.
 impl FromStr for ClientKind {
     type Err = UnknownClient;
 

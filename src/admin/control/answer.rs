@@ -1,4 +1,4 @@
-//! One control connection: requests read, commands run on a thread that may wait, what they tell sent as it comes.
+//! Serves one control connection: reads requests, runs commands on a blocking thread, sends events as they come.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -24,10 +24,10 @@ use crate::cache::{Command, Inventory, Order};
 use crate::wire::{self, Body, collect};
 
 const HEAD: Duration = Duration::from_secs(30);
-/// Lines that may wait for a slow reader.
+/// The most lines that wait for a slow reader.
 const AHEAD: usize = 256;
 
-/// What a connection is served with.
+/// The state that serves a connection.
 #[derive(Clone)]
 struct Handler {
     inventory: Inventory,
@@ -49,7 +49,7 @@ pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<S
         () = stop.cancelled() => return,
     };
     if let Err(error) = ended {
-        debug!(%error, "a control connection ended");
+        debug!(%error, "control connection ended");
     }
 }
 
@@ -60,15 +60,15 @@ async fn answer(request: Request<Incoming>, handler: Handler) -> Response<Body> 
         return response;
     }
     let Some(command) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
-        return refuse(StatusCode::NOT_FOUND, format!("{} knows no {}", this(), request.uri().path()));
+        return refuse(StatusCode::NOT_FOUND, format!("{} does not know {}", this(), request.uri().path()));
     };
     if request.method() != Method::POST {
-        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "commands are sent by POST".to_owned());
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "commands must be sent by POST".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
     let Ok(command) = serde_json::from_value::<Command>(command.clone().into()) else {
-        return refuse(StatusCode::NOT_FOUND, format!("{} knows no command {command}", this()));
+        return refuse(StatusCode::NOT_FOUND, format!("{} does not know the command {command}", this()));
     };
     let body = match collect(request.into_body(), ORDER_LIMIT).await {
         Ok(body) => body,
@@ -76,8 +76,8 @@ async fn answer(request: Request<Incoming>, handler: Handler) -> Response<Body> 
     };
     match serde_json::from_slice::<Order>(&body) {
         Ok(order) if order.command == command => run(order, handler).await,
-        Ok(_) => refuse(StatusCode::BAD_REQUEST, "the order is for another command than its path".to_owned()),
-        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the order: {error}", this())),
+        Ok(_) => refuse(StatusCode::BAD_REQUEST, "the body names another command than the path".to_owned()),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the command: {error}", this())),
     }
 }
 
@@ -85,7 +85,7 @@ async fn run(order: Order, handler: Handler) -> Response<Body> {
     let Ok(turn) = handler.turns.acquire_owned().await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".to_owned());
     };
-    info!(command = order.command.as_str(), name = order.name.as_deref(), "a command by the control socket");
+    info!(command = order.command.as_str(), name = order.name.as_deref(), "running a command from the control socket");
     let (lines, mut told) = mpsc::channel::<ReplyLine>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
@@ -98,7 +98,7 @@ async fn run(order: Order, handler: Handler) -> Response<Body> {
             Ok(()) => ReplyLine::End,
             Err(error) => ReplyLine::Failed(sentence(&error)),
         };
-        let _ = lines.blocking_send(last); // who asked may have left
+        let _ = lines.blocking_send(last); // the client may have left
     });
     let frames = futures_util::stream::poll_fn(move |cx| {
         told.poll_recv(cx).map(|line| line.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line.text())))))

@@ -82,7 +82,7 @@ pub(super) fn stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
     writeln!(out, "folder       {}", stats.dir)?;
     writeln!(out, "size         {} of at most {}", size(stats.bytes), size(stats.limit))?;
     writeln!(out, "blobs        {}", stats.entries)?;
-    writeln!(out, "disk free    {}, of which {} are kept free", size(stats.disk_free), size(stats.min_free))?;
+    writeln!(out, "disk free    {}; {} must stay free", size(stats.disk_free), size(stats.min_free))?;
     writeln!(out, "pinned       {}, {}", count(stats.pins, "image"), size(stats.pinned_bytes))?;
     writeln!(out, "fills        {}", stats.fills)?;
     match stats.evictions {

@@ -1,4 +1,4 @@
-//! What no value alone can say: numbers that make no sense, and values that contradict each other.
+//! Checks numbers that make no sense and values that contradict each other.
 
 use std::ops::RangeInclusive;
 
@@ -11,14 +11,14 @@ use crate::config::tree::KeyPath;
 use crate::host::Period;
 use crate::proxy::{Auth, RegistrySettings};
 
-/// The CA renews a leaf well before its end, so one of minutes makes no sense; and clients refuse one that lives
-/// longer than Apple's limit for private roots.
+/// The CA renews a leaf well before its end, so a lifetime of minutes makes no sense; clients refuse one above Apple's
+/// limit for private roots.
 const LEAF_LIFETIME: RangeInclusive<Period> = Period::seconds(3600)..=Period::seconds(825 * 86_400);
 
-/// Less would starve a fill until it is taken for a dead one.
+/// A lower rate would starve a fill until it counts as stalled.
 const SLOWEST: u64 = 64 << 10;
 
-/// Judges the sections, makes the files that they name relative to `base`, and answers the registries.
+/// Checks the sections, makes the files that they name relative to `base`, and returns the registries.
 pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -> Vec<RegistrySettings> {
     listeners(sections, report);
     sizes(sections, report);

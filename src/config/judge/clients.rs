@@ -1,4 +1,4 @@
-//! Who may use the proxy: the htpasswd file's lines, the rules' names and users, the audit log's folder.
+//! Checks the clients section: the lines of the htpasswd file, the names and users of rules, the folder of the audit log.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::config::tree::KeyPath;
 use crate::oci::{Authority, HostPattern};
 use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RegistrySettings, RuleConfig, Users};
 
-/// Judges the section; its files become relative to the configuration's folder, unless a variable named them.
+/// Checks the section; its files become relative to the folder of the configuration, unless a variable names them.
 pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Report<'_>) {
     let (htpasswd, audit) = (KeyPath::of(["clients", "htpasswd"]), KeyPath::of(["clients", "audit"]));
     if let Some(file) = clients.htpasswd.as_mut().filter(|_| !report.is_overridden(&htpasswd)) {
@@ -67,8 +67,8 @@ fn judge_users(rule: &RuleConfig, named: bool, known: Option<&Users>, path: &Key
     }
 }
 
-/// A rule for one name of a registry that has several would be passed by with another; and what is no registry
-/// of the configuration is tunnelled past all rules.
+/// Checks the registries of rules. A rule for one name of a registry that has several could be bypassed with another
+/// name; and a host that is not a configured registry is tunnelled past all rules.
 pub(crate) fn judge_registries(rules: &[RuleConfig], registries: &[RegistrySettings], report: &mut Report<'_>) {
     for (number, rule) in rules.iter().enumerate() {
         let path = KeyPath::of(["clients", "rules"]).index(number).key("registries");
@@ -83,7 +83,7 @@ pub(crate) fn judge_registries(rules: &[RuleConfig], registries: &[RegistrySetti
     }
 }
 
-/// Whether some host of `registry` may fit `pattern`.
+/// Whether some host of `registry` may match `pattern`.
 fn meets(pattern: &HostPattern, registry: &RegistrySettings) -> bool {
     let within = |wide: &HostPattern, narrow: &HostPattern| {
         let authority = narrow.exact().map(|host| Authority { host: host.clone(), port: narrow.port().unwrap_or(443) });

@@ -1,4 +1,4 @@
-//! How hosts are reached: the endpoints of registries and `upstream.hosts`, their files, their conflicts.
+//! Checks how hosts are reached: the endpoints of registries and `upstream.hosts`, their files and conflicts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::config::tree::KeyPath;
 use crate::oci::Authority;
 use crate::upstream::{EndpointConfig, HostConfig};
 
-/// What has been said so far of each host and port, and where.
+/// The settings seen so far for each host and port, and their paths.
 #[derive(Debug, Default)]
 pub(crate) struct KnownHosts(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
 
@@ -25,7 +25,7 @@ struct ConnectionKeys<'a> {
 }
 
 impl KnownHosts {
-    /// Judges an endpoint; its files become relative to the configuration's folder.
+    /// Checks an endpoint; its files become relative to the folder of the configuration.
     pub(crate) fn endpoint(
         &mut self,
         endpoint: &mut EndpointConfig,
@@ -52,7 +52,7 @@ impl KnownHosts {
         self.judge(parsed.ok().map(|parsed| parsed.authority), keys, base, path, report);
     }
 
-    /// Judges an entry of `upstream.hosts`.
+    /// Checks an entry of `upstream.hosts`.
     pub(crate) fn host(
         &mut self,
         key: &str,
@@ -119,7 +119,7 @@ impl KnownHosts {
         }
     }
 
-    /// Connections are shared by host and port: two truths about one cannot both hold.
+    /// Records a setting and reports a conflict: connections are shared by host and port, so two values cannot both apply.
     fn note(
         &mut self,
         authority: &Authority,
@@ -141,7 +141,7 @@ impl KnownHosts {
     }
 }
 
-/// Where an endpoint's url leads.
+/// The parts of an endpoint's url.
 struct EndpointUrl {
     authority: Authority,
     secure: bool,

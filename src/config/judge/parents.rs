@@ -1,4 +1,4 @@
-//! The proxies of `upstream.proxy`: their URLs, their certificates, their users.
+//! Checks the proxies of `upstream.proxy`: their URLs, their certificates, their users.
 
 use super::{credentials, pem};
 use crate::config::base::Base;
@@ -6,13 +6,13 @@ use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::upstream::{HopConfig, ParentConfig, ProxyConfig};
 
-/// Judges the entries; their files become relative to the configuration's folder.
+/// Checks the entries; their files become relative to the folder of the configuration.
 pub(crate) fn judge(proxy: &mut ProxyConfig, base: &Base, report: &mut Report<'_>) {
     let path = KeyPath::of(["upstream", "proxy"]);
     let is_from_text = report.is_overridden(&path);
     let one = proxy.0.len() == 1 || is_from_text;
     for (index, hop) in proxy.0.iter_mut().enumerate() {
-        // One entry may stand without a list, and several in one text: then what is wrong is at the key itself.
+        // A single entry may be written without a list, and several in one text; the path is then the key itself.
         let path = if one { path.clone() } else { path.index(index) };
         if let HopConfig::Parent(parent) = hop {
             judge_parent(parent, base, &path, report);

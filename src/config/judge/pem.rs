@@ -1,4 +1,4 @@
-//! The files that a configuration names: certificates that can be trusted, a client certificate and its key.
+//! Checks the certificate files that a configuration names: trusted certificates, a client certificate and its key.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 
-/// Judges the three files of one host or endpoint.
+/// Checks the three files of one host or endpoint.
 pub(crate) fn judge(
     ca: Option<&Path>,
     certificate: Option<&Path>,

@@ -1,4 +1,4 @@
-//! The registries: presets and entries put together, patterns judged.
+//! Merges presets and entries into the registries, and checks their patterns.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ const PRESET_FRESH_FOR: Period = Period::seconds(60);
 const OTHER_FRESH_FOR: Period = Period::seconds(0);
 const DEADLINE: Period = Period::seconds(10);
 
-/// Every registry that is on: all presets where `entries` is absent, else those that it lists. Exact hosts come
-/// before patterns, and longer patterns before shorter, so that the first match is the closest.
+/// Every enabled registry: all presets if `entries` is absent, else the listed ones. Exact hosts come before patterns,
+/// and longer patterns before shorter ones, so that the first match is the closest.
 pub(crate) fn settle(
     entries: Option<BTreeMap<String, Option<RegistryConfig>>>,
     report: &mut Report<'_>,
@@ -31,7 +31,7 @@ pub(crate) fn settle(
     settled
 }
 
-/// How much a pattern covers: an exact host least, a pattern of few labels most.
+/// How much a pattern covers: an exact host the least, a pattern with few labels the most.
 fn breadth(pattern: &HostPattern) -> usize {
     match pattern.domain() {
         Some(domain) if pattern.exact().is_none() => usize::MAX - domain.split('.').count(),
@@ -100,7 +100,7 @@ fn of_entry(
     merge(&name, &pattern, preset, body, pattern.exact().is_some()).map_err(|error| error.to_string())
 }
 
-/// Port 443 is what no port means.
+/// Drops port 443, which is the default.
 fn normal(key: &str) -> Result<HostPattern, BadPattern> {
     let pattern: HostPattern = key.parse()?;
     match pattern.to_string().strip_suffix(":443") {
@@ -109,8 +109,8 @@ fn normal(key: &str) -> Result<HostPattern, BadPattern> {
     }
 }
 
-/// The CA may sign for what a pattern's domain covers: never for more than was meant, nor for a whole
-/// top-level domain.
+/// Checks the domain of a pattern, since the CA may sign for everything in it: it must not cover more than was meant, nor
+/// a whole top-level domain.
 fn judge_pattern(pattern: &HostPattern) -> Result<(), String> {
     if pattern.exact().is_some() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Loading is judged by whole files: what is told of each mistake, and what a good one means.
+//! Tests loading with whole files: the message of each mistake, and the settings of a valid file.
 
 use proptest::prelude::*;
 
@@ -155,7 +155,7 @@ fn each_mistake_says_what_was_expected() {
             "registries.quay.io.auth: contains no credentials; expected at least one",
         ),
         ("registries: {quay.io: {auth: {username: u}}}", "quay.io.auth.username: has no password; expected"),
-        ("registries: {quay.io: {auth: {username: u, password: 12}}}", "auth.password: a secret is text; expected it"),
+        ("registries: {quay.io: {auth: {username: u, password: 12}}}", "auth.password: not text; expected the secret"),
         (
             "registries: {quay.io: {auth: {username: u, password: p, repositorys: []}}}",
             "auth.repositorys: unknown key; did you mean repositories?",

@@ -1,8 +1,8 @@
-//! The words of a mistake: the library's, turned into a sentence that says what was expected.
+//! Turns an error message of the YAML library into a sentence that says what was expected.
 
 use serde_yaml::Value;
 
-/// What is wrong with `value`, of which the library said `message`.
+/// Says what is wrong with `value`, for which the library reported `message`.
 pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
@@ -33,7 +33,7 @@ pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
 
 const ADDRESS: &str = "an address and port such as 127.0.0.1:3128 or '[::]:3128'";
 
-/// Rust's names for kinds of values, as a person who writes YAML says them.
+/// Translates Rust's names for kinds of values into the words of a person who writes YAML.
 fn plain(expected: &str) -> &str {
     match expected {
         "socket address" => ADDRESS,
@@ -60,7 +60,7 @@ fn found(value: Option<&Value>, rest: &str) -> String {
     }
 }
 
-/// A value may be a whole certificate by mistake: its beginning tells enough.
+/// Shortens a value: it may be a whole certificate by mistake, and its beginning is enough.
 fn short(value: &str) -> String {
     match value.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &value[..end]),
@@ -79,12 +79,12 @@ fn unknown_key(rest: &str) -> String {
     }
 }
 
-/// The name up to the first backquote, then what stands between backquotes.
+/// The name up to the first backquote, then each text between backquotes.
 fn quoted(rest: &str) -> impl Iterator<Item = &str> {
     rest.split('`').step_by(2)
 }
 
-/// The known word that a mistyped one is likely to be.
+/// The known word that was probably meant by a mistyped one.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.replace('-', "_");
     let distance = |known: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &known.to_lowercase());
