@@ -253,7 +253,7 @@ impl Cache {
         if kept_type(&whole.bytes).is_none() && Look::of(whole.media_type.as_deref()) != Look::Content {
             return Err(NoManifest::fault(whole.media_type.as_deref()));
         }
-        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        tracing::error!(%digest, %registry, found = %said, "refused a manifest from the registry that does not match its digest");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 
@@ -279,7 +279,7 @@ impl Cache {
         let (store, kept) = (self.store.clone(), bytes.clone());
         let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
         if let Ok(Err(error)) = put {
-            tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+            tracing::error!(%digest, %error, "cannot store a manifest; it is served from memory");
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.trouble().is_some();
             self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
@@ -318,9 +318,9 @@ impl Cache {
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
     let bytes = store.read_whole(digest, crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
-        tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
+        tracing::error!(%digest, "a cached manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {
-            tracing::error!(%digest, %error, "the damaged manifest cannot be removed");
+            tracing::error!(%digest, %error, "cannot remove the damaged manifest");
         }
         return None;
     }

@@ -96,7 +96,7 @@ impl Tags {
                 entries
             }
             Err(error) => {
-                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                warn!(%error, "cannot read the catalog; the registry is asked instead");
                 Arc::default()
             }
         }

@@ -33,7 +33,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             proxy.metrics.handshake_failure("wrong_name");
             warn!(
                 client = %client_address, to = %authority, registry = %name,
-                "a registry was asked for in a tunnel to another host, which was closed: CONNECT has to name the registry"
+                "closed a tunnel that asked for a registry under another host name: CONNECT must name the registry"
             );
             client.write_all(&UNRECOGNIZED_NAME).await?;
             client.flush().await?;

@@ -85,7 +85,7 @@ impl<T: Clone> State<T> {
                 self.until = Some(now + RETRY);
                 warn!(
                     error = &error as &dyn std::error::Error,
-                    "held credentials could not be read again; the earlier ones are used"
+                    "cannot read the held credentials again; the earlier ones are used"
                 );
                 Ok(older.clone())
             }
