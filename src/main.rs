@@ -1,4 +1,4 @@
-//! `pullthrough`: parse, run, exit code.
+//! The entry point: parses the arguments, runs the command, returns its exit code.
 
 use std::process::ExitCode;
 

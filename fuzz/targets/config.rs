@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::load::judge;
-use super::mistakes::mistake::Place;
+use super::mistakes::mistake::ValueSource;
 use super::mistakes::report::Report;
-use super::source::Sources;
+use super::source::ConfigSources;
 use crate::proxy::Registry;
 
 /// No text panics; each mistake is one line of text with a line that is in the file. What passes the check starts: its
@@ -15,7 +15,7 @@ pub fn config(data: &[u8]) {
     // The paths that it names lead nowhere: what is on this machine decides nothing.
     let file = Path::new("/nonexistent/fuzz.yaml").to_owned();
     let mut report = Report::new(Some(file.clone()), text);
-    let settings = judge(&Sources::default(), Some(file.clone()), text, &mut report);
+    let settings = judge(&ConfigSources::default(), Some(file.clone()), text, &mut report);
     match report.finish() {
         Ok(()) => {
             for registry in &settings.registries {
@@ -26,7 +26,7 @@ pub fn config(data: &[u8]) {
         Err(mistakes) => {
             let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count(); // as YAML counts them
             for mistake in mistakes.iter() {
-                let Place::File(of, Some(line)) = &mistake.place else { panic!("{mistake} has no line") };
+                let ValueSource::File(of, Some(line)) = &mistake.place else { panic!("{mistake} has no line") };
                 assert!(*of == file && (1..=lines + 1).contains(line), "{mistake} of {lines}");
                 assert!(!mistake.text.is_empty());
                 assert!(!mistake.to_string().chars().any(|c| matches!(c, '\n' | '\r' | '\x1b')), "{mistake:?}");

@@ -1,13 +1,13 @@
-//! What operators ask of a server: metrics by the admin door, and changes by the control socket.
+//! Serves operators: metrics on the admin port, and commands on the control socket.
 //!
-//! Flow: a connection is HTTP/1.1; its Host is checked, its path answered.
-//! Scope: the TCP port is read-only. What changes state goes over a socket in the cache folder that only its owner
-//! can use (`control`).
-//! Never: answer a request whose Host is a name that somebody else's DNS may have pointed here: a web page
-//! could read it then (DNS rebinding).
+//! Flow: a connection is HTTP/1.1; its Host is checked and its path answered (`http`). Commands that change state go over
+//! a socket in the cache folder that only its owner can use (`control`).
+//! Scope: the TCP port is read-only.
+//! Never: answer a request whose Host is a name that a foreign DNS zone may have pointed here: a web page could then read
+//! the answer (DNS rebinding).
 //! Reading: OpenMetrics 1.0.
 
 pub mod control;
-mod door;
+mod http;
 
-pub use door::serve;
+pub use self::http::serve;

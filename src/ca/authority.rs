@@ -140,7 +140,7 @@ fn make_root(folder: &Folder, now: SystemTime) -> Result<(Certificate, Option<Ke
     let path = folder.certificate_path(Pair::Root);
     let root = Certificate::parse(&path, &minted.pem)?;
     folder.put(Pair::Root, &minted.pem, &minted.key.serialize_pem())?;
-    tracing::info!(path = %path.display(), fingerprint = root.fingerprint(), "made a new CA");
+    tracing::info!(path = %path.display(), fingerprint = root.fingerprint(), "created a new CA");
     Ok((root, Some(minted.key)))
 }
 

@@ -261,12 +261,12 @@ impl Cache {
             Ok(found) => Ok(found),
             Err(error) if error.is_exhausted() => {
                 if NO_FILE.is_due() {
-                    tracing::warn!(%digest, %error, reason = "files", "blobs cannot be opened: too many files are open");
+                    tracing::warn!(%digest, %error, reason = "files", "cannot open blobs: too many files are open");
                 }
                 Err(Fault::new(Retry::Again, error))
             }
             Err(error) => {
-                tracing::error!(%digest, %error, "a stored blob cannot be read; the registry is asked instead");
+                tracing::error!(%digest, %error, "cannot read a cached blob; the registry is asked instead");
                 Ok(None)
             }
         }

@@ -11,7 +11,7 @@ use super::rights::caller::Asker;
 use super::source::stopped;
 use super::whole::{NoManifest, WrongManifest, media_type_of};
 use super::{Cache, Caller, Fault, Place, Principal, Proof, Reach, Retry, Said, Whole, inventory};
-use crate::host::{self, Flights, Landed};
+use crate::host::{self, Coalesced, Flights};
 use crate::oci::{Digest, Look, kept_type};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -195,12 +195,12 @@ impl Cache {
             cache.fetch_and_keep(&leader, &wanted).await
         });
         let (fetched, outcome) = match landed.await.unwrap_or_else(stopped) {
-            Landed::Led(fetched) => (fetched, Outcome::Miss),
+            Coalesced::Led(fetched) => (fetched, Outcome::Miss),
             // The leader's token may have expired; this one has its own.
-            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+            Coalesced::Joined(Err(fault)) if fault.said == Said::Denied => {
                 (self.fetch_and_keep(caller, digest).await, Outcome::Miss)
             }
-            Landed::Joined(fetched) => (fetched, Outcome::Collapsed),
+            Coalesced::Joined(fetched) => (fetched, Outcome::Collapsed),
         };
         let (whole, verified) = fetched?;
         Ok(found(*digest, whole.bytes, whole.media_type, if verified { outcome } else { Outcome::Bypass }))
@@ -233,14 +233,14 @@ impl Cache {
         let key = (registry.clone(), *digest);
         let shared = self.manifests.shared.run(key, source.fresh_since(), move || async move { asked.whole().await });
         let whole = match shared.await.unwrap_or_else(stopped) {
-            Landed::Led(whole) => whole?,
+            Coalesced::Led(whole) => whole?,
             // It tells that the bytes exist, and nothing of this one's rights.
-            Landed::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
+            Coalesced::Joined(Ok(whole)) => match self.prove(caller, digest, Content::Manifest).await {
                 Ok((proof, _)) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
                 Err(fault) if fault.is_about_head() => caller.without_mirrors().source.whole().await?,
                 Err(fault) => return Err(fault),
             },
-            Landed::Joined(Err(_)) => source.whole().await?,
+            Coalesced::Joined(Err(_)) => source.whole().await?,
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
         if said == *digest {
@@ -253,7 +253,7 @@ impl Cache {
         if kept_type(&whole.bytes).is_none() && Look::of(whole.media_type.as_deref()) != Look::Content {
             return Err(NoManifest::fault(whole.media_type.as_deref()));
         }
-        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        tracing::error!(%digest, %registry, found = %said, "refused a manifest from the registry that does not match its digest");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 
@@ -279,7 +279,7 @@ impl Cache {
         let (store, kept) = (self.store.clone(), bytes.clone());
         let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
         if let Ok(Err(error)) = put {
-            tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+            tracing::error!(%digest, %error, "cannot store a manifest; it is served from memory");
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.trouble().is_some();
             self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
@@ -318,9 +318,9 @@ impl Cache {
 fn read_manifest(store: &crate::store::Store, digest: &Digest) -> Option<Bytes> {
     let bytes = store.read_whole(digest, crate::oci::MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
-        tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
+        tracing::error!(%digest, "a cached manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {
-            tracing::error!(%digest, %error, "the damaged manifest cannot be removed");
+            tracing::error!(%digest, %error, "cannot remove the damaged manifest");
         }
         return None;
     }

@@ -7,7 +7,7 @@ use super::cache::Asked;
 use super::rights::caller::Asker;
 use super::source::stopped;
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Subject, Want};
-use crate::host::{Flights, Landed};
+use crate::host::{Coalesced, Flights};
 use crate::oci::{Digest, Look};
 use crate::store::Content;
 
@@ -97,7 +97,7 @@ impl Cache {
         });
         match proven.await.unwrap_or_else(stopped) {
             // The leader's token may have expired; this one has its own.
-            Landed::Joined(Err(fault)) if fault.said == Said::Denied => {
+            Coalesced::Joined(Err(fault)) if fault.said == Said::Denied => {
                 self.ask_for_proof(means, caller, digest, content).await
             }
             landed => landed.into_inner(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::host::Landed;
+use crate::host::Coalesced;
 use crate::oci::{Digest, Look, MediaType};
 use crate::wire::Body;
 
@@ -269,8 +269,8 @@ impl Said {
 struct Stopping;
 
 /// What those are told whose asking was ended.
-pub(crate) fn stopped<V>() -> Landed<Result<V, Fault>> {
-    Landed::Led(Err(Fault::new(Retry::Again, Stopping)))
+pub(crate) fn stopped<V>() -> Coalesced<Result<V, Fault>> {
+    Coalesced::Led(Err(Fault::new(Retry::Again, Stopping)))
 }
 
 impl Fault {

@@ -77,7 +77,7 @@ impl Cache {
                 Ok(Said200 { digest: said, media_type, size, came: Came::Unkept })
             }
             Some(said) if said != found => {
-                tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "the registry's manifest is not what its digest says; refused");
+                tracing::error!(registry = %place.registry, repository = %place.repository, %said, %found, "refused a manifest from the registry that does not match its digest");
                 Err(Fault::new(Retry::Never, WrongTag { said, found }))
             }
             said if is_manifest && (said.is_some() || !whole.is_foreign) => {

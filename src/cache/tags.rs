@@ -18,7 +18,7 @@ use super::source::stopped;
 use super::tag_answer::{Asking, Came, Said200};
 use super::whole::is_schema1;
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Reach, Retry, Said};
-use crate::host::{Flights, Landed};
+use crate::host::{Coalesced, Flights};
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -96,7 +96,7 @@ impl Tags {
                 entries
             }
             Err(error) => {
-                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                warn!(%error, "cannot read the catalog; the registry is asked instead");
                 Arc::default()
             }
         }
@@ -170,23 +170,23 @@ impl Cache {
         let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
-            Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
+            Ok(Coalesced::Joined(Err(fault))) if fault.said == Said::Denied => {
                 let alone = tokio::time::timeout(wait, self.ask_and_learn(caller, question, by_content));
-                alone.await.map(Landed::Led)
+                alone.await.map(Coalesced::Led)
             }
             asked => asked,
         };
         let silence = match asked {
-            Ok(Landed::Led(Ok(said))) => {
+            Ok(Coalesced::Led(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
             }
-            Ok(Landed::Joined(Ok(said))) => {
+            Ok(Coalesced::Joined(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Collapsed }));
             }
-            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) if fault.said != Said::Nothing => {
+            Ok(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) if fault.said != Said::Nothing => {
                 return Err(fault);
             }
-            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
+            Ok(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) => fault,
             Err(_) => {
                 caller.source.missed(begun);
                 Fault::new(Retry::Again, NoAnswer(wait))
@@ -209,7 +209,12 @@ impl Cache {
         self.tags.forget(place, tag, None);
     }
 
-    async fn ask_tag(&self, caller: &Caller, question: &Question, by_content: bool) -> Landed<Result<Said200, Fault>> {
+    async fn ask_tag(
+        &self,
+        caller: &Caller,
+        question: &Question,
+        by_content: bool,
+    ) -> Coalesced<Result<Said200, Fault>> {
         let Question { tag, accept, asking, .. } = question;
         let key = (caller.place.clone(), tag.clone(), *accept, caller.asker(), *asking, by_content);
         let (cache, leader, question) = (self.clone(), caller.clone(), question.clone());

@@ -1,4 +1,4 @@
-//! `pullthrough ca`: makes the CA, shows it, takes its root's key away.
+//! Implements `pullthrough ca`: creates the CA, shows it, and removes the root key from the machine.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use serde_json::json;
 use super::flags::{Print, print_json};
 use crate::ca::{Authority, Config, Issuing, Overview, Permitted, RootKey};
 
-/// What to do with the local certificate authority.
+/// A command on the local certificate authority.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum CaCommand {
-    /// Make the CA now instead of at the first start
+    /// Create the CA now instead of at the first start
     Init,
-    /// Show the CA: its fingerprint, its validity, what it may sign for
+    /// Show the fingerprint and the validity of the CA, and what it may sign for
     Show {
-        /// How it is printed
+        /// Text or JSON.
         #[command(flatten)]
         print: Print,
     },
-    /// Hand out the root's private key and remove it from this machine
+    /// Export the private key of the root and remove it from this machine
     Seal {
         /// Write the key to this new file (mode 0600) instead of standard output
         #[arg(long, value_name = "FILE")]
@@ -30,10 +30,10 @@ pub enum CaCommand {
     },
 }
 
-/// Runs `command` on the folder of `config`; `permitted` is what the configuration wants signed.
+/// Runs `command` on the folder of `config`; `permitted` lists the names that the configuration needs certificates for.
 ///
 /// # Errors
-/// Those of the CA, with the file concerned; and what writing to `out` says.
+/// An error of the CA, with the file concerned, or of writing to `out`.
 pub fn run(command: &CaCommand, config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
         CaCommand::Init => init(config, permitted, out),
@@ -46,15 +46,16 @@ fn init(config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::
     let there = Overview::read(&config.dir)?.is_some();
     let authority = Authority::open(config, permitted)?;
     let certificate = config.dir.join("ca.crt");
-    let words = if there { "the CA was there already" } else { "made a CA" };
-    writeln!(out, "{words}: nodes trust {}", certificate.display())?;
+    let words = if there { "the CA already exists" } else { "created a CA" };
+    writeln!(out, "{words}; clients must trust {}", certificate.display())?;
     writeln!(out, "fingerprint (SHA-256): {}", authority.fingerprint())?;
     Ok(())
 }
 
 fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) -> anyhow::Result<()> {
-    let overview = Overview::read(dir)?
-        .with_context(|| format!("there is no CA in {}: run pullthrough ca init, or serve", dir.display()))?;
+    let overview = Overview::read(dir)?.with_context(|| {
+        format!("there is no CA in {}: run pullthrough ca init, or pullthrough serve", dir.display())
+    })?;
     if print.json {
         return Ok(print_json(out, &as_json(&overview, permitted))?);
     }
@@ -62,10 +63,10 @@ fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) ->
     writeln!(out, "fingerprint  {}", overview.fingerprint)?;
     writeln!(out, "valid        {} to {}", time(overview.validity.from), time(overview.validity.until))?;
     let key =
-        if overview.sealed { "sealed: it is not on this machine" } else { "on this machine; ca seal takes it away" };
-    writeln!(out, "root's key   {key}")?;
+        if overview.sealed { "sealed: not on this machine" } else { "on this machine; pullthrough ca seal removes it" };
+    writeln!(out, "root key     {key}")?;
     let Some(issuing) = &overview.issuing else {
-        writeln!(out, "issuing      not there yet: it is made at the next start")?;
+        writeln!(out, "issuing      does not exist yet; it is created at the next start")?;
         return Ok(());
     };
     writeln!(out, "issuing      {}", issuing.subject)?;
@@ -77,13 +78,17 @@ fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) ->
         writeln!(out, "covers       {network}")?;
     }
     for wanted in issuing.lacks(permitted) {
-        writeln!(out, "not covered  {wanted}: {}", cure(&overview))?;
+        writeln!(out, "not covered  {wanted}: {}", fix(&overview))?;
     }
     Ok(())
 }
 
-fn cure(overview: &Overview) -> &'static str {
-    if overview.sealed { "put ca.key back for a start, then seal again" } else { "it will be from the next start on" }
+fn fix(overview: &Overview) -> &'static str {
+    if overview.sealed {
+        "put ca.key back for one start, then seal again"
+    } else {
+        "it will be covered from the next start"
+    }
 }
 
 fn as_json(overview: &Overview, permitted: &Permitted) -> serde_json::Value {
@@ -110,25 +115,26 @@ fn as_json(overview: &Overview, permitted: &Permitted) -> serde_json::Value {
 }
 
 fn seal(config: &Config, permitted: &Permitted, file: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let missing = || format!("there is no CA in {}: run pullthrough ca init, or serve", config.dir.display());
+    let missing =
+        || format!("there is no CA in {}: run pullthrough ca init, or pullthrough serve", config.dir.display());
     Overview::read(&config.dir)?.with_context(missing)?;
     let Some(key) = RootKey::take(config, permitted)? else {
-        writeln!(out, "the CA is sealed already: the root's key is not in {}", config.dir.display())?;
+        writeln!(out, "the CA is already sealed: the root key is not in {}", config.dir.display())?;
         return Ok(());
     };
     match file {
         Some(file) => {
             key.write_to(file)?;
-            writeln!(out, "wrote the root's key to {}: {KEEP}", file.display())?;
+            writeln!(out, "wrote the root key to {}: {KEEP}", file.display())?;
         }
-        None => write!(out, "The root's key, shown this once: {KEEP}\n\n{}", key.pem())?,
+        None => write!(out, "The root key, shown only this once: {KEEP}\n\n{}", key.pem())?,
     }
     out.flush()?;
     key.remove()?;
     let path = config.dir.join("ca.key");
     writeln!(
         out,
-        "\nremoved {}. To sign for a new registry, put the key back there (mode 0600) and start.",
+        "\nremoved {}. To cover a new registry, put the key back there (mode 0600) and start the proxy.",
         path.display()
     )?;
     Ok(())
@@ -140,4 +146,4 @@ fn time(moment: SystemTime) -> String {
 }
 
 const KEEP: &str = "keep it off this machine and off the network, in a password store or on a medium in a safe. \
-    Whoever has it can impersonate any site to every node that trusts the CA.";
+    Anyone who has it can impersonate any site to every client that trusts the CA.";

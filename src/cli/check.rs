@@ -1,4 +1,4 @@
-//! `pullthrough check`: is this configuration right?
+//! Implements `pullthrough check`: validates the configuration.
 
 use std::io::Write;
 
@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::flags::{ConfigFlag, Print, print_json};
-use crate::config::{self, Mistake, Mistakes, Place, Settings};
+use crate::config::{self, Mistake, Mistakes, Settings, ValueSource};
 
-/// Which configuration, and how it is told.
+/// The configuration to check, and the output format.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(super) struct CheckFlags {
     #[command(flatten)]
@@ -17,10 +17,10 @@ pub(super) struct CheckFlags {
     print: Print,
 }
 
-/// Checks the configuration, and the CA against it, and writes to `out` what a person should know, and one line about it.
+/// Checks the configuration, and the CA against it, and writes the notices and a one-line summary to `out`.
 ///
 /// # Errors
-/// The configuration's mistakes; what the CA's folder and writing to `out` say.
+/// The mistakes of the configuration, or an error of reading the CA's folder or of writing to `out`.
 pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()> {
     let settings = match judged(&flags.config)? {
         Ok(settings) => settings,
@@ -49,7 +49,7 @@ pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The inner error is what was asked for.
+/// The inner error holds the mistakes; the outer one says why the check could not be made.
 fn judged(config: &ConfigFlag) -> anyhow::Result<Result<Settings, Mistakes>> {
     let settings = match config::load(&config.sources()) {
         Ok(settings) => settings,
@@ -58,14 +58,14 @@ fn judged(config: &ConfigFlag) -> anyhow::Result<Result<Settings, Mistakes>> {
     Ok(config::check_sealed(&settings)?.map_or(Ok(settings), Err))
 }
 
-/// The keys that do not apply are null.
+/// Fields that do not apply are null.
 fn mistake(mistake: &Mistake) -> Value {
     let (mut file, mut line, mut variable, mut flag) = (None, None, None, None);
     match &mistake.place {
-        Place::File(path, at) => (file, line) = (Some(path), *at),
-        Place::Variable(name) => variable = Some(name),
-        Place::Flag(name) => flag = Some(name),
-        Place::Defaults => {}
+        ValueSource::File(path, at) => (file, line) = (Some(path), *at),
+        ValueSource::Variable(name) => variable = Some(name),
+        ValueSource::Flag(name) => flag = Some(name),
+        ValueSource::Defaults => {}
     }
     let key = Some(&mistake.key).filter(|key| !key.is_empty());
     json!({"file": file, "line": line, "variable": variable, "flag": flag, "key": key, "text": mistake.text})
@@ -78,7 +78,7 @@ fn names(settings: &Settings) -> Vec<&str> {
 fn summary(settings: &Settings) -> String {
     let what = match &settings.file {
         Some(file) => format!("{}: no mistakes", file.display()),
-        None => "no configuration file, so the defaults hold: no mistakes".to_owned(),
+        None => "no configuration file, so the defaults apply: no mistakes".to_owned(),
     };
     let names = names(settings);
     let noun = if names.len() == 1 { "registry" } else { "registries" };

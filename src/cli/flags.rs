@@ -1,4 +1,4 @@
-//! Flags that several commands share.
+//! Defines the flags that several commands share.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::config::{Overrides, Sources};
+use crate::config::{ConfigSources, Overrides};
 
-/// Which configuration.
+/// Names the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct ConfigFlag {
-    /// The configuration [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
+    /// Configuration file [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
 
-/// How what a command found is printed.
+/// Chooses between text and JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct Print {
     /// Print JSON
@@ -24,50 +24,50 @@ pub struct Print {
     pub json: bool,
 }
 
-/// Prints `value` as JSON, for people to read as well.
+/// Prints `value` as indented JSON.
 pub(super) fn print_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
 
-/// The flags of `serve`: what is said most often, over variables and file.
+/// The flags of `serve`: the most frequent settings. They override the environment and the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct ServeFlags {
     #[command(flatten)]
     config: ConfigFlag,
-    /// Where the proxy listens [default: [::]:3128]
+    /// Address of the proxy listener [default: [::]:3128]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where metrics are served [default: 127.0.0.1:9128]
+    /// Address of the metrics listener [default: 127.0.0.1:9128]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// The folder of the cache [default: cache]
+    /// Folder of the cache [default: cache]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<String>,
-    /// The folder of the certificate authority [default: ca]
+    /// Folder of the certificate authority [default: ca]
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<String>,
 }
 
 impl ConfigFlag {
-    /// The configuration of this process.
+    /// The sources of this process's configuration.
     #[must_use]
-    pub fn sources(&self) -> Sources {
-        Sources::of_process(self.config.clone(), Overrides::default())
+    pub fn sources(&self) -> ConfigSources {
+        ConfigSources::of_process(self.config.clone(), Overrides::default())
     }
 }
 
 impl ServeFlags {
-    /// The configuration of this process, these flags over it.
+    /// The sources of this process's configuration, overridden by these flags.
     #[must_use]
-    pub fn sources(&self) -> Sources {
+    pub fn sources(&self) -> ConfigSources {
         let overrides = Overrides {
             listen: self.listen.clone(),
             admin: self.admin.clone(),
             cache_dir: self.cache_dir.clone(),
             ca_dir: self.ca_dir.clone(),
         };
-        Sources::of_process(self.config.config.clone(), overrides)
+        ConfigSources::of_process(self.config.config.clone(), overrides)
     }
 }
 

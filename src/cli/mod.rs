@@ -1,10 +1,10 @@
-//! The commands, one file each.
+//! Defines the commands, one file each.
 //!
-//! Flow: [`Cli`] is parsed; [`Cli::run`] runs the command and turns its outcome into an exit status: 0 done,
-//! 1 it failed, 2 wrong usage (said by the parser) or a wrong configuration.
-//! Scope: reads arguments, prints for people. What a command does is done by the rooms below.
-//! Never: offer what is not built.
-//! Reading: README.md for each command; docs/operations.md for when an operator needs which.
+//! Flow: [`Cli`] is parsed; [`Cli::run`] runs the command and turns its outcome into an exit status: 0 for success,
+//! 1 for a failure, 2 for wrong usage (from the parser) or a wrong configuration.
+//! Scope: reading arguments and printing for people. The rooms below do the work.
+//! Never: offer a command or flag that is not built.
+//! Reading: README.md for each command; docs/operations.md for when an operator needs which one.
 
 pub mod ca;
 pub mod cache;
@@ -12,7 +12,7 @@ mod check;
 mod doctor;
 mod flags;
 mod generate;
-mod owner;
+mod permissions;
 mod program;
 mod serve;
 mod setup;

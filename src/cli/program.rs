@@ -1,10 +1,10 @@
-//! The program as the command line sees it: its commands, and its exit status.
+//! Defines the command line: the commands, and the exit status of the program.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::ca::{self, CaCommand};
@@ -28,59 +28,59 @@ pub struct Cli {
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Command {
-    /// Run the proxy; without any configuration it caches the public registries
+    /// Run the proxy; without a configuration it caches the public registries
     Serve(ServeFlags),
-    /// Validate a configuration: every mistake with its line, its key and what was expected
+    /// Validate the configuration; report every mistake with its line, its key and what was expected
     Check(CheckFlags),
-    /// Make, show or seal the local certificate authority
+    /// Create, show or seal the local certificate authority
     Ca {
         #[command(flatten)]
         config: ConfigFlag,
         #[command(subcommand)]
         command: CaCommand,
     },
-    /// Look at and change what the cache holds, while the server runs or not
+    /// Inspect and change the contents of the cache, whether or not the server is running
     Cache {
         #[command(flatten)]
         config: ConfigFlag,
         #[command(subcommand)]
         command: CacheCommand,
     },
-    /// Put the CA into this machine's trust store, or take it out
+    /// Add the CA to this machine's trust store, or remove it
     Trust {
         #[command(flatten)]
         config: ConfigFlag,
-        /// The CA's certificate [default: ca.crt in the configured folder]
+        /// Certificate of the CA [default: ca.crt in the configured CA folder]
         #[arg(long, value_name = "FILE", global = true)]
         ca: Option<PathBuf>,
-        /// The root folder of another system that is meant instead of this one
+        /// Root folder of another system to work on instead of this one
         #[arg(long, value_name = "DIR", global = true, hide = true)]
         root: Option<PathBuf>,
         #[command(subcommand)]
         command: TrustCommand,
     },
-    /// Print the configuration of one client, or write it with --apply
+    /// Print the configuration for one client, or write it with --apply
     Setup {
         #[command(flatten)]
         config: ConfigFlag,
         #[command(flatten)]
         flags: SetupFlags,
     },
-    /// Test this machine's way to the proxy and through it, each failure with its cure
+    /// Test every step of a pull from this machine and tell you how to fix what fails
     Doctor {
         #[command(flatten)]
         config: ConfigFlag,
         #[command(flatten)]
         flags: DoctorFlags,
     },
-    /// Explain what the configuration and the cache say of an image: freshness, platforms, who may read it
+    /// Explain what the configuration and the cache say about an image: freshness, platforms, who may read it
     Why {
         #[command(flatten)]
         config: ConfigFlag,
         #[command(flatten)]
         flags: WhyFlags,
     },
-    /// Print the completions for a shell
+    /// Print shell completions
     #[command(hide = true)]
     Completions {
         /// The shell
@@ -89,14 +89,14 @@ enum Command {
     /// Print the manual page
     #[command(hide = true)]
     Man {
-        /// Write a page for each command into this folder
+        /// Write one page per command into this folder
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
 }
 
 impl Cli {
-    /// Runs the command; what fails is told on standard error.
+    /// Runs the command and reports a failure on standard error.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command.run(&mut io::stdout()) {
@@ -126,15 +126,15 @@ impl Command {
             Self::Setup { config, flags } => setup::run(&flags, &config::load(&config.sources())?, out),
             Self::Doctor { config, flags } => doctor::run(&flags, &config::load(&config.sources())?, out),
             Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
-            Self::Completions { shell } => generate::completions(shell, out),
-            Self::Man { dir } => generate::man(dir.as_deref(), out),
+            Self::Completions { shell } => generate::completions(Cli::command(), shell, out),
+            Self::Man { dir } => generate::man(Cli::command(), dir.as_deref(), out),
             Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
         }
     }
 }
 
-/// Mistakes stand for themselves, a line each; anything else is one sentence with its causes. Where standard
-/// error is closed there is nobody to tell.
+/// Prints the mistakes of a configuration, one a line, or any other error as one sentence with its causes. A closed
+/// standard error is ignored.
 fn failed(error: &anyhow::Error) -> ExitCode {
     let mut stderr = io::stderr();
     if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
@@ -147,8 +147,6 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,16 +1,16 @@
-//! `pullthrough serve`: run the proxy.
+//! Implements `pullthrough serve`: runs the proxy.
 
 use super::flags::ServeFlags;
-use super::owner::with_cure;
+use super::permissions::with_fix;
 use crate::{config, server};
 
-/// Runs until a signal ends it.
+/// Runs the proxy until a signal stops it.
 ///
 /// # Errors
-/// The configuration's mistakes; what could not be opened.
+/// The mistakes of the configuration, or the part that could not be opened.
 pub(super) fn run(flags: &ServeFlags) -> anyhow::Result<()> {
     let sources = flags.sources();
     let settings = config::load(&sources)?;
     let folders = [settings.ca.dir.clone(), settings.cache.dir.clone()];
-    server::run(settings, sources).map_err(|error| with_cure(error, &folders))
+    server::run(settings, sources).map_err(|error| with_fix(error, &folders))
 }

@@ -1,4 +1,4 @@
-//! `pullthrough setup CLIENT`: the exact configuration of one client, printed or written.
+//! Implements `pullthrough setup CLIENT`: prints or writes the exact configuration for one client.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,30 +12,30 @@ use super::flags::print_json;
 use crate::ca::Overview;
 use crate::config::Settings;
 use crate::host::reached_at;
-use crate::setup::{self, Client, Plan, ProxyUrl, Written};
+use crate::setup::{self, ClientKind, ProxyUrl, SetupPlan, Written};
 
-/// Which client, for which proxy.
+/// The client, and the proxy that it will use.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(super) struct SetupFlags {
-    /// The client: docker, containerd, podman, crio, buildkit, k3s, microk8s, kind, gitlab-runner or env
+    /// Client to set up: docker, containerd, podman, crio, buildkit, k3s, microk8s, kind, gitlab-runner or env
     #[arg(value_name = "CLIENT")]
-    client: Client,
-    /// The proxy's address as this client reaches it [default: that of `PULLTHROUGH_PROXY`, else the configured address]
+    client: ClientKind,
+    /// Proxy address as this client reaches it [default: the value of `PULLTHROUGH_PROXY`, else the configured address]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
-    /// Write the configuration, trust the CA and restart the client; as root
+    /// Write the configuration, trust the CA and restart the client; needs root
     #[arg(long)]
     apply: bool,
     /// Print the shell script that --apply runs
     #[arg(long, conflicts_with = "apply")]
     script: bool,
-    /// Print the files, the commands and the notes as JSON
+    /// Print the files, commands and notes as JSON
     #[arg(long, conflicts_with_all = ["apply", "script"])]
     json: bool,
-    /// The CA's SHA-256 fingerprint, where the CA is not on this machine
+    /// SHA-256 fingerprint of the CA, if the CA is not on this machine
     #[arg(long, value_name = "SHA256")]
     fingerprint: Option<String>,
-    /// The root folder of another system that is set up instead of this one
+    /// Root folder of another system to set up instead of this one
     #[arg(long, value_name = "DIR", hide = true)]
     root: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ pub(super) struct SetupFlags {
 /// Prints the configuration to `out`, or applies it.
 ///
 /// # Errors
-/// A client that no script can set up; a CA that is not known; what the script says.
+/// A client that no script can set up, an unknown CA, or a script that failed.
 pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let variable = variable("PULLTHROUGH_PROXY").map(|text| text.parse().context("PULLTHROUGH_PROXY")).transpose()?;
     let named = flags.proxy.clone().or(variable);
@@ -61,7 +61,7 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
         return Ok(());
     }
     let Some(script) = setup::script(flags.client, &proxy, ours && settings.clients.htpasswd.is_some()) else {
-        bail!("{} cannot be set up by a program; without --apply this prints what to do", flags.client);
+        bail!("{} cannot be set up automatically; run this without --apply or --script to see the steps", flags.client);
     };
     if flags.script {
         write!(out, "{script}")?;
@@ -70,8 +70,8 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
     apply(flags, settings, &script, ours)
 }
 
-/// `text` is the whole of a file of ours in `files`, and what is added to somebody else's in `lines`.
-fn as_json(client: Client, plan: &Plan) -> Value {
+/// In `files`, `text` is the whole content of a file of ours; in `lines`, it is added to a file of others.
+fn as_json(client: ClientKind, plan: &SetupPlan) -> Value {
     let written = |one: &Written| json!({"path": one.path, "text": one.text, "only_with": one.only_with});
     json!({
         "client": client.to_string(),
@@ -88,11 +88,11 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-/// Runs the script, with the CA of this machine where it is here, else with the fingerprint that was given.
+/// Runs the script with the CA of this machine if there is one, else with the given fingerprint.
 fn apply(flags: &SetupFlags, settings: &Settings, script: &str, ours: bool) -> anyhow::Result<()> {
     let local = Overview::read(&settings.ca.dir)?.filter(|_| ours);
     let mut shell = Command::new("sh");
-    shell.env_remove("PULLTHROUGH_PROXY"); // the script was made for the address that counts
+    shell.env_remove("PULLTHROUGH_PROXY"); // the script already contains the address to use
     match (flags.fingerprint.clone().or_else(|| variable("PULLTHROUGH_FINGERPRINT")), local) {
         (Some(fingerprint), _) => {
             shell.env("PULLTHROUGH_FINGERPRINT", fingerprint);
@@ -102,19 +102,19 @@ fn apply(flags: &SetupFlags, settings: &Settings, script: &str, ours: bool) -> a
             shell.env("PULLTHROUGH_CA_FILE", settings.ca.dir.join("ca.crt"));
         }
         (None, None) => bail!(
-            "the CA's fingerprint is missing: pullthrough ca show prints it on the proxy's machine; give it by --fingerprint"
+            "the CA's fingerprint is missing: run pullthrough ca show on the proxy's machine and pass it with --fingerprint"
         ),
     }
     if let Some(root) = &flags.root {
         shell.env("PULLTHROUGH_ROOT", root);
     }
-    let mut running = shell.args(["-s"]).stdin(Stdio::piped()).spawn().context("sh cannot be started")?;
+    let mut running = shell.args(["-s"]).stdin(Stdio::piped()).spawn().context("cannot start sh")?;
     if let Some(mut stdin) = running.stdin.take() {
-        stdin.write_all(script.as_bytes()).context("the script could not be handed to sh")?;
+        stdin.write_all(script.as_bytes()).context("cannot pass the script to sh")?;
     }
     let status = running.wait()?;
     if !status.success() {
-        bail!("{} was not set up: see the lines above", flags.client);
+        bail!("{} was not set up: see the messages above", flags.client);
     }
     Ok(())
 }

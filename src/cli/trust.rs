@@ -1,4 +1,4 @@
-//! `pullthrough trust`: puts the CA into this machine's trust store, takes it out, tells whether it is there.
+//! Implements `pullthrough trust`: adds the CA to this machine's trust store, removes it, or shows whether it is trusted.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -12,27 +12,27 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::flags::{Print, print_json};
-use crate::setup::{FAMILIES, Family};
+use crate::setup::{TRUST_STORES, TrustStore};
 
-/// What to do with the trust store.
+/// A command on the trust store.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum TrustCommand {
-    /// Trust the CA; as root
+    /// Add the CA to the trust store; needs root
     Install,
-    /// Trust it no longer; as root
+    /// Remove the CA from the trust store; needs root
     Remove,
-    /// Tell whether it is trusted
+    /// Show whether the CA is trusted
     Status {
-        /// How it is printed
+        /// Text or JSON.
         #[command(flatten)]
         print: Print,
     },
 }
 
-/// Runs `command` for the CA's certificate in `ca`, on the system whose root folder is `root`, if it is not this one.
+/// Runs `command` for the CA certificate in `ca`, on this system or on the one whose root folder is `root`.
 ///
 /// # Errors
-/// No CA, no trust store that is known, a file or a command that failed; and for `status` a CA that is not trusted.
+/// A missing CA, an unknown trust store, a file or a command that failed; for `status` also a CA that is not trusted.
 pub fn run(command: &TrustCommand, ca: &Path, root: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
     let store = Store::of(root)?;
     match command {
@@ -43,14 +43,20 @@ pub fn run(command: &TrustCommand, ca: &Path, root: Option<&Path>, out: &mut dyn
             fs::write(store.file(), pem)
                 .with_context(|| format!("cannot write {} (as root?)", store.file().display()))?;
             store.update()?;
-            writeln!(out, "trusted: {}; daemons read the trust store once, so restart them", store.file().display())?;
+            writeln!(
+                out,
+                "trusted: {}; daemons read the trust store only once, so restart them",
+                store.file().display()
+            )?;
         }
         TrustCommand::Remove => match fs::remove_file(store.file()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => writeln!(out, "it was not there")?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                writeln!(out, "nothing to remove: the CA is not in the trust store")?
+            }
             removed => {
                 removed.with_context(|| format!("cannot remove {} (as root?)", store.file().display()))?;
                 store.update()?;
-                writeln!(out, "no longer trusted; daemons read the trust store once, so restart them")?;
+                writeln!(out, "no longer trusted; daemons read the trust store only once, so restart them")?;
             }
         },
         TrustCommand::Status { print } => status(&store, ca, *print, out)?,
@@ -58,7 +64,7 @@ pub fn run(command: &TrustCommand, ca: &Path, root: Option<&Path>, out: &mut dyn
     Ok(())
 }
 
-/// A CA that is not trusted is told as an error, in JSON as well.
+/// Returns an error if the CA is not trusted, with JSON output too.
 fn status(store: &Store, ca: &Path, print: Print, out: &mut dyn Write) -> anyhow::Result<()> {
     let doubt = doubt(store, &certificate(ca)?)?;
     let file = store.file();
@@ -76,31 +82,31 @@ fn status(store: &Store, ca: &Path, print: Print, out: &mut dyn Write) -> anyhow
     }
 }
 
-/// What is wrong with the store's file, if anything is.
+/// Says what is wrong with the file in the store; `None` if nothing is.
 fn doubt(store: &Store, ours: &[u8]) -> anyhow::Result<Option<&'static str>> {
     Ok(match fs::read(store.file()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Some("is not there"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some("does not exist"),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", store.file().display())),
-        Ok(there) if der(&there) != der(ours) => Some("is another CA"),
+        Ok(there) if der(&there) != der(ours) => Some("holds another CA"),
         Ok(_) if store.root.is_none() && !believed(ours) => {
-            Some("is there, and the system's bundle has not taken it up")
+            Some("exists, but the system's CA bundle does not include it")
         }
         Ok(_) => None,
     })
 }
 
-/// Whether the bundle that programs read holds it.
+/// Whether the bundle that programs read includes it.
 fn believed(ours: &[u8]) -> bool {
     let ours = der(ours);
     rustls_native_certs::load_native_certs().certs.iter().any(|one| Some(one) == ours.as_ref())
 }
 
 fn certificate(ca: &Path) -> anyhow::Result<Vec<u8>> {
-    let missing = || format!("there is no CA at {}: run pullthrough ca init, or name it by --ca", ca.display());
+    let missing = || format!("there is no CA at {}: run pullthrough ca init, or name the file with --ca", ca.display());
     let pem = fs::read(ca).with_context(missing)?;
     let blocks = String::from_utf8_lossy(&pem).matches("-----BEGIN").count();
     if blocks != 1 || der(&pem).is_none() {
-        bail!("{} does not hold exactly one certificate", ca.display());
+        bail!("{} does not contain exactly one certificate", ca.display());
     }
     Ok(pem)
 }
@@ -110,21 +116,18 @@ fn der(pem: &[u8]) -> Option<CertificateDer<'static>> {
 }
 
 struct Store {
-    family: Family,
+    family: TrustStore,
     root: Option<PathBuf>,
 }
 
 impl Store {
     fn of(root: Option<&Path>) -> anyhow::Result<Self> {
         let store = |family| Self { family, root: root.map(Path::to_owned) };
-        let [first @ .., last] = FAMILIES;
-        let found = FAMILIES.into_iter().map(store).find(|store| store.folder().is_dir());
+        let [first @ .., last] = TRUST_STORES;
+        let found = TRUST_STORES.into_iter().map(store).find(|store| store.folder().is_dir());
         let tool = Path::new("/usr/sbin").join(last.update);
         found.or_else(|| Some(store(last)).filter(|store| store.below(&tool).exists())).with_context(|| {
-            format!(
-                "no trust store of a known family ({}) is here: install the package ca-certificates",
-                names(&first, &last)
-            )
+            format!("found no known trust store ({}): install the package ca-certificates", names(&first, &last))
         })
     }
 
@@ -152,7 +155,7 @@ impl Store {
             }
         };
         let done =
-            command.output().with_context(|| format!("{update} cannot be run: install the package ca-certificates"))?;
+            command.output().with_context(|| format!("cannot run {update}: install the package ca-certificates"))?;
         if !done.status.success() {
             bail!("{update} failed: {}", String::from_utf8_lossy(&done.stderr).trim());
         }
@@ -160,7 +163,7 @@ impl Store {
     }
 }
 
-fn names(first: &[Family], last: &Family) -> String {
+fn names(first: &[TrustStore], last: &TrustStore) -> String {
     let names: Vec<&str> = first.iter().chain([last]).map(|family| family.name).collect();
     names.join("; ")
 }

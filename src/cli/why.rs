@@ -1,4 +1,4 @@
-//! `pullthrough why IMAGE`: what a pull of this image meets here, and for which reason.
+//! Implements `pullthrough why IMAGE`: explains how a pull of this image would be served.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -16,28 +16,28 @@ use crate::host::Period;
 use crate::oci::{Authority, ImageName, Reference};
 use crate::proxy::{Auth, Push, RegistrySettings};
 
-/// Which image.
+/// The image, and the output format.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(super) struct WhyFlags {
-    /// The image, such as quay.io/org/app:1
+    /// Image, such as quay.io/org/app:1
     #[arg(value_name = "IMAGE")]
     image: ImageName,
     #[command(flatten)]
     print: Print,
 }
 
-/// Explains on `out` what the configuration and the cache say of the image.
+/// Explains on `out` what the configuration and the cache say about the image.
 ///
 /// # Errors
-/// A name that is no image; what the cache says, such as that it does not know it.
+/// A name that is not an image, or an error of the cache, for example that it does not know the image.
 pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let ImageName::Image(registry, repository, reference) = flags.image.clone().or_latest() else {
-        bail!("that is no image; expected one such as quay.io/org/app:1");
+        bail!("this is not an image; expected a name such as quay.io/org/app:1");
     };
     let name =
         format!("{registry}/{repository}{}{reference}", if matches!(reference, Reference::Tag(_)) { ':' } else { '@' });
     let Some(entry) = entry(settings, &registry) else {
-        bail!("{registry} is no registry of this configuration: it is only tunnelled, and nothing of it is kept");
+        bail!("{registry} is not a configured registry: it is only tunnelled, and nothing is cached");
     };
     let rules = rules(entry, &reference)?;
     let mut shown = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         return found;
     }
     writeln!(out, "{name}")?;
-    writeln!(out, "registry   {} of the configuration; {}; {}", entry.name, credentials(entry), pushes(entry))?;
+    writeln!(out, "registry   {} (configured); {}; {}", entry.name, credentials(entry), pushes(entry))?;
     if let Some(rules) = &rules {
         writeln!(out, "tag        {}", rules.words())?;
     }
@@ -75,7 +75,7 @@ fn entry<'a>(settings: &'a Settings, registry: &str) -> Option<&'a RegistrySetti
     settings.registries.iter().find(is_at)
 }
 
-/// How long the tag is believed.
+/// How long an answer for the tag stays fresh.
 struct Rules {
     fresh_for: Duration,
     deadline: Duration,
@@ -85,7 +85,7 @@ impl Rules {
     fn words(&self) -> String {
         let (fresh_for, deadline) = (Period(self.fresh_for), Period(self.deadline));
         format!(
-            "believed for {fresh_for} after it was asked for; then the registry is asked, for at most {deadline}, and its last answer holds where it cannot be"
+            "fresh for {fresh_for} after the registry was asked; then the registry is asked again, for at most {deadline}, and if it cannot be reached its last answer is used"
         )
     }
 }
@@ -98,9 +98,9 @@ fn rules(entry: &RegistrySettings, reference: &Reference) -> anyhow::Result<Opti
 
 fn credentials(entry: &RegistrySettings) -> &'static str {
     match entry.auth {
-        Auth::Client => "asked with the client's own credentials",
-        Auth::Anonymous => "asked without credentials",
-        Auth::Held(_) => "asked with the proxy's own credentials",
+        Auth::Client => "requests use the client's own credentials",
+        Auth::Anonymous => "requests use no credentials",
+        Auth::Held(_) => "requests use the proxy's own credentials",
     }
 }
 
@@ -116,7 +116,7 @@ fn tell(shown: &Shown, rules: Option<&Rules>, out: &mut dyn Write) -> anyhow::Re
     if let (Some(checked), Some(rules)) = (shown.checked, rules) {
         let age = now.duration_since(checked).unwrap_or_default();
         let next = if age < rules.fresh_for {
-            "a pull now is answered without asking"
+            "a pull now is answered without asking the registry"
         } else {
             "a pull now asks the registry"
         };
@@ -124,30 +124,30 @@ fn tell(shown: &Shown, rules: Option<&Rules>, out: &mut dyn Write) -> anyhow::Re
     }
     writeln!(out, "digest     {}", shown.part.digest)?;
     let missing = match shown.missing {
-        0 => "all of it".to_owned(),
-        missing => format!("{} that it lists are not", count(missing, "part")),
+        0 => "complete".to_owned(),
+        missing => format!("{} missing", count(missing, "listed part")),
     };
-    let present = if shown.part.present { "here" } else { "its manifest is not here;" };
-    writeln!(out, "{present:<10} {}, {missing}", size(shown.present_size))?;
+    let manifest = if shown.part.present { "" } else { "; the manifest itself is missing" };
+    writeln!(out, "cached     {}, {missing}{manifest}", size(shown.present_size))?;
     for part in shown.part.parts.iter().filter(|part| part.platform.is_some()) {
         writeln!(out, "platform   {}: {}", part.platform.as_deref().unwrap_or_default(), state(part))?;
     }
     for right in &shown.rights {
-        let who = if right.public { "everybody" } else { "whoever the registry lets, by credentials of their own" };
-        writeln!(out, "readers    {}: {who} (it said so {})", right.place, ago(Some(right.proven), now))?;
+        let who = if right.public { "everyone" } else { "clients that the registry admits with their own credentials" };
+        writeln!(out, "readers    {}: {who} (the registry said so {})", right.place, ago(Some(right.proven), now))?;
     }
     for was in shown.history.iter().filter(|was| was.digest != shown.part.digest) {
-        writeln!(out, "tag was    {} until {}", was.digest, ago(Some(was.last), now))?;
+        writeln!(out, "previous   {} until {}", was.digest, ago(Some(was.last), now))?;
     }
     Ok(())
 }
 
-/// What of a platform's image is here.
+/// Says how much of a platform's image is cached.
 fn state(part: &Part) -> String {
-    let here = part.parts.iter().filter(|part| part.present).count();
+    let cached = part.parts.iter().filter(|part| part.present).count();
     match (part.present, part.parts.len()) {
-        (false, _) => "not here: nobody has pulled it, or it was evicted".to_owned(),
-        (true, all) if here == all => "here".to_owned(),
-        (true, all) => format!("{here} of {all} blobs are here; the others are fetched when they are asked for"),
+        (false, _) => "not cached: nobody has pulled it, or it was evicted".to_owned(),
+        (true, all) if cached == all => "cached".to_owned(),
+        (true, all) => format!("{cached} of {all} blobs are cached; the others are fetched on demand"),
     }
 }

@@ -1,13 +1,10 @@
-//! Where the relative paths of a configuration lead: to its own folder, or to a credential of the service.
+//! Resolves the relative paths of a configuration: to its own folder, or to a credential of the systemd service.
 
 use std::path::{Path, PathBuf};
 
-use super::source::Sources;
+use super::source::{CREDENTIALS, ConfigSources};
 
-/// The variable in which systemd names the folder of `LoadCredential=` (systemd.exec(5), "Credentials").
-pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-
-/// The folder of the configuration, and that of the credentials, if there is one.
+/// The folder of the configuration, and the folder of credentials, if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Base {
     folder: PathBuf,
@@ -15,20 +12,19 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// For the configuration in `file`.
-    pub(super) fn of(file: Option<&Path>, sources: &Sources) -> Self {
+    /// The base for the configuration in `file`.
+    pub(super) fn of(file: Option<&Path>, sources: &ConfigSources) -> Self {
         let folder = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let credentials = sources.environment.get(CREDENTIALS).filter(|text| !text.is_empty());
         Self { folder, credentials: credentials.map(PathBuf::from) }
     }
 
-    /// A path as the configuration means it: relative to its folder.
+    /// Resolves a path relative to the folder of the configuration.
     pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// The same for a file that holds a secret: a credential of that name, where the service was given one, comes
-    /// first.
+    /// Resolves the path of a file that holds a secret: a credential of that name comes first, if the service has one.
     pub(super) fn secret(&self, path: &Path) -> PathBuf {
         let credential = self.credentials.as_ref().map(|folder| folder.join(path));
         credential.filter(|file| path.is_relative() && file.is_file()).unwrap_or_else(|| self.join(path))
@@ -44,11 +40,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("hub"), "secret").unwrap();
         let environment = [(CREDENTIALS.to_owned(), folder.path().into())].into();
-        let base = Base::of(Some(Path::new("etc/p.yaml")), &Sources { environment, ..Sources::default() });
+        let base = Base::of(Some(Path::new("etc/p.yaml")), &ConfigSources { environment, ..ConfigSources::default() });
         assert_eq!(base.secret(Path::new("hub")), folder.path().join("hub"));
         assert_eq!(base.secret(Path::new("other")), Path::new("etc/other"));
         assert_eq!(base.secret(Path::new("/run/hub")), Path::new("/run/hub"));
         assert_eq!(base.join(Path::new("hub")), Path::new("etc/hub"));
-        assert_eq!(Base::of(None, &Sources::default()).secret(Path::new("hub")), Path::new("hub"));
+        assert_eq!(Base::of(None, &ConfigSources::default()).secret(Path::new("hub")), Path::new("hub"));
     }
 }

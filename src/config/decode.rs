@@ -1,4 +1,4 @@
-//! From a tree to the sections, past every key that does not fit.
+//! Decodes a tree into the sections, and goes on past every key that does not fit.
 
 use serde_path_to_error::Segment;
 use serde_yaml::Value;
@@ -6,9 +6,9 @@ use serde_yaml::Value;
 use super::file::File;
 use super::mistakes::phrase::phrase;
 use super::mistakes::report::{LIMIT, Report};
-use super::tree::{KeyPath, Step, cut, find};
+use super::tree::{KeyPath, PathStep, cut, find};
 
-/// Reads the sections. Each key that does not fit is reported and cut out of `root`, so that the next one is
+/// Decodes the sections. Each key that does not fit is reported and cut out of `root`, so that the next one is
 /// found.
 pub(super) fn decode(root: &mut Value, report: &mut Report<'_>) -> File {
     while report.count() < LIMIT {
@@ -18,28 +18,28 @@ pub(super) fn decode(root: &mut Value, report: &mut Report<'_>) -> File {
         };
         let message = error.inner().to_string();
         let path = blamed(error.path(), &message);
-        // What was cut out is not missing.
+        // A key that was cut out is not missing.
         if missing(&message).is_none_or(|key| report.is_clean(&path.key(key))) {
             report.say(&path, phrase(&message, find(root, &path)));
         }
         if !cut(root, &path) {
-            break; // the root itself: it is no mapping
+            break; // the root itself is not a mapping
         }
         report.note_cut(&path);
     }
     File::default()
 }
 
-/// The library blames the mapping for an unknown key; here the key itself is meant.
+/// The path at fault. The library blames the mapping for an unknown key; we blame the key itself.
 fn blamed(path: &serde_path_to_error::Path, message: &str) -> KeyPath {
     let step = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(Step::Index(*index)),
-        Segment::Map { key } => Some(Step::Key(key.clone())),
+        Segment::Seq { index } => Some(PathStep::Index(*index)),
+        Segment::Map { key } => Some(PathStep::Key(key.clone())),
         Segment::Enum { .. } | Segment::Unknown => None,
     };
-    let mut steps: Vec<Step> = path.iter().filter_map(step).collect();
+    let mut steps: Vec<PathStep> = path.iter().filter_map(step).collect();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    if let Some(key) = unknown.map(|key| Step::Key(key.to_owned()))
+    if let Some(key) = unknown.map(|key| PathStep::Key(key.to_owned()))
         && steps.last() != Some(&key)
     {
         steps.push(key);

@@ -1,20 +1,19 @@
-//! The `PULLTHROUGH_*` variables and the flags: every single value of the file can be given by one.
+//! Applies the `PULLTHROUGH_*` variables and the flags: every single value of the file has a variable.
 
 use std::ffi::OsStr;
 
 use serde_yaml::Value;
 
-use super::mistakes::mistake::Place;
+use super::mistakes::mistake::ValueSource;
 use super::mistakes::phrase::nearest;
 use super::mistakes::report::Report;
-use super::source::Sources;
+use super::source::ConfigSources;
 use super::tree::{KeyPath, set};
 use crate::telemetry;
 
 const PREFIX: &str = "PULLTHROUGH_";
 
-/// Every value of the file that is neither in a list nor in a map of names. A variable's name is its path in
-/// capitals.
+/// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
 const VALUES: [[&str; 2]; 31] = [
     ["listen", "proxy"],
     ["listen", "admin"],
@@ -49,21 +48,21 @@ const VALUES: [[&str; 2]; 31] = [
     ["log", "access"],
 ];
 
-/// Lays variables, then flags, over the tree.
-pub(super) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) {
+/// Lays the variables, then the flags, over the tree.
+pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Report<'_>) {
     for (name, text) in &sources.environment {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         if text.is_empty() || name == telemetry::LEVEL_VARIABLE || is_service_link(rest) {
             continue;
         }
         match VALUES.iter().find(|path| variable(path) == *name) {
-            Some(path) => lay(root, path, text, Place::Variable(name.clone()), report),
-            None => report.say_of(Place::Variable(name.clone()), unknown(name)),
+            Some(path) => lay(root, path, text, ValueSource::Variable(name.clone()), report),
+            None => report.say_of(ValueSource::Variable(name.clone()), unknown(name)),
         }
     }
     let level = sources.environment.get(telemetry::LEVEL_VARIABLE).filter(|text| !text.is_empty());
     if let Some(Err(error)) = level.map(|text| telemetry::level(&text.to_string_lossy())) {
-        report.say_of(Place::Variable(telemetry::LEVEL_VARIABLE.to_owned()), error.to_string());
+        report.say_of(ValueSource::Variable(telemetry::LEVEL_VARIABLE.to_owned()), error.to_string());
     }
     let flags = &sources.overrides;
     for (path, flag, text) in [
@@ -73,13 +72,13 @@ pub(super) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'
         (["ca", "dir"], "--ca-dir", &flags.ca_dir),
     ] {
         if let Some(text) = text {
-            lay(root, &path, OsStr::new(text), Place::Flag(flag), report);
+            lay(root, &path, OsStr::new(text), ValueSource::Flag(flag), report);
         }
     }
 }
 
-fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: Place, report: &mut Report<'_>) {
-    let Some(text) = text.to_str() else { return report.say_of(place, "is not UTF-8; expected text") };
+fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: ValueSource, report: &mut Report<'_>) {
+    let Some(text) = text.to_str() else { return report.say_of(place, "not UTF-8; expected text") };
     let value = match (*path, text) {
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),
@@ -107,8 +106,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Kubernetes gives every pod variables about the services of its namespace; for one called `pullthrough` or
-/// `pullthrough-admin` they begin as ours do (its documentation, "Accessing the Service", environment variables).
+/// Whether Kubernetes has set the variable. It gives every pod variables about the services of its namespace; those of
+/// a service called `pullthrough` or `pullthrough-admin` begin as ours do (its documentation, "Accessing the Service", environment variables).
 fn is_service_link(rest: &str) -> bool {
     let rest = format!("_{rest}");
     let port_of = |tail: &str| tail.starts_with(|c: char| c.is_ascii_digit());

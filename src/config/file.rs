@@ -1,4 +1,4 @@
-//! The whole configuration: each room's section, as it stands in a file.
+//! Defines the sections of a configuration file, one for each room.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::cache::FillConfig;
 use crate::proxy::{ClientsConfig, ListenConfig, RegistryConfig, TunnelConfig};
 use crate::{ca, store, telemetry, upstream};
 
-/// The sections. One whose keys are all commented out is as good as absent.
+/// The sections. A section whose keys are all commented out counts as absent.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
@@ -20,7 +20,7 @@ pub(super) struct File {
     pub(super) cache: store::Config,
     #[serde(deserialize_with = "or_default")]
     pub(super) fill: FillConfig,
-    /// Absent means all presets, and no value would be ambiguous; a body may be left empty.
+    /// Absent means all presets. The key without a value would be ambiguous and is refused; the body of an entry may be empty.
     #[serde(deserialize_with = "present")]
     pub(super) registries: Option<BTreeMap<String, Option<RegistryConfig>>>,
     #[serde(deserialize_with = "or_default")]

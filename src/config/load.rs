@@ -1,4 +1,4 @@
-//! Loading: read, decode, overlay, check; the whole way from sources to settings.
+//! Loads a configuration: reads, decodes, overlays and checks it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use super::base::Base;
 use super::decode::decode;
 use super::judge::check;
 use super::mistakes::locate;
-use super::mistakes::mistake::{Mistakes, Place};
+use super::mistakes::mistake::{Mistakes, ValueSource};
 use super::mistakes::report::{LIMIT, Report};
 use super::settings::Settings;
-use super::source::Sources;
+use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
 
 /// Reads and checks a configuration.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
+/// All mistakes in it.
+pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     let file = sources.file().map(Path::to_owned);
     let mut unread = Report::new(file.clone(), "");
     let text = sources.read(&mut unread);
@@ -30,15 +30,16 @@ pub fn load(sources: &Sources) -> Result<Settings, Mistakes> {
     Ok(settings)
 }
 
-/// Reads again what `current` was read from.
+/// Reads again the configuration that `current` was read from.
 ///
 /// # Errors
-/// Everything that is wrong; and a file that is no longer there, since the defaults are not what was meant.
-pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistakes> {
+/// All mistakes; also a file that no longer exists, since the defaults would not be intended.
+pub fn reload(sources: &ConfigSources, current: &Settings) -> Result<Settings, Mistakes> {
     match &current.file {
         Some(file) if sources.file() != Some(file) => {
             let mut report = Report::new(None, "");
-            report.say_of(Place::File(file.clone(), None), "is gone; expected the file that is in force");
+            report
+                .say_of(ValueSource::File(file.clone(), None), "no longer exists; expected the file that is in effect");
             report.finish()?;
         }
         _ => {}
@@ -46,10 +47,10 @@ pub fn reload(sources: &Sources, current: &Settings) -> Result<Settings, Mistake
     load(sources)
 }
 
-/// What a text comes to; it counts only if the report stays empty.
-pub(super) fn judge(sources: &Sources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
+/// Turns a text into settings, which are valid only if the report stays empty.
+pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, report: &mut Report<'_>) -> Settings {
     let mut root = parse(file.as_deref(), text, report);
-    // The file alone first: a variable over a mistake does not mend it.
+    // The file alone first: a variable that overrides a mistake does not fix it.
     decode(&mut root, report);
     let mut notices = match &file {
         None => predecessor::overlay(&mut root, sources, report),
@@ -88,28 +89,27 @@ fn parse(file: Option<&Path>, text: &str, report: &mut Report<'_>) -> Value {
             for path in tree.duplicates.iter().take(LIMIT) {
                 let nth = 1 + seen.iter().filter(|earlier| **earlier == path).count();
                 seen.push(path);
-                report.say_nth(path, nth, "stands here a second time; expected each key once");
+                report.say_nth(path, nth, "duplicate key; expected each key once");
             }
             tree.root
         }
         Err(error) => {
             let line = error.location().map(|location| location.line()).or_else(|| locate::second_document(text));
-            let place = file.map_or(Place::Defaults, |file| Place::File(file.to_owned(), line));
+            let place = file.map_or(ValueSource::Defaults, |file| ValueSource::File(file.to_owned(), line));
             report.say_of(place, format!("not valid YAML: {}", words(&error)));
             Value::Mapping(Mapping::new())
         }
     }
 }
 
-/// The library's words without its own account of the place, and with the cure of what most often goes wrong:
-/// `*.pkg.dev` is an alias to YAML, and `::1` in brackets no value.
+/// The library's message without the place that it names, and with the fix for the most frequent mistake: to YAML,
+/// `*.pkg.dev` is an alias, and `::1` in brackets is not a value.
 fn words(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let words = text.split(" at line ").next().unwrap_or(&text);
     let unquoted = words.contains("node content") || words.contains("alphabetic or numeric character");
-    let cure =
-        if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
-    format!("{words}{cure}")
+    let fix = if unquoted { "; a value that begins with * or : needs quotes, as in '*.pkg.dev' and '::1'" } else { "" };
+    format!("{words}{fix}")
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! The public registries that are known by name.
+//! Lists the public registries that are known by name.
 
-/// A registry that needs no body.
+/// A registry that works without further configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Preset {
-    /// Its name in a configuration and in the metrics: a host or a pattern.
+    /// The name in a configuration and in the metrics: a host or a pattern.
     pub(super) name: &'static str,
-    /// Further hosts of the same registry.
+    /// Other hosts of the same registry.
     pub(super) aliases: &'static [&'static str],
-    /// Where it is asked, if that is not the host that the client asked.
+    /// The endpoint, if it differs from the host that the client requested.
     pub(super) endpoint: Option<&'static str>,
-    /// The hosts of its token service, where that is not the registry.
+    /// The hosts of its token service, if they differ from the registry.
     pub(super) token_hosts: &'static [&'static str],
-    /// Its token service's URLs, where they are on another host: held credentials may go there.
+    /// The URLs of its token service on other hosts: held credentials may be sent there.
     pub(super) realms: &'static [&'static str],
 }
 
@@ -22,8 +22,8 @@ const fn plain(name: &'static str) -> Preset {
 /// The pattern of Amazon's registries.
 pub(super) const ECR: &str = "*.dkr.ecr.*.amazonaws.com";
 
-/// All of them. `registry.gitlab.com` has a token service too (gitlab.com), but that host serves much else: it
-/// is intercepted only if `token_hosts` says so.
+/// All presets. `registry.gitlab.com` has a token service too (gitlab.com), but that host serves much else, so it
+/// is intercepted only if `token_hosts` names it.
 pub(super) const PRESETS: [Preset; 13] = [
     Preset {
         name: "docker.io",
@@ -46,9 +46,9 @@ pub(super) const PRESETS: [Preset; 13] = [
     plain(ECR),
 ];
 
-/// The regions of AWS under amazonaws.com (China's and the sovereign cloud's domains are others). They are
-/// listed because the CA's constraint is the text right of a leading star: for one pattern over all regions it
-/// would be amazonaws.com as a whole.
+/// The regions of AWS under amazonaws.com (China and the sovereign cloud have other domains). They are listed because
+/// the CA's name constraint is the text right of a leading star: one pattern for all regions would need all of
+/// amazonaws.com.
 pub(super) const REGIONS: [&str; 36] = [
     "af-south-1",
     "ap-east-1",
@@ -88,7 +88,7 @@ pub(super) const REGIONS: [&str; 36] = [
     "us-west-2",
 ];
 
-/// The hosts that a preset's name or alias stands for, each a host or a pattern with a star in front only.
+/// The hosts that the name or alias of a preset stands for: each a host, or a pattern whose only star is the first label.
 pub(super) fn expand(name: &str) -> Vec<String> {
     if name != ECR {
         return vec![name.to_owned()];

@@ -1,9 +1,9 @@
-//! A configuration that was checked, and what the CA has to sign for it.
+//! Defines a checked configuration, and the names that the CA has to sign for it.
 
 use std::path::PathBuf;
 
-use super::mistakes::mistake::{Mistake, Mistakes, Place};
-use super::source::Sources;
+use super::mistakes::mistake::{Mistake, Mistakes, ValueSource};
+use super::source::ConfigSources;
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::oci::{Host, HostPattern};
@@ -11,28 +11,28 @@ use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
 use crate::upstream::HopConfig;
 use crate::{ca, host, store, telemetry, upstream};
 
-/// A configuration that was checked, presets and defaults filled in.
+/// A checked configuration, with presets and defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The file that it came from, if there was one.
+    /// The file it was read from, if there was one.
     pub file: Option<PathBuf>,
-    /// What a person should know of it, though it is no mistake.
+    /// Notices for a person about settings that are valid.
     pub notices: Vec<String>,
-    /// The doors.
+    /// The listeners.
     pub listen: ListenConfig,
     /// The certificate authority.
     pub ca: ca::Config,
     /// The cache's folder and size.
     pub cache: store::Config,
-    /// How blobs get into the cache.
+    /// How blobs are downloaded into the cache.
     pub fill: FillConfig,
-    /// The registries; the first one with a matching host is meant.
+    /// The registries; the first one with a matching host applies.
     pub registries: Vec<RegistrySettings>,
-    /// Who may use the proxy.
+    /// Which clients may use the proxy, and how.
     pub clients: ClientsConfig,
     /// How upstreams are reached.
     pub upstream: upstream::Config,
-    /// Hosts that are no registry.
+    /// Hosts that are not registries.
     pub tunnel: TunnelConfig,
     /// The log.
     pub log: telemetry::Config,
@@ -42,17 +42,17 @@ impl Settings {
     /// The hosts that are intercepted: registries and their token services.
     ///
     /// # Errors
-    /// None for settings that were loaded: their patterns were judged.
+    /// None for loaded settings, whose patterns were checked.
     pub fn permitted(&self) -> Result<Permitted, ca::Error> {
         let token_hosts = self.registries.iter().flat_map(|registry| &registry.token_hosts).cloned();
         let hosts: Vec<&HostPattern> = self.registries.iter().flat_map(|registry| &registry.hosts).collect();
         Ok(Permitted::of(hosts)?.and_hosts(token_hosts))
     }
 
-    /// The files whose change asks for a reload: the configuration, or where one would be found, and the
-    /// certificates that it names. Files of passwords are read again where they are used.
+    /// The files whose change triggers a reload: the configuration, or the paths where one would be found, and the
+    /// certificates that it names. Password files are read again where they are used.
     #[must_use]
-    pub fn files(&self, sources: &Sources) -> Vec<PathBuf> {
+    pub fn files(&self, sources: &ConfigSources) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = sources.config.iter().cloned().collect();
         if files.is_empty() {
             files.clone_from(&sources.defaults);
@@ -75,7 +75,7 @@ impl Settings {
         files
     }
 
-    /// The names of the proxy itself: the machine's, `localhost`, and the address that it listens on, if it is one.
+    /// The names of the proxy itself: the machine's name, `localhost`, and the listener's address unless it is unspecified.
     #[must_use]
     pub fn own_names(&self) -> Vec<Host> {
         let names = [host::hostname(), Some("localhost".to_owned())];
@@ -85,21 +85,20 @@ impl Settings {
     }
 }
 
-/// The intercepted domains that a sealed CA does not cover, as mistakes. One that is not sealed covers all, or
-/// will after a start; and names of the proxy itself are no reason to complain, since a container's change with
-/// each start.
+/// Reports the intercepted domains that a sealed CA does not cover. A CA that is not sealed covers all of them, at the
+/// latest after the next start. Names of the proxy itself are not reported: those of a container change with each start.
 ///
 /// # Errors
-/// What reading the CA's folder says.
+/// An error of reading the CA's folder.
 pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> {
     let sealed = Overview::read(&settings.ca.dir)?.filter(|overview| overview.sealed);
     let Some(issuing) = sealed.and_then(|overview| overview.issuing) else { return Ok(None) };
     let mistake = |domain: String| Mistake {
-        place: settings.file.clone().map_or(Place::Defaults, |file| Place::File(file, None)),
+        place: settings.file.clone().map_or(ValueSource::Defaults, |file| ValueSource::File(file, None)),
         key: "registries".to_owned(),
         text: format!(
-            "the sealed CA in {} does not cover {domain}; expected ca.key put back there for one start, or the \
-             registry taken out of the configuration (until then it is tunnelled, uncached)",
+            "the sealed CA in {} does not cover {domain}; expected ca.key back in that folder for one start, or the \
+             registry removed from the configuration (until then it is tunnelled and not cached)",
             settings.ca.dir.display()
         ),
     };

@@ -1,4 +1,4 @@
-//! A configuration's text as a tree, and the paths of its keys.
+//! Parses the text of a configuration into a tree, and names the paths of its keys.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use serde_yaml::{Mapping, Value};
 
 /// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
-/// The way from the root to a node.
+/// The path from the root to a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct KeyPath(pub(super) Vec<Step>);
+pub(super) struct KeyPath(pub(super) Vec<PathStep>);
 
 impl KeyPath {
     pub(super) fn of<const N: usize>(keys: [&str; N]) -> Self {
-        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+        Self(keys.into_iter().map(|key| PathStep::Key(key.to_owned())).collect())
     }
 
     pub(super) fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
+        self.then(PathStep::Key(key.to_owned()))
     }
 
     pub(super) fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+        self.then(PathStep::Index(index))
     }
 
-    fn then(&self, step: Step) -> Self {
+    fn then(&self, step: PathStep) -> Self {
         let mut longer = self.clone();
         longer.0.push(step);
         longer
@@ -40,23 +40,23 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if position == 0 => write!(f, "{}", key.escape_debug())?,
-                Step::Key(key) => write!(f, ".{}", key.escape_debug())?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) if position == 0 => write!(f, "{}", key.escape_debug())?,
+                PathStep::Key(key) => write!(f, ".{}", key.escape_debug())?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
 }
 
-/// A text that was read, and the keys that stand in it twice: the first one counts.
+/// A parsed text and its duplicate keys; the first value counts.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) root: Value,
     pub(super) duplicates: Vec<KeyPath>,
 }
 
-/// Reads YAML. An empty text is an empty mapping.
+/// Parses YAML. An empty text is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Tree, serde_yaml::Error> {
     let mut duplicates = Vec::new();
     let seed = Node { path: KeyPath::default(), duplicates: &mut duplicates };
@@ -70,21 +70,21 @@ pub(super) fn parse(text: &str) -> Result<Tree, serde_yaml::Error> {
 /// The node at `path`.
 pub(super) fn find<'a>(root: &'a Value, path: &KeyPath) -> Option<&'a Value> {
     path.0.iter().try_fold(root, |node, step| match step {
-        Step::Key(key) => node.as_mapping()?.get(key.as_str()),
-        Step::Index(index) => node.as_sequence()?.get(*index),
+        PathStep::Key(key) => node.as_mapping()?.get(key.as_str()),
+        PathStep::Index(index) => node.as_sequence()?.get(*index),
     })
 }
 
-/// Takes the node at `path` out; false where there is none, and for the root.
+/// Cuts out the node at `path`; false if there is none, and for the root.
 pub(super) fn cut(root: &mut Value, path: &KeyPath) -> bool {
     let Some((last, above)) = path.0.split_last() else { return false };
     let parent = above.iter().try_fold(root, |node, step| match step {
-        Step::Key(key) => node.as_mapping_mut()?.get_mut(key.as_str()),
-        Step::Index(index) => node.as_sequence_mut()?.get_mut(*index),
+        PathStep::Key(key) => node.as_mapping_mut()?.get_mut(key.as_str()),
+        PathStep::Index(index) => node.as_sequence_mut()?.get_mut(*index),
     });
     match (parent, last) {
-        (Some(Value::Mapping(mapping)), Step::Key(key)) => mapping.remove(key.as_str()).is_some(),
-        (Some(Value::Sequence(list)), Step::Index(index)) if *index < list.len() => {
+        (Some(Value::Mapping(mapping)), PathStep::Key(key)) => mapping.remove(key.as_str()).is_some(),
+        (Some(Value::Sequence(list)), PathStep::Index(index)) if *index < list.len() => {
             list.remove(*index);
             true
         }
@@ -92,7 +92,7 @@ pub(super) fn cut(root: &mut Value, path: &KeyPath) -> bool {
     }
 }
 
-/// Sets the node at a path of keys, making the mappings on the way.
+/// Sets the node at a path of keys, creating the mappings on the way.
 pub(super) fn set(root: &mut Value, path: &[&str], value: Value) {
     let mut node = root;
     for key in path {
@@ -105,7 +105,7 @@ pub(super) fn set(root: &mut Value, path: &[&str], value: Value) {
     *node = value;
 }
 
-/// Builds a node and notes duplicate keys, which the library would either drop or stop at.
+/// Builds a node and records duplicate keys, which the library would either drop or fail on.
 struct Node<'a> {
     path: KeyPath,
     duplicates: &'a mut Vec<KeyPath>,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_noted_and_the_first_counts() {
+    fn a_duplicate_key_is_recorded_and_the_first_counts() {
         let tree = parse("a: 1\nb: [{c: 1, c: 2}]\na: 2\n").unwrap();
         let noted: Vec<String> = tree.duplicates.iter().map(ToString::to_string).collect();
         assert_eq!(noted, ["b[0].c", "a"]);

@@ -1,8 +1,8 @@
-//! The address at which this machine reaches what listens on it.
+//! Finds the address at which this machine reaches its own listener.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The address itself; this machine's loopback where it listens on every address.
+/// The address itself, or loopback if the listener is on every address.
 #[must_use]
 pub fn reached_at(listening: SocketAddr) -> SocketAddr {
     let host = if listening.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { listening.ip() };

@@ -1,13 +1,13 @@
-//! Files that are looked at again and again, and whether they have changed and come to rest.
+//! Watches files, and tells when they have changed and then stayed the same.
 //!
-//! By stat, not by inotify: a ConfigMap's swap of symbolic links, a network file system and a file that is not
-//! there yet look the same to it, and a handful of stats costs nothing.
+//! It uses stat, not inotify: a ConfigMap's swap of symbolic links, a network file system and a file that does not exist
+//! yet look the same to it, and a handful of stats costs nothing.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A file that was written a moment ago may be half of itself.
+/// A file that was written a moment ago may be incomplete.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Tells when a set of files has changed and then stayed the same for a second.
@@ -41,21 +41,21 @@ impl Stamp {
 }
 
 impl Changes {
-    /// Watches `files` from how they are now. Blocks on the file system, as all of this does.
+    /// Watches `files` from their current state. Blocks on the file system, as all methods do.
     #[must_use]
     pub fn of(files: Vec<PathBuf>) -> Self {
         let seen = stamps(&files);
         Self { files, seen, since: None }
     }
 
-    /// Watches these files from now on. What has changed and was not told yet is still told.
+    /// Watches these files from now on. A change that was not reported yet is still reported.
     pub fn watch(&mut self, files: Vec<PathBuf>) {
         if files != self.files {
             *self = Self { since: self.since, ..Self::of(files) };
         }
     }
 
-    /// Looks again: whether something changed and has been at rest since. Told once for each change.
+    /// Checks again: whether a file has changed and been unchanged since. True once for each change.
     pub fn look(&mut self, now: Instant) -> bool {
         let stamps = stamps(&self.files);
         if stamps != self.seen {
@@ -71,7 +71,7 @@ impl Changes {
     }
 }
 
-/// Symbolic links are followed, as Kubernetes swaps them; no stamp where there is no file.
+/// Follows symbolic links, as Kubernetes swaps them; no stamp for a missing file.
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
     let stamp = |file: &PathBuf| Path::metadata(file).ok().as_ref().map(Stamp::of);
     files.iter().map(stamp).collect()

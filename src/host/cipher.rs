@@ -1,12 +1,12 @@
-//! The ciphers that this machine's processor is quick at.
+//! Orders the ciphers by their speed on this machine's processor.
 
 use std::sync::Arc;
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// The one provider of cryptography, its suites in the order in which this processor is quick at them: AES-GCM where it
-/// has instructions for AES, ChaCha20 where it has not and AES costs several times as much.
+/// The provider of cryptography, with the fastest suites for this processor first: AES-GCM if it has instructions for
+/// AES; otherwise ChaCha20, since AES then costs several times as much.
 #[must_use]
 pub fn crypto() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
@@ -27,7 +27,7 @@ pub fn has_aes() -> bool {
 }
 
 fn order(suites: &mut [SupportedCipherSuite], has_aes: bool) {
-    // A stable order: what is alike stays as the library has it.
+    // A stable sort: equal suites keep the order of the library.
     suites.sort_by_key(|suite| format!("{:?}", suite.suite()).contains("CHACHA20") == has_aes);
 }
 

@@ -1,4 +1,4 @@
-//! Several who ask the same at the same time are answered by one asking.
+//! Coalesces equal requests: callers that ask for the same key at the same time share one request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,31 +9,31 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// What is being asked now, by key. A value is an answer or a failure; everybody gets the same. Clones share it.
+/// The requests in progress, by key. A value is an answer or a failure; all callers get the same one. Clones share it.
 #[derive(Clone)]
 pub struct Flights<K, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
 }
 
-/// One asking, to be waited for by many.
+/// One request that many callers wait for.
 #[derive(Clone)]
 struct Flight<V: Clone> {
     begun: Instant,
-    /// `None` where its task broke or was ended by a shutdown.
+    /// `None` if its task panicked or a shutdown ended it.
     answer: Shared<BoxFuture<'static, Option<V>>>,
 }
 
-/// An answer, and who asked for it.
+/// An answer, and whose request it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landed<V> {
-    /// This caller's own asking.
+pub enum Coalesced<V> {
+    /// This caller's own request.
     Led(V),
-    /// That of another, which was under way.
+    /// The request of another caller that was already in progress.
     Joined(V),
 }
 
-impl<V> Landed<V> {
-    /// The answer, whoever asked.
+impl<V> Coalesced<V> {
+    /// The answer, from either request.
     pub fn into_inner(self) -> V {
         match self {
             Self::Led(value) | Self::Joined(value) => value,
@@ -42,22 +42,22 @@ impl<V> Landed<V> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
-    /// No flights yet.
+    /// An empty map.
     #[must_use]
     pub fn new() -> Self {
         Self { by: Arc::default() }
     }
 
-    /// Joins the asking of `key`, or starts it with what `make` makes, in a task of its own that goes on when its
-    /// callers leave: cancel-safe. One that was begun before `since` is not joined, since whoever was asked may have been
-    /// away meanwhile: it goes on for those who wait for it. `None` where the task broke or was ended by a shutdown.
-    pub async fn run<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> Option<Landed<V>>
+    /// Joins the request for `key`, or starts one with the future from `make`, in its own task that continues when its
+    /// callers leave: cancel-safe. A request that began before `since` is not joined, since the upstream may have been
+    /// unreachable meanwhile; it continues for its own waiters. `None` if the task panicked or a shutdown ended it.
+    pub async fn run<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> Option<Coalesced<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let (flight, led) = self.enter(key, since, make);
         let value = flight.answer.await?;
-        Some(if led { Landed::Led(value) } else { Landed::Joined(value) })
+        Some(if led { Coalesced::Led(value) } else { Coalesced::Joined(value) })
     }
 
     fn enter<F>(&self, key: K, since: Option<Instant>, make: impl FnOnce() -> F) -> (Flight<V>, bool)
@@ -71,12 +71,12 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         let (answer, answered) = oneshot::channel();
         let flight = Flight { begun: Instant::now(), answer: answered.map(Result::ok).boxed().shared() };
         by.insert(key.clone(), flight.clone());
-        drop(by); // a task that a shutdown ends at once leaves its place here
+        drop(by); // a task that a shutdown ends at once removes its entry here
         let (place, asking) = (Place { by: self.by.clone(), key, flight: flight.clone() }, make());
         tokio::spawn(async move {
             let value = asking.await;
-            drop(place); // before anybody hears of it, so that whoever asks then asks anew
-            let _ = answer.send(value); // nobody left to hear it is fine
+            drop(place); // before the answer is sent, so that later callers start a new request
+            let _ = answer.send(value); // all callers may have left
         });
         (flight, true)
     }
@@ -94,7 +94,7 @@ impl<K, V: Clone> fmt::Debug for Flights<K, V> {
     }
 }
 
-/// A flight's place in the map, which it leaves however its task ends, if no later one has taken it.
+/// A request's entry in the map, removed however its task ends, unless a later request has replaced it.
 struct Place<K: Eq + Hash, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
     key: K,
@@ -131,10 +131,10 @@ mod tests {
             })
         };
         let answers: Vec<_> = join_all((0..10).map(|_| ask())).await.into_iter().flatten().collect();
-        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Led(41)).count(), 1);
-        assert_eq!(answers.iter().filter(|answer| **answer == Landed::Joined(41)).count(), 9);
-        assert_eq!(ask().await, Some(Landed::Led(42)));
-        assert_eq!(flights.run("other", None, || async { 7 }).await.map(Landed::into_inner), Some(7));
+        assert_eq!(answers.iter().filter(|answer| **answer == Coalesced::Led(41)).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| **answer == Coalesced::Joined(41)).count(), 9);
+        assert_eq!(ask().await, Some(Coalesced::Led(42)));
+        assert_eq!(flights.run("other", None, || async { 7 }).await.map(Coalesced::into_inner), Some(7));
     }
 
     #[tokio::test]
@@ -172,15 +172,15 @@ mod tests {
             flights.run(1, since, || async { 3 }).await
         };
         let (second, joined) = tokio::join!(second, joined);
-        assert_eq!((second, joined), (Some(Landed::Led(2)), Some(Landed::Joined(2))));
-        assert_eq!(first.await.unwrap(), Some(Landed::Led(1)));
-        assert_eq!(flights.run(1, since, || async { 4 }).await, Some(Landed::Led(4)));
+        assert_eq!((second, joined), (Some(Coalesced::Led(2)), Some(Coalesced::Joined(2))));
+        assert_eq!(first.await.unwrap(), Some(Coalesced::Led(1)));
+        assert_eq!(flights.run(1, since, || async { 4 }).await, Some(Coalesced::Led(4)));
     }
 
     #[tokio::test]
     async fn an_asking_that_breaks_blocks_nobody_after_it() {
         let flights = Flights::<u8, u8>::new();
         assert_eq!(flights.run(1, None, || async { panic!("on purpose") }).await, None);
-        assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Landed::Led(7)));
+        assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Coalesced::Led(7)));
     }
 }

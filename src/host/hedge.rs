@@ -1,12 +1,13 @@
-//! A question that is asked anew beside itself: whoever was asked may have gone away meanwhile, or only be slow.
+//! Repeats a slow request next to the first: the upstream may have become unreachable meanwhile, or only be slow.
 
 use std::pin::pin;
 
-/// Asks. Whenever `again` ends before there is an answer, asks anew; the first question goes on, and of the later ones
-/// the last. The first success is the answer; a failure, once nothing else is being asked. Cancel-safe as `ask` is.
+/// Sends a request. Whenever `again` ends before there is an answer, sends another; the first request continues, and the
+/// last of the later ones. The first success is the answer; a failure is, once no request is in progress. As cancel-safe
+/// as `ask`.
 ///
 /// # Errors
-/// What the last question that was left failed with.
+/// The error of the last remaining request.
 pub async fn asked_anew<T, E, F, G>(ask: impl Fn() -> F, again: impl Fn() -> G) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,

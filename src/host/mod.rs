@@ -1,9 +1,11 @@
-//! The machine and the units people use for it: sizes, times, percentages; limits and how they are divided, folders, free
-//! space; secrets and the files that hold them; files that change, the service manager, and the ciphers that the
-//! processor is quick at; one asking for all who ask the same, and one that is asked anew.
+//! Wraps the machine: its limits, files, ciphers and service manager, and the units that people write.
 //!
-//! Scope: thin faces over the operating system, the runtime and the libraries that parse units. Nothing here knows
-//! what a registry is.
+//! Flow: every room above calls it directly. `units` parses sizes, times and percentages; `limits` divides files and
+//! memory; `secret`, `watched` and `changes` hold secrets and notice changed files; `flight` coalesces equal requests and
+//! `hedge` repeats a slow one; `service` notifies the service manager.
+//! Scope: thin layers over the operating system, the runtime and the libraries that parse units.
+//! Never: know what a registry is.
+//! Reading: sd_notify(3), getrlimit(2), statvfs(3).
 
 mod address;
 mod changes;
@@ -22,7 +24,7 @@ mod watched;
 pub use address::reached_at;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
-pub use flight::{Flights, Landed};
+pub use flight::{Coalesced, Flights};
 pub use hedge::asked_anew;
 pub use limits::budget::Budget;
 pub use limits::buffers::{BUFFERS, Buffers};

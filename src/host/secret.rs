@@ -1,4 +1,4 @@
-//! Text that must not be seen: it prints as nothing, and leaves memory when it is dropped.
+//! Holds a secret: it is never printed, and is erased from memory when it is dropped.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// A password, a token or another secret. There is no `Display`; `Debug` does not tell even its length.
+/// A password, a token or another secret. There is no `Display`, and `Debug` does not even show its length.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text in.
+    /// Wraps a text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text. To be handed to whoever needs it, never to a log or an error.
+    /// The text. Pass it only to the code that needs it, never to a log or an error.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -36,7 +36,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// In a time that tells nothing about the text, except where the lengths differ.
+/// Compares in a time that reveals nothing about the text, except whether the lengths differ.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes()).is_ok()
@@ -51,10 +51,10 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Reads a text, and complains of anything else without repeating it: a mistake's line must not be the leak.
+/// Reads a text, and refuses anything else without repeating it: the line of a mistake must not leak it.
 struct Text;
 
-const NO_TEXT: &str = "a secret is text; expected it in quotes";
+const NO_TEXT: &str = "not text; expected the secret in quotes";
 
 impl<'de> Visitor<'de> for Text {
     type Value = Secret;

@@ -1,22 +1,22 @@
-//! Says a thing once a minute, however often it happens.
+//! Limits a message to once a minute, however often its event happens.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Remembers when a thing was said last.
+/// Remembers when a message was last logged.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<Option<Instant>>);
 
 impl Seldom {
-    /// Nothing was said yet.
+    /// A message that was not logged yet.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Whether it may be said now; then it counts as said.
+    /// Whether the message may be logged now; if so, it counts as logged.
     pub fn is_due(&self) -> bool {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

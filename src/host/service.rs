@@ -1,13 +1,13 @@
-//! What the service manager is told: ready, reloading, stopping, alive (sd_notify(3)).
+//! Notifies the service manager: ready, reloading, stopping, alive (sd_notify(3)).
 //!
-//! Without `NOTIFY_SOCKET` all of it does nothing. A manager that cannot be told is no reason to stop serving.
+//! Without `NOTIFY_SOCKET` nothing is sent. A failed notification does not stop the service.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::debug;
 
-/// The service is up; `status` is what `systemctl status` shows.
+/// The service is ready; `systemctl status` shows `status`.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
@@ -16,21 +16,21 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => debug!(%error, "the clock could not be read"),
+        Err(error) => debug!(%error, "cannot read the clock"),
     }
 }
 
-/// The service ends now; `status` says how far it is.
+/// The service is stopping; `status` says how far it is.
 pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// It was looked and found that the service works.
+/// A check has found that the service works.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] must be said at least, if a watchdog waits for it.
+/// The longest time between two calls of [`alive`], if a watchdog waits for them.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
@@ -38,6 +38,6 @@ pub fn watchdog() -> Option<Duration> {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "the service manager could not be told");
+        debug!(%error, "cannot notify the service manager");
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes, times and percentages as people write them in a configuration: `100GiB`, `60s`, `15%`.
+//! Parses sizes, times and percentages as people write them in a configuration: `100GiB`, `60s`, `15%`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ pub struct Period(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u8);
 
-/// A unit that did not parse: what was expected.
+/// A value that did not parse, and the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadUnit {
     /// For a [`Size`].
@@ -36,7 +36,7 @@ pub enum BadUnit {
     Percent,
 }
 
-/// A clock's reading plus a period must not overflow, wherever they meet.
+/// The longest period: a time plus a period must never overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Period {
@@ -91,7 +91,7 @@ impl fmt::Display for Percent {
     }
 }
 
-/// Reads a scalar: numbers may stand without quotes.
+/// Reads a scalar: numbers need no quotes.
 struct Scalar<T>(BadUnit, PhantomData<T>);
 
 impl<T: FromStr<Err = BadUnit>> Visitor<'_> for Scalar<T> {

@@ -1,4 +1,4 @@
-//! A file that is read again when it changed, so that a rotated secret needs no restart.
+//! Reads a file again when it has changed, so that a rotated secret needs no restart.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use super::changes::Stamp;
 /// younger file is read once more.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// A file and what it was like when it was read last.
+/// A file and its state when it was last read.
 #[derive(Debug)]
 pub struct WatchedFile {
     path: PathBuf,
@@ -23,23 +23,23 @@ pub struct WatchedFile {
 }
 
 impl WatchedFile {
-    /// A file that was not read yet, of at most `limit` bytes.
+    /// A file of at most `limit` bytes that was not read yet.
     #[must_use]
     pub fn new(path: PathBuf, limit: u64) -> Self {
         Self { path, limit, seen: Mutex::new(None) }
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its bytes, unless they are the ones that this read last. Symbolic links are followed anew each time, as
+    /// Its bytes, unless they are unchanged since the last read. Symbolic links are followed again each time, as
     /// Kubernetes swaps them. Blocks on the file system.
     ///
     /// # Errors
-    /// What the system says, and [`io::ErrorKind::FileTooLarge`]; the next call reads again.
+    /// An error of the system, or [`io::ErrorKind::FileTooLarge`]; the next call reads again.
     pub fn read_if_changed(&self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let file = File::open(&self.path)?;

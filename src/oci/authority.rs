@@ -1,7 +1,7 @@
-//! Host and port, as a CONNECT request, a Host header or an image's name spells them.
+//! Parses host and port as they appear in a CONNECT request, a Host header or the name of an image.
 //!
-//! Two spellings of one host are one value: names lose their case and a trailing dot, addresses their
-//! textual variety. What is neither a DNS name nor an address is refused here, once.
+//! Two spellings of one host are one value: names lose their case and a trailing dot, addresses their different textual
+//! forms. Any other text is refused here, once.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,7 +32,7 @@ pub struct Authority {
 pub struct BadAuthority;
 
 impl Authority {
-    /// Reads `host` or `host:port`; without a port, `default_port` is meant.
+    /// Parses `host` or `host:port`; without a port, `default_port` applies.
     ///
     /// # Errors
     /// [`BadAuthority`] for anything else, an empty port and user information included.
@@ -46,7 +46,7 @@ impl Authority {
         Ok(Self { host: host.parse()?, port })
     }
 
-    /// The text without a port where `port` is the one that its scheme implies.
+    /// The text, without the port if that is `implied` by the scheme.
     #[must_use]
     pub fn short(&self, implied: u16) -> Arc<str> {
         if self.port != implied {
@@ -59,10 +59,10 @@ impl Authority {
         }
     }
 
-    /// Whether `text`, as [`parse`](Self::parse) reads it, is this one.
+    /// Whether `text` parses to this authority.
     #[must_use]
     pub fn is_written(&self, text: &str, default_port: u16) -> bool {
-        // What nearly every request says is known without being parsed.
+        // The text of nearly every request is recognised without parsing.
         matches!(&self.host, Host::Name(name) if self.port == default_port && name.eq_ignore_ascii_case(text))
             || Self::parse(text, default_port).as_ref() == Ok(self)
     }
@@ -112,7 +112,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && text.split('.').all(label) && !ends_in_number(text)
 }
 
-/// Whether the last label is a number: then resolvers read the whole as an address (WHATWG URL, "ends in
+/// Whether the last label is a number: resolvers then read the whole text as an address (WHATWG URL, "ends in
 /// a number").
 fn ends_in_number(text: &str) -> bool {
     let last = text.rsplit('.').next().unwrap_or(text);
@@ -120,9 +120,9 @@ fn ends_in_number(text: &str) -> bool {
         || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// The forms that `inet_aton` takes beside the dotted quad: `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`.
-/// Threat: a resolver that reads them reaches loopback past a check made on the text. So they are read
-/// here, and checked as the address that they are.
+/// Parses the forms that `inet_aton` accepts in addition to the dotted quad: `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`.
+/// Threat: a resolver that accepts them reaches loopback past a check of the text. So they are parsed here, and checked
+/// as addresses.
 fn numeric(text: &str) -> Result<IpAddr, BadAuthority> {
     let parts: Vec<u64> = text.split('.').map(number).collect::<Option<_>>().ok_or(BadAuthority)?;
     let (last, leading) = parts.split_last().ok_or(BadAuthority)?;

@@ -1,7 +1,7 @@
-//! What a `WWW-Authenticate` header demands, and how a demand of our own is written (RFC 9110, 11.6.1).
+//! Parses the challenges of a `WWW-Authenticate` header, and prints our own (RFC 9110, 11.6.1).
 //!
-//! The comma that parts challenges also parts their parameters; a name followed by `=` is a parameter of the
-//! challenge before it. A header that breaks the grammar gives what stood before the break and nothing else.
+//! Commas separate both challenges and their parameters; a name followed by `=` is a parameter of the challenge before
+//! it. If a header breaks the grammar, only the part before the error counts.
 
 use std::fmt;
 
@@ -10,36 +10,37 @@ use std::fmt;
 pub enum Challenge {
     /// User and password.
     Basic {
-        /// For a person: which user and password.
+        /// A text for a person that says which user and password.
         realm: Option<String>,
     },
-    /// A token, to be had elsewhere.
+    /// A token from a token service.
     Bearer(Bearer),
-    /// A scheme that nobody here knows, or a Bearer without a realm.
+    /// An unknown scheme, or Bearer without a realm.
     Other(String),
 }
 
-/// Where a bearer token is to be had, and for what (distribution-spec, "Token Authentication").
+/// The token service to ask for a bearer token, and its scope (distribution-spec, "Token Authentication").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bearer {
-    /// The token service's URL. Any text: who asks it judges it.
+    /// The URL of the token service. Any text: the code that uses it must check it.
     pub realm: String,
     /// The name of the registry at the token service.
     pub service: Option<String>,
-    /// What the token must be for, such as `repository:library/alpine:pull`; parted at spaces.
+    /// What the token must be for, such as `repository:library/alpine:pull`; separated by spaces.
     pub scopes: Vec<String>,
-    /// Why the token sent was not enough: `invalid_token`, `insufficient_scope` (RFC 6750, 3.1).
+    /// Why the token that was sent did not suffice: `invalid_token`, `insufficient_scope` (RFC 6750, 3.1).
     pub error: Option<String>,
 }
 
 impl Challenge {
-    /// Reads every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
+    /// Parses every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
     pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
         let items = headers.into_iter().flat_map(|header| Reader { rest: header }.items());
         items.map(|(_, scheme, parameters)| Self::of(scheme, &parameters)).collect()
     }
 
-    /// The challenges of one header, each with its scheme and as it was written; what breaks the grammar is the last one's.
+    /// Splits one header into its challenges, each with its scheme and its original text; a part that breaks the grammar
+    /// belongs to the last one.
     #[must_use]
     pub fn split(header: &str) -> Vec<(&str, &str)> {
         let items = Reader { rest: header }.items();
@@ -67,7 +68,7 @@ impl Challenge {
         }
     }
 
-    /// Puts scheme and parameters together; of a parameter that stands twice the first counts.
+    /// Combines scheme and parameters; the first of duplicate parameters counts.
     fn of(scheme: &str, parameters: &[(String, String)]) -> Self {
         let of = |name: &str| {
             let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -94,7 +95,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Where each challenge begins, its scheme and its parameters.
+    /// The start of each challenge, its scheme and its parameters.
     fn items(mut self) -> Vec<(usize, &'a str, Vec<(String, String)>)> {
         let (length, mut found) = (self.rest.len(), Vec::new());
         loop {
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Everything up to the next scheme or the end; `None` where the grammar is broken.
+    /// Reads parameters up to the next scheme or the end; `None` if the grammar is broken.
     fn parameters(&mut self, parameters: &mut Vec<(String, String)>) -> Option<()> {
         if !self.rest.is_empty() && !self.rest.starts_with([' ', '\t', ',']) {
             return None;
@@ -128,7 +129,7 @@ impl<'a> Reader<'a> {
             let Some(name) = self.token() else { return self.rest.is_empty().then_some(()) };
             self.spaces();
             let Some(value) = self.rest.strip_prefix('=') else {
-                self.rest = here; // the next challenge's scheme, which stands behind a comma
+                self.rest = here; // the scheme of the next challenge, which follows a comma
                 return parted.then_some(());
             };
             self.rest = value;
@@ -144,7 +145,7 @@ impl<'a> Reader<'a> {
         (self.rest.is_empty() || self.rest.starts_with(',')).then_some(())
     }
 
-    /// Credentials of one word right behind the scheme, as `Negotiate` has them, then a comma or nothing. `a=` is one
+    /// Skips one word of credentials right after the scheme, as in `Negotiate`, followed by a comma or the end. `a=` counts
     /// too: as a parameter it would have no value, which nobody sends.
     fn token68(&mut self) -> bool {
         let word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
@@ -216,7 +217,7 @@ impl fmt::Display for Bearer {
     }
 }
 
-/// A quoted-string. A control character has no place in one and is left out: it could end the header.
+/// Prints a quoted-string. Control characters are not allowed in one and are left out: they could end the header.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {

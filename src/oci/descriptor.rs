@@ -1,6 +1,6 @@
-//! What a manifest says of each thing it lists: for people who look at an image.
+//! Reads the entries of a manifest with their sizes, types and platforms, for showing an image to people.
 //!
-//! [`Listing`](super::Listing) is what the cache goes by; this has the sizes, types and platforms beside it.
+//! The cache itself uses [`Listing`](super::Listing), which has only the digests.
 
 use serde::Deserialize;
 
@@ -9,11 +9,11 @@ use super::{Digest, document};
 /// One entry of a manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// What it is.
+    /// The digest of the entry.
     pub digest: Digest,
-    /// `mediaType`, where it says one.
+    /// `mediaType`, if there is one.
     pub media_type: Option<String>,
-    /// Bytes, as the manifest says.
+    /// The size in bytes, according to the manifest.
     pub size: u64,
     /// `os/architecture/variant` of an index's entry.
     pub platform: Option<String>,
@@ -46,8 +46,8 @@ struct RawPlatform {
 }
 
 impl Descriptor {
-    /// All that a manifest lists: an index's manifests, or a configuration and layers, in order. What is no
-    /// manifest lists nothing; a digest that cannot be verified is left out.
+    /// All entries of a manifest: the manifests of an index, or a configuration and layers, in order. Bytes that are not a
+    /// manifest list nothing; a digest that cannot be verified is left out.
     #[must_use]
     pub fn listed(manifest: &[u8]) -> Vec<Self> {
         let Some(raw) = document::<Raw>(manifest) else { return Vec::new() };

@@ -1,7 +1,7 @@
-//! A digest: the name that content has by its bytes, and the hasher that proves it.
+//! Defines a digest, the name of content by its hash, and the hasher that computes it.
 //!
-//! Only sha256 and sha512 exist here (image-spec, "Registered algorithms"); any other algorithm is not a
-//! [`Digest`], so that what cannot be verified cannot enter the cache.
+//! Only sha256 and sha512 exist here (image-spec, "Registered algorithms"). A digest of another algorithm does not parse,
+//! so content that cannot be verified cannot enter the cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,7 +51,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// Which algorithm made it.
+    /// The algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -63,7 +63,7 @@ impl Digest {
         self.write_hex(&mut [0; 128]).to_owned()
     }
 
-    /// Not by `{:02x}`: a hit writes its digest three times, which was a quarter of its CPU.
+    /// Writes hexadecimal digits without `{:02x}`: a hit writes its digest three times, which took a quarter of its CPU time.
     fn write_hex<'a>(&self, text: &'a mut [u8; 128]) -> &'a str {
         const DIGITS: [u8; 16] = *b"0123456789abcdef";
         let bytes = &self.bytes[..self.algorithm.length()];
@@ -89,7 +89,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Text that is not a digest this program can verify.
+/// Text that is not a digest that this program can verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a digest: expected sha256:<64 hex digits> or sha512:<128 hex digits>, in lower case")]
 pub struct BadDigest;
@@ -134,7 +134,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing yet.
+    /// A hasher without input.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
@@ -151,7 +151,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes seen.
+    /// The digest of all input.
     #[must_use]
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 64];

@@ -1,8 +1,8 @@
-//! The error body of the distribution-spec: a code that clients know, and words for a person.
+//! Prints the error body of the distribution-spec: a code that clients know, and a message for a person.
 
 use serde_json::json;
 
-/// Error codes of the distribution-spec ("Error Codes") that a proxy has reason to say.
+/// Error codes of the distribution-spec ("Error Codes") that a proxy uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// Blob unknown to registry.
@@ -17,14 +17,14 @@ pub enum Code {
     Unsupported,
     /// Too many requests.
     TooManyRequests,
-    /// Not in the specification's list; distribution says it for 503, and clients retry.
+    /// Not in the list of the specification; distribution uses it for 503, and clients retry.
     Unavailable,
-    /// Not in the specification's list; distribution says it for everything unforeseen.
+    /// Not in the list of the specification; distribution uses it for all unexpected errors.
     Unknown,
 }
 
 impl Code {
-    /// The code as it stands in the body.
+    /// The code as written in the body.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! A pattern of repositories: `team/*`, `library/alpine`, `*/cache`.
+//! Matches a pattern of repositories: `team/*`, `library/alpine`, `*/cache`.
 //!
-//! A star stands for any characters, slashes included and none included, so `team/*` is everything below
-//! `team` however deep, and `*` is every repository.
+//! A star stands for any number of characters, including slashes and including none, so `team/*` matches everything below
+//! `team` at any depth, and `*` matches every repository.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::Repository;
 
-/// One name of a repository, or a pattern of names.
+/// The name of a repository, or a pattern of names.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryPattern(String);
 
@@ -20,14 +20,14 @@ pub struct RepositoryPattern(String);
 pub struct BadRepositoryPattern;
 
 impl RepositoryPattern {
-    /// Whether `repository` is meant.
+    /// Whether `repository` matches.
     #[must_use]
     pub fn matches(&self, repository: &Repository) -> bool {
         matches(self.0.as_bytes(), repository.as_str().as_bytes())
     }
 
-    /// How narrow it is: of two patterns that match the same repository the one with more says more. A name
-    /// without a star is narrower than any pattern.
+    /// How narrow the pattern is: of two patterns that match a repository, the one with the higher value is more exact. A
+    /// name without a star is narrower than any pattern.
     #[must_use]
     pub fn narrowness(&self) -> usize {
         let plain = self.0.bytes().filter(|byte| *byte != b'*').count();
@@ -35,7 +35,7 @@ impl RepositoryPattern {
     }
 }
 
-/// The star that was met last is the only one worth going back to, so this is quadratic at worst.
+/// Backtracks only to the last star, so the cost is quadratic at worst.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
     let mut star = None;

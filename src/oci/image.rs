@@ -1,7 +1,7 @@
-//! What a person calls content: an image, a repository, a registry, or a digest by its first digits.
+//! Parses the names that people use for content: an image, a repository, a registry, or a digest by its first digits.
 //!
-//! A name without a registry is read as `docker pull` reads it: `alpine` is `docker.io/library/alpine:latest`. A
-//! name with a registry and without a tag is the repository. A digest beside a tag wins over it.
+//! A name without a registry is read as by `docker pull`: `alpine` is `docker.io/library/alpine:latest`. A name with a
+//! registry and without a tag is the repository. A digest takes precedence over a tag.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,19 +12,19 @@ use super::{Algorithm, Authority, BadName, Digest, Reference, Repository, Tag};
 const HUB: &str = "docker.io";
 const HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 const LATEST: &str = "latest";
-/// Fewer digits than this are a slip, not a name.
+/// Fewer digits than this are a typing error, not a name.
 const LEAST_DIGITS: usize = 4;
 
 /// A name for content in a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageName {
-    /// `quay.io`: everything of a registry.
+    /// `quay.io`: all content of a registry.
     Registry(Arc<str>),
-    /// `quay.io/org/app`: everything of a repository.
+    /// `quay.io/org/app`: all content of a repository.
     Repository(Arc<str>, Repository),
     /// `quay.io/org/app:1`, `quay.io/org/app@sha256:...`, `alpine`.
     Image(Arc<str>, Repository, Reference),
-    /// `sha256:...`, whole or its first digits.
+    /// `sha256:...`, complete or its first digits.
     Digest(DigestPrefix),
 }
 
@@ -35,28 +35,28 @@ pub struct DigestPrefix {
     hex: String,
 }
 
-/// Text that names nothing.
+/// Text that is not a name for content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadImageName {
-    /// Nothing at all.
-    #[error("an empty name: expected one such as quay.io/org/app:1, alpine, quay.io or sha256:0123abcd")]
+    /// An empty text.
+    #[error("the name is empty; expected one such as quay.io/org/app:1, alpine, quay.io or sha256:0123abcd")]
     Empty,
-    /// What stands before the first slash is no host.
-    #[error("{0:?} is no registry: expected a host such as quay.io or registry.example.com:5000")]
+    /// The part before the first slash is not a host.
+    #[error("{0:?} is not a registry; expected a host such as quay.io or registry.example.com:5000")]
     Registry(String),
     /// The part of a name that does not follow the grammar.
     #[error("{0:?} is {1}")]
     Part(String, BadName),
-    /// After the `@`.
-    #[error("{0:?} is no digest: after @ expected sha256: and all its 64 hex digits")]
+    /// The part after the `@`.
+    #[error("{0:?} is not a digest; expected sha256: and all 64 hex digits after @")]
     Digest(String),
-    /// Not a digest's beginning.
-    #[error("{0:?} is no digest or too short: expected sha256: and at least {LEAST_DIGITS} lower-case hex digits")]
+    /// Not the beginning of a digest.
+    #[error("{0:?} is not a digest, or too short; expected sha256: and at least {LEAST_DIGITS} lower-case hex digits")]
     Prefix(String),
 }
 
 impl ImageName {
-    /// The image that is meant where only one can be: of a repository its `latest`.
+    /// The image if only one can be meant: for a repository, its tag `latest`.
     #[must_use]
     pub fn or_latest(self) -> Self {
         match (self, LATEST.parse()) {
@@ -67,13 +67,13 @@ impl ImageName {
 }
 
 impl DigestPrefix {
-    /// The digest, if all its digits are there.
+    /// The digest, if all digits are given.
     #[must_use]
     pub fn whole(&self) -> Option<Digest> {
         self.to_string().parse().ok()
     }
 
-    /// The first and the last digest that begin so. `None` never happens for a prefix that was parsed.
+    /// The first and the last digest with this prefix. A parsed prefix never gives `None`.
     #[must_use]
     pub fn range(&self) -> Option<(Digest, Digest)> {
         let filled = |digit: &str| {
@@ -137,7 +137,7 @@ impl FromStr for ImageName {
     }
 }
 
-/// A name without a registry, as Docker's clients complete it.
+/// Parses a name without a registry, and completes it as Docker's clients do.
 fn short(text: &str) -> Result<ImageName, BadImageName> {
     let (name, reference) = split(text)?;
     let repository = repository(HUB, name)?;
@@ -149,7 +149,7 @@ fn short(text: &str) -> Result<ImageName, BadImageName> {
 fn is_host(first: &str, is_followed: bool) -> bool {
     let (name, port) = first.rsplit_once(':').map_or((first, None), |(name, port)| (name, Some(port)));
     let is_port = port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-    // Where nothing follows, `host:5000` is an image with a tag.
+    // If nothing follows, `host:5000` is an image with a tag.
     let says_so = name.contains('.') || name == "localhost" || (is_followed && port.is_some());
     first.starts_with('[') || (is_port && says_so)
 }
@@ -158,7 +158,7 @@ fn registry(text: &str) -> Result<Arc<str>, BadImageName> {
     let authority = Authority::parse(text, 443).map_err(|_| BadImageName::Registry(text.to_owned()))?;
     let name = authority.short(443);
     if !is_host(&name, true) {
-        return Err(BadImageName::Registry(text.to_owned())); // it would print as something else
+        return Err(BadImageName::Registry(text.to_owned())); // it would print as something different
     }
     Ok(if HUB_ALIASES.contains(&&*name) { HUB.into() } else { name })
 }
@@ -195,7 +195,7 @@ impl fmt::Display for DigestPrefix {
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The slash tells a host without a dot from an image of Docker Hub.
+            // The slash distinguishes a host without a dot from an image of Docker Hub.
             Self::Registry(registry) if is_host(registry, false) => f.write_str(registry),
             Self::Registry(registry) => write!(f, "{registry}/"),
             Self::Repository(registry, repository) => write!(f, "{registry}/{repository}"),

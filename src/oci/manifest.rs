@@ -1,21 +1,21 @@
-//! What a manifest lists: read from its bytes, which themselves are never changed.
+//! Reads the digests that a manifest lists from its bytes, which are never changed.
 
 use serde::Deserialize;
 
 use super::{Digest, MediaType, document};
 
-/// The largest manifest that is taken, in bytes. containerd refuses more than 4 MiB and the specification
+/// The largest accepted manifest, in bytes. containerd refuses more than 4 MiB and the specification
 /// asks registries to take that much; ggcr takes 100 MiB, but nobody is known to make such.
 pub const MANIFEST_LIMIT: usize = 16 << 20;
 
-/// The descriptors in a manifest or an index, and its own media type where it says one.
+/// The digests that a manifest or an index lists, and its own media type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// `mediaType`, or what `schemaVersion` and the shape imply. `None`: it is no manifest of a known shape.
+    /// `mediaType`, or what `schemaVersion` and the shape imply. `None`: not a manifest of a known shape.
     pub media_type: Option<MediaType>,
-    /// Of an index: the manifests for its platforms.
+    /// In an index: the manifests for its platforms.
     pub manifests: Vec<Digest>,
-    /// Of a manifest: the configuration and the layers, in order.
+    /// In a manifest: the configuration and the layers, in order.
     pub blobs: Vec<Digest>,
 }
 
@@ -37,7 +37,7 @@ struct Descriptor {
 }
 
 impl Listing {
-    /// Reads a manifest. What is no manifest lists nothing; a digest that cannot be verified is left out.
+    /// Reads a manifest. Bytes that are not a manifest list nothing; a digest that cannot be verified is left out.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let Some(raw) = document::<Raw>(bytes) else { return Self::default() };
@@ -58,16 +58,16 @@ impl Listing {
     }
 }
 
-/// The type of what is a manifest of a known shape, as the cache may keep it: not of what a gateway says in a registry's
-/// place, nor of schema 1, whose digest is not that of its bytes.
+/// The type of a manifest that the cache may keep: one of a known shape. An answer of a gateway has none, and schema 1 is
+/// excluded, since its digest is not that of its bytes.
 #[must_use]
 pub fn kept_type(bytes: &[u8]) -> Option<MediaType> {
     Listing::of(bytes).media_type.filter(|media_type| !media_type.is_schema1())
 }
 
 impl Raw {
-    /// What it is by its own word, where its shape bears that out; else by its shape. OCI manifests may leave
-    /// `mediaType` out (image-spec 1.0).
+    /// The type that it states, if its shape matches; without one, the type that its shape implies. OCI manifests may omit
+    /// `mediaType` (image-spec 1.0).
     fn shape(&self) -> Option<MediaType> {
         let said = self.media_type.as_deref().and_then(MediaType::parse);
         let has_shape = |media_type: &MediaType| match media_type {
@@ -75,7 +75,7 @@ impl Raw {
             MediaType::OciManifest | MediaType::DockerManifest => {
                 self.schema_version == Some(2) && self.layers.is_some()
             }
-            // Neither a version nor blobs are required of it, but its type is.
+            // It requires neither a version nor blobs, but its type.
             MediaType::OciArtifact => self.layers.is_none() && self.manifests.is_none(),
             MediaType::DockerSchema1 | MediaType::DockerSchema1Signed => self.schema_version == Some(1),
         };

@@ -1,7 +1,7 @@
-//! Media types of manifests, and the class of an `Accept` header.
+//! Parses media types of manifests, and the class of an `Accept` header.
 //!
-//! A registry answers a tag by what the client accepts: an index to one, a single manifest to another. So
-//! a tag's answer is kept by the class of the `Accept` that earned it, never by the tag alone.
+//! A registry's answer for a tag depends on what the client accepts: an index for one, a single manifest for another. So
+//! the answer for a tag is cached by the class of the `Accept` header that it came for, never by the tag alone.
 
 use std::fmt;
 
@@ -35,14 +35,14 @@ const KNOWN: [(MediaType, &str); 7] = [
 ];
 
 impl MediaType {
-    /// Reads a `Content-Type` value; parameters do not matter.
+    /// Parses a `Content-Type` value; parameters are ignored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bare = bare(text);
         KNOWN.iter().find(|(_, name)| name.eq_ignore_ascii_case(bare)).map(|(known, _)| *known)
     }
 
-    /// Its name as a registry writes it.
+    /// The name as a registry writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         KNOWN[self as usize].1
@@ -54,27 +54,26 @@ impl MediaType {
         matches!(self, Self::OciIndex | Self::DockerList)
     }
 
-    /// Whether it is a form of schema 1, which the cache leaves alone.
+    /// Whether it is a form of schema 1, which is never cached.
     #[must_use]
     pub fn is_schema1(self) -> bool {
         matches!(self, Self::DockerSchema1 | Self::DockerSchema1Signed)
     }
 }
 
-/// What a `Content-Type` says of an answer that should be content: whether a login page, a gateway's error or a
-/// maintenance notice would say the same.
+/// What the `Content-Type` of an answer suggests: content, or a login page, a gateway's error or a maintenance notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// HTML, which no registry sends as content.
     Page,
-    /// Text, JSON, XML or no type at all: some registries send content so, and so do gateways.
+    /// Text, JSON, XML or no type at all: some registries send content with it, and gateways send errors.
     Doubtful,
     /// Anything else.
     Content,
 }
 
 impl Look {
-    /// Reads a `Content-Type` value, if there is one.
+    /// Judges a `Content-Type` value, if there is one.
     #[must_use]
     pub fn of(media_type: Option<&str>) -> Self {
         let Some(bare) = media_type.map(|text| bare(text).to_ascii_lowercase()) else { return Self::Doubtful };
@@ -94,7 +93,8 @@ fn bare(text: &str) -> &str {
     text.split(';').next().unwrap_or(text).trim()
 }
 
-/// Whether a server could read parameters in a request's body: some take those of a form for the query's, and before them.
+/// Whether a server could read parameters in the body of a request: some treat those of a form like those of the query,
+/// and prefer them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enclosed {
     /// Bytes.
@@ -106,7 +106,7 @@ pub enum Enclosed {
 }
 
 impl Enclosed {
-    /// Reads all values of `Content-Type`. None, and an empty one, mean bytes (RFC 9110, 8.3).
+    /// Judges all values of `Content-Type`. No value, or an empty one, means bytes (RFC 9110, 8.3).
     pub fn of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut values = values.into_iter();
         let value = match (values.next(), values.next()) {
@@ -130,19 +130,19 @@ impl Enclosed {
     }
 }
 
-/// What a client accepts, as far as it can change a registry's answer: the set of known types and `*/*`. It prints as
-/// the header that goes upstream, so that all who share an answer have asked the same question, to the letter.
+/// The part of a client's `Accept` that can change a registry's answer: the set of known types and `*/*`. It prints as
+/// the header that is sent upstream, so that all clients that share an answer have sent exactly the same request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Accept(u8);
 
 const ANY: u8 = 1 << 7;
 
 impl Accept {
-    /// Every known type, and any other.
+    /// All known types, and any other.
     pub const EVERYTHING: Self = Self(ANY | 0b111_1111);
 
-    /// Reads all values of the `Accept` headers of one request. None at all means `*/*` (RFC 9110, 12.5.1). What has a
-    /// weight of 0 is not accepted (12.4.2); other weights are the client's preference, and go nowhere.
+    /// Parses all values of the `Accept` headers of one request. No header means `*/*` (RFC 9110, 12.5.1). A type with a
+    /// weight of 0 is not accepted (12.4.2); other weights are the client's preference and are ignored.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut class = 0;
         let mut seen = false;
@@ -161,26 +161,26 @@ impl Accept {
         Self(if seen { class } else { ANY })
     }
 
-    /// Whether an answer of this type is one the client said it takes.
+    /// Whether the client accepts an answer of this type.
     #[must_use]
     pub fn admits(self, media_type: MediaType) -> bool {
         self.0 & (ANY | 1 << media_type as u8) != 0
     }
 
-    /// A number for it that stays the same from one version to the next, for keys on disk.
+    /// A number for the class that is stable across versions, for keys on disk.
     #[must_use]
     pub fn code(self) -> u8 {
         self.0
     }
 
-    /// The class of a number that [`Accept::code`] gave.
+    /// The class for a number from [`Accept::code`].
     #[must_use]
     pub fn from_code(code: u8) -> Self {
         Self(code)
     }
 }
 
-/// Whether a parameter is `q=0`, in any of its spellings.
+/// Whether a parameter is `q=0`, in any spelling.
 fn is_zero_weight(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else { return false };
     let value = value.trim();
@@ -188,7 +188,7 @@ fn is_zero_weight(parameter: &str) -> bool {
 }
 
 impl fmt::Display for Accept {
-    /// A header value that falls into this class. Where that is none of the known types, it is a type of none of them.
+    /// Prints a header value of this class. A class without known types prints a type outside of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
             return f.write_str("application/json");

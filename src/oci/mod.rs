@@ -1,9 +1,10 @@
-//! The words of the OCI distribution protocol, as pure values: parsed once, printed exactly, no I/O.
+//! Defines the terms of the OCI distribution protocol as pure values: parsed once, printed exactly, no I/O.
 //!
-//! Flow: a path becomes a [`Route`] and a query a [`Query`], which print as what is sent upstream; the route holds a [`Repository`] and a [`Reference`] (a [`Tag`] or a
-//! [`Digest`]); an `Accept` header becomes an [`Accept`] class; a manifest's bytes tell what it lists.
-//! Scope: everything that can be said of the protocol without a socket or a file.
-//! Never: guess. What servers could read in two ways is an error ([`BadPath`], [`BadQuery`]).
+//! Flow: a path becomes a [`Route`] and a query a [`Query`], which print as the text that is sent upstream; the route holds
+//! a [`Repository`] and a [`Reference`] (a [`Tag`] or a [`Digest`]). An `Accept` header becomes an [`Accept`] class. The
+//! bytes of a manifest become a [`Listing`].
+//! Scope: the parts of the protocol that need no socket and no file.
+//! Never: guess. Text that servers could read in two ways is an error ([`BadPath`], [`BadQuery`]).
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
 mod authority;

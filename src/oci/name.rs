@@ -1,7 +1,7 @@
-//! Repository names, tags, and references: what follows the registry in an image's name.
+//! Parses repository names, tags and references: the part after the registry in the name of an image.
 //!
-//! The grammar is the distribution-spec's ("Pulling manifests"); a name that does not follow it never
-//! becomes a cache key.
+//! The grammar is that of the distribution-spec ("Pulling manifests"); a name that does not follow it never becomes a
+//! cache key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Digest;
 
-/// A repository's name within its registry, such as `library/alpine`. Cheap to clone.
+/// The name of a repository within its registry, such as `library/alpine`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository(Arc<str>);
 
@@ -17,7 +17,7 @@ pub struct Repository(Arc<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
-/// What a manifest is asked by.
+/// The reference by which a manifest is requested.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// A name that may move.
@@ -26,7 +26,7 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// Text that is no repository name, tag or reference.
+/// Text that is not a repository name, tag or reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     /// Not `[a-z0-9]+([._-]...)*(/...)*`, or longer than 255 characters.

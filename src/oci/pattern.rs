@@ -1,7 +1,7 @@
-//! A pattern of hosts: `quay.io`, `*.pkg.dev`, `*.dkr.ecr.*.amazonaws.com`, with a port or without.
+//! Matches a pattern of hosts: `quay.io`, `*.pkg.dev`, `*.dkr.ecr.*.amazonaws.com`, with or without a port.
 //!
-//! A star stands for one or more characters of a name. Leading `*.` is any depth of subdomain and not the
-//! parent itself; a star inside stays within its label.
+//! A star stands for one or more characters of a name. A leading `*.` matches subdomains at any depth, but not the parent
+//! itself; an inner star stays within its label.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::{Authority, Host};
 
-/// One name, address or pattern of names, and the port that it is for.
+/// A name, an address or a pattern of names, and the port that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPattern {
     host: Shape,
@@ -21,7 +21,7 @@ pub struct HostPattern {
 enum Shape {
     Any,
     One(Host),
-    /// Labels from the left; the first may be `*`, then any number of labels stand for it.
+    /// Labels from the left; if the first is `*`, it stands for any number of labels.
     Labels(Vec<String>),
 }
 
@@ -31,13 +31,13 @@ enum Shape {
 pub struct BadPattern;
 
 impl HostPattern {
-    /// Whether `authority` is meant. A pattern without a port means `default_port`.
+    /// Whether `authority` matches. A pattern without a port stands for `default_port`.
     #[must_use]
     pub fn matches(&self, authority: &Authority, default_port: u16) -> bool {
         authority.port == self.port.unwrap_or(default_port) && self.matches_host(&authority.host)
     }
 
-    /// Whether `host` is meant, whatever the port.
+    /// Whether `host` matches, on any port.
     #[must_use]
     pub fn matches_host(&self, host: &Host) -> bool {
         match (&self.host, host) {
@@ -48,7 +48,7 @@ impl HostPattern {
         }
     }
 
-    /// The one host that this names, if it is no pattern.
+    /// The one host that this names, unless it is a pattern.
     #[must_use]
     pub fn exact(&self) -> Option<&Host> {
         match &self.host {
@@ -57,7 +57,7 @@ impl HostPattern {
         }
     }
 
-    /// The port that it is for, if it says so.
+    /// The port that it applies to, if it names one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -78,8 +78,8 @@ impl HostPattern {
         }
     }
 
-    /// Whether a star stands elsewhere than as the first label, so that [`HostPattern::domain`] is wider than
-    /// the pattern.
+    /// Whether there is a star in another place than the first label, so that [`HostPattern::domain`] is wider than the
+    /// pattern.
     #[must_use]
     pub fn has_inner_star(&self) -> bool {
         match &self.host {
@@ -117,7 +117,7 @@ impl FromStr for HostPattern {
             let plain = Authority::parse(text, 0).map_err(|_| BadPattern)?;
             return Ok(Self { host: Shape::One(plain.host), port: (plain.port != 0).then_some(plain.port) });
         }
-        // A pattern is a name once each star is a letter; so one grammar judges both.
+        // A pattern becomes a name when each star becomes a letter, so one grammar checks both.
         let stand_in = Authority::parse(&text.replace('*', "x"), 0).map_err(|_| BadPattern)?;
         let name = text.split(':').next().unwrap_or(text).to_ascii_lowercase();
         let labels: Vec<String> = name.trim_end_matches('.').split('.').map(str::to_owned).collect();

@@ -148,7 +148,7 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
 /// operator's, and so are for the log.
 fn told(error: &Error) -> String {
     let Error::Parent { to, source, .. } = error else { return chain(error) };
-    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy did not lead there");
+    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host");
     match &**source {
         ParentError::Reach(_) => format!("{to} could not be reached: the proxy that leads there cannot be reached"),
         source => format!("{to} could not be reached: {source}"),

@@ -69,9 +69,9 @@ where
             // A client can have as many of them fail as it likes.
             static SAID: Seldom = Seldom::new();
             if SAID.is_due() {
-                tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on; others like it are not told for a minute");
+                tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }
-            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");
             faults::of_registry(&error).respond()
         }
     }

@@ -101,7 +101,7 @@ impl Policy {
         {
             tracing::warn!(
                 %authority, registry = %registry.name(),
-                "the sealed CA does not cover this registry: it is tunnelled and not cached. Put ca.key back for one start, or take the registry out"
+                "the sealed CA does not cover this registry; it is tunnelled and not cached. Put ca.key back for one start, or remove the registry"
             );
         }
         verdict

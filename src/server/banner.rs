@@ -1,4 +1,4 @@
-//! What a person needs next, printed once at start: where the proxy is, what to trust, and how to use it.
+//! Prints the next steps once at start: the address of the proxy, the CA to trust, and how to use it.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::ca::Authority;
 use crate::host::reached_at;
 
-/// The words. `proxy` is the address that is listened on.
+/// The text of the banner. `proxy` is the address of the listener.
 pub(super) fn words(
     proxy: SocketAddr,
     admin: SocketAddr,
@@ -28,24 +28,25 @@ pub(super) fn words(
          {parents}\n\
          This machine  sudo cp {certificate} /usr/local/share/ca-certificates/pullthrough.crt && sudo update-ca-certificates\n\
          Docker        HTTPS_PROXY={url} in the daemon's environment (systemctl edit docker), then restart it\n\
-         containerd    the same in the environment of containerd (systemctl edit containerd), then restart it\n\
+         containerd    the same in containerd's environment (systemctl edit containerd), then restart it\n\
          Podman        HTTPS_PROXY={url} podman pull quay.io/podman/hello\n\
          Skopeo        HTTPS_PROXY={url} skopeo inspect docker://quay.io/podman/hello\n\
-         k3s           CONTAINERD_HTTPS_PROXY={url} in /etc/systemd/system/k3s.service.env, then restart it\n\
-         By a script   curl -fsS {url}/setup/docker | sudo sh -s -- {fingerprint}\n\
-         From another machine, put this one's name in place of {host}.\n",
+         k3s           CONTAINERD_HTTPS_PROXY={url} in /etc/systemd/system/k3s.service.env, then restart k3s\n\
+         With a script curl -fsS {url}/setup/docker | sudo sh -s -- {fingerprint}\n\
+         From another machine, replace {host} with the name of this one.\n",
         version = env!("CARGO_PKG_VERSION"),
         certificate = certificate.display(),
         fingerprint = ca.fingerprint(),
         registries = registries.join(", "),
-        parents = parents.map(|parents| format!("reached by    {parents}\n")).unwrap_or_default(),
+        parents = parents.map(|parents| format!("upstream via  {parents}\n")).unwrap_or_default(),
     );
     if !ca.sealed() {
         let key = certificate.with_file_name("ca.key");
         let _ = write!(
             text,
-            "\nThe root's key is still here ({}). Once the registries are settled, `pullthrough ca seal` takes it\n\
-             away: whoever steals this machine can then impersonate these registries and nothing else.\n",
+            "\nThe root key is still on this machine ({}). Once your list of registries is final, run\n\
+             `pullthrough ca seal` to remove it: a thief of this machine can then impersonate these registries and\n\
+             nothing else.\n",
             key.display()
         );
     }

@@ -1,4 +1,4 @@
-//! From settings to the proxy's policy.
+//! Builds the proxy's policy from the settings.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,42 +13,42 @@ use crate::proxy::{
 };
 use crate::upstream::{self, NoRandom, Rules, Tokens, Upstream};
 
-/// The file of that key, beside the store's own.
+/// The file that holds the key of our own tokens, in the cache folder.
 const LOCAL_TOKENS: &str = "tokens.key";
 
-/// A part could not be built.
+/// A part that could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The CA.
-    #[error("the certificate authority cannot be used")]
+    #[error("cannot use the certificate authority")]
     Ca(#[from] ca::Error),
-    /// The way to upstreams.
-    #[error("upstreams cannot be set up")]
+    /// The connections to upstreams.
+    #[error("cannot set up the connections to upstreams")]
     Upstream(#[from] upstream::Error),
-    /// The keys that compare secrets.
-    #[error("a key cannot be made")]
+    /// The keys for comparing secrets.
+    #[error("cannot create a key")]
     Random(#[from] NoRandom),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
     /// The key of our own tokens.
-    #[error("no key can be made for tokens")]
+    #[error("cannot create a key for tokens")]
     Tokens(#[from] KeyError),
     /// The users.
-    #[error("clients.htpasswd cannot be used")]
+    #[error("cannot use clients.htpasswd")]
     Logins(#[from] LoginError),
     /// The audit log.
-    #[error("clients.audit cannot be used")]
+    #[error("cannot use clients.audit")]
     Audit(#[from] AuditError),
 }
 
-/// Opens the CA for what the settings intercept, and for the proxy's own names. Blocks on files.
+/// Opens the CA for the hosts that the settings intercept and for the proxy's own names. Blocks on files.
 pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::Authority>, Error> {
     let permitted = settings.permitted()?.and_hosts(settings.own_names());
     Ok(Arc::new(ca::Authority::open(&settings.ca, &permitted)?))
 }
 
-/// The policy that `settings` mean. `own` are the addresses that this process listens on. Blocks on files.
+/// Builds the policy for `settings`. `own` are the addresses that this process listens on. Blocks on files.
 pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<SocketAddr>) -> Result<Policy, Error> {
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
@@ -67,18 +67,18 @@ pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<Socke
     ))
 }
 
-/// The key of our own tokens, in the cache folder. One that cannot be kept there is one for this run. Blocks.
+/// Opens the key of our own tokens in the cache folder. If that fails, the key lasts for this run only. Blocks.
 pub(super) fn local_tokens(folder: &Path) -> Result<LocalTokens, Error> {
     let file = folder.join(LOCAL_TOKENS);
     LocalTokens::open(&file).or_else(|error| {
         let error: &dyn std::error::Error = &error;
-        warn!(error, "tokens handed out while a registry is away will not outlive this process");
+        warn!(error, "tokens issued while a registry is unreachable will not survive a restart of this process");
         Ok(LocalTokens::of_this_run()?)
     })
 }
 
-/// Users, rules and the audit log that `settings` mean. What did not change is taken over from `before`: open
-/// files, and who was verified lately. Blocks on files.
+/// Builds users, rules and the audit log for `settings`. Unchanged parts are taken over from `before`: open files, and
+/// recently verified users. Blocks on files.
 pub(super) fn clients(settings: &Settings, before: Option<(&Settings, &Clients)>) -> Result<Clients, Error> {
     let (old, now) = (before.map(|(settings, _)| &settings.clients), &settings.clients);
     let kept = before.map(|(_, clients)| clients);

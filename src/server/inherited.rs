@@ -1,6 +1,6 @@
-//! Listening sockets that the service manager opened for us (socket activation, sd_listen_fds(3)).
+//! Takes over the listening sockets that the service manager has opened (socket activation, sd_listen_fds(3)).
 //!
-//! The manager keeps them over a restart, so a client that connects meanwhile waits in their queue and is not
+//! The manager keeps them across a restart, so a client that connects meanwhile waits in their queue and is not
 //! refused.
 
 use std::env;
@@ -9,81 +9,81 @@ use std::net::TcpListener;
 
 use listenfd::ListenFd;
 
-/// The doors, in the order in which sockets without a known name are given to them.
-const DOORS: [&str; 2] = ["proxy", "admin"];
+/// The listeners, in the order in which they get sockets without a known name.
+const LISTENERS: [&str; 2] = ["proxy", "admin"];
 
-/// The sockets, each to be taken once.
+/// The inherited sockets; each can be taken once.
 #[derive(Debug, Default)]
 pub(super) struct Inherited(Vec<(&'static str, TcpListener)>);
 
-/// What was passed cannot be used.
+/// The inherited sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
-    /// There are more sockets than doors, or two for one.
+    /// There are more sockets than listeners, or two for one listener.
     #[error(
-        "the service manager passed {count} sockets named {names}; expected at most one for each door: \
+        "the service manager passed {count} sockets named {names}; expected at most one per listener: \
          FileDescriptorName=proxy in one socket unit, admin in another"
     )]
-    Doors {
+    Count {
         /// How many.
         count: usize,
-        /// Their names, as they were passed.
+        /// Their names, as passed.
         names: String,
     },
-    /// It is no listening TCP socket.
+    /// The socket is not a listening TCP socket.
     #[error(
-        "the socket that the service manager passed for the door {door} cannot be used; expected ListenStream= with an address and port"
+        "the socket that the service manager passed for the {listener} listener cannot be used; expected ListenStream= with an address and port"
     )]
     Socket {
-        /// Which door.
-        door: &'static str,
+        /// `proxy` or `admin`.
+        listener: &'static str,
         #[source]
         source: io::Error,
     },
 }
 
 impl Inherited {
-    /// What this process was passed; nothing, where it was not started so.
+    /// The sockets that this process was passed, if any.
     ///
     /// # Errors
-    /// [`Unusable`]: a socket that is not understood must not stay open and unanswered.
+    /// [`Unusable`]: an unknown socket must not stay open and unanswered.
     pub(super) fn from_environment() -> Result<Self, Unusable> {
         let mut passed = ListenFd::from_env();
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let doors = assign(passed.len(), &names).ok_or(Unusable::Doors { count: passed.len(), names })?;
+        let listeners = assign(passed.len(), &names).ok_or(Unusable::Count { count: passed.len(), names })?;
         let mut sockets = Vec::new();
-        for (index, door) in doors.into_iter().enumerate() {
-            let unusable = |source| Unusable::Socket { door, source };
-            if let Some(listener) = passed.take_tcp_listener(index).map_err(unusable)? {
-                listener.set_nonblocking(true).map_err(unusable)?;
-                sockets.push((door, listener));
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let unusable = |source| Unusable::Socket { listener, source };
+            if let Some(socket) = passed.take_tcp_listener(index).map_err(unusable)? {
+                socket.set_nonblocking(true).map_err(unusable)?;
+                sockets.push((listener, socket));
             }
         }
         Ok(Self(sockets))
     }
 
-    /// The socket for `door`, if there is one.
-    pub(super) fn take(&mut self, door: &str) -> Option<TcpListener> {
-        let at = self.0.iter().position(|(name, _)| *name == door)?;
+    /// Takes the socket of `listener`, if there is one.
+    pub(super) fn take(&mut self, listener: &str) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(name, _)| *name == listener)?;
         Some(self.0.swap_remove(at).1)
     }
 }
 
-/// Which door each of `count` sockets is for: by its name among `names` (colons between them), else the first
-/// door that is left. `None` where they do not fit.
+/// Assigns a listener to each of `count` sockets: by its name in `names` (separated by colons), else the first listener
+/// that is left. `None` if they do not fit.
 fn assign(count: usize, names: &str) -> Option<Vec<&'static str>> {
-    let known = |name: &str| DOORS.into_iter().find(|door| *door == name);
-    let named: Vec<Option<&str>> = names.split(':').map(known).chain([None; DOORS.len()]).take(count).collect();
+    let known = |name: &str| LISTENERS.into_iter().find(|listener| *listener == name);
+    let named: Vec<Option<&str>> = names.split(':').map(known).chain([None; LISTENERS.len()]).take(count).collect();
     if named.len() != count {
         return None;
     }
-    let mut left: Vec<&str> = DOORS.into_iter().filter(|door| !named.contains(&Some(*door))).collect();
-    let doors: Vec<&str> = named
+    let mut left: Vec<&str> = LISTENERS.into_iter().filter(|listener| !named.contains(&Some(*listener))).collect();
+    let listeners: Vec<&str> = named
         .into_iter()
-        .map(|door| door.or_else(|| (!left.is_empty()).then(|| left.remove(0))))
+        .map(|listener| listener.or_else(|| (!left.is_empty()).then(|| left.remove(0))))
         .collect::<Option<_>>()?;
-    let twice = DOORS.iter().any(|door| doors.iter().filter(|one| *one == door).count() > 1);
-    (!twice).then_some(doors)
+    let twice = LISTENERS.iter().any(|listener| listeners.iter().filter(|one| *one == listener).count() > 1);
+    (!twice).then_some(listeners)
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_go_to_the_door_of_their_name_and_others_by_order() {
+    fn sockets_go_to_the_listener_of_their_name_and_others_by_order() {
         let table: [(usize, &str, Option<&[&str]>); 11] = [
             (0, "", Some(&[])),
             (1, "", Some(&["proxy"])),

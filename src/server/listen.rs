@@ -1,4 +1,4 @@
-//! Listening sockets, and the loop that accepts from them.
+//! Opens the listening sockets and accepts connections from them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,63 +13,80 @@ use tracing::warn;
 use crate::host::{self, Seldom, Spare};
 
 const BACKLOG: i32 = 4096;
-/// After running out of file descriptors, accepting at once again would only burn a core.
+/// Retrying at once after running out of file descriptors would only burn a core.
 const PAUSE: Duration = Duration::from_millis(50);
-/// After so long without a byte a peer is asked whether it is still there.
+/// How long a connection is idle before TCP keepalive probes the peer.
 const ALIVE: Duration = Duration::from_secs(60);
 
 /// A listener that could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({key}): another program may have that port, or the address is not this machine's")]
+#[error(
+    "cannot listen on {address} ({key}): another program may be using that port, or the address does not belong to this machine"
+)]
 pub(super) struct CannotListen {
     address: SocketAddr,
     key: &'static str,
     source: io::Error,
 }
 
-/// Asks an accept loop whether it still runs.
-pub(super) struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
+/// The addresses of both listeners.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    /// Of the proxy's.
+    pub(super) proxy: SocketAddr,
+    /// Of the admin port's.
+    pub(super) admin: SocketAddr,
+}
 
-impl Pulse {
-    /// Waits for the loop's answer, which comes at once; false where the loop has ended.
+impl Addresses {
+    pub(super) fn all(self) -> Vec<SocketAddr> {
+        vec![self.proxy, self.admin]
+    }
+}
+
+/// Asks an accept loop whether it is still running.
+pub(super) struct Heartbeat(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Heartbeat {
+    /// Waits for the answer of the loop, which comes at once; false if the loop has ended.
     pub(super) async fn beats(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.0.send(answer).await.is_ok() && answered.await.is_ok()
     }
 }
 
-/// A socket that listens, and what asks its loop for a sign of life.
-pub(super) struct Door {
+/// A listening socket, and the channel on which its loop is asked whether it is alive.
+pub(super) struct Listener {
     listener: TcpListener,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-impl Door {
-    /// The socket that was `passed` to us, else a new one on `address`, which the configuration has under `key`. A
-    /// connection whose peer takes nothing of what was written for the time `stall` is closed.
+impl Listener {
+    /// Uses the socket that was `passed` to us, else opens one on `address`, which the configuration has under `key`. A
+    /// connection is closed when its peer acknowledges nothing of the written data for `stall`.
     pub(super) fn open(
         passed: Option<std::net::TcpListener>,
         address: SocketAddr,
         key: &'static str,
         stall: Duration,
-    ) -> Result<(Self, Pulse), CannotListen> {
+    ) -> Result<(Self, Heartbeat), CannotListen> {
         let listener = match passed {
             Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
             None => open(address, key)?,
         };
         prepare(&listener, stall).map_err(|source| CannotListen { address, key, source })?;
-        let (pulse, asked) = mpsc::channel(1);
-        Ok((Self { listener, asked }, Pulse(pulse)))
+        let (heartbeat, asked) = mpsc::channel(1);
+        Ok((Self { listener, asked }, Heartbeat(heartbeat)))
     }
 
-    /// Where it listens.
+    /// The address of the socket.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 }
 
-/// Opens `address`, which the configuration has under `key`. `[::]` takes IPv4 too, and is 0.0.0.0 on a machine
-/// without IPv6.
+/// Opens `address`, which the configuration has under `key`. `[::]` accepts IPv4 too; on a machine without IPv6 it is
+/// 0.0.0.0.
 fn open(address: SocketAddr, key: &'static str) -> Result<TcpListener, CannotListen> {
     let opened = match bind(address) {
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && no_ipv6(&error) => {
@@ -96,9 +113,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// What an accepted connection inherits (Linux): set once here, it costs no system call each. A client that vanished
-/// without a word is noticed: a tunnel to it would stay for ever. So is one that stands still: the system sees each byte
-/// that its peer takes, where we only see a full socket, and so ends nobody who is slow (`TCP_USER_TIMEOUT`, tcp(7)).
+/// Sets the options that accepted connections inherit (Linux): done once here, they cost no system call each. A client
+/// that vanished silently is noticed; a tunnel to it would stay open forever. So is a client that takes nothing: the
+/// system sees each byte that the peer acknowledges, where we see only a full socket, so a slow client is never closed
+/// (`TCP_USER_TIMEOUT`, tcp(7)).
 fn prepare(listener: &TcpListener, stall: Duration) -> io::Result<()> {
     let socket = socket2::SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
@@ -107,23 +125,23 @@ fn prepare(listener: &TcpListener, stall: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE))
 }
 
-/// Accepts until `stop`. What cannot be accepted is logged once a minute and costs nobody else anything.
-/// With a `spare` it accepts also where no file is left.
+/// Accepts connections until `stop`. A failure is logged once a minute and affects no other connection. With a `spare`,
+/// connections are accepted even when no file descriptor is left.
 pub(super) async fn accept(
-    door: Door,
+    opened: Listener,
     stop: CancellationToken,
     mut spare: Option<Spare>,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
-    let address = door.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
-    let Door { listener, mut asked } = door;
-    let said = Seldom::new();
+    let address = opened.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
+    let Listener { listener, mut asked } = opened;
+    let logged = Seldom::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
             Some(answer) = asked.recv() => {
-                let _ = answer.send(()); // whoever asked may have given up
+                let _ = answer.send(()); // the asker may have given up
                 continue;
             }
         };
@@ -134,8 +152,8 @@ pub(super) async fn accept(
             }
             Err(error) if host::is_exhausted(&error) && spare.as_mut().is_some_and(Spare::give_up) => {}
             Err(error) => {
-                if said.is_due() {
-                    warn!(%error, %address, "connections cannot be accepted at the moment");
+                if logged.is_due() {
+                    warn!(%error, %address, "cannot accept connections at the moment");
                 }
                 tokio::time::sleep(PAUSE).await;
             }

@@ -1,36 +1,42 @@
-//! A new configuration takes the place of the old one, or changes nothing.
+//! Replaces the configuration by a new one, or changes nothing.
 
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use super::build;
-use super::run::Doors;
+use super::listen::Addresses;
 use crate::ca;
-use crate::config::{self, Settings, Sources};
+use crate::config::{self, ConfigSources, Settings};
 use crate::proxy::Proxy;
 use crate::telemetry::Metrics;
 
-/// What a reload compares with and replaces.
+/// The state that a reload compares with and replaces.
 pub(super) struct Current {
     pub(super) settings: Settings,
     pub(super) ca: Arc<ca::Authority>,
 }
 
-/// Reads the configuration again and puts it in force. Blocks on files.
-pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, proxy: &Proxy, metrics: &Metrics) {
+/// Reads the configuration again and puts it into effect. Blocks on files.
+pub(super) fn reload(
+    current: &mut Current,
+    sources: &ConfigSources,
+    addresses: &Addresses,
+    proxy: &Proxy,
+    metrics: &Metrics,
+) {
     let settings = match config::reload(sources, &current.settings) {
         Ok(settings) => settings,
         Err(mistakes) => {
             let mistakes = mistakes.to_string().replace('\n', "; ");
-            error!("the configuration was not reloaded, the old one stays in force: {mistakes}");
+            error!("the configuration was not reloaded; the old one stays in effect: {mistakes}");
             metrics.reload(false);
             return;
         }
     };
-    match prepare(current, &settings, doors, proxy) {
+    match prepare(current, &settings, addresses, proxy) {
         Ok((policy, ca)) => {
-            tell_what_needs_a_restart(&current.settings, &settings);
+            warn_of_sections_that_need_a_restart(&current.settings, &settings);
             for notice in settings.notices.iter().filter(|notice| !current.settings.notices.contains(notice)) {
                 warn!("{notice}");
             }
@@ -39,14 +45,15 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
                 current.ca = ca;
             }
             let old = std::mem::replace(&mut current.settings, settings);
-            let asks_anew = old.registries != current.settings.registries || old.upstream != current.settings.upstream;
-            proxy.adopt(policy, asks_anew);
+            let upstreams_changed =
+                old.registries != current.settings.registries || old.upstream != current.settings.upstream;
+            proxy.adopt(policy, upstreams_changed);
             metrics.reload(true);
             info!("the configuration was reloaded");
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
-            error!(error, "the configuration was not reloaded, the old one stays in force");
+            error!(error, "the configuration was not reloaded; the old one stays in effect");
             metrics.reload(false);
         }
     }
@@ -55,7 +62,7 @@ pub(super) fn reload(current: &mut Current, sources: &Sources, doors: &Doors, pr
 fn prepare(
     current: &Current,
     settings: &Settings,
-    doors: &Doors,
+    addresses: &Addresses,
     proxy: &Proxy,
 ) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
     let same = settings.ca == current.settings.ca
@@ -63,11 +70,11 @@ fn prepare(
         && settings.own_names() == current.settings.own_names();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), doors.addresses())?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses.all())?.with(clients);
     Ok((policy, ca))
 }
 
-fn tell_what_needs_a_restart(old: &Settings, new: &Settings) {
+fn warn_of_sections_that_need_a_restart(old: &Settings, new: &Settings) {
     let keys = [
         ("listen", old.listen != new.listen),
         ("cache", old.cache != new.cache),
@@ -75,6 +82,6 @@ fn tell_what_needs_a_restart(old: &Settings, new: &Settings) {
         ("log", old.log != new.log),
     ];
     for (key, _) in keys.iter().filter(|(_, changed)| *changed) {
-        warn!(key, "a change of this section takes effect at the next start");
+        warn!(key, "a change to this section takes effect after a restart");
     }
 }

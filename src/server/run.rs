@@ -1,4 +1,4 @@
-//! From settings to a running proxy, and to its end.
+//! Runs the proxy, from the settings to the shutdown.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::inherited::Inherited;
-use super::listen::{Door, Pulse};
+use super::listen::{Addresses, Heartbeat, Listener};
 use super::reload::Current;
 use super::{banner, build, listen, reload, watchdog};
 use crate::cache::Cache;
-use crate::config::{Settings, Sources};
+use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Pace, Store};
@@ -23,75 +23,63 @@ use crate::telemetry::{Metrics, Readings, Use};
 use crate::wire::Guarded;
 use crate::{admin, host, upstream};
 
-/// How long requests under way may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
+/// How long requests in progress may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// How long unfinished fills may take to be put away then.
-const PUT_AWAY: Duration = Duration::from_secs(3);
+/// How long saving unfinished fills may take after that.
+const SAVE: Duration = Duration::from_secs(3);
 
-/// How often the files of the configuration are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the files of the configuration are checked for changes.
+const CHECK: Duration = Duration::from_millis(500);
 
+/// How long after the start the verification of stored blobs begins.
 const SCRUB_AFTER: Duration = Duration::from_secs(600);
 
-/// A proxy that serves. Dropping it does not stop it; [`Running::stop`] does.
+/// A running proxy. Dropping it does not stop it; [`Running::stop`] does.
 pub struct Running {
     proxy: Arc<Proxy>,
     store: Store,
     metrics: Metrics,
-    doors: Doors,
-    pulses: Vec<Pulse>,
+    addresses: Addresses,
+    heartbeats: Vec<Heartbeat>,
     current: Arc<Mutex<Current>>,
-    sources: Sources,
+    sources: ConfigSources,
     stop: CancellationToken,
     control: admin::control::Control,
 }
 
-/// The addresses that are listened on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doors {
-    proxy: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Doors {
-    pub(super) fn addresses(self) -> Vec<SocketAddr> {
-        vec![self.proxy, self.admin]
-    }
-}
-
 impl Running {
-    /// Opens everything and begins to serve. Call within a runtime.
+    /// Opens every part and starts to serve. Call within a runtime.
     ///
     /// # Errors
-    /// The first part that could not be opened, with its cure.
-    pub async fn start(settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+    /// The first part that could not be opened, and how to fix it.
+    pub async fn start(settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
         Self::start_on(Inherited::default(), settings, sources).await
     }
 
-    /// As [`Running::start`], on the sockets that were passed to this process.
-    async fn start_on(mut passed: Inherited, settings: Settings, sources: Sources) -> anyhow::Result<Self> {
+    /// Like [`Running::start`], on the sockets that were passed to this process.
+    async fn start_on(mut passed: Inherited, settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let opening = settings.clone();
         let (ca, store, local) = tokio::task::spawn_blocking(move || {
             let ca = build::authority(&opening)?;
-            let store = Store::open(&opening.cache).context("the cache cannot be opened")?;
+            let store = Store::open(&opening.cache).context("cannot open the cache")?;
             let local = build::local_tokens(store.root())?;
             anyhow::Ok((ca, store, local))
         })
         .await??;
         let (budget, limits) = (Budget::of_process(settings.clients.connections), settings.clients.limits());
-        let mut open = |name, address, key| Door::open(passed.take(name), address, key, limits.stall);
-        let (proxy_door, proxy_pulse) = open("proxy", settings.listen.proxy, "listen.proxy")?;
-        let (admin_door, admin_pulse) = open("admin", settings.listen.admin, "listen.admin")?;
+        let mut open = |name, address, key| Listener::open(passed.take(name), address, key, limits.stall);
+        let (proxy_listener, proxy_heartbeat) = open("proxy", settings.listen.proxy, "listen.proxy")?;
+        let (admin_listener, admin_heartbeat) = open("admin", settings.listen.admin, "listen.admin")?;
         store.files().set(budget.files);
-        let doors = Doors { proxy: proxy_door.address()?, admin: admin_door.address()? };
+        let addresses = Addresses { proxy: proxy_listener.address()?, admin: admin_listener.address()? };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
             let clients = build::clients(&settings, None)?;
-            build::policy(&settings, ca, doors.addresses()).map(|policy| policy.with(clients))
+            build::policy(&settings, ca, addresses.all()).map(|policy| policy.with(clients))
         })
         .await??;
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
@@ -101,7 +89,7 @@ impl Running {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = inventory.restore_pins() {
                 let error: &dyn std::error::Error = &error;
-                warn!(error, "what is pinned and not here yet would not be kept");
+                warn!(error, "cannot restore the pins; pinned content that is not cached yet would not be kept");
             }
         });
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), local, policy);
@@ -111,30 +99,32 @@ impl Running {
         observe(&metrics, &store, &proxy, &admin_places);
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
-        tokio::spawn(listen::accept(proxy_door, stop.clone(), None, move |stream, peer| served.serve(stream, peer)));
+        tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
+            served.serve(stream, peer)
+        }));
         let (measured, places) = (metrics.clone(), admin_places.clone());
         let serve = move |stream, _| match places.take() {
             Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
             None => drop(stream), // and counted
         };
-        tokio::spawn(listen::accept(admin_door, stop.clone(), Some(Spare::new()), serve));
-        let pulses = vec![proxy_pulse, admin_pulse];
-        Ok(Self { proxy, store, metrics, doors, pulses, current, sources, stop, control })
+        tokio::spawn(listen::accept(admin_listener, stop.clone(), Some(Spare::new()), serve));
+        let heartbeats = vec![proxy_heartbeat, admin_heartbeat];
+        Ok(Self { proxy, store, metrics, addresses, heartbeats, current, sources, stop, control })
     }
 
-    /// The address of the proxy's door.
+    /// The address of the proxy listener.
     #[must_use]
     pub fn proxy_address(&self) -> SocketAddr {
-        self.doors.proxy
+        self.addresses.proxy
     }
 
-    /// The address of the admin door.
+    /// The address of the admin listener.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.doors.admin
+        self.addresses.admin
     }
 
-    /// What a person needs next.
+    /// The next steps for a person, printed at start.
     #[must_use]
     pub fn banner(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,64 +132,64 @@ impl Running {
             current.settings.registries.iter().map(|registry| registry.name.clone()).collect();
         let proxy = &current.settings.upstream.proxy;
         let parents = (!proxy.0.is_empty()).then(|| proxy.to_string());
-        let Doors { proxy, admin } = self.doors;
+        let Addresses { proxy, admin } = self.addresses;
         banner::words(proxy, admin, &current.ca, &current.settings.ca.dir, &registries, parents.as_deref())
     }
 
-    /// Reads the configuration again; what is wrong with it is logged and changes nothing.
+    /// Reads the configuration again. Its mistakes are logged; then nothing changes.
     pub async fn reload(&self) {
-        let (current, sources, doors) = (self.current.clone(), self.sources.clone(), self.doors);
+        let (current, sources, addresses) = (self.current.clone(), self.sources.clone(), self.addresses);
         let (proxy, metrics) = (self.proxy.clone(), self.metrics.clone());
         let reloaded = tokio::task::spawn_blocking(move || {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            reload::reload(&mut current, &sources, &doors, &proxy, &metrics);
+            reload::reload(&mut current, &sources, &addresses, &proxy, &metrics);
         });
         if reloaded.await.is_err() {
             warn!("the reload was interrupted");
         }
     }
 
-    /// Comes back when the configuration, or a file that it names, was changed and has been at rest for a second.
-    /// `changes` remembers between two calls. Cancel-safe: what was seen is not lost.
+    /// Returns when the configuration, or a file that it names, has changed and then stayed the same for a second.
+    /// `changes` keeps the state between calls. Cancel-safe: a change that was seen is not lost.
     async fn changed(&self, changes: &Arc<Mutex<Changes>>) {
-        let mut ticks = tokio::time::interval(LOOK);
+        let mut ticks = tokio::time::interval(CHECK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let (changes, current, sources) = (changes.clone(), self.current.clone(), self.sources.clone());
-            let looked = tokio::task::spawn_blocking(move || {
+            let checked = tokio::task::spawn_blocking(move || {
                 let current = current.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
                 changes.watch(current.settings.files(&sources));
                 changes.look(Instant::now())
             });
-            if looked.await.unwrap_or(false) {
+            if checked.await.unwrap_or(false) {
                 return;
             }
         }
     }
 
-    /// What the service manager shows.
+    /// The status that the service manager shows.
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("proxy on {}, {} registries", self.doors.proxy, current.settings.registries.len())
+        format!("proxy on {}, {} registries", self.addresses.proxy, current.settings.registries.len())
     }
 
-    /// Accepts nothing more, lets requests under way finish within `deadline`, and closes the store. Answers
-    /// whether all of them could finish.
+    /// Stops accepting, lets requests in progress finish within `deadline`, and closes the store. Returns whether all of
+    /// them finished.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
-        self.control.close(); // before the folder's lock is let go
+        self.control.close(); // before the folder's lock is released
         let finished = self.proxy.drain(deadline).await;
-        // What is on its way is remembered; a disk that takes long over it is not waited for beyond this.
-        let _ = tokio::time::timeout(PUT_AWAY, self.proxy.cache.put_away()).await;
+        // Unfinished fills are saved; a slow disk is not waited for beyond this time.
+        let _ = tokio::time::timeout(SAVE, self.proxy.cache.put_away()).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()
     }
 }
 
-/// Begins to verify what is stored, once the start is long over: those minutes belong to the clients.
+/// Starts to verify stored blobs long after the start: the first minutes belong to the clients.
 async fn scrub_later(store: Store, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -233,7 +223,7 @@ fn uses(store: &Store, proxy: &Proxy) -> Vec<Use> {
     all.into_iter().map(|(what, (used, limit))| Use { what, used: used as u64, limit: limit as u64 }).collect()
 }
 
-/// Within a runtime, whose tasks are counted.
+/// Registers the gauges. Call within the runtime whose tasks are counted.
 fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) {
     let (store, proxy, admin) = (store.clone(), proxy.clone(), admin.clone());
     let runtime = tokio::runtime::Handle::current().metrics();
@@ -255,30 +245,27 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
     });
 }
 
-/// Runs the proxy until SIGTERM or SIGINT: the whole life of `pullthrough serve`.
+/// Runs the proxy until SIGTERM or SIGINT; this is all of `pullthrough serve`.
 ///
 /// # Errors
-/// What could not be opened.
-pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
+/// The part that could not be opened.
+pub fn run(settings: Settings, sources: ConfigSources) -> anyhow::Result<()> {
     crate::telemetry::init(&settings.log)?;
     for notice in &settings.notices {
         warn!("{notice}");
     }
     if let Some(limit) = host::raise_file_limit().filter(|limit| *limit < 4096) {
-        warn!(
-            limit,
-            "few files may be open at a time; raise the limit (LimitNOFILE=) for more than a handful of clients"
-        );
+        warn!(limit, "the limit on open files is low; raise it (LimitNOFILE=) to serve more than a handful of clients");
     }
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let served = runtime.block_on(serve(settings, sources));
     crate::telemetry::flush();
     served
 }
 
-async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
-    // Before anything is opened, so that a signal during a slow start is not the default's sudden death.
+async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()> {
+    // Before anything is opened: by default, a signal during a slow start would kill the process at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -289,7 +276,7 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
     let (draining, gone) = (running.stop.clone(), CancellationToken::new());
     if let Some(period) = service::watchdog() {
-        tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.pulses), draining, gone.clone()));
+        tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.heartbeats), draining, gone.clone()));
     }
     service::ready(&running.status());
     loop {
@@ -297,14 +284,14 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {}
-            () = running.changed(&changes) => info!("the configuration or a file that it names has changed"),
+            () = running.changed(&changes) => info!("the configuration, or a file that it names, has changed"),
         }
         service::reloading();
         running.reload().await;
         service::ready(&running.status());
     }
-    service::stopping("lets requests under way finish");
-    info!(seconds = DRAIN.as_secs(), "stopping: requests under way may finish; a second signal ends them");
+    service::stopping("waiting for requests in progress to finish");
+    info!(seconds = DRAIN.as_secs(), "stopping: requests in progress may finish; a second signal ends them");
     let finished = tokio::select! {
         finished = running.stop(DRAIN) => finished,
         _ = terminate.recv() => false,

@@ -1,40 +1,45 @@
-//! Tells the service manager's watchdog that the proxy works, as long as it does.
+//! Notifies the service manager's watchdog for as long as the proxy works.
 //!
-//! Alive means: the runtime runs a task that is new, and each door's accept loop answers. Nothing here depends on
-//! a client, a disk or an upstream: a proxy that waits for those must not be killed for it.
+//! Liveness means that the runtime runs a new task and that the accept loop of each listener answers. Nothing here
+//! depends on a client, a disk or an upstream: a proxy that waits for those must not be killed for it.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::listen::Pulse;
+use super::listen::Heartbeat;
 use crate::host::service;
 
-/// Looks twice in a period until `stop`, and says so each time that all is well. During a drain nothing is
-/// accepted any more, so there the runtime alone counts.
-pub(super) async fn watch(period: Duration, doors: Vec<Pulse>, draining: CancellationToken, stop: CancellationToken) {
+/// Checks three times per period until `stop`, and notifies the manager each time that the check passes. A drain
+/// accepts nothing any more, so only the runtime counts then.
+pub(super) async fn watch(
+    period: Duration,
+    listeners: Vec<Heartbeat>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(period / 3);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let asked = if draining.is_cancelled() { &[][..] } else { &doors };
+        let asked = if draining.is_cancelled() { &[][..] } else { &listeners };
         match tokio::time::timeout(period / 3, answered(asked)).await {
             Ok(true) => service::alive(),
-            // The door closed between the two looks.
+            // The listener closed between the two checks.
             Ok(false) if draining.is_cancelled() => service::alive(),
-            Ok(false) | Err(_) => error!("the proxy does not answer itself: the watchdog is not told that it lives"),
+            Ok(false) | Err(_) => error!("the proxy fails its own liveness check; the watchdog is not notified"),
         }
     }
 }
 
-/// Whether a new task runs and each of `doors` answers.
-async fn answered(doors: &[Pulse]) -> bool {
+/// Whether a new task runs and each of `listeners` answers.
+async fn answered(listeners: &[Heartbeat]) -> bool {
     let task = tokio::spawn(async {});
-    for door in doors {
-        if !door.beats().await {
+    for listener in listeners {
+        if !listener.beats().await {
             return false;
         }
     }
@@ -44,20 +49,20 @@ async fn answered(doors: &[Pulse]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::listen::{self, Door};
+    use crate::server::listen::{self, Listener};
 
     #[tokio::test]
-    async fn a_door_that_does_not_answer_is_no_life() {
-        let (door, pulse) =
-            Door::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
-        let doors = [pulse];
-        let silent = tokio::time::timeout(Duration::from_millis(10), answered(&doors)).await;
-        assert!(silent.is_err(), "nobody accepts yet");
+    async fn a_listener_that_does_not_answer_is_not_alive() {
+        let (opened, heartbeat) =
+            Listener::open(None, ([127, 0, 0, 1], 0).into(), "listen.proxy", Duration::from_secs(60)).unwrap();
+        let listeners = [heartbeat];
+        let silent = tokio::time::timeout(Duration::from_millis(10), answered(&listeners)).await;
+        assert!(silent.is_err(), "nothing accepts yet");
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(listen::accept(door, stop.clone(), None, |_, _| {}));
-        assert!(answered(&doors).await);
+        let accepting = tokio::spawn(listen::accept(opened, stop.clone(), None, |_, _| {}));
+        assert!(answered(&listeners).await);
         stop.cancel();
         accepting.await.unwrap();
-        assert!(!answered(&doors).await);
+        assert!(!answered(&listeners).await);
     }
 }

@@ -1,11 +1,11 @@
-//! The clients that can be set up, by the names that people type.
+//! Names the clients that can be set up.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// A program that pulls images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientKind {
     /// Docker Engine under systemd.
     Docker,
     /// containerd under systemd: the kubelet's pulls, nerdctl.
@@ -28,13 +28,13 @@ pub enum Client {
     Env,
 }
 
-/// No such client.
+/// An unknown name of a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no client of that name is known; expected one of {}", Client::names().join(", "))]
+#[error("unknown client; expected one of {}", ClientKind::names().join(", "))]
 pub struct UnknownClient;
 
-impl Client {
-    /// All of them.
+impl ClientKind {
+    /// All clients.
     pub const ALL: [Self; 10] = [
         Self::Docker,
         Self::Containerd,
@@ -72,14 +72,14 @@ impl Client {
     }
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// `systemd` is what docker-registry-proxy calls the script for Docker.
-impl FromStr for Client {
+/// `systemd` is docker-registry-proxy's name for the script for Docker.
+impl FromStr for ClientKind {
     type Err = UnknownClient;
 
     fn from_str(text: &str) -> Result<Self, UnknownClient> {

@@ -1,12 +1,12 @@
-//! How a client machine is set up for the proxy: which files it needs, which commands, and how to undo it.
+//! Describes how a client machine is set up for the proxy: its files, its commands, and how to undo it.
 //!
-//! Flow: a [`Client`] and a [`ProxyUrl`] make a [`Plan`] (`plan`): files, lines in files, commands, words. The same
-//! plan is printed for a person (`page`) and written as a POSIX shell script (`script`), which the proxy serves
-//! under `/setup/CLIENT` and `pullthrough setup CLIENT --apply` runs. `trust` is the table of trust stores, for the
+//! Flow: a [`ClientKind`] and a [`ProxyUrl`] make a [`SetupPlan`] (`plan`): files, lines in files, commands, notes. The
+//! same plan is printed for a person (`page`) and written as a POSIX shell script (`script`), which the proxy serves
+//! under `/setup/CLIENT` and `pullthrough setup CLIENT --apply` runs. `trust` lists the trust stores for the
 //! script and for `pullthrough trust`.
 //! Scope: text. Nothing here touches a file or runs a command.
-//! Never: a script that trusts a CA whose fingerprint its caller did not bring along; a word from outside that is
-//! not judged first ([`ProxyUrl`]).
+//! Never: a script that trusts a CA without a fingerprint from its caller; outside text that was not checked first
+//! ([`ProxyUrl`]).
 //! Reading: systemd.exec(5) "Environment=", containers.conf(5), POSIX.1-2024 "Shell Command Language".
 
 mod client;
@@ -16,9 +16,9 @@ mod script;
 mod trust;
 mod url;
 
-pub use client::{Client, UnknownClient};
+pub use client::{ClientKind, UnknownClient};
 pub use page::page;
-pub use plan::{Plan, Written, plan};
+pub use plan::{SetupPlan, Written, plan};
 pub use script::{VARIABLES, script};
-pub use trust::{FAMILIES, Family};
+pub use trust::{TRUST_STORES, TrustStore};
 pub use url::{BadUrl, ProxyUrl};

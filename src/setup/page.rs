@@ -1,12 +1,12 @@
-//! A plan as a person reads it: what goes where, what to run, how to undo it.
+//! Prints a plan for a person: the files, the commands, and how to undo it.
 
 use std::fmt::Write as _;
 
-use super::{Client, Plan};
+use super::{ClientKind, SetupPlan};
 
 /// The page for `client`.
 #[must_use]
-pub fn page(client: Client, plan: &Plan) -> String {
+pub fn page(client: ClientKind, plan: &SetupPlan) -> String {
     let mut text = String::new();
     for file in &plan.files {
         let _ = writeln!(text, "# {}{}\n{}", file.path, only(&file.only_with), file.text);
@@ -15,7 +15,7 @@ pub fn page(client: Client, plan: &Plan) -> String {
         let _ = writeln!(text, "# add to {}{}\n{}", lines.path, only(&lines.only_with), lines.text);
     }
     if plan.secret && plan.scripted {
-        text.push_str("# these files hold a password: chmod 600\n\n");
+        text.push_str("# these files contain a password: chmod 600\n\n");
     }
     if !plan.run.is_empty() {
         let _ = writeln!(text, "# then run, as root\n{}\n", plan.run.join("\n"));
@@ -26,13 +26,13 @@ pub fn page(client: Client, plan: &Plan) -> String {
     if plan.scripted {
         let _ = writeln!(
             text,
-            "The machine must trust the CA, too: pullthrough trust install. --apply does all of this.\n\
-             Undo: remove what was added, and run the same commands ({client})."
+            "The machine must also trust the CA: pullthrough trust install. --apply does all of this.\n\
+             Undo: remove what was added and run the same commands ({client})."
         );
     }
     text
 }
 
 fn only(paths: &[&str]) -> String {
-    if paths.is_empty() { String::new() } else { format!("   (where {} is)", paths.join(" or ")) }
+    if paths.is_empty() { String::new() } else { format!("   (if {} exists)", paths.join(" or ")) }
 }

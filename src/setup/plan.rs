@@ -1,71 +1,71 @@
-//! What one client needs: files, lines in files that are not ours alone, commands, and words.
+//! Plans the setup of one client: files, lines in files that are not ours alone, commands, and notes.
 
-use super::{Client, ProxyUrl};
+use super::{ClientKind, ProxyUrl};
 
-/// Hosts that clients reach without the proxy. Networks count only where an image's name holds an address.
+/// Hosts that clients reach without the proxy. Networks matter only for image names that contain an address.
 const NO_PROXY: &str =
     "localhost,127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,.svc,.cluster.local";
 
-/// Everything that is done to a machine besides trusting the CA.
+/// Everything that is done on a machine besides trusting the CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Files that are ours.
+pub struct SetupPlan {
+    /// Files of our own.
     pub files: Vec<Written>,
-    /// Lines that are kept, between two marks, in a file of somebody else.
+    /// Lines to add, between two markers, to a file of others.
     pub lines: Vec<Written>,
-    /// Commands that make it count, a line of shell each.
+    /// Commands that make the change effective, one line of shell each.
     pub run: Vec<String>,
-    /// What a person should do or know; a script cannot.
+    /// Notes for a person: steps that a script cannot take.
     pub words: Vec<String>,
-    /// Whether the whole of it can be done by a script.
+    /// Whether a script can do all of it.
     pub scripted: bool,
-    /// The systemd unit that must be there.
+    /// The systemd unit that must exist.
     pub unit: Option<&'static str>,
-    /// Whether its files are read by every user, so that no password may stand in them.
+    /// Whether every user reads its files, so that they must not contain a password.
     pub public: bool,
-    /// Whether there is a password in it, so that others must not read it.
+    /// Whether it contains a password, so that other users must not read it.
     pub secret: bool,
 }
 
-/// A text and where it goes.
+/// A text and the file for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The file.
     pub path: String,
     /// Its text, or the lines.
     pub text: String,
-    /// Only on a machine that has one of these files; on any where none is named.
+    /// Only on a machine that has one of these files; on any machine if none is named.
     pub only_with: Vec<&'static str>,
 }
 
-/// What `client` needs to pull through `proxy`.
+/// Plans what `client` needs to pull through `proxy`.
 #[must_use]
-pub fn plan(client: Client, proxy: &ProxyUrl) -> Plan {
+pub fn plan(client: ClientKind, proxy: &ProxyUrl) -> SetupPlan {
     let plan = match client {
-        Client::Docker => unit("docker", "", proxy, &["sudo docker pull alpine:3.20"]),
-        Client::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
-        Client::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
-        Client::Buildkit => buildkit(proxy),
-        Client::Podman => podman(proxy),
-        Client::K3s => k3s(proxy),
-        Client::Microk8s => microk8s(proxy),
-        Client::Kind => kind(proxy),
-        Client::GitlabRunner => gitlab_runner(proxy),
-        Client::Env => env(proxy),
+        ClientKind::Docker => unit("docker", "", proxy, &["sudo docker pull alpine:3.20"]),
+        ClientKind::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        ClientKind::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
+        ClientKind::Buildkit => buildkit(proxy),
+        ClientKind::Podman => podman(proxy),
+        ClientKind::K3s => k3s(proxy),
+        ClientKind::Microk8s => microk8s(proxy),
+        ClientKind::Kind => kind(proxy),
+        ClientKind::GitlabRunner => gitlab_runner(proxy),
+        ClientKind::Env => env(proxy),
     };
-    Plan { secret: proxy.is_secret(), ..plan }
+    SetupPlan { secret: proxy.is_secret(), ..plan }
 }
 
-/// The drop-in of a systemd unit, its variables with `prefix` in front of their names.
-fn unit(name: &'static str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> Plan {
+/// The drop-in of a systemd unit, with `prefix` before the names of its variables.
+fn unit(name: &'static str, prefix: &str, proxy: &ProxyUrl, checks: &[&str]) -> SetupPlan {
     let words = checks.iter().map(|check| format!("Check: {check}, then look for it in the proxy's log")).collect();
-    Plan {
+    SetupPlan {
         files: vec![drop_in(name, prefix, proxy)],
         run: vec!["systemctl daemon-reload".to_owned(), format!("systemctl restart {name}")],
         words,
         scripted: true,
         unit: Some(name),
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
@@ -79,24 +79,24 @@ fn drop_in(name: &str, prefix: &str, proxy: &ProxyUrl) -> Written {
     Written { path: format!("/etc/systemd/system/{name}.service.d/pullthrough.conf"), text, only_with: Vec::new() }
 }
 
-/// `http_proxy = false`: else each container would be started with these variables.
-fn podman(proxy: &ProxyUrl) -> Plan {
+/// `http_proxy = false`: otherwise each container would be started with these variables.
+fn podman(proxy: &ProxyUrl) -> SetupPlan {
     let path = "/etc/containers/containers.conf.d/50-pullthrough.conf".to_owned();
     if proxy.is_secret() {
         let words = vec![
-            format!("{path} is read by every user's Podman, so the password is not to stand there"),
-            "Each user's own ~/.config/containers/containers.conf.d/50-pullthrough.conf (chmod 600) may hold it: [engine] \
-             env = [\"HTTPS_PROXY=URL\"]; for root, HTTPS_PROXY in the environment of podman"
+            format!("every user's Podman reads {path}, so it must not contain the password"),
+            "Put it into each user's own ~/.config/containers/containers.conf.d/50-pullthrough.conf (chmod 600): [engine] \
+             env = [\"HTTPS_PROXY=URL\"]; for root, set HTTPS_PROXY in the environment of podman"
                 .to_owned(),
         ];
-        return Plan { words, ..Plan::default() };
+        return SetupPlan { words, ..SetupPlan::default() };
     }
     let url = proxy.as_str();
     let text = format!(
         "# pullthrough, the caching proxy for container images\n[containers]\nhttp_proxy = false\n\n[engine]\n\
          env = [\"HTTP_PROXY={url}\", \"HTTPS_PROXY={url}\", \"NO_PROXY={NO_PROXY}\"]\n"
     );
-    Plan {
+    SetupPlan {
         files: vec![Written { path, text, only_with: Vec::new() }],
         words: vec![
             "Check: podman pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned(),
@@ -107,19 +107,19 @@ fn podman(proxy: &ProxyUrl) -> Plan {
         ],
         scripted: true,
         public: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn buildkit(proxy: &ProxyUrl) -> Plan {
+fn buildkit(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.shown();
     let mut plan = unit("buildkit", "", proxy, &[]);
     plan.words = vec![
-        "The command-line side (buildctl, docker buildx) fetches tokens itself: this machine's trust store and, for \
-         buildctl, HTTPS_PROXY in its own environment are for that"
+        "The command-line tool (buildctl, docker buildx) fetches tokens itself: it uses this machine's trust store and, for \
+         buildctl, HTTPS_PROXY in its own environment"
             .to_owned(),
         format!(
-            "buildx with a builder in a container: docker buildx create --use --driver docker-container --driver-opt \
+            "For buildx with a builder in a container: docker buildx create --use --driver docker-container --driver-opt \
              env.HTTPS_PROXY={url} --buildkitd-config FILE, where FILE names the CA for each registry that is \
              pulled from: [registry.\"docker.io\"] ca=[\"/path/of/ca.crt\"]"
         ),
@@ -127,7 +127,7 @@ fn buildkit(proxy: &ProxyUrl) -> Plan {
     plan
 }
 
-fn k3s(proxy: &ProxyUrl) -> Plan {
+fn k3s(proxy: &ProxyUrl) -> SetupPlan {
     // RKE2's archive brings its units below /usr/local, its RPM below /usr.
     let units = [
         ("k3s", vec!["/etc/systemd/system/k3s.service"]),
@@ -142,73 +142,76 @@ fn k3s(proxy: &ProxyUrl) -> Plan {
         ),
     ];
     let file = |(name, only_with): (&str, _)| Written { only_with, ..drop_in(name, "CONTAINERD_", proxy) };
-    Plan {
+    SetupPlan {
         files: units.into_iter().map(file).collect(),
         run: vec![
             "systemctl daemon-reload".to_owned(),
-            "systemctl try-restart k3s k3s-agent rke2-server rke2-agent || true".to_owned(), // most are not there
+            "systemctl try-restart k3s k3s-agent rke2-server rke2-agent || true".to_owned(), // most of them do not exist
         ],
         words: vec!["Check: crictl pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned()],
         scripted: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn microk8s(proxy: &ProxyUrl) -> Plan {
+fn microk8s(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let text = format!("HTTP_PROXY={url}\nHTTPS_PROXY={url}\nNO_PROXY={NO_PROXY}\n");
     let path = "/var/snap/microk8s/current/args/containerd-env".to_owned();
-    Plan {
+    SetupPlan {
         lines: vec![Written { path, text, only_with: vec!["/var/snap/microk8s/current/args/containerd-env"] }],
         run: vec!["snap restart microk8s.daemon-containerd".to_owned()],
-        words: vec!["Check: microk8s ctr images pull docker.io/library/alpine:3.20, and the proxy's log".to_owned()],
+        words: vec![
+            "Check: microk8s ctr images pull docker.io/library/alpine:3.20, then look for it in the proxy's log"
+                .to_owned(),
+        ],
         scripted: true,
-        ..Plan::default()
+        ..SetupPlan::default()
     }
 }
 
-fn kind(proxy: &ProxyUrl) -> Plan {
+fn kind(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
-        "Each node is a machine of its own that runs containerd under systemd. Once, for the nodes of a cluster:".to_owned(),
+        "Each node is its own machine that runs containerd under systemd. Run this once for the nodes of a cluster:".to_owned(),
         format!(
             "for node in $(kind get nodes); do curl -fsS {bare}/setup/containerd | docker exec -i -e \
              PULLTHROUGH_PROXY={url} \"$node\" sh -s -- FINGERPRINT; done",
             bare = proxy.bare()
         ),
-        "FINGERPRINT is the CA's, as pullthrough serve and pullthrough ca show print it; the proxy's name must resolve in \
-         the nodes' network, so localhost will not do"
+        "FINGERPRINT is the CA's, as printed by pullthrough serve and pullthrough ca show; the proxy's name must resolve in \
+         the nodes' network, so localhost does not work"
             .to_owned(),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
-fn gitlab_runner(proxy: &ProxyUrl) -> Plan {
+fn gitlab_runner(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
-        "The Docker executor pulls by the machine's Docker Engine: pullthrough setup docker on the runner's machine \
-         is all it needs"
+        "The Docker executor pulls through the machine's Docker Engine: it only needs pullthrough setup docker on the \
+         runner's machine"
             .to_owned(),
         format!(
-            "docker:dind is a second engine. In config.toml, below [[runners]]: environment = [\"HTTPS_PROXY={url}\", \
+            "docker:dind is a second engine. Set in config.toml, below [[runners]]: environment = [\"HTTPS_PROXY={url}\", \
              \"NO_PROXY=docker,{NO_PROXY}\"] and below [runners.docker]: volumes = [\"/cache\", \
-             \"/etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro\"], with the machine's own \
-             bundle, which pullthrough trust install has added the CA to"
+             \"/etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro\"], which is the machine's own \
+             bundle, to which pullthrough trust install has added the CA"
         ),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
-fn env(proxy: &ProxyUrl) -> Plan {
+fn env(proxy: &ProxyUrl) -> SetupPlan {
     let url = proxy.as_str();
     let words = vec![
         format!("export HTTP_PROXY={url}"),
         format!("export HTTPS_PROXY={url}"),
         format!("export NO_PROXY={NO_PROXY}"),
-        "The CA: pullthrough trust install, or for programs written in Go alone export SSL_CERT_FILE=/path/of/ca.crt"
+        "For the CA, run pullthrough trust install, or, for programs written in Go only: export SSL_CERT_FILE=/path/of/ca.crt"
             .to_owned(),
     ];
-    Plan { words, ..Plan::default() }
+    SetupPlan { words, ..SetupPlan::default() }
 }
 
 #[cfg(test)]
@@ -218,21 +221,21 @@ mod tests {
     #[test]
     fn a_percent_sign_is_systemds_own_in_a_unit_and_nothing_in_other_files() {
         let proxy = "http://u:p%40@proxy:3128".parse().unwrap();
-        assert!(plan(Client::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
-        assert!(plan(Client::Microk8s, &proxy).lines[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
-        assert!(plan(Client::Docker, &proxy).secret);
+        assert!(plan(ClientKind::Docker, &proxy).files[0].text.contains("HTTPS_PROXY=http://u:p%%40@proxy:3128"));
+        assert!(plan(ClientKind::Microk8s, &proxy).lines[0].text.contains("HTTPS_PROXY=http://u:p%40@proxy:3128"));
+        assert!(plan(ClientKind::Docker, &proxy).secret);
     }
 
     #[test]
     fn a_password_is_never_written_where_every_user_reads_it() {
-        let plan = plan(Client::Podman, &"http://u:p@proxy:3128".parse().unwrap());
+        let plan = plan(ClientKind::Podman, &"http://u:p@proxy:3128".parse().unwrap());
         assert!(!plan.scripted && plan.files.is_empty() && plan.words[1].contains("chmod 600"), "{plan:?}");
     }
 
     #[test]
     fn every_plan_says_something_to_do() {
         let proxy = "http://proxy:3128".parse().unwrap();
-        for client in Client::ALL {
+        for client in ClientKind::ALL {
             let plan = plan(client, &proxy);
             assert_eq!(plan.scripted, !plan.files.is_empty() || !plan.lines.is_empty(), "{client}");
             assert!(plan.scripted || !plan.words.is_empty(), "{client}");

@@ -1,27 +1,27 @@
-//! A plan as a POSIX shell script, for machines that have nothing but curl or wget.
+//! Writes a plan as a POSIX shell script, for machines that have only curl or wget.
 //!
-//! It comes over plain HTTP, from a proxy that is not trusted yet. So it does nothing before its caller has named
-//! the CA's fingerprint, and installs exactly the certificate that has it: one certificate, written anew from the
-//! bytes that were hashed. Whoever can change what comes over the wire can change the script, too: its head says so.
-//! All of it is one function that the last line calls: a transfer that is cut short runs nothing, and no command
-//! reads the rest of the script as its input. What the machine lacks is found before anything is changed.
+//! The script comes over plain HTTP, from a proxy that is not trusted yet. So it does nothing without the CA's fingerprint
+//! from its caller, and installs exactly the certificate with that fingerprint: one certificate, written again from the
+//! bytes that were hashed. An attacker on the network can change the script too; its header says so. All of it is one
+//! function that the last line calls: a truncated transfer runs nothing, and no command reads the rest of the script as
+//! its input. Missing tools are found before anything is changed.
 
 use std::fmt::Write as _;
 
 use super::plan::Written;
-use super::{Client, FAMILIES, Plan, ProxyUrl, plan};
+use super::{ClientKind, ProxyUrl, SetupPlan, TRUST_STORES, plan};
 
-/// The marks around our lines in files of others.
+/// The markers around our lines in files of others.
 const MARKS: [&str; 2] = ["# pullthrough begin", "# pullthrough end"];
 
 /// The variables that a script reads.
 pub const VARIABLES: [&str; 4] =
     ["PULLTHROUGH_PROXY", "PULLTHROUGH_FINGERPRINT", "PULLTHROUGH_CA_FILE", "PULLTHROUGH_ROOT"];
 
-/// The script for `proxy`, if its caller names no other; `None` where a script cannot do it. With `users` the proxy
-/// asks for a user and a password, so that an address without them will not do.
+/// The script for `proxy`, unless its caller names another; `None` if a script cannot do it. With `users` the proxy
+/// requires a user and a password, so an address without them is refused.
 #[must_use]
-pub fn script(client: Client, proxy: &ProxyUrl, users: bool) -> Option<String> {
+pub fn script(client: ClientKind, proxy: &ProxyUrl, users: bool) -> Option<String> {
     if !plan(client, proxy).scripted {
         return None;
     }
@@ -49,17 +49,17 @@ pub fn script(client: Client, proxy: &ProxyUrl, users: bool) -> Option<String> {
     Some(text)
 }
 
-fn head(client: Client, proxy: &ProxyUrl, users: bool) -> String {
+fn head(client: ClientKind, proxy: &ProxyUrl, users: bool) -> String {
     format!(
         "#!/bin/sh\n# Sets this machine up to pull container images through {bare}: {client}.\n\
          # Made by pullthrough {version}. Run it as root, with the CA's fingerprint:\n#\n\
          #   curl -fsS {bare}/setup/{client} | sh -s -- FINGERPRINT\n#\n\
          # FINGERPRINT is the SHA-256 that `pullthrough serve` and `pullthrough ca show` print on the proxy's own\n\
-         # machine. This text came over the network: read it before you run it where others can change it on its way.\n\
-         #\n# PULLTHROUGH_FINGERPRINT may hold the fingerprint, PULLTHROUGH_CA_FILE a copy of the CA that is not to be\n\
-         # fetched, PULLTHROUGH_ROOT the root folder of another system (an image) that is to be set up,\n\
+         # machine. This text came over the network: if others can change it on the way, read it before you run it.\n\
+         #\n# PULLTHROUGH_FINGERPRINT may hold the fingerprint, PULLTHROUGH_CA_FILE a copy of the CA to use instead\n\
+         # of a download, PULLTHROUGH_ROOT the root folder of another system (an image) to set up,\n\
          # PULLTHROUGH_PROXY the proxy's address with a user and a password: http://user:password@host:port\n\
-         set -eu\n\n# It runs whole or not at all: a transfer that was cut short has no last line.\nmain() {{\n\
+         set -eu\n\n# It runs completely or not at all: a truncated transfer has no last line.\nmain() {{\n\
          client='{client}'\ndefault='{proxy}'\nusers='{users}'\n",
         proxy = proxy.as_str(),
         bare = proxy.bare(),
@@ -80,21 +80,21 @@ fail() {
 
 wanted=$(printf '%s' "$wanted" | tr -d ': \t' | tr 'ABCDEF' 'abcdef')
 case $wanted in
-  '') fail "the CA's fingerprint is missing. On the proxy's machine, pullthrough ca show prints it; give it as the argument" ;;
-  *[!0-9a-f]*) fail "the fingerprint holds something else than hexadecimal digits" ;;
+  '') fail "the CA's fingerprint is missing. Run pullthrough ca show on the proxy's machine and pass it as the argument" ;;
+  *[!0-9a-f]*) fail "the fingerprint contains characters other than hexadecimal digits" ;;
 esac
 [ "${#wanted}" -eq 64 ] || fail "the fingerprint is not a SHA-256: it has ${#wanted} digits instead of 64"
 [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
 
-# The proxy's address goes into files that others parse: it holds nothing that they give a meaning to.
+# The proxy's address goes into files that other programs parse: it must contain nothing with a meaning to them.
 LC_ALL=C
 export LC_ALL
 case $proxy in
   http://?* | https://?*) ;;
-  *) fail "PULLTHROUGH_PROXY is no address of a proxy, such as http://user:password@host:port" ;;
+  *) fail "PULLTHROUGH_PROXY is not the address of a proxy, such as http://user:password@host:port" ;;
 esac
 case ${proxy#*://} in
-  *[!]A-Za-z0-9._~%:@+[-]*) fail "PULLTHROUGH_PROXY holds a character that no address has: write it as %XX" ;;
+  *[!]A-Za-z0-9._~%:@+[-]*) fail "PULLTHROUGH_PROXY contains a character that is not allowed in an address: write it as %XX" ;;
 esac
 secret=''
 bare=$proxy
@@ -106,23 +106,23 @@ case $proxy in
     shown=${proxy%%://*}://user:password@${proxy##*@}
     ;;
 esac
-[ -z "$users" ] || [ -n "$secret" ] || fail "this proxy asks for a user and a password: give its address with them by PULLTHROUGH_PROXY=http://user:password@${proxy##*://}, in this script's environment"
+[ -z "$users" ] || [ -n "$secret" ] || fail "this proxy requires a user and a password: set PULLTHROUGH_PROXY=http://user:password@${proxy##*://} in this script's environment"
 
 # The proxy itself is not reached through a proxy.
 unset http_proxy HTTP_PROXY https_proxy HTTPS_PROXY all_proxy ALL_PROXY
 
-# Runs a command in the system that is set up.
+# Runs a command in the system that is being set up.
 run() {
   if [ -n "$root" ]; then chroot "$root" "$@"; else "$@"; fi
 }
 
-# Services are those of this machine: an image has none that run.
+# Services run only on this machine; an image has no running services.
 service() {
   if [ -n "$root" ]; then
-    printf 'left out: %s\n' "$1"
+    printf 'skipped: %s\n' "$1"
   else
     printf 'run: %s\n' "$1"
-    sh -c "$1" || fail "$1 failed: see the lines above"
+    sh -c "$1" || fail "$1 failed: see the messages above"
   fi
 }
 "#;
@@ -134,15 +134,15 @@ trap 'rm -rf "$scratch"' EXIT
 if [ -n "${PULLTHROUGH_CA_FILE:-}" ]; then
   cp "$PULLTHROUGH_CA_FILE" "$scratch/fetched"
 elif command -v curl >/dev/null 2>&1; then
-  curl -fsS -o "$scratch/fetched" "$bare/ca.crt" || fail "$bare/ca.crt cannot be fetched: is the proxy there?"
+  curl -fsS -o "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
 elif command -v wget >/dev/null 2>&1; then
-  wget -q -O "$scratch/fetched" "$bare/ca.crt" || fail "$bare/ca.crt cannot be fetched: is the proxy there?"
+  wget -q -O "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
 else
-  fail "neither curl nor wget is here: install one of them, or bring the CA along and name it by PULLTHROUGH_CA_FILE"
+  fail "neither curl nor wget is installed: install one of them, or copy the CA here and name it in PULLTHROUGH_CA_FILE"
 fi
-[ "$(grep -c -e '-----BEGIN' "$scratch/fetched")" = 1 ] || fail "$bare/ca.crt does not hold exactly one certificate"
+[ "$(grep -c -e '-----BEGIN' "$scratch/fetched")" = 1 ] || fail "$bare/ca.crt does not contain exactly one certificate"
 sed -n '/-----BEGIN CERTIFICATE-----/,/-----END CERTIFICATE-----/p' "$scratch/fetched" | sed '/-----/d' >"$scratch/base64"
-base64 -d <"$scratch/base64" >"$scratch/der" || fail "$bare/ca.crt is no certificate"
+base64 -d <"$scratch/base64" >"$scratch/der" || fail "$bare/ca.crt is not a certificate"
 found=$(sha256sum <"$scratch/der" | cut -d ' ' -f 1)
 [ "$found" = "$wanted" ] || fail "this is another CA: its fingerprint is $found. Nothing was changed"
 {
@@ -152,7 +152,7 @@ found=$(sha256sum <"$scratch/der" | cut -d ' ' -f 1)
 } >"$scratch/ca.crt"
 
 changed=
-# A file that holds a password is root's alone, from its first byte on.
+# Only root may read a file that contains a password, from its first byte on.
 close() {
   if [ -n "$secret" ]; then
     [ -e "$root$1" ] || (umask 077 && : >"$root$1")
@@ -170,7 +170,7 @@ write_file() {
   printf 'wrote %s\n' "$1"
 }
 
-# write_lines PATH: standard input becomes our lines in the file, in place of those that were there.
+# write_lines PATH: standard input becomes our lines in the file and replaces our earlier ones.
 write_lines() {
   mkdir -p "$root$(dirname "$1")"
   [ -e "$root$1" ] || : >"$root$1"
@@ -187,13 +187,13 @@ write_lines() {
 }
 "#;
 
-/// What the machine must have.
-fn needs(text: &mut String, plan: &Plan) {
-    text.push_str("\n# What it takes, before anything is changed.\n");
+/// Checks what the machine must have.
+fn needs(text: &mut String, plan: &SetupPlan) {
+    text.push_str("\n# Checks the requirements before anything is changed.\n");
     if plan.public {
         text.push_str(
-            "[ -z \"$secret\" ] || fail \"every user reads its file, so no password is written there: let each user's own \
-             ~/.config/containers/containers.conf.d (chmod 600) or environment hold it. Nothing was changed\"\n",
+            "[ -z \"$secret\" ] || fail \"every user reads its file, so no password is written there: put it into each user's own \
+             ~/.config/containers/containers.conf.d (chmod 600) or environment. Nothing was changed\"\n",
         );
     }
     let all: Vec<&Written> = plan.files.iter().chain(&plan.lines).collect();
@@ -206,30 +206,30 @@ fn needs(text: &mut String, plan: &Plan) {
     let Some(tool) = tool else { return };
     let _ = writeln!(
         text,
-        "[ -n \"$root\" ] || command -v {tool} >/dev/null 2>&1 || fail \"{tool} is not here, and nothing was changed: set \
+        "[ -n \"$root\" ] || command -v {tool} >/dev/null 2>&1 || fail \"{tool} is not installed; nothing was changed: set \
          HTTPS_PROXY=$shown by hand where $client is started (OpenRC: /etc/conf.d/$client), and trust $bare/ca.crt\""
     );
     if let Some(unit) = plan.unit {
         let _ = writeln!(
             text,
             "[ -n \"$root\" ] || [ \"$(systemctl show -p LoadState {unit}.service 2>/dev/null)\" = LoadState=loaded ] || fail \
-             \"systemd has no {unit}.service here, and nothing was changed: install it, or set HTTPS_PROXY=$shown by hand where \
+             \"systemd has no {unit}.service here; nothing was changed: install it, or set HTTPS_PROXY=$shown by hand where \
              $client is started (another unit, rootless, a container), and trust $bare/ca.crt\""
         );
     }
 }
 
-/// The test that one of the files is there.
+/// The shell test that one of the files exists.
 fn there(paths: &[&str], or: &str) -> String {
     paths.iter().map(|path| format!("[ -e \"$root{path}\" ]")).collect::<Vec<_>>().join(or)
 }
 
 fn trust(text: &mut String) {
-    // Our marks hold no character that sed or the shell gives a meaning to.
+    // Our markers contain no character with a meaning to sed or the shell.
     *text = text.replace("BEGIN_MARK", MARKS[0]).replace("END_MARK", MARKS[1]);
     text.push_str("\n# The trust store of this family of distributions.\n");
-    for (index, family) in FAMILIES.iter().enumerate() {
-        let (word, last) = (if index == 0 { "if" } else { "elif" }, index + 1 == FAMILIES.len());
+    for (index, family) in TRUST_STORES.iter().enumerate() {
+        let (word, last) = (if index == 0 { "if" } else { "elif" }, index + 1 == TRUST_STORES.len());
         let also = if last { " || [ -e \"$root/usr/sbin/update-ca-certificates\" ]" } else { "" };
         let _ = writeln!(
             text,
@@ -241,10 +241,10 @@ fn trust(text: &mut String) {
         );
     }
     text.push_str(
-        "else\n  fail \"no trust store is known here: install the package ca-certificates\"\nfi\numask 022\n\
+        "else\n  fail \"found no known trust store: install the package ca-certificates\"\nfi\numask 022\n\
          mkdir -p \"$root$(dirname \"$store\")\"\ncat \"$scratch/ca.crt\" >\"$root$store\"\nchmod 644 \"$root$store\"\n\
-         run \"$update\" >/dev/null || fail \"$update failed: the CA is in $store and not trusted yet\"\n\
-         printf 'trusts the CA: %s\\n' \"$store\"\n",
+         run \"$update\" >/dev/null || fail \"$update failed: the CA is in $store but not trusted yet\"\n\
+         printf 'now trusts the CA: %s\\n' \"$store\"\n",
     );
 }
 
@@ -257,7 +257,7 @@ fn put(text: &mut String, written: &Written, verb: &str) {
     }
 }
 
-fn end(text: &mut String, plan: &Plan) {
+fn end(text: &mut String, plan: &SetupPlan) {
     text.push_str("\ncat <<PULLTHROUGH\nDone.\n");
     for words in &plan.words {
         let _ = writeln!(text, "{words}");
@@ -282,14 +282,14 @@ mod tests {
     #[test]
     fn a_script_is_made_for_whatever_a_script_can_do() {
         let proxy: ProxyUrl = "http://proxy:3128".parse().unwrap();
-        for client in Client::ALL {
+        for client in ClientKind::ALL {
             let plan = plan(client, &proxy);
             let script = script(client, &proxy, false);
             assert_eq!(script.is_some(), plan.scripted);
             let Some(script) = script else { continue };
             assert!(script.starts_with("#!/bin/sh\n") && !script.contains("_MARK"), "{script}");
             assert!(script.ends_with("}\n\nmain \"$@\" </dev/null\n"), "{script}");
-            for family in FAMILIES {
+            for family in TRUST_STORES {
                 assert!(script.contains(family.folder), "{}", family.name);
             }
         }

@@ -1,33 +1,33 @@
-//! Where each family of distributions keeps the certificates that its users add, and what makes them count.
+//! Lists the trust stores of the families of distributions, and the command that updates each.
 
-/// One family.
+/// The trust store of one family of distributions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Family {
-    /// Its name, for people.
+pub struct TrustStore {
+    /// The name of the family, for people.
     pub name: &'static str,
-    /// The folder, below the root. A machine is of the first family whose folder it has.
+    /// The folder, below the root. A machine belongs to the first family whose folder exists.
     pub folder: &'static str,
-    /// What is run after a change.
+    /// The command to run after a change.
     pub update: &'static str,
 }
 
-impl Family {
-    /// The file that is ours, below the root.
+impl TrustStore {
+    /// Our own file, below the root.
     #[must_use]
     pub fn file(&self) -> String {
         format!("{}/{FILE}", self.folder)
     }
 }
 
-/// The file's name everywhere. Debian and Alpine read only names that end so.
+/// The name of the file. Debian and Alpine read only names with this ending.
 const FILE: &str = "pullthrough.crt";
 
-/// In the order in which a machine is looked at: the folder of Debian's family is one that others may have too.
-pub const FAMILIES: [Family; 4] = [
-    Family { name: "RHEL, Fedora", folder: "/etc/pki/ca-trust/source/anchors", update: "update-ca-trust" },
-    Family { name: "Arch", folder: "/etc/ca-certificates/trust-source/anchors", update: "update-ca-trust" },
-    Family { name: "SUSE", folder: "/etc/pki/trust/anchors", update: "update-ca-certificates" },
-    Family {
+/// All trust stores, in the order in which a machine is checked: other families may have the folder of Debian's too.
+pub const TRUST_STORES: [TrustStore; 4] = [
+    TrustStore { name: "RHEL, Fedora", folder: "/etc/pki/ca-trust/source/anchors", update: "update-ca-trust" },
+    TrustStore { name: "Arch", folder: "/etc/ca-certificates/trust-source/anchors", update: "update-ca-trust" },
+    TrustStore { name: "SUSE", folder: "/etc/pki/trust/anchors", update: "update-ca-certificates" },
+    TrustStore {
         name: "Debian, Ubuntu, Alpine",
         folder: "/usr/local/share/ca-certificates",
         update: "update-ca-certificates",

@@ -1,9 +1,9 @@
-//! The proxy's address as clients are told it: judged so that it can stand in any file and script.
+//! Parses the proxy's address, and admits only addresses that are safe in any file and script.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `http://host:port` or `https://`, with or without `user:password@`, and nothing behind.
+/// `http://host:port` or `https://`, with or without `user:password@`, and nothing after it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl {
     text: String,
@@ -13,43 +13,43 @@ pub struct ProxyUrl {
     secret: bool,
 }
 
-/// Text that is no address of a proxy.
+/// Text that is not the address of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected the proxy's address, such as http://proxy.example:3128")]
+#[error("expected the address of the proxy, such as http://proxy.example:3128")]
 pub struct BadUrl;
 
 impl ProxyUrl {
-    /// As it stands in an environment variable.
+    /// The form for an environment variable.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// As it stands in a unit file, where a percent sign is systemd's own.
+    /// The form for a unit file, where systemd gives the percent sign a meaning.
     #[must_use]
     pub fn in_unit(&self) -> &str {
         &self.in_unit
     }
 
-    /// As it may be printed: in place of a user and a password the words `user:password`.
+    /// The form for printing, with `user:password` in place of the real ones.
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Without a user: where the proxy's own pages are, which ask for none.
+    /// The form without a user: the address of the proxy's own pages, which require none.
     #[must_use]
     pub fn bare(&self) -> &str {
         &self.bare
     }
 
-    /// The one that a script is told while it runs, by the names of the script's variables.
+    /// The address that a script gets while it runs: the names of the script's variables.
     pub(super) fn of_script() -> Self {
         let [text, in_unit, shown, bare] = ["$proxy", "$in_unit", "$shown", "$bare"].map(str::to_owned);
         Self { text, in_unit, shown, bare, secret: false }
     }
 
-    /// Whether there is a password in it.
+    /// Whether it contains a user or a password.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.secret
@@ -62,9 +62,9 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// Threat: this text goes into scripts that root runs. So it holds only what a URL's authority may hold and what
-/// no shell, unit file, TOML string or here-document gives a meaning to; other bytes of a password are written
-/// with a percent sign, as in any URL.
+/// Threat: this text goes into scripts that root runs. So it contains only characters that are valid in a URL's
+/// authority and have no meaning in a shell, unit file, TOML string or here-document; other bytes of a password are
+/// percent-encoded, as in any URL.
 impl FromStr for ProxyUrl {
     type Err = BadUrl;
 

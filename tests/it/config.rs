@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pullthrough::config::{Overrides, Settings, Sources, load, reload};
+use pullthrough::config::{ConfigSources, Overrides, Settings, load, reload};
 use pullthrough::oci::Authority;
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-fn loaded(sources: &Sources) -> Settings {
+fn loaded(sources: &ConfigSources) -> Settings {
     load(sources).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
@@ -52,9 +52,9 @@ fn check_tells_every_mistake_with_its_line_and_exits_with_2() {
     let expected = [
         "pullthrough.yaml:2: cache.max_size: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
         "pullthrough.yaml:8: registries.r.example.com.endpoints[0].ca_file: nowhere.crt: No such file or directory (os \
-         error 2); expected a file that can be read",
+         error 2); expected a readable file",
         "pullthrough.yaml:9: registries.r.example.com.pus: unknown key; did you mean push?",
-        "pullthrough.yaml:11: listen.mirror: not available yet: take this key out",
+        "pullthrough.yaml:11: listen.mirror: not available yet; remove this key",
         "PULLTHROUGH_CACH_DIR: unknown variable; did you mean PULLTHROUGH_CACHE_DIR?",
     ];
     assert_eq!(stderr(&output).lines().collect::<Vec<_>>(), expected);
@@ -128,7 +128,7 @@ fn a_file_that_others_may_write_counts_only_if_it_is_named() {
         let output = pullthrough(folder.path(), &[], arguments);
         assert_eq!(output.status.code(), Some(expected), "{mode:o} {arguments:?}: {}", stderr(&output));
         if expected == 2 {
-            assert!(stderr(&output).starts_with("pullthrough.yaml: can be written by others; expected"));
+            assert!(stderr(&output).starts_with("pullthrough.yaml: writable by others; expected"));
         }
     }
 }
@@ -158,11 +158,11 @@ fn flags_win_over_variables_and_variables_over_the_file() {
         ("PULLTHROUGH_LOG_ACCESS", "false"),
         ("PULLTHROUGH_UPSTREAM_IDLE_TIMEOUT", "7s"),
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         config: Some(folder.path().join("pullthrough.yaml")),
         environment: variables.iter().map(|(name, text)| ((*name).to_owned(), text.into())).collect(),
         overrides: Overrides { listen: Some("127.0.0.1:4".into()), ..Overrides::default() },
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let settings = loaded(&sources);
     assert_eq!(settings.listen.proxy, "127.0.0.1:4".parse().unwrap());
@@ -183,7 +183,7 @@ fn a_variable_over_a_mistake_does_not_hide_it() {
 
 #[test]
 fn without_a_file_all_presets_are_on() {
-    let settings = loaded(&Sources::default());
+    let settings = loaded(&ConfigSources::default());
     assert_eq!(settings.file, None);
     assert_eq!(settings.registries.len(), 13);
     let registry = |host: &str| {
@@ -224,7 +224,7 @@ fn an_entry_overrides_its_preset_field_by_field() {
          \x20 Registry.Example.com:443:\n    tags: {deadline: 3s}\n  r.example.com:5000:\n  '*.example.com':\n  '*.a.example.com':\n",
     );
     let file = folder.path().join("pullthrough.yaml");
-    let settings = loaded(&Sources { config: Some(file), ..Sources::default() });
+    let settings = loaded(&ConfigSources { config: Some(file), ..ConfigSources::default() });
     let by_name: BTreeMap<&str, _> = settings.registries.iter().map(|r| (r.name.as_str(), r)).collect();
     let hub = by_name["docker.io"];
     assert_eq!(hub.endpoints[0].address, Some("127.0.10.1:5443".parse().unwrap()));
@@ -291,7 +291,7 @@ fn every_example_is_right() {
         if file.extension().is_some_and(|extension| extension == "yaml") {
             let copy = folder.path().join(file.file_name().unwrap());
             fs::copy(&file, &copy).unwrap();
-            loaded(&Sources { config: Some(copy), ..Sources::default() });
+            loaded(&ConfigSources { config: Some(copy), ..ConfigSources::default() });
             checked += 1;
         }
     }
@@ -301,8 +301,8 @@ fn every_example_is_right() {
 #[test]
 fn the_example_of_all_defaults_says_the_defaults() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pullthrough.yaml");
-    let mut said = loaded(&Sources { config: Some(file.clone()), ..Sources::default() });
-    let defaults = loaded(&Sources::default());
+    let mut said = loaded(&ConfigSources { config: Some(file.clone()), ..ConfigSources::default() });
+    let defaults = loaded(&ConfigSources::default());
     assert_eq!(said.file.take(), Some(file));
     assert!(said.ca.dir.ends_with("examples/ca") && said.cache.dir.ends_with("examples/cache"));
     said.ca.dir.clone_from(&defaults.ca.dir);
@@ -332,7 +332,7 @@ fn a_registry_that_a_sealed_ca_does_not_cover_is_a_mistake_of_check_alone() {
             format!("pullthrough.yaml: registries: the sealed CA in ca does not cover {domain}; expected ca.key");
         assert!(lines.lines().any(|line| line.starts_with(&start)), "{lines}");
     }
-    assert_eq!(loaded(&Sources { config: Some(file), ..Sources::default() }).registries.len(), 2);
+    assert_eq!(loaded(&ConfigSources { config: Some(file), ..ConfigSources::default() }).registries.len(), 2);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn what_fails_is_one_sentence_and_status_1() {
     let folder = folder_with("");
     let output = pullthrough(folder.path(), &[], &["ca", "show"]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or serve\n";
+    let expected = "pullthrough: there is no CA in ca: run pullthrough ca init, or pullthrough serve\n";
     assert_eq!(stderr(&output), expected);
 }
 
@@ -358,7 +358,7 @@ fn what_fails_is_one_sentence_and_status_1() {
 fn a_reload_takes_what_changed_and_refuses_a_file_that_is_gone() {
     let folder = folder_with("registries: {quay.io: {}}\n");
     let file = folder.path().join("pullthrough.yaml");
-    let sources = Sources { defaults: vec![file.clone()], ..Sources::default() };
+    let sources = ConfigSources { defaults: vec![file.clone()], ..ConfigSources::default() };
     let first = loaded(&sources);
     assert_eq!(reload(&sources, &first).as_ref(), Ok(&first));
     write(&file, "registries: {quay.io: {push: allow}, ghcr.io: {}}\n", 0o644);
@@ -366,12 +366,17 @@ fn a_reload_takes_what_changed_and_refuses_a_file_that_is_gone() {
     write(&file, "registries: {quay.io: {push: alow}}\n", 0o644);
     assert!(reload(&sources, &first).unwrap_err().to_string().contains(":1: registries.quay.io.push: found"));
     fs::remove_file(&file).unwrap();
-    assert!(reload(&sources, &first).unwrap_err().to_string().ends_with("is gone; expected the file that is in force"));
+    assert!(
+        reload(&sources, &first)
+            .unwrap_err()
+            .to_string()
+            .ends_with("no longer exists; expected the file that is in effect")
+    );
 }
 
 #[test]
 fn a_file_full_of_mistakes_is_told_in_part_and_soon() {
     let folder = folder_with(&"a: 1\n".repeat(2_000));
-    let sources = Sources { config: Some(folder.path().join("pullthrough.yaml")), ..Sources::default() };
+    let sources = ConfigSources { config: Some(folder.path().join("pullthrough.yaml")), ..ConfigSources::default() };
     assert_eq!(load(&sources).unwrap_err().iter().count(), 100);
 }

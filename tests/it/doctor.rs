@@ -16,8 +16,8 @@ async fn doctor(proxy: &str, ca: Option<&Path>, arguments: &[&str]) -> (i32, Str
     let mut lines = said.lines();
     while let Some(line) = lines.next() {
         if line.starts_with("FAIL") || line.starts_with("warn") {
-            let cure = lines.next().and_then(|next| next.strip_prefix("      cure: "));
-            assert!(cure.is_some_and(|cure| !cure.is_empty()), "no cure for {line}: {said}");
+            let fix = lines.next().and_then(|next| next.strip_prefix("      fix: "));
+            assert!(fix.is_some_and(|fix| !fix.is_empty()), "no fix for {line}: {said}");
         }
     }
     (done.status.code().unwrap(), said)
@@ -70,7 +70,7 @@ async fn each_failure_has_its_cure() {
         (&nobody, Some(&ca), image, "FAIL  proxy: ", "systemctl status pullthrough"),
         (&url, None, image, "FAIL  trust: ", "pullthrough trust install"),
         (&url, Some(&ca), "quay.io/org/app:none", "FAIL  manifest: 404", "the tag"),
-        (&url, Some(&ca), "127.0.0.1:1/org/app:1", "FAIL  door: 403", "tunnel.allow"),
+        (&url, Some(&ca), "127.0.0.1:1/org/app:1", "FAIL  connect: 403", "tunnel.allow"),
     ];
     for (proxy, ca, image, failure, cure) in table {
         let (status, said) = doctor(proxy, ca, &[image]).await;
@@ -86,10 +86,10 @@ async fn each_refusal_of_a_registry_has_its_cure() {
     let table: [(&str, Act, &str, &str); 6] = [
         ("*/manifests/*", Act::Status(401), "FAIL  manifest: 401", "docker login on this machine"),
         ("*/manifests/*", Act::Status(403), "FAIL  manifest: 403", "docker login on this machine"),
-        ("*/manifests/*", Act::Status(429), "FAIL  manifest: 429", "the registry's limit is reached"),
+        ("*/manifests/*", Act::Status(429), "FAIL  manifest: 429", "the registry's rate limit is reached"),
         ("*/manifests/*", Act::Status(500), "FAIL  manifest: 50", "the proxy"),
         ("*", Act::Status(503), "FAIL  manifest: 503", "the proxy cannot reach the registry"),
-        ("GET /v2/", Act::Status(404), "FAIL  registry: 404", "look at the name"),
+        ("GET /v2/", Act::Status(404), "FAIL  registry: 404", "check the name"),
     ];
     for (pattern, act, failure, cure) in table {
         let (registry, proxy) = quay(false).await;
@@ -112,15 +112,15 @@ async fn each_refusal_of_the_proxy_has_its_cure() {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, "").clients("allow: [10.0.0.0/8]").start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
-    assert!(status == 1 && said.contains("FAIL  door: 403"), "{said}");
-    assert!(said.contains("cure: add this machine's network to clients.allow"), "{said}");
+    assert!(status == 1 && said.contains("FAIL  connect: 403"), "{said}");
+    assert!(said.contains("fix: add this machine's network to clients.allow"), "{said}");
 
     let nowhere = Nowhere::new();
     let nobody = nowhere.address();
     let tunnel = format!("allow: [127.0.0.1], ports: [{}]", nobody.port());
     let proxy = Plan::new().registry(&registry, "").tunnel(&tunnel).start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[&format!("{nobody}/org/app:1")]).await;
-    assert!(status == 1 && said.contains("FAIL  door: 50") && said.contains("the proxy's log"), "{said}");
+    assert!(status == 1 && said.contains("FAIL  connect: 50") && said.contains("the proxy's log"), "{said}");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_proxy_that_is_not_ready_is_a_warning_since_pulls_go_on() {
     std::fs::write(&staged, "not a folder").unwrap();
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
     assert!(status == 0 && said.contains("warn  proxy: not ready: "), "{said}");
-    assert!(said.contains("cure: mend that on the proxy's machine") && said.contains("ok    manifest: "), "{said}");
+    assert!(said.contains("fix: fix this on the proxy's machine") && said.contains("ok    manifest: "), "{said}");
     let (_, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1", "--json"]).await;
     let steps: serde_json::Value = serde_json::from_str(&said).unwrap();
     let proxy = steps.as_array().unwrap().iter().find(|step| step["step"] == "proxy").unwrap();
@@ -143,10 +143,10 @@ async fn an_outage_is_told_and_what_is_cached_is_still_found() {
     let (mut registry, proxy) = quay(true).await;
     let look = async || doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
     let (status, said) = look().await;
-    assert!(status == 0 && !said.contains("the registry is away"), "{said}");
+    assert!(status == 0 && !said.contains("the registry is unreachable"), "{said}");
     registry.stop();
     let (status, said) = look().await;
-    assert!(status == 0 && said.contains("the proxy's own: the registry is away"), "{said}");
+    assert!(status == 0 && said.contains("which is the proxy itself: the registry is unreachable"), "{said}");
     assert!(said.contains("ok    manifest: sha256:"), "{said}");
 }
 
@@ -160,7 +160,7 @@ async fn a_password_for_the_proxy_is_asked_for_and_not_shown() {
     let clients = format!("htpasswd: '{}'", file.display());
     let proxy = Plan::new().registry(&registry, "").clients(&clients).start().await;
     let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
-    assert!(status == 1 && said.contains("FAIL  door: 407") && said.contains("user:password@"), "{said}");
+    assert!(status == 1 && said.contains("FAIL  connect: 407") && said.contains("user:password@"), "{said}");
     let with = format!("http://ci:p%40ss@{}", proxy.address());
     let (status, said) = doctor(&with, Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
     assert!(status == 0 && !said.contains("p%40ss") && !said.contains("p@ss"), "{said}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::HeaderValue;
-use pullthrough::config::{Settings, Sources, load};
+use pullthrough::config::{ConfigSources, Settings, load};
 use pullthrough::oci::Authority;
 use pullthrough::proxy::{Action, Admission, AuditConfig, Auth, Intent, Judgement, LoginError, Logins, Offer, Rules};
 use pullthrough::upstream::Keyring;
@@ -141,7 +141,7 @@ async fn a_file_that_cannot_be_used_is_no_start() {
 /// Settings of this file in a folder that has a password, a docker configuration and an htpasswd file.
 fn settings(folder: &Path, text: &str) -> Settings {
     fs::write(folder.join("f.yaml"), text).unwrap();
-    let sources = Sources { config: Some(folder.join("f.yaml")), ..Sources::default() };
+    let sources = ConfigSources { config: Some(folder.join("f.yaml")), ..ConfigSources::default() };
     load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
@@ -236,12 +236,12 @@ fn check_tells_the_lines_of_an_htpasswd_file_and_repeats_no_secret() {
     let output = command.current_dir(folder.path()).env_clear().args(["check", "--config", "f.yaml"]).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     let expected = [
-        "f.yaml:2: clients.htpasswd: htpasswd:1: the password of \"alice\" is kept as no known hash; expected bcrypt: \
+        "f.yaml:2: clients.htpasswd: htpasswd:1: the password of \"alice\" is stored as an unknown hash; expected bcrypt: \
          htpasswd -B FILE alice",
-        "f.yaml:2: clients.htpasswd: htpasswd:3: the password of \"bob\" is kept as MD5; expected bcrypt: htpasswd -B \
+        "f.yaml:2: clients.htpasswd: htpasswd:3: the password of \"bob\" is stored as MD5; expected bcrypt: htpasswd -B \
          FILE bob",
         "f.yaml:6: registries.quay.io.auth.pasword_file: unknown key; did you mean password_file?",
-        "f.yaml:7: registries.ghcr.io.auth: is neither client nor anonymous; expected one of them, or {username: u, \
+        "f.yaml:7: registries.ghcr.io.auth: neither client nor anonymous; expected one of them, or {username: u, \
          password_file: f}",
     ];
     assert_eq!(told.lines().collect::<Vec<_>>(), expected);

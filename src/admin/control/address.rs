@@ -1,4 +1,4 @@
-//! Where the socket is, as the system can be told: its addresses hold 107 bytes, and folders may be deeper.
+//! Makes a path to the socket that fits: socket addresses hold 107 bytes, and folders may be deeper.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,14 +13,14 @@ pub(super) const NAME: &str = "control.sock";
 /// `sun_path` has 108 bytes, the last of which is 0 (unix(7)).
 const LONGEST: usize = 107;
 
-/// A path that fits, for as long as this lives.
+/// A path that fits; valid as long as this value lives.
 pub(super) struct Address {
     path: PathBuf,
     _folder: Option<File>,
 }
 
 impl Address {
-    /// The way to `name` in `folder`: straight, or through this process's own descriptor of the folder.
+    /// The path to `name` in `folder`: direct, or through this process's own descriptor of the folder.
     pub(super) fn of(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(name);
         if path.as_os_str().len() <= LONGEST {

@@ -1,4 +1,4 @@
-//! One control connection: requests read, commands run on a thread that may wait, what they tell sent as it comes.
+//! Serves one control connection: reads requests, runs commands on a blocking thread, sends events as they come.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -19,27 +19,27 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::protocol::{Line, ORDER_LIMIT, PREFIX, sentence};
+use super::protocol::{ORDER_LIMIT, PREFIX, ReplyLine, sentence};
 use crate::cache::{Command, Inventory, Order};
 use crate::wire::{self, Body, collect};
 
 const HEAD: Duration = Duration::from_secs(30);
-/// Lines that may wait for a slow reader.
+/// The most lines that wait for a slow reader.
 const AHEAD: usize = 256;
 
-/// What a connection is served with.
+/// The state that serves a connection.
 #[derive(Clone)]
-struct Desk {
+struct Handler {
     inventory: Inventory,
     turns: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<Semaphore>, stop: CancellationToken) {
-    let desk = Desk { inventory, turns, stop: stop.clone() };
+    let handler = Handler { inventory, turns, stop: stop.clone() };
     let service = service_fn(move |request| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(answer(request, desk).await) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(answer(request, handler).await) }
     });
     let mut builder = http1::Builder::new();
     let connection =
@@ -49,56 +49,56 @@ pub(super) async fn serve(stream: UnixStream, inventory: Inventory, turns: Arc<S
         () = stop.cancelled() => return,
     };
     if let Err(error) = ended {
-        debug!(%error, "a control connection ended");
+        debug!(%error, "control connection ended");
     }
 }
 
-async fn answer(request: Request<Incoming>, desk: Desk) -> Response<Body> {
+async fn answer(request: Request<Incoming>, handler: Handler) -> Response<Body> {
     if let Some(flaw) = wire::malformed(&request) {
         let mut response = refuse(flaw.status(), flaw.to_string());
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
     let Some(command) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
-        return refuse(StatusCode::NOT_FOUND, format!("{} knows no {}", this(), request.uri().path()));
+        return refuse(StatusCode::NOT_FOUND, format!("{} does not know {}", this(), request.uri().path()));
     };
     if request.method() != Method::POST {
-        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "commands are sent by POST".to_owned());
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "commands must be sent by POST".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
     let Ok(command) = serde_json::from_value::<Command>(command.clone().into()) else {
-        return refuse(StatusCode::NOT_FOUND, format!("{} knows no command {command}", this()));
+        return refuse(StatusCode::NOT_FOUND, format!("{} does not know the command {command}", this()));
     };
     let body = match collect(request.into_body(), ORDER_LIMIT).await {
         Ok(body) => body,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, sentence(&error)),
     };
     match serde_json::from_slice::<Order>(&body) {
-        Ok(order) if order.command == command => run(order, desk).await,
-        Ok(_) => refuse(StatusCode::BAD_REQUEST, "the order is for another command than its path".to_owned()),
-        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the order: {error}", this())),
+        Ok(order) if order.command == command => run(order, handler).await,
+        Ok(_) => refuse(StatusCode::BAD_REQUEST, "the body names another command than the path".to_owned()),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("{} does not understand the command: {error}", this())),
     }
 }
 
-async fn run(order: Order, desk: Desk) -> Response<Body> {
-    let Ok(turn) = desk.turns.acquire_owned().await else {
+async fn run(order: Order, handler: Handler) -> Response<Body> {
+    let Ok(turn) = handler.turns.acquire_owned().await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".to_owned());
     };
-    info!(command = order.command.as_str(), name = order.name.as_deref(), "a command by the control socket");
-    let (lines, mut told) = mpsc::channel::<Line>(AHEAD);
+    info!(command = order.command.as_str(), name = order.name.as_deref(), "running a command from the control socket");
+    let (lines, mut told) = mpsc::channel::<ReplyLine>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let mut tell = |event| {
-            let left = desk.stop.is_cancelled() || lines.blocking_send(Line::Event(event)).is_err();
+            let left = handler.stop.is_cancelled() || lines.blocking_send(ReplyLine::Event(event)).is_err();
             if left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let last = match desk.inventory.run(&order, &mut tell) {
-            Ok(()) if desk.stop.is_cancelled() => Line::Failed("the server is stopping".to_owned()),
-            Ok(()) => Line::End,
-            Err(error) => Line::Failed(sentence(&error)),
+        let last = match handler.inventory.run(&order, &mut tell) {
+            Ok(()) if handler.stop.is_cancelled() => ReplyLine::Failed("the server is stopping".to_owned()),
+            Ok(()) => ReplyLine::End,
+            Err(error) => ReplyLine::Failed(sentence(&error)),
         };
-        let _ = lines.blocking_send(last); // who asked may have left
+        let _ = lines.blocking_send(last); // the client may have left
     });
     let frames = futures_util::stream::poll_fn(move |cx| {
         told.poll_recv(cx).map(|line| line.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line.text())))))
@@ -113,7 +113,7 @@ fn this() -> String {
 }
 
 fn refuse(status: StatusCode, words: String) -> Response<Body> {
-    let mut response = Response::new(Body::full(Line::Failed(words).text()));
+    let mut response = Response::new(Body::full(ReplyLine::Failed(words).text()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response

@@ -1,4 +1,4 @@
-//! The command's end: finds the server of a cache folder, if there is one, and asks it.
+//! The client of the control socket: finds the server of a cache folder, if there is one, and sends it a command.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -13,31 +13,31 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::address::{Address, NAME};
-use super::protocol::{LINE_LIMIT, Line, PREFIX};
+use super::protocol::{LINE_LIMIT, PREFIX, ReplyLine};
 use crate::cache::{Event, Order};
 
-/// A command that the server could not be asked, or refused.
+/// A command that could not be sent, or that the server refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The socket is another user's.
-    #[error("the control socket {} is another user's: run this as that user, or as root", path.display())]
+    /// The socket belongs to another user.
+    #[error("the control socket {} belongs to another user: run this command as that user or as root", path.display())]
     Denied {
         /// The socket.
         path: PathBuf,
     },
     /// The socket cannot be used.
-    #[error("the control socket {} cannot be used", path.display())]
+    #[error("cannot use the control socket {}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// HTTP failed on the way.
+    /// HTTP failed.
     #[error("the server did not answer on its control socket")]
     Http(#[from] hyper::Error),
-    /// The request could not be made.
-    #[error("the order cannot be sent")]
+    /// The request could not be built.
+    #[error("cannot send the command")]
     Order(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server does not know the command: it is another version.
     #[error("{0}; this program is pullthrough {version}: restart the server with it", version = env!("CARGO_PKG_VERSION"))]
@@ -45,21 +45,21 @@ pub enum ControlError {
     /// The command failed.
     #[error("{0}")]
     Failed(String),
-    /// The server's answer has no end.
-    #[error("the server ended before the command did: its log says why")]
+    /// The server's answer is incomplete.
+    #[error("the server stopped before the command was finished: see its log")]
     Cut,
     /// The server said something unknown.
-    #[error("the server's answer is not understood: it is another version than this program's; restart it")]
+    #[error("cannot understand the answer of the server, which is another version than this program: restart it")]
     Unknown(#[source] serde_json::Error),
 }
 
-/// A connection to the server that has a cache folder.
-pub struct Client {
+/// A connection to the server of a cache folder.
+pub struct ControlClient {
     stream: UnixStream,
 }
 
-impl Client {
-    /// Connects to the server of `folder`; `None` where nobody listens. Call within a runtime.
+impl ControlClient {
+    /// Connects to the server of `folder`; `None` if nobody listens. Call within a runtime.
     ///
     /// # Errors
     /// [`ControlError::Denied`] or [`ControlError::Io`].
@@ -79,7 +79,7 @@ impl Client {
         }
     }
 
-    /// Sends `order`; `tell` hears of each event and may end it.
+    /// Sends `order`; `tell` gets each event and may stop the command.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -112,14 +112,14 @@ async fn ask(
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line = text.split_to(end + 1);
             match serde_json::from_slice(&line).map_err(ControlError::Unknown)? {
-                Line::Event(event) => {
+                ReplyLine::Event(event) => {
                     if tell(event).is_break() {
                         return Ok(());
                     }
                 }
-                Line::Failed(words) if is_known => return Err(ControlError::Failed(words)),
-                Line::Failed(words) => return Err(ControlError::Unsupported(words)),
-                Line::End => return Ok(()),
+                ReplyLine::Failed(words) if is_known => return Err(ControlError::Failed(words)),
+                ReplyLine::Failed(words) => return Err(ControlError::Unsupported(words)),
+                ReplyLine::End => return Ok(()),
             }
         }
         if text.len() > LINE_LIMIT {

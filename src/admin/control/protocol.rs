@@ -1,7 +1,7 @@
-//! The words of the socket: `POST /v1/cache/COMMAND` with an order, answered by lines of JSON.
+//! Defines the protocol of the socket: `POST /v1/cache/COMMAND` with an order, answered by lines of JSON.
 //!
-//! The version is in the path. A later client may say what this server does not know, which is answered with words
-//! for a person; a line that this client does not know ends the command with words, too.
+//! The version is in the path. If a later client sends something unknown, the server answers with a text for a person; a
+//! line that the client does not know ends the command with a text as well.
 
 use std::error::Error;
 
@@ -9,35 +9,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Event;
 
-/// The paths' beginning.
+/// The beginning of each path.
 pub(super) const PREFIX: &str = "/v1/cache/";
-/// The most that an order takes, in bytes.
+/// The largest order, in bytes.
 pub(super) const ORDER_LIMIT: usize = 64 << 10;
-/// The most that a line takes, in bytes: an image with thousands of layers.
+/// The longest line, in bytes: an image with thousands of layers.
 pub(super) const LINE_LIMIT: usize = 64 << 20;
 
-/// A line of an answer. The last one is [`Line::Failed`] or [`Line::End`]; without it the answer was cut.
+/// A line of an answer. The last one is [`ReplyLine::Failed`] or [`ReplyLine::End`]; without it the answer was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Line {
+pub(super) enum ReplyLine {
     /// Something was found or done.
     Event(Event),
     /// The command failed: why, with its causes.
     Failed(String),
-    /// The command has done all.
+    /// The command is finished.
     End,
 }
 
-impl Line {
+impl ReplyLine {
     pub(super) fn text(&self) -> Vec<u8> {
-        let mut text =
-            serde_json::to_vec(self).unwrap_or_else(|_| br#"{"failed":"an answer cannot be written"}"#.to_vec());
+        let mut text = serde_json::to_vec(self).unwrap_or_else(|_| br#"{"failed":"cannot write an answer"}"#.to_vec());
         text.push(b'\n');
         text
     }
 }
 
-/// An error with its causes, as one sentence.
+/// Prints an error and its causes as one sentence.
 pub(super) fn sentence(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

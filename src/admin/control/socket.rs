@@ -1,4 +1,4 @@
-//! The server's end: opened after the folder's lock is held, closed before it is let go.
+//! The server's end of the control socket: opened once the folder's lock is held, closed before it is released.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -17,32 +17,32 @@ use super::answer;
 use crate::cache::Inventory;
 use crate::host::{self, Seldom, Spare};
 
-/// The socket has its final name only once its mode is right.
+/// The name of the socket until its mode is set.
 const FRESH: &str = "control.sock.new";
-/// So many commands run at a time; others wait.
+/// The most commands that run at a time; others wait.
 const AT_ONCE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the control socket {} cannot be opened", path.display())]
+#[error("cannot open the control socket {}", path.display())]
 pub struct CannotOpen {
     path: PathBuf,
     source: io::Error,
 }
 
-/// The open control socket. Dropped, its name goes.
+/// The open control socket. Dropping it removes its name.
 pub struct Control {
     path: PathBuf,
     stop: CancellationToken,
 }
 
 impl Control {
-    /// Opens the socket in `folder`, whose lock this process holds, and answers on it. One that a killed process
+    /// Opens the socket in `folder`, whose lock this process holds, and answers on it. A socket that a killed process has
     /// left is replaced. Call within a runtime.
     ///
     /// # Errors
-    /// [`CannotOpen`], also where something that is no socket has the name.
+    /// [`CannotOpen`], also if the name belongs to something other than a socket.
     pub fn open(folder: &Path, inventory: Inventory) -> Result<Self, CannotOpen> {
         let path = folder.join(NAME);
         let listener = listen(folder, &path).map_err(|source| CannotOpen { path: path.clone(), source })?;
@@ -51,7 +51,7 @@ impl Control {
         Ok(Self { path, stop })
     }
 
-    /// Accepts nothing more and ends the commands under way.
+    /// Stops accepting and ends the commands in progress.
     pub fn close(self) {}
 }
 
@@ -59,7 +59,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Err(error) = fs::remove_file(&self.path) {
-            debug!(%error, "the control socket's name stays");
+            debug!(%error, "cannot remove the control socket");
         }
     }
 }
@@ -68,9 +68,9 @@ fn listen(folder: &Path, path: &Path) -> io::Result<UnixListener> {
     let fresh = folder.join(FRESH);
     for old in [path, &fresh] {
         match old.symlink_metadata() {
-            // Nobody else has the folder: whoever made it is gone.
+            // This process holds the folder: the process that made the socket is gone.
             Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(old)?,
-            Ok(_) => return Err(io::Error::other(format!("{} is no socket: move it away", old.display()))),
+            Ok(_) => return Err(io::Error::other(format!("{} is not a socket: move it away", old.display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -84,7 +84,7 @@ fn listen(folder: &Path, path: &Path) -> io::Result<UnixListener> {
 
 async fn accept(listener: UnixListener, inventory: Inventory, stop: CancellationToken) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let (mut spare, said) = (Spare::new(), Seldom::new());
+    let (mut spare, logged) = (Spare::new(), Seldom::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -95,11 +95,11 @@ async fn accept(listener: UnixListener, inventory: Inventory, stop: Cancellation
                 tokio::spawn(answer::serve(stream, inventory.clone(), turns.clone(), stop.clone()));
                 spare.refill();
             }
-            Ok(_) => warn!("another user tried the control socket and was refused"),
+            Ok(_) => warn!("refused another user on the control socket"),
             Err(error) if host::is_exhausted(&error) && spare.give_up() => {}
             Err(error) => {
-                if said.is_due() {
-                    warn!(%error, "control connections cannot be accepted at the moment");
+                if logged.is_due() {
+                    warn!(%error, "cannot accept control connections at the moment");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -112,7 +112,7 @@ fn is_owner(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| may_command(peer.uid(), own))
 }
 
-/// Root may do anything here anyway.
+/// Whether the peer is the owner, or root, who may do anything here anyway.
 fn may_command(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }

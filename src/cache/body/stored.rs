@@ -94,7 +94,7 @@ impl BlobBody {
                     Err(error) if is_curable(&error) && self.cures < CURES => {
                         tracing::warn!(
                             digest = %self.stored.blob.digest(), at = self.rest.from,
-                            "a stored blob is damaged; its reader is continued from the registry"
+                            "a cached blob is damaged; the client gets the rest from the registry"
                         );
                         self.cures += 1;
                         self.bytes = From::Asking(Box::pin(self.stored.clone().again()));

@@ -60,7 +60,7 @@ fn remember(fill: &Fill) -> JoinHandle<()> {
     let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
     tokio::task::spawn_blocking(move || {
         if let Err(error) = staged.remember(&extents, total, None) {
-            warn!(digest = %staged.digest(), %error, "what has landed of a fill is not remembered");
+            warn!(digest = %staged.digest(), %error, "cannot save the progress of a download");
         }
     })
 }

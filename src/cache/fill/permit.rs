@@ -54,7 +54,7 @@ impl Permit {
         match store.resume(digest, registry) {
             Ok(Some(partial)) => return Ok(Fill::resumed(partial, lead, endpoints)),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%digest, %error, "what had landed of a fill cannot be taken up again"),
+            Err(error) => tracing::warn!(%digest, %error, "cannot resume an unfinished download"),
         }
         Ok(Fill::new(store.stage_from(digest, registry)?, lead, endpoints))
     }

@@ -21,7 +21,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
             Err(Halt::Adrift(fault)) => {
-                error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
+                error!(digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its clients are served without it");
                 fill.adrift(fault);
             }
             Err(Halt::Broken(fault)) => fill.break_off(fault),
@@ -33,7 +33,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     drop(counted);
     match (gathered, hashed) {
         (Err(Halt::Parked), _) => {
-            info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
+            info!(digest = %fill.digest(), landed = fill.progress(), "no client waits for this blob; its download is parked");
             if fill.progress() > 0 {
                 keep(&fill).await;
             } else {
@@ -57,7 +57,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         }
         (Ok(()), Ok((found, _))) => {
             let mismatch = Mismatch { wanted: *fill.digest(), found };
-            error!(digest = %fill.digest(), "{mismatch}; its readers were cut off and nothing is kept");
+            error!(digest = %fill.digest(), "{mismatch}; its clients were cut off and nothing is cached");
             metrics.digest_mismatch();
             fill.endpoints().lied();
             fill.staged().abandon();
@@ -69,6 +69,6 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     let staged: Arc<Staged> = fill.staged().clone();
     if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
-        error!(digest = %fill.digest(), error = %cause, "a verified blob could not be stored; its readers are served");
+        error!(digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }
 }

@@ -164,6 +164,6 @@ pub(crate) async fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
             let _ = marked.await; // a panic was reported when it happened
         }
         Ok(false) => {}
-        Err(error) => warn!(%error, %digest, "it is not known whether this manifest is pinned"),
+        Err(error) => warn!(%error, %digest, "cannot determine whether this manifest is pinned"),
     }
 }

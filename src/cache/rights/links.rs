@@ -66,7 +66,7 @@ impl Links {
         let links = match self.store.catalog().links(&place.registry, &place.repository, digest).await {
             Ok(links) => links,
             Err(error) => {
-                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                warn!(%error, "cannot read the catalog; the registry is asked instead");
                 return None;
             }
         };

@@ -73,7 +73,7 @@ impl Publics {
         let known = match self.store.catalog().public(&place.registry, &place.repository).await {
             Ok(known) => known,
             Err(error) => {
-                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                warn!(%error, "cannot read the catalog; the registry is asked instead");
                 return;
             }
         };

@@ -1,4 +1,4 @@
-//! The commands as they are typed, and where each thing that they tell is printed.
+//! Defines the `cache` commands, and prints each event that they report.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -7,67 +7,68 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::people::{self, Columns};
-use super::progress::Progress;
-use super::reach;
+use super::format::count;
+use super::progress::VerifyProgress;
+use super::run::carry_out;
+use super::text::{self, Columns};
 use crate::cache::{Command, Event, Order};
 use crate::cli::flags::{Print, print_json};
 use crate::oci::ImageName;
 use crate::store::Config;
 
-/// What to do with the cache's content. A NAME is an image (quay.io/org/app:1, alpine), a repository
+/// A command on the contents of the cache. A NAME is an image (quay.io/org/app:1, alpine), a repository
 /// (quay.io/org/app), a registry (quay.io) or a digest (sha256: and its first digits).
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum CacheCommand {
     /// List images with their sizes
     Ls {
-        /// Only what has this name
+        /// Limit the list to this name
         name: Option<ImageName>,
-        /// How it is printed
+        /// Text or JSON.
         #[command(flatten)]
         print: Print,
     },
-    /// Show an image: its platforms, its blobs, what of them is here, what the tag has been
+    /// Show an image: its platforms, its blobs, which of them are cached, and the history of the tag
     Show {
         /// An image or a digest
         name: ImageName,
-        /// How it is printed
+        /// Text or JSON.
         #[command(flatten)]
         print: Print,
     },
-    /// Show what the cache takes, in total and by registry
+    /// Show how much space the cache uses, in total and per registry
     Stats {
-        /// How it is printed
+        /// Text or JSON.
         #[command(flatten)]
         print: Print,
     },
-    /// Remove an image, a repository, a registry or a digest, with what nothing else needs
+    /// Remove an image, a repository, a registry or a digest, with all content that nothing else needs
     Rm {
         /// What to remove
         name: ImageName,
-        /// Only tell what would be removed
+        /// Only show what would be removed
         #[arg(long)]
         dry_run: bool,
-        /// Remove what is pinned, too
+        /// Also remove pinned content
         #[arg(long)]
         force: bool,
     },
-    /// Keep an image from eviction, with all its blobs, those that come later too
+    /// Protect an image and all its blobs from eviction, including blobs that are cached later
     Pin {
-        /// An image, or a whole digest
+        /// An image, or a complete digest
         name: ImageName,
     },
-    /// Let an image be evicted again
+    /// Allow an image to be evicted again
     Unpin {
-        /// The name that it was pinned by, or its digest
+        /// The name it was pinned by, or its digest
         name: ImageName,
     },
-    /// Hash blobs again; damaged ones are dropped and named
+    /// Hash cached blobs again; drop and report damaged ones
     #[command(group(clap::ArgGroup::new("what").required(true).args(["name", "all"])))]
     Verify {
         /// What to verify
         name: Option<ImageName>,
-        /// Everything
+        /// Verify everything
         #[arg(long)]
         all: bool,
     },
@@ -100,28 +101,28 @@ impl CacheCommand {
 /// Runs `command` on the cache of `config`.
 ///
 /// # Errors
-/// What the server, the store or writing to `out` says; and that something was damaged.
+/// An error of the server, of the store or of writing to `out`; also when a blob was damaged.
 pub fn run(command: &CacheCommand, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let is_list = matches!(command, CacheCommand::Ls { .. } | CacheCommand::Show { .. });
     let mut printer =
-        Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: Progress::new() };
+        Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: VerifyProgress::new() };
     let mut failed = None;
-    reach::carry_out(config, &command.order(), &mut |event| match printer.print(event) {
+    carry_out(config, &command.order(), &mut |event| match printer.print(event) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
             ControlFlow::Break(())
         }
     })?;
-    // A broken pipe: whoever read it has enough, as `head` does.
+    // A broken pipe means that the reader has enough, as `head` does.
     match failed.map_or_else(|| printer.end(), Err) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
     if printer.damaged > 0 {
         bail!(
-            "damaged blobs were found and dropped: {}; they are fetched again when they are asked for",
-            printer.damaged
+            "found and dropped {}; the next pull that needs them downloads them again",
+            count(printer.damaged, "damaged blob")
         );
     }
     Ok(())
@@ -133,7 +134,7 @@ struct Printer<'a> {
     is_list: bool,
     count: u64,
     damaged: u64,
-    progress: Progress,
+    progress: VerifyProgress,
 }
 
 impl Printer<'_> {
@@ -143,11 +144,11 @@ impl Printer<'_> {
             Event::Image(row) if self.is_json => self.json(&row),
             Event::Shown(shown) if self.is_json => self.json(&shown),
             Event::Stats(stats) if self.is_json => self.json(&stats),
-            Event::Image(row) => people::image(self.out, &row, Columns { with_header: self.count == 1 }),
-            Event::Shown(shown) => people::shown(self.out, &shown),
-            Event::Stats(stats) => people::stats(self.out, &stats),
-            Event::Removed(removal) => people::removed(self.out, &removal),
-            Event::Pin(pin) => people::pin(self.out, &pin),
+            Event::Image(row) => text::image(self.out, &row, Columns { with_header: self.count == 1 }),
+            Event::Shown(shown) => text::shown(self.out, &shown),
+            Event::Stats(stats) => text::stats(self.out, &stats),
+            Event::Removed(removal) => text::removed(self.out, &removal),
+            Event::Pin(pin) => text::pin(self.out, &pin),
             Event::Todo(bytes) => {
                 self.progress.start(bytes);
                 Ok(())
@@ -159,16 +160,16 @@ impl Printer<'_> {
             Event::Damaged(damage) => {
                 self.damaged += 1;
                 let out = &mut *self.out;
-                self.progress.aside(|| people::damaged(out, &damage))
+                self.progress.aside(|| text::damaged(out, &damage))
             }
             Event::Verified(verified) => {
                 self.progress.end();
-                people::verified(self.out, &verified)
+                text::verified(self.out, &verified)
             }
         }
     }
 
-    /// Lists are arrays, an element a line, so that they can be written as they come.
+    /// Lists are arrays with one element a line, so that they can be written as events arrive.
     fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         if self.is_list {
             self.out.write_all(if self.count == 1 { b"[\n" } else { b",\n" })?;
@@ -182,7 +183,7 @@ impl Printer<'_> {
             self.out.write_all(if self.count == 0 { b"[]\n" } else { b"\n]\n" })?;
         }
         if !self.is_json && self.is_list && self.count == 0 {
-            writeln!(self.out, "the cache holds no image yet")?;
+            writeln!(self.out, "the cache holds no images")?;
         }
         self.out.flush()
     }

@@ -1,15 +1,15 @@
-//! `pullthrough cache`: lists, shows, counts, removes, pins and verifies what the cache holds.
+//! Implements `pullthrough cache`: lists, shows, counts, removes, pins and verifies the contents of the cache.
 //!
-//! Flow: a command becomes an [`Order`](crate::cache::Order); `reach` has it carried out, by the running server or
-//! on the folder itself; what comes back is printed as it comes, for people (`people`) or as JSON.
+//! Flow: a command becomes an [`Order`](crate::cache::Order); `run` sends it to the running server or carries it out on
+//! the folder itself; each event is printed as it arrives, as text (`text`) or as JSON.
 //! Never: hold the whole answer; a list may have 100,000 lines.
 
 mod command;
-mod people;
+mod format;
 mod progress;
-mod reach;
-mod words;
+mod run;
+mod text;
 
+pub(super) use self::run::carry_out;
 pub use command::{CacheCommand, run};
-pub(super) use reach::carry_out;
-pub(super) use words::{ago, count, size};
+pub(super) use format::{ago, count, size};

@@ -1,20 +1,20 @@
-//! How far verifying has come: a bar on a terminal, else nothing.
+//! Shows the progress of verification: a bar on a terminal, otherwise nothing.
 
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on standard error.
-pub(super) struct Progress {
+/// A progress bar on standard error.
+pub(super) struct VerifyProgress {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
+impl VerifyProgress {
     pub(super) fn new() -> Self {
         Self { bar: None }
     }
 
-    /// Begins, with so many bytes to go.
+    /// Starts with `bytes` to go.
     pub(super) fn start(&mut self, bytes: u64) {
         if io::stderr().is_terminal() {
             let bar = ProgressBar::new(bytes);
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// Prints something while the bar is out of the way.
+    /// Prints something while the bar is hidden.
     pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),

@@ -1,4 +1,4 @@
-//! The steps, in the order in which a pull takes them, and how they are told.
+//! Runs the steps in the order in which a pull takes them, and reports each.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::image;
-use super::way::Way;
+use super::proxy::ProxyClient;
 use crate::cli::flags::{Print, print_json};
 use crate::config::Settings;
 use crate::host::reached_at;
@@ -18,81 +18,81 @@ use crate::oci::{Authority, ImageName};
 use crate::proxy::LOCAL_TOKEN_PATH;
 use crate::setup::ProxyUrl;
 
-/// What is examined.
+/// The image and the proxy to test.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct DoctorFlags {
-    /// The image whose manifest is read at the end, such as quay.io/org/app:1 [default: none, Docker Hub is asked only]
+    /// Image whose manifest is fetched at the end, such as quay.io/org/app:1 [default: none; the test ends at Docker Hub's /v2/]
     #[arg(value_name = "IMAGE")]
     image: Option<ImageName>,
-    /// The proxy's address [default: that of `HTTPS_PROXY`, else the configured one of this machine]
+    /// Proxy address [default: the value of `HTTPS_PROXY`, else the address configured on this machine]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
-    /// A CA to trust besides those of this machine
+    /// CA certificate to trust in addition to those of this machine
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     #[command(flatten)]
     print: Print,
 }
 
-/// A step that failed, and what to do.
-struct Trouble {
+/// A failed step, and its fix.
+struct Failure {
     words: String,
-    cure: String,
+    fix: String,
 }
 
-fn trouble(words: impl Display, cure: impl Into<String>) -> Trouble {
-    Trouble { words: words.to_string(), cure: cure.into() }
+fn failure(words: impl Display, fix: impl Into<String>) -> Failure {
+    Failure { words: words.to_string(), fix: fix.into() }
 }
 
-/// Tells each step as it is taken.
-struct Teller<'a> {
+/// Reports each step as it is taken.
+struct Reporter<'a> {
     out: &'a mut dyn Write,
     json: bool,
     steps: Vec<serde_json::Value>,
 }
 
-impl Teller<'_> {
-    /// Tells the step; `None` where it failed.
-    fn tell<T>(&mut self, step: &str, outcome: Result<(T, String), Trouble>) -> anyhow::Result<Option<T>> {
+impl Reporter<'_> {
+    /// Reports the step; `None` if it failed.
+    fn step<T>(&mut self, step: &str, outcome: Result<(T, String), Failure>) -> anyhow::Result<Option<T>> {
         match outcome {
-            Ok((value, words)) => self.say("ok", step, &words, None).map(|()| Some(value)),
-            Err(trouble) => self.say("FAIL", step, &trouble.words, Some(&trouble.cure)).map(|()| None),
+            Ok((value, words)) => self.print("ok", step, &words, None).map(|()| Some(value)),
+            Err(failure) => self.print("FAIL", step, &failure.words, Some(&failure.fix)).map(|()| None),
         }
     }
 
-    /// Tells a step that did not fail and is not well.
-    fn warn(&mut self, step: &str, trouble: &Trouble) -> anyhow::Result<()> {
-        self.say("warn", step, &trouble.words, Some(&trouble.cure))
+    /// Reports a step that did not fail but found a problem.
+    fn warn(&mut self, step: &str, failure: &Failure) -> anyhow::Result<()> {
+        self.print("warn", step, &failure.words, Some(&failure.fix))
     }
 
-    fn say(&mut self, how: &str, step: &str, words: &str, cure: Option<&str>) -> anyhow::Result<()> {
+    fn print(&mut self, how: &str, step: &str, words: &str, fix: Option<&str>) -> anyhow::Result<()> {
         if self.json {
             let (ok, warning) = (how != "FAIL", how == "warn");
-            self.steps.push(json!({"step": step, "ok": ok, "warning": warning, "found": words, "cure": cure}));
+            self.steps.push(json!({"step": step, "ok": ok, "warning": warning, "found": words, "cure": fix}));
             return Ok(());
         }
         writeln!(self.out, "{how:4}  {step}: {words}")?;
-        if let Some(cure) = cure {
-            writeln!(self.out, "      cure: {cure}")?;
+        if let Some(fix) = fix {
+            writeln!(self.out, "      fix: {fix}")?;
         }
         Ok(())
     }
 }
 
-/// Takes the steps and tells them on `out`.
+/// Runs the steps and reports them on `out`.
 ///
 /// # Errors
-/// A step that failed; a proxy that is not known.
+/// A step that failed, or an invalid proxy address.
 pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
     let (proxy, from) = proxy(flags, settings)?;
-    let way = Way::new(&proxy, flags.ca.as_deref())?;
-    let mut teller = Teller { out, json: flags.print.json, steps: Vec::new() };
+    let proxy = ProxyClient::new(&proxy, flags.ca.as_deref())?;
+    let mut reporter = Reporter { out, json: flags.print.json, steps: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let well = runtime.block_on(steps(flags, &way, &from, &mut teller))?.is_some();
-    if teller.json {
-        print_json(teller.out, &teller.steps)?;
+    let passed = runtime.block_on(steps(flags, &proxy, &from, &mut reporter))?.is_some();
+    if reporter.json {
+        print_json(reporter.out, &reporter.steps)?;
     }
-    if well { Ok(()) } else { bail!("a pull from this machine would not go through the proxy") }
+    if passed { Ok(()) } else { bail!("a pull from this machine would not go through the proxy") }
 }
 
 fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, String)> {
@@ -105,155 +105,156 @@ fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, 
             return Ok((text.parse().with_context(|| name.to_owned())?, name.to_owned()));
         }
     }
-    Ok((
-        format!("http://{}", reached_at(settings.listen.proxy)).parse()?,
-        "the configuration of this machine".to_owned(),
-    ))
+    Ok((format!("http://{}", reached_at(settings.listen.proxy)).parse()?, "this machine's configuration".to_owned()))
 }
 
-async fn steps(flags: &DoctorFlags, way: &Way, from: &str, teller: &mut Teller<'_>) -> anyhow::Result<Option<()>> {
+async fn steps(
+    flags: &DoctorFlags,
+    proxy: &ProxyClient,
+    from: &str,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<Option<()>> {
     let (host, repository) = match flags.image.clone().map(ImageName::or_latest) {
         None => ("docker.io".to_owned(), None),
         Some(ImageName::Image(registry, repository, reference)) => {
             (registry.to_string(), Some((repository, reference)))
         }
-        Some(_) => bail!("that is no image; expected one such as quay.io/org/app:1"),
+        Some(_) => bail!("this is not an image; expected a name such as quay.io/org/app:1"),
     };
-    // Docker Hub's name is not where it answers.
+    // Docker Hub serves images under another host name.
     let to = Authority::parse(if host == "docker.io" { "registry-1.docker.io" } else { &host }, 443)?;
 
-    let found = way.resolve().await.map(|found| ((), format!("{} ({from}) is at {}", way.proxy, list(&found))));
+    let found =
+        proxy.resolve().await.map(|found| ((), format!("{} (from {from}) resolves to {}", proxy.proxy, list(&found))));
     let found = found.map_err(|error| {
-        trouble(
-            format!("{} ({from}) does not resolve: {error}", way.proxy),
-            "give the proxy's address, or mend the name in DNS or /etc/hosts",
+        failure(
+            format!("{} (from {from}) does not resolve: {error}", proxy.proxy),
+            "use the proxy's IP address, or fix the name in DNS or /etc/hosts",
         )
     });
-    if teller.tell("name", found)?.is_none() {
+    if reporter.step("name", found)?.is_none() {
         return Ok(None);
     }
-    match reach(way).await {
-        Ok(Err(doubt)) => teller.warn("proxy", &doubt)?,
+    match reach(proxy).await {
+        Ok(Err(problem)) => reporter.warn("proxy", &problem)?,
         reached => {
             let reached = reached.map(|ready| ((), ready.unwrap_or_default()));
-            if teller.tell("proxy", reached)?.is_none() {
+            if reporter.step("proxy", reached)?.is_none() {
                 return Ok(None);
             }
         }
     }
-    let Some(tunnel) = teller.tell("door", door(way, &to).await)? else { return Ok(None) };
-    let secured = way.secure(tunnel, &to).await.map(|(_, issuer)| ((), issuer)).map_err(|error| {
-        let cure = "pullthrough trust install, or the script at /setup/CLIENT; then restart the daemon, which reads its \
-                    CAs once (a program of your own shell: SSL_CERT_FILE)";
-        trouble(format!("the certificate of {to} is not trusted: {error:#}"), cure)
+    let Some(tunnel) = reporter.step("connect", connect(proxy, &to).await)? else { return Ok(None) };
+    let secured = proxy.secure(tunnel, &to).await.map(|(_, issuer)| ((), issuer)).map_err(|error| {
+        let fix = "run pullthrough trust install, or the script from /setup/CLIENT; then restart the daemon, which reads \
+                   its CAs only once (for a program that you start in a shell, set SSL_CERT_FILE)";
+        failure(format!("the certificate of {to} is not trusted: {error:#}"), fix)
     });
     let ours = secured.as_ref().is_ok_and(|(_, issuer)| issuer.contains("pullthrough"));
     let secured = secured.map(|((), issuer)| {
-        let how = if ours {
-            "intercepted"
-        } else {
-            "only tunnelled, so nothing of it is cached: it is no configured registry"
-        };
-        ((), format!("{to} is {how}; its certificate is by {issuer}"))
+        let how =
+            if ours { "intercepted" } else { "only tunnelled, so nothing is cached: it is not a configured registry" };
+        ((), format!("{to} is {how}; its certificate was issued by {issuer}"))
     });
-    if teller.tell("trust", secured)?.is_none() {
+    if reporter.step("trust", secured)?.is_none() {
         return Ok(None);
     }
-    let Some(ping) = teller.tell("registry", ping(way, &to).await)? else { return Ok(None) };
+    let Some(ping) = reporter.step("registry", ping(proxy, &to).await)? else { return Ok(None) };
     let Some((repository, reference)) = repository else { return Ok(Some(())) };
     let token = match ping {
         None => None,
         Some(challenge) => {
-            let token = image::token(way, &challenge, &repository).await;
-            let token = token.map(|token| (token, "given to everybody".to_owned()));
-            let cure = "an image that is not public needs docker login, which this does not try";
-            match teller.tell("token", token.map_err(|error| trouble(format!("{error:#}"), cure)))? {
+            let token = image::token(proxy, &challenge, &repository).await;
+            let token = token.map(|token| (token, "issued without credentials".to_owned()));
+            let fix = "a private image needs docker login, which doctor does not test";
+            match reporter.step("token", token.map_err(|error| failure(format!("{error:#}"), fix)))? {
                 Some(token) => Some(token),
                 None => return Ok(None),
             }
         }
     };
-    let read = image::manifest(way, &to, &repository, &reference, token.as_deref()).await;
-    let read = read.map_err(|error| trouble(format!("{error:#}"), "see the proxy's log")).and_then(|answer| {
+    let read = image::manifest(proxy, &to, &repository, &reference, token.as_deref()).await;
+    let read = read.map_err(|error| failure(format!("{error:#}"), "check the proxy's log")).and_then(|answer| {
         let digest = answer.header("docker-content-digest").unwrap_or("no digest");
         match answer.status {
             StatusCode::OK => {
                 Ok(((), format!("{digest}; {}", answer.header("cache-status").unwrap_or("not through the cache"))))
             }
-            status => Err(trouble(format!("{status}: {}", answer.words()), cure(status))),
+            status => Err(failure(format!("{status}: {}", answer.words()), fix(status))),
         }
     });
-    teller.tell("manifest", read)
+    reporter.step("manifest", read)
 }
 
-/// Whether the proxy is there; the inner trouble is that of a proxy which is not ready, and through which pulls go on.
-async fn reach(way: &Way) -> Result<Result<String, Trouble>, Trouble> {
-    let unreachable = "see whether it runs (systemctl status pullthrough, or its container) and what is between: a firewall, \
-                       a port that is not published, listen.proxy";
-    let ready =
-        way.page("/readyz").await.map_err(|error| trouble(format!("it cannot be reached: {error:#}"), unreachable))?;
+/// Checks that the proxy can be reached. The inner failure is that of a proxy that is not ready; pulls still work then.
+async fn reach(proxy: &ProxyClient) -> Result<Result<String, Failure>, Failure> {
+    let unreachable = "check that it is running (systemctl status pullthrough, or its container) and what is in between: a \
+                       firewall, an unpublished port, listen.proxy";
+    let ready = proxy.page("/readyz").await.map_err(|error| failure(format!("unreachable: {error:#}"), unreachable))?;
     match ready.status {
         StatusCode::OK => Ok(Ok(ready.words())),
         StatusCode::SERVICE_UNAVAILABLE => {
-            Ok(Err(trouble(ready.words(), "mend that on the proxy's machine; its log says more")))
+            Ok(Err(failure(ready.words(), "fix this on the proxy's machine; its log has the details")))
         }
-        status => {
-            Err(trouble(format!("{status}: {}", ready.words()), "is this pullthrough? another proxy may have the port"))
-        }
+        status => Err(failure(
+            format!("{status}: {}", ready.words()),
+            "is this pullthrough? another proxy may be using the port",
+        )),
     }
 }
 
-async fn door(way: &Way, to: &Authority) -> Result<(hyper::upgrade::Upgraded, String), Trouble> {
-    match way.tunnel(to).await {
+async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(hyper::upgrade::Upgraded, String), Failure> {
+    match proxy.tunnel(to).await {
         Ok(Ok(tunnel)) => Ok((tunnel, format!("CONNECT {to} is allowed"))),
         Ok(Err(refused)) => {
-            let cure = match refused.status {
+            let fix = match refused.status {
                 StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    "put a user of clients.htpasswd into the proxy's URL: http://user:password@host:port"
+                    "add a user from clients.htpasswd to the proxy URL: http://user:password@host:port"
                 }
                 StatusCode::FORBIDDEN if refused.words().contains("clients.allow") => {
-                    "add this machine's network to clients.allow of the proxy"
+                    "add this machine's network to clients.allow in the proxy's configuration"
                 }
                 StatusCode::FORBIDDEN => {
-                    "add it to registries or tunnel.allow of the proxy, if it is meant to be reached"
+                    "if clients should reach this host, add it to registries or tunnel.allow in the proxy's configuration"
                 }
-                _ => "see the proxy's log",
+                _ => "check the proxy's log",
             };
-            Err(trouble(format!("{}: {}", refused.status, refused.words()), cure))
+            Err(failure(format!("{}: {}", refused.status, refused.words()), fix))
         }
-        Err(error) => Err(trouble(format!("{error:#}"), "see the proxy's log")),
+        Err(error) => Err(failure(format!("{error:#}"), "check the proxy's log")),
     }
 }
 
-/// The registry's own challenge, if it has one.
-async fn ping(way: &Way, to: &Authority) -> Result<(Option<crate::oci::Bearer>, String), Trouble> {
-    let answer = image::get(way, to, "/v2/", None).await;
-    let answer = answer.map_err(|error| trouble(format!("{error:#}"), "see the proxy's log"))?;
+/// Requests `/v2/`; returns the registry's challenge, if it has one.
+async fn ping(proxy: &ProxyClient, to: &Authority) -> Result<(Option<crate::oci::Bearer>, String), Failure> {
+    let answer = image::get(proxy, to, "/v2/", None).await;
+    let answer = answer.map_err(|error| failure(format!("{error:#}"), "check the proxy's log"))?;
     match answer.status {
-        StatusCode::OK => Ok((None, "it answers, and wants no token".to_owned())),
+        StatusCode::OK => Ok((None, "reachable; no token required".to_owned())),
         StatusCode::UNAUTHORIZED => match image::challenge(&answer) {
             Some(challenge) => {
-                let mut words = format!("it answers; tokens are at {}", challenge.realm);
+                let mut words = format!("reachable; tokens come from {}", challenge.realm);
                 if challenge.realm.ends_with(LOCAL_TOKEN_PATH) {
-                    words += ", which is the proxy's own: the registry is away, or the proxy holds its credentials";
+                    words +=
+                        ", which is the proxy itself: the registry is unreachable, or the proxy holds its credentials";
                 }
                 Ok((Some(challenge), words))
             }
-            None => Ok((None, "it answers, and wants a user and a password".to_owned())),
+            None => Ok((None, "reachable; user and password required".to_owned())),
         },
-        status => Err(trouble(format!("{status}: {}", answer.words()), cure(status))),
+        status => Err(failure(format!("{status}: {}", answer.words()), fix(status))),
     }
 }
 
-fn cure(status: StatusCode) -> &'static str {
+fn fix(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 | 403 => {
-            "the image is not public or not there: docker login on this machine, or auth in the proxy's configuration"
+            "the image is private or does not exist: run docker login on this machine, or set auth in the proxy's configuration"
         }
-        404 => "look at the name and the tag",
-        429 => "the registry's limit is reached: wait, or let the proxy log in (auth)",
-        502..=504 => "the proxy cannot reach the registry: its log says which address and why",
-        _ => "see the proxy's log",
+        404 => "check the name and the tag",
+        429 => "the registry's rate limit is reached: wait, or let the proxy log in (auth)",
+        502..=504 => "the proxy cannot reach the registry: its log names the address and the reason",
+        _ => "check the proxy's log",
     }
 }
 

@@ -1,13 +1,13 @@
-//! `pullthrough doctor`: this machine's way to the proxy and through it, step by step, each failure with its cure.
+//! Implements `pullthrough doctor`: tests a pull from this machine step by step and says how to fix what fails.
 //!
-//! Flow: `command` takes the steps in order and stops at the first that fails, since the later ones would fail for
-//! the same reason; `way` makes the connections as a container daemon does; `image` asks as it does.
-//! Scope: what a client sees. The proxy's own health is in its `/readyz`, which is one of the steps.
+//! Flow: `command` runs the steps in order and stops at the first that fails, since the later ones would fail for
+//! the same reason; `proxy` connects as a container daemon does; `image` requests an image as it does.
+//! Scope: the client's view. The proxy's own health is in its `/readyz`, which is one of the steps.
 //! Never: send a credential of this machine anywhere but to the proxy that it is for.
 //! Reading: RFC 9110 section 9.3.6 (CONNECT); the OCI distribution specification, "Pull"; docs/clients/README.md.
 
 mod command;
 mod image;
-mod way;
+mod proxy;
 
 pub(super) use command::{DoctorFlags, run};

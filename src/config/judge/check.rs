@@ -1,8 +1,8 @@
-//! What no value alone can say: numbers that make no sense, and values that contradict each other.
+//! Checks numbers that make no sense and values that contradict each other.
 
 use std::ops::RangeInclusive;
 
-use super::endpoints::Ways;
+use super::endpoints::KnownHosts;
 use super::{clients, credentials, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
@@ -11,41 +11,41 @@ use crate::config::tree::KeyPath;
 use crate::host::Period;
 use crate::proxy::{Auth, RegistrySettings};
 
-/// The CA renews a leaf well before its end, so one of minutes makes no sense; and clients refuse one that lives
-/// longer than Apple's limit for private roots.
+/// The CA renews a leaf well before its end, so a lifetime of minutes makes no sense; clients refuse one above Apple's
+/// limit for private roots.
 const LEAF_LIFETIME: RangeInclusive<Period> = Period::seconds(3600)..=Period::seconds(825 * 86_400);
 
-/// Less would starve a fill until it is taken for a dead one.
+/// A lower rate would starve a fill until it counts as stalled.
 const SLOWEST: u64 = 64 << 10;
 
-/// Judges the sections, makes the files that they name relative to `base`, and answers the registries.
+/// Checks the sections, makes the files that they name relative to `base`, and returns the registries.
 pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -> Vec<RegistrySettings> {
-    doors(sections, report);
+    listeners(sections, report);
     sizes(sections, report);
     numbers(sections, report);
     bandwidth(sections, report);
     times(sections, report);
     lists(sections, report);
     clients::judge(&mut sections.clients, base, report);
-    let mut ways = Ways::default();
+    let mut hosts = KnownHosts::default();
     for (name, body) in sections.registries.iter_mut().flatten() {
         let Some(body) = body else { continue };
         let path = KeyPath::of(["registries"]).key(name);
         if let Auth::Held(held) = &mut body.auth {
             credentials::judge(held, base, &path.key("auth"), report);
-            credentials::judge_ways(name, &body.endpoints, &path.key("auth"), report);
+            credentials::judge_urls(name, &body.endpoints, &path.key("auth"), report);
         }
         for (index, endpoint) in body.endpoints.iter_mut().enumerate() {
             let path = path.key("endpoints").index(index);
-            ways.endpoint(endpoint, base, &path, report);
+            hosts.endpoint(endpoint, base, &path, report);
             if let Some(held) = &mut endpoint.auth {
                 credentials::judge(held, base, &path.key("auth"), report);
-                credentials::judge_way(&endpoint.url, &path.key("auth"), report);
+                credentials::judge_url(&endpoint.url, &path.key("auth"), report);
             }
         }
     }
     for (key, host) in &mut sections.upstream.hosts {
-        ways.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
+        hosts.host(key, host, base, &KeyPath::of(["upstream", "hosts"]).key(key), report);
     }
     parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);
@@ -53,29 +53,29 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     settled
 }
 
-fn doors(sections: &File, report: &mut Report<'_>) {
+fn listeners(sections: &File, report: &mut Report<'_>) {
     let (proxy, admin) = (sections.listen.proxy, sections.listen.admin);
     let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
     if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
         report.say_of_one([
-            (KeyPath::of(["listen", "admin"]), "is the same door as listen.proxy; expected another port"),
-            (KeyPath::of(["listen", "proxy"]), "is the same door as listen.admin; expected another port"),
+            (KeyPath::of(["listen", "admin"]), "same address as listen.proxy; expected a different port"),
+            (KeyPath::of(["listen", "proxy"]), "same address as listen.admin; expected a different port"),
         ]);
     }
     if sections.ca.dir == sections.cache.dir {
         report.say_of_one([
-            (KeyPath::of(["ca", "dir"]), "is the same folder as cache.dir; expected one of its own"),
-            (KeyPath::of(["cache", "dir"]), "is the same folder as ca.dir; expected one of its own"),
+            (KeyPath::of(["ca", "dir"]), "same folder as cache.dir; expected a separate folder"),
+            (KeyPath::of(["cache", "dir"]), "same folder as ca.dir; expected a separate folder"),
         ]);
     }
 }
 
 fn sizes(sections: &File, report: &mut Report<'_>) {
     if sections.cache.max_size.is_some_and(|size| size.0 == 0) {
-        report.say(&KeyPath::of(["cache", "max_size"]), "found 0; expected room for blobs, such as 100GiB");
+        report.say(&KeyPath::of(["cache", "max_size"]), "found 0; expected space for blobs, such as 100GiB");
     }
     if sections.cache.min_free.0 >= 100 {
-        report.say(&KeyPath::of(["cache", "min_free"]), "leaves no room for blobs; expected less than 100%");
+        report.say(&KeyPath::of(["cache", "min_free"]), "leaves no space for blobs; expected less than 100%");
     }
 }
 
@@ -97,7 +97,7 @@ fn numbers(sections: &File, report: &mut Report<'_>) {
 fn bandwidth(sections: &File, report: &mut Report<'_>) {
     if sections.upstream.bandwidth.is_some_and(|rate| rate.0 < SLOWEST) {
         let path = KeyPath::of(["upstream", "bandwidth"]);
-        report.say(&path, "is less than 64KiB a second, and no pull would end; expected more, such as 50MiB");
+        report.say(&path, "less than 64KiB a second, at which no pull would finish; expected more, such as 50MiB");
     }
 }
 
@@ -109,7 +109,7 @@ fn times(sections: &File, report: &mut Report<'_>) {
         (["upstream", "idle_timeout"], upstream.idle_timeout),
     ] {
         if period.0.is_zero() {
-            report.say(&KeyPath::of(path), "found 0s; expected more");
+            report.say(&KeyPath::of(path), "found 0s; expected more than 0s");
         }
     }
     let leaf_lifetime = sections.ca.leaf_lifetime;
@@ -121,7 +121,10 @@ fn times(sections: &File, report: &mut Report<'_>) {
 fn lists(sections: &File, report: &mut Report<'_>) {
     let path = KeyPath::of(["clients", "allow"]);
     if sections.clients.allow.is_empty() && report.is_clean(&path) {
-        report.say(&path, "lets nobody in; expected networks such as 10.0.0.0/8, or no such key for private ones");
+        report.say(
+            &path,
+            "allows no client; expected networks such as 10.0.0.0/8 (without this key, private networks are allowed)",
+        );
     }
     for (index, port) in sections.tunnel.ports.iter().enumerate() {
         if *port == 0 {

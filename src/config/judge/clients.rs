@@ -1,4 +1,4 @@
-//! Who may use the proxy: the htpasswd file's lines, the rules' names and users, the audit log's folder.
+//! Checks the clients section: the lines of the htpasswd file, the names and users of rules, the folder of the audit log.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::config::tree::KeyPath;
 use crate::oci::{Authority, HostPattern};
 use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RegistrySettings, RuleConfig, Users};
 
-/// Judges the section; its files become relative to the configuration's folder, unless a variable named them.
+/// Checks the section; its files become relative to the folder of the configuration, unless a variable names them.
 pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Report<'_>) {
     let (htpasswd, audit) = (KeyPath::of(["clients", "htpasswd"]), KeyPath::of(["clients", "audit"]));
     if let Some(file) = clients.htpasswd.as_mut().filter(|_| !report.is_overridden(&htpasswd)) {
@@ -23,20 +23,19 @@ pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Repor
         }
         let place = file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if file.is_dir() || !place.is_dir() {
-            report
-                .say(&audit, format!("{}: no file can be there; expected one in a folder that exists", file.display()));
+            report.say(&audit, format!("{}: cannot be a file; expected a path in an existing folder", file.display()));
         }
     }
     let mut names = BTreeSet::new();
     for (index, rule) in clients.rules.iter().enumerate() {
         let path = KeyPath::of(["clients", "rules"]).index(index);
         if rule.name.is_empty() || rule.name == "default" || rule.name.chars().any(char::is_control) {
-            report.say(&path.key("name"), "cannot be a rule's name; expected a word of your own, not default");
+            report.say(&path.key("name"), "not a valid rule name; expected a word of your own other than default");
         } else if !names.insert(&rule.name) {
-            report.say(&path.key("name"), "is another rule's name; expected one of its own");
+            report.say(&path.key("name"), "duplicate rule name; expected a unique name");
         }
         if rule.actions.is_empty() {
-            report.say(&path.key("actions"), "is empty; expected pull, push or both, or no such key");
+            report.say(&path.key("actions"), "is empty; expected pull, push or both (without this key, both)");
         }
         judge_users(rule, clients.htpasswd.is_some(), users.as_ref(), &path, report);
     }
@@ -46,7 +45,7 @@ fn users(file: &Path, path: &KeyPath, report: &mut Report<'_>) -> Option<Users> 
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            report.say(path, format!("{}: {error}; expected a file that can be read", file.display()));
+            report.say(path, format!("{}: {error}; expected a readable file", file.display()));
             return None;
         }
     };
@@ -58,33 +57,33 @@ fn judge_users(rule: &RuleConfig, named: bool, known: Option<&Users>, path: &Key
     for (index, user) in rule.users.iter().enumerate() {
         let path = path.key("users").index(index);
         if !named && report.is_clean(&KeyPath::of(["clients", "htpasswd"])) {
-            report.say(&path, "nobody has a name without clients.htpasswd; expected that file, or no users here");
+            report.say(&path, "no users are known without clients.htpasswd; expected that file, or no users here");
         } else if user != "*" && known.is_some_and(|known| !known.contains(user)) {
-            report.say(&path, format!("{user:?} is no user of clients.htpasswd; expected one, or '*' for all of them"));
+            report.say(
+                &path,
+                format!("{user:?} is not in clients.htpasswd; expected one of its users, or '*' for all of them"),
+            );
         }
     }
 }
 
-/// A rule for one name of a registry that has several would be passed by with another; and what is no registry
-/// of the configuration is tunnelled past all rules.
+/// Checks the registries of rules. A rule for one name of a registry that has several could be bypassed with another
+/// name; and a host that is not a configured registry is tunnelled past all rules.
 pub(crate) fn judge_registries(rules: &[RuleConfig], registries: &[RegistrySettings], report: &mut Report<'_>) {
     for (number, rule) in rules.iter().enumerate() {
         let path = KeyPath::of(["clients", "rules"]).index(number).key("registries");
         for (index, pattern) in rule.registries.iter().enumerate() {
             let (path, name) = (path.index(index), pattern.to_string());
             if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
-                report.say(&path, format!("is one of the hosts of {0}; expected {0}", preset.name));
+                report.say(&path, format!("is a host of {0}; expected {0}", preset.name));
             } else if !registries.iter().any(|registry| registry.name == name || meets(pattern, registry)) {
-                report.say(
-                    &path,
-                    "is no registry of this configuration; expected the name of one, or a pattern of their hosts",
-                );
+                report.say(&path, "not a configured registry; expected the name of one, or a pattern of their hosts");
             }
         }
     }
 }
 
-/// Whether some host of `registry` may fit `pattern`.
+/// Whether some host of `registry` may match `pattern`.
 fn meets(pattern: &HostPattern, registry: &RegistrySettings) -> bool {
     let within = |wide: &HostPattern, narrow: &HostPattern| {
         let authority = narrow.exact().map(|host| Authority { host: host.clone(), port: narrow.port().unwrap_or(443) });

@@ -1,4 +1,4 @@
-//! Held credentials: each entry has one source, whose file or program is there.
+//! Checks held credentials: each entry needs one source, and its file or program must exist.
 
 use crate::config::base::Base;
 use crate::config::mistakes::report::Report;
@@ -6,14 +6,14 @@ use crate::config::tree::KeyPath;
 use crate::oci::HostPattern;
 use crate::upstream::{CredentialConfig, Endpoint, EndpointConfig, Held};
 
-/// Judges the entries below `path`; their files become relative to the configuration's folder.
+/// Checks the entries below `path`; their files become relative to the folder of the configuration.
 pub(crate) fn judge(held: &mut Held, base: &Base, path: &KeyPath, report: &mut Report<'_>) {
     if held.0.is_empty() && report.is_clean(path) {
-        report.say(path, "holds no credentials; expected one, or client or anonymous");
+        report.say(path, "contains no credentials; expected at least one, or client or anonymous");
     }
     let one = held.0.len() == 1;
     for (index, entry) in held.0.iter_mut().enumerate() {
-        // One entry may stand without a list, and then at the key itself.
+        // A single entry may be written without a list; its path is then the key itself.
         let path = if one { path.clone() } else { path.index(index) };
         judge_entry(entry, base, &path, report);
     }
@@ -24,7 +24,7 @@ fn judge_entry(entry: &mut CredentialConfig, base: &Base, path: &KeyPath, report
         *file = file.take().map(|file| base.secret(&file));
     }
     if let Some((key, problem)) = entry.problem() {
-        // What was cut out for another mistake is not missing.
+        // A key that was cut out because of another mistake is not missing.
         if report.is_clean(path) {
             report.say(&if key.is_empty() { path.clone() } else { path.key(key) }, problem);
         }
@@ -35,21 +35,22 @@ fn judge_entry(entry: &mut CredentialConfig, base: &Base, path: &KeyPath, report
     }
 }
 
-/// What a registry holds goes to its own host and to endpoints that are marked as being it: not in the clear.
-pub(crate) fn judge_ways(name: &str, endpoints: &[EndpointConfig], path: &KeyPath, report: &mut Report<'_>) {
+/// Checks that held credentials are not sent in clear text: they go to the registry's own host and to authoritative
+/// endpoints.
+pub(crate) fn judge_urls(name: &str, endpoints: &[EndpointConfig], path: &KeyPath, report: &mut Report<'_>) {
     let own: Option<HostPattern> = name.parse().ok();
     for config in endpoints {
         let Ok(endpoint) = Endpoint::parse(config) else { continue };
         let at_home = own.as_ref().is_some_and(|own| own.matches_host(&endpoint.authority().host));
         if endpoint.authoritative() || at_home {
-            judge_way(&config.url, path, report);
+            judge_url(&config.url, path, report);
         }
     }
 }
 
-/// Credentials are not sent over http.
-pub(crate) fn judge_way(url: &str, path: &KeyPath, report: &mut Report<'_>) {
+/// Checks that the URL does not use http.
+pub(crate) fn judge_url(url: &str, path: &KeyPath, report: &mut Report<'_>) {
     if url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) && report.is_clean(path) {
-        report.say(path, format!("would be sent in the clear to {url}; expected https there, or no credentials"));
+        report.say(path, format!("would be sent in clear text to {url}; expected https there, or no credentials"));
     }
 }

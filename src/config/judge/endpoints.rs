@@ -1,4 +1,4 @@
-//! How hosts are reached: the endpoints of registries and `upstream.hosts`, their files, their conflicts.
+//! Checks how hosts are reached: the endpoints of registries and `upstream.hosts`, their files and conflicts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,20 +12,20 @@ use crate::config::tree::KeyPath;
 use crate::oci::Authority;
 use crate::upstream::{EndpointConfig, HostConfig};
 
-/// What has been said so far of each host and port, and where.
+/// The settings seen so far for each host and port, and their paths.
 #[derive(Debug, Default)]
-pub(crate) struct Ways(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
+pub(crate) struct KnownHosts(BTreeMap<(Authority, &'static str), (String, KeyPath)>);
 
 /// The four keys that endpoints and hosts have in common.
-struct Way<'a> {
+struct ConnectionKeys<'a> {
     address: Option<SocketAddr>,
     ca_file: &'a mut Option<PathBuf>,
     client_cert_file: &'a mut Option<PathBuf>,
     client_key_file: &'a mut Option<PathBuf>,
 }
 
-impl Ways {
-    /// Judges an endpoint; its files become relative to the configuration's folder.
+impl KnownHosts {
+    /// Checks an endpoint; its files become relative to the folder of the configuration.
     pub(crate) fn endpoint(
         &mut self,
         endpoint: &mut EndpointConfig,
@@ -33,26 +33,26 @@ impl Ways {
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
-        let site = Site::parse(&endpoint.url);
-        if let Err(problem) = &site {
+        let parsed = EndpointUrl::parse(&endpoint.url);
+        if let Err(problem) = &parsed {
             report.say(&path.key("url"), *problem);
         }
-        let way = Way {
+        let keys = ConnectionKeys {
             address: endpoint.address,
             ca_file: &mut endpoint.ca_file,
             client_cert_file: &mut endpoint.client_cert_file,
             client_key_file: &mut endpoint.client_key_file,
         };
-        if site.as_ref().is_ok_and(|site| !site.secure) {
-            if way.ca_file.is_some() || way.client_cert_file.is_some() {
-                report.say(path, "has certificates but its url says http; expected https");
+        if parsed.as_ref().is_ok_and(|parsed| !parsed.secure) {
+            if keys.ca_file.is_some() || keys.client_cert_file.is_some() {
+                report.say(path, "has certificates, but its url uses http; expected https");
             }
             report.notice(&path.key("url"), PLAIN);
         }
-        self.judge(site.ok().map(|site| site.authority), way, base, path, report);
+        self.judge(parsed.ok().map(|parsed| parsed.authority), keys, base, path, report);
     }
 
-    /// Judges an entry of `upstream.hosts`.
+    /// Checks an entry of `upstream.hosts`.
     pub(crate) fn host(
         &mut self,
         key: &str,
@@ -65,52 +65,52 @@ impl Ways {
         if let Err(error) = &authority {
             report.say(path, error.to_string());
         }
-        let way = Way {
+        let keys = ConnectionKeys {
             address: host.address,
             ca_file: &mut host.ca_file,
             client_cert_file: &mut host.client_cert_file,
             client_key_file: &mut host.client_key_file,
         };
-        self.judge(authority.ok(), way, base, path, report);
+        self.judge(authority.ok(), keys, base, path, report);
     }
 
     fn judge(
         &mut self,
         authority: Option<Authority>,
-        way: Way<'_>,
+        keys: ConnectionKeys<'_>,
         base: &Base,
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
-        if way.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
+        if keys.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
             report.say(
                 &path.key("address"),
-                "cannot be connected to; expected an address and port such as 192.0.2.10:443",
+                "not an address to connect to; expected an address and port such as 192.0.2.10:443",
             );
         }
         let files = [
-            ("ca_file", &mut *way.ca_file),
-            ("client_cert_file", &mut *way.client_cert_file),
-            ("client_key_file", &mut *way.client_key_file),
+            ("ca_file", &mut *keys.ca_file),
+            ("client_cert_file", &mut *keys.client_cert_file),
+            ("client_key_file", &mut *keys.client_key_file),
         ];
         for (_, file) in files {
             *file = file.take().map(|file| base.secret(&file));
         }
         pem::judge(
-            way.ca_file.as_deref(),
-            way.client_cert_file.as_deref(),
-            way.client_key_file.as_deref(),
+            keys.ca_file.as_deref(),
+            keys.client_cert_file.as_deref(),
+            keys.client_key_file.as_deref(),
             path,
             report,
         );
         let Some(authority) = authority else { return };
-        let address = way.address.map(|address| address.to_string());
+        let address = keys.address.map(|address| address.to_string());
         let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         let said = [
             ("address", address),
-            ("ca_file", file(way.ca_file)),
-            ("client_cert_file", file(way.client_cert_file)),
-            ("client_key_file", file(way.client_key_file)),
+            ("ca_file", file(keys.ca_file)),
+            ("client_cert_file", file(keys.client_cert_file)),
+            ("client_key_file", file(keys.client_key_file)),
         ];
         for (key, value) in said {
             if let Some(value) = value {
@@ -119,7 +119,7 @@ impl Ways {
         }
     }
 
-    /// Connections are shared by host and port: two truths about one cannot both hold.
+    /// Records a setting and reports a conflict: connections are shared by host and port, so two values cannot both apply.
     fn note(
         &mut self,
         authority: &Authority,
@@ -141,20 +141,20 @@ impl Ways {
     }
 }
 
-/// Where an endpoint's url leads.
-struct Site {
+/// The parts of an endpoint's url.
+struct EndpointUrl {
     authority: Authority,
     secure: bool,
 }
 
-const PLAIN: &str = "is plain HTTP: no credentials or tokens are sent there, so only what needs none can be pulled, and its \
-                     tags, lists and permissions are not protected from tampering; content by digest is verified";
-const URL: &str = "is no endpoint; expected https://host[:port][/path], or http://";
+const PLAIN: &str = "plain HTTP: no credentials or tokens are sent there, so only content that needs none can be pulled, and its tags, \
+                     lists and permissions are not protected from tampering; content by digest is verified";
+const URL: &str = "not an endpoint URL; expected https://host[:port][/path], or http://";
 
-impl Site {
+impl EndpointUrl {
     fn parse(url: &str) -> Result<Self, &'static str> {
         if url.contains(['?', '#']) {
-            return Err("has a query or a fragment; expected https://host[:port][/path] and nothing behind it");
+            return Err("has a query or a fragment; expected https://host[:port][/path] and nothing after it");
         }
         let uri: http::Uri = url.parse().map_err(|_| URL)?;
         let secure = match uri.scheme_str() {
@@ -164,14 +164,14 @@ impl Site {
         };
         let authority = uri.authority().ok_or(URL)?.as_str();
         if authority.contains('@') {
-            return Err("holds a user or a password; expected none in a url");
+            return Err("contains a user or a password; expected none in a url");
         }
         let authority = Authority::parse(authority, if secure { 443 } else { 80 }).map_err(|_| URL)?;
         Ok(Self { authority, secure })
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.authority.fmt(f)
     }
@@ -199,8 +199,8 @@ mod tests {
             ("", None),
         ];
         for (url, expected) in table {
-            let site = Site::parse(url).ok().map(|site| site.to_string());
-            assert_eq!(site.as_deref(), expected, "{url}");
+            let parsed = EndpointUrl::parse(url).ok().map(|parsed| parsed.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{url}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The proxies of `upstream.proxy`: their URLs, their certificates, their users.
+//! Checks the proxies of `upstream.proxy`: their URLs, their certificates, their users.
 
 use super::{credentials, pem};
 use crate::config::base::Base;
@@ -6,13 +6,13 @@ use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::upstream::{HopConfig, ParentConfig, ProxyConfig};
 
-/// Judges the entries; their files become relative to the configuration's folder.
+/// Checks the entries; their files become relative to the folder of the configuration.
 pub(crate) fn judge(proxy: &mut ProxyConfig, base: &Base, report: &mut Report<'_>) {
     let path = KeyPath::of(["upstream", "proxy"]);
     let is_from_text = report.is_overridden(&path);
     let one = proxy.0.len() == 1 || is_from_text;
     for (index, hop) in proxy.0.iter_mut().enumerate() {
-        // One entry may stand without a list, and several in one text: then what is wrong is at the key itself.
+        // A single entry may be written without a list, and several in one text; the path is then the key itself.
         let path = if one { path.clone() } else { path.index(index) };
         if let HopConfig::Parent(parent) = hop {
             judge_parent(parent, base, &path, report);
@@ -20,7 +20,7 @@ pub(crate) fn judge(proxy: &mut ProxyConfig, base: &Base, report: &mut Report<'_
     }
     let directs = proxy.0.iter().filter(|hop| **hop == HopConfig::Direct).count();
     if directs > 1 {
-        report.say(&path, "says direct twice; expected it once");
+        report.say(&path, "names direct twice; expected it once");
     }
 }
 
@@ -34,7 +34,7 @@ fn judge_parent(parent: &mut ParentConfig, base: &Base, path: &KeyPath, report: 
     if parent.is_in_the_clear() && parent.auth.is_some() {
         report.notice(
             path,
-            "sends its user and password in the clear; use https:// where the network between is not trusted",
+            "sends its user and password in clear text; use https:// if the network in between is not trusted",
         );
     }
     if let Some(held) = &mut parent.auth {

@@ -1,4 +1,4 @@
-//! The files that a configuration names: certificates that can be trusted, a client certificate and its key.
+//! Checks the certificate files that a configuration names: trusted certificates, a client certificate and its key.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 
-/// Judges the three files of one host or endpoint.
+/// Checks the three files of one host or endpoint.
 pub(crate) fn judge(
     ca: Option<&Path>,
     certificate: Option<&Path>,
@@ -31,12 +31,15 @@ pub(crate) fn judge(
         report.say(&path.key("client_key_file"), problem.as_str());
     }
     match (chain, secret) {
-        (Some(_), None) => report.say(&path.key("client_cert_file"), "has no key; expected client_key_file beside it"),
+        (Some(_), None) => report.say(&path.key("client_cert_file"), "has no key; expected client_key_file as well"),
         (None, Some(_)) => {
-            report.say(&path.key("client_key_file"), "has no certificate; expected client_cert_file beside it");
+            report.say(&path.key("client_key_file"), "has no certificate; expected client_cert_file as well");
         }
         (Some(Ok(chain)), Some(Ok(secret))) if !belong_together(&chain, &secret) => {
-            report.say(&path.key("client_key_file"), "is not the key of client_cert_file; expected its key");
+            report.say(
+                &path.key("client_key_file"),
+                "does not match client_cert_file; expected the key of that certificate",
+            );
         }
         _ => {}
     }
@@ -50,27 +53,27 @@ fn roots(file: &Path) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(file)? {
         let unusable =
-            |_| format!("{}: holds a certificate that cannot be read; expected PEM certificates", file.display());
+            |_| format!("{}: contains a certificate that cannot be parsed; expected PEM certificates", file.display());
         store.add(certificate).map_err(unusable)?;
     }
     Ok(())
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let broken = |_| format!("{}: holds no proper PEM; expected certificates", file.display());
+    let broken = |_| format!("{}: not valid PEM; expected certificates", file.display());
     let bytes = read(file)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(broken)?;
     if certificates.is_empty() {
-        return Err(format!("{}: holds no certificate; expected PEM certificates", file.display()));
+        return Err(format!("{}: contains no certificate; expected PEM certificates", file.display()));
     }
     Ok(certificates)
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let none = |_| format!("{}: holds no private key; expected one in PEM", file.display());
+    let none = |_| format!("{}: contains no private key; expected one in PEM", file.display());
     PrivateKeyDer::from_pem_slice(&read(file)?).map_err(none)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("{}: {error}; expected a file that can be read", file.display()))
+    std::fs::read(file).map_err(|error| format!("{}: {error}; expected a readable file", file.display()))
 }

@@ -1,4 +1,4 @@
-//! The registries: presets and entries put together, patterns judged.
+//! Merges presets and entries into the registries, and checks their patterns.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ const PRESET_FRESH_FOR: Period = Period::seconds(60);
 const OTHER_FRESH_FOR: Period = Period::seconds(0);
 const DEADLINE: Period = Period::seconds(10);
 
-/// Every registry that is on: all presets where `entries` is absent, else those that it lists. Exact hosts come
-/// before patterns, and longer patterns before shorter, so that the first match is the closest.
+/// Every enabled registry: all presets if `entries` is absent, else the listed ones. Exact hosts come before patterns,
+/// and longer patterns before shorter ones, so that the first match is the closest.
 pub(crate) fn settle(
     entries: Option<BTreeMap<String, Option<RegistryConfig>>>,
     report: &mut Report<'_>,
@@ -31,7 +31,7 @@ pub(crate) fn settle(
     settled
 }
 
-/// How much a pattern covers: an exact host least, a pattern of few labels most.
+/// How much a pattern covers: an exact host the least, a pattern with few labels the most.
 fn breadth(pattern: &HostPattern) -> usize {
     match pattern.domain() {
         Some(domain) if pattern.exact().is_none() => usize::MAX - domain.split('.').count(),
@@ -45,7 +45,7 @@ fn of_preset(preset: &Preset) -> Result<RegistrySettings, BadPattern> {
 
 fn of_entries(entries: BTreeMap<String, Option<RegistryConfig>>, report: &mut Report<'_>) -> Vec<RegistrySettings> {
     if entries.is_empty() && report.is_clean(&section()) {
-        report.say(&section(), "lists no registry; expected one, or no such key for all presets");
+        report.say(&section(), "lists no registries; expected at least one (without this key, all presets are used)");
     }
     let mut owners: BTreeMap<HostPattern, String> = BTreeMap::new();
     let mut settled = Vec::new();
@@ -55,7 +55,7 @@ fn of_entries(entries: BTreeMap<String, Option<RegistryConfig>>, report: &mut Re
             Ok(registry) => {
                 let owner = registry.hosts.iter().find_map(|host| owners.get(host));
                 if let Some(owner) = owner {
-                    report.say(&path, format!("is the same host as {owner}; expected each registry once"));
+                    report.say(&path, format!("same host as {owner}; expected each registry once"));
                 }
                 owners.extend(registry.hosts.iter().map(|host| (host.clone(), key.clone())));
                 settled.push(registry);
@@ -76,7 +76,7 @@ fn of_entry(
     let pattern = normal(key).map_err(|error| error.to_string())?;
     let name = pattern.to_string();
     if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
-        return Err(format!("is one of the hosts of {0}; expected {0}", preset.name));
+        return Err(format!("is a host of {0}; expected {0}", preset.name));
     }
     let preset = PRESETS.iter().find(|preset| preset.name == name);
     if preset.is_none() {
@@ -86,21 +86,21 @@ fn of_entry(
         let endpoints = path.key("endpoints");
         report.say(
             &endpoints,
-            "a pattern is many registries and an endpoint is one; expected the name of one host above",
+            "a pattern stands for many registries, but an endpoint for one; expected the name of one host instead of the pattern",
         );
     }
     if let Auth::Held(held) = &body.auth
         && pattern.exact().is_none()
         && held.0.iter().any(CredentialConfig::is_for_one_host)
     {
-        let text = "a pattern is many registries, and one password is not for all of them; expected the name of one host \
-                    above, or docker_config or helper here";
+        let text = "a pattern stands for many registries, and one password must not go to all of them; expected the name of \
+                    one host instead of the pattern, or docker_config or helper here";
         report.say(&path.key("auth"), text);
     }
     merge(&name, &pattern, preset, body, pattern.exact().is_some()).map_err(|error| error.to_string())
 }
 
-/// Port 443 is what no port means.
+/// Drops port 443, which is the default.
 fn normal(key: &str) -> Result<HostPattern, BadPattern> {
     let pattern: HostPattern = key.parse()?;
     match pattern.to_string().strip_suffix(":443") {
@@ -109,25 +109,23 @@ fn normal(key: &str) -> Result<HostPattern, BadPattern> {
     }
 }
 
-/// The CA may sign for what a pattern's domain covers: never for more than was meant, nor for a whole
-/// top-level domain.
+/// Checks the domain of a pattern, since the CA may sign for everything in it: it must not cover more than was meant, nor
+/// a whole top-level domain.
 fn judge_pattern(pattern: &HostPattern) -> Result<(), String> {
     if pattern.exact().is_some() {
         return Ok(());
     }
     let Some(domain) = pattern.domain() else {
-        return Err("covers every host; expected a registry's host, or a pattern such as *.example.com".into());
+        return Err("covers every host; expected the host of a registry, or a pattern such as *.example.com".into());
     };
     if pattern.has_inner_star() {
         return Err(format!(
-            "the CA would have to cover {domain} as a whole; expected a star in front only, as in *.example.com, or \
-             each host by its name ({ECR} alone is known: its regions are listed)"
+            "the CA would have to cover all of {domain}; expected a star only as the first label, as in *.example.com, or \
+             each host by its name (the one exception is {ECR}, whose regions are built in)"
         ));
     }
     if !domain.contains('.') {
-        return Err(format!(
-            "covers the whole of .{domain}; expected a domain of your own, such as *.example.{domain}"
-        ));
+        return Err(format!("covers all of .{domain}; expected a domain of your own, such as *.example.{domain}"));
     }
     Ok(())
 }
@@ -147,7 +145,7 @@ fn judge_body(body: &RegistryConfig, path: &KeyPath, report: &mut Report<'_>) {
     }
     let tags = path.key("tags");
     if body.tags.deadline.is_some_and(|deadline| deadline.0.is_zero()) {
-        report.say(&tags.key("deadline"), "found 0s; expected more, such as 10s");
+        report.say(&tags.key("deadline"), "found 0s; expected more than 0s, such as 10s");
     }
     for (index, rule) in body.tags.rules.iter().enumerate() {
         if let Err(error) = Regex::new(&rule.pattern) {

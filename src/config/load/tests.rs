@@ -1,4 +1,4 @@
-//! Loading is judged by whole files: what is told of each mistake, and what a good one means.
+//! Tests loading with whole files: the message of each mistake, and the settings of a valid file.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Overrides;
 use crate::store;
 
-fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
+fn judged(text: &str, sources: &ConfigSources) -> (Settings, Vec<String>) {
     let mut report = Report::new(Some("dir/f.yaml".into()), text);
     let settings = judge(sources, Some("dir/f.yaml".into()), text, &mut report);
     let lines = report.finish().err().map(|mistakes| mistakes.iter().map(ToString::to_string).collect());
@@ -14,7 +14,7 @@ fn judged(text: &str, sources: &Sources) -> (Settings, Vec<String>) {
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    judged(text, &Sources::default()).1
+    judged(text, &ConfigSources::default()).1
 }
 
 #[test]
@@ -50,11 +50,11 @@ nonsense: 1
         "dir/f.yaml:2: cache.max_sise: unknown key; did you mean max_size?",
         "dir/f.yaml:3: cache.min_free: found \"lots\"; expected a percentage from 0% to 100%",
         "dir/f.yaml:5: listen.proxy: found 3128; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
-        "dir/f.yaml:6: listen.mirror: not available yet: take this key out",
+        "dir/f.yaml:6: listen.mirror: not available yet; remove this key",
         "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
              ca_file, client_cert_file, client_key_file, auth, authoritative",
-        "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; expected one",
-        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: is no endpoint; expected \
+        "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; it is required",
+        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: not an endpoint URL; expected \
              https://host[:port][/path], or http://",
         "dir/f.yaml:14: registries.r.example.com.endpoints[2].address: found \"here\"; expected an address and port \
              such as 127.0.0.1:3128 or '[::]:3128'",
@@ -63,9 +63,9 @@ nonsense: 1
         "dir/f.yaml:20: registries.r.example.com.tags.rules[1].fresh_for: found \"soon\"; expected a time such as \
              60s, 10m or 30d",
         "dir/f.yaml:21: registries.r.example.com.push: found \"perhaps\"; expected deny or allow",
-        "dir/f.yaml:22: registries.*.com: covers the whole of .com; expected a domain of your own, such as \
+        "dir/f.yaml:22: registries.*.com: covers all of .com; expected a domain of your own, such as \
              *.example.com",
-        "dir/f.yaml:23: cache: stands here a second time; expected each key once",
+        "dir/f.yaml:23: cache: duplicate key; expected each key once",
         "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, fill, registries, clients, \
              upstream, tunnel, log",
     ];
@@ -82,31 +82,31 @@ fn each_mistake_says_what_was_expected() {
         ("a: [", "dir/f.yaml:2: not valid YAML: did not find"),
         ("clients:\n  allow: [::1/128]", "dir/f.yaml:2: not valid YAML: did not find expected node content; a value"),
         ("registries:\n  *.pkg.dev: {}", "dir/f.yaml:2: not valid YAML: did not find expected alphabetic"),
-        ("- a", "dir/f.yaml:1: found a list; expected keys below it"),
-        ("just text", "dir/f.yaml:1: found \"just text\"; expected keys below it"),
+        ("- a", "dir/f.yaml:1: found a list; expected nested keys"),
+        ("just text", "dir/f.yaml:1: found \"just text\"; expected nested keys"),
         ("log: {}\n---\nlog: {}", "dir/f.yaml:3: not valid YAML: deserializing from YAML containing more than one"),
         ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
         ("log: {format: xml}", "log.format: found \"xml\"; expected text or json"),
-        ("log: 5", "log: found 5; expected keys below it"),
+        ("log: 5", "log: found 5; expected nested keys"),
         ("clients: {allow: [10.0.0.0/99]}", "clients.allow[0]: found \"10.0.0.0/99\"; expected a network"),
         ("clients: {allow: [nets]}", "clients.allow[0]: found \"nets\"; expected a network"),
-        ("clients: {allow: []}", "clients.allow: lets nobody in; expected networks"),
+        ("clients: {allow: []}", "clients.allow: allows no client; expected networks"),
         ("tunnel: {ports: [0]}", "tunnel.ports[0]: found 0; expected a port"),
         ("tunnel: {ports: [80, 99999]}", "tunnel.ports[1]: found 99999; expected a whole number from 0 to 65535"),
         ("tunnel: {allow: ['a b']}", "tunnel.allow[0]: found \"a b\"; expected a host"),
-        ("upstream: {idle_timeout: 0s}", "upstream.idle_timeout: found 0s; expected more"),
+        ("upstream: {idle_timeout: 0s}", "upstream.idle_timeout: found 0s; expected more than 0s"),
         ("upstream: {idle_timeout: 1000y}", "upstream.idle_timeout: found \"1000y\"; expected a time of at most"),
-        ("upstream: {idle_timeout: {}}", "upstream.idle_timeout: found keys below it; expected a time such as"),
+        ("upstream: {idle_timeout: {}}", "upstream.idle_timeout: found nested keys; expected a time such as"),
         ("registries: {a.example: {endpoints: [{url: 5}]}}", "endpoints[0].url: found 5; expected text"),
-        ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; expected one"),
+        ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; it is required"),
         ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
         ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
-        ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: cannot be connected to; expected"),
-        ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: is no proxy; expected http://host[:port]"),
-        ("upstream: {proxy: [direct, direct]}", "upstream.proxy: says direct twice; expected"),
+        ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: not an address to connect to; expected"),
+        ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: not a proxy URL; expected http://host[:port]"),
+        ("upstream: {proxy: [direct, direct]}", "upstream.proxy: names direct twice; expected"),
         ("upstream: {proxy: 5}", "upstream.proxy: found 5; expected proxies such as [http://parent:3128, direct]"),
         ("upstream: {proxy: [5]}", "upstream.proxy[0]: found 5; expected a proxy such as http://parent:3128"),
-        ("upstream: {proxy: 'http://u:hunter2@p'}", "upstream.proxy: holds a user or a password; expected none"),
+        ("upstream: {proxy: 'http://u:hunter2@p'}", "upstream.proxy: contains a user or a password; expected none"),
         (
             "upstream: {proxy: {url: 'https://p', ca_file: none}}",
             "upstream.proxy.ca_file: dir/none: No such file or directory",
@@ -117,7 +117,7 @@ fn each_mistake_says_what_was_expected() {
         ),
         (
             "upstream: {proxy: {url: http://p, auth: {helper: ecr-login}}}",
-            "upstream.proxy.auth: is not for a proxy; expected one username with password_file",
+            "upstream.proxy.auth: not supported for a proxy; expected one username with password_file",
         ),
         ("upstream: {proxy: {url: http://p, username: u}}", "upstream.proxy.username: unknown key; expected one of"),
         ("upstream: {no_proxy: ['a b']}", "upstream.no_proxy[0]: found \"a b\"; expected a host"),
@@ -130,32 +130,32 @@ fn each_mistake_says_what_was_expected() {
         ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
         ("clients: {streams: 0}", "clients.streams: found 0; expected"),
         ("clients: {streams_each: 0}", "clients.streams_each: found 0; expected"),
-        ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: is less than 64KiB a second"),
+        ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: less than 64KiB a second"),
         ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
         ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
         ("registries: {quay.io: {prefetch: some}}", "quay.io.prefetch: found \"some\"; expected on, off or a number"),
         ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
-        ("cache: {min_free: 100%}", "cache.min_free: leaves no room"),
-        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: is the same folder as cache.dir; expected"),
+        ("cache: {min_free: 100%}", "cache.min_free: leaves no space"),
+        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: same folder as cache.dir; expected"),
         ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
         ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
-        ("listen: {admin: '127.0.0.1:3128'}", ":1: listen.admin: is the same door as listen.proxy; expected"),
-        ("listen: {proxy: '127.0.0.1:9128'}", ":1: listen.proxy: is the same door as listen.admin; expected"),
-        ("registries:", "registries: lists no registry; expected"),
-        ("registries: {}", "registries: lists no registry; expected"),
+        ("listen: {admin: '127.0.0.1:3128'}", ":1: listen.admin: same address as listen.proxy; expected"),
+        ("listen: {proxy: '127.0.0.1:9128'}", ":1: listen.proxy: same address as listen.admin; expected"),
+        ("registries:", "registries: lists no registries; expected"),
+        ("registries: {}", "registries: lists no registries; expected"),
         ("registries: {'a b': {}}", "registries.a b: not a host or host pattern: expected"),
         ("registries: {'*': {}}", "registries.*: covers every host; expected"),
-        ("registries: {'cdn*.quay.io': {}}", "the CA would have to cover quay.io as a whole; expected"),
-        ("registries: {registry-1.docker.io: {}}", "is one of the hosts of docker.io; expected docker.io"),
-        ("registries: {quay.io: {}, 'Quay.IO:443': {}}", "registries.quay.io: is the same host as Quay.IO:443"),
-        (
-            "registries: {quay.io: {auth: hunter2}}",
-            "registries.quay.io.auth: is neither client nor anonymous; expected",
-        ),
+        ("registries: {'cdn*.quay.io': {}}", "the CA would have to cover all of quay.io; expected"),
+        ("registries: {registry-1.docker.io: {}}", "is a host of docker.io; expected docker.io"),
+        ("registries: {quay.io: {}, 'Quay.IO:443': {}}", "registries.quay.io: same host as Quay.IO:443"),
+        ("registries: {quay.io: {auth: hunter2}}", "registries.quay.io.auth: neither client nor anonymous; expected"),
         ("registries: {quay.io: {auth: 5}}", "registries.quay.io.auth: found 5; expected client, anonymous"),
-        ("registries: {quay.io: {auth: []}}", "registries.quay.io.auth: holds no credentials; expected one"),
+        (
+            "registries: {quay.io: {auth: []}}",
+            "registries.quay.io.auth: contains no credentials; expected at least one",
+        ),
         ("registries: {quay.io: {auth: {username: u}}}", "quay.io.auth.username: has no password; expected"),
-        ("registries: {quay.io: {auth: {username: u, password: 12}}}", "auth.password: a secret is text; expected it"),
+        ("registries: {quay.io: {auth: {username: u, password: 12}}}", "auth.password: not text; expected the secret"),
         (
             "registries: {quay.io: {auth: {username: u, password: p, repositorys: []}}}",
             "auth.repositorys: unknown key; did you mean repositories?",
@@ -178,7 +178,7 @@ fn each_mistake_says_what_was_expected() {
         ),
         (
             "registries: {'*.example.com': {auth: {username: u, password: p}}}",
-            "example.com.auth: a pattern is many registries, and one password is not for all of them; expected",
+            "example.com.auth: a pattern stands for many registries, and one password must not go to all of them; expected",
         ),
         (
             "registries: {a.example: {endpoints: [{url: https://a, auth: {username: u}}]}}",
@@ -186,40 +186,43 @@ fn each_mistake_says_what_was_expected() {
         ),
         (
             "registries: {quay.io: {realms: ['http://a/token']}}",
-            "quay.io.realms[0]: is no realm; expected https://host",
+            "quay.io.realms[0]: not a token service URL; expected https://host",
         ),
         ("clients: {htpasswd: none}", "clients.htpasswd: dir/none: No such file or directory"),
-        ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: no file can be there; expected"),
-        ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; expected one"),
-        ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: cannot be a rule's name; expected"),
+        ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: cannot be a file; expected"),
+        ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; it is required"),
+        ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: not a valid rule name; expected"),
         (
             "clients: {rules: [{name: x, effect: deny}, {name: x, effect: allow}]}",
-            "clients.rules[1].name: is another rule's name; expected",
+            "clients.rules[1].name: duplicate rule name; expected",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, users: [ci]}]}",
-            "rules[0].users[0]: nobody has a name without clients.htpasswd; expected",
+            "rules[0].users[0]: no users are known without clients.htpasswd; expected",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, registries: [index.docker.io]}]}",
-            "rules[0].registries[0]: is one of the hosts of docker.io; expected docker.io",
+            "rules[0].registries[0]: is a host of docker.io; expected docker.io",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, registries: ['*.pkg.dev', 'eu-docker.pkg.dev', quay.oi]}]}",
-            "rules[0].registries[2]: is no registry of this configuration; expected",
+            "rules[0].registries[2]: not a configured registry; expected",
         ),
         (
             "registries: {a.example: {endpoints: [{url: http://b, auth: {username: u, password: p}}]}}",
-            "endpoints[0].auth: would be sent in the clear to http://b; expected https",
+            "endpoints[0].auth: would be sent in clear text to http://b; expected https",
         ),
         (
             "registries: {a.example: {auth: {username: u, password: p}, endpoints: [{url: http://a.example:80}]}}",
-            "registries.a.example.auth: would be sent in the clear",
+            "registries.a.example.auth: would be sent in clear text",
         ),
         ("clients: {rules: [{name: x, effect: deny, actions: []}]}", "rules[0].actions: is empty; expected pull"),
         ("registries: {quay.io: {token_hosts: ['a:1']}}", "token_hosts[0]: found \"a:1\"; expected a host"),
-        ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more"),
-        ("registries: {'*.example.com': {endpoints: [{url: https://a}]}}", "endpoints: a pattern is many registries"),
+        ("registries: {quay.io: {tags: {deadline: 0s}}}", "tags.deadline: found 0s; expected more than 0s"),
+        (
+            "registries: {'*.example.com': {endpoints: [{url: https://a}]}}",
+            "endpoints: a pattern stands for many registries",
+        ),
     ];
     for (text, expected) in table {
         let found = mistakes(text);
@@ -247,7 +250,7 @@ upstream:
 
 #[test]
 fn empty_sections_and_bodies_are_as_good_as_absent() {
-    let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &Sources::default());
+    let (settings, found) = judged("cache:\nlog:\nregistries:\n  quay.io:\n", &ConfigSources::default());
     assert_eq!(found, [""; 0]);
     assert_eq!(settings.cache, store::Config::default());
     assert_eq!(settings.registries.len(), 1);
@@ -255,11 +258,11 @@ fn empty_sections_and_bodies_are_as_good_as_absent() {
 
 #[test]
 fn folders_of_the_file_are_relative_to_it_and_defaults_are_not() {
-    let (settings, _) = judged("cache: {dir: blobs}", &Sources::default());
+    let (settings, _) = judged("cache: {dir: blobs}", &ConfigSources::default());
     assert_eq!(settings.cache.dir, Path::new("dir/blobs"));
     assert_eq!(settings.ca.dir, Path::new("ca"));
     let overrides = Overrides { cache_dir: Some("elsewhere".into()), ..Overrides::default() };
-    let (settings, _) = judged("cache: {dir: blobs}", &Sources { overrides, ..Sources::default() });
+    let (settings, _) = judged("cache: {dir: blobs}", &ConfigSources { overrides, ..ConfigSources::default() });
     assert_eq!(settings.cache.dir, Path::new("elsewhere"));
 }
 
@@ -274,17 +277,17 @@ fn a_mistake_of_a_variable_or_flag_names_it() {
         ("PULLTHROUGH_SERVICE_HOST", "10.0.0.1"),
         ("PULLTHROUGH_CA_DIR", ""),
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         environment: environment.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect(),
         overrides: Overrides { listen: Some("3128".into()), ..Overrides::default() },
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let expected = [
         "PULLTHROUGH_CACHE_MAXSIZE: unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?",
         "PULLTHROUGH_CACHE_MAX_SIZE: found \"big\"; expected a size such as 100GiB, 5MB or 4096",
         "PULLTHROUGH_LOG_LEVEL: found \"loud\"; expected off, error, warn, info, debug or trace",
-        "PULLTHROUGH_UPSTREAM_PROXY: holds a user or a password; expected none in a url, but auth: {username: u, \
-             password_file: f} beside it",
+        "PULLTHROUGH_UPSTREAM_PROXY: contains a user or a password; expected none in a url, but auth: {username: u, \
+             password_file: f} next to it",
         "PULLTHROUGH_UPSTREAM_RESOLVERS: found \"192.0.2.53,here\"; expected the address of a DNS server, such as \
              192.0.2.53, '192.0.2.53:5353' or '2001:db8::53'",
         "--listen: found \"3128\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",

@@ -1,21 +1,21 @@
-//! Which items were cut out of lists, so that the others keep the numbers that they have in the file.
+//! Records which items were cut out of lists, so that the others keep their numbers from the file.
 
 use std::collections::BTreeSet;
 
-use crate::config::tree::{KeyPath, Step};
+use crate::config::tree::{KeyPath, PathStep};
 
-/// The items that are gone: their list and their number, both as in the file.
+/// The items that were cut out: their list and their number, both as in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts(BTreeSet<(KeyPath, usize)>);
 
 impl Cuts {
-    /// The path in the file of what is now at `path`.
+    /// The path in the file of the node that is now at `path`.
     pub(crate) fn original(&self, path: &KeyPath) -> KeyPath {
         let mut original = KeyPath::default();
         for step in &path.0 {
             original = match step {
-                Step::Key(key) => original.key(key),
-                Step::Index(index) => {
+                PathStep::Key(key) => original.key(key),
+                PathStep::Index(index) => {
                     let mut left = (0..).filter(|number| !self.0.contains(&(original.clone(), *number)));
                     let number = left.nth(*index).unwrap_or(*index);
                     original.index(number)
@@ -25,9 +25,9 @@ impl Cuts {
         original
     }
 
-    /// What is now at `path` is cut out; its list, if it is in one, closes up.
+    /// Records that the node at `path` is cut out; the later items of its list move up.
     pub(crate) fn note(&mut self, path: &KeyPath) {
-        if let Some((Step::Index(number), list)) = self.original(path).0.split_last() {
+        if let Some((PathStep::Index(number), list)) = self.original(path).0.split_last() {
             self.0.insert((KeyPath(list.to_vec()), *number));
         }
     }

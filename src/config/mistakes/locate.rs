@@ -1,16 +1,16 @@
-//! The line on which a key stands.
+//! Finds the line of a key.
 //!
-//! The library tells a place only when it fails; so the text is walked along the path once more and failed on
-//! purpose at its end.
+//! The library reports a position only with an error; so the text is walked along the path again and fails on purpose
+//! at its end.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::config::tree::{KeyPath, Step};
+use crate::config::tree::{KeyPath, PathStep};
 
-/// The line of the node at `path`, from 1; the `nth` one (from 0) where its last key stands several times.
-/// Where the path leads further than the text does, the line of the last node that is there, but for the root.
+/// The line of the node at `path`, from 1; the `nth` one (from 0) if its last key is a duplicate. If the path goes
+/// further than the text, the line of the last node that exists, except the root.
 pub(crate) fn line(text: &str, path: &KeyPath, nth: usize) -> Option<usize> {
     let least = path.0.len().min(1);
     (least..=path.0.len()).rev().find_map(|length| {
@@ -21,7 +21,7 @@ pub(crate) fn line(text: &str, path: &KeyPath, nth: usize) -> Option<usize> {
     })
 }
 
-/// The line of the second document of a text that has several, or of what is broken there: the library does not tell it.
+/// The line of the second document of a text that has several, or of the error in it; the library does not report it.
 pub(crate) fn second_document(text: &str) -> Option<usize> {
     let second = serde_yaml::Deserializer::from_str(text).nth(1)?;
     let error = Walk { rest: &[], nth: 0 }.deserialize(second).err()?;
@@ -38,7 +38,7 @@ pub(crate) fn is_there(text: &str, path: &KeyPath) -> bool {
 const HERE: &str = "the walk ends here";
 
 struct Walk<'a> {
-    rest: &'a [Step],
+    rest: &'a [PathStep],
     nth: usize,
 }
 
@@ -53,13 +53,13 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
 impl<'de> Visitor<'de> for Walk<'_> {
     type Value = ();
 
-    /// Part of the error that a scalar makes where a list's item is the end of the path.
+    /// Part of the error for a scalar if an item of a list is the end of the path.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.rest.is_empty() { HERE } else { "a way further down" })
+        f.write_str(if self.rest.is_empty() { HERE } else { "a longer path" })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
+        let Some((PathStep::Key(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
         let mut skip = if rest.is_empty() { self.nth } else { 0 };
         loop {
             let key = Key { wanted, stop: rest.is_empty() && skip == 0 };
@@ -67,7 +67,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 None => return Ok(()),
                 Some(true) if rest.is_empty() => skip = skip.saturating_sub(1),
                 Some(true) => {
-                    // Where this key stands twice itself, the way may lead through the second.
+                    // If this key is a duplicate itself, the path may lead through the second one.
                     entries.next_value_seed(Walk { rest, nth: self.nth })?;
                     continue;
                 }
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Some((Step::Index(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
+        let Some((PathStep::Index(wanted), rest)) = self.rest.split_first() else { return Err(self.end()) };
         for _ in 0..*wanted {
             items.next_element::<IgnoredAny>()?;
         }
@@ -93,7 +93,7 @@ impl Walk<'_> {
     }
 }
 
-/// Reads one key: is it the wanted one, and is that the end?
+/// Reads one key: whether it is the wanted one, and whether the path ends there.
 struct Key<'a> {
     wanted: &'a str,
     stop: bool,

@@ -1,33 +1,33 @@
-//! A mistake in a configuration: where it is, which key, what is wrong and what was expected.
+//! Defines a mistake in a configuration: its place, its key, what is wrong and what was expected.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from. In the order in which mistakes are told.
+/// Where a value came from, in the order in which mistakes are listed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// A file, and the line in it (from 1) where one can be told.
+pub enum ValueSource {
+    /// A file, and the line in it (from 1) if it is known.
     File(PathBuf, Option<usize>),
     /// An environment variable.
     Variable(String),
     /// A flag of the command line.
     Flag(&'static str),
-    /// The values that hold where nothing is said.
+    /// The default values.
     Defaults,
 }
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
     /// Where it is.
-    pub place: Place,
-    /// The key, such as `cache.max_size`; empty where it is the file as a whole.
+    pub place: ValueSource,
+    /// The key, such as `cache.max_size`; empty for the file as a whole.
     pub key: String,
     /// What is wrong, and what was expected.
     pub text: String,
 }
 
-/// Everything that is wrong, in the order of the file. Its `Display` has one line for each.
+/// All mistakes, in the order of the file. `Display` prints one line for each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -57,8 +57,8 @@ impl fmt::Display for Mistakes {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
-        // A variable and a flag name their key already.
-        let named = matches!(self.place, Place::File(..) | Place::Defaults) && !self.key.is_empty();
+        // The name of a variable or a flag already identifies the key.
+        let named = matches!(self.place, ValueSource::File(..) | ValueSource::Defaults) && !self.key.is_empty();
         if named {
             write!(f, "{}: ", self.key)?;
         }
@@ -66,7 +66,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file, Some(line)) => write!(f, "{}:{line}", file.display()),

@@ -1,14 +1,14 @@
-//! The words of a mistake: the library's, turned into a sentence that says what was expected.
+//! Turns an error message of the YAML library into a sentence that says what was expected.
 
 use serde_yaml::Value;
 
-/// What is wrong with `value`, of which the library said `message`.
+/// Says what is wrong with `value`, for which the library reported `message`.
 pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
     }
     if let Some(rest) = message.strip_prefix("missing field `") {
-        return format!("{} is missing; expected one", rest.trim_end_matches('`'));
+        return format!("{} is missing; it is required", rest.trim_end_matches('`'));
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let known: Vec<&str> = quoted(rest).skip(1).collect();
@@ -33,7 +33,7 @@ pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
 
 const ADDRESS: &str = "an address and port such as 127.0.0.1:3128 or '[::]:3128'";
 
-/// Rust's names for kinds of values, as a person who writes YAML says them.
+/// Translates Rust's names for kinds of values into the words of a person who writes YAML.
 fn plain(expected: &str) -> &str {
     match expected {
         "socket address" => ADDRESS,
@@ -43,7 +43,7 @@ fn plain(expected: &str) -> &str {
         "a sequence" => "a list",
         "u16" => "a whole number from 0 to 65535",
         "IPv4 or IPv6 network" => "a network such as 10.0.0.0/8 or fc00::/7",
-        _ if expected.starts_with("struct ") || expected == "a map" => "keys below it",
+        _ if expected.starts_with("struct ") || expected == "a map" => "nested keys",
         other => other,
     }
 }
@@ -55,12 +55,12 @@ fn found(value: Option<&Value>, rest: &str) -> String {
         Some(Value::Number(value)) => format!("found {value}; {rest}"),
         Some(Value::String(value)) => format!("found {:?}; {rest}", short(value)),
         Some(Value::Sequence(_)) => format!("found a list; {rest}"),
-        Some(Value::Mapping(_) | Value::Tagged(_)) => format!("found keys below it; {rest}"),
+        Some(Value::Mapping(_) | Value::Tagged(_)) => format!("found nested keys; {rest}"),
         None => rest.to_owned(),
     }
 }
 
-/// A value may be a whole certificate by mistake: its beginning tells enough.
+/// Shortens a value: it may be a whole certificate by mistake, and its beginning is enough.
 fn short(value: &str) -> String {
     match value.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &value[..end]),
@@ -79,12 +79,12 @@ fn unknown_key(rest: &str) -> String {
     }
 }
 
-/// The name up to the first backquote, then what stands between backquotes.
+/// The name up to the first backquote, then each text between backquotes.
 fn quoted(rest: &str) -> impl Iterator<Item = &str> {
     rest.split('`').step_by(2)
 }
 
-/// The known word that a mistyped one is likely to be.
+/// The known word that was probably meant by a mistyped one.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.replace('-', "_");
     let distance = |known: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &known.to_lowercase());
@@ -111,7 +111,7 @@ mod tests {
                 "unknown key; expected one of dir, max_size, min_free",
             ),
             ("unknown field `x`, expected `format` or `access`", None, "unknown key; expected one of format, access"),
-            ("missing field `url`", None, "url is missing; expected one"),
+            ("missing field `url`", None, "url is missing; it is required"),
             ("unknown variant `big`, expected `text` or `json`", Some(&text), "found \"big\"; expected text or json"),
             (
                 "unknown variant `big`, expected one of `any`, `v4`, `v6`",

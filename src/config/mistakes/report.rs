@@ -1,29 +1,29 @@
-//! Where mistakes are gathered, each with the place that its key came from.
+//! Collects mistakes, each with the place that its key came from.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::cuts::Cuts;
 use super::locate;
-use super::mistake::{Mistake, Mistakes, Place};
+use super::mistake::{Mistake, Mistakes, ValueSource};
 use crate::config::tree::KeyPath;
 
-/// After so many, more would not be read: and each costs another walk through the file.
+/// The most mistakes that are reported: nobody reads more, and each costs another walk through the file.
 pub(crate) const LIMIT: usize = 100;
 
-/// Gathers mistakes.
+/// Collects mistakes and notices.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     file: Option<PathBuf>,
     text: &'a str,
-    overridden: BTreeMap<KeyPath, Place>,
+    overridden: BTreeMap<KeyPath, ValueSource>,
     cuts: Cuts,
     mistakes: Vec<Mistake>,
     notices: Vec<Mistake>,
 }
 
 impl<'a> Report<'a> {
-    /// For the text of a file, or for the defaults.
+    /// A report for the text of a file, or for the defaults.
     pub(crate) fn new(file: Option<PathBuf>, text: &'a str) -> Self {
         Self {
             file,
@@ -35,8 +35,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// From now on the key at `path` comes from `place`.
-    pub(crate) fn override_place(&mut self, path: KeyPath, place: Place) {
+    /// Records that the key at `path` now comes from `place`.
+    pub(crate) fn override_place(&mut self, path: KeyPath, place: ValueSource) {
         self.overridden.insert(path, place);
     }
 
@@ -45,8 +45,7 @@ impl<'a> Report<'a> {
         self.overridden.contains_key(path)
     }
 
-    /// Whether nothing was said so far of the key at `path` and of those below it: what is missing there now
-    /// was never there.
+    /// Whether there is no mistake yet at `path` or below it, so that nothing was cut out there.
     pub(crate) fn is_clean(&self, path: &KeyPath) -> bool {
         let key = self.cuts.original(path).to_string();
         let below =
@@ -58,17 +57,17 @@ impl<'a> Report<'a> {
         self.mistakes.len()
     }
 
-    /// What is at `path` is cut out of the tree.
+    /// Records that the node at `path` is cut out of the tree.
     pub(crate) fn note_cut(&mut self, path: &KeyPath) {
         self.cuts.note(path);
     }
 
-    /// Something is wrong at `path`, a path in the tree as it now is.
+    /// Reports a mistake at `path`, a path in the current tree.
     pub(crate) fn say(&mut self, path: &KeyPath, text: impl Into<String>) {
         self.say_nth(path, 0, text);
     }
 
-    /// The same of two values that do not go together: at the first that was said at all, with what to say there.
+    /// Reports a conflict between values: at the first one that is set at all, with the text for it.
     pub(crate) fn say_of_one<const N: usize>(&mut self, paths: [(KeyPath, &str); N]) {
         let is_said = |path: &KeyPath| self.is_overridden(path) || locate::is_there(self.text, path);
         let said = paths.iter().find(|(path, _)| is_said(path)).or(paths.first());
@@ -77,7 +76,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The same of the `nth` occurrence of the key, from 0.
+    /// Reports a mistake at the `nth` occurrence of the key, from 0.
     pub(crate) fn say_nth(&mut self, path: &KeyPath, nth: usize, text: impl Into<String>) {
         if self.count() >= LIMIT {
             return;
@@ -87,28 +86,28 @@ impl<'a> Report<'a> {
         self.mistakes.push(Mistake { place, key: original.to_string(), text: text.into() });
     }
 
-    /// Nothing is wrong at `path`, but a person should know this of it.
+    /// Adds a notice about a valid value at `path`.
     pub(crate) fn notice(&mut self, path: &KeyPath, text: impl Into<String>) {
         let original = self.cuts.original(path);
         let place = self.place(&original, 0);
         self.notices.push(Mistake { place, key: original.to_string(), text: text.into() });
     }
 
-    /// What a person should know, line by line.
+    /// The notices, one line each.
     pub(crate) fn notices(&self) -> impl Iterator<Item = String> {
         self.notices.iter().map(ToString::to_string)
     }
 
-    /// Something is wrong that has no key.
-    pub(crate) fn say_of(&mut self, place: Place, text: impl Into<String>) {
+    /// Reports a mistake that has no key.
+    pub(crate) fn say_of(&mut self, place: ValueSource, text: impl Into<String>) {
         self.mistakes.push(Mistake { place, key: String::new(), text: text.into() });
     }
 
-    fn place(&self, path: &KeyPath, nth: usize) -> Place {
+    fn place(&self, path: &KeyPath, nth: usize) -> ValueSource {
         match (self.overridden.get(path), &self.file) {
             (Some(place), _) => place.clone(),
-            (None, Some(file)) => Place::File(file.clone(), locate::line(self.text, path, nth)),
-            (None, None) => Place::Defaults,
+            (None, Some(file)) => ValueSource::File(file.clone(), locate::line(self.text, path, nth)),
+            (None, None) => ValueSource::Defaults,
         }
     }
 

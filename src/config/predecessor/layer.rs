@@ -1,19 +1,19 @@
-//! The layer that docker-registry-proxy's variables and volumes make, under those of our own.
+//! Turns docker-registry-proxy's variables and volumes into a layer below our own settings.
 
 use serde_yaml::{Mapping, Value};
 
-use super::names::MEANINGLESS;
-use super::words::{canonical, size, time};
-use crate::config::mistakes::mistake::Place;
+use super::convert::{canonical, size, time};
+use super::names::IGNORED;
+use crate::config::mistakes::mistake::ValueSource;
 use crate::config::mistakes::report::Report;
 use crate::config::presets::PRESETS;
-use crate::config::source::Sources;
+use crate::config::source::ConfigSources;
 use crate::config::tree::{KeyPath, find, set};
 
 const HUB: &str = "docker.io";
 
-/// Lays what the predecessor's variables mean over `root`, and answers what a person should know of it.
-pub(crate) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'_>) -> Vec<String> {
+/// Applies the predecessor's variables to `root`, and returns the notices for a person.
+pub(crate) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Report<'_>) -> Vec<String> {
     let mut layer = Layer { root, sources, report, notices: Vec::new() };
     layer.volumes();
     layer.registries();
@@ -29,13 +29,13 @@ pub(crate) fn overlay(root: &mut Value, sources: &Sources, report: &mut Report<'
 
 struct Layer<'a, 'b> {
     root: &'a mut Value,
-    sources: &'a Sources,
+    sources: &'a ConfigSources,
     report: &'a mut Report<'b>,
     notices: Vec<String>,
 }
 
 impl Layer<'_, '_> {
-    /// The variable's text, if it is text; empty is as good as absent, except where the caller wants to know.
+    /// The value of the variable, if it is text; most callers treat an empty value as absent.
     fn text(&self, name: &str) -> Option<&str> {
         self.sources.environment.get(name).and_then(|text| text.to_str())
     }
@@ -64,13 +64,13 @@ impl Layer<'_, '_> {
             let Some(folder) = self.sources.volumes.as_ref().map(|root| root.join(folder)) else { continue };
             if folder.is_dir() && find(self.root, &KeyPath::of(path)).is_none() {
                 set(self.root, &path, folder.display().to_string().into());
-                // Where it came from is where it leads: it is absolute.
-                self.report.override_place(KeyPath::of(path), Place::Defaults);
+                // The path is absolute, so it is not relative to the configuration.
+                self.report.override_place(KeyPath::of(path), ValueSource::Defaults);
             }
         }
     }
 
-    /// `REGISTRIES`, and what the others say of all registries alike.
+    /// `REGISTRIES`, and the variables that apply to all registries.
     fn registries(&mut self) {
         let listed = self.text("REGISTRIES").map(|text| text.split_whitespace().map(canonical).collect::<Vec<_>>());
         let held = self.credentials();
@@ -111,8 +111,8 @@ impl Layer<'_, '_> {
         }
     }
 
-    /// `AUTH_REGISTRIES` by registry. There the credentials were for everybody who could reach the proxy, so they
-    /// are here, and that is said.
+    /// `AUTH_REGISTRIES` by registry. In the predecessor, everyone who could reach the proxy used the credentials, so it
+    /// is the same here, with a notice.
     fn credentials(&mut self) -> Vec<(String, Value)> {
         let Some(text) = self.filled("AUTH_REGISTRIES") else { return Vec::new() };
         let delimiter =
@@ -125,8 +125,8 @@ impl Layer<'_, '_> {
             let parts: Vec<&str> = entry.split(inside.as_str()).collect();
             let [host, user, password] = parts[..] else {
                 let problem = format!(
-                    "entry {} has {} parts; expected host, user and password with AUTH_REGISTRY_DELIMITER between \
-                     them: where a password holds that delimiter, choose another one",
+                    "entry {} has {} parts; expected host, user and password separated by AUTH_REGISTRY_DELIMITER: if a \
+                     password contains that delimiter, choose another one",
                     number + 1,
                     parts.len()
                 );
@@ -135,7 +135,7 @@ impl Layer<'_, '_> {
             };
             let host = canonical(host);
             if held.iter().any(|(known, _)| *known == host) {
-                self.report.say_of(of("AUTH_REGISTRIES"), format!("has {host} twice; expected it once"));
+                self.report.say_of(of("AUTH_REGISTRIES"), format!("names {host} twice; expected it once"));
                 continue;
             }
             let mut credential = Mapping::new();
@@ -143,13 +143,13 @@ impl Layer<'_, '_> {
             credential.insert("password".into(), password.into());
             credential.insert("repositories".into(), Value::Sequence(vec!["*".into()]));
             self.notices.push(format!(
-                "AUTH_REGISTRIES: everybody who may use this proxy may read what the credentials for {host} may"
+                "AUTH_REGISTRIES: every client of this proxy may read everything that the credentials for {host} may read"
             ));
             if !PRESETS.iter().any(|preset| preset.name == host) {
                 self.notices.push(format!(
-                    "AUTH_REGISTRIES: the credentials for {host} are for the registry of that name; where {host} is the \
-                     token service of another one, as with GitLab, write a configuration with auth and realms under that \
-                     registry"
+                    "AUTH_REGISTRIES: the credentials for {host} are used for the registry of that name; if {host} is the \
+                     token service of another registry, as with GitLab, write a configuration with auth and realms under \
+                     that registry"
                 ));
             }
             held.push((host, Value::Mapping(credential)));
@@ -157,7 +157,7 @@ impl Layer<'_, '_> {
         held
     }
 
-    /// The `tags:` of every registry, and the variables that each rule's pattern and time came from.
+    /// The `tags:` section of every registry, and the variables of each rule's pattern and time.
     fn tags(&self) -> Option<(Value, Vec<(&'static str, &'static str)>)> {
         self.filled("ENABLE_MANIFEST_CACHE")?;
         let mut tags = Mapping::new();
@@ -166,7 +166,7 @@ impl Layer<'_, '_> {
             return Some((Value::Mapping(tags), Vec::new()));
         }
         let given = |name: &str, usual: &str| self.filled(name).unwrap_or_else(|| usual.to_owned());
-        // The values that docker-registry-proxy's image has for them.
+        // The defaults of docker-registry-proxy's image.
         let tiers = [
             ("MANIFEST_CACHE_PRIMARY_REGEX", "(stable|nightly|production|test)", "MANIFEST_CACHE_PRIMARY_TIME", "10m"),
             (
@@ -179,7 +179,7 @@ impl Layer<'_, '_> {
         let mut rules = Vec::new();
         for (pattern, usual, period, life) in tiers {
             let mut rule = Mapping::new();
-            // nginx had it behind `^/v2/(.*)/manifests/`: bound at the front, open at the end.
+            // nginx matched it after `^/v2/(.*)/manifests/`: anchored at the start, open at the end.
             rule.insert("match".into(), format!("^(?:{})", given(pattern, usual)).into());
             rule.insert("fresh_for".into(), time(&given(period, life)).into());
             rules.push(Value::Mapping(rule));
@@ -192,28 +192,28 @@ impl Layer<'_, '_> {
     fn refusals(&mut self) {
         if let Some(text) = self.filled("VERIFY_SSL").filter(|text| text != "true") {
             let problem = format!(
-                "found {text:?}: upstreams are always verified; expected no such variable, and for a registry with a CA \
-                 of its own a configuration with ca_file under registries.NAME.endpoints"
+                "found {text:?}: upstreams are always verified; expected this variable unset, and for a registry with its \
+                 own CA a configuration with ca_file under registries.NAME.endpoints"
             );
             self.report.say_of(of("VERIFY_SSL"), problem);
         }
         for (name, file) in [("CA_KEY_FILE", "ca.key"), ("CA_CRT_FILE", "ca.crt")] {
             if self.filled(name).is_some() {
-                let problem = format!("is not understood; expected the file as {file} in the CA's folder (--ca-dir)");
+                let problem = format!("not supported; expected the file as {file} in the CA folder (--ca-dir)");
                 self.report.say_of(of(name), problem);
             }
         }
-        for (name, reason) in MEANINGLESS {
+        for (name, reason) in IGNORED {
             let off = name.starts_with("DEBUG") && !self.is_true(name);
             if self.filled(name).is_some() && !off {
-                self.notices.push(format!("{name} has no meaning here: {reason}"));
+                self.notices.push(format!("{name} has no effect: {reason}"));
             }
         }
     }
 }
 
-fn of(variable: &str) -> Place {
-    Place::Variable(variable.to_owned())
+fn of(variable: &str) -> ValueSource {
+    ValueSource::Variable(variable.to_owned())
 }
 
 #[cfg(test)]
@@ -224,9 +224,9 @@ mod tests {
     use crate::proxy::{Auth, Push};
     use crate::upstream::Family;
 
-    fn sources(environment: &[(&str, &str)]) -> Sources {
+    fn sources(environment: &[(&str, &str)]) -> ConfigSources {
         let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect();
-        Sources { environment, ..Sources::default() }
+        ConfigSources { environment, ..ConfigSources::default() }
     }
 
     fn settings(environment: &[(&str, &str)]) -> Settings {
@@ -368,7 +368,7 @@ mod tests {
         let file = folder.path().join("p.yaml");
         std::fs::write(&file, "log: {access: true}").unwrap();
         let with_file =
-            Sources { config: Some(file), ..sources(&[("REGISTRIES", "quay.io"), ("VERIFY_SSL", "false")]) };
+            ConfigSources { config: Some(file), ..sources(&[("REGISTRIES", "quay.io"), ("VERIFY_SSL", "false")]) };
         assert_eq!(load(&with_file).unwrap().registries.len(), PRESETS.len());
     }
 
@@ -376,11 +376,11 @@ mod tests {
     fn its_volumes_are_used_where_they_are_mounted() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("ca")).unwrap();
-        let mounted = Sources { volumes: Some(root.path().to_owned()), ..sources(&[]) };
+        let mounted = ConfigSources { volumes: Some(root.path().to_owned()), ..sources(&[]) };
         let found = load(&mounted).unwrap();
         assert_eq!(found.ca.dir, root.path().join("ca"));
         assert_eq!(found.cache.dir, std::path::Path::new("cache"));
-        let mounted = Sources { environment: sources(&[("PULLTHROUGH_CA_DIR", "mine")]).environment, ..mounted };
+        let mounted = ConfigSources { environment: sources(&[("PULLTHROUGH_CA_DIR", "mine")]).environment, ..mounted };
         assert_eq!(load(&mounted).unwrap().ca.dir, std::path::Path::new("mine"));
     }
 }

@@ -1,6 +1,6 @@
-//! The names of docker-registry-proxy's variables.
+//! Lists the names of docker-registry-proxy's variables.
 
-/// Every variable that is understood, and every one that is told to have no meaning.
+/// Every variable that has an effect, and every one whose lack of effect is reported.
 pub(crate) const NAMES: [&str; 31] = [
     "REGISTRIES",
     "AUTH_REGISTRIES",
@@ -35,18 +35,18 @@ pub(crate) const NAMES: [&str; 31] = [
     "DEBUG_NGINX",
 ];
 
-/// Those without a meaning here, and why.
-pub(super) const MEANINGLESS: [(&str, &str); 12] = [
-    ("SEND_TIMEOUT", "a client that reads slowly holds up nobody"),
+/// The variables without an effect, and the reason.
+pub(super) const IGNORED: [(&str, &str); 12] = [
+    ("SEND_TIMEOUT", "a slow client delays no other client"),
     ("CLIENT_BODY_TIMEOUT", "pushes stream through"),
-    ("CLIENT_HEADER_TIMEOUT", "a request's head has 120 s"),
-    ("KEEPALIVE_TIMEOUT", "connections are kept for 120 s between two requests"),
+    ("CLIENT_HEADER_TIMEOUT", "request headers must arrive within 120 s"),
+    ("KEEPALIVE_TIMEOUT", "idle connections are kept for 120 s between requests"),
     ("PROXY_SEND_TIMEOUT", "pushes stream through"),
-    ("PROXY_CONNECT_READ_TIMEOUT", "a tunnel stays as long as both ends want it"),
-    ("PROXY_CONNECT_CONNECT_TIMEOUT", "PROXY_CONNECT_TIMEOUT is for tunnels too"),
-    ("PROXY_CONNECT_SEND_TIMEOUT", "a tunnel stays as long as both ends want it"),
+    ("PROXY_CONNECT_READ_TIMEOUT", "a tunnel stays open as long as both ends keep it"),
+    ("PROXY_CONNECT_CONNECT_TIMEOUT", "PROXY_CONNECT_TIMEOUT applies to tunnels too"),
+    ("PROXY_CONNECT_SEND_TIMEOUT", "a tunnel stays open as long as both ends keep it"),
     ("PROXY_REQUEST_BUFFERING", "pushes stream through, unbuffered"),
-    ("DEBUG", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
-    ("DEBUG_HUB", "PULLTHROUGH_LOG_LEVEL=debug says more, without another interception"),
-    ("DEBUG_NGINX", "PULLTHROUGH_LOG_LEVEL=debug says more"),
+    ("DEBUG", "PULLTHROUGH_LOG_LEVEL=debug logs more, without another interception"),
+    ("DEBUG_HUB", "PULLTHROUGH_LOG_LEVEL=debug logs more, without another interception"),
+    ("DEBUG_NGINX", "PULLTHROUGH_LOG_LEVEL=debug logs more"),
 ];

@@ -1,33 +1,33 @@
-//! What this process has, divided: its files among connections and blobs, its memory among streams and buffers.
+//! Divides the resources of this process: its files among connections and blobs, its memory among streams and buffers.
 //!
-//! Whatever is open at a time, each kind within its limit, is less than the files that may be open: some are kept for
-//! the process itself, for those who ask whether it is well, and for names that are being resolved.
+//! With every kind at its limit, fewer files are open than the process may open: some are kept for the process itself, for
+//! health checks, and for names that are being resolved.
 
 use crate::host::{memory_limit, open_file_limit};
 
-/// What a connection may take at rest, with its TLS.
+/// The memory of an idle connection with TLS.
 const CONNECTION_BYTES: u64 = 128 << 10;
-/// What a request under way may take with the least buffer.
+/// The memory of a request in progress with the smallest buffer.
 const STREAM_BYTES: u64 = 96 << 10;
-/// What a tunnel copies through.
+/// The buffers of a tunnel.
 const TUNNEL_BYTES: u64 = 64 << 10;
-/// More than these are not one machine's clients.
+/// No machine serves more clients than this.
 const CONNECTIONS: u64 = 20_000;
 const STREAMS: u64 = 20_000;
 const UPSTREAM: u64 = 10_000;
 const FILES: u64 = 65_536;
 /// Listeners, the catalog, the log, the runtime.
 const OWN_FILES: u64 = 48;
-/// Of each kind there are so many in any case.
+/// The least of each kind.
 const LEAST: u64 = 16;
 const UNLIMITED: u64 = 1 << 20;
 
-/// How many of each there may be.
+/// The most of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Connections of clients.
     pub connections: usize,
-    /// Connections of clients beyond those, for questions to the proxy itself.
+    /// Further connections of clients, for requests to the proxy itself.
     pub lobby: usize,
     /// Connections to the admin port.
     pub admin: usize,
@@ -35,20 +35,20 @@ pub struct Budget {
     pub upstream: usize,
     /// Open files of content.
     pub files: usize,
-    /// Requests under way.
+    /// Requests in progress.
     pub streams: usize,
     /// Bytes in buffers that wait for clients.
     pub buffers: usize,
 }
 
 impl Budget {
-    /// Of this process as it is now, with so many `connections` if that is said.
+    /// The budget of this process as it is now, with a fixed number of `connections` if one is given.
     #[must_use]
     pub fn of_process(connections: Option<usize>) -> Self {
         Self::of(open_file_limit(), memory_limit(), connections)
     }
 
-    /// Of so many open files and so many bytes of memory.
+    /// The budget for a number of open files and bytes of memory.
     #[must_use]
     pub fn of(files: Option<u64>, memory: u64, connections: Option<usize>) -> Self {
         let open = files.unwrap_or(UNLIMITED);
@@ -73,7 +73,7 @@ impl Budget {
         }
     }
 
-    /// How many files all of that is together.
+    /// The number of files that all of it needs.
     #[cfg(test)]
     fn open(&self) -> usize {
         self.connections + self.lobby + self.admin + self.upstream + self.files

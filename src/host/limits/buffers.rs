@@ -1,17 +1,17 @@
-//! How many bytes lie in buffers and wait for clients: in all of this process, as its memory is.
+//! Counts the bytes in buffers that wait for clients, in the whole process.
 //!
-//! Above the budget nothing is refused. Each body then has one small piece under way at a time: who reads still gets its
-//! bytes, and who does not holds no more than that.
+//! Above the budget nothing is refused. Each body then has one small piece in progress at a time: a client that reads
+//! still gets its bytes, and a client that does not read holds no more than that.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::host::Budget;
 
-/// The process's own.
+/// The buffers of this process.
 pub static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(Budget::of_process(None).buffers));
 
-/// A count of bytes, and how many there should be.
+/// A count of bytes, and its budget.
 #[derive(Debug)]
 pub struct Buffers {
     held: AtomicUsize,
@@ -19,7 +19,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// What a body may always have under way, in bytes.
+    /// The bytes that a body may always have in progress.
     pub const LEAST: usize = 16 << 10;
 
     /// With a budget in bytes.
@@ -28,29 +28,29 @@ impl Buffers {
         Self { held: AtomicUsize::new(0), budget }
     }
 
-    /// So many bytes more wait.
+    /// Adds bytes that wait.
     pub fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many of them are gone.
+    /// Subtracts bytes that are gone.
     pub fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// How many wait.
+    /// The bytes that wait.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// How many should be the most.
+    /// The budget in bytes.
     #[must_use]
     pub fn budget(&self) -> usize {
         self.budget
     }
 
-    /// Whether there are that many.
+    /// Whether the budget is reached.
     #[must_use]
     pub fn are_full(&self) -> bool {
         self.held() >= self.budget

@@ -1,16 +1,16 @@
-//! How many of one thing there are, and how many there may be: counted without a lock.
+//! Counts one kind of thing against a limit, without a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How many there are.
+/// A count.
 #[derive(Debug, Default)]
 pub struct Count(AtomicUsize);
 
 impl Count {
-    /// One more, if there are fewer than `most`; whether it is. Each is to [`leave`](Self::leave).
+    /// Adds one if there are fewer than `most`, and returns whether it did. Each must [`leave`](Self::leave).
     pub fn enter(&self, most: usize) -> bool {
-        // Counted first, so that no two take the last place; who finds that there was none takes it back.
+        // Counted first, so that no two take the last place; the one that finds no place takes its count back.
         let entered = self.0.fetch_add(1, Ordering::Relaxed) < most;
         if !entered {
             self.leave();
@@ -18,7 +18,7 @@ impl Count {
         entered
     }
 
-    /// One less.
+    /// Subtracts one.
     pub fn leave(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ struct Limited {
     refused: AtomicU64,
 }
 
-/// One of the things, given back when it is dropped.
+/// One counted thing, released when it is dropped.
 #[derive(Debug)]
 pub struct Taken(Limit);
 
@@ -52,7 +52,7 @@ impl Limit {
         Self(Arc::new(Limited { most: most.into(), used: Count::default(), refused: 0.into() }))
     }
 
-    /// One more; `None` where there are as many as there may be.
+    /// Takes one; `None` if the limit is reached.
     #[must_use]
     pub fn take(&self) -> Option<Taken> {
         let entered = self.0.used.enter(self.most());
@@ -62,25 +62,25 @@ impl Limit {
         entered.then(|| Taken(self.clone()))
     }
 
-    /// One more, whatever the limit says.
+    /// Takes one, even above the limit.
     #[must_use]
     pub fn take_anyway(&self) -> Taken {
         self.0.used.enter(usize::MAX);
         Taken(self.clone())
     }
 
-    /// Another limit from now on. What is taken stays so.
+    /// Changes the limit. Things that are taken stay taken.
     pub fn set(&self, most: usize) {
         self.0.most.store(most, Ordering::Relaxed);
     }
 
-    /// How many there may be.
+    /// The limit.
     #[must_use]
     pub fn most(&self) -> usize {
         self.0.most.load(Ordering::Relaxed)
     }
 
-    /// How many were not to be had.
+    /// How many were refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)

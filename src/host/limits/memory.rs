@@ -1,9 +1,9 @@
-//! How much memory this process may use: the machine's, or what its control group leaves it.
+//! Finds how much memory this process may use: that of the machine, or the limit of its control group.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes. The least of the machine's memory and the limits of the control group and of those above it (v2 `memory.max`,
+/// The limit in bytes: the least of the machine's memory and the limits of the control group and of those above it (v2 `memory.max`,
 /// v1 `memory.limit_in_bytes`).
 #[must_use]
 pub fn memory_limit() -> u64 {
@@ -17,7 +17,7 @@ fn machine() -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// As the system below `root` says.
+/// The limit of the control groups, read below `root`.
 fn group_limit(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     groups.lines().filter_map(|line| limit_of(root, line)).min()
@@ -33,7 +33,7 @@ fn limit_of(root: &Path, line: &str) -> Option<u64> {
         _ => return None,
     };
     let mount = root.join(mount);
-    // In a container the path may be the one outside, which is not there: its own group is then the mount itself.
+    // In a container the path may be that of the host, which does not exist here: its own group is then the mount itself.
     let group = mount.join(path.trim_start_matches('/'));
     group
         .ancestors()

@@ -1,18 +1,18 @@
-//! Files that are kept open for nothing, to be given up for a connection that has to be accepted.
+//! Keeps files open in reserve, to be closed for a connection that must be accepted.
 //!
-//! The limits leave enough for all. Should they be wrong, or the machine be out of files, whoever asks how the proxy is
-//! doing still gets in.
+//! The limits leave enough files for everything. If they are wrong, or the machine is out of files, health checks and
+//! metrics are still answered.
 
 use std::fs::File;
 
 const KEPT: usize = 2;
 
-/// The files.
+/// The reserved files.
 #[derive(Debug, Default)]
 pub struct Spare(Vec<File>);
 
 impl Spare {
-    /// As many as can be had.
+    /// Opens as many as it can.
     #[must_use]
     pub fn new() -> Self {
         let mut spare = Self::default();
@@ -20,7 +20,7 @@ impl Spare {
         spare
     }
 
-    /// Opens again what was given up, if it can.
+    /// Opens the files again that were given up, if it can.
     pub fn refill(&mut self) {
         while self.0.len() < KEPT
             && let Ok(file) = File::open("/dev/null")
@@ -29,7 +29,7 @@ impl Spare {
         }
     }
 
-    /// Gives one up; false where there is none left.
+    /// Closes one; false if none is left.
     pub fn give_up(&mut self) -> bool {
         self.0.pop().is_some()
     }

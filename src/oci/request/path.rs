@@ -1,41 +1,42 @@
-//! A request's path in canonical form, so that no server reads another path in it than was judged.
+//! Parses the path of a request in canonical form, so that no server reads another path than the one that was checked.
 //!
-//! Threat: servers decode escapes, merge slashes, resolve dot segments and cut `;parameters` before they route. A
-//! path that only such a server reads as `/v2/...` would pass every judgement made on its text.
-//! Defence: a path in which any server could find a `v2` segment is accepted only as it would be printed.
+//! Threat: servers decode escapes, merge slashes, resolve dot segments and cut `;parameters` before they route. A path
+//! that only such a server reads as `/v2/...` would pass every check of its text.
+//! Defence: a path in which any server could find a `v2` segment is accepted only in the form in which it is printed.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::percent;
 
-/// So many times a path may be escaped at most: one server decodes once, two in a row twice.
+/// The most times that a path may be escaped: one server decodes once, two in a row twice.
 const DECODINGS: usize = 4;
 
-/// A path as it is sent on: it starts with a slash, and has one spelling for each escape. Cheap to clone.
+/// A path as it is sent upstream: it starts with a slash, and each escape has one spelling. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PlainPath(Arc<str>);
 
-/// A path that servers do not agree about.
+/// A path that servers may read in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the path is not in canonical form: write it without escapes, empty segments, dot segments, `;` and `\\`")]
 pub struct BadPath;
 
 impl PlainPath {
-    /// Reads a path that is not under `/v2/`. Its escapes are kept, each in its one spelling (RFC 3986, 6.2.2).
+    /// Parses a path outside `/v2/`. Its escapes are kept, each in its one spelling (RFC 3986, 6.2.2).
     ///
     /// # Errors
-    /// [`BadPath`] for what is no path, for control characters, and where some server could find a `v2` segment that
-    /// the text does not plainly have.
+    /// [`BadPath`] for text that is not a path, for control characters, and if some server could find a `v2` segment that
+    /// is not plainly in the text.
     pub(crate) fn outside(text: &str) -> Result<Self, BadPath> {
         let decoded = decoded(text)?;
         let printed = percent::normalised(text, b"/:@!$&'()*+,=;").ok_or(BadPath)?;
         let is_plain = printed == text && resolved(&decoded) == text;
-        // Of what dot segments take away again, a server may see all: it is looked for before they are resolved.
+        // A server may also see the segments that dot segments remove, so the search comes before they are resolved.
         if names_v2(&decoded) && !is_plain { Err(BadPath) } else { Ok(Self(printed.into())) }
     }
 
-    /// Reads a path under `/v2/` that is none of the protocol's endpoints: plain segments, none but the last empty.
+    /// Parses a path under `/v2/` that is not an endpoint of the protocol: plain segments, of which only the last may be
+    /// empty.
     ///
     /// # Errors
     /// [`BadPath`].
@@ -71,7 +72,7 @@ impl fmt::Debug for PlainPath {
     }
 }
 
-/// A segment that every server reads alike.
+/// Whether every server reads the segment in the same way.
 pub(crate) fn is_plain(segment: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@=+,!$".contains(&byte);
     !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
@@ -81,7 +82,7 @@ fn names_v2(path: &str) -> bool {
     path.split('/').any(|segment| bare(segment).eq_ignore_ascii_case("v2"))
 }
 
-/// Whether a server could read one of Docker's first protocol in it: `/v1/repositories/...` or `/v1/images/...`.
+/// Whether a server could read a path of Docker's first protocol in it: `/v1/repositories/...` or `/v1/images/...`.
 fn is_of_v1(path: &str) -> bool {
     let Ok(read) = decoded(path).map(|decoded| resolved(&decoded).to_ascii_lowercase()) else { return false };
     let mut segments = read.split('/').skip(1).map(bare);
@@ -93,7 +94,7 @@ fn bare(segment: &str) -> &str {
     segment.split([';', '?', '#']).next().unwrap_or_default()
 }
 
-/// The path that the most obliging server would read: decoded until nothing is left to decode.
+/// The path that the most lenient server would read: decoded until nothing is left to decode.
 fn decoded(text: &str) -> Result<String, BadPath> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..DECODINGS {
@@ -107,7 +108,7 @@ fn decoded(text: &str) -> Result<String, BadPath> {
     Err(BadPath)
 }
 
-/// Without parameters, empty segments and dot segments.
+/// The path without parameters, empty segments and dot segments.
 fn resolved(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {

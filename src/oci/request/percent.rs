@@ -1,4 +1,4 @@
-//! Percent-encoding (RFC 3986, 2.1): read in one way, written in one spelling.
+//! Decodes and normalises percent-encoding (RFC 3986, 2.1).
 
 /// The byte that an escape at the start of `bytes` stands for.
 pub(crate) fn escape(bytes: &[u8]) -> Option<u8> {
@@ -7,7 +7,7 @@ pub(crate) fn escape(bytes: &[u8]) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// What the escapes in `bytes` stand for. What is no escape stands for itself.
+/// Decodes the escapes in `bytes`; all other bytes stay as they are.
 pub(crate) fn decoded(bytes: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -19,8 +19,8 @@ pub(crate) fn decoded(bytes: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// The same text in its one spelling: escapes of unreserved characters decoded, all others in upper case, and what
-/// is neither unreserved nor in `plain` escaped (RFC 3986, 6.2.2). `None` for a `%` that begins no escape.
+/// Normalises a text: decodes escapes of unreserved characters, writes all others in upper case, and escapes characters
+/// that are neither unreserved nor in `plain` (RFC 3986, 6.2.2). `None` for a `%` that does not begin an escape.
 pub(crate) fn normalised(text: &str, plain: &[u8]) -> Option<String> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut normal = String::with_capacity(text.len());

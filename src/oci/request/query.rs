@@ -1,6 +1,6 @@
-//! A query, or a form: decoded once, judged by what it says, and printed anew from that.
+//! Parses a query or a form: decodes it once, so that checks see its values, and prints it again from them.
 //!
-//! Threat: `%66rom=` and `from=%69nternal` say the same to a server, and something else to who compares text.
+//! Threat: to a server, `%66rom=` is `from=` and `from=%69nternal` is `from=internal`; a comparison of texts misses both.
 
 use std::fmt;
 
@@ -16,23 +16,23 @@ pub struct Query(Vec<Parameter>);
 struct Parameter {
     name: Zeroizing<String>,
     value: Zeroizing<String>,
-    /// Both in their one spelling: a `+` and an escaped space mean the same to some servers only, and stay apart.
+    /// Both in their one spelling: a `+` and an escaped space are equal only to some servers, so they stay distinct.
     printed: Zeroizing<String>,
 }
 
-/// A query that servers do not agree about.
+/// A query that servers may read in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuery {
     /// A `%` without two hexadecimal digits, or a control character.
     #[error("the query has a broken escape or a control character")]
     Escape,
-    /// One parameter twice, of which servers take the first or the last; or in another case, which some heed.
-    #[error("the query has the parameter {0} twice or in another spelling")]
+    /// A duplicate parameter, of which servers use the first or the last; or one in another case, which some accept.
+    #[error("the query has a duplicate parameter {0}, or one in another spelling")]
     Ambiguous(&'static str),
 }
 
 impl Query {
-    /// Reads a query (without its `?`) or a form. Empty parameters are left out.
+    /// Parses a query (without its `?`) or a form. Empty parameters are left out.
     ///
     /// # Errors
     /// [`BadQuery::Escape`].
@@ -41,10 +41,10 @@ impl Query {
         pairs.map(|pair| Parameter::parse(pair).ok_or(BadQuery::Escape)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The value of `name`, of which there may be one.
+    /// The value of the parameter `name`, which may appear once.
     ///
     /// # Errors
-    /// [`BadQuery::Ambiguous`] where it is there twice, or spelt in another case.
+    /// [`BadQuery::Ambiguous`] if it is duplicate, or written in another case.
     pub fn only(&self, name: &'static str) -> Result<Option<&str>, BadQuery> {
         let mut alike = self.0.iter().filter(|parameter| parameter.name.eq_ignore_ascii_case(name));
         match (alike.next(), alike.next()) {
@@ -59,7 +59,7 @@ impl Query {
         self.0.iter().map(|parameter| (parameter.name.as_str(), parameter.value.as_str()))
     }
 
-    /// Whether there is none.
+    /// Whether there are no parameters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -97,7 +97,7 @@ impl fmt::Display for Query {
     }
 }
 
-/// Names only: values may be secrets.
+/// Shows only names: values may be secrets.
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()

@@ -1,17 +1,17 @@
-//! One parser for every request path: what a request means, decided once, and printed from that.
+//! Parses every request path into a route, and prints the path that is sent upstream from it.
 //!
-//! What is not exactly an endpoint of the distribution-spec is [`Route::Other`]: it is never cached. What has no
-//! canonical form is no route at all, so that no server can read another request in it than was judged.
+//! A path that is not exactly an endpoint of the distribution-spec is [`Route::Other`] and is never cached. A path that is
+//! not in canonical form is refused, so that no server can read another request in it than the one that was checked.
 
 use std::fmt;
 
 use super::path::{BadPath, PlainPath, is_plain};
 use crate::oci::{Digest, Reference, Repository};
 
-/// What a request path asks for. It prints as the path that is sent upstream.
+/// The meaning of a request path. It prints as the path that is sent upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `/v2/`: is this a registry, and does it want credentials (spec: end-1).
+    /// `/v2/`: whether this is a registry, and whether it requires credentials (spec: end-1).
     Ping,
     /// `/v2/NAME/manifests/REFERENCE` (end-3, end-7, end-9).
     Manifest(Repository, Reference),
@@ -23,15 +23,15 @@ pub enum Route {
     Tags(Repository),
     /// `/v2/NAME/referrers/DIGEST` (end-12).
     Referrers(Repository, Digest),
-    /// Anything else: a token service's path, a catalog, a name outside the grammar, a digest of another algorithm.
+    /// Any other path: of a token service, a catalog, a name outside the grammar, a digest of another algorithm.
     Other(PlainPath),
 }
 
 impl Route {
-    /// Reads a request's path, without its query, at a registry's host or its token service's.
+    /// Parses the path of a request, without its query, to the host of a registry or of its token service.
     ///
     /// # Errors
-    /// [`BadPath`] for a path that is not as it would be printed, and that some server could read as one under `/v2/`.
+    /// [`BadPath`] for a path that is not in its printed form and that some server could read as one under `/v2/`.
     pub fn parse(path: &str) -> Result<Self, BadPath> {
         match path.strip_prefix("/v2") {
             Some("" | "/") => Ok(Self::Ping),
@@ -43,7 +43,7 @@ impl Route {
         }
     }
 
-    /// The repository that it speaks of.
+    /// The repository that it names.
     #[must_use]
     pub fn repository(&self) -> Option<&Repository> {
         match self {
@@ -56,7 +56,7 @@ impl Route {
         }
     }
 
-    /// Whether a registry could take it for a request of the protocol: then rules and `push` apply to it.
+    /// Whether a registry could take it for a request of the protocol; then rules and `push` apply to it.
     #[must_use]
     pub fn is_of_protocol(&self) -> bool {
         match self {
@@ -82,8 +82,8 @@ impl fmt::Display for Route {
     }
 }
 
-/// A name may itself hold `blobs` or `manifests` as a component, so the endings are read from the right, and no more of
-/// them than the specification has: `a/blobs/uploads/manifests/x` is a manifest of `a/blobs/uploads` to a registry.
+/// Parses the endpoints of a repository. A name may itself contain `blobs` or `manifests` as a component, so the endings
+/// are read from the right, and only those of the specification: `a/blobs/uploads/manifests/x` is a manifest of `a/blobs/uploads` to a registry.
 fn parse_named(rest: &str) -> Option<Route> {
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return Some(Route::Tags(name.parse().ok()?));

@@ -136,7 +136,7 @@ pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Req
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
         Some(Heard::Answer(_)) => {}
         Some(Heard::NoToken(_)) => {
-            tracing::warn!(registry = %context.origin, "the token service answered without a token: ours stands in for it");
+            tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy's own token is used instead");
         }
     }
     stand_in(context, &wish, Some(token)).await

@@ -44,10 +44,7 @@ impl Users {
             match entry(row) {
                 Err(text) => flaws.push(Flaw { line, text }),
                 Ok((user, ..)) if hashes.contains_key(user) => {
-                    flaws.push(Flaw {
-                        line,
-                        text: format!("{user:?} stands here a second time; expected each user once"),
-                    });
+                    flaws.push(Flaw { line, text: format!("duplicate user {user:?}; expected each user once") });
                 }
                 Ok((user, hash, cost)) => {
                     let hash: Arc<str> = hash.into();
@@ -61,7 +58,7 @@ impl Users {
         match decoy {
             Some((_, decoy)) if flaws.is_empty() => Ok(Self { hashes, decoy }),
             None if flaws.is_empty() => {
-                let text = "the file names no user; expected lines such as those of htpasswd -B".into();
+                let text = "the file contains no users; expected lines such as those of htpasswd -B".into();
                 Err(vec![Flaw { line: 1, text }])
             }
             _ => Err(flaws),
@@ -96,17 +93,17 @@ impl Users {
 fn entry(row: &str) -> Result<(&str, &str, u32), String> {
     let (user, hash) = row.split_once(':').ok_or("no colon; expected user:hash, as htpasswd -B writes it")?;
     if user.is_empty() || user.len() > USER_LIMIT || user.chars().any(char::is_control) {
-        return Err("the user's name is empty or too long; expected up to 255 characters".into());
+        return Err("the user name is empty or too long; expected up to 255 characters".into());
     }
     let kind = match hash {
         _ if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) => return bcrypt(user, hash),
-        _ if hash.starts_with("$2x$") => "the broken bcrypt of old",
+        _ if hash.starts_with("$2x$") => "the old, broken bcrypt",
         _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => "MD5",
         _ if hash.starts_with("{SHA}") => "SHA-1",
         _ if hash.starts_with("$5$") || hash.starts_with("$6$") => "SHA-crypt",
-        _ => "no known hash",
+        _ => "an unknown hash",
     };
-    Err(format!("the password of {user:?} is kept as {kind}; expected bcrypt: htpasswd -B FILE {user}"))
+    Err(format!("the password of {user:?} is stored as {kind}; expected bcrypt: htpasswd -B FILE {user}"))
 }
 
 fn bcrypt<'a>(user: &'a str, hash: &'a str) -> Result<(&'a str, &'a str, u32), String> {
@@ -146,11 +143,11 @@ mod tests {
         let table = [
             ("alice", "no colon"),
             (":x", "name is empty"),
-            ("a:$apr1$x$y", "kept as MD5; expected bcrypt: htpasswd -B FILE a"),
+            ("a:$apr1$x$y", "stored as MD5; expected bcrypt: htpasswd -B FILE a"),
             ("a:{SHA}x", "SHA-1"),
             ("a:$6$x$y", "SHA-crypt"),
-            ("a:$2x$04$abc", "the broken bcrypt of old"),
-            ("a:canary", "no known hash"),
+            ("a:$2x$04$abc", "the old, broken bcrypt"),
+            ("a:canary", "an unknown hash"),
             ("a:$2y$04$short", "damaged"),
             (&format!("a:{}", HASH.replace("$04$", "$31$")), "cost of 31"),
         ];

@@ -160,13 +160,13 @@ impl Inner {
                 Ok(users) => Some(Arc::new(users)),
                 Err(flaws) => {
                     for flaw in flaws.iter().take(10) {
-                        error!(%path, %flaw, "the htpasswd file was not read again, the earlier users stay in force");
+                        error!(%path, %flaw, "the htpasswd file has mistakes; the earlier users stay in effect");
                     }
                     None
                 }
             },
             Err(error) => {
-                error!(%path, %error, "the htpasswd file cannot be read, the earlier users stay in force");
+                error!(%path, %error, "cannot read the htpasswd file; the earlier users stay in effect");
                 None
             }
         };

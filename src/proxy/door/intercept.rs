@@ -121,7 +121,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         let fingerprint = proxy.policy().ca.fingerprint().to_owned();
         warn!(
             %client, to, alert = failed.error, fingerprint,
-            "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs once"
+            "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
         );
     } else {
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");

@@ -13,7 +13,7 @@ use crate::proxy::record::Record;
 use crate::proxy::respond::{self, Declined, Failure};
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
-use crate::setup::{Client, UnknownClient};
+use crate::setup::{ClientKind, UnknownClient};
 use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -82,7 +82,7 @@ fn asked_host<B>(request: &Request<B>) -> String {
 
 /// The script that sets a client's machine up, for the very address by which it was fetched.
 fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
-    let Ok(client) = client.parse::<Client>() else { return missing(UnknownClient.to_string()) };
+    let Ok(client) = client.parse::<ClientKind>() else { return missing(UnknownClient.to_string()) };
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else {
         return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");

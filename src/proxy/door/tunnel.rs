@@ -40,7 +40,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 proxy.metrics.handshake_failure("wrong_name");
                 warn!(
                     client = %client_address, to = %authority, reason = %closed,
-                    "a tunnel was closed: CONNECT has to name the registry that TLS asks for"
+                    "closed a tunnel whose TLS asks for a registry under another host name: CONNECT must name the registry"
                 );
                 client.write_all(&UNRECOGNIZED_NAME).await?;
                 client.flush().await?;

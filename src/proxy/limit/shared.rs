@@ -54,7 +54,7 @@ impl Shared {
         let (count, said) = &self.refused[refusal.place()];
         count.fetch_add(1, Ordering::Relaxed);
         if said.is_due() {
-            warn!(%client, reason = refusal.label(), "refused, as is whatever exceeds the same limit: {refusal}");
+            warn!(%client, reason = refusal.label(), "refused, like everything above the same limit: {refusal}");
         }
         refusal
     }

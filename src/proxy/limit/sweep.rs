@@ -107,7 +107,7 @@ fn look(line: &Connection, now: Duration, stall: Duration) {
     if given_up > 0 && said.is_due() {
         warn!(
             client = %line.client.address, streams = given_up, seconds = stall.as_secs(),
-            "gave up answers that a client has asked for and takes nothing of"
+            "gave up answers that a client requested but does not read"
         );
     }
 }

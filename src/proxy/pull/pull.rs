@@ -112,7 +112,7 @@ impl Pull<'_> {
                     Err(fault) => return Pulled::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
-                    tracing::error!(%digest, error = %cause, "the cache cannot take this blob; it is passed on without being kept");
+                    tracing::error!(%digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
                     return Box::pin(self.pass_blob(digest, ask, known)).await;
                 }
             }

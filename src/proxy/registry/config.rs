@@ -115,9 +115,9 @@ impl<'de> Visitor<'de> for Whose {
         match text {
             "client" => Ok(Auth::Client),
             "anonymous" => Ok(Auth::Anonymous),
-            _ => Err(E::custom(
-                "is neither client nor anonymous; expected one of them, or {username: u, password_file: f}",
-            )),
+            _ => {
+                Err(E::custom("neither client nor anonymous; expected one of them, or {username: u, password_file: f}"))
+            }
         }
     }
 

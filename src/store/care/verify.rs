@@ -95,7 +95,7 @@ impl Blobs {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, %digest, "a damaged blob cannot be dropped");
+                tracing::error!(error, %digest, "cannot drop a damaged blob");
             }
         }
     }

@@ -291,7 +291,7 @@ impl Authenticated {
             tracing::warn!(
                 endpoint = sending.endpoint.name(),
                 user = picked.credential.user(),
-                "the registry refuses credentials that the proxy holds for it"
+                "the registry refuses the credentials that the proxy holds for it"
             );
             keyring.refused(picked);
         }

@@ -63,34 +63,34 @@ impl CredentialConfig {
         let sources: Vec<&'static str> = whole.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
         match (sources.as_slice(), self.username.as_deref(), given.as_slice()) {
             ([], None, []) => {
-                Some(("", "names no credential; expected username with password_file, docker_config or helper"))
+                Some(("", "names no credentials; expected username with password_file, docker_config or helper"))
             }
-            ([], None, [key, ..]) => Some((key, "has no user; expected username beside it")),
+            ([], None, [key, ..]) => Some((key, "has no user; expected username as well")),
             ([], Some(""), _) => Some(("username", "is empty; expected a user")),
             ([], Some(name), _) if name.contains(':') || name.chars().any(char::is_control) => {
-                Some(("username", "cannot be sent; expected a name without colons and control characters"))
+                Some(("username", "not a valid user name; expected a name without colons and control characters"))
             }
             ([], Some(_), []) => {
-                Some(("username", "has no password; expected password_file, password_env or password beside it"))
+                Some(("username", "has no password; expected password_file, password_env or password as well"))
             }
             ([], Some(_), [_]) if self.password.as_ref().is_some_and(Secret::is_empty) => {
                 Some(("password", "is empty; expected a password"))
             }
             ([], Some(_), [_]) if self.lifetime.is_some() => {
-                Some(("lifetime", "is for answers of helpers; expected no such key here"))
+                Some(("lifetime", "applies only to a helper; expected this key removed"))
             }
             ([], Some(_), [_]) => None,
-            ([], Some(_), [_, key, ..]) => Some((key, "stands beside another password; expected one of them")),
+            ([], Some(_), [_, key, ..]) => Some((key, "conflicts with another password; expected only one of them")),
             ([key], None, []) if *key == "helper" && !self.helper.as_deref().is_some_and(super::helper::is_name) => {
-                Some(("helper", "is no credential helper; expected a name such as ecr-login, or the path of a program"))
+                Some(("helper", "not a credential helper; expected a name such as ecr-login, or the path of a program"))
             }
             ([_], None, []) if self.lifetime.is_some_and(|lifetime| lifetime.0.is_zero()) => {
-                Some(("lifetime", "found 0s; expected more, such as 30m"))
+                Some(("lifetime", "found 0s; expected more than 0s, such as 30m"))
             }
             ([_], None, []) => None,
-            ([_], Some(_), _) => Some(("username", "stands beside another source; expected one source an entry")),
-            ([_], None, [key, ..]) => Some((key, "stands beside another source; expected one source an entry")),
-            ([_, key, ..], ..) => Some((key, "stands beside another source; expected one source an entry")),
+            ([_], Some(_), _) => Some(("username", "conflicts with another source; expected one source per entry")),
+            ([_], None, [key, ..]) => Some((key, "conflicts with another source; expected one source per entry")),
+            ([_, key, ..], ..) => Some((key, "conflicts with another source; expected one source per entry")),
         }
     }
 
@@ -143,7 +143,7 @@ impl<'de> Visitor<'de> for Entries {
 
     /// Not repeated: it may be a password in the wrong place.
     fn visit_str<E: Error>(self, _: &str) -> Result<Held, E> {
-        Err(E::custom("is a word; expected credentials such as {username: u, password_file: f}, or a list of them"))
+        Err(E::custom("found a word; expected credentials such as {username: u, password_file: f}, or a list of them"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entry: A) -> Result<Held, A::Error> {

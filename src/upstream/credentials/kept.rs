@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::CredentialError;
-use crate::host::{Flights, Landed};
+use crate::host::{Coalesced, Flights};
 
 /// A failure is believed for so long, so that a broken source is not asked for every request.
 const FAILURE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl<T: Clone + Send + Sync + 'static> Kept<T> {
             let made = tokio::task::spawn_blocking(make).await.unwrap_or(Err(CredentialError::Stopping));
             lock(&state).take_in(made, life)
         });
-        flight.await.map_or(Err(CredentialError::Stopping), Landed::into_inner)
+        flight.await.map_or(Err(CredentialError::Stopping), Coalesced::into_inner)
     }
 
     /// The value was refused where it was used: it is got anew the next time.
@@ -85,7 +85,7 @@ impl<T: Clone> State<T> {
                 self.until = Some(now + RETRY);
                 warn!(
                     error = &error as &dyn std::error::Error,
-                    "held credentials could not be read again; the earlier ones are used"
+                    "cannot read the held credentials again; the earlier ones are used"
                 );
                 Ok(older.clone())
             }

@@ -143,7 +143,7 @@ fn exhausted(to: &Authority, source: Arc<dyn std::error::Error + Send + Sync>) -
     if SAID.is_due() {
         tracing::error!(
             %to, error = %source, reason = "descriptors",
-            "this process has no free file descriptor: upstreams cannot be reached (LimitNOFILE=)"
+            "this process has no free file descriptor; upstreams cannot be reached (LimitNOFILE=)"
         );
     }
     EXHAUSTED.fetch_add(1, Ordering::Relaxed);

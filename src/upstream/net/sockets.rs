@@ -47,7 +47,7 @@ impl Socket {
             if SAID.is_due() {
                 warn!(
                     %to, limit, reason = "upstream",
-                    "no more connections to upstreams may be open, by the limit of open files (LimitNOFILE=)"
+                    "the limit on connections to upstreams is reached; it follows from the limit on open files (LimitNOFILE=)"
                 );
             }
             Error::Crowded { to: to.clone(), limit }

@@ -24,13 +24,13 @@ impl Roots {
     pub(crate) fn read() -> Self {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
-            tracing::warn!(%error, "some of the system's root certificates could not be read");
+            tracing::warn!(%error, "cannot read some of the system's root certificates");
         }
         let mut system = RootCertStore::empty();
         let (added, _) = system.add_parsable_certificates(found.certs);
         if added == 0 {
             tracing::warn!(
-                "this machine has no root certificates (package ca-certificates): only hosts with a ca_file can be verified"
+                "this machine has no root certificates (package ca-certificates); only hosts with a ca_file can be verified"
             );
         }
         Self { system, provider: crate::host::crypto() }

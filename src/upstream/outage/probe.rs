@@ -53,13 +53,10 @@ impl Probe {
         if self.part == Part::Home {
             warn!(
                 registry,
-                "the registry is away: what is cached is served, and it is asked now and then whether it is back"
+                "the registry is unreachable; cached content is served, and the registry is probed periodically"
             );
         } else {
-            warn!(
-                registry,
-                host, "a host that the registry needs is away: it is asked now and then whether it is back"
-            );
+            warn!(registry, host, "a host that the registry needs is unreachable; it is probed periodically");
         }
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;
@@ -73,7 +70,7 @@ impl Probe {
                 break;
             }
         }
-        info!(registry, host, seconds = self.since.elapsed().as_secs(), "the registry is back");
+        info!(registry, host, seconds = self.since.elapsed().as_secs(), "the registry is reachable again");
     }
 
     /// The first probe, for which others wait.

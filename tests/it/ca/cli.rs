@@ -29,9 +29,9 @@ fn seal() -> CaCommand {
 fn init_makes_a_ca_once_and_names_its_fingerprint() {
     let lab = Lab::new();
     let first = say(&lab, &CaCommand::Init, QUAY).unwrap();
-    assert!(first.contains("made a CA") && first.contains(lab.open(QUAY).fingerprint()), "{first}");
+    assert!(first.contains("created a CA") && first.contains(lab.open(QUAY).fingerprint()), "{first}");
     let before = lab.contents();
-    assert!(say(&lab, &CaCommand::Init, QUAY).unwrap().contains("there already"));
+    assert!(say(&lab, &CaCommand::Init, QUAY).unwrap().contains("already exists"));
     assert!(lab.contents() == before);
 }
 
@@ -75,7 +75,7 @@ fn seal_prints_the_key_once_and_what_it_printed_unseals() {
     assert!(lab.open(QUAY).sealed());
 
     let again = say(&lab, &seal(), QUAY).unwrap();
-    assert!(again.contains("sealed already") && !again.contains("PRIVATE KEY"), "{again}");
+    assert!(again.contains("already sealed") && !again.contains("PRIVATE KEY"), "{again}");
 
     fs::write(lab.path("ca.key"), &text).unwrap();
     fs::set_permissions(lab.path("ca.key"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -22,7 +22,7 @@ fn what_is_pinned_is_removed_only_by_force() {
             let said = lab.say(&["rm", "quay.io/org/app:1"]);
             assert!(said.status == 1 && said.err.contains("--force"), "{}", said.err);
             let said = lab.say(&["rm", "quay.io/org/app"]);
-            assert!(said.status == 0 && said.out.contains("1 name stay"), "{}{}", said.out, said.err);
+            assert!(said.status == 0 && said.out.contains("kept 1 pinned name"), "{}{}", said.out, said.err);
             assert_eq!(lab.names(), [ALL[0], ALL[1], ALL[3]]);
             assert!(lab.has(&layer(1)) && lab.has(&layer(2)) && !lab.has(&layer(3)));
             assert_eq!(lab.say(&["rm", "quay.io/org/app:1", "--force"]).status, 0);
@@ -63,7 +63,7 @@ fn what_a_pinned_image_lists_is_pinned_when_it_comes() {
     let manifest = lab.json(&["show", "quay.io/org/app:1"])[0]["digest"].as_str().unwrap().to_owned();
     assert_eq!(lab.say(&["rm", &layer(2).to_string()]).status, 0);
     let said = lab.say(&["pin", &format!("quay.io/org/app@{manifest}")]);
-    assert!(said.out.contains("1 part not here yet"), "{}{}", said.out, said.err);
+    assert!(said.out.contains("1 part not cached yet"), "{}{}", said.out, said.err);
     lab.fill(|fill| _ = fill.blob("quay.io/org/app", &content(2, 100_000), Content::Blob));
     assert_eq!(lab.json(&["show", &layer(2).to_string()])[0]["pinned"], true);
     fs::remove_file(lab.root.join("cache/catalog.sqlite")).unwrap();

@@ -11,19 +11,19 @@ fn why_tells_what_a_pull_meets() {
             let said = lab.run(&["why", "quay.io/org/multi:v1"]);
             assert_eq!(said.status, 0, "{}", said.err);
             for words in [
-                "quay.io of the configuration; asked with the client's own credentials; pushes are refused",
-                "believed for 1m",
-                "last asked just now; a pull now is answered without asking",
-                "platform   linux/amd64: here",
-                "platform   linux/arm64: not here",
-                "readers    quay.io/org/multi: everybody",
+                "quay.io (configured); requests use the client's own credentials; pushes are refused",
+                "fresh for 1m",
+                "last asked just now; a pull now is answered without asking the registry",
+                "platform   linux/amd64: cached",
+                "platform   linux/arm64: not cached",
+                "readers    quay.io/org/multi: everyone",
             ] {
                 assert!(said.out.contains(words), "{words}: {}", said.out);
             }
             let json: Value = serde_json::from_str(&lab.run(&["why", "quay.io/org/app:1", "--json"]).out).unwrap();
             assert_eq!(json["cache"][0]["rights"][0]["public"], true, "{json}");
             let unknown = lab.run(&["why", "quay.io/org/none:1"]);
-            assert!(unknown.status == 1 && unknown.out.contains("believed for"), "{} {}", unknown.out, unknown.err);
+            assert!(unknown.status == 1 && unknown.out.contains("fresh for"), "{} {}", unknown.out, unknown.err);
             let foreign = lab.run(&["why", "registry.example.com/a:1"]);
             assert!(foreign.status == 1 && foreign.err.contains("only tunnelled"), "{}", foreign.err);
         },

@@ -163,5 +163,5 @@ async fn plain_http_is_told_by_check_and_in_the_log() {
     assert!(!told.contains("canary"));
     drop(Served::start(folder.path(), "info"));
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("is plain HTTP")), "{log}");
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("plain HTTP")), "{log}");
 }

@@ -253,7 +253,7 @@ async fn a_fill_that_nobody_waits_for_is_put_away_without_a_word_of_its_own_whil
     registry.stop();
     until("no fill is left", async || metric("pullthrough_fills_in_progress").await == 0.0).await;
     assert_eq!(log.warnings(&[&digest.to_string()]), Vec::<String>::new());
-    assert_eq!(log.warnings(&["the registry is away"]).len(), 1);
+    assert_eq!(log.warnings(&["the registry is unreachable"]).len(), 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pullthrough::config::{self, Sources};
+use pullthrough::config::{self, ConfigSources};
 use pullthrough::oci::Digest;
 use pullthrough::server::Running;
 
@@ -149,7 +149,7 @@ impl Plan {
 }
 
 async fn open(folder: &Path, stall: Option<Duration>) -> Running {
-    let sources = Sources { config: Some(folder.join("pullthrough.yaml")), ..Sources::default() };
+    let sources = ConfigSources { config: Some(folder.join("pullthrough.yaml")), ..ConfigSources::default() };
     let mut settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     settings.clients.stall = stall;
     Running::start(settings, sources).await.unwrap()

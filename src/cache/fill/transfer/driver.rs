@@ -290,7 +290,7 @@ impl<'a> Driver<'a> {
         };
         let (fault, progress) = (&self.last.fault, self.fill.progress());
         if fault.retry == Retry::Again && !self.patience.is_exhausted(progress) {
-            info!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
+            info!(digest = %self.fill.digest(), at = progress, %fault, "the upstream cut off the response; requesting the rest");
             return Ok(());
         }
         self.fill.leads().drop_one(&lane.lead, fault);

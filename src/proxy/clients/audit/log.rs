@@ -105,7 +105,7 @@ impl Drop for Inner {
         drop(self.queue.take()); // ends the writer once the queue is empty
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            error!("the audit log's writer broke off");
+            error!("the writer of the audit log failed");
         }
     }
 }
@@ -115,7 +115,7 @@ impl Counts {
     fn lose(&self, lines: u64) {
         let before = self.dropped.fetch_add(lines, Ordering::Relaxed);
         if before.is_multiple_of(1000) {
-            error!(dropped = before + lines, "the audit log cannot keep up: lines are lost");
+            error!(dropped = before + lines, "the audit log cannot keep up; lines are lost");
         }
     }
 }
@@ -140,12 +140,12 @@ fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
         match sink.write(&line.json()) {
             Ok(()) if failing => {
                 failing = false;
-                info!("the audit log is written again");
+                info!("the audit log is writable again");
             }
             Ok(()) => {}
             Err(error) => {
                 if !failing {
-                    error!(%error, "the audit log cannot be written: lines are lost");
+                    error!(%error, "cannot write the audit log; lines are lost");
                 }
                 failing = true;
                 counts.lose(1);

@@ -21,7 +21,7 @@ pub struct Realm {
 
 /// Text that is no such URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no realm; expected https://host[:port]/path, such as https://login.example.com/token")]
+#[error("not a token service URL; expected https://host[:port]/path, such as https://login.example.com/token")]
 pub struct BadRealm;
 
 impl Realm {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::Token;
 use super::{Realm, TokenError, form};
-use crate::host::{Flights, Landed};
+use crate::host::{Coalesced, Flights};
 use crate::oci::{Authority, Bearer};
 use crate::upstream::auth::quota;
 use crate::upstream::{Credential, Endpoint, Error, FinalHop, Upstream, collect};
@@ -151,7 +151,7 @@ impl Tokens {
             .inner
             .flights
             .run(key, self.upstream.changed(), move || async move { asking.ask(asked, credential).await });
-        match (flight.await.map_or(Err(TokenError::Stopping), Landed::into_inner), known) {
+        match (flight.await.map_or(Err(TokenError::Stopping), Coalesced::into_inner), known) {
             // It is still good, if not for long: more than what a service gives that is away or throttles.
             (Err(error), Some(kept)) if !error.is_denial() => Ok(kept),
             (answered, _) => answered,

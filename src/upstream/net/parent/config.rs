@@ -43,10 +43,10 @@ pub(crate) struct Site {
     pub(crate) authority: Authority,
 }
 
-const URL: &str = "is no proxy; expected http://host[:port], https://host[:port] or direct";
+const URL: &str = "not a proxy URL; expected http://host[:port], https://host[:port] or direct";
 const USER: &str =
-    "holds a user or a password; expected none in a url, but auth: {username: u, password_file: f} beside it";
-const AUTH: &str = "is not for a proxy; expected one username with password_file, password_env or password";
+    "contains a user or a password; expected none in a url, but auth: {username: u, password_file: f} next to it";
+const AUTH: &str = "not supported for a proxy; expected one username with password_file, password_env or password";
 
 impl ParentConfig {
     /// A proxy of which nothing but the URL is said.

@@ -227,12 +227,12 @@ impl Parent {
     }
 
     fn tell(&self, error: &(dyn std::error::Error + 'static)) {
-        tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy cannot be used and is passed over for a while");
+        tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy is unusable; it is skipped for a while");
     }
 
     fn note_well(&self, to: &Authority) {
         if self.illness.note_well(to) {
-            tracing::info!(parent = %self.authority, "a proxy of upstream.proxy can be used again");
+            tracing::info!(parent = %self.authority, "a proxy of upstream.proxy is usable again");
         }
     }
 

@@ -1,6 +1,6 @@
-//! A folder that belongs to somebody else: the error says who this is and how to give it the folder.
+//! Explains a permission error on a folder: names the user that runs the program and the command that fixes it.
 //!
-//! A container's volume made by root is the usual case.
+//! The usual case is a container's volume that root created.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
-/// Adds the cure to an error that came of a folder which may not be written; others are left as they are.
-pub(super) fn with_cure(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Error {
+/// Adds the fix to an error that an unwritable folder has caused; leaves other errors unchanged.
+pub(super) fn with_fix(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Error {
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     if !denied.into_iter().any(|cause| cause.kind() == io::ErrorKind::PermissionDenied) {
         return error;
@@ -21,6 +21,6 @@ pub(super) fn with_cure(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Er
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let folder = folder.display();
     error.context(format!(
-        "{folder} is not writable for the user {user} that this runs as: run chown -R {user}:{group} on that folder"
+        "{folder} is not writable by user {user}, which pullthrough runs as: run chown -R {user}:{group} on that folder"
     ))
 }

@@ -1,8 +1,8 @@
-//! Its names, sizes and times in our own words.
+//! Converts the predecessor's names, sizes and times to our own.
 
 use crate::config::presets::PRESETS;
 
-/// The registry's own name: there, Docker Hub was its registry's or its token service's host.
+/// The name of the registry: the predecessor named Docker Hub by the host of its registry or of its token service.
 pub(super) fn canonical(host: &str) -> String {
     let host = host.trim().to_ascii_lowercase();
     let realm_of =
@@ -13,7 +13,7 @@ pub(super) fn canonical(host: &str) -> String {
     known.map_or(host.clone(), |preset| preset.name.to_owned())
 }
 
-/// nginx's sizes are powers of 1,024, in bytes where no letter is.
+/// nginx's sizes are powers of 1,024; without a letter they are bytes.
 pub(super) fn size(text: &str) -> String {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     match &text[digits.len()..] {
@@ -24,7 +24,7 @@ pub(super) fn size(text: &str) -> String {
     }
 }
 
-/// nginx's times are seconds where no letter is; before a time of `proxy_cache_valid` may stand statuses.
+/// nginx's times without a letter are seconds; statuses may precede a time of `proxy_cache_valid`.
 pub(super) fn time(text: &str) -> String {
     let text = text.split_whitespace().last().unwrap_or(text);
     if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() }

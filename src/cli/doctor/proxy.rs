@@ -1,4 +1,4 @@
-//! Connections as a container daemon makes them: to the proxy, by CONNECT through it, with the system's trust.
+//! Connects as a container daemon does: to the proxy, through it by CONNECT, with the system's trusted CAs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::oci::Authority;
 use crate::setup::ProxyUrl;
 use crate::wire::{Body, collect_within};
 
-/// A registry may take its time; a proxy on the same network does not.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A registry may be slow; a proxy on the same network is not.
+const ANSWER: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 const LIMIT: usize = 4 << 20;
 
-/// The way to the proxy.
-pub(super) struct Way {
+/// A client of the proxy.
+pub(super) struct ProxyClient {
     pub(super) proxy: Authority,
     authorization: Option<String>,
     tls: Arc<ClientConfig>,
 }
 
-/// An answer, whole.
+/// A complete answer.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -52,11 +52,11 @@ impl Answer {
     }
 }
 
-impl Way {
-    /// By `url`, trusting the system's roots and those in `ca`.
+impl ProxyClient {
+    /// Uses the proxy at `url`; trusts the system's roots and those in `ca`.
     pub(super) fn new(url: &ProxyUrl, ca: Option<&std::path::Path>) -> anyhow::Result<Self> {
         let Some(rest) = url.as_str().strip_prefix("http://") else {
-            bail!("only proxies at http:// can be examined");
+            bail!("only http:// proxies can be tested");
         };
         let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
         let encode = |user| base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
@@ -76,29 +76,29 @@ impl Way {
         })
     }
 
-    /// The addresses of the proxy's name.
+    /// Resolves the name of the proxy.
     pub(super) async fn resolve(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let host = self.proxy.host.to_string();
         let host = host.trim_matches(['[', ']']);
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, self.proxy.port)).await?.collect();
-        if found.is_empty() { bail!("no address") } else { Ok(found) }
+        if found.is_empty() { bail!("the name has no addresses") } else { Ok(found) }
     }
 
-    /// A connection to the proxy.
+    /// Connects to the proxy.
     pub(super) async fn connect(&self) -> anyhow::Result<TcpStream> {
         let addresses = self.resolve().await?;
         let connected = tokio::time::timeout(CONNECT, TcpStream::connect(&addresses[..])).await;
         Ok(connected.with_context(|| format!("no answer within {} s", CONNECT.as_secs()))??)
     }
 
-    /// One of the proxy's own pages.
+    /// Fetches one of the proxy's own pages.
     pub(super) async fn page(&self, path: &str) -> anyhow::Result<Answer> {
         let mut sender = speak(self.connect().await?).await?;
         let request = Request::get(path).header(HOST, self.proxy.to_string()).body(Body::empty())?;
         ask(&mut sender, request).await
     }
 
-    /// CONNECT, as far as the proxy's answer: an upgraded connection, or what it says instead.
+    /// Sends CONNECT; returns the upgraded connection, or the answer with which the proxy refuses.
     pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<hyper::upgrade::Upgraded, Answer>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -107,16 +107,16 @@ impl Way {
         if let Some(authorization) = &self.authorization {
             request = request.header(PROXY_AUTHORIZATION, authorization);
         }
-        let response = tokio::time::timeout(PATIENCE, sender.send_request(request.body(Body::empty())?)).await??;
+        let response = tokio::time::timeout(ANSWER, sender.send_request(request.body(Body::empty())?)).await??;
         if response.status() == StatusCode::OK {
             return Ok(Ok(hyper::upgrade::on(response).await?));
         }
         let (parts, body) = response.into_parts();
-        let body = collect_within(Body::wrap(body), LIMIT, PATIENCE).await.unwrap_or_default();
+        let body = collect_within(Body::wrap(body), LIMIT, ANSWER).await.unwrap_or_default();
         Ok(Err(Answer { status: parts.status, headers: parts.headers, body }))
     }
 
-    /// TLS inside a tunnel, and who issued the host's certificate.
+    /// Starts TLS inside a tunnel; also returns the issuer of the host's certificate.
     pub(super) async fn secure(
         &self,
         tunnel: hyper::upgrade::Upgraded,
@@ -124,7 +124,7 @@ impl Way {
     ) -> anyhow::Result<(SendRequest<Body>, String)> {
         let name = ServerName::try_from(to.host.to_string())?;
         let handshake = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tunnel));
-        let stream = tokio::time::timeout(PATIENCE, handshake).await??;
+        let stream = tokio::time::timeout(ANSWER, handshake).await??;
         let issuer =
             stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|leaf| {
                 x509_parser::parse_x509_certificate(leaf).ok().map(|(_, leaf)| leaf.issuer().to_string())
@@ -139,15 +139,15 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     Ok(sender)
 }
 
-/// One request, its answer whole.
+/// Sends one request and reads its complete answer.
 pub(super) async fn ask(sender: &mut SendRequest<Body>, mut request: Request<Body>) -> anyhow::Result<Answer> {
     let agent = concat!("pullthrough-doctor/", env!("CARGO_PKG_VERSION"));
     request.headers_mut().insert(USER_AGENT, http::HeaderValue::from_static(agent));
-    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+    let response = tokio::time::timeout(ANSWER, sender.send_request(request))
         .await
-        .with_context(|| format!("no answer within {} s", PATIENCE.as_secs()))??;
+        .with_context(|| format!("no answer within {} s", ANSWER.as_secs()))??;
     let (parts, body) = response.into_parts();
-    let body = collect_within(Body::wrap(body), LIMIT, PATIENCE).await.context("the answer broke off")?;
+    let body = collect_within(Body::wrap(body), LIMIT, ANSWER).await.context("the answer was cut off")?;
     Ok(Answer { status: parts.status, headers: parts.headers, body })
 }
 

@@ -1,4 +1,4 @@
-//! Connections to the admin port.
+//! Serves connections to the admin port.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::wire::{self, Body};
 const HEAD: Duration = Duration::from_secs(30);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves one connection in a task of its own.
+/// Serves one connection in its own task.
 pub fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, metrics: Metrics) {
     tokio::spawn(async move {
         let _open = metrics.connection("admin");
@@ -43,15 +43,15 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
-    // A URL as the target names the host in Host's place (RFC 9112, 3.2.2).
+    // If the target is a URL, its host replaces Host (RFC 9112, 3.2.2).
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
     let host = request.uri().authority().map(Authority::as_str).or(host);
     if !host.is_some_and(is_ours) {
-        let words = "this door answers to addresses, localhost and the machine's own name only\n";
+        let words = "the admin port answers only to IP addresses, localhost and this machine's own name\n";
         return text(StatusCode::MISDIRECTED_REQUEST, words);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "the admin port is read-only\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -62,13 +62,13 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
             response
         }
         "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/" => text(StatusCode::OK, "pullthrough: /metrics has the metrics\n"),
-        _ => text(StatusCode::NOT_FOUND, "no such page: see /metrics\n"),
+        "/" => text(StatusCode::OK, "pullthrough: metrics are at /metrics\n"),
+        _ => text(StatusCode::NOT_FOUND, "no such page; see /metrics\n"),
     }
 }
 
-/// An address, localhost, the machine's name, or a name without a dot, as Prometheus in a compose network or
-/// a cluster uses: none of them can be made to resolve here by a stranger's DNS.
+/// Whether the host is an address, localhost, the machine's name, or a name without a dot, as Prometheus in a compose
+/// network or a cluster uses: foreign DNS cannot make any of them resolve to this machine.
 fn is_ours(host: &str) -> bool {
     let Ok(authority) = oci::Authority::parse(host, 80) else { return false };
     match authority.host {

@@ -1,19 +1,19 @@
-//! What the commands tell, printed for people.
+//! Prints the events of the commands as text.
 
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::words::{ago, count, short, size};
+use super::format::{ago, count, short, size};
 use crate::cache::{Damage, ImageRow, Kind, Part, PinChange, Removal, Shown, Stats, Verified};
 
-/// How a list's line is printed.
+/// How a line of a list is printed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns {
-    /// Whether the columns' names come first.
+    /// Whether the header comes first.
     pub(super) with_header: bool,
 }
 
-/// A line of a list. The name comes last: its length is anybody's guess, and the list is not held to find it.
+/// Prints a line of a list. The name comes last: its length is unknown, and the list is not held in memory to find it.
 pub(super) fn image(out: &mut dyn Write, row: &ImageRow, columns: Columns) -> io::Result<()> {
     if columns.with_header {
         writeln!(out, "{:>10}  {:>10}  {:<14}  {:<8}  {:<19}  IMAGE", "SIZE", "SHARED", "LAST USED", "KIND", "DIGEST")?;
@@ -42,9 +42,9 @@ pub(super) fn shown(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     writeln!(out, "kind       {}{media_type}", kind(part.kind))?;
     let missing = match shown.missing {
         0 => String::new(),
-        missing => format!("; not here: {}", count(missing, "part")),
+        missing => format!("; {} missing", count(missing, "part")),
     };
-    writeln!(out, "here       {}{missing}", size(shown.present_size))?;
+    writeln!(out, "cached     {}{missing}", size(shown.present_size))?;
     writeln!(out, "last used  {}", ago(part.last_used, SystemTime::now()))?;
     writeln!(out, "pinned     {}", if part.pinned { "yes" } else { "no" })?;
     for place in &part.linked {
@@ -56,7 +56,7 @@ pub(super) fn shown(out: &mut dyn Write, shown: &Shown) -> io::Result<()> {
     for was in &shown.history {
         let now = SystemTime::now();
         let (first, last) = (ago(Some(was.first), now), ago(Some(was.last), now));
-        writeln!(out, "tag was    {} from {first} to {last}", short(&was.digest))?;
+        writeln!(out, "previous   {} from {first} to {last}", short(&was.digest))?;
     }
     for child in &part.parts {
         inner(out, child, 1, &part.linked)?;
@@ -70,11 +70,11 @@ fn inner(out: &mut dyn Write, part: &Part, depth: usize, known: &[String]) -> io
         (None, Some(media_type)) => media_type.rsplit('/').next().unwrap_or(media_type),
         (None, None) => kind(part.kind),
     };
-    let here = if part.present { "here" } else { "not here" };
+    let state = if part.present { "cached" } else { "missing" };
     let elsewhere: Vec<&str> = part.linked.iter().filter(|place| !known.contains(place)).map(String::as_str).collect();
     let also = if elsewhere.is_empty() { String::new() } else { format!("  also in {}", elsewhere.join(", ")) };
     let indent = "  ".repeat(depth);
-    writeln!(out, "{indent}{}  {:>10}  {here:<8}  {what}{also}", short(&part.digest), size(part.size))?;
+    writeln!(out, "{indent}{}  {:>10}  {state:<7}  {what}{also}", short(&part.digest), size(part.size))?;
     part.parts.iter().try_for_each(|child| inner(out, child, depth + 1, known))
 }
 
@@ -82,12 +82,12 @@ pub(super) fn stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
     writeln!(out, "folder       {}", stats.dir)?;
     writeln!(out, "size         {} of at most {}", size(stats.bytes), size(stats.limit))?;
     writeln!(out, "blobs        {}", stats.entries)?;
-    writeln!(out, "disk free    {}, of which {} stay free", size(stats.disk_free), size(stats.min_free))?;
+    writeln!(out, "disk free    {}; {} must stay free", size(stats.disk_free), size(stats.min_free))?;
     writeln!(out, "pinned       {}, {}", count(stats.pins, "image"), size(stats.pinned_bytes))?;
     writeln!(out, "fills        {}", stats.fills)?;
     match stats.evictions {
-        Some(evictions) => writeln!(out, "evictions    {evictions} since the server's start")?,
-        None => writeln!(out, "evictions    not counted: no server runs")?,
+        Some(evictions) => writeln!(out, "evictions    {evictions} since the server started")?,
+        None => writeln!(out, "evictions    not counted: no server is running")?,
     }
     if stats.registries.is_empty() {
         return Ok(());
@@ -105,25 +105,25 @@ pub(super) fn stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
         )?;
     }
     writeln!(out, "{:>10}  {:>10}  in several registries, counted once", "", size(stats.between_registries))?;
-    writeln!(out, "{:>10}  {:>10}  of no registry that is remembered", "", size(stats.unnamed))
+    writeln!(out, "{:>10}  {:>10}  in no known registry", "", size(stats.unnamed))
 }
 
 pub(super) fn removed(out: &mut dyn Write, removal: &Removal) -> io::Result<()> {
     let done = if removal.dry_run { "would remove" } else { "removed" };
     writeln!(
         out,
-        "{done} {}: {} and {} freed, {} and {} forgotten",
+        "{done} {}: {} ({}), {} and {}",
         removal.name,
-        size(removal.freed),
         count(removal.blobs, "blob"),
+        size(removal.freed),
         count(removal.tags, "tag"),
         count(removal.links, "link"),
     )?;
     if removal.kept > 0 {
-        writeln!(out, "{} of it stay: something else needs them", size(removal.kept))?;
+        writeln!(out, "kept {}: something else needs it", size(removal.kept))?;
     }
     if removal.spared > 0 {
-        writeln!(out, "{} stay: pinned; --force removes them too", count(removal.spared, "name"))?;
+        writeln!(out, "kept {}; --force removes pinned names too", count(removal.spared, "pinned name"))?;
     }
     Ok(())
 }
@@ -134,9 +134,9 @@ pub(super) fn pin(out: &mut dyn Write, pin: &PinChange) -> io::Result<()> {
     }
     let missing = match pin.missing {
         0 => String::new(),
-        missing => format!("; {} not here yet will be kept when pulled", count(missing, "part")),
+        missing => format!("; {} not cached yet will be kept once pulled", count(missing, "part")),
     };
-    writeln!(out, "pinned {} ({}): {} here{missing}", pin.name, short(&pin.digest), size(pin.size))
+    writeln!(out, "pinned {} ({}): {} cached{missing}", pin.name, short(&pin.digest), size(pin.size))
 }
 
 pub(super) fn damaged(out: &mut dyn Write, damage: &Damage) -> io::Result<()> {
@@ -144,7 +144,7 @@ pub(super) fn damaged(out: &mut dyn Write, damage: &Damage) -> io::Result<()> {
         [] => String::new(),
         names => format!("; needed by {}", names.join(", ")),
     };
-    writeln!(out, "damaged, dropped: {} ({}){needed}", damage.digest, size(damage.size))
+    writeln!(out, "dropped damaged blob {} ({}){needed}", damage.digest, size(damage.size))
 }
 
 pub(super) fn verified(out: &mut dyn Write, verified: &Verified) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Who carries a command out: the server that has the cache folder, else this process itself.
+//! Carries out a command: the server that has locked the cache folder does it, else this process itself.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::admin::control::Client;
+use crate::admin::control::ControlClient;
 use crate::cache::{Event, Inventory, Order};
 use crate::store::{Config, Error, Store};
 
@@ -19,7 +19,7 @@ pub(crate) fn carry_out(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        match Client::connect(&config.dir).await? {
+        match ControlClient::connect(&config.dir).await? {
             Some(client) => client.run(order, tell).await.map(|()| true),
             None => Ok(false),
         }
@@ -31,11 +31,11 @@ fn directly(config: &Config, order: &Order, tell: &mut dyn FnMut(Event) -> Contr
     must_be_ours(&config.dir)?;
     let store = match Store::open(config) {
         Err(Error::Held { folder }) => bail!(
-            "a pullthrough has the cache folder {} and does not answer on its control socket: it is starting, \
-             stopping, or an earlier version; try again, or stop it",
+            "another pullthrough has locked the cache folder {} but does not answer on its control socket: it is starting, \
+             stopping or an earlier version; try again, or stop it",
             folder.display()
         ),
-        opened => opened.context("the cache cannot be opened")?,
+        opened => opened.context("cannot open the cache")?,
     };
     let inventory = Inventory::new(store.clone());
     let done = inventory.restore_pins().and_then(|()| inventory.run(order, tell));
@@ -43,19 +43,23 @@ fn directly(config: &Config, order: &Order, tell: &mut dyn FnMut(Event) -> Contr
     Ok(done?)
 }
 
-/// A command makes no cache where there is none, and leaves no files in one that their owner's server could not use.
+/// Refuses a folder that is not a cache of this user: a command never creates a cache, and never leaves files that the
+/// owner's server could not use.
 fn must_be_ours(folder: &Path) -> anyhow::Result<()> {
     match folder.join("oci-layout").metadata() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            bail!("the cache folder {} is another user's: run this as that user, or as root", folder.display())
+            bail!(
+                "the cache folder {} belongs to another user: run this command as that user or as root",
+                folder.display()
+            )
         }
         Err(_) => bail!(
-            "there is no cache in {}: say where it is with cache.dir in the configuration (--config), or with \
-             PULLTHROUGH_CACHE_DIR",
+            "there is no cache in {}: set cache.dir in the configuration (--config) or PULLTHROUGH_CACHE_DIR to the cache \
+             folder",
             folder.display()
         ),
         Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => bail!(
-            "the cache folder {} belongs to the user {}, and no server runs that could be asked: run this as that user",
+            "the cache folder {} belongs to user {}, and no server is running: run this command as that user",
             folder.display(),
             metadata.uid()
         ),

@@ -1,4 +1,4 @@
-//! Sizes, times and digests as people read them.
+//! Formats sizes, times and digests for people.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ pub(crate) fn size(bytes: u64) -> String {
     Size(bytes).to_string()
 }
 
-/// `3 minutes ago`; what lies ahead is `just now`.
+/// `3 minutes ago`; a time in the future is `just now`.
 pub(crate) fn ago(then: Option<SystemTime>, now: SystemTime) -> String {
     let Some(then) = then else { return "never".to_owned() };
     let seconds = now.duration_since(then).unwrap_or(Duration::ZERO).as_secs();
@@ -25,7 +25,7 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// The beginning of a digest, which the commands take for the whole.
+/// The beginning of a digest, which the commands accept in place of the complete one.
 pub(super) fn short(digest: &str) -> &str {
     let end = digest.find(':').map_or(0, |colon| colon + 13);
     digest.get(..end).unwrap_or(digest)
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_by_their_largest_unit() {
+    fn times_are_shown_in_their_largest_unit() {
         let now = SystemTime::now();
         let table = [
             (0, "just now"),
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_digest_is_one_that_the_commands_take() {
+    fn a_short_digest_is_one_that_the_commands_accept() {
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(short(digest), "sha256:e3b0c44298fc");
         assert!(short(digest).parse::<crate::oci::ImageName>().is_ok());
