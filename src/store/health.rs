@@ -29,10 +29,15 @@ impl Trouble {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Self::Full),
             io::ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
-            _ if super::content::blob::is_ill(error) => Some(Self::Failing),
+            _ if is_ill(error) => Some(Self::Failing),
             _ => None,
         }
     }
+}
+
+/// Whether the disk could not read what it holds.
+pub(crate) fn is_ill(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl Error {

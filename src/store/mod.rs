@@ -20,6 +20,7 @@
 
 mod care;
 mod catalog;
+mod checksums;
 mod config;
 mod content;
 mod disk;
@@ -34,13 +35,14 @@ mod lock;
 mod operate;
 mod store;
 
-pub use care::scrub::{Pace, Verdict};
+pub use care::scrub::Pace;
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
 pub use catalog::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
+pub use checksums::{Checksums, Damaged};
 pub use config::Config;
 pub use content::blob::Blob;
-pub use content::checksums::{Checksums, Damaged};
 pub use content::staged::{Partial, Staged};
+pub use content::verify::Verdict;
 pub use disk::{Disk, Step, Witness};
 pub use error::Error;
 pub use health::Trouble;

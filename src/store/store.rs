@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use super::care::evict::Evictor;
 use super::care::rebuild::Walk;
-use super::care::scrub::{Pace, Scrub, Task, Verdict};
+use super::care::scrub::{Pace, Scrub, Task};
 use super::catalog::Catalog;
 use super::content::blobs::{Blobs, HASH_AT_ONCE};
 use super::content::damage::Suspects;
 use super::content::parked::{self, Parking};
+use super::content::staged::Space;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::lock::lock;
-use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage};
+use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage, Verdict};
 use crate::host::{FreeSpace, Limit, Percent, free_space};
 use crate::oci::Digest;
 
@@ -70,7 +71,9 @@ impl Store {
             catalog.doubt();
             let _ = walk.send(()); // the other end is right here
         }
-        let shelf = Arc::new(Blobs::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
+        let judge = scrub.clone();
+        let suspects = Suspects::new(move |digest| _ = judge.send(Task::Judge(digest))); // a closed store drops nothing
+        let shelf = Arc::new(Blobs::new(disk, layout, catalog, ledger, parking, suspects));
         let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
         let stop = Arc::new(AtomicBool::new(false));
         let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
@@ -171,7 +174,7 @@ impl Store {
         let place = shelf.place()?;
         let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
         let path = parked.path.clone();
-        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked, place) {
+        match Staged::resume(Arc::clone(shelf), self.space(), *digest, parked, place) {
             Err(error) => {
                 parked::remove(&shelf.disk, &path, true);
                 if error.is_absent() { Ok(None) } else { Err(error) }
@@ -184,7 +187,12 @@ impl Store {
         let _open = self.0.shelf.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
         let place = self.0.shelf.place()?;
-        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin, place)
+        Staged::new(Arc::clone(&self.0.shelf), self.space(), *digest, number, origin, place)
+    }
+
+    fn space(&self) -> Arc<dyn Space> {
+        let evictor: Arc<Evictor> = Arc::clone(&self.0.evictor);
+        evictor
     }
 
     /// Tries whether a file can be made, one beyond those that are counted. Waits for the disk.
@@ -196,7 +204,7 @@ impl Store {
         let _open = shelf.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
         let place = shelf.files.take_anyway();
-        Staged::new(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, number, None, place).map(drop)
+        Staged::new(Arc::clone(shelf), self.space(), *digest, number, None, place).map(drop)
     }
 
     /// How many files of content are open, and how many may be. What is shared counts once.

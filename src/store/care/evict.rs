@@ -11,6 +11,7 @@ use super::policy::Choice;
 use crate::host::free_space;
 use crate::store::catalog::Reader;
 use crate::store::content::blobs::Blobs;
+use crate::store::content::staged::Space;
 use crate::store::layout::ALGORITHMS;
 use crate::store::lock::lock;
 use crate::store::{Error, Trouble};
@@ -125,7 +126,7 @@ impl Evictor {
     }
 
     /// A catalog without room knows nothing of the latest blobs, which may be what fills the disk: nothing is written
-    /// besides it (see [`Evictor::admit`]), and it gets room, at the cost of blobs that it does not even know.
+    /// besides it (see [`Space::admit`]), and it gets room, at the cost of blobs that it does not even know.
     fn help_catalog(&self) {
         if self.shelf.disk.health().catalog() != Some(Trouble::Full) {
             return;
@@ -143,24 +144,6 @@ impl Evictor {
         self.rung.notify_all();
     }
 
-    /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
-    /// Whether there is room. None while the catalog has none: it could not even note what to evict.
-    pub(crate) fn admit(&self, count: u64) -> bool {
-        if self.shelf.disk.health().catalog() == Some(Trouble::Full) {
-            return false;
-        }
-        let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
-        let limit = self.shelf.ledger.limit;
-        if self.shelf.ledger.bytes() > limit {
-            self.relieve(0);
-            return self.shelf.ledger.bytes() <= limit;
-        }
-        if self.over() > 0 || written > LOOK_BYTES {
-            self.ring();
-        }
-        true
-    }
-
     /// Wakes the thread.
     pub(crate) fn ring(&self) {
         let mut bell = lock(&self.bell);
@@ -168,18 +151,6 @@ impl Evictor {
             bell.rung = true;
             self.rung.notify_one();
         }
-    }
-
-    /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
-    pub(crate) fn make_room(&self) -> bool {
-        let Ok(_open) = self.shelf.while_open() else { return false };
-        let before = self.passes.load(Ordering::Acquire);
-        let mut pass = lock(&self.pass);
-        if self.passes.load(Ordering::Acquire) != before {
-            return true;
-        }
-        self.look();
-        self.work(&mut pass, self.room()) > 0
     }
 
     fn room(&self) -> u64 {
@@ -279,6 +250,7 @@ impl Evictor {
         }
         Ok(freed)
     }
+
     /// Evicts blobs that lie in the folder and that the catalog could not be told of, in no order.
     fn evict_unknown(&self, need: u64) -> u64 {
         let mut freed = 0;
@@ -295,5 +267,37 @@ impl Evictor {
             }
         }
         freed
+    }
+}
+
+impl Space for Evictor {
+    /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
+    /// Whether there is room. None while the catalog has none: it could not even note what to evict.
+    fn admit(&self, count: u64) -> bool {
+        if self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+            return false;
+        }
+        let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
+        let limit = self.shelf.ledger.limit;
+        if self.shelf.ledger.bytes() > limit {
+            self.relieve(0);
+            return self.shelf.ledger.bytes() <= limit;
+        }
+        if self.over() > 0 || written > LOOK_BYTES {
+            self.ring();
+        }
+        true
+    }
+
+    /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
+    fn make_room(&self) -> bool {
+        let Ok(_open) = self.shelf.while_open() else { return false };
+        let before = self.passes.load(Ordering::Acquire);
+        let mut pass = lock(&self.pass);
+        if self.passes.load(Ordering::Acquire) != before {
+            return true;
+        }
+        self.look();
+        self.work(&mut pass, self.room()) > 0
     }
 }

@@ -4,4 +4,3 @@ pub(crate) mod evict;
 pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod scrub;
-pub(crate) mod verify;

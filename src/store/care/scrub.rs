@@ -11,19 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::catalog::{Change, Reader, micros};
+use crate::store::catalog::{Change, Progress, Reader, micros};
 use crate::store::content::blobs::Blobs;
-
-/// What a blob was found to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// There is none.
-    Absent,
-    /// It has the content of its name.
-    Good,
-    /// It had not, and was dropped.
-    Damaged,
-}
 
 /// How the scrub goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +39,6 @@ pub(crate) enum Task {
     Scrub(Option<Pace>),
     /// Wakes it, so that it sees that it is to stop.
     Stop,
-}
-
-/// Where the scrub is, as the catalog keeps it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// The row number of the last blob that was read; 0 between two passes.
-    pub(crate) after: i64,
-    /// When the last pass ended, in microseconds since 1970.
-    pub(crate) ended: i64,
 }
 
 const PAGE: u32 = 256;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::change::Change;
+use super::order::Shared;
 use super::schema::{self, Opened, is_damage, is_passing};
-use super::writer::Shared;
 use crate::store::ledger::{Charge, Ledger, Totals};
 use crate::store::{Error, Trouble};
 

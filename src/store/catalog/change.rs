@@ -1,21 +1,17 @@
 //! The changes to the catalog: each is one note, applied in the order they were sent.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{Learned, Link, Ping, TagEntry};
+use super::entry::{LINK_LIFE, Learned, Link, Ping, Progress, TagEntry};
+use super::heat::{heat, heated};
 use super::key::{key, micros};
 use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
 use crate::oci::{Accept, Digest, Repository, Tag};
-use crate::store::care::policy;
-use crate::store::care::scrub::Progress;
-use crate::store::content::checksums::Sums;
+use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
-
-/// How long a link lives without new proof.
-pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One change.
 pub(crate) enum Change {
@@ -132,7 +128,7 @@ fn insert(on: &Connection, key: &[u8], size: i64, at: i64, proven: bool) -> rusq
         "INSERT INTO blobs (digest, size, stored, last_used, proven, pinned, heat)
          VALUES (?1, ?2, ?3, ?3, ?4, EXISTS (SELECT 1 FROM pins WHERE digest = ?1), ?5)",
     )?
-    .execute(params![key, size, at, proven, policy::heat(at)])?;
+    .execute(params![key, size, at, proven, heat(at)])?;
     Ok(on.last_insert_rowid())
 }
 
@@ -190,9 +186,9 @@ fn note_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
         .prepare_cached("SELECT id, last_used, heat FROM blobs WHERE digest = ?1")?
         .query_row([key], read)
         .optional()?;
-    let Some((id, last_used, heat)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
+    let Some((id, last_used, before)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
     on.prepare_cached("UPDATE blobs SET last_used = ?2, heat = ?3 WHERE id = ?1")?
-        .execute((id, at, policy::heated(heat, last_used, at)))
+        .execute((id, at, heated(before, last_used, at)))
         .map(drop)
 }
 

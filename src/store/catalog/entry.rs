@@ -1,9 +1,12 @@
 //! What the catalog holds besides blobs: links, tags and pings.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::oci::{Accept, Digest, Repository, Tag};
+
+/// How long a link lives without new proof.
+pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Under which kind of path a digest was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,4 +79,26 @@ pub struct Ping {
     pub headers: Vec<(String, String)>,
     /// When it was answered.
     pub seen: SystemTime,
+}
+
+/// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) last_used: i64,
+    pub(crate) proven: bool,
+    pub(crate) pinned: bool,
+    /// How much it is used, as the policy reckons it.
+    pub(crate) heat: f64,
+}
+
+/// Where the scrub is, as the catalog keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The row number of the last blob that was read; 0 between two passes.
+    pub(crate) after: i64,
+    /// When the last pass ended, in microseconds since 1970.
+    pub(crate) ended: i64,
 }

@@ -15,8 +15,10 @@ mod batch;
 pub(crate) mod change;
 mod entry;
 mod handle;
+mod heat;
 mod inventory;
 mod key;
+mod order;
 mod place;
 pub(crate) mod query;
 pub(crate) mod queue;
@@ -26,7 +28,10 @@ mod writer;
 
 pub(crate) use change::Change;
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
+pub(crate) use entry::{Progress, Row};
 pub use handle::Catalog;
+#[cfg(test)]
+pub(crate) use heat::{heat, heated};
 pub use inventory::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
 pub(crate) use key::micros;
-pub(crate) use reader::{Reader, Row};
+pub(crate) use reader::Reader;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::change::Change;
-use super::writer::Order;
+use super::order::Order;
 use crate::store::Error;
 use crate::store::lock::lock;
 

@@ -9,29 +9,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::entry::{Progress, Row};
 use super::key::{digest, key};
+use super::order::Order;
 use super::query;
 use super::queue::Queue;
 use super::schema::{FILE, is_damage, is_unreadable};
-use super::writer::Order;
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::care::scrub::Progress;
-use crate::store::content::checksums::Sums;
+use crate::store::checksums::Sums;
 use crate::store::lock::lock;
-
-/// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Row {
-    pub(crate) id: i64,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) last_used: i64,
-    pub(crate) proven: bool,
-    pub(crate) pinned: bool,
-    /// How much it is used, as the policy reckons it.
-    pub(crate) heat: f64,
-}
 
 const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 

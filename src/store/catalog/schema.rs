@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::heat::HALF_LIFE;
 use crate::store::Error;
-use crate::store::care::policy;
 
 /// The file's name in the cache folder.
 pub(crate) const FILE: &str = "catalog.sqlite";
@@ -240,7 +240,7 @@ fn bring_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(CHECKSUMS_AND_PINS)?;
     transaction.execute_batch(FROM_1)?;
-    transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [policy::HALF_LIFE])?;
+    transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [HALF_LIFE])?;
     transaction.commit()
 }
 

@@ -1,21 +1,15 @@
 //! The thread that owns the catalog: it takes orders, batches the notes and answers lookups in between.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
-
-use rusqlite::Connection;
 
 use super::batch::Batch;
 use super::change::Change;
 use super::key::micros;
+use super::order::{Order, Shared};
 use super::queue::Queue;
-use crate::oci::Digest;
-use crate::store::health::Health;
 use crate::store::lock::lock;
 
 /// Last uses are written this often.
@@ -29,45 +23,7 @@ const PRUNE_AGE: Duration = Duration::from_secs(24 * 3600);
 const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What the thread is asked.
-pub(crate) enum Order {
-    /// A change.
-    Change(Change),
-    /// A lookup; it answers by itself, and says whether SQLite found damage.
-    Look(Box<dyn FnOnce(&Connection) -> bool + Send>),
-    /// Commit everything up to here, then call.
-    Flush(Box<dyn FnOnce() + Send>),
-    /// Commit and end.
-    Stop,
-}
-
-/// What the thread shares with those who send to it.
-pub(crate) struct Shared {
-    /// Last uses that are not written yet, in microseconds since 1970.
-    pub(crate) uses: Mutex<HashMap<Digest, i64>>,
-    /// The last time given out, in microseconds since 1970: times of use never repeat and never go back.
-    pub(crate) clock: AtomicI64,
-    /// How often the catalog was made anew.
-    pub(crate) generation: Arc<AtomicU64>,
-    /// How often something happened after which folder and catalog may differ.
-    pub(crate) doubts: AtomicU64,
-    /// How many of these a walk over the folder has mended.
-    pub(crate) mended: AtomicU64,
-    /// Asks for that walk.
-    pub(crate) walk: Sender<()>,
-    /// Is told when the file cannot be written, and when it can again.
-    pub(crate) health: Arc<Health>,
-}
-
-impl Shared {
-    /// Now, later than any time given out before.
-    pub(crate) fn stamp(&self) -> i64 {
-        let now = micros(SystemTime::now());
-        let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
-        now.max(last.unwrap_or(now) + 1)
-    }
-}
-
+/// The thread, with what it has to do and when.
 pub(crate) struct Writer {
     batch: Batch,
     shared: Arc<Shared>,

@@ -8,13 +8,25 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::blobs::Blobs;
-use super::checksums::{GRANULE, Sums};
 use super::damage::Inode;
 use super::lease::Lease;
 use crate::host::Taken;
 use crate::oci::Digest;
-use crate::store::Damaged;
+use crate::store::Error;
+use crate::store::checksums::{Damaged, GRANULE, Sums};
+use crate::store::health::is_ill;
+
+/// What an open blob asks of the store that it is from.
+pub(crate) trait BlobOwner: Send + Sync {
+    /// The checksums of an open blob, which the catalog should know; else it is hashed. `None` if it is damaged.
+    fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error>;
+
+    /// A read found damage in this file.
+    fn suspect(&self, digest: &Digest, inode: Inode, at: u64);
+
+    /// The blob's last handle is gone.
+    fn closed(&self, digest: &Digest);
+}
 
 /// An open blob. All who read it share its file; while one of them lives, the blob is not evicted.
 #[derive(Clone)]
@@ -22,7 +34,7 @@ pub struct Blob(Arc<Open>);
 
 /// A blob's file.
 pub(crate) struct Open {
-    shelf: Arc<Blobs>,
+    owner: Arc<dyn BlobOwner>,
     file: File,
     digest: Digest,
     length: u64,
@@ -68,7 +80,7 @@ impl Blob {
         let sums = match open.sums.get() {
             Some(sums) => sums,
             None => {
-                let sums = open.shelf.sums(&open.file, &open.digest, open.length).map_err(io::Error::other)?;
+                let sums = open.owner.sums(&open.file, &open.digest, open.length).map_err(io::Error::other)?;
                 let Some(sums) = sums else { return Err(open.damaged(at)) };
                 open.sums.get_or_init(|| sums)
             }
@@ -109,7 +121,7 @@ impl Blob {
 impl Open {
     /// A file of so many bytes that has this content. Its `lease` and its `place` among the open files go with it.
     pub(crate) fn new(
-        shelf: &Arc<Blobs>,
+        owner: Arc<dyn BlobOwner>,
         digest: &Digest,
         (file, length): (File, u64),
         sums: Option<Sums>,
@@ -117,7 +129,7 @@ impl Open {
         place: Taken,
     ) -> Self {
         let sums = sums.map_or_else(OnceLock::new, OnceLock::from);
-        Self { shelf: shelf.clone(), file, digest: *digest, length, sums, _lease: lease, _place: place }
+        Self { owner, file, digest: *digest, length, sums, _lease: lease, _place: place }
     }
 
     fn read(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -195,7 +207,7 @@ impl Open {
 
     fn damaged(&self, at: u64) -> io::Error {
         if let Ok(metadata) = self.file.metadata() {
-            self.shelf.suspect(&self.digest, Inode::of(&metadata), at);
+            self.owner.suspect(&self.digest, Inode::of(&metadata), at);
         }
         io::Error::new(io::ErrorKind::InvalidData, Damaged { digest: self.digest, at })
     }
@@ -203,18 +215,13 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.shelf.opened.closed(&self.digest);
+        self.owner.closed(&self.digest);
     }
 }
 
 /// From here to there, in bytes, which is no more than a buffer has.
 fn span(from: u64, to: u64) -> usize {
     usize::try_from(to - from).unwrap_or(usize::MAX)
-}
-
-/// Whether the disk could not read what it holds.
-pub(crate) fn is_ill(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl std::fmt::Debug for Blob {

@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use moka::sync::Cache;
 
-use super::blob::Open;
-use super::checksums::Sums;
+use super::blob::{BlobOwner, Open};
 use super::damage::{Inode, Suspects};
 use super::lease::Leases;
 use super::opened::Opened;
@@ -21,6 +20,7 @@ use super::parked::Parking;
 use crate::host::{Limit, Taken};
 use crate::oci::Digest;
 use crate::store::catalog::{Catalog, Change, Reader};
+use crate::store::checksums::Sums;
 use crate::store::layout::Layout;
 use crate::store::ledger::{Charge, Ledger};
 use crate::store::lock::{exclusive, lock, shared};
@@ -112,8 +112,13 @@ impl Blobs {
                 None => return Ok(None),
             },
         };
-        let open = Arc::new(Open::new(self, digest, (file, length), sums, lease, place));
+        let open = Arc::new(Open::new(self.owner(), digest, (file, length), sums, lease, place));
         Ok(Some(Blob::of(self.opened.share(digest, open, looked))))
+    }
+
+    fn owner(self: &Arc<Self>) -> Arc<dyn BlobOwner> {
+        let blobs: Arc<Self> = Arc::clone(self);
+        blobs
     }
 
     /// Room for one more open file.
@@ -140,7 +145,7 @@ impl Blobs {
             && let Some(lease) = self.leases.take(digest)
         {
             self.disk.unlink(staged)?;
-            return Ok(Blob::of(Arc::new(Open::new(self, digest, (file, found), known, lease, place))));
+            return Ok(Blob::of(Arc::new(Open::new(self.owner(), digest, (file, found), known, lease, place))));
         }
         let path = self.layout.blob(digest);
         self.disk.rename(staged, &path)?;
@@ -158,7 +163,7 @@ impl Blobs {
         let lease = self.leases.take(digest).ok_or_else(absent)?;
         let looked = self.opened.look(digest);
         let file = self.open(digest)?.ok_or_else(absent)?;
-        let open = Arc::new(Open::new(self, digest, file, Some(sums), lease, place));
+        let open = Arc::new(Open::new(self.owner(), digest, file, Some(sums), lease, place));
         Ok(Blob::of(match looked {
             Ok(open) => open, // somebody was quicker
             Err(looked) => self.opened.share(digest, open, looked),

@@ -8,10 +8,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 
 use crate::oci::Digest;
-use crate::store::care::scrub::Task;
 use crate::store::lock::lock;
 
 /// A file, whatever its name.
@@ -30,13 +28,13 @@ pub(crate) struct Suspects {
     /// How many there are: a hit asks this and not the lock.
     count: AtomicUsize,
     found: AtomicU64,
-    judge: Sender<Task>,
+    tell: Box<dyn Fn(Digest) + Send + Sync>,
 }
 
 impl Suspects {
-    /// `judge` is told of every new one.
-    pub(crate) fn new(judge: Sender<Task>) -> Self {
-        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), judge }
+    /// `tell` is called with every new one. It must not wait.
+    pub(crate) fn new(tell: impl Fn(Digest) + Send + Sync + 'static) -> Self {
+        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), tell: Box::new(tell) }
     }
 
     /// A damaged granule was found; whether this file was not suspected yet.
@@ -47,7 +45,7 @@ impl Suspects {
         drop(by);
         if is_new {
             self.count_one();
-            let _ = self.judge.send(Task::Judge(*digest)); // a closed store drops nothing
+            (self.tell)(*digest);
         }
         is_new
     }

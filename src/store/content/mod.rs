@@ -2,10 +2,10 @@
 
 pub(crate) mod blob;
 pub(crate) mod blobs;
-pub(crate) mod checksums;
 pub(crate) mod damage;
 pub(crate) mod lease;
 pub(crate) mod opened;
 pub(crate) mod parked;
 pub(crate) mod partial;
 pub(crate) mod staged;
+pub(crate) mod verify;

@@ -13,7 +13,6 @@ use super::parked::{self, Parked, has_bytes, map_of};
 use super::partial::Landed;
 use crate::host::Taken;
 use crate::oci::Digest;
-use crate::store::care::evict::Evictor;
 use crate::store::ledger::Charge;
 use crate::store::lock::{exclusive, lock, shared};
 use crate::store::{Blob, Checksums, Error};
@@ -23,11 +22,20 @@ const ROOM_TRIES: usize = 3;
 /// Bytes read at once for the checksums.
 const AT_ONCE: usize = 256 << 10;
 
+/// Makes room for bytes that are about to be written.
+pub(crate) trait Space: Send + Sync {
+    /// Lets `count` more bytes be written, already charged. Whether there is room.
+    fn admit(&self, count: u64) -> bool;
+
+    /// The disk had no room: makes some at once; whether anything was freed.
+    fn make_room(&self) -> bool;
+}
+
 /// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
 /// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
     shelf: Arc<Blobs>,
-    evictor: Arc<Evictor>,
+    space: Arc<dyn Space>,
     digest: Digest,
     path: PathBuf,
     file: File,
@@ -63,7 +71,7 @@ enum State {
 impl Staged {
     pub(crate) fn new(
         shelf: Arc<Blobs>,
-        evictor: Arc<Evictor>,
+        space: Arc<dyn Space>,
         digest: Digest,
         number: u64,
         origin: Option<&str>,
@@ -74,7 +82,7 @@ impl Staged {
         let charge = Mutex::new(Some(shelf.ledger.charge(0, 0)));
         Ok(Self {
             shelf,
-            evictor,
+            space,
             digest,
             path,
             file,
@@ -89,7 +97,7 @@ impl Staged {
 
     pub(crate) fn resume(
         shelf: Arc<Blobs>,
-        evictor: Arc<Evictor>,
+        space: Arc<dyn Space>,
         digest: Digest,
         parked: Parked,
         place: Taken,
@@ -102,7 +110,7 @@ impl Staged {
         let (extents, total, validator) = (landed.extents.clone(), landed.total, landed.validator.clone());
         let staged = Self {
             shelf,
-            evictor,
+            space,
             digest,
             path,
             file,
@@ -144,7 +152,7 @@ impl Staged {
         let count = bytes.len() as u64;
         self.expect(at.saturating_add(count))?;
         self.charge(count.cast_signed());
-        let written = if self.evictor.admit(count) { self.write(at, bytes) } else { Err(self.full()) };
+        let written = if self.space.admit(count) { self.write(at, bytes) } else { Err(self.full()) };
         if written.is_err() {
             self.charge(-count.cast_signed());
         }
@@ -156,7 +164,7 @@ impl Staged {
             match self.shelf.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
-                    if !self.evictor.make_room() {
+                    if !self.space.make_room() {
                         break;
                     }
                 }
@@ -259,7 +267,7 @@ impl Staged {
         *state = State::Committed(blob.clone());
         drop(state);
         self.forget();
-        self.evictor.admit(0);
+        self.space.admit(0);
         Ok(blob)
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::oci::{Algorithm, Digest};
+use crate::store::catalog::{heat, heated};
 
 const DAYS: i64 = 24;
 const COUNTED_FROM: i64 = 6;

@@ -5,29 +5,12 @@ use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
-use super::Survey;
-use super::survey::{failed, number};
+use super::scope::Scope;
+use super::survey::{Survey, failed, number};
 use super::tables::SHARED;
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::catalog::key::{bad, digest, key, time};
 use crate::store::{Error, Learned};
-
-/// Which images are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All.
-    Everything,
-    /// Those of a registry.
-    Registry(String),
-    /// Those of a repository.
-    Repository(String, Repository),
-    /// One tag.
-    Tag(String, Repository, Tag),
-    /// A digest in a repository.
-    Here(String, Repository, Digest),
-    /// A digest, wherever it is.
-    Digest(Digest),
-}
 
 /// An image as the catalog knows it: a tag, or a manifest that was had by its digest alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +36,6 @@ pub struct Extent {
     pub shared: u64,
     /// Things that it lists and that are not here: other platforms, mostly.
     pub missing: u64,
-}
-
-impl Scope {
-    /// Registry, repository, tag and digest, each where it matters.
-    pub(crate) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
-        match self {
-            Self::Everything => (None, None, None, None),
-            Self::Registry(registry) => (Some(registry), None, None, None),
-            Self::Repository(registry, name) => (Some(registry), Some(name.as_str()), None, None),
-            Self::Tag(registry, name, tag) => (Some(registry), Some(name.as_str()), Some(tag.as_str()), None),
-            Self::Here(registry, name, one) => (Some(registry), Some(name.as_str()), None, Some(key(one))),
-            Self::Digest(one) => (None, None, None, Some(key(one))),
-        }
-    }
 }
 
 impl Survey {

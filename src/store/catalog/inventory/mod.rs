@@ -8,11 +8,13 @@
 
 mod images;
 mod purge;
+mod scope;
 mod shares;
 mod survey;
 mod tables;
 
-pub use images::{Extent, Held, Scope};
+pub use images::{Extent, Held};
 pub use purge::{Purge, Spared};
+pub use scope::Scope;
 pub use shares::Share;
 pub use survey::{Stored, Survey};

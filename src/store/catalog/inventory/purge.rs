@@ -5,9 +5,9 @@
 
 use rusqlite::{Connection, params};
 
-use super::survey::{failed, node, number};
+use super::scope::Scope;
+use super::survey::{Survey, failed, node, number};
 use super::tables::{DOOM, DOOMED};
-use super::{Scope, Survey};
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::catalog::key::{bad, digest, key};

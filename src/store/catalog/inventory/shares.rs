@@ -1,7 +1,6 @@
 //! What each registry's content takes, with what several have counted once.
 
-use super::Survey;
-use super::survey::{failed, number};
+use super::survey::{Survey, failed, number};
 use super::tables::HELD;
 use crate::store::Error;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 
-use super::Scope;
+use super::scope::Scope;
 use super::tables::{CONTENT, ROOTS, TABLES};
 use crate::host;
 use crate::oci::{Digest, DigestPrefix, Listing, MediaType, Repository, Tag};

@@ -8,15 +8,27 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::blob::{BlobOwner, try_read_at};
+use super::blobs::Blobs;
+use super::damage::Inode;
 use crate::oci::{Digest, Hasher};
 use crate::store::catalog::Change;
-use crate::store::content::blob::{is_ill, try_read_at};
-use crate::store::content::blobs::Blobs;
-use crate::store::content::checksums::{Checksums, Sums};
-use crate::store::content::damage::Inode;
-use crate::store::{Blob, Error, Verdict};
+use crate::store::checksums::{Checksums, Sums};
+use crate::store::health::is_ill;
+use crate::store::{Blob, Error};
 
 const CHUNK: usize = 256 << 10;
+
+/// What a blob was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is none.
+    Absent,
+    /// It has the content of its name.
+    Good,
+    /// It had not, and was dropped.
+    Damaged,
+}
 
 /// What hashing a file said.
 enum Finding {
@@ -29,14 +41,6 @@ impl Blobs {
     /// Opens a blob by its name, hashing first what the catalog does not know. Waits as long as that takes.
     pub(crate) fn prove(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.read(digest, u64::MAX)
-    }
-
-    /// The checksums of an open blob, which the catalog should know; else it is hashed. `None` if it is damaged.
-    pub(crate) fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
-        if let Some(sums) = self.recorded(digest, length) {
-            return Ok(Some(sums));
-        }
-        self.hash_opened(file, digest, length)
     }
 
     /// Hashes a file: its checksums, recorded; `None` if it is not what its name says, and was dropped.
@@ -67,15 +71,6 @@ impl Blobs {
                 self.drop_wrong(&file, digest)?;
                 Ok(Verdict::Damaged)
             }
-        }
-    }
-
-    /// A read found damage in this file.
-    pub(crate) fn suspect(&self, digest: &Digest, inode: Inode, at: u64) {
-        let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
-        self.opened.forget(digest);
-        if is_named && self.suspects.add(digest, inode) {
-            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served, and is dropped");
         }
     }
 
@@ -138,6 +133,27 @@ impl Blobs {
             Err(error) if is_ill(&error) => Ok(Finding::Wrong),
             other => other.map_err(|source| Error::io("read", &self.layout.blob(digest), source)),
         }
+    }
+}
+
+impl BlobOwner for Blobs {
+    fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
+        if let Some(sums) = self.recorded(digest, length) {
+            return Ok(Some(sums));
+        }
+        self.hash_opened(file, digest, length)
+    }
+
+    fn suspect(&self, digest: &Digest, inode: Inode, at: u64) {
+        let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
+        self.opened.forget(digest);
+        if is_named && self.suspects.add(digest, inode) {
+            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served, and is dropped");
+        }
+    }
+
+    fn closed(&self, digest: &Digest) {
+        self.opened.closed(digest);
     }
 }
 
