@@ -12,11 +12,11 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Error;
-use super::health::Health;
+use super::health::StoreHealth;
 
 /// One step towards durability. A file is named by the path it had when the step was taken.
 #[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
+pub enum DiskStep<'a> {
     /// A folder appears.
     MakeFolder(&'a Path),
     /// An empty file appears, exclusively.
@@ -33,20 +33,20 @@ pub enum Step<'a> {
     SyncFolder(&'a Path),
 }
 
-/// Sees every [`Step`] before it is taken, and may make it fail. For tests of power cuts and ill disks.
+/// Sees every [`DiskStep`] before it is taken, and may make it fail. For tests of power cuts and ill disks.
 pub trait Witness: Send + Sync {
     /// Called before the step; an error is what the operation then answers, untried.
     ///
     /// # Errors
     /// Whatever the test wants the disk to say.
-    fn before(&self, step: &Step<'_>) -> io::Result<()>;
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()>;
 }
 
 /// The disk: the plain one, or one with a [`Witness`].
 #[derive(Clone, Default)]
 pub struct Disk {
     witness: Option<Arc<dyn Witness>>,
-    health: Arc<Health>,
+    health: Arc<StoreHealth>,
 }
 
 impl Disk {
@@ -57,12 +57,12 @@ impl Disk {
     }
 
     /// How it is.
-    pub(crate) fn health(&self) -> &Arc<Health> {
+    pub(crate) fn health(&self) -> &Arc<StoreHealth> {
         &self.health
     }
 
     /// Takes one step.
-    fn take<T>(&self, step: &Step<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn take<T>(&self, step: &DiskStep<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let seen = self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step));
         seen.and_then(|()| act()).inspect_err(|error| self.health.failed(error))
     }
@@ -72,7 +72,7 @@ impl Disk {
         if path.is_dir() {
             return Ok(());
         }
-        let made = self.take(&Step::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
+        let made = self.take(&DiskStep::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
         made.map_err(|source| Error::io("make the folder", path, source))?;
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
@@ -84,7 +84,7 @@ impl Disk {
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let made = self.take(&Step::Create(path), || options.open(path));
+        let made = self.take(&DiskStep::Create(path), || options.open(path));
         made.map_err(|source| Error::io("create", path, source))
     }
 
@@ -104,25 +104,25 @@ impl Disk {
 
     /// Writes all of `bytes` at `at`.
     pub(crate) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.take(&Step::Write(path, at, bytes), || file.write_all_at(bytes, at));
+        let written = self.take(&DiskStep::Write(path, at, bytes), || file.write_all_at(bytes, at));
         written.map_err(|source| Error::io("write", path, source))
     }
 
     /// Makes a file's bytes and length durable.
     pub(crate) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
-        let synced = self.take(&Step::SyncFile(path), || file.sync_all());
+        let synced = self.take(&DiskStep::SyncFile(path), || file.sync_all());
         synced.map_err(|source| Error::io("sync", path, source))
     }
 
     /// Moves a name, replacing what has the new one.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let renamed = self.take(&Step::Rename(from, to), || fs::rename(from, to));
+        let renamed = self.take(&DiskStep::Rename(from, to), || fs::rename(from, to));
         renamed.map_err(|source| Error::io("rename", from, source))
     }
 
     /// Removes a name; whether it was there.
     pub(crate) fn unlink(&self, path: &Path) -> Result<bool, Error> {
-        match self.take(&Step::Unlink(path), || fs::remove_file(path)) {
+        match self.take(&DiskStep::Unlink(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(Error::io("remove", path, source)),
@@ -131,7 +131,7 @@ impl Disk {
 
     /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
     pub(crate) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
-        let synced = self.take(&Step::SyncFolder(path), || File::open(path)?.sync_all());
+        let synced = self.take(&DiskStep::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
                 Err(Error::io("sync the folder", path, source))

@@ -27,7 +27,7 @@ const BLOBS: &str = "blobs";
 const FILLS: &str = "fills";
 const LOCK: &str = "lock";
 /// Who waits for the lock looks this often.
-const LOOK: Duration = Duration::from_millis(20);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// There while a process has the folder; found at start, it tells that the last one did not end by itself.
 const RUNNING: &str = "running";
 
@@ -51,12 +51,12 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Makes the folder what it should be and takes its lock. What another process left in it stays as it is.
-    /// Waits for the lock as long as `patience`.
-    pub(crate) fn open(disk: &Disk, root: &Path, patience: Duration) -> Result<Self, Error> {
+    /// Waits for the lock as long as `timeout`.
+    pub(crate) fn open(disk: &Disk, root: &Path, timeout: Duration) -> Result<Self, Error> {
         make_all(disk, root)?;
         let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
         let is_finished = recognise(&root)?;
-        let held = hold(&root, patience)?;
+        let held = take_lock(&root, timeout)?;
         let is_new = !is_finished && !has_blobs(&root);
         for folder in [FILLS, BLOBS] {
             disk.make_folder(&root.join(folder))?;
@@ -145,8 +145,8 @@ fn recognise(root: &Path) -> Result<bool, Error> {
         Ok(_) => Err(foreign(format!("its {LAYOUT} does not say imageLayoutVersion 1.0.0"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let names = names(root)?;
-            let alien = names.iter().find(|name| !UNFINISHED.contains(&&***name) && *name != FOREIGN_BUT_FINE);
-            match alien {
+            let foreign_name = names.iter().find(|name| !UNFINISHED.contains(&&***name) && *name != FOREIGN_BUT_FINE);
+            match foreign_name {
                 Some(name) => Err(foreign(format!("it holds {name} and no {LAYOUT}"))),
                 None if names.iter().any(|name| name == BLOBS) && !names.iter().any(|name| name == FILLS) => {
                     Err(foreign(format!("it holds {BLOBS} and no {FILLS}")))
@@ -180,7 +180,7 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn hold(root: &Path, patience: Duration) -> Result<File, Error> {
+fn take_lock(root: &Path, timeout: Duration) -> Result<File, Error> {
     let path = root.join(LOCK);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -189,7 +189,7 @@ fn hold(root: &Path, patience: Duration) -> Result<File, Error> {
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < patience => thread::sleep(LOOK),
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < timeout => thread::sleep(LOCK_RETRY),
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Held { folder: root.into() }),
             Err(source) => return Err(Error::io("lock", &path, source)),
         }

@@ -11,7 +11,7 @@ use super::lock::lock;
 
 /// What the cache holds and may hold, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct StoreUsage {
     /// Blobs and staged files together.
     pub bytes: u64,
     /// Committed blobs, manifests included.
@@ -69,12 +69,12 @@ impl Ledger {
         (book.known.bytes + book.pending.bytes).max(0).cast_unsigned()
     }
 
-    pub(crate) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> StoreUsage {
         let entries = {
             let book = lock(&self.book);
             (book.known.entries + book.pending.entries).max(0).cast_unsigned()
         };
-        Usage {
+        StoreUsage {
             bytes: self.bytes(),
             entries,
             limit: self.limit,

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Change;
-use super::{Error, Store, Survey, Verdict};
+use super::{Error, Store, Survey, Verification};
 use crate::oci::Digest;
 
 const FILE: &str = "pins.json";
@@ -69,18 +69,18 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`], or what the system says.
     pub fn write_pins(&self, pins: &[Pinned]) -> Result<(), Error> {
-        let _open = self.shelf().while_open()?;
+        let _open = self.blobs().while_open()?;
         let document = Document { version: VERSION, pins: pins.iter().map(Entry::of).collect() };
         let path = self.root().join(FILE);
         let bytes = serde_json::to_vec_pretty(&document).map_err(|error| Error::io("write", &path, error))?;
-        self.shelf().disk.place(&path, &bytes)
+        self.blobs().disk.place(&path, &bytes)
     }
 
     /// Pins these digests, or unpins them, as [`Catalog::pin`](super::Catalog::pin) does, all in one. Waits for the
     /// disk.
     pub fn mark<'a>(&self, digests: impl Iterator<Item = &'a Digest>, pinned: bool) {
         for digest in digests {
-            self.catalog().tell(Change::Pin { digest: *digest, pinned });
+            self.catalog().submit(Change::Pin { digest: *digest, pinned });
         }
         self.catalog().flush_now();
     }
@@ -90,8 +90,8 @@ impl Store {
     ///
     /// # Errors
     /// What the system says.
-    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
-        self.shelf().verify(digest, each)
+    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verification, Error> {
+        self.blobs().verify(digest, each)
     }
 
     /// How many blobs are being filled, or wait to be filled further.
@@ -113,9 +113,9 @@ impl Store {
     pub fn purge(&self, survey: &Survey) -> Result<(), Error> {
         let catalog = self.catalog();
         survey.each_tag(|registry, repository, tag| {
-            catalog.tell(Change::ForgetTag { registry, repository, tag, only: None })
+            catalog.submit(Change::ForgetTag { registry, repository, tag, only: None })
         })?;
-        survey.each_link(|place, digest| catalog.tell(Change::Unlink { place, digest }))?;
+        survey.each_link(|place, digest| catalog.submit(Change::Unlink { place, digest }))?;
         for digest in survey.doomed()? {
             self.remove(&digest)?;
         }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::policy::Choice;
 use crate::host::free_space;
-use crate::store::catalog::Reader;
+use crate::store::catalog::CatalogReader;
 use crate::store::content::blobs::Blobs;
 use crate::store::content::staged::Space;
 use crate::store::layout::ALGORITHMS;
 use crate::store::lock::lock;
-use crate::store::{Error, Trouble};
+use crate::store::{DiskFault, Error};
 
 /// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
 /// Writes that come faster than blobs can be evicted wait at the limit itself.
@@ -27,8 +27,8 @@ const ROOM_PART: u64 = 8;
 /// What the catalog needs to write what it could not, in bytes.
 const CATALOG_ROOM: u64 = 8 << 20;
 /// The file system is looked at this often, and after this many written bytes.
-const LOOK_AGE: Duration = Duration::from_secs(10);
-const LOOK_BYTES: u64 = 256 << 20;
+const MEASURE_AGE: Duration = Duration::from_secs(10);
+const MEASURE_BYTES: u64 = 256 << 20;
 /// While there is trouble it is tried again this often, by so many bytes; a full disk by more, so that it has room
 /// for something once it is said to be well.
 const PROBE_AGE: Duration = Duration::from_secs(1);
@@ -45,8 +45,8 @@ const ROUNDS: usize = 4;
 const FLUSHED: usize = 250;
 
 #[derive(Default)]
-struct Bell {
-    rung: bool,
+struct Signal {
+    woken: bool,
     stop: bool,
 }
 
@@ -60,96 +60,96 @@ struct Pass {
 
 /// Frees space.
 pub(crate) struct Evictor {
-    shelf: Arc<Blobs>,
-    reader: Reader,
+    blobs: Arc<Blobs>,
+    reader: CatalogReader,
     disk_total: u64,
     /// One pass at a time.
     pass: Mutex<Pass>,
     /// How many passes have freed something.
     passes: AtomicU64,
     written: AtomicU64,
-    bell: Mutex<Bell>,
-    rung: Condvar,
+    signal: Mutex<Signal>,
+    wakeup: Condvar,
 }
 
 impl Evictor {
-    pub(crate) fn new(shelf: Arc<Blobs>, disk_total: u64) -> Self {
+    pub(crate) fn new(blobs: Arc<Blobs>, disk_total: u64) -> Self {
         Self {
-            reader: shelf.catalog.reader(),
-            shelf,
+            reader: blobs.catalog.reader(),
+            blobs,
             disk_total,
             pass: Mutex::default(),
             passes: 0.into(),
             written: 0.into(),
-            bell: Mutex::default(),
-            rung: Condvar::new(),
+            signal: Mutex::default(),
+            wakeup: Condvar::new(),
         }
     }
 
     /// Works until [`Evictor::stop`].
     pub(crate) fn run(&self) {
         loop {
-            let bell = lock(&self.bell);
-            let is_well = self.shelf.disk.health().trouble().is_none();
-            let patience = if is_well { LOOK_AGE } else { PROBE_AGE };
-            let waited = self.rung.wait_timeout_while(bell, patience, |bell| !bell.rung && !bell.stop);
-            let (mut bell, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-            if bell.stop {
+            let signal = lock(&self.signal);
+            let is_well = self.blobs.disk.health().fault().is_none();
+            let interval = if is_well { MEASURE_AGE } else { PROBE_AGE };
+            let waited = self.wakeup.wait_timeout_while(signal, interval, |signal| !signal.woken && !signal.stop);
+            let (mut signal, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            if signal.stop {
                 return;
             }
-            bell.rung = false;
-            drop(bell);
+            signal.woken = false;
+            drop(signal);
             self.probe();
             self.help_catalog();
-            self.shelf.parking.expire(&self.shelf.disk);
-            self.look();
-            self.relieve(0);
+            self.blobs.parked_fills.expire(&self.blobs.disk);
+            self.measure();
+            self.evict_at_least(0);
         }
     }
 
     /// Tries again what failed.
     fn probe(&self) {
-        let Ok(_open) = self.shelf.while_open() else { return };
-        self.shelf.disk.health().probe(|trouble| {
-            let path = self.shelf.layout.fills().join("probe");
-            let bytes = vec![0; if trouble == Trouble::Full { PROBE_FULL } else { PROBE }];
-            let (disk, layout) = (&self.shelf.disk, &self.shelf.layout);
+        let Ok(_open) = self.blobs.while_open() else { return };
+        self.blobs.disk.health().probe(|fault| {
+            let path = self.blobs.layout.fills().join("probe");
+            let bytes = vec![0; if fault == DiskFault::Full { PROBE_FULL } else { PROBE }];
+            let (disk, layout) = (&self.blobs.disk, &self.blobs.layout);
             disk.unlink(&path)?;
             let file = disk.create(&path)?;
             let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
             disk.unlink(&path)?;
             written.and_then(|()| disk.sync_folder(&layout.fills()))
         });
-        if self.shelf.disk.health().catalog().is_some() {
-            self.shelf.catalog.probe();
+        if self.blobs.disk.health().catalog().is_some() {
+            self.blobs.catalog.probe();
         }
     }
 
     /// A catalog without room knows nothing of the latest blobs, which may be what fills the disk: nothing is written
     /// besides it (see [`Space::admit`]), and it gets room, at the cost of blobs that it does not even know.
     fn help_catalog(&self) {
-        if self.shelf.disk.health().catalog() != Some(Trouble::Full) {
+        if self.blobs.disk.health().catalog() != Some(DiskFault::Full) {
             return;
         }
-        self.look();
+        self.measure();
         let wanted = self.room().min(CATALOG_ROOM);
-        if self.shelf.ledger.disk_free.load(Ordering::Relaxed) < wanted {
-            self.relieve(wanted);
+        if self.blobs.ledger.disk_free.load(Ordering::Relaxed) < wanted {
+            self.evict_at_least(wanted);
         }
     }
 
     /// Ends the thread after the pass it is in.
     pub(crate) fn stop(&self) {
-        lock(&self.bell).stop = true;
-        self.rung.notify_all();
+        lock(&self.signal).stop = true;
+        self.wakeup.notify_all();
     }
 
     /// Wakes the thread.
-    pub(crate) fn ring(&self) {
-        let mut bell = lock(&self.bell);
-        if !bell.rung {
-            bell.rung = true;
-            self.rung.notify_one();
+    pub(crate) fn wake(&self) {
+        let mut signal = lock(&self.signal);
+        if !signal.woken {
+            signal.woken = true;
+            self.wakeup.notify_one();
         }
     }
 
@@ -158,9 +158,9 @@ impl Evictor {
     }
 
     /// Evicts as much as is needed now, and at least `minimum` bytes. Answers the bytes freed.
-    pub(crate) fn relieve(&self, minimum: u64) -> u64 {
+    pub(crate) fn evict_at_least(&self, minimum: u64) -> u64 {
         // A closed catalog would not learn what went.
-        let Ok(_open) = self.shelf.while_open() else { return 0 };
+        let Ok(_open) = self.blobs.while_open() else { return 0 };
         self.work(&mut lock(&self.pass), minimum)
     }
 
@@ -172,7 +172,7 @@ impl Evictor {
         }
         let freed = self.evict(need);
         self.passes.fetch_add(u64::from(freed > 0), Ordering::Release);
-        self.look();
+        self.measure();
         if short > 0 {
             pass.short_at = Some(Instant::now());
         }
@@ -185,34 +185,34 @@ impl Evictor {
 
     /// Bytes above the low mark, once the high one is exceeded.
     fn over(&self) -> u64 {
-        let (bytes, limit) = (self.shelf.ledger.bytes(), self.shelf.ledger.limit);
+        let (bytes, limit) = (self.blobs.ledger.bytes(), self.blobs.ledger.limit);
         let share = |percent| limit / 100 * percent + limit % 100 * percent / 100;
         if bytes > share(HIGH_PERCENT) { bytes - share(LOW_PERCENT) } else { 0 }
     }
 
     /// Bytes that the file system lacks, and a hundredth of it more, once it is short.
     fn short(&self) -> u64 {
-        let ledger = &self.shelf.ledger;
+        let ledger = &self.blobs.ledger;
         let free = ledger.disk_free.load(Ordering::Relaxed);
         if free < ledger.min_free { ledger.min_free - free + self.disk_total / 100 } else { 0 }
     }
 
-    fn look(&self) {
+    fn measure(&self) {
         self.written.store(0, Ordering::Relaxed);
-        match free_space(self.shelf.layout.root()) {
-            Ok(space) => self.shelf.ledger.disk_free.store(space.free, Ordering::Relaxed),
+        match free_space(self.blobs.layout.root()) {
+            Ok(space) => self.blobs.ledger.disk_free.store(space.free, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "the free space of the cache's file system is not known"),
         }
     }
 
     fn evict(&self, need: u64) -> u64 {
         // What nobody waits for, and has not even all its bytes, goes before anything that can be served.
-        let mut freed = self.shelf.parking.relieve(&self.shelf.disk, need);
+        let mut freed = self.blobs.parked_fills.drop_oldest(&self.blobs.disk, need);
         for _ in 0..ROUNDS {
             if freed >= need {
                 break;
             }
-            self.shelf.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
+            self.blobs.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
             match self.round(need - freed) {
                 Ok(0) => break,
                 Ok(more) => freed += more,
@@ -222,8 +222,8 @@ impl Evictor {
                 }
             }
         }
-        self.shelf.catalog.flush_now();
-        if freed < need && self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+        self.blobs.catalog.flush_now();
+        if freed < need && self.blobs.disk.health().catalog() == Some(DiskFault::Full) {
             freed += self.evict_unknown(need - freed);
         }
         if freed > 0 {
@@ -235,18 +235,18 @@ impl Evictor {
     fn round(&self, need: u64) -> Result<u64, Error> {
         let mut choice = Choice::new(need);
         self.reader.scan(|row| {
-            if !row.pinned && !self.shelf.leases.holds(&row.digest) {
+            if !row.pinned && !self.blobs.leases.holds(&row.digest) {
                 choice.offer(row);
             }
         })?;
         let mut freed = 0;
         for some in choice.victims().chunks(FLUSHED) {
             for row in some {
-                if self.shelf.evict(&row.digest, row.size)? {
+                if self.blobs.evict(&row.digest, row.size)? {
                     freed += row.size;
                 }
             }
-            self.shelf.catalog.flush_now(); // lookups must not wait behind thousands of notes
+            self.blobs.catalog.flush_now(); // lookups must not wait behind thousands of notes
         }
         Ok(freed)
     }
@@ -254,15 +254,15 @@ impl Evictor {
     /// Evicts blobs that lie in the folder and that the catalog could not be told of, in no order.
     fn evict_unknown(&self, need: u64) -> u64 {
         let mut freed = 0;
-        for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.shelf.layout.list(algorithm)) {
+        for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.blobs.layout.list(algorithm)) {
             if freed >= need {
                 break;
             }
             if !matches!(self.reader.row(&digest), Ok(None)) {
                 continue;
             }
-            let size = self.shelf.layout.blob(&digest).symlink_metadata().map_or(0, |metadata| metadata.len());
-            if let Ok(true) = self.shelf.evict(&digest, size) {
+            let size = self.blobs.layout.blob(&digest).symlink_metadata().map_or(0, |metadata| metadata.len());
+            if let Ok(true) = self.blobs.evict(&digest, size) {
                 freed += size;
             }
         }
@@ -274,30 +274,30 @@ impl Space for Evictor {
     /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
     /// Whether there is room. None while the catalog has none: it could not even note what to evict.
     fn admit(&self, count: u64) -> bool {
-        if self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+        if self.blobs.disk.health().catalog() == Some(DiskFault::Full) {
             return false;
         }
         let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
-        let limit = self.shelf.ledger.limit;
-        if self.shelf.ledger.bytes() > limit {
-            self.relieve(0);
-            return self.shelf.ledger.bytes() <= limit;
+        let limit = self.blobs.ledger.limit;
+        if self.blobs.ledger.bytes() > limit {
+            self.evict_at_least(0);
+            return self.blobs.ledger.bytes() <= limit;
         }
-        if self.over() > 0 || written > LOOK_BYTES {
-            self.ring();
+        if self.over() > 0 || written > MEASURE_BYTES {
+            self.wake();
         }
         true
     }
 
     /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
     fn make_room(&self) -> bool {
-        let Ok(_open) = self.shelf.while_open() else { return false };
+        let Ok(_open) = self.blobs.while_open() else { return false };
         let before = self.passes.load(Ordering::Acquire);
         let mut pass = lock(&self.pass);
         if self.passes.load(Ordering::Acquire) != before {
             return true;
         }
-        self.look();
+        self.measure();
         self.work(&mut pass, self.room()) > 0
     }
 }

@@ -15,13 +15,13 @@ pub(crate) mod simulation;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::store::catalog::Row;
+use crate::store::catalog::BlobRow;
 
 /// What a round trip to the registry costs, as the bytes that would have come in that time.
 const ROUND_TRIP: f64 = 256.0 * 1024.0;
 
 /// What a byte of it is worth, as a binary logarithm like the heat.
-fn worth(row: &Row) -> f64 {
+fn worth(row: &BlobRow) -> f64 {
     row.heat + (1.0 + ROUND_TRIP / row.size.max(1) as f64).log2()
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Choice {
 /// The most worth is the greatest; of two alike the one used later, then the one stored later.
 struct Candidate {
     worth: f64,
-    row: Row,
+    row: BlobRow,
 }
 
 impl Choice {
@@ -45,7 +45,7 @@ impl Choice {
     }
 
     /// Takes a candidate into account.
-    pub(crate) fn offer(&mut self, row: Row) {
+    pub(crate) fn offer(&mut self, row: BlobRow) {
         self.held += row.size;
         self.chosen.push(Candidate { worth: worth(&row), row });
         while let Some(Candidate { row, .. }) = self.chosen.peek()
@@ -57,7 +57,7 @@ impl Choice {
     }
 
     /// The victims, the least worth first.
-    pub(crate) fn victims(self) -> Vec<Row> {
+    pub(crate) fn victims(self) -> Vec<BlobRow> {
         self.chosen.into_sorted_vec().into_iter().map(|candidate| candidate.row).collect()
     }
 }
@@ -91,9 +91,9 @@ mod tests {
     use crate::oci::{Algorithm, Digest};
     use crate::store::catalog::heat;
 
-    fn row(id: i64, at: i64, size: u64) -> Row {
+    fn row(id: i64, at: i64, size: u64) -> BlobRow {
         let digest = Digest::of(Algorithm::Sha256, b"");
-        Row { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
+        BlobRow { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
     }
 
     const DAY: i64 = 24 * 3600 * 1_000_000;
@@ -104,7 +104,7 @@ mod tests {
             candidates in prop::collection::vec((0..20_i64, 0..50_u64), 0..60),
             need in 1..500_u64,
         ) {
-            let rows: Vec<Row> = (0..).zip(&candidates).map(|(id, (at, size))| row(id, *at * DAY, *size)).collect();
+            let rows: Vec<BlobRow> = (0..).zip(&candidates).map(|(id, (at, size))| row(id, *at * DAY, *size)).collect();
             let mut choice = Choice::new(need);
             rows.iter().for_each(|row| choice.offer(*row));
             let mut sorted = rows;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::oci::Algorithm;
 use crate::store::Error;
-use crate::store::catalog::Reader;
+use crate::store::catalog::CatalogReader;
 use crate::store::content::blobs::Blobs;
 use crate::store::layout::{ALGORITHMS, digest_of};
 
@@ -22,29 +22,29 @@ const PAGE: u32 = 1000;
 const FLUSHED: usize = 250;
 
 /// The walker.
-pub(crate) struct Walk {
-    shelf: Arc<Blobs>,
-    reader: Reader,
+pub(crate) struct Rebuild {
+    blobs: Arc<Blobs>,
+    reader: CatalogReader,
     stop: Arc<AtomicBool>,
 }
 
-impl Walk {
-    pub(crate) fn new(shelf: Arc<Blobs>, stop: Arc<AtomicBool>) -> Self {
-        Self { reader: shelf.catalog.reader(), shelf, stop }
+impl Rebuild {
+    pub(crate) fn new(blobs: Arc<Blobs>, stop: Arc<AtomicBool>) -> Self {
+        Self { reader: blobs.catalog.reader(), blobs, stop }
     }
 
     /// Finishes what an earlier process left to be hashed, then walks whenever it is asked to.
     pub(crate) fn run(&self, asked: &Receiver<()>) {
-        if !self.shelf.catalog.is_in_doubt() {
+        if !self.blobs.catalog.may_differ() {
             self.report(self.prove());
         }
         while asked.recv().is_ok() && !self.is_stopped() {
             while asked.try_recv().is_ok() {} // one walk answers all that was asked before it
-            let doubts = self.shelf.catalog.doubts();
+            let divergences = self.blobs.catalog.divergences();
             let walked = self.walk();
             if walked.is_ok() && !self.is_stopped() {
-                self.shelf.catalog.flush_now();
-                self.shelf.catalog.mended(doubts);
+                self.blobs.catalog.flush_now();
+                self.blobs.catalog.reconciled(divergences);
                 self.report(self.prove());
             }
             self.report(walked);
@@ -64,13 +64,13 @@ impl Walk {
         for algorithm in ALGORITHMS {
             self.adopt(algorithm)?;
         }
-        self.shelf.catalog.flush_now();
-        self.forsake()
+        self.blobs.catalog.flush_now();
+        self.remove_gone()
     }
 
     /// Takes what lies in the folder unknown into the catalog.
     fn adopt(&self, algorithm: Algorithm) -> Result<(), Error> {
-        let folder = self.shelf.layout.folder(algorithm);
+        let folder = self.blobs.layout.folder(algorithm);
         let failed = |source| Error::io("list", &folder, source);
         let mut adopted = 0_usize;
         for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -83,10 +83,10 @@ impl Walk {
                 continue;
             };
             if self.reader.row(&digest)?.is_none() {
-                self.shelf.adopt(&digest)?;
+                self.blobs.adopt(&digest)?;
                 adopted += 1;
                 if adopted.is_multiple_of(FLUSHED) {
-                    self.shelf.catalog.flush_now(); // lookups must not wait behind a million notes
+                    self.blobs.catalog.flush_now(); // lookups must not wait behind a million notes
                 }
             }
         }
@@ -94,15 +94,15 @@ impl Walk {
     }
 
     /// Takes what the folder has not out of the catalog.
-    fn forsake(&self) -> Result<(), Error> {
+    fn remove_gone(&self) -> Result<(), Error> {
         let mut after = 0;
         while !self.is_stopped() {
             let rows = self.reader.page(after, PAGE)?;
             let Some(last) = rows.last() else { break };
             after = last.id;
-            let gone = rows.iter().filter(|row| self.shelf.forsake(&row.digest)).count();
+            let gone = rows.iter().filter(|row| self.blobs.remove_if_gone(&row.digest)).count();
             if gone > 0 {
-                self.shelf.catalog.flush_now();
+                self.blobs.catalog.flush_now();
             }
         }
         Ok(())
@@ -120,9 +120,9 @@ impl Walk {
                     return Ok(());
                 }
                 let began = Instant::now();
-                match self.shelf.prove(&row.digest) {
+                match self.blobs.prove(&row.digest) {
                     Ok(Some(_)) => {}
-                    Ok(None) => _ = self.shelf.forsake(&row.digest), // dropped just now, or gone before
+                    Ok(None) => _ = self.blobs.remove_if_gone(&row.digest), // dropped just now, or gone before
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, digest = %row.digest, "a blob cannot be hashed");

@@ -12,25 +12,25 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::change::Change;
-use super::order::Shared;
-use super::schema::{self, Opened, is_damage, is_passing};
+use super::command::WriterState;
+use super::schema::{self, OpenedCatalog, is_damage, is_passing};
 use crate::store::ledger::{Charge, Ledger, Totals};
-use crate::store::{Error, Trouble};
+use crate::store::{DiskFault, Error};
 
-/// A batch is committed this long after its first note, or when it is this large.
+/// A batch is committed this long after its first change, or when it is this large.
 const AGE: Duration = Duration::from_millis(100);
-const NOTES: usize = 1000;
+const CHANGES: usize = 1000;
 /// A batch that cannot be written is tried again this often, this many times.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 60;
-const RETRY_NOTES: usize = 50_000;
+const RETRY_CHANGES: usize = 50_000;
 
 pub(crate) struct Batch {
     connection: Connection,
     folder: PathBuf,
     ledger: Arc<Ledger>,
-    shared: Arc<Shared>,
-    notes: Vec<Change>,
+    shared: Arc<WriterState>,
+    changes: Vec<Change>,
     /// How many of the notes are in the open transaction; `None` without one.
     applied: Option<usize>,
     since: Instant,
@@ -44,17 +44,17 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(
-        opened: Opened,
+        opened: OpenedCatalog,
         folder: PathBuf,
         ledger: Arc<Ledger>,
-        shared: Arc<Shared>,
+        shared: Arc<WriterState>,
     ) -> rusqlite::Result<Self> {
         let mut batch = Self {
             connection: opened.connection,
             folder,
             ledger,
             shared,
-            notes: Vec::new(),
+            changes: Vec::new(),
             applied: None,
             since: Instant::now(),
             written: Totals::default(),
@@ -70,13 +70,13 @@ impl Batch {
 
     /// When it is to be committed, if there is anything in it.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let at = if self.notes.len() >= NOTES { self.since } else { self.since + AGE };
-        (!self.notes.is_empty()).then_some(self.retry_at.unwrap_or(at))
+        let at = if self.changes.len() >= CHANGES { self.since } else { self.since + AGE };
+        (!self.changes.is_empty()).then_some(self.retry_at.unwrap_or(at))
     }
 
     /// Answers a lookup, which sees every note that could be applied.
-    pub(crate) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
-        let is_damaged = look(&self.connection);
+    pub(crate) fn query(&mut self, query: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+        let is_damaged = query(&self.connection);
         if is_damaged {
             self.renew();
         }
@@ -86,7 +86,7 @@ impl Batch {
     pub(crate) fn close(mut self) {
         self.retry_at = None;
         self.commit();
-        if !self.notes.is_empty() {
+        if !self.changes.is_empty() {
             self.give_up();
         }
         // The folder is marked as clean after this, so that what the catalog knows must be on the disk: with
@@ -94,16 +94,16 @@ impl Batch {
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         if busy != Ok(false) {
             tracing::warn!("the catalog did not close cleanly");
-            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+            self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Adds a note and applies it.
-    pub(crate) fn add(&mut self, note: Change) {
-        if self.notes.is_empty() {
+    pub(crate) fn add(&mut self, change: Change) {
+        if self.changes.is_empty() {
             self.since = Instant::now();
         }
-        self.notes.push(note);
+        self.changes.push(change);
         if let Err(error) = self.apply() {
             self.failed(&error);
         }
@@ -120,8 +120,8 @@ impl Batch {
             self.applied = Some(0);
             self.working = self.written;
         }
-        while let Some(note) = self.applied.and_then(|applied| self.notes.get(applied)) {
-            note.apply(&self.connection, &mut self.working)?;
+        while let Some(change) = self.applied.and_then(|applied| self.changes.get(applied)) {
+            change.apply(&self.connection, &mut self.working)?;
             self.applied = self.applied.map(|applied| applied + 1);
         }
         Ok(())
@@ -129,13 +129,13 @@ impl Batch {
 
     /// Commits the batch, if SQLite can.
     pub(crate) fn commit(&mut self) {
-        if self.notes.is_empty() {
+        if self.changes.is_empty() {
             return;
         }
         match self.try_commit() {
             Ok(true) => {
                 self.written = self.working;
-                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Change::charge).collect();
+                let charges: Vec<Charge> = self.changes.drain(..).filter_map(Change::charge).collect();
                 self.ledger.publish(self.written, charges.into_iter());
                 self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
@@ -175,39 +175,39 @@ impl Batch {
         if is_damage(error) {
             return self.renew();
         }
-        if let Some(at) = at.filter(|at| *at < self.notes.len() && !is_passing(error)) {
-            // Something about this one note, which no second try will change.
-            tracing::warn!(%error, "the catalog refuses a note, which is dropped");
-            let note = self.notes.remove(at);
-            self.forsake(&note);
+        if let Some(at) = at.filter(|at| *at < self.changes.len() && !is_passing(error)) {
+            // Something about this one change, which no second try will change.
+            tracing::warn!(%error, "the catalog refuses a change, which is dropped");
+            let change = self.changes.remove(at);
+            self.lose(&change);
             return;
         }
         if self.failures == 0 && !self.has_lost {
             tracing::warn!(%error, "the catalog cannot be written: it is tried again");
         }
-        self.shared.health.set_catalog(trouble(error));
+        self.shared.health.set_catalog(fault(error));
         self.failures += 1;
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
-        if self.failures > RETRIES || self.notes.len() > RETRY_NOTES {
+        if self.failures > RETRIES || self.changes.len() > RETRY_CHANGES {
             self.give_up();
         }
     }
 
     fn give_up(&mut self) {
         let (kept, lost): (Vec<Change>, Vec<Change>) =
-            mem::take(&mut self.notes).into_iter().partition(Change::is_withdrawal);
+            mem::take(&mut self.changes).into_iter().partition(Change::is_withdrawal);
         if !lost.is_empty() {
             tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
         }
-        lost.iter().for_each(|note| self.forsake(note));
-        self.notes = kept; // they are few, and tried for as long as it takes
+        lost.iter().for_each(|change| self.lose(change));
+        self.changes = kept; // they are few, and tried for as long as it takes
         self.failures = 0;
     }
 
-    fn forsake(&mut self, note: &Change) {
-        if note.is_about_blobs() {
+    fn lose(&mut self, change: &Change) {
+        if change.is_about_blobs() {
             self.has_lost = true;
-            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+            self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -215,7 +215,7 @@ impl Batch {
     fn renew(&mut self) {
         tracing::warn!("the catalog is damaged: it is moved aside and made anew from the blobs");
         self.applied = None;
-        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+        self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         let anew = Connection::open_in_memory().map(|nowhere| drop(mem::replace(&mut self.connection, nowhere)));
         let opened = anew
             .map_err(|source| Error::Catalog { doing: "be closed", source })
@@ -248,12 +248,12 @@ impl Batch {
 }
 
 /// What it says of the disk.
-fn trouble(error: &rusqlite::Error) -> Option<Trouble> {
+fn fault(error: &rusqlite::Error) -> Option<DiskFault> {
     use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     match error.sqlite_error_code()? {
-        DiskFull => Some(Trouble::Full),
-        CannotOpen | PermissionDenied | ReadOnly => Some(Trouble::ReadOnly),
-        SystemIoFailure => Some(Trouble::Failing),
+        DiskFull => Some(DiskFault::Full),
+        CannotOpen | PermissionDenied | ReadOnly => Some(DiskFault::ReadOnly),
+        SystemIoFailure => Some(DiskFault::Failing),
         _ => None,
     }
 }

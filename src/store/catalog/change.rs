@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{LINK_LIFE, Learned, Link, Ping, Progress, TagEntry};
+use super::entry::{LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
+use super::place::{forget_tag, prune, record_link, record_ping, record_public, record_tag};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -40,7 +40,7 @@ pub(crate) enum Change {
     /// A blob is never evicted, or may be again; also when it comes back after it was gone.
     Pin { digest: Digest, pinned: bool },
     /// How far the scrub is.
-    Scrubbed(Progress),
+    Scrubbed(ScrubProgress),
     /// Links proven before this time die, and what was public before it is not known to be any more. What was noted
     /// after `now`, by a clock that was ahead, has half of its life left and is old enough to be asked for again.
     Expire { before: i64, now: i64 },
@@ -74,23 +74,23 @@ impl Change {
         match self {
             Self::Stored { digest, size, at, sums, .. } => {
                 stored(on, totals, digest, *size, *at, sums)?;
-                note_use(on, &key(digest), *at)
+                record_use(on, &key(digest), *at)
             }
             Self::Proven { digest, size, at, sums } => stored(on, totals, digest, *size, *at, sums),
             Self::Found { digest, size, at } => found(on, totals, digest, *size, *at),
             Self::Gone { digest, .. } => gone(on, totals, digest),
-            Self::Link(link) => note_link(on, link),
-            Self::Tag(entry) => note_tag(on, entry),
+            Self::Link(link) => record_link(on, link),
+            Self::Tag(entry) => record_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
-            Self::Ping(ping) => note_ping(on, ping),
-            Self::Public { registry, repository, proven } => note_public(on, registry, repository, *proven),
+            Self::Ping(ping) => record_ping(on, ping),
+            Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
                 .map(drop),
-            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| note_use(on, &key(digest), *at)),
+            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| record_use(on, &key(digest), *at)),
             Self::Pin { digest, pinned } => pin(on, digest, *pinned),
-            Self::Scrubbed(Progress { after, ended }) => on
+            Self::Scrubbed(ScrubProgress { after, ended }) => on
                 .prepare_cached("UPDATE totals SET scrubbed = ?1, scrub_ended = max(scrub_ended, ?2)")?
                 .execute([after, ended])
                 .map(drop),
@@ -180,7 +180,7 @@ fn gone(on: &Connection, totals: &mut Totals, digest: &Digest) -> rusqlite::Resu
     on.prepare_cached("DELETE FROM links WHERE digest = ?1")?.execute([&key]).map(drop)
 }
 
-fn note_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
+fn record_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let row: Option<(i64, i64, f64)> = on
         .prepare_cached("SELECT id, last_used, heat FROM blobs WHERE digest = ?1")?

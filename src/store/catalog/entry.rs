@@ -83,7 +83,7 @@ pub struct Ping {
 
 /// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct BlobRow {
     pub(crate) id: i64,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
@@ -96,7 +96,7 @@ pub(crate) struct Row {
 
 /// Where the scrub is, as the catalog keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct ScrubProgress {
     /// The row number of the last blob that was read; 0 between two passes.
     pub(crate) after: i64,
     /// When the last pass ended, in microseconds since 1970.

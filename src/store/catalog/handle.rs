@@ -12,28 +12,28 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::change::Change;
+use super::command::{WriterCommand, WriterState};
 use super::entry::{LINK_LIFE, Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
-use super::order::{Order, Shared};
 use super::query;
 use super::queue::Queue;
-use super::reader::Reader;
+use super::reader::CatalogReader;
 use super::schema::{self, is_damage};
-use super::writer::Writer;
+use super::writer::CatalogWriter;
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
-use crate::store::health::Health;
+use crate::store::health::StoreHealth;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
 
 /// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
 
-/// What is known about the blobs. One thread owns it; every call here is an order to that thread.
+/// What is known about the blobs. One thread owns it; every call here is an command to that thread.
 pub struct Catalog {
-    outbox: Arc<Queue>,
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    shared: Arc<WriterState>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -45,27 +45,27 @@ impl Catalog {
         folder: PathBuf,
         ledger: Arc<Ledger>,
         walk: mpsc::Sender<()>,
-        health: Arc<Health>,
+        health: Arc<StoreHealth>,
     ) -> Result<(Self, bool), Error> {
         let opened = schema::open(&folder)?;
         let new = opened.new;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WriterState {
             uses: Mutex::default(),
             clock: 0.into(),
             generation: Arc::default(),
-            doubts: 0.into(),
-            mended: 0.into(),
+            divergences: 0.into(),
+            reconciled: 0.into(),
             walk,
             health,
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
-        let (orders, inbox) = mpsc::sync_channel(QUEUE);
-        let outbox = Arc::new(Queue::new(orders));
-        let writer = Writer::new(batch, Arc::clone(&shared), Arc::clone(&outbox));
-        let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
+        let (commands, tasks) = mpsc::sync_channel(QUEUE);
+        let queue = Arc::new(Queue::new(commands));
+        let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
+        let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { outbox, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)) }, new))
     }
 
     /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
@@ -92,10 +92,10 @@ impl Catalog {
     }
 
     /// Notes a link; the same one again renews its proof, and its media type where there is one.
-    pub fn note_link(&self, mut link: Link) {
+    pub fn record_link(&self, mut link: Link) {
         // A clock that was ahead must not make a link immortal.
         link.proven = link.proven.min(SystemTime::now());
-        self.note(Change::Link(link));
+        self.offer(Change::Link(link));
     }
 
     /// When `registry` last said that anybody may read the repository, and did not take it back.
@@ -109,11 +109,11 @@ impl Catalog {
     }
 
     /// Notes that `registry` said so when it was asked then, or that it takes it back, which is never dropped.
-    pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
+    pub fn record_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
         let (registry, repository) = (registry.into(), repository.clone());
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
-        let note = Change::Public { registry, repository, proven };
-        if note.is_withdrawal() { self.outbox.owe(note) } else { self.note(note) }
+        let change = Change::Public { registry, repository, proven };
+        if change.is_withdrawal() { self.queue.send_retained(change) } else { self.offer(change) }
     }
 
     /// All that is known of a tag: of every class of `Accept`, however learned.
@@ -126,15 +126,15 @@ impl Catalog {
     }
 
     /// Notes what a tag is, and remembers that it was.
-    pub fn note_tag(&self, mut entry: TagEntry) {
+    pub fn record_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());
-        self.note(Change::Tag(entry));
+        self.offer(Change::Tag(entry));
     }
 
     /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Change::ForgetTag { registry, repository, tag, only });
+        self.offer(Change::ForgetTag { registry, repository, tag, only });
     }
 
     /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
@@ -162,8 +162,8 @@ impl Catalog {
     }
 
     /// Notes a registry's answer to `GET /v2/`, instead of the last one.
-    pub fn note_ping(&self, ping: Ping) {
-        self.note(Change::Ping(ping));
+    pub fn record_ping(&self, ping: Ping) {
+        self.offer(Change::Ping(ping));
     }
 
     /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
@@ -193,7 +193,7 @@ impl Catalog {
     }
 
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
-        self.send(Order::Change(Change::Pin { digest, pinned }))?;
+        self.send(WriterCommand::Change(Change::Pin { digest, pinned }))?;
         let is_there = self.ask("look a blob up", move |on| query::is_there(on, &digest)).await?;
         self.flush().await; // a pin is promised
         Ok(is_there)
@@ -210,8 +210,8 @@ impl Catalog {
         loop {
             let (done, wait) = oneshot::channel();
             // Who waits may have left.
-            let order = Order::Flush(Box::new(move || _ = done.send(())));
-            match self.send(order) {
+            let command = WriterCommand::Flush(Box::new(move || _ = done.send(())));
+            match self.send(command) {
                 Ok(()) => return drop(wait.await),
                 Err(Error::Busy) => tokio::task::yield_now().await,
                 Err(_) => return,
@@ -222,7 +222,7 @@ impl Catalog {
     /// The same, for a thread that may wait.
     pub(crate) fn flush_now(&self) {
         let (done, wait) = mpsc::channel();
-        if self.outbox.send_waiting(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
+        if self.queue.send_waiting(WriterCommand::Flush(Box::new(move || _ = done.send(())))).is_ok() {
             let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
         }
     }
@@ -237,13 +237,13 @@ impl Catalog {
     }
 
     /// A change to the blobs: never dropped, so it may wait.
-    pub(crate) fn tell(&self, note: Change) {
-        let _ = self.outbox.send_waiting(Order::Change(note)); // a closed catalog learns by the next start's walk
+    pub(crate) fn submit(&self, change: Change) {
+        let _ = self.queue.send_waiting(WriterCommand::Change(change)); // a closed catalog learns by the next start's walk
     }
 
     /// Has something written, so that it is seen whether that goes well again.
     pub(crate) fn probe(&self) {
-        self.note(Change::expire());
+        self.offer(Change::expire());
     }
 
     /// Now, in microseconds since 1970, later than any time given out before.
@@ -252,47 +252,47 @@ impl Catalog {
     }
 
     /// Another connection that only reads.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.outbox))
+    pub(crate) fn reader(&self) -> CatalogReader {
+        CatalogReader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.queue))
     }
 
     /// Something happened after which folder and catalog may differ.
-    pub(crate) fn doubt(&self) {
-        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn diverged(&self) {
+        self.shared.divergences.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How often that was so.
-    pub(crate) fn doubts(&self) -> u64 {
-        self.shared.doubts.load(Ordering::Acquire)
+    pub(crate) fn divergences(&self) -> u64 {
+        self.shared.divergences.load(Ordering::Acquire)
     }
 
-    /// A walk over the folder has mended so many of the doubts.
-    pub(crate) fn mended(&self, doubts: u64) {
-        self.shared.mended.fetch_max(doubts, Ordering::AcqRel);
+    /// A walk over the folder has reconciled so many of the divergences.
+    pub(crate) fn reconciled(&self, divergences: u64) {
+        self.shared.reconciled.fetch_max(divergences, Ordering::AcqRel);
     }
 
     /// Whether folder and catalog may differ.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        self.doubts() > self.shared.mended.load(Ordering::Acquire)
+    pub(crate) fn may_differ(&self) -> bool {
+        self.divergences() > self.shared.reconciled.load(Ordering::Acquire)
     }
 
-    /// Commits everything and ends the thread. Reserved orders fail.
+    /// Commits everything and ends the thread. Reserved commands fail.
     pub(crate) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
-        let _ = self.outbox.send_waiting(Order::Stop);
+        let _ = self.queue.send_waiting(WriterCommand::Stop);
         if thread.join().is_err() {
-            self.doubt();
+            self.diverged();
         }
     }
 
-    fn note(&self, note: Change) {
-        if self.send(Order::Change(note)).is_err_and(|error| matches!(error, Error::Busy)) {
+    fn offer(&self, change: Change) {
+        if self.send(WriterCommand::Change(change)).is_err_and(|error| matches!(error, Error::Busy)) {
             tracing::debug!("the catalog is too busy for a note"); // it will be learned again
         }
     }
 
-    fn send(&self, order: Order) -> Result<(), Error> {
-        self.outbox.send(order)
+    fn send(&self, command: WriterCommand) -> Result<(), Error> {
+        self.queue.send(command)
     }
 
     async fn ask<T: Send + 'static>(
@@ -301,7 +301,7 @@ impl Catalog {
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Order::Look(Box::new(move |on| {
+        self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
             let damaged = found.as_ref().is_err_and(is_damage);
             let _ = reply.send(found); // who asked may have left

@@ -13,12 +13,12 @@
 
 mod batch;
 pub(crate) mod change;
+mod command;
 mod entry;
 mod handle;
 mod heat;
 mod inventory;
 mod key;
-mod order;
 mod place;
 pub(crate) mod query;
 pub(crate) mod queue;
@@ -27,11 +27,11 @@ mod schema;
 mod writer;
 
 pub(crate) use change::Change;
+pub(crate) use entry::{BlobRow, ScrubProgress};
 pub use entry::{Content, Learned, Link, Ping, TagEntry};
-pub(crate) use entry::{Progress, Row};
 pub use handle::Catalog;
 #[cfg(test)]
 pub(crate) use heat::{heat, heated};
-pub use inventory::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
+pub use inventory::{CachedImage, Extent, Purge, Scope, Share, Spared, StoredBlob, Survey};
 pub(crate) use key::micros;
-pub(crate) use reader::Reader;
+pub(crate) use reader::CatalogReader;

@@ -9,61 +9,62 @@ use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::change::Change;
-use super::order::Order;
+use super::command::WriterCommand;
 use crate::store::Error;
 use crate::store::lock::lock;
 
 /// What is to be sent.
 pub(crate) struct Queue {
-    orders: SyncSender<Order>,
-    owed: Mutex<VecDeque<Change>>,
+    commands: SyncSender<WriterCommand>,
+    retained: Mutex<VecDeque<Change>>,
 }
 
 impl Queue {
-    pub(crate) fn new(orders: SyncSender<Order>) -> Self {
-        Self { orders, owed: Mutex::default() }
+    pub(crate) fn new(commands: SyncSender<WriterCommand>) -> Self {
+        Self { commands, retained: Mutex::default() }
     }
 
-    /// Sends without waiting; what is owed goes first.
+    /// Sends without waiting; what is retained goes first.
     ///
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`]: it was not sent.
-    pub(crate) fn send(&self, order: Order) -> Result<(), Error> {
-        self.pay()?;
-        self.orders.try_send(order).map_err(|error| refusal(&error))
+    pub(crate) fn send(&self, command: WriterCommand) -> Result<(), Error> {
+        self.drain_retained()?;
+        self.commands.try_send(command).map_err(|error| refusal(&error))
     }
 
     /// Sends as soon as there is room. Blocks.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub(crate) fn send_waiting(&self, order: Order) -> Result<(), Error> {
+    pub(crate) fn send_waiting(&self, command: WriterCommand) -> Result<(), Error> {
         loop {
-            // No lock while it waits. Of what is owed, the order does not matter.
-            let Some(note) = lock(&self.owed).pop_front() else { break };
-            self.orders.send(Order::Change(note)).map_err(|_| Error::Closed)?;
+            // No lock while it waits. Of what is retained, the command does not matter.
+            let Some(change) = lock(&self.retained).pop_front() else { break };
+            self.commands.send(WriterCommand::Change(change)).map_err(|_| Error::Closed)?;
         }
-        self.orders.send(order).map_err(|_| Error::Closed)
+        self.commands.send(command).map_err(|_| Error::Closed)
     }
 
     /// Sends a note that must not be lost, now or when there is room.
-    pub(crate) fn owe(&self, note: Change) {
-        lock(&self.owed).push_back(note);
-        let _ = self.pay(); // whoever sends next tries again, and so does the thread when it has nothing to do
+    pub(crate) fn send_retained(&self, change: Change) {
+        lock(&self.retained).push_back(change);
+        let _ = self.drain_retained(); // whoever sends next tries again, and so does the thread when it has nothing to do
     }
 
-    /// Sends what is owed, as far as there is room.
+    /// Sends what is retained, as far as there is room.
     ///
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`]: something is left.
-    pub(crate) fn pay(&self) -> Result<(), Error> {
-        let mut owed = lock(&self.owed);
-        while let Some(note) = owed.pop_front() {
-            if let Err(error) = self.orders.try_send(Order::Change(note)) {
+    pub(crate) fn drain_retained(&self) -> Result<(), Error> {
+        let mut retained = lock(&self.retained);
+        while let Some(change) = retained.pop_front() {
+            if let Err(error) = self.commands.try_send(WriterCommand::Change(change)) {
                 let refusal = refusal(&error);
-                if let TrySendError::Full(Order::Change(note)) | TrySendError::Disconnected(Order::Change(note)) = error
+                if let TrySendError::Full(WriterCommand::Change(change))
+                | TrySendError::Disconnected(WriterCommand::Change(change)) = error
                 {
-                    owed.push_front(note);
+                    retained.push_front(change);
                 }
                 return Err(refusal);
             }
@@ -72,7 +73,7 @@ impl Queue {
     }
 }
 
-fn refusal(error: &TrySendError<Order>) -> Error {
+fn refusal(error: &TrySendError<WriterCommand>) -> Error {
     match error {
         TrySendError::Full(_) => Error::Busy,
         TrySendError::Disconnected(_) => Error::Closed,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::entry::{Progress, Row};
+use super::command::WriterCommand;
+use super::entry::{BlobRow, ScrubProgress};
 use super::key::{digest, key};
-use super::order::Order;
 use super::query;
 use super::queue::Queue;
 use super::schema::{FILE, is_damage, is_unreadable};
@@ -23,20 +23,20 @@ use crate::store::lock::lock;
 const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 
 /// The connection, opened when it is first needed and again when the catalog was made anew.
-pub(crate) struct Reader {
+pub(crate) struct CatalogReader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
-    outbox: Arc<Queue>,
+    queue: Arc<Queue>,
     open: Mutex<Option<(u64, Connection)>>,
 }
 
-impl Reader {
-    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Queue>) -> Self {
-        Self { folder, generation, outbox, open: Mutex::new(None) }
+impl CatalogReader {
+    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, queue: Arc<Queue>) -> Self {
+        Self { folder, generation, queue, open: Mutex::new(None) }
     }
 
     /// The blob's row.
-    pub(crate) fn row(&self, digest: &Digest) -> Result<Option<Row>, Error> {
+    pub(crate) fn row(&self, digest: &Digest) -> Result<Option<BlobRow>, Error> {
         self.with("look a blob up", |on| {
             on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
                 .query_row([key(digest)], read)
@@ -59,15 +59,15 @@ impl Reader {
     }
 
     /// Where the scrub is.
-    pub(crate) fn progress(&self) -> Result<Progress, Error> {
+    pub(crate) fn progress(&self) -> Result<ScrubProgress, Error> {
         self.with("be read", |on| {
-            let read = |row: &rusqlite::Row<'_>| Ok(Progress { after: row.get(0)?, ended: row.get(1)? });
+            let read = |row: &rusqlite::Row<'_>| Ok(ScrubProgress { after: row.get(0)?, ended: row.get(1)? });
             on.query_row("SELECT scrubbed, scrub_ended FROM totals", [], read)
         })
     }
 
-    /// Goes over all rows, in no order.
-    pub(crate) fn scan(&self, mut each: impl FnMut(Row)) -> Result<(), Error> {
+    /// Goes over all rows, in no command.
+    pub(crate) fn scan(&self, mut each: impl FnMut(BlobRow)) -> Result<(), Error> {
         self.with("be scanned", |on| {
             let mut statement = on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs"))?;
             let mut rows = statement.query([])?;
@@ -78,13 +78,13 @@ impl Reader {
         })
     }
 
-    /// Up to `count` rows after the row number `after`, in order.
-    pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    /// Up to `count` rows after the row number `after`, in command.
+    pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(&format!("SELECT {COLUMNS} FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2"), after, count)
     }
 
-    /// Up to `count` rows after the row number `after` that nobody has hashed yet, in order.
-    pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    /// Up to `count` rows after the row number `after` that nobody has hashed yet, in command.
+    pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(
             &format!("SELECT {COLUMNS} FROM blobs WHERE proven = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
             after,
@@ -92,7 +92,7 @@ impl Reader {
         )
     }
 
-    fn some(&self, sql: &str, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    fn some(&self, sql: &str, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.with("be read", |on| on.prepare_cached(sql)?.query_map((after, count), read)?.collect())
     }
 
@@ -116,8 +116,8 @@ impl Reader {
     /// Has the thread that writes make the catalog anew, unless it did since.
     fn tell_damage(&self, seen: u64) {
         let generation = Arc::clone(&self.generation);
-        let order = Order::Look(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
-        let _ = self.outbox.send(order); // whoever reads next tells it again
+        let command = WriterCommand::Query(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
+        let _ = self.queue.send(command); // whoever reads next tells it again
     }
 
     fn opened(&self) -> rusqlite::Result<MutexGuard<'_, Option<(u64, Connection)>>> {
@@ -135,8 +135,8 @@ impl Reader {
     }
 }
 
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row {
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<BlobRow> {
+    Ok(BlobRow {
         id: row.get(0)?,
         digest: digest(row.get_ref(1)?.as_blob()?)?,
         size: row.get::<_, i64>(2)?.cast_unsigned(),

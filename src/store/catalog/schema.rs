@@ -107,7 +107,7 @@ PRAGMA user_version = 2;
 ";
 
 /// An opened catalog; whether it was made just now, empty.
-pub(crate) struct Opened {
+pub(crate) struct OpenedCatalog {
     pub(crate) connection: Connection,
     pub(crate) new: bool,
 }
@@ -121,7 +121,7 @@ CREATE TABLE IF NOT EXISTS public (
 ";
 
 /// Opens the catalog in `folder`, or makes it. One that is damaged is moved aside and made anew.
-pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
+pub(crate) fn open(folder: &Path) -> Result<OpenedCatalog, Error> {
     let path = folder.join(FILE);
     match try_open(&path) {
         Err(Failure::Sqlite(source)) if !is_passing(&source) => {
@@ -190,7 +190,7 @@ impl Failure {
     }
 }
 
-fn try_open(path: &Path) -> Result<Opened, Failure> {
+fn try_open(path: &Path) -> Result<OpenedCatalog, Failure> {
     // SQLite gives its other files the mode of this one: what an image is called may be private.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(Failure::Io)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -224,7 +224,7 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
     let totals = "SELECT bytes, entries, clock, scrubbed, scrub_ended FROM totals";
     connection.query_row(totals, [], |row| (0..5).try_for_each(|column| row.get::<_, i64>(column).map(drop)))?;
     connection.execute_batch(PUBLIC)?;
-    Ok(Opened { connection, new })
+    Ok(OpenedCatalog { connection, new })
 }
 
 /// Makes the tables.

@@ -1,4 +1,4 @@
-//! The thread that owns the catalog: it takes orders, batches the notes and answers lookups in between.
+//! The thread that owns the catalog: it takes commands, batches the notes and answers lookups in between.
 
 use std::mem;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::batch::Batch;
 use super::change::Change;
+use super::command::{WriterCommand, WriterState};
 use super::key::micros;
-use super::order::{Order, Shared};
 use super::queue::Queue;
 use crate::store::lock::lock;
 
@@ -24,39 +24,39 @@ const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The thread, with what it has to do and when.
-pub(crate) struct Writer {
+pub(crate) struct CatalogWriter {
     batch: Batch,
-    shared: Arc<Shared>,
-    outbox: Arc<Queue>,
+    shared: Arc<WriterState>,
+    queue: Arc<Queue>,
     uses_at: Instant,
     expire_at: Instant,
     prune_at: Instant,
 }
 
-impl Writer {
-    pub(crate) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Queue>) -> Self {
+impl CatalogWriter {
+    pub(crate) fn new(batch: Batch, shared: Arc<WriterState>, queue: Arc<Queue>) -> Self {
         let now = Instant::now();
-        Self { batch, shared, outbox, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
+        Self { batch, shared, queue, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
     /// Works until it is told to stop, or nobody is left to tell it.
-    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+    pub(crate) fn run(mut self, commands: &Receiver<WriterCommand>) {
         loop {
-            let order = match orders.recv_timeout(self.patience()) {
-                Ok(order) => Some(order),
+            let command = match commands.recv_timeout(self.wait_time()) {
+                Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
+                Err(RecvTimeoutError::Disconnected) => Some(WriterCommand::Stop),
             };
-            match order {
-                None => _ = self.outbox.pay(),
-                Some(Order::Change(note)) => self.batch.add(note),
-                Some(Order::Look(look)) => self.batch.look(look),
-                Some(Order::Flush(done)) => {
+            match command {
+                None => _ = self.queue.drain_retained(),
+                Some(WriterCommand::Change(change)) => self.batch.add(change),
+                Some(WriterCommand::Query(query)) => self.batch.query(query),
+                Some(WriterCommand::Flush(done)) => {
                     self.take_uses();
                     self.batch.commit();
                     done();
                 }
-                Some(Order::Stop) => {
+                Some(WriterCommand::Stop) => {
                     self.take_uses();
                     return self.batch.close();
                 }
@@ -65,8 +65,8 @@ impl Writer {
         }
     }
 
-    /// How long to wait for an order before there is something to do.
-    fn patience(&self) -> Duration {
+    /// How long to wait for an command before there is something to do.
+    fn wait_time(&self) -> Duration {
         let next = self.uses_at.min(self.expire_at).min(self.prune_at);
         self.batch.due().map_or(next, |due| next.min(due)).saturating_duration_since(Instant::now())
     }

@@ -14,7 +14,7 @@ use crate::host::Taken;
 use crate::oci::Digest;
 use crate::store::Error;
 use crate::store::checksums::{Damaged, GRANULE, Sums};
-use crate::store::health::is_ill;
+use crate::store::health::is_disk_failure;
 
 /// What an open blob asks of the store that it is from.
 pub(crate) trait BlobOwner: Send + Sync {
@@ -30,10 +30,10 @@ pub(crate) trait BlobOwner: Send + Sync {
 
 /// An open blob. All who read it share its file; while one of them lives, the blob is not evicted.
 #[derive(Clone)]
-pub struct Blob(Arc<Open>);
+pub struct Blob(Arc<OpenBlob>);
 
 /// A blob's file.
-pub(crate) struct Open {
+pub(crate) struct OpenBlob {
     owner: Arc<dyn BlobOwner>,
     file: File,
     digest: Digest,
@@ -41,7 +41,7 @@ pub(crate) struct Open {
     /// Loaded by the first read that may wait.
     sums: OnceLock<Sums>,
     _lease: Lease,
-    _place: Taken,
+    _permit: Taken,
 }
 
 /// Whether a read may wait for the disk.
@@ -52,7 +52,7 @@ enum Wait {
 }
 
 impl Blob {
-    pub(crate) fn of(open: Arc<Open>) -> Self {
+    pub(crate) fn of(open: Arc<OpenBlob>) -> Self {
         Self(open)
     }
 
@@ -118,18 +118,18 @@ impl Blob {
     }
 }
 
-impl Open {
-    /// A file of so many bytes that has this content. Its `lease` and its `place` among the open files go with it.
+impl OpenBlob {
+    /// A file of so many bytes that has this content. Its `lease` and its `permit` among the open files go with it.
     pub(crate) fn new(
         owner: Arc<dyn BlobOwner>,
         digest: &Digest,
         (file, length): (File, u64),
         sums: Option<Sums>,
         lease: Lease,
-        place: Taken,
+        permit: Taken,
     ) -> Self {
         let sums = sums.map_or_else(OnceLock::new, OnceLock::from);
-        Self { owner, file, digest: *digest, length, sums, _lease: lease, _place: place }
+        Self { owner, file, digest: *digest, length, sums, _lease: lease, _permit: permit }
     }
 
     fn read(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -150,8 +150,8 @@ impl Open {
         let one = buffer.len().min(span(0, GRANULE));
         let count = match self.fetch(wait, at, buffer) {
             // Somewhere in it the disk fails: perhaps not in the first granule.
-            Err(error) if is_ill(&error) => match self.fetch(wait, at, &mut buffer[..one]) {
-                Err(error) if is_ill(&error) => return Err(self.damaged(at)),
+            Err(error) if is_disk_failure(&error) => match self.fetch(wait, at, &mut buffer[..one]) {
+                Err(error) if is_disk_failure(&error) => return Err(self.damaged(at)),
                 other => other?,
             },
             other => other?,
@@ -213,7 +213,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenBlob {
     fn drop(&mut self) {
         self.owner.closed(&self.digest);
     }

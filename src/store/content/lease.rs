@@ -10,7 +10,7 @@ use crate::store::lock::lock;
 #[derive(Debug)]
 enum Hold {
     Read(usize),
-    Leaving,
+    Evicted,
 }
 
 /// The live leases, in memory.
@@ -28,7 +28,7 @@ pub(crate) struct Lease {
 
 /// Keeps readers away from a digest while it is evicted: to them it is gone already.
 #[derive(Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct Eviction {
     leases: Arc<Leases>,
     digest: Digest,
 }
@@ -38,18 +38,18 @@ impl Leases {
     pub(crate) fn take(self: &Arc<Self>, digest: &Digest) -> Option<Lease> {
         match lock(&self.held).entry(*digest).or_insert(Hold::Read(0)) {
             Hold::Read(count) => *count += 1,
-            Hold::Leaving => return None,
+            Hold::Evicted => return None,
         }
         Some(Lease { leases: Arc::clone(self), digest: *digest })
     }
 
     /// The right to evict; `None` while somebody reads.
-    pub(crate) fn leave(self: &Arc<Self>, digest: &Digest) -> Option<Leaving> {
+    pub(crate) fn evict(self: &Arc<Self>, digest: &Digest) -> Option<Eviction> {
         match lock(&self.held).entry(*digest) {
             Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => free.insert(Hold::Leaving),
+            Entry::Vacant(free) => free.insert(Hold::Evicted),
         };
-        Some(Leaving { leases: Arc::clone(self), digest: *digest })
+        Some(Eviction { leases: Arc::clone(self), digest: *digest })
     }
 
     /// Whether somebody reads it or it is being evicted.
@@ -69,7 +69,7 @@ impl Drop for Lease {
     }
 }
 
-impl Drop for Leaving {
+impl Drop for Eviction {
     fn drop(&mut self) {
         lock(&self.leases.held).remove(&self.digest);
     }
@@ -85,14 +85,14 @@ mod tests {
         let leases = Arc::new(Leases::default());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let (one, two) = (leases.take(&digest), leases.take(&digest));
-        assert!(one.is_some() && leases.leave(&digest).is_none());
+        assert!(one.is_some() && leases.evict(&digest).is_none());
         drop(one);
-        assert!(leases.leave(&digest).is_none(), "one reader is left");
+        assert!(leases.evict(&digest).is_none(), "one reader is left");
         drop(two);
         assert!(!leases.holds(&digest));
-        let leaving = leases.leave(&digest);
-        assert!(leaving.is_some() && leases.take(&digest).is_none() && leases.leave(&digest).is_none());
-        drop(leaving);
+        let eviction = leases.evict(&digest);
+        assert!(eviction.is_some() && leases.take(&digest).is_none() && leases.evict(&digest).is_none());
+        drop(eviction);
         assert!(leases.take(&digest).is_some());
     }
 }

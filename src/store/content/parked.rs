@@ -24,14 +24,14 @@ const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAP_LIMIT: u64 = 16 << 20;
 
 /// An unfinished fill at rest.
-pub(crate) struct Parked {
+pub(crate) struct ParkedFill {
     pub(crate) path: PathBuf,
     pub(crate) landed: Landed,
     pub(crate) charge: Charge,
     since: SystemTime,
 }
 
-impl Parked {
+impl ParkedFill {
     pub(crate) fn new(path: PathBuf, landed: Landed, charge: Charge) -> Self {
         Self { path, landed, charge, since: SystemTime::now() }
     }
@@ -39,14 +39,14 @@ impl Parked {
 
 /// All of them.
 #[derive(Default)]
-pub(crate) struct Parking {
-    by: Mutex<HashMap<(Digest, String), Parked>>,
+pub(crate) struct ParkedFills {
+    by: Mutex<HashMap<(Digest, String), ParkedFill>>,
 }
 
-impl Parking {
+impl ParkedFills {
     /// Takes up what an earlier process left, and the first number that no staged file has had.
     pub(crate) fn load(disk: &Disk, layout: &Layout, ledger: &Arc<Ledger>) -> Result<(Self, u64), Error> {
-        let parking = Self::default();
+        let parked_fills = Self::default();
         let mut next = 0;
         let mut removed = false;
         let folder = layout.fills();
@@ -60,26 +60,26 @@ impl Parking {
             let Some((landed, since)) = remembered(path) else { continue };
             let bytes = path.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
             let charge = ledger.charge(bytes.min(landed.end()).cast_signed(), 0);
-            parking.insert(disk, digest, Parked { path: path.clone(), landed, charge, since });
+            parked_fills.insert(disk, digest, ParkedFill { path: path.clone(), landed, charge, since });
         }
         let kept: Vec<PathBuf> =
-            lock(&parking.by).values().flat_map(|parked| [parked.path.clone(), map_of(&parked.path)]).collect();
+            lock(&parked_fills.by).values().flat_map(|parked| [parked.path.clone(), map_of(&parked.path)]).collect();
         for path in paths.iter().filter(|path| !kept.contains(path)) {
             removed |= disk.unlink(path)?;
         }
         if removed {
             disk.sync_folder(&folder)?;
         }
-        Ok((parking, next))
+        Ok((parked_fills, next))
     }
 
     /// Keeps a fill for later. Of two of the same content and registry the one with more stays.
-    pub(crate) fn park(&self, disk: &Disk, digest: Digest, parked: Parked) {
+    pub(crate) fn park(&self, disk: &Disk, digest: Digest, parked: ParkedFill) {
         self.insert(disk, digest, parked);
     }
 
     /// Takes a fill to go on with it.
-    pub(crate) fn take(&self, digest: &Digest, origin: &str) -> Option<Parked> {
+    pub(crate) fn take(&self, digest: &Digest, origin: &str) -> Option<ParkedFill> {
         lock(&self.by).remove(&(*digest, origin.to_owned()))
     }
 
@@ -89,7 +89,7 @@ impl Parking {
     }
 
     /// Drops the oldest ones until `need` bytes are free, or all are gone. Answers the bytes freed.
-    pub(crate) fn relieve(&self, disk: &Disk, need: u64) -> u64 {
+    pub(crate) fn drop_oldest(&self, disk: &Disk, need: u64) -> u64 {
         let mut freed = 0;
         while freed < need {
             let mut by = lock(&self.by);
@@ -102,7 +102,7 @@ impl Parking {
         freed
     }
 
-    fn insert(&self, disk: &Disk, digest: Digest, parked: Parked) {
+    fn insert(&self, disk: &Disk, digest: Digest, parked: ParkedFill) {
         let key = (digest, parked.landed.origin.clone());
         let mut by = lock(&self.by);
         let loser = match by.get(&key) {
@@ -115,8 +115,8 @@ impl Parking {
         }
     }
 
-    fn drop_some(&self, disk: &Disk, is_one: impl Fn(&Parked) -> bool) {
-        let gone: Vec<Parked> =
+    fn drop_some(&self, disk: &Disk, is_one: impl Fn(&ParkedFill) -> bool) {
+        let gone: Vec<ParkedFill> =
             lock(&self.by).extract_if(|_, parked| is_one(parked)).map(|(_, parked)| parked).collect();
         for parked in gone {
             remove(disk, &parked.path, true);

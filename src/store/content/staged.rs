@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::blob::try_read_at;
 use super::blobs::Blobs;
-use super::parked::{self, Parked, has_bytes, map_of};
+use super::parked::{self, ParkedFill, has_bytes, map_of};
 use super::partial::Landed;
 use crate::host::Taken;
 use crate::oci::Digest;
@@ -34,7 +34,7 @@ pub(crate) trait Space: Send + Sync {
 /// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
 /// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
-    shelf: Arc<Blobs>,
+    blobs: Arc<Blobs>,
     space: Arc<dyn Space>,
     digest: Digest,
     path: PathBuf,
@@ -45,8 +45,8 @@ pub struct Staged {
     /// What the map beside the file says, if there is one.
     landed: Mutex<Option<Landed>>,
     /// A sync failed: nobody knows what the disk has.
-    is_ill: AtomicBool,
-    _place: Taken,
+    sync_failed: AtomicBool,
+    _permit: Taken,
 }
 
 /// An unfinished fill, taken up again.
@@ -70,18 +70,18 @@ enum State {
 
 impl Staged {
     pub(crate) fn new(
-        shelf: Arc<Blobs>,
+        blobs: Arc<Blobs>,
         space: Arc<dyn Space>,
         digest: Digest,
         number: u64,
         origin: Option<&str>,
-        place: Taken,
+        permit: Taken,
     ) -> Result<Self, Error> {
-        let path = shelf.layout.staged(&digest, number);
-        let file = shelf.disk.create(&path).map_err(|error| full(error, digest))?;
-        let charge = Mutex::new(Some(shelf.ledger.charge(0, 0)));
+        let path = blobs.layout.staged(&digest, number);
+        let file = blobs.disk.create(&path).map_err(|error| full(error, digest))?;
+        let charge = Mutex::new(Some(blobs.ledger.charge(0, 0)));
         Ok(Self {
-            shelf,
+            blobs,
             space,
             digest,
             path,
@@ -90,26 +90,26 @@ impl Staged {
             state: RwLock::new(State::Open),
             origin: origin.map(Into::into),
             landed: Mutex::default(),
-            is_ill: false.into(),
-            _place: place,
+            sync_failed: false.into(),
+            _permit: permit,
         })
     }
 
     pub(crate) fn resume(
-        shelf: Arc<Blobs>,
+        blobs: Arc<Blobs>,
         space: Arc<dyn Space>,
         digest: Digest,
-        parked: Parked,
-        place: Taken,
+        parked: ParkedFill,
+        permit: Taken,
     ) -> Result<Option<Partial>, Error> {
-        let Parked { path, landed, charge, .. } = parked;
-        let file = shelf.disk.reopen(&path)?;
+        let ParkedFill { path, landed, charge, .. } = parked;
+        let file = blobs.disk.reopen(&path)?;
         if !has_bytes(&file, &landed).map_err(|source| Error::io("stat", &path, source))? {
             return Err(Error::io("read", &path, io::ErrorKind::NotFound));
         }
         let (extents, total, validator) = (landed.extents.clone(), landed.total, landed.validator.clone());
         let staged = Self {
-            shelf,
+            blobs,
             space,
             digest,
             path,
@@ -118,8 +118,8 @@ impl Staged {
             state: RwLock::new(State::Open),
             origin: Some(landed.origin.clone()),
             landed: Mutex::new(Some(landed)),
-            is_ill: false.into(),
-            _place: place,
+            sync_failed: false.into(),
+            _permit: permit,
         };
         Ok(Some(Partial { staged, extents, total, validator }))
     }
@@ -136,7 +136,7 @@ impl Staged {
     /// # Errors
     /// [`Error::Full`] if it can never fit.
     pub fn expect(&self, length: u64) -> Result<(), Error> {
-        if length > self.shelf.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
+        if length > self.blobs.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
     }
 
     /// Writes all of `bytes` at `at`. May wait for the disk, and for room to be made.
@@ -161,7 +161,7 @@ impl Staged {
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         for _ in 0..ROOM_TRIES {
-            match self.shelf.disk.write_at(&self.file, &self.path, at, bytes) {
+            match self.blobs.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
                     if !self.space.make_room() {
@@ -204,19 +204,19 @@ impl Staged {
         let Some(origin) = &self.origin else { return Ok(()) };
         let state = shared(&self.state);
         let mut remembered = lock(&self.landed);
-        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
         }
         let landed = Landed::new(origin, extents, total, validator);
         if landed.len() == 0 || remembered.as_ref() == Some(&landed) {
             return Ok(());
         }
-        let _open = self.shelf.while_open()?;
-        if let Err(error) = self.shelf.disk.sync_file(&self.file, &self.path) {
-            self.is_ill.store(true, Ordering::Release);
+        let _open = self.blobs.while_open()?;
+        if let Err(error) = self.blobs.disk.sync_file(&self.file, &self.path) {
+            self.sync_failed.store(true, Ordering::Release);
             return Err(full(error, self.digest));
         }
-        let placed = self.shelf.disk.place(&map_of(&self.path), landed.encode().as_bytes());
+        let placed = self.blobs.disk.place(&map_of(&self.path), landed.encode().as_bytes());
         placed.map_err(|error| full(error, self.digest))?;
         *remembered = Some(landed);
         Ok(())
@@ -234,9 +234,9 @@ impl Staged {
 
     /// Removes the map.
     fn forget(&self) {
-        let Ok(_open) = self.shelf.while_open() else { return };
+        let Ok(_open) = self.blobs.while_open() else { return };
         if lock(&self.landed).take().is_some()
-            && let Err(error) = self.shelf.disk.unlink(&map_of(&self.path))
+            && let Err(error) = self.blobs.disk.unlink(&map_of(&self.path))
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "the map of a fill stays until the next start");
         }
@@ -251,7 +251,7 @@ impl Staged {
     pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
         let length = checksums.len();
         let mut state = exclusive(&self.state);
-        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
         }
         let found = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?.len();
@@ -259,10 +259,10 @@ impl Staged {
             return Err(Error::Length { digest: self.digest, expected: length, found });
         }
         *state = State::Failed;
-        let synced = self.shelf.disk.sync_file(&self.file, &self.path);
-        let charge = lock(&self.charge).take().unwrap_or_else(|| self.shelf.ledger.charge(0, 0));
+        let synced = self.blobs.disk.sync_file(&self.file, &self.path);
+        let charge = lock(&self.charge).take().unwrap_or_else(|| self.blobs.ledger.charge(0, 0));
         let blob = synced
-            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, checksums.finish(), charge))
+            .and_then(|()| self.blobs.publish(&self.path, &self.digest, length, checksums.finish(), charge))
             .map_err(|error| full(error, self.digest))?;
         *state = State::Committed(blob.clone());
         drop(state);
@@ -312,17 +312,17 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let is_open = match *shared(&self.state) {
             State::Committed(_) => return,
-            State::Open => !self.is_ill.load(Ordering::Acquire),
+            State::Open => !self.sync_failed.load(Ordering::Acquire),
             State::Failed => false,
         };
         // After the store was closed the name may be another process's.
-        let Ok(_open) = self.shelf.while_open() else { return };
+        let Ok(_open) = self.blobs.while_open() else { return };
         match (lock(&self.landed).take(), lock(&self.charge).take()) {
             (Some(landed), Some(charge)) if is_open => {
-                let parked = Parked::new(self.path.clone(), landed, charge);
-                self.shelf.parking.park(&self.shelf.disk, self.digest, parked);
+                let parked = ParkedFill::new(self.path.clone(), landed, charge);
+                self.blobs.parked_fills.park(&self.blobs.disk, self.digest, parked);
             }
-            (landed, _charge) => parked::remove(&self.shelf.disk, &self.path, landed.is_some()),
+            (landed, _charge) => parked::remove(&self.blobs.disk, &self.path, landed.is_some()),
         }
     }
 }

@@ -14,14 +14,14 @@ use super::damage::Inode;
 use crate::oci::{Digest, Hasher};
 use crate::store::catalog::Change;
 use crate::store::checksums::{Checksums, Sums};
-use crate::store::health::is_ill;
+use crate::store::health::is_disk_failure;
 use crate::store::{Blob, Error};
 
 const CHUNK: usize = 256 << 10;
 
 /// What a blob was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verification {
     /// There is none.
     Absent,
     /// It has the content of its name.
@@ -55,33 +55,33 @@ impl Blobs {
     }
 
     /// Hashes a blob, telling `each` after every chunk how many bytes were read; it answers whether to go on.
-    /// One that is broken off is [`Verdict::Good`] as far as anybody knows.
-    pub(crate) fn verify(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
-        let Some((file, length)) = self.open(digest)? else { return Ok(Verdict::Absent) };
+    /// One that is broken off is [`Verification::Good`] as far as anybody knows.
+    pub(crate) fn verify(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verification, Error> {
+        let Some((file, length)) = self.open(digest)? else { return Ok(Verification::Absent) };
         match self.hash(&file, digest, each)? {
-            Finding::BrokenOff => Ok(Verdict::Good),
+            Finding::BrokenOff => Ok(Verification::Good),
             Finding::Right(sums) => {
-                let is_known = self.look(digest, length).is_some();
+                let is_known = self.lookup(digest, length).is_some();
                 if !is_known || self.recorded(digest, length).as_ref() != Some(&sums) {
                     self.record(&file, digest, length, &sums)?;
                 }
-                Ok(Verdict::Good)
+                Ok(Verification::Good)
             }
             Finding::Wrong => {
                 self.drop_wrong(&file, digest)?;
-                Ok(Verdict::Damaged)
+                Ok(Verification::Damaged)
             }
         }
     }
 
     /// Decides what becomes of a suspect. One that cannot be dropped stays a suspect, which nobody is served.
-    pub(crate) fn judge(&self, digest: &Digest) {
+    pub(crate) fn verify_suspect(&self, digest: &Digest) {
         let Some(suspect) = self.suspects.inode(digest) else { return };
-        let judged = self.open_any(digest).and_then(|opened| match opened {
+        let verified = self.open_any(digest).and_then(|opened| match opened {
             Some((file, length, inode)) if inode == suspect => self.hash_opened(&file, digest, length),
             _ => Ok(None), // it is gone already
         });
-        match judged {
+        match verified {
             Ok(sums) => {
                 if sums.is_some() {
                     tracing::warn!(%digest, "its digest is right: its checksums were wrong, and are recorded anew");
@@ -97,10 +97,10 @@ impl Blobs {
 
     fn record(&self, file: &File, digest: &Digest, length: u64, sums: &Sums) -> Result<(), Error> {
         let _open = self.while_open()?;
-        let _alone = self.alone(digest);
+        let _stripe = self.stripe(digest);
         if self.is_named(file, digest)? {
             let at = self.catalog.stamp();
-            self.catalog.tell(Change::Proven { digest: *digest, size: length, at, sums: sums.clone() });
+            self.catalog.submit(Change::Proven { digest: *digest, size: length, at, sums: sums.clone() });
             self.remember(digest, length, sums);
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Blobs {
 
     fn drop_wrong(&self, file: &File, digest: &Digest) -> Result<(), Error> {
         let _open = self.while_open()?;
-        let _alone = self.alone(digest);
+        let _stripe = self.stripe(digest);
         if self.is_named(file, digest)? {
             let is_suspect = self.suspects.inode(digest).is_some();
             self.drop_name(digest)?;
@@ -130,7 +130,7 @@ impl Blobs {
     /// A disk that cannot read what it holds has not the content.
     fn hash(&self, file: &File, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Finding, Error> {
         match hash(file, digest, each) {
-            Err(error) if is_ill(&error) => Ok(Finding::Wrong),
+            Err(error) if is_disk_failure(&error) => Ok(Finding::Wrong),
             other => other.map_err(|source| Error::io("read", &self.layout.blob(digest), source)),
         }
     }

@@ -140,7 +140,7 @@ impl Score {
 
 /// The policy of this room, as the evictor runs it: passes from the high to the low mark.
 fn ours(trace: &Trace, limit: u64) -> Score {
-    let (mut score, mut rows, mut bytes) = (Score::default(), HashMap::<usize, Row>::new(), 0);
+    let (mut score, mut rows, mut bytes) = (Score::default(), HashMap::<usize, BlobRow>::new(), 0);
     let digest = Digest::of(Algorithm::Sha256, b"");
     for pull in &trace.pulls {
         let (size, at) = (trace.sizes[pull.blob], pull.at);
@@ -153,7 +153,7 @@ fn ours(trace: &Trace, limit: u64) -> Score {
             })
             .or_insert_with(|| {
                 bytes += size;
-                Row { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
+                BlobRow { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
             });
         if bytes > limit / 100 * 97 {
             let mut choice = Choice::new(bytes - limit / 100 * 94);

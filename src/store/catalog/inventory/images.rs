@@ -14,7 +14,7 @@ use crate::store::{Error, Learned};
 
 /// An image as the catalog knows it: a tag, or a manifest that was had by its digest alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct CachedImage {
     /// The registry.
     pub registry: String,
     /// The repository there.
@@ -46,7 +46,7 @@ impl Survey {
     pub fn images(
         &self,
         scope: &Scope,
-        mut each: impl FnMut(Held) -> Result<ControlFlow<()>, Error>,
+        mut each: impl FnMut(CachedImage) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
         // Sorted into a table of its own, so that a slow reader holds nothing of the catalog.
         let sorted = "DROP TABLE IF EXISTS temp.listed;
@@ -105,7 +105,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn needed_by(&self, of: &Digest, count: u32) -> Result<Vec<Held>, Error> {
+    pub fn needed_by(&self, of: &Digest, count: u32) -> Result<Vec<CachedImage>, Error> {
         self.on
             .prepare_cached(
                 "WITH RECURSIVE up(node) AS (SELECT id FROM nodes WHERE digest = ?1
@@ -209,9 +209,9 @@ impl Survey {
     }
 }
 
-fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+fn held(row: &Row<'_>) -> rusqlite::Result<CachedImage> {
     let tag: Option<String> = row.get(2)?;
-    Ok(Held {
+    Ok(CachedImage {
         registry: row.get(0)?,
         repository: row.get::<_, String>(1)?.parse().map_err(|_| bad("a repository"))?,
         tag: tag.map(|tag| tag.parse().map_err(|_| bad("a tag"))).transpose()?,

@@ -13,8 +13,8 @@ mod shares;
 mod survey;
 mod tables;
 
-pub use images::{Extent, Held};
+pub use images::{CachedImage, Extent};
 pub use purge::{Purge, Spared};
 pub use scope::Scope;
 pub use shares::Share;
-pub use survey::{Stored, Survey};
+pub use survey::{StoredBlob, Survey};

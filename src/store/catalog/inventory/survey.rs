@@ -25,7 +25,7 @@ pub struct Survey {
 
 /// A committed blob as the catalog has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredBlob {
     /// What it is.
     pub digest: Digest,
     /// Bytes.
@@ -115,7 +115,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn stored(&self, of: &Digest) -> Result<Option<Stored>, Error> {
+    pub fn stored(&self, of: &Digest) -> Result<Option<StoredBlob>, Error> {
         self.on
             .prepare_cached("SELECT digest, size, last_used, pinned FROM blobs WHERE digest = ?1")
             .and_then(|mut statement| statement.query_row([key(of)], stored).optional())
@@ -172,7 +172,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn content(&self, scope: &Scope, mut each: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), Error> {
+    pub fn content(&self, scope: &Scope, mut each: impl FnMut(StoredBlob) -> ControlFlow<()>) -> Result<(), Error> {
         let mut asked = || {
             let (registry, repository, tag, one) = scope.columns();
             self.on.execute_batch("DROP TABLE IF EXISTS temp.content; CREATE TEMP TABLE content (node INTEGER)")?;
@@ -196,7 +196,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn page(&self, after: i64, count: u32) -> Result<Vec<(i64, Stored)>, Error> {
+    pub fn page(&self, after: i64, count: u32) -> Result<Vec<(i64, StoredBlob)>, Error> {
         self.on
             .prepare_cached("SELECT digest, size, last_used, pinned, id FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2")
             .and_then(|mut statement| {
@@ -236,8 +236,8 @@ pub(crate) fn failed(source: rusqlite::Error) -> Error {
     if is_unopened && !host::has_free_file() { Error::NoFile { doing } } else { Error::Catalog { doing, source } }
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredBlob> {
+    Ok(StoredBlob {
         digest: digest(row.get_ref(0)?.as_blob()?)?,
         size: number(row, 1)?,
         last_used: time(row.get(2)?),

@@ -11,14 +11,14 @@ use rusqlite::Connection;
 use super::change::Change;
 use super::key::micros;
 use crate::oci::Digest;
-use crate::store::health::Health;
+use crate::store::health::StoreHealth;
 
 /// What the thread is asked.
-pub(crate) enum Order {
+pub(crate) enum WriterCommand {
     /// A change.
     Change(Change),
     /// A lookup; it answers by itself, and says whether SQLite found damage.
-    Look(Box<dyn FnOnce(&Connection) -> bool + Send>),
+    Query(Box<dyn FnOnce(&Connection) -> bool + Send>),
     /// Commit everything up to here, then call.
     Flush(Box<dyn FnOnce() + Send>),
     /// Commit and end.
@@ -26,7 +26,7 @@ pub(crate) enum Order {
 }
 
 /// What the thread shares with those who send to it.
-pub(crate) struct Shared {
+pub(crate) struct WriterState {
     /// Last uses that are not written yet, in microseconds since 1970.
     pub(crate) uses: Mutex<HashMap<Digest, i64>>,
     /// The last time given out, in microseconds since 1970: times of use never repeat and never go back.
@@ -34,16 +34,16 @@ pub(crate) struct Shared {
     /// How often the catalog was made anew.
     pub(crate) generation: Arc<AtomicU64>,
     /// How often something happened after which folder and catalog may differ.
-    pub(crate) doubts: AtomicU64,
-    /// How many of these a walk over the folder has mended.
-    pub(crate) mended: AtomicU64,
+    pub(crate) divergences: AtomicU64,
+    /// How many of these a walk over the folder has reconciled.
+    pub(crate) reconciled: AtomicU64,
     /// Asks for that walk.
     pub(crate) walk: Sender<()>,
     /// Is told when the file cannot be written, and when it can again.
-    pub(crate) health: Arc<Health>,
+    pub(crate) health: Arc<StoreHealth>,
 }
 
-impl Shared {
+impl WriterState {
     /// Now, later than any time given out before.
     pub(crate) fn stamp(&self) -> i64 {
         let now = micros(SystemTime::now());

@@ -13,7 +13,7 @@ use crate::store::lock::lock;
 const SHARDS: usize = 16;
 
 /// The open ones by their names; it keeps none of them open.
-pub(crate) struct Opened<T> {
+pub(crate) struct OpenBlobs<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
     shard_of: RandomState,
 }
@@ -26,24 +26,24 @@ struct Shard<T> {
 
 /// Nothing was open under a name at this moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Looked(u64);
+pub(crate) struct NotOpen(u64);
 
-impl<T> Opened<T> {
+impl<T> OpenBlobs<T> {
     pub(crate) fn new() -> Self {
         let shard = |_| Mutex::new(Shard { open: HashMap::new(), forgotten: 0 });
         Self { shards: std::array::from_fn(shard), shard_of: RandomState::new() }
     }
 
     /// The one that is open; else the leave to share what is opened now.
-    pub(crate) fn look(&self, digest: &Digest) -> Result<Arc<T>, Looked> {
+    pub(crate) fn get(&self, digest: &Digest) -> Result<Arc<T>, NotOpen> {
         let shard = lock(self.shard(digest));
-        shard.open.get(digest).and_then(Weak::upgrade).ok_or(Looked(shard.forgotten))
+        shard.open.get(digest).and_then(Weak::upgrade).ok_or(NotOpen(shard.forgotten))
     }
 
     /// Shares what was opened after that look. Another's that was quicker is answered instead.
-    pub(crate) fn share(&self, digest: &Digest, opened: Arc<T>, looked: Looked) -> Arc<T> {
+    pub(crate) fn share(&self, digest: &Digest, opened: Arc<T>, not_open: NotOpen) -> Arc<T> {
         let mut shard = lock(self.shard(digest));
-        if shard.forgotten != looked.0 {
+        if shard.forgotten != not_open.0 {
             return opened;
         }
         if let Some(earlier) = shard.open.get(digest).and_then(Weak::upgrade) {
@@ -83,31 +83,31 @@ mod tests {
         Digest::of(Algorithm::Sha256, b"x")
     }
 
-    fn looked(opened: &Opened<u8>) -> Looked {
-        opened.look(&digest()).unwrap_err()
+    fn not_open(opened: &OpenBlobs<u8>) -> NotOpen {
+        opened.get(&digest()).unwrap_err()
     }
 
     #[test]
     fn one_is_open_for_all() {
-        let opened = Opened::new();
-        let (first, second) = (looked(&opened), looked(&opened));
+        let opened = OpenBlobs::new();
+        let (first, second) = (not_open(&opened), not_open(&opened));
         let one = opened.share(&digest(), Arc::new(1), first);
-        assert_eq!((*opened.share(&digest(), Arc::new(2), second), *opened.look(&digest()).unwrap()), (1, 1));
+        assert_eq!((*opened.share(&digest(), Arc::new(2), second), *opened.get(&digest()).unwrap()), (1, 1));
         drop(one);
         opened.closed(&digest());
-        assert!(opened.look(&digest()).is_err() && opened.shards.iter().all(|shard| lock(shard).open.is_empty()));
+        assert!(opened.get(&digest()).is_err() && opened.shards.iter().all(|shard| lock(shard).open.is_empty()));
     }
 
     #[test]
     fn what_was_opened_before_its_name_went_is_not_shared() {
-        let opened = Opened::new();
-        let before = looked(&opened);
+        let opened = OpenBlobs::new();
+        let before = not_open(&opened);
         opened.forget(&digest());
         let own = opened.share(&digest(), Arc::new(1), before);
-        assert!(*own == 1 && opened.look(&digest()).is_err());
-        let after = looked(&opened);
+        assert!(*own == 1 && opened.get(&digest()).is_err());
+        let after = not_open(&opened);
         let kept = opened.share(&digest(), Arc::new(2), after);
         opened.forget(&digest());
-        assert!(*kept == 2 && opened.look(&digest()).is_err(), "its readers keep it, and no new one gets it");
+        assert!(*kept == 2 && opened.get(&digest()).is_err(), "its readers keep it, and no new one gets it");
     }
 }
