@@ -22,14 +22,14 @@ const ROOT_EXPIRED: &str = "every node must trust a new one; move ca.crt and the
 const ISSUING_EXPIRED: &str = "put ca.key back and it is made again";
 
 /// Signs leaves. The root's key is not held.
-pub struct Authority {
+pub struct CertificateAuthority {
     root: Certificate,
     fingerprint: String,
     sealed: bool,
     leaves: Leaves,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Opens the folder of `config`; makes root and issuing certificate on the first start; mints the issuing
     /// certificate again when `permitted` changed or it nears its end, as long as the root's key is there.
     /// Blocks: files, fsync, and the lock of another process doing the same.
@@ -40,10 +40,10 @@ impl Authority {
         Self::open_with_clock(config, permitted, SystemTime::now)
     }
 
-    /// As [`Authority::open`], by another clock than the system's.
+    /// As [`CertificateAuthority::open`], by another clock than the system's.
     ///
     /// # Errors
-    /// As [`Authority::open`].
+    /// As [`CertificateAuthority::open`].
     pub fn open_with_clock(
         config: &Config,
         permitted: &Permitted,

@@ -1,6 +1,6 @@
 //! The local certificate authority: a root that nodes trust, a constrained issuing certificate, leaves.
 //!
-//! Flow: [`Authority::open`] reads the folder, or makes it on the first start. Nodes trust the root (`ca.crt`).
+//! Flow: [`CertificateAuthority::open`] reads the folder, or makes it on the first start. Nodes trust the root (`ca.crt`).
 //! The root signs one issuing certificate with critical name constraints, the [`Permitted`] of the
 //! configuration; that one signs a leaf for each intercepted host, handed out as a TLS server configuration.
 //! [`RootKey`] takes the root's key away (`ca seal`): a stolen server can then impersonate registries, nothing else.
@@ -24,7 +24,7 @@ mod passphrase;
 mod permitted;
 mod seal;
 
-pub use authority::Authority;
+pub use authority::CertificateAuthority;
 pub use config::Config;
 pub use error::Error;
 pub use overview::{Issuing, Overview, Validity};

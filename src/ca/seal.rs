@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::folder::{Folder, Pair, create, read_key, sync};
-use super::{Authority, Config, Error, Permitted};
+use super::{CertificateAuthority, Config, Error, Permitted};
 
 /// The root's private key, still in the folder until [`RootKey::remove`].
 pub struct RootKey {
@@ -16,9 +16,9 @@ impl RootKey {
     /// `permitted`. `None` where the CA is sealed already. Blocks on files.
     ///
     /// # Errors
-    /// Those of [`Authority::open`].
+    /// Those of [`CertificateAuthority::open`].
     pub fn take(config: &Config, permitted: &Permitted) -> Result<Option<Self>, Error> {
-        if Authority::open(config, permitted)?.sealed() {
+        if CertificateAuthority::open(config, permitted)?.sealed() {
             return Ok(None);
         }
         // The lock is not kept while the key is handed out: that may wait for a person, and a server must start.

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::ca::Authority;
+use crate::ca::CertificateAuthority;
 use crate::host::reached_at;
 
 /// The words. `proxy` is the address that is listened on.
 pub(super) fn words(
     proxy: SocketAddr,
     admin: SocketAddr,
-    ca: &Authority,
+    ca: &CertificateAuthority,
     dir: &Path,
     registries: &[String],
     parents: Option<&str>,

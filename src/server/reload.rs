@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 /// What a reload compares with and replaces.
 pub(super) struct Current {
     pub(super) settings: Settings,
-    pub(super) ca: Arc<ca::Authority>,
+    pub(super) ca: Arc<ca::CertificateAuthority>,
 }
 
 /// Reads the configuration again and puts it in force. Blocks on files.
@@ -57,7 +57,7 @@ fn prepare(
     settings: &Settings,
     doors: &Doors,
     proxy: &Proxy,
-) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
+) -> Result<(crate::proxy::Policy, Arc<ca::CertificateAuthority>), build::Error> {
     let same = settings.ca == current.settings.ca
         && settings.permitted()? == current.settings.permitted()?
         && settings.own_names() == current.settings.own_names();

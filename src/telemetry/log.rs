@@ -15,11 +15,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access;
 use super::text::TextFields;
-use super::writer::Behind;
+use super::writer::LogWriter;
 use super::{Config, Format};
 
 /// The thread that writes, once the log was started.
-static WRITER: OnceLock<Option<Behind>> = OnceLock::new();
+static WRITER: OnceLock<Option<LogWriter>> = OnceLock::new();
 
 /// The environment variable that names the level.
 pub const LEVEL_VARIABLE: &str = "PULLTHROUGH_LOG_LEVEL";
@@ -50,8 +50,8 @@ pub fn init(config: &Config) -> Result<(), BadLevel> {
         Err(_) => LevelFilter::INFO,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = match WRITER.get_or_init(|| Behind::start(io::stderr()).ok()) {
-        Some(behind) => subscriber(config, level, colour, move || behind),
+    let subscriber = match WRITER.get_or_init(|| LogWriter::start(io::stderr()).ok()) {
+        Some(writer) => subscriber(config, level, colour, move || writer),
         None => subscriber(config, level, colour, io::stderr),
     };
     // A second call has nothing to tell its caller: the log that it wants is there.
@@ -61,8 +61,8 @@ pub fn init(config: &Config) -> Result<(), BadLevel> {
 
 /// Waits until all lines of the log are written: before the process ends.
 pub fn flush() {
-    if let Some(Some(behind)) = WRITER.get() {
-        behind.flush();
+    if let Some(Some(writer)) = WRITER.get() {
+        writer.flush();
     }
 }
 

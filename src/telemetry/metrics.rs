@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    DoorLabels, DurationLabels, EndpointLabels, Name, ReasonLabels, RegistryLabels, RequestLabels, Status,
+    DoorLabels, DurationLabels, EndpointLabels, NameLabel, ReasonLabels, RegistryLabels, RequestLabels, StatusLabel,
     UpstreamLabels, VerdictLabels,
 };
 use super::process::Process;
@@ -32,7 +32,7 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    names: RwLock<HashMap<Arc<str>, Name>>,
+    names: RwLock<HashMap<Arc<str>, NameLabel>>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     client_bytes: Family<RegistryLabels, Counter>,
@@ -94,7 +94,7 @@ impl Metrics {
 
     /// An upstream was asked; no status means that it gave none.
     pub fn upstream_request(&self, registry: &str, kind: Kind, status: Option<u16>) {
-        let labels = UpstreamLabels { registry: self.0.name(registry), kind, status: Status(status) };
+        let labels = UpstreamLabels { registry: self.0.name(registry), kind, status: StatusLabel(status) };
         self.0.upstream_requests.get_or_create(&labels).inc();
     }
 
@@ -236,13 +236,13 @@ impl Inner {
     }
 
     /// The shared string of a configured name: looked up without an allocation after its first use.
-    fn name(&self, name: &str) -> Name {
+    fn name(&self, name: &str) -> NameLabel {
         if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known.clone();
         }
         let shared: Arc<str> = name.into();
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names.entry(Arc::clone(&shared)).or_insert(Name(shared)).clone()
+        names.entry(Arc::clone(&shared)).or_insert(NameLabel(shared)).clone()
     }
 }
 

@@ -12,12 +12,12 @@ use std::time::Duration;
 /// Lines may wait in so many bytes.
 const LIMIT: usize = 4 << 20;
 /// After a write, more lines are let gather for so long: one system call for each line was a twelfth of a small hit.
-const GATHER: Duration = Duration::from_millis(5);
+const COALESCE: Duration = Duration::from_millis(5);
 /// How long an end of the process waits for a reader that stands still.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where lines go in.
-pub(super) struct Behind(Arc<Shared>);
+pub(super) struct LogWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -31,7 +31,7 @@ struct Queue {
     is_writing: bool,
 }
 
-impl Behind {
+impl LogWriter {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
@@ -46,11 +46,11 @@ impl Behind {
     /// Waits until all lines are written, but not for ever.
     pub(super) fn flush(&self) {
         let busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
-        drop(self.0.changed.wait_timeout_while(self.0.queue(), PATIENCE, busy));
+        drop(self.0.changed.wait_timeout_while(self.0.queue(), FLUSH_TIMEOUT, busy));
     }
 }
 
-impl Write for &Behind {
+impl Write for &LogWriter {
     /// Takes a whole line, or drops it where too many wait.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.0.queue();
@@ -94,7 +94,7 @@ impl Shared {
             batch.clear();
             self.queue().is_writing = false;
             self.changed.notify_all();
-            thread::sleep(GATHER);
+            thread::sleep(COALESCE);
         }
     }
 }
@@ -125,9 +125,9 @@ mod tests {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
         drop(open); // not stuck at all
-        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
         (0..100).for_each(|number| writeln!(&log, "line {number}").unwrap());
-        Behind::flush(&log);
+        LogWriter::flush(&log);
         let expected: String = (0..100).map(|number| format!("line {number}\n")).collect();
         assert_eq!(String::from_utf8(seen.lock().unwrap().clone()).unwrap(), expected);
     }
@@ -136,11 +136,11 @@ mod tests {
     fn a_reader_that_stands_still_stops_nobody_and_hears_what_it_missed() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
         let line = [b'x'; 1 << 20];
         (0..20).for_each(|_| (&log).write_all(&line).unwrap());
         drop(open);
-        Behind::flush(&log);
+        LogWriter::flush(&log);
         let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
         assert!(text.len() < 12 << 20, "{}", text.len());
         assert!(text.contains("lines of the log were dropped"), "{}", text.len());

@@ -183,13 +183,13 @@ mod tests {
 
     /// A connection's task, turn by turn.
     struct Task {
-        gather: Coalesce<Wire>,
+        coalesce: Coalesce<Wire>,
         woken: Arc<Woken>,
     }
 
     impl Task {
         fn with_room(room: usize) -> Self {
-            Self { gather: Coalesce::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
+            Self { coalesce: Coalesce::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
         }
 
         /// One turn as h2 takes it: reads, writes each frame and flushes after it. Answers how many frames were taken,
@@ -197,22 +197,22 @@ mod tests {
         fn turn(&mut self, frames: &[&[u8]]) -> (usize, bool) {
             let waker = Waker::from(self.woken.clone());
             let cx = &mut Context::from_waker(&waker);
-            let mut gather = Pin::new(&mut self.gather);
-            assert!(gather.as_mut().poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
+            let mut coalesce = Pin::new(&mut self.coalesce);
+            assert!(coalesce.as_mut().poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
             for (taken, frame) in frames.iter().enumerate() {
-                match gather.as_mut().poll_write(cx, frame) {
+                match coalesce.as_mut().poll_write(cx, frame) {
                     Poll::Ready(count) => assert_eq!(count.unwrap(), frame.len()),
                     Poll::Pending => return (taken, false),
                 }
-                if gather.as_mut().poll_flush(cx).is_pending() {
+                if coalesce.as_mut().poll_flush(cx).is_pending() {
                     return (taken + 1, false);
                 }
             }
-            (frames.len(), gather.poll_flush(cx).is_ready())
+            (frames.len(), coalesce.poll_flush(cx).is_ready())
         }
 
         fn written(&self) -> Vec<usize> {
-            self.gather.stream.writes.iter().map(Vec::len).collect()
+            self.coalesce.stream.writes.iter().map(Vec::len).collect()
         }
 
         fn wakes(&self) -> usize {
@@ -226,8 +226,8 @@ mod tests {
         assert_eq!(task.turn(&[b"one", b"two"]), (2, true));
         assert_eq!((task.written(), task.wakes()), (vec![], 1), "held, and another turn is on its way");
         assert_eq!(task.turn(&[]), (0, true));
-        assert_eq!(task.gather.stream.writes, [b"onetwo".to_vec()]);
-        assert_eq!((task.gather.stream.flushes, task.wakes(), task.gather.held.capacity()), (1, 1, 0));
+        assert_eq!(task.coalesce.stream.writes, [b"onetwo".to_vec()]);
+        assert_eq!((task.coalesce.stream.flushes, task.wakes(), task.coalesce.held.capacity()), (1, 1, 0));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let mut task = Task::with_room(usize::MAX);
         task.turn(&[b"one"]);
         task.turn(&[b"two"]);
-        assert_eq!(task.gather.stream.writes, [b"onetwo".to_vec()]);
+        assert_eq!(task.coalesce.stream.writes, [b"onetwo".to_vec()]);
         task.turn(&[b"three"]);
         task.turn(&[]);
         assert_eq!((task.written(), task.wakes()), (vec![6, 5], 2));
@@ -256,19 +256,19 @@ mod tests {
         let mut task = Task::with_room(4);
         assert_eq!(task.turn(&[b"abcdef"]), (1, true));
         assert_eq!(task.turn(&[]), (0, false), "the stream wakes the task when it takes more");
-        assert!(task.gather.is_blocked().load(Ordering::Relaxed));
-        task.gather.stream.room = FULL;
+        assert!(task.coalesce.is_blocked().load(Ordering::Relaxed));
+        task.coalesce.stream.room = FULL;
         assert_eq!(task.turn(&[b"ghi"]), (1, true));
         task.turn(&[]);
-        assert_eq!(task.gather.stream.writes.concat(), b"abcdefghi");
-        assert!(!task.gather.is_blocked().load(Ordering::Relaxed));
+        assert_eq!(task.coalesce.stream.writes.concat(), b"abcdefghi");
+        assert!(!task.coalesce.is_blocked().load(Ordering::Relaxed));
     }
 
     #[tokio::test]
     async fn a_shutdown_sends_what_is_held() {
-        let mut gather = Coalesce::new(Wire { room: 100, ..Wire::default() });
-        tokio::io::AsyncWriteExt::write_all(&mut gather, b"last").await.unwrap();
-        tokio::io::AsyncWriteExt::shutdown(&mut gather).await.unwrap();
-        assert_eq!(gather.stream.writes, [b"last".to_vec()]);
+        let mut coalesce = Coalesce::new(Wire { room: 100, ..Wire::default() });
+        tokio::io::AsyncWriteExt::write_all(&mut coalesce, b"last").await.unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut coalesce).await.unwrap();
+        assert_eq!(coalesce.stream.writes, [b"last".to_vec()]);
     }
 }

@@ -23,5 +23,5 @@ pub use framing::{data_only, frame, is_unexpected};
 pub use guarded::Guarded;
 pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use multipart::Multipart;
-pub use range::{Asked, Part, Span};
+pub use range::{Asked, RangeSpec, Span};
 pub use rewind::Rewind;

@@ -29,12 +29,12 @@ pub enum Asked {
     /// No range, or one that may be ignored: the whole.
     Whole,
     /// Parts, in the order asked.
-    Parts(Vec<Part>),
+    Parts(Vec<RangeSpec>),
 }
 
 /// One range-spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RangeSpec {
     /// `a-b`, both included.
     Between(u64, u64),
     /// `a-`
@@ -59,7 +59,7 @@ impl Asked {
             if !unit.eq_ignore_ascii_case("bytes") {
                 return None;
             }
-            list.split(',').map(|item| parse_part(item.trim())).collect::<Option<Vec<Part>>>()
+            list.split(',').map(|item| parse_part(item.trim())).collect::<Option<Vec<RangeSpec>>>()
         });
         match parts {
             Some(parts) if parts.len() <= PARTS_LIMIT => Self::Parts(parts),
@@ -85,7 +85,7 @@ impl Asked {
     }
 }
 
-impl Part {
+impl RangeSpec {
     fn within(self, length: u64) -> Option<Span> {
         let span = match self {
             Self::Between(first, last) => Span { from: first, to: last.saturating_add(1).min(length) },
@@ -113,16 +113,16 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
 }
 
 /// `500-0` is a valid spelling that nothing satisfies here, so it earns 416, as the conformance suite has it.
-fn parse_part(text: &str) -> Option<Part> {
+fn parse_part(text: &str) -> Option<RangeSpec> {
     let (first, last) = text.split_once('-')?;
     let number = |digits: &str| {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse().unwrap_or(u64::MAX)) // beyond u64 is beyond any content
     };
     match (first, last) {
-        ("", last) => number(last).map(Part::Last),
-        (first, "") => number(first).map(Part::From),
-        (first, last) => Some(Part::Between(number(first)?, number(last)?)),
+        ("", last) => number(last).map(RangeSpec::Last),
+        (first, "") => number(first).map(RangeSpec::From),
+        (first, last) => Some(RangeSpec::Between(number(first)?, number(last)?)),
     }
 }
 
