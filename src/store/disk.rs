@@ -1,7 +1,7 @@
-//! The durable file operations, all in one place, so that a test can record them and cut the power anywhere.
+//! Performs all durable file operations in one place, so that a test can record them and cut the power at any step.
 //!
-//! A new name lasts only when its folder was synced, and bytes only when their file was: each function here is
-//! one of these steps and nothing else; the order is the caller's. SQLite's own files do not come through here.
+//! A new name lasts only after its folder was synced, and bytes only after their file was. Each function here is one
+//! such step and nothing else; the caller decides the order. The files of SQLite do not come through here.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::Error;
 use super::health::StoreHealth;
 
-/// One step towards durability. A file is named by the path it had when the step was taken.
+/// One step towards durability. A path is the name that the file had when the step was taken.
 #[derive(Clone, Copy, Debug)]
 pub enum DiskStep<'a> {
     /// A folder appears.
@@ -25,24 +25,24 @@ pub enum DiskStep<'a> {
     Write(&'a Path, u64, &'a [u8]),
     /// A file's bytes are made durable.
     SyncFile(&'a Path),
-    /// A name moves, replacing what has the new one.
+    /// A name moves and replaces the file that had the new one.
     Rename(&'a Path, &'a Path),
-    /// A name goes.
+    /// A name is removed.
     Unlink(&'a Path),
     /// A folder's names are made durable.
     SyncFolder(&'a Path),
 }
 
-/// Sees every [`DiskStep`] before it is taken, and may make it fail. For tests of power cuts and ill disks.
+/// Observes every [`DiskStep`] before it is taken, and may make it fail. For tests of power cuts and failing disks.
 pub trait Witness: Send + Sync {
-    /// Called before the step; an error is what the operation then answers, untried.
+    /// Called before the step. On an error the step is not tried, and the operation returns this error.
     ///
     /// # Errors
-    /// Whatever the test wants the disk to say.
+    /// Any error that the test wants the disk to report.
     fn before(&self, step: &DiskStep<'_>) -> io::Result<()>;
 }
 
-/// The disk: the plain one, or one with a [`Witness`].
+/// The disk: the real one, or one with a [`Witness`].
 #[derive(Clone, Default)]
 pub struct Disk {
     witness: Option<Arc<dyn Witness>>,
@@ -50,13 +50,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk whose every durable step is shown to `witness` first.
+    /// A disk that shows every durable step to `witness` first.
     #[must_use]
     pub fn watched(witness: Arc<dyn Witness>) -> Self {
         Self { witness: Some(witness), health: Arc::default() }
     }
 
-    /// How it is.
+    /// The health of the store on this disk.
     pub(crate) fn health(&self) -> &Arc<StoreHealth> {
         &self.health
     }
@@ -67,7 +67,7 @@ impl Disk {
         seen.and_then(|()| act()).inspect_err(|error| self.health.failed(error))
     }
 
-    /// Makes one folder and its name durable; one that is there already is fine.
+    /// Makes one folder and its name durable. An existing folder is fine.
     pub(crate) fn make_folder(&self, path: &Path) -> Result<(), Error> {
         if path.is_dir() {
             return Ok(());
@@ -80,7 +80,7 @@ impl Disk {
         }
     }
 
-    /// A new empty file, readable and writable, for the owner only.
+    /// Creates an empty file, readable and writable by its owner only.
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
@@ -88,14 +88,14 @@ impl Disk {
         made.map_err(|source| Error::io("create", path, source))
     }
 
-    /// Opens for reading. A link is not followed: a name in the folder is the file itself.
+    /// Opens a file for reading. A symbolic link is not followed: a name in the folder is the file itself.
     pub(crate) fn open(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
         opened.map_err(|source| Error::io("open", path, source))
     }
 
-    /// Opens a file of our own to write on in it.
+    /// Opens a file of our own again, to continue writing it.
     pub(crate) fn reopen(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).write(true).custom_flags(flags.cast_signed()).open(path);
@@ -114,13 +114,13 @@ impl Disk {
         synced.map_err(|source| Error::io("sync", path, source))
     }
 
-    /// Moves a name, replacing what has the new one.
+    /// Moves a name and replaces the file that had the new one.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let renamed = self.take(&DiskStep::Rename(from, to), || fs::rename(from, to));
         renamed.map_err(|source| Error::io("rename", from, source))
     }
 
-    /// Removes a name; whether it was there.
+    /// Removes a name. Returns whether it existed.
     pub(crate) fn unlink(&self, path: &Path) -> Result<bool, Error> {
         match self.take(&DiskStep::Unlink(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
@@ -129,7 +129,7 @@ impl Disk {
         }
     }
 
-    /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
+    /// Makes a folder's names durable. A file system that cannot sync a folder answers EINVAL, which is accepted.
     pub(crate) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
         let synced = self.take(&DiskStep::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
@@ -140,7 +140,7 @@ impl Disk {
         }
     }
 
-    /// Puts a small file in place, whole or not at all, durably.
+    /// Puts a small file in place durably, whole or not at all.
     pub(crate) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");

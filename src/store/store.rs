@@ -1,4 +1,4 @@
-//! The store: opens the folder, hands out blobs and staged files, closes it again.
+//! Opens the cache folder, hands out blobs and staged files, and closes the folder again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,13 +21,13 @@ use super::{Blob, Checksums, Config, Disk, DiskFault, Error, Partial, Staged, St
 use crate::host::{FreeSpace, Limit, Percent, free_space};
 use crate::oci::Digest;
 
-/// The limit where none is configured, in bytes; half the file system if that is less.
+/// The default limit in bytes, or half the file system if that is less.
 const DEFAULT_LIMIT: u64 = 100 << 30;
-/// How long the folder's lock is waited for: a `pullthrough cache` command has it for a moment, and so has a server
-/// that is ending.
+/// How long the store waits for the folder's lock: a `pullthrough cache` command holds it for a moment, and so does a
+/// server that is stopping.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The cache folder, held by this process. Clones are one store; the last one to go closes it.
+/// The cache folder, held by this process. Clones share one store, and the last one to be dropped closes it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -37,22 +37,22 @@ struct Inner {
     staged: AtomicU64,
     stop: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Kept, so that the rebuild's end is by `stop` alone.
+    /// Kept, so that only `stop` ends the rebuild.
     rebuild_now: mpsc::Sender<()>,
     scrub: mpsc::Sender<Task>,
 }
 
 impl Store {
-    /// Opens the folder, making it if need be, and takes its lock. Waits for the disk, but never for a list of
-    /// the blobs: after an unclean end or with a lost catalog, the walk over them runs behind.
+    /// Opens the folder, making it if needed, and takes its lock. Waits for the disk, but never lists the blobs: after
+    /// an unclean end or with a lost catalog they are compared with the catalog in the background.
     ///
     /// # Errors
-    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or what the system says.
+    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or the error of the system.
     pub fn open(config: &Config) -> Result<Self, Error> {
         Self::open_on(config, Disk::default())
     }
 
-    /// The same on a [`Disk`] that a test watches.
+    /// As [`Store::open`], on a [`Disk`] that a test watches.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -64,12 +64,12 @@ impl Store {
         let (scrub, tasks) = mpsc::channel();
         let (catalog, is_new_catalog) =
             Catalog::open(layout.root().into(), Arc::clone(&ledger), rebuild_now.clone(), Arc::clone(disk.health()))?;
-        layout.begin(&disk)?; // only now that the catalog's format is known to be ours
+        layout.begin(&disk)?; // only now is the catalog's format known
         let (parked_fills, number) = ParkedFills::load(&disk, &layout, &ledger)?;
         let must_rebuild = !layout.is_new && (!layout.was_clean || is_new_catalog);
         if must_rebuild {
             catalog.diverged();
-            let _ = rebuild_now.send(()); // the other end is right here
+            let _ = rebuild_now.send(()); // the receiver is right here
         }
         let verify = scrub.clone();
         let suspects = Suspects::new(move |digest| _ = verify.send(Task::Verify(digest))); // a closed store drops nothing
@@ -88,9 +88,9 @@ impl Store {
             rebuild_now,
             scrub,
         }));
-        // From here on a failure drops the store, which ends what was started.
+        // From here on a failure drops the store, which stops the started threads.
         store.start("evict", &root, move || evictor.run())?;
-        store.start("walk", &root, move || rebuild.run(&asked))?;
+        store.start("rebuild", &root, move || rebuild.run(&asked))?;
         store.start("scrub", &root, move || scrubber.run())?;
         store.0.evictor.wake(); // the limit may have been lowered
         Ok(store)
@@ -102,20 +102,20 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a blob: by its name, quick enough for a network task. `None` where there is none.
+    /// Opens a blob by its name, fast enough for a network task. Returns `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Unproven`] for a large blob that the catalog does not know, which [`Store::prove`] or
-    /// [`Store::find`] settles; else what the system says.
+    /// [`Error::Unproven`] for a large blob that the catalog does not know: call [`Store::prove`] or [`Store::find`]. Else the
+    /// error of the system.
     pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.0.blobs.read(digest, HASH_AT_ONCE)
     }
 
-    /// All of a blob of at most `limit` bytes, also where no more files may be open: this one is for a moment only. `None`
-    /// where there is none, or a longer one. Waits for the disk.
+    /// Reads a whole blob of at most `limit` bytes. It succeeds even at the limit of open files, since it keeps the
+    /// file open only for a moment. Returns `None` if there is no such blob, or a longer one. Waits for the disk.
     ///
     /// # Errors
-    /// As [`Store::read`], and [`Blob::read_at`].
+    /// As [`Store::read`] and [`Blob::read_at`].
     pub fn read_whole(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
         let blobs = &self.0.blobs;
         let blob = blobs.read_in(digest, HASH_AT_ONCE, || Ok(blobs.files.take_anyway()))?;
@@ -123,19 +123,19 @@ impl Store {
         read.map_err(|source| Error::io("read", &blobs.layout.blob(digest), source))
     }
 
-    /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
-    /// that has not the content of its name is dropped, and `None`.
+    /// As [`Store::read`], but hashes a blob that the catalog does not know, however long that takes. A blob whose
+    /// content does not match its digest is dropped, and the result is `None`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn prove(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.0.blobs.prove(digest)
     }
 
-    /// [`Store::read`], and [`Store::prove`] on a blocking thread where that is needed. Cancel-safe.
+    /// Calls [`Store::read`], and [`Store::prove`] on a blocking thread where needed. Cancel-safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub async fn find(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         match self.read(digest) {
             Err(Error::Unproven { .. }) => {
@@ -146,16 +146,16 @@ impl Store {
         }
     }
 
-    /// A new file to be filled, which nothing is remembered of.
+    /// Creates a file to be filled, which no later fill resumes.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Closed`], or what the system says.
+    /// [`Error::Full`], [`Error::Closed`], or the error of the system.
     pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
         self.stage_of(digest, None)
     }
 
-    /// A new file to be filled from the registry `origin`. Once [`Staged::remember`] was called, it outlives its
-    /// handle and this process, for [`Store::resume`] by the same two names.
+    /// Creates a file to be filled from the registry `origin`. After [`Staged::remember`] it outlives its handle and
+    /// this process, and [`Store::resume`] finds it by digest and origin.
     ///
     /// # Errors
     /// As [`Store::stage`].
@@ -163,11 +163,11 @@ impl Store {
         self.stage_of(digest, Some(origin))
     }
 
-    /// An unfinished file of this content from this registry that nobody holds, left by this process or an
-    /// earlier one; at most 7 days old. Waits for the disk. Whoever takes it has it alone.
+    /// Takes an unfinished file of this content from this registry, left by this process or an earlier one at most 7
+    /// days ago. The caller owns it alone. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says.
+    /// [`Error::Closed`], or the error of the system.
     pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
         let blobs = &self.0.blobs;
         let _open = blobs.while_open()?;
@@ -195,7 +195,7 @@ impl Store {
         evictor
     }
 
-    /// Tries whether a file can be made, one beyond those that are counted. Waits for the disk.
+    /// Tests whether a file can be created, beyond the limit of open files. Waits for the disk.
     ///
     /// # Errors
     /// As [`Store::stage`].
@@ -207,7 +207,7 @@ impl Store {
         Staged::new(Arc::clone(blobs), self.space(), *digest, number, None, permit).map(drop)
     }
 
-    /// How many files of content are open, and how many may be. What is shared counts once.
+    /// The number of open files of content and its limit. A shared file counts once.
     #[must_use]
     pub fn files(&self) -> &Limit {
         &self.0.blobs.files
@@ -225,30 +225,30 @@ impl Store {
         staged.commit_with(checksums)
     }
 
-    /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
+    /// Removes a blob and its links. Readers of it keep the bytes. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says.
+    /// [`Error::Closed`], or the error of the system.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
         self.0.blobs.remove(digest)
     }
 
-    /// Hashes a blob. One that has not the content of its name is dropped. Waits as long as that takes.
+    /// Hashes a blob, however long that takes. One whose content does not match its digest is dropped.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn verify(&self, digest: &Digest) -> Result<Verification, Error> {
         self.0.blobs.verify(digest, &mut |_| true)
     }
 
-    /// Verifies all blobs in the background, again and again, at this pace; `None` ends that. Off until it is
-    /// called. A pass goes on where the last one was, also after a restart.
+    /// Verifies all blobs in the background repeatedly at this pace, or stops that with `None`. It is off until called.
+    /// A pass continues where the last one stopped, even after a restart.
     pub fn scrub(&self, pace: Option<ScrubPace>) {
-        let _ = self.0.scrub.send(Task::Scrub(pace)); // nobody listens once it is closed
+        let _ = self.0.scrub.send(Task::Scrub(pace)); // a closed store has no receiver
     }
 
-    /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
-    /// for the disk.
+    /// Evicts what is due now, as the background thread does. Returns the bytes freed. Waits for the
+    /// disk.
     pub fn evict(&self) -> u64 {
         self.0.evictor.evict_at_least(0)
     }
@@ -263,33 +263,33 @@ impl Store {
         &self.0.blobs
     }
 
-    /// What is known about the blobs.
+    /// The catalog of the blobs.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.0.blobs.catalog
     }
 
-    /// What the folder holds, from memory.
+    /// The usage of the folder, from memory.
     #[must_use]
     pub fn usage(&self) -> StoreUsage {
         StoreUsage { damaged: self.0.blobs.suspects.found(), ..self.0.blobs.ledger.usage() }
     }
 
-    /// What keeps the cache from being written, if anything does: pulls go on uncached, and what is stored is
-    /// served. It goes by itself, a second or two after the cause went.
+    /// The fault that keeps the cache from being written, if there is one: pulls continue uncached, and stored content
+    /// is served. It clears by itself a second or two after its cause is gone.
     #[must_use]
     pub fn disk_fault(&self) -> Option<DiskFault> {
         self.0.blobs.disk.health().fault()
     }
 
-    /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
+    /// Whether folder and catalog are known to agree. They are not while the rebuild after an unclean end runs.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.0.blobs.catalog.may_differ()
     }
 
-    /// Writes the catalog and lets go of the folder. Open blobs stay readable; everything else is
-    /// [`Error::Closed`] from here on. Waits for the disk.
+    /// Writes the catalog and releases the folder. Open blobs stay readable; everything else is [`Error::Closed`] from
+    /// here on. Waits for the disk.
     pub fn close(&self) {
         self.0.close();
     }
@@ -304,7 +304,7 @@ impl Inner {
         let _ = self.rebuild_now.send(()); // wakes the rebuild, which may have ended
         let threads = std::mem::take(&mut *lock(&self.threads));
         if threads.is_empty() {
-            return; // closed before
+            return; // already closed
         }
         for thread in threads {
             thread.thread().unpark();
@@ -314,7 +314,10 @@ impl Inner {
         if !self.blobs.catalog.may_differ()
             && let Err(error) = self.blobs.layout.mark_clean(&self.blobs.disk)
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the next start will walk over the cache folder");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next start will compare the catalog with the cache folder"
+            );
         }
         self.blobs.layout.release();
     }

@@ -107,7 +107,7 @@ async fn links_die_with_an_evicted_blob() {
 }
 
 #[tokio::test]
-async fn what_is_public_no_more_is_noted_however_busy_the_catalog_is() {
+async fn a_withdrawn_public_mark_is_recorded_however_busy_the_catalog_is() {
     let (folder, store) = open();
     let app = repository("org/app");
     store.catalog().record_public("quay.io", &app, Some(ago(Duration::ZERO)));
@@ -292,7 +292,7 @@ fn a_commit_replaces_a_file_that_nobody_vouches_for() {
 }
 
 #[test]
-fn an_unclean_end_is_mended_by_a_walk() {
+fn a_rebuild_repairs_the_catalog_after_an_unclean_end() {
     let (folder, store) = open();
     store.put(&digest(b"kept"), b"kept").unwrap();
     store.put(&digest(b"vanished"), b"vanished").unwrap();

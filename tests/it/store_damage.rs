@@ -119,7 +119,7 @@ fn a_truncated_blob_ends_in_damage_and_not_early() {
 }
 
 #[test]
-fn verify_judges_by_the_digest_and_keeps_right_from_wrong() {
+fn verify_goes_by_the_digest_alone_and_drops_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let (good, bad) = (content(1, 200_000), content(2, 200_000));

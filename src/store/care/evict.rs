@@ -1,7 +1,8 @@
-//! Makes room: on a thread of its own when the folder nears its limit or the file system is short of space, and
-//! at once when a write finds none.
+//! Evicts blobs: on its own thread when the folder nears its limit or the file system runs short, and at once when a
+//! write finds no space.
 //!
-//! Never a pinned blob, never one that is read. A pass frees down to a low mark, so that passes are rare.
+//! It never evicts a pinned blob or one that is being read. A pass frees space down to a low mark, so that passes are
+//! rare.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,32 +17,32 @@ use crate::store::layout::ALGORITHMS;
 use crate::store::lock::lock;
 use crate::store::{DiskFault, Error};
 
-/// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
-/// Writes that come faster than blobs can be evicted wait at the limit itself.
+/// A pass starts in the background above this share of the limit, ahead of need, and frees down to the other.
+/// Writes that are faster than eviction wait at the limit itself.
 const HIGH_PERCENT: u64 = 97;
 const LOW_PERCENT: u64 = 94;
-/// What a full disk makes room for, in bytes: so much, but no more than this part of a small file system and no
-/// less than a hundredth of a large one.
+/// The space, in bytes, to free on a full disk: this much, but at most this part of a small file system and at least a
+/// hundredth of a large one.
 const ROOM: u64 = 64 << 20;
 const ROOM_PART: u64 = 8;
-/// What the catalog needs to write what it could not, in bytes.
+/// The space, in bytes, that the catalog needs to write its pending changes.
 const CATALOG_ROOM: u64 = 8 << 20;
-/// The file system is looked at this often, and after this many written bytes.
+/// How often the free space is measured: after this time, and after this many written bytes.
 const MEASURE_AGE: Duration = Duration::from_secs(10);
 const MEASURE_BYTES: u64 = 256 << 20;
-/// While there is trouble it is tried again this often, by so many bytes; a full disk by more, so that it has room
-/// for something once it is said to be well.
+/// How often a faulty disk is tested, and with how many bytes. A full disk is tested with more, so that it has some
+/// space when it is reported healthy.
 const PROBE_AGE: Duration = Duration::from_secs(1);
 const PROBE: usize = 4 << 10;
 const PROBE_FULL: usize = 1 << 20;
-/// Some file systems free the space of a removed file only after a while: no second pass for want of free space
-/// before that, or it would remove twice what is needed.
+/// Some file systems free the space of a removed file with a delay: a second pass for want of free space waits this
+/// long, or it would remove twice the amount needed.
 const SETTLE: Duration = Duration::from_secs(5);
-/// A disk that stays full is said to be so this often.
+/// How often a disk that stays full is logged.
 const WARN_AGE: Duration = Duration::from_secs(600);
-/// A victim may get a reader between choice and removal: then others are chosen, so many times.
+/// How often other victims are chosen when one got a reader before its removal.
 const ROUNDS: usize = 4;
-/// So many victims are told to the catalog at once.
+/// The number of victims sent to the catalog in one batch.
 const FLUSHED: usize = 250;
 
 #[derive(Default)]
@@ -52,20 +53,20 @@ struct Signal {
 
 #[derive(Default)]
 struct Pass {
-    /// When the last one for want of free space ended.
+    /// The end of the last pass for want of free space.
     short_at: Option<Instant>,
-    /// When it was last said that one did not free enough.
+    /// The time of the last warning that a pass freed too little.
     warned_at: Option<Instant>,
 }
 
-/// Frees space.
+/// Evicts blobs, one pass at a time.
 pub(crate) struct Evictor {
     blobs: Arc<Blobs>,
     reader: CatalogReader,
     disk_total: u64,
-    /// One pass at a time.
+    /// Allows one pass at a time.
     pass: Mutex<Pass>,
-    /// How many passes have freed something.
+    /// The number of passes that freed something.
     passes: AtomicU64,
     written: AtomicU64,
     signal: Mutex<Signal>,
@@ -86,7 +87,7 @@ impl Evictor {
         }
     }
 
-    /// Works until [`Evictor::stop`].
+    /// Runs until [`Evictor::stop`].
     pub(crate) fn run(&self) {
         loop {
             let signal = lock(&self.signal);
@@ -107,7 +108,7 @@ impl Evictor {
         }
     }
 
-    /// Tries again what failed.
+    /// Tests a faulty disk.
     fn probe(&self) {
         let Ok(_open) = self.blobs.while_open() else { return };
         self.blobs.disk.health().probe(|fault| {
@@ -125,8 +126,8 @@ impl Evictor {
         }
     }
 
-    /// A catalog without room knows nothing of the latest blobs, which may be what fills the disk: nothing is written
-    /// besides it (see [`Space::admit`]), and it gets room, at the cost of blobs that it does not even know.
+    /// Frees space for a catalog that has none. Such a catalog does not know the latest blobs, which may be what fills
+    /// the disk: so nothing else is written (see [`Space::admit`]), and even blobs that it does not know are evicted.
     fn help_catalog(&self) {
         if self.blobs.disk.health().catalog() != Some(DiskFault::Full) {
             return;
@@ -138,7 +139,7 @@ impl Evictor {
         }
     }
 
-    /// Ends the thread after the pass it is in.
+    /// Stops the thread after its current pass.
     pub(crate) fn stop(&self) {
         lock(&self.signal).stop = true;
         self.wakeup.notify_all();
@@ -157,9 +158,9 @@ impl Evictor {
         ROOM.min(self.disk_total / ROOM_PART).max(self.disk_total / 100)
     }
 
-    /// Evicts as much as is needed now, and at least `minimum` bytes. Answers the bytes freed.
+    /// Evicts as much as is needed now, and at least `minimum` bytes. Returns the bytes freed.
     pub(crate) fn evict_at_least(&self, minimum: u64) -> u64 {
-        // A closed catalog would not learn what went.
+        // A closed catalog would not learn of the evictions.
         let Ok(_open) = self.blobs.while_open() else { return 0 };
         self.work(&mut lock(&self.pass), minimum)
     }
@@ -178,19 +179,23 @@ impl Evictor {
         }
         if freed < need && pass.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGE) {
             pass.warned_at = Some(Instant::now());
-            tracing::warn!(need, freed, "the cache cannot free what it should: what is left is read, staged or pinned");
+            tracing::warn!(
+                need,
+                freed,
+                "the cache cannot free what it should: everything left is being read, staged or pinned"
+            );
         }
         freed
     }
 
-    /// Bytes above the low mark, once the high one is exceeded.
+    /// The bytes above the low mark, once the high mark is exceeded.
     fn over(&self) -> u64 {
         let (bytes, limit) = (self.blobs.ledger.bytes(), self.blobs.ledger.limit);
         let share = |percent| limit / 100 * percent + limit % 100 * percent / 100;
         if bytes > share(HIGH_PERCENT) { bytes - share(LOW_PERCENT) } else { 0 }
     }
 
-    /// Bytes that the file system lacks, and a hundredth of it more, once it is short.
+    /// The bytes that the file system is short of, plus a hundredth of it.
     fn short(&self) -> u64 {
         let ledger = &self.blobs.ledger;
         let free = ledger.disk_free.load(Ordering::Relaxed);
@@ -201,23 +206,23 @@ impl Evictor {
         self.written.store(0, Ordering::Relaxed);
         match free_space(self.blobs.layout.root()) {
             Ok(space) => self.blobs.ledger.disk_free.store(space.free, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "the free space of the cache's file system is not known"),
+            Err(error) => tracing::warn!(%error, "cannot measure the free space of the cache's file system"),
         }
     }
 
     fn evict(&self, need: u64) -> u64 {
-        // What nobody waits for, and has not even all its bytes, goes before anything that can be served.
+        // Parked fills go first: no client waits for them, and they cannot be served.
         let mut freed = self.blobs.parked_fills.drop_oldest(&self.blobs.disk, need);
         for _ in 0..ROUNDS {
             if freed >= need {
                 break;
             }
-            self.blobs.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
+            self.blobs.catalog.flush_now(); // the scan sees committed rows only: all uses and blobs so far
             match self.round(need - freed) {
                 Ok(0) => break,
                 Ok(more) => freed += more,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a blob cannot be evicted");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot evict a blob");
                     break;
                 }
             }
@@ -246,12 +251,12 @@ impl Evictor {
                     freed += row.size;
                 }
             }
-            self.blobs.catalog.flush_now(); // lookups must not wait behind thousands of notes
+            self.blobs.catalog.flush_now(); // lookups must not wait behind thousands of changes
         }
         Ok(freed)
     }
 
-    /// Evicts blobs that lie in the folder and that the catalog could not be told of, in no order.
+    /// Evicts blobs in the folder that the catalog could not be informed of, in no order.
     fn evict_unknown(&self, need: u64) -> u64 {
         let mut freed = 0;
         for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.blobs.layout.list(algorithm)) {
@@ -271,8 +276,8 @@ impl Evictor {
 }
 
 impl Space for Evictor {
-    /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
-    /// Whether there is room. None while the catalog has none: it could not even note what to evict.
+    /// Evicts in the background, or at once when the limit is exceeded. Admits nothing while the catalog has no space:
+    /// it could not even record an eviction.
     fn admit(&self, count: u64) -> bool {
         if self.blobs.disk.health().catalog() == Some(DiskFault::Full) {
             return false;
@@ -289,7 +294,7 @@ impl Space for Evictor {
         true
     }
 
-    /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
+    /// Evicts at once, unless another thread did so just now.
     fn make_room(&self) -> bool {
         let Ok(_open) = self.blobs.while_open() else { return false };
         let before = self.passes.load(Ordering::Acquire);

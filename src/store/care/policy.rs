@@ -1,14 +1,14 @@
-//! Which blobs to evict: those whose bytes earn least, by how often and how lately they were used and what they cost.
+//! Chooses the blobs to evict: those whose bytes are worth least, by how often and how recently they were used.
 //!
-//! Each blob has a heat: its uses, each counting half as much after twelve hours (LRFU). A use long ago and one
-//! pull of everything in the night are alike: one use. What is pulled by day has many, so that such a scan evicts
-//! its own bytes and the dead ones, not the hot ones; LRU would evict the hot ones. What a blob is worth is its
-//! heat by what a miss costs, a round trip and its bytes, for each byte that it takes (GDSF): small content
-//! outlives large layers of equal heat, and among large ones size does not count.
+//! Each blob has a heat: its uses, each of which counts half as much after twelve hours (LRFU). One use long ago and
+//! one pull of everything at night weigh the same: one use. Content pulled by day has many, so that a nightly scan
+//! evicts its own bytes and dead ones, and not the hot set, which LRU would evict. The worth of a blob is its heat
+//! times the cost of a miss, a round trip and its bytes, for each byte that it takes (GDSF): small content outlives
+//! large layers of equal heat, and among large ones the size does not count.
 //!
-//! Chosen over queues (S3-FIFO, 2Q, ARC) since these keep an order in memory or an index on disk; heat is one
-//! number in the row, written behind with the last use, and comparable at any time. Pure: offered every candidate
-//! in any order, it answers the victims, and keeps only as many as are needed: a million candidates cost nothing.
+//! Chosen over queues (S3-FIFO, 2Q, ARC), which keep an order in memory or an index on disk; heat is one number in the
+//! row (`catalog/heat.rs`). Pure: it is offered all candidates in any order, and keeps only as many as are needed, so
+//! that a million candidates cost no memory.
 
 #[cfg(test)]
 pub(crate) mod simulation;
@@ -17,34 +17,34 @@ use std::collections::BinaryHeap;
 
 use crate::store::catalog::BlobRow;
 
-/// What a round trip to the registry costs, as the bytes that would have come in that time.
+/// The cost of a round trip to the registry, as the bytes that would arrive in that time.
 const ROUND_TRIP: f64 = 256.0 * 1024.0;
 
-/// What a byte of it is worth, as a binary logarithm like the heat.
+/// The worth of one of its bytes, as a binary logarithm like the heat.
 fn worth(row: &BlobRow) -> f64 {
     row.heat + (1.0 + ROUND_TRIP / row.size.max(1) as f64).log2()
 }
 
-/// A choice in the making.
+/// A choice in progress.
 pub(crate) struct Choice {
     need: u64,
     held: u64,
     chosen: BinaryHeap<Candidate>,
 }
 
-/// The most worth is the greatest; of two alike the one used later, then the one stored later.
+/// The one worth most is the greatest. Of two equal ones it is the one used later, then the one stored later.
 struct Candidate {
     worth: f64,
     row: BlobRow,
 }
 
 impl Choice {
-    /// Victims are wanted that are worth at least `need` bytes.
+    /// Chooses victims of at least `need` bytes.
     pub(crate) fn new(need: u64) -> Self {
         Self { need, held: 0, chosen: BinaryHeap::new() }
     }
 
-    /// Takes a candidate into account.
+    /// Considers a candidate.
     pub(crate) fn offer(&mut self, row: BlobRow) {
         self.held += row.size;
         self.chosen.push(Candidate { worth: worth(&row), row });
@@ -56,7 +56,7 @@ impl Choice {
         }
     }
 
-    /// The victims, the least worth first.
+    /// Returns the victims, those worth least first.
     pub(crate) fn victims(self) -> Vec<BlobRow> {
         self.chosen.into_sorted_vec().into_iter().map(|candidate| candidate.row).collect()
     }

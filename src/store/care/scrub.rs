@@ -1,8 +1,8 @@
-//! Looks after what lies still: judges blobs in which a read found damage, and reads all others once in a while.
+//! Verifies blobs in the background: suspects at once, and all others at a limited rate if enabled.
 //!
-//! One thread, mostly asleep. The scrub hashes blob after blob by the catalog's row number, pauses after every
-//! chunk so as to stay under its rate, keeps what it read out of the page cache unless it was there already, and
-//! goes on after a restart where it was. A suspect is verified at once, also in the midst of a pause.
+//! One thread, mostly asleep. The scrub hashes the blobs in the order of their rows, pauses after every chunk to stay
+//! under its rate, keeps its reads out of the page cache, and continues after a restart where it stopped. A suspect is
+//! verified even in the middle of a pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,35 +14,35 @@ use crate::store::Error;
 use crate::store::catalog::{CatalogReader, Change, ScrubProgress, micros};
 use crate::store::content::blobs::Blobs;
 
-/// How the scrub goes about it.
+/// The speed of the scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubPace {
-    /// Bytes read in a second, at most.
+    /// The most bytes to read in a second.
     pub rate: u64,
-    /// From the end of one pass over all blobs to the beginning of the next.
+    /// The time from the end of one pass over all blobs to the start of the next.
     pub rest: Duration,
 }
 
 impl Default for ScrubPace {
-    /// 8 MiB/s, which is 100 GiB in less than four hours; then a week of rest.
+    /// 8 MiB/s, which is 100 GiB in less than four hours, and a week between passes.
     fn default() -> Self {
         Self { rate: 8 << 20, rest: Duration::from_secs(7 * 24 * 3600) }
     }
 }
 
-/// What the thread is asked.
+/// A request to the thread.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// A read found damage here.
+    /// Verify this suspect.
     Verify(Digest),
-    /// Scrubber, from now on, or not.
+    /// Scrub at this pace from now on, or not.
     Scrub(Option<ScrubPace>),
-    /// Wakes it, so that it sees that it is to stop.
+    /// Wake up and see that the store is stopping.
     Stop,
 }
 
 const PAGE: u32 = 256;
-/// The position is noted this often.
+/// How often the position is recorded.
 const RECORD_AGE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Scrubber {
@@ -59,13 +59,13 @@ impl Scrubber {
         Self { reader: blobs.catalog.reader(), blobs, tasks, stop, pace: None, recorded_at: Instant::now() }
     }
 
-    /// Works until it is stopped.
+    /// Runs until it is stopped.
     pub(crate) fn run(mut self) {
         while !self.is_stopped() {
             let pause = match self.pace {
                 None => Duration::MAX,
                 Some(pace) => self.pass(pace).unwrap_or_else(|error| {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the scrub was broken off");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the scrub was interrupted");
                     Duration::from_secs(600)
                 }),
             };
@@ -73,7 +73,7 @@ impl Scrubber {
         }
     }
 
-    /// Goes on with the pass until its end or until it is told otherwise; answers how long to wait then.
+    /// Continues the pass until its end or a new request. Returns how long to wait then.
     fn pass(&mut self, pace: ScrubPace) -> Result<Duration, Error> {
         let mut progress = self.reader.progress()?;
         let rested = Duration::from_micros((micros(SystemTime::now()) - progress.ended).max(0).cast_unsigned());
@@ -81,7 +81,7 @@ impl Scrubber {
             return Ok(pace.rest.saturating_sub(rested));
         }
         loop {
-            self.blobs.catalog.flush_now(); // what was committed up to here belongs to this pass
+            self.blobs.catalog.flush_now(); // includes the blobs committed so far
             let rows = self.reader.page(progress.after, PAGE)?;
             if rows.is_empty() {
                 progress = ScrubProgress { after: 0, ended: micros(SystemTime::now()) };
@@ -93,10 +93,10 @@ impl Scrubber {
                 let verified = blobs.verify(&row.digest, &mut |read| self.pause(pace, read));
                 if let Err(error) = verified {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, digest = %row.digest, "a blob cannot be verified");
+                    tracing::warn!(error, digest = %row.digest, "cannot verify a blob");
                 }
                 if self.is_stopped() || self.pace != Some(pace) {
-                    return Ok(Duration::ZERO); // this blob is read again
+                    return Ok(Duration::ZERO); // reads this blob again
                 }
                 progress.after = row.id;
                 if self.recorded_at.elapsed() >= RECORD_AGE {
@@ -108,14 +108,14 @@ impl Scrubber {
         }
     }
 
-    /// Sleeps for as long as `read` bytes should take; whether to go on.
+    /// Sleeps for as long as reading `read` bytes should take. Returns whether to continue.
     fn pause(&mut self, pace: ScrubPace, read: u64) -> bool {
         let nanos = u128::from(read) * 1_000_000_000 / u128::from(pace.rate.max(1));
         self.wait(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
         !self.is_stopped() && self.pace == Some(pace)
     }
 
-    /// Does what it is asked, for so long.
+    /// Serves requests for this long.
     fn wait(&mut self, pause: Duration) {
         let until = Instant::now().checked_add(pause);
         while !self.is_stopped() {

@@ -1,7 +1,7 @@
-//! The catalog's connection and the notes on their way into it: one transaction at a time.
+//! Owns the catalog's connection, and applies changes in one transaction at a time.
 //!
-//! A batch that SQLite cannot write (no room, an ill disk) is kept and tried again; one that stays unwritable is
-//! dropped, and the store remembers that folder and catalog differ, so that a walk over the folder mends it.
+//! A batch that SQLite cannot write (no space, a failing disk) is kept and tried again. One that stays unwritable is
+//! dropped, and the store records that folder and catalog differ, so that a rebuild finds the lost changes.
 
 use std::mem;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::store::{DiskFault, Error};
 /// A batch is committed this long after its first change, or when it is this large.
 const AGE: Duration = Duration::from_millis(100);
 const CHANGES: usize = 1000;
-/// A batch that cannot be written is tried again this often, this many times.
+/// How often a batch that cannot be written is tried again, and how many times.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 60;
 const RETRY_CHANGES: usize = 50_000;
@@ -31,14 +31,14 @@ pub(crate) struct Batch {
     ledger: Arc<Ledger>,
     shared: Arc<WriterState>,
     changes: Vec<Change>,
-    /// How many of the notes are in the open transaction; `None` without one.
+    /// The number of changes in the open transaction; `None` without one.
     applied: Option<usize>,
     since: Instant,
     written: Totals,
     working: Totals,
     failures: u32,
     retry_at: Option<Instant>,
-    /// Notes about blobs were lost: once the catalog can be written, a walk is to find them again.
+    /// Changes about blobs were lost: a rebuild finds them once the catalog can be written.
     has_lost: bool,
 }
 
@@ -68,13 +68,13 @@ impl Batch {
         Ok(batch)
     }
 
-    /// When it is to be committed, if there is anything in it.
+    /// The time of the next commit, if there is anything to commit.
     pub(crate) fn due(&self) -> Option<Instant> {
         let at = if self.changes.len() >= CHANGES { self.since } else { self.since + AGE };
         (!self.changes.is_empty()).then_some(self.retry_at.unwrap_or(at))
     }
 
-    /// Answers a lookup, which sees every note that could be applied.
+    /// Answers a lookup, which sees every change that could be applied.
     pub(crate) fn query(&mut self, query: Box<dyn FnOnce(&Connection) -> bool + Send>) {
         let is_damaged = query(&self.connection);
         if is_damaged {
@@ -89,8 +89,8 @@ impl Batch {
         if !self.changes.is_empty() {
             self.give_up();
         }
-        // The folder is marked as clean after this, so that what the catalog knows must be on the disk: with
-        // other connections still open, closing this one would not see to it.
+        // The folder is marked clean after this, so everything in the catalog must be on the disk: with other
+        // connections still open, closing this one does not ensure that.
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         if busy != Ok(false) {
             tracing::warn!("the catalog did not close cleanly");
@@ -98,7 +98,7 @@ impl Batch {
         }
     }
 
-    /// Adds a note and applies it.
+    /// Adds a change and applies it.
     pub(crate) fn add(&mut self, change: Change) {
         if self.changes.is_empty() {
             self.since = Instant::now();
@@ -109,7 +109,7 @@ impl Batch {
         }
     }
 
-    /// Applies what is not in the transaction yet.
+    /// Applies the changes that are not in the transaction yet.
     fn apply(&mut self) -> rusqlite::Result<()> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Ok(());
@@ -139,10 +139,10 @@ impl Batch {
                 self.ledger.publish(self.written, charges.into_iter());
                 self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
-                    tracing::info!("the catalog is written again");
+                    tracing::info!("the catalog can be written again");
                 }
                 if mem::take(&mut self.has_lost) {
-                    let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+                    let _ = self.shared.rebuild.send(()); // a closing store has no receiver
                 }
             }
             Ok(false) => {}
@@ -150,7 +150,7 @@ impl Batch {
         }
     }
 
-    /// Whether the whole batch is committed.
+    /// Returns whether the whole batch is committed.
     fn try_commit(&mut self) -> rusqlite::Result<bool> {
         self.apply()?;
         if self.applied.is_none() {
@@ -170,20 +170,20 @@ impl Batch {
     fn failed(&mut self, error: &rusqlite::Error) {
         let at = self.applied.take();
         if !self.connection.is_autocommit() {
-            let _ = self.connection.execute_batch("ROLLBACK"); // it fails where SQLite did it by itself
+            let _ = self.connection.execute_batch("ROLLBACK"); // fails where SQLite rolled back by itself
         }
         if is_damage(error) {
             return self.renew();
         }
         if let Some(at) = at.filter(|at| *at < self.changes.len() && !is_passing(error)) {
-            // Something about this one change, which no second try will change.
-            tracing::warn!(%error, "the catalog refuses a change, which is dropped");
+            // The fault lies in this one change, so a second try would fail too.
+            tracing::warn!(%error, "SQLite refused a change to the catalog: dropped it");
             let change = self.changes.remove(at);
             self.lose(&change);
             return;
         }
         if self.failures == 0 && !self.has_lost {
-            tracing::warn!(%error, "the catalog cannot be written: it is tried again");
+            tracing::warn!(%error, "cannot write the catalog: will try again");
         }
         self.shared.health.set_catalog(fault(error));
         self.failures += 1;
@@ -197,10 +197,10 @@ impl Batch {
         let (kept, lost): (Vec<Change>, Vec<Change>) =
             mem::take(&mut self.changes).into_iter().partition(Change::is_withdrawal);
         if !lost.is_empty() {
-            tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
+            tracing::error!(notes = lost.len(), "the catalog stays unwritable: the pending changes are lost");
         }
         lost.iter().for_each(|change| self.lose(change));
-        self.changes = kept; // they are few, and tried for as long as it takes
+        self.changes = kept; // they are few, and tried until they succeed
         self.failures = 0;
     }
 
@@ -211,9 +211,9 @@ impl Batch {
         }
     }
 
-    /// Makes a damaged catalog anew, empty, and asks for the walk that fills it.
+    /// Replaces a damaged catalog by an empty one, and requests the rebuild that fills it.
     fn renew(&mut self) {
-        tracing::warn!("the catalog is damaged: it is moved aside and made anew from the blobs");
+        tracing::warn!("the catalog is damaged: moving it aside and rebuilding it from the blobs");
         self.applied = None;
         self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         let anew = Connection::open_in_memory().map(|nowhere| drop(mem::replace(&mut self.connection, nowhere)));
@@ -224,15 +224,15 @@ impl Batch {
         match opened {
             Ok(opened) => self.connection = opened.connection,
             Err(error) => {
-                // The pulls go on, and this process forgets links and tags when it ends.
-                tracing::error!(%error, "no new catalog can be made: it is kept in memory only");
+                // The pulls continue, and this process forgets links and tags when it ends.
+                tracing::error!(%error, "cannot create a new catalog: keeping it in memory only");
                 let _ = schema::make(&mut self.connection);
             }
         }
         self.written = Totals::default();
         self.ledger.publish(self.written, std::iter::empty());
         self.shared.generation.fetch_add(1, Ordering::Release);
-        let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+        let _ = self.shared.rebuild.send(()); // a closing store has no receiver
     }
 
     fn load_totals(&mut self) -> rusqlite::Result<i64> {
@@ -247,7 +247,7 @@ impl Batch {
     }
 }
 
-/// What it says of the disk.
+/// What the error says about the disk.
 fn fault(error: &rusqlite::Error) -> Option<DiskFault> {
     use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     match error.sqlite_error_code()? {

@@ -1,4 +1,4 @@
-//! What the catalog's thread is sent, and what it shares with those who send to it.
+//! Defines the commands to the catalog's thread, and the state that it shares with their senders.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,38 +13,38 @@ use super::key::micros;
 use crate::oci::Digest;
 use crate::store::health::StoreHealth;
 
-/// What the thread is asked.
+/// A command to the thread.
 pub(crate) enum WriterCommand {
-    /// A change.
+    /// Apply a change.
     Change(Change),
-    /// A lookup; it answers by itself, and says whether SQLite found damage.
+    /// Run a lookup, which sends its own answer and returns whether SQLite found damage.
     Query(Box<dyn FnOnce(&Connection) -> bool + Send>),
-    /// Commit everything up to here, then call.
+    /// Commit everything so far, then call this.
     Flush(Box<dyn FnOnce() + Send>),
-    /// Commit and end.
+    /// Commit, and end.
     Stop,
 }
 
-/// What the thread shares with those who send to it.
+/// The state that the thread shares with the senders.
 pub(crate) struct WriterState {
     /// Last uses that are not written yet, in microseconds since 1970.
     pub(crate) uses: Mutex<HashMap<Digest, i64>>,
-    /// The last time given out, in microseconds since 1970: times of use never repeat and never go back.
+    /// The last time handed out, in microseconds since 1970. Times of use never repeat and never go back.
     pub(crate) clock: AtomicI64,
-    /// How often the catalog was made anew.
+    /// How often the catalog was replaced.
     pub(crate) generation: Arc<AtomicU64>,
-    /// How often something happened after which folder and catalog may differ.
+    /// How often folder and catalog may have diverged.
     pub(crate) divergences: AtomicU64,
-    /// How many of these a walk over the folder has reconciled.
+    /// How many of these divergences a rebuild has reconciled.
     pub(crate) reconciled: AtomicU64,
-    /// Asks for that walk.
-    pub(crate) walk: Sender<()>,
-    /// Is told when the file cannot be written, and when it can again.
+    /// Requests a rebuild.
+    pub(crate) rebuild: Sender<()>,
+    /// Learns when the file cannot be written, and when it can again.
     pub(crate) health: Arc<StoreHealth>,
 }
 
 impl WriterState {
-    /// Now, later than any time given out before.
+    /// The current time, later than any handed out before.
     pub(crate) fn stamp(&self) -> i64 {
         let now = micros(SystemTime::now());
         let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));

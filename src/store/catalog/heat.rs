@@ -1,18 +1,18 @@
-//! How much a blob is used, as one number in its row that compares at any time.
+//! Computes the heat of a blob: how much it is used, as one number in its row that can be compared at any time.
 
-/// How long until a use counts half, in microseconds. In the simulation half of it or twice as much is worse: too
-/// short forgets the hot set over a weekend, too long keeps the layers of tags that have moved on.
+/// The time until a use counts half, in microseconds. In the simulation half of it or twice as much is worse: too short
+/// forgets the hot set over a weekend, too long keeps the layers of tags that have moved on.
 pub(crate) const HALF_LIFE: f64 = 12.0 * 3600e6;
-/// Uses that come closer than this count as parts of one, in microseconds: a client that reads a layer by a
-/// hundred ranges, or a deployment to a hundred nodes, is not a hundred pulls.
+/// Uses closer together than this count as parts of one, in microseconds: a client that reads a layer by a hundred
+/// ranges, or a deployment to a hundred nodes, is not a hundred pulls.
 const ONE_PULL: f64 = 60e6;
 /// The heat of one use at `at` (microseconds since 1970). Heat is the binary logarithm of the uses, each of which
-/// doubles in weight every half-life since 1970 instead of losing it since it happened: so it needs no updating.
+/// doubles in weight every half-life since 1970 instead of halving since it happened: so it never needs updating.
 pub(crate) fn heat(at: i64) -> f64 {
     at as f64 / HALF_LIFE
 }
 
-/// The heat after one more use at `at`, `last` having been the last one before.
+/// The heat after one more use at `at`, when the previous one was at `last`.
 pub(crate) fn heated(before: f64, last: i64, at: i64) -> f64 {
     let share = (at.saturating_sub(last) as f64 / ONE_PULL).clamp(0.0, 1.0);
     let most = before.max(heat(at));

@@ -1,4 +1,4 @@
-//! What is known of places, written: links, tags with their past, pings; and when it is forgotten.
+//! Writes and removes what is known of places: links, tags with their history, pings, public repositories.
 
 use rusqlite::{Connection, params};
 
@@ -6,10 +6,10 @@ use super::entry::{Learned, Link, Ping, TagEntry};
 use super::key::{key, micros};
 use crate::oci::{Accept, Repository, Tag};
 
-/// So many digests of a tag's past are kept: the latest.
+/// The number of digests kept of a tag's history: the latest ones.
 const PAST: i64 = 64;
 
-/// The place's number, given now if it has none.
+/// The place's number, assigned now if it has none.
 fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
     let known = super::query::place(on, registry, repository)?;
     if let Some(id) = known {

@@ -1,8 +1,7 @@
-//! The way to the catalog's thread: a bounded queue, and before it the few notes that must not be lost.
+//! Sends commands to the catalog's thread: a bounded queue, and before it the few changes that must not be lost.
 //!
-//! Most of what does not fit is learned again. That a registry took a right back is not: its repository is public
-//! no more, and after the next start would be again. Such a note waits here for its place in the queue, and nothing
-//! that is sent later overtakes it.
+//! Most changes that do not fit are learned again. A withdrawn right is not: the repository would be public again after
+//! the next start. Such a change waits here for its place in the queue, and no later command overtakes it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -13,7 +12,7 @@ use super::command::WriterCommand;
 use crate::store::Error;
 use crate::store::lock::lock;
 
-/// What is to be sent.
+/// The queue of commands.
 pub(crate) struct Queue {
     commands: SyncSender<WriterCommand>,
     retained: Mutex<VecDeque<Change>>,
@@ -24,7 +23,7 @@ impl Queue {
         Self { commands, retained: Mutex::default() }
     }
 
-    /// Sends without waiting; what is retained goes first.
+    /// Sends without waiting. Retained changes go first.
     ///
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`]: it was not sent.
@@ -33,29 +32,29 @@ impl Queue {
         self.commands.try_send(command).map_err(|error| refusal(&error))
     }
 
-    /// Sends as soon as there is room. Blocks.
+    /// Sends as soon as there is space. Blocks.
     ///
     /// # Errors
     /// [`Error::Closed`].
     pub(crate) fn send_waiting(&self, command: WriterCommand) -> Result<(), Error> {
         loop {
-            // No lock while it waits. Of what is retained, the command does not matter.
+            // Holds no lock while it waits. The order of retained changes does not matter.
             let Some(change) = lock(&self.retained).pop_front() else { break };
             self.commands.send(WriterCommand::Change(change)).map_err(|_| Error::Closed)?;
         }
         self.commands.send(command).map_err(|_| Error::Closed)
     }
 
-    /// Sends a note that must not be lost, now or when there is room.
+    /// Sends a change that must not be lost, now or when there is space.
     pub(crate) fn send_retained(&self, change: Change) {
         lock(&self.retained).push_back(change);
-        let _ = self.drain_retained(); // whoever sends next tries again, and so does the thread when it has nothing to do
+        let _ = self.drain_retained(); // the next sender tries again, and so does the idle thread
     }
 
-    /// Sends what is retained, as far as there is room.
+    /// Sends the retained changes, as far as there is space.
     ///
     /// # Errors
-    /// [`Error::Busy`] or [`Error::Closed`]: something is left.
+    /// [`Error::Busy`] or [`Error::Closed`]: some are left.
     pub(crate) fn drain_retained(&self) -> Result<(), Error> {
         let mut retained = lock(&self.retained);
         while let Some(change) = retained.pop_front() {

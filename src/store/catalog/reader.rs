@@ -1,6 +1,6 @@
-//! A read-only connection for who must not wait for the thread that writes.
+//! Reads the catalog over a connection of its own, for callers that must not wait for the thread that writes.
 //!
-//! It sees what was committed, not the notes of the last moment. WAL lets it read while the other writes.
+//! It sees what is committed, and not the changes of the last moment. WAL lets it read while the other writes.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::store::lock::lock;
 
 const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 
-/// The connection, opened when it is first needed and again when the catalog was made anew.
+/// The connection, opened when first needed and again after the catalog was replaced.
 pub(crate) struct CatalogReader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
@@ -37,28 +37,28 @@ impl CatalogReader {
 
     /// The blob's row.
     pub(crate) fn row(&self, digest: &Digest) -> Result<Option<BlobRow>, Error> {
-        self.with("look a blob up", |on| {
+        self.with("look up a blob", |on| {
             on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
                 .query_row([key(digest)], read)
                 .optional()
         })
     }
 
-    /// Whether it is pinned, here or not.
+    /// Whether the digest is pinned, stored or not.
     pub(crate) fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
-        self.with("look a pin up", |on| query::is_pinned(on, digest))
+        self.with("look up a pin", |on| query::is_pinned(on, digest))
     }
 
     /// The blob's checksums.
     pub(crate) fn sums(&self, digest: &Digest) -> Result<Option<Sums>, Error> {
-        self.with("look checksums up", |on| {
+        self.with("look up checksums", |on| {
             on.prepare_cached("SELECT crc32c FROM checksums JOIN blobs ON id = blob WHERE digest = ?1")?
                 .query_row([key(digest)], |row| Ok(Sums::decode(row.get_ref(0)?.as_blob()?)))
                 .optional()
         })
     }
 
-    /// Where the scrub is.
+    /// The position of the scrub.
     pub(crate) fn progress(&self) -> Result<ScrubProgress, Error> {
         self.with("be read", |on| {
             let read = |row: &rusqlite::Row<'_>| Ok(ScrubProgress { after: row.get(0)?, ended: row.get(1)? });
@@ -66,7 +66,7 @@ impl CatalogReader {
         })
     }
 
-    /// Goes over all rows, in no command.
+    /// Visits all rows, in no order.
     pub(crate) fn scan(&self, mut each: impl FnMut(BlobRow)) -> Result<(), Error> {
         self.with("be scanned", |on| {
             let mut statement = on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs"))?;
@@ -78,12 +78,12 @@ impl CatalogReader {
         })
     }
 
-    /// Up to `count` rows after the row number `after`, in command.
+    /// Up to `count` rows after the row number `after`, in order.
     pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(&format!("SELECT {COLUMNS} FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2"), after, count)
     }
 
-    /// Up to `count` rows after the row number `after` that nobody has hashed yet, in command.
+    /// Up to `count` unproven rows after the row number `after`, in order.
     pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(
             &format!("SELECT {COLUMNS} FROM blobs WHERE proven = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
@@ -101,7 +101,7 @@ impl CatalogReader {
         let result = self.opened().and_then(|mut open| {
             let result = open.as_ref().map(|(_, connection)| work(connection));
             if !matches!(result, Some(Ok(_))) {
-                *open = None; // a fresh connection is the cure for whatever can be cured
+                *open = None; // a new connection cures everything that can be cured
             }
             result.transpose()
         });
@@ -113,18 +113,18 @@ impl CatalogReader {
         result.map_err(|source| Error::Catalog { doing, source })?.ok_or(Error::Closed)
     }
 
-    /// Has the thread that writes make the catalog anew, unless it did since.
+    /// Makes the writing thread replace the catalog, unless it did so since.
     fn tell_damage(&self, seen: u64) {
         let generation = Arc::clone(&self.generation);
         let command = WriterCommand::Query(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
-        let _ = self.queue.send(command); // whoever reads next tells it again
+        let _ = self.queue.send(command); // the next reader reports it again
     }
 
     fn opened(&self) -> rusqlite::Result<MutexGuard<'_, Option<(u64, Connection)>>> {
         let mut open = lock(&self.open);
         let generation = self.generation.load(Ordering::Acquire);
         if open.as_ref().is_none_or(|(of, _)| *of != generation) {
-            // Not SQLITE_OPEN_READ_ONLY: the last one to close a WAL database must be able to tidy it.
+            // Not SQLITE_OPEN_READ_ONLY: the last connection of a WAL database must be able to clean up.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(self.folder.join(FILE), flags)?;
             connection.busy_timeout(Duration::from_secs(1))?;

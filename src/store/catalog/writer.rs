@@ -1,4 +1,4 @@
-//! The thread that owns the catalog: it takes commands, batches the notes and answers lookups in between.
+//! Runs the thread that owns the catalog: it batches the changes and answers lookups in between.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::key::micros;
 use super::queue::Queue;
 use crate::store::lock::lock;
 
-/// Last uses are written this often.
+/// How often last uses are written.
 const USES_AGE: Duration = Duration::from_secs(5);
-/// Dead links are removed this often.
+/// How often expired links are removed.
 const EXPIRE_AGE: Duration = Duration::from_secs(3600);
-/// What is known of tags and places is pruned this long after the start, which it must not slow, and this often.
+/// When tags and places are pruned: this long after the start, which it must not slow, and then this often.
 const PRUNE_FIRST: Duration = Duration::from_secs(600);
 const PRUNE_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How long it is known what a tag is, without the registry's word; and what it was.
+/// How long a tag is remembered without confirmation by the registry, and how long its history is.
 const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The thread, with what it has to do and when.
+/// The thread and its schedule.
 pub(crate) struct CatalogWriter {
     batch: Batch,
     shared: Arc<WriterState>,
@@ -39,7 +39,7 @@ impl CatalogWriter {
         Self { batch, shared, queue, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
-    /// Works until it is told to stop, or nobody is left to tell it.
+    /// Runs until it is told to stop, or the last sender is gone.
     pub(crate) fn run(mut self, commands: &Receiver<WriterCommand>) {
         loop {
             let command = match commands.recv_timeout(self.wait_time()) {
@@ -65,7 +65,7 @@ impl CatalogWriter {
         }
     }
 
-    /// How long to wait for an command before there is something to do.
+    /// How long to wait for a command before something is due.
     fn wait_time(&self) -> Duration {
         let next = self.uses_at.min(self.expire_at).min(self.prune_at);
         self.batch.due().map_or(next, |due| next.min(due)).saturating_duration_since(Instant::now())

@@ -1,4 +1,4 @@
-//! Who is reading which blob: a lease and an eviction of one digest exclude each other.
+//! Tracks the readers of each blob: leases of a digest and its eviction exclude each other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,20 +13,20 @@ enum Hold {
     Evicted,
 }
 
-/// The live leases, in memory.
+/// The leases and evictions in progress, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<Digest, Hold>>,
 }
 
-/// Keeps eviction away from a digest while it lives.
+/// Keeps a digest from being evicted while it lives.
 #[derive(Debug)]
 pub(crate) struct Lease {
     leases: Arc<Leases>,
     digest: Digest,
 }
 
-/// Keeps readers away from a digest while it is evicted: to them it is gone already.
+/// Keeps readers from a digest while it is evicted: to them it is gone already.
 #[derive(Debug)]
 pub(crate) struct Eviction {
     leases: Arc<Leases>,
@@ -34,7 +34,7 @@ pub(crate) struct Eviction {
 }
 
 impl Leases {
-    /// A lease; `None` while the blob is being evicted.
+    /// Takes a lease; `None` while the blob is being evicted.
     pub(crate) fn take(self: &Arc<Self>, digest: &Digest) -> Option<Lease> {
         match lock(&self.held).entry(*digest).or_insert(Hold::Read(0)) {
             Hold::Read(count) => *count += 1,
@@ -43,7 +43,7 @@ impl Leases {
         Some(Lease { leases: Arc::clone(self), digest: *digest })
     }
 
-    /// The right to evict; `None` while somebody reads.
+    /// Takes the right to evict; `None` while it is being read.
     pub(crate) fn evict(self: &Arc<Self>, digest: &Digest) -> Option<Eviction> {
         match lock(&self.held).entry(*digest) {
             Entry::Occupied(_) => return None,
@@ -52,7 +52,7 @@ impl Leases {
         Some(Eviction { leases: Arc::clone(self), digest: *digest })
     }
 
-    /// Whether somebody reads it or it is being evicted.
+    /// Whether the blob is being read or evicted.
     pub(crate) fn holds(&self, digest: &Digest) -> bool {
         lock(&self.held).contains_key(digest)
     }

@@ -1,4 +1,4 @@
-//! A file that is being filled: written at any offset, read as it grows, then committed or gone.
+//! Fills a file: it is written at any offset, read as it grows, and then committed or removed.
 
 use std::fs::File;
 use std::io;
@@ -17,22 +17,22 @@ use crate::store::ledger::Charge;
 use crate::store::lock::{exclusive, lock, shared};
 use crate::store::{Blob, Checksums, Error};
 
-/// How often a write is tried on a full disk: others may take the room that was made.
+/// How often a write to a full disk is tried: others may take the space that was freed.
 const ROOM_TRIES: usize = 3;
 /// Bytes read at once for the checksums.
 const AT_ONCE: usize = 256 << 10;
 
-/// Makes room for bytes that are about to be written.
+/// Frees space for bytes that are about to be written.
 pub(crate) trait Space: Send + Sync {
-    /// Lets `count` more bytes be written, already charged. Whether there is room.
+    /// Admits `count` more bytes, already charged. Returns whether there is space.
     fn admit(&self, count: u64) -> bool;
 
-    /// The disk had no room: makes some at once; whether anything was freed.
+    /// Frees space at once after a write found the disk full. Returns whether anything was freed.
     fn make_room(&self) -> bool;
 }
 
-/// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
-/// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
+/// Content on its way into the store, shared by an `Arc`: writers at different offsets, any number of readers. When it
+/// is dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
     blobs: Arc<Blobs>,
     space: Arc<dyn Space>,
@@ -42,18 +42,18 @@ pub struct Staged {
     charge: Mutex<Option<Charge>>,
     state: RwLock<State>,
     origin: Option<String>,
-    /// What the map beside the file says, if there is one.
+    /// The content of the map beside the file, if there is one.
     landed: Mutex<Option<Landed>>,
-    /// A sync failed: nobody knows what the disk has.
+    /// A sync failed: the content of the disk is unknown.
     sync_failed: AtomicBool,
     _permit: Taken,
 }
 
-/// An unfinished fill, taken up again.
+/// An unfinished fill that is resumed.
 pub struct Partial {
-    /// The file, to be filled on.
+    /// The file, to be filled further.
     pub staged: Staged,
-    /// From and to (exclusive, in bytes) of what has landed: in order, disjoint, not touching.
+    /// The start and end (exclusive, in bytes) of each extent that has landed: in order, disjoint, not touching.
     pub extents: Vec<(u64, u64)>,
     /// The content's length in bytes, if it was known.
     pub total: Option<u64>,
@@ -63,7 +63,7 @@ pub struct Partial {
 
 enum State {
     Open,
-    /// The blob is kept, so that it is not evicted while readers still follow the staged file.
+    /// Keeps the blob from being evicted while readers still follow the staged file.
     Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
     Failed,
 }
@@ -124,14 +124,14 @@ impl Staged {
         Ok(Some(Partial { staged, extents, total, validator }))
     }
 
-    /// What it is to be.
+    /// The digest of the content.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Says how many bytes it is to have, as soon as that is known: content larger than the whole cache is
-    /// refused here, before anything was evicted for it.
+    /// Declares the length as soon as it is known: content larger than the whole cache is refused here, before anything
+    /// is evicted for it.
     ///
     /// # Errors
     /// [`Error::Full`] if it can never fit.
@@ -139,10 +139,10 @@ impl Staged {
         if length > self.blobs.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
     }
 
-    /// Writes all of `bytes` at `at`. May wait for the disk, and for room to be made.
+    /// Writes all of `bytes` at `at`. May wait for the disk and for space to be freed.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no room: what was written before stays readable. [`Error::Sealed`] after a
+    /// [`Error::Full`] when there is no space: the bytes written before stay readable. [`Error::Sealed`] after a
     /// commit.
     pub fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let state = shared(&self.state);
@@ -163,7 +163,10 @@ impl Staged {
         for _ in 0..ROOM_TRIES {
             match self.blobs.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the disk is full: evicting blobs to free space"
+                    );
                     if !self.space.make_room() {
                         break;
                     }
@@ -174,32 +177,32 @@ impl Staged {
         Err(self.full())
     }
 
-    /// Reads at `at`, as `pread` does. What was not written yet reads as zeros, or as the end: the caller knows
+    /// Reads at `at`, as `pread` does. Bytes that were not written yet read as zeros, or as the end: the caller knows
     /// what has landed. May wait for the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(buffer, at)
     }
 
-    /// The same for what is in memory already; `None` where it would wait for the disk.
+    /// As [`Staged::read_at`], for bytes that are in memory already; `None` where it would wait for the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         try_read_at(&self.file, at, buffer)
     }
 
-    /// Remembers what has landed, so that this file is parked when its last handle goes, and found by
-    /// [`Store::resume`](crate::store::Store::resume), also by a later process. The bytes are synced first, then named:
-    /// call it rarely (every 64 MiB or 10 s), and once before letting go. Waits for the disk; writers and readers
-    /// go on meanwhile. `extents` are from and to (exclusive) in bytes, in any order; nothing landed is nothing to
-    /// remember. A file staged without an origin is never remembered, and this does nothing.
+    /// Records what has landed, so that this file is parked when its last handle is dropped, and found by
+    /// [`Store::resume`](crate::store::Store::resume), even by a later process. The bytes are synced first, then
+    /// recorded: call it rarely (every 64 MiB or 10 s), and once before the last handle is dropped. Waits for the disk;
+    /// writers and readers continue meanwhile. `extents` are start and end (exclusive) in bytes, in any order. It does
+    /// nothing without extents, and for a file that was staged without an origin.
     ///
     /// # Errors
-    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else what the system says. What was
-    /// remembered before stays so, except after a failed sync.
+    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else the error of the system. The last record
+    /// stays valid, except after a failed sync.
     pub fn remember(&self, extents: &[(u64, u64)], total: Option<u64>, validator: Option<&str>) -> Result<(), Error> {
         let Some(origin) = &self.origin else { return Ok(()) };
         let state = shared(&self.state);
@@ -222,8 +225,8 @@ impl Staged {
         Ok(())
     }
 
-    /// Gives it up for good, as after a digest that did not match: what is open reads on, nothing more is
-    /// written, and its files are removed with the last handle. Nothing of it is ever resumed.
+    /// Gives the fill up for good, as after a digest that did not match: open handles can still read, nothing more is
+    /// written, and its files are removed with the last handle. It is never resumed.
     pub fn abandon(&self) {
         let mut state = exclusive(&self.state);
         if matches!(*state, State::Open) {
@@ -238,16 +241,19 @@ impl Staged {
         if lock(&self.landed).take().is_some()
             && let Err(error) = self.blobs.disk.unlink(&map_of(&self.path))
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the map of a fill stays until the next start");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the map of a fill cannot be removed: it stays until the next start"
+            );
         }
     }
 
-    /// Makes it a blob of as many bytes as `checksums` has seen, durable when this returns. The caller has verified
-    /// the digest over the same bytes. If the blob is there already, that one stays. Waits for the disk.
+    /// Publishes the file as a blob of as many bytes as `checksums` has read, durable on return. The caller has
+    /// verified the digest of the same bytes. An existing blob stays. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Length`] changes nothing. After any other error it is sealed: still readable, never to be
-    /// committed, since after a failed sync nobody knows what the disk has.
+    /// [`Error::Length`] changes nothing. After any other error the file is sealed: still readable, but never committed, since
+    /// the content of the disk is unknown after a failed sync.
     pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
         let length = checksums.len();
         let mut state = exclusive(&self.state);
@@ -271,7 +277,7 @@ impl Staged {
         Ok(blob)
     }
 
-    /// [`Staged::commit_with`] of `length` bytes, for whoever has no checksums: reads the file once more for them.
+    /// As [`Staged::commit_with`] of `length` bytes, for a caller without checksums: reads the file once more for them.
     ///
     /// # Errors
     /// As [`Staged::commit_with`].
@@ -303,7 +309,7 @@ impl Staged {
     }
 }
 
-/// A file system without room is [`Error::Full`].
+/// Turns a full file system into [`Error::Full`].
 fn full(error: Error, digest: Digest) -> Error {
     if error.is_no_room() { Error::Full { digest } } else { error }
 }
@@ -315,7 +321,7 @@ impl Drop for Staged {
             State::Open => !self.sync_failed.load(Ordering::Acquire),
             State::Failed => false,
         };
-        // After the store was closed the name may be another process's.
+        // After the store was closed the name may belong to another process.
         let Ok(_open) = self.blobs.while_open() else { return };
         match (lock(&self.landed).take(), lock(&self.charge).take()) {
             (Some(landed), Some(charge)) if is_open => {

@@ -1,7 +1,7 @@
-//! Judges blobs by their full digest: on first use, on demand, by the scrub, and when a read found damage.
+//! Verifies blobs by their full digest: on first use, on demand, by the scrub, and after a read found damage.
 //!
-//! Whoever is right gets its checksums recorded, whoever is wrong loses its name. Between opening a file and
-//! judging it, its name may have got another file: that one is not touched.
+//! The checksums of a blob that is right are recorded; one that is wrong loses its name. Between the opening and the
+//! verdict the name may have got another file, which is not touched.
 
 use std::fs::File;
 use std::io;
@@ -19,18 +19,18 @@ use crate::store::{Blob, Error};
 
 const CHUNK: usize = 256 << 10;
 
-/// What a blob was found to be.
+/// The result of verifying a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// There is none.
+    /// There is no such blob.
     Absent,
-    /// It has the content of its name.
+    /// Its content matches its digest.
     Good,
-    /// It had not, and was dropped.
+    /// It did not match, and was dropped.
     Damaged,
 }
 
-/// What hashing a file said.
+/// The result of hashing a file.
 enum Finding {
     Right(Sums),
     Wrong,
@@ -38,12 +38,12 @@ enum Finding {
 }
 
 impl Blobs {
-    /// Opens a blob by its name, hashing first what the catalog does not know. Waits as long as that takes.
+    /// Opens a blob by its name. A blob that the catalog does not know is hashed first, however long that takes.
     pub(crate) fn prove(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.read(digest, u64::MAX)
     }
 
-    /// Hashes a file: its checksums, recorded; `None` if it is not what its name says, and was dropped.
+    /// Hashes a file and records its checksums; `None` if it does not match its digest and was dropped.
     pub(crate) fn hash_opened(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
         let finding = self.hash(file, digest, &mut |_| true)?;
         let Finding::Right(sums) = finding else {
@@ -54,8 +54,8 @@ impl Blobs {
         Ok(Some(sums))
     }
 
-    /// Hashes a blob, telling `each` after every chunk how many bytes were read; it answers whether to go on.
-    /// One that is broken off is [`Verification::Good`] as far as anybody knows.
+    /// Hashes a blob and calls `each` after every chunk with the number of bytes read, which returns whether to
+    /// continue. An interrupted one counts as [`Verification::Good`].
     pub(crate) fn verify(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verification, Error> {
         let Some((file, length)) = self.open(digest)? else { return Ok(Verification::Absent) };
         match self.hash(&file, digest, each)? {
@@ -74,7 +74,7 @@ impl Blobs {
         }
     }
 
-    /// Decides what becomes of a suspect. One that cannot be dropped stays a suspect, which nobody is served.
+    /// Verifies a suspect. One that cannot be dropped stays a suspect, which is not served.
     pub(crate) fn verify_suspect(&self, digest: &Digest) {
         let Some(suspect) = self.suspects.inode(digest) else { return };
         let verified = self.open_any(digest).and_then(|opened| match opened {
@@ -84,7 +84,7 @@ impl Blobs {
         match verified {
             Ok(sums) => {
                 if sums.is_some() {
-                    tracing::warn!(%digest, "its digest is right: its checksums were wrong, and are recorded anew");
+                    tracing::warn!(%digest, "the digest of a suspected blob is right: its checksums were wrong and were recorded again");
                 }
                 self.suspects.clear_one(digest, suspect);
             }
@@ -114,20 +114,20 @@ impl Blobs {
             self.drop_name(digest)?;
             if !is_suspect {
                 self.suspects.count_one();
-                tracing::warn!(%digest, "a blob had not the content of its name: it was dropped");
+                tracing::warn!(%digest, "dropped a blob whose content does not match its digest");
             }
         }
         Ok(())
     }
 
-    /// Whether this file is the one that the name leads to. With the stripe held.
+    /// Whether the name still leads to this file. The caller holds the stripe.
     fn is_named(&self, file: &File, digest: &Digest) -> Result<bool, Error> {
         let path = self.layout.blob(digest);
         let metadata = file.metadata().map_err(|source| Error::io("stat", &path, source))?;
         Ok(path.symlink_metadata().is_ok_and(|named| Inode::of(&named) == Inode::of(&metadata)))
     }
 
-    /// A disk that cannot read what it holds has not the content.
+    /// A disk that cannot read the content does not have it.
     fn hash(&self, file: &File, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Finding, Error> {
         match hash(file, digest, each) {
             Err(error) if is_disk_failure(&error) => Ok(Finding::Wrong),
@@ -148,7 +148,7 @@ impl BlobOwner for Blobs {
         let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
         self.opened.forget(digest);
         if is_named && self.suspects.add(digest, inode) {
-            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served, and is dropped");
+            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served and will be dropped");
         }
     }
 
@@ -175,7 +175,7 @@ fn hash(file: &File, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> io::
     }
 }
 
-/// What was in memory stays there; what was not does not drive out what is.
+/// Leaves the page cache as it was: keeps the pages that were there, and drops those that the read added.
 fn read(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     if let Some(count) = try_read_at(file, at, buffer)? {
         return Ok(count);

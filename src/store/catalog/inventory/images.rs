@@ -1,4 +1,4 @@
-//! The images by the names that people have for them.
+//! Lists the images by the names that people know, and what each of them needs.
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
@@ -12,34 +12,34 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::store::catalog::key::{bad, digest, key, time};
 use crate::store::{Error, Learned};
 
-/// An image as the catalog knows it: a tag, or a manifest that was had by its digest alone.
+/// An image in the catalog: a tag, or a manifest that was pulled by its digest alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedImage {
     /// The registry.
     pub registry: String,
     /// The repository there.
     pub repository: Repository,
-    /// The tag; `None` for what was had by digest only.
+    /// The tag; `None` for a pull by digest only.
     pub tag: Option<Tag>,
     /// The manifest or index.
     pub digest: Digest,
-    /// Whether it is an index; as far as that was read.
+    /// Whether it is known to be an index.
     pub is_index: bool,
 }
 
-/// How much of an image is here.
+/// How much of an image is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Bytes present: manifests, configurations, layers.
+    /// The bytes stored: manifests, configurations, layers.
     pub bytes: u64,
     /// Those of them that another image, or another name of this one, needs too.
     pub shared: u64,
-    /// Things that it lists and that are not here: other platforms, mostly.
+    /// The listed content that is not stored: mostly other platforms.
     pub missing: u64,
 }
 
 impl Survey {
-    /// The images in `scope`, by name; after [`Survey::read_all`]. `each` may end it.
+    /// Visits the images in `scope`, by name; after [`Survey::read_all`]. `each` may stop it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -48,7 +48,7 @@ impl Survey {
         scope: &Scope,
         mut each: impl FnMut(CachedImage) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        // Sorted into a table of its own, so that a slow reader holds nothing of the catalog.
+        // Sorted into a temporary table, so that a slow reader locks nothing of the catalog.
         let sorted = "DROP TABLE IF EXISTS temp.listed;
              CREATE TEMP TABLE listed AS SELECT registry, repository, tag, nodes.digest, is_index
                 FROM roots JOIN places ON places.id = roots.place JOIN nodes ON nodes.id = roots.node
@@ -71,7 +71,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Finds what more than one name needs; [`Extent::shared`] is 0 before.
+    /// Finds the content that more than one name needs. Before, [`Extent::shared`] is 0.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -79,7 +79,7 @@ impl Survey {
         self.on.execute_batch(SHARED).map_err(failed)
     }
 
-    /// How much of an image is here.
+    /// How much of an image is stored.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -118,7 +118,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// Up to `count` repositories in which the digest is linked.
+    /// Up to `count` repositories that have a link to the digest.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -132,8 +132,8 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// With whose right the digest was learned in a repository, and when the registry last said so; up to `count`,
-    /// the latest first.
+    /// The repositories of the digest, each with the right by which it was learned and when the registry last confirmed
+    /// it; up to `count`, the latest first.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -154,7 +154,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// When the registry was last asked what a tag is; `None` for one that is not known.
+    /// When a tag was last checked at the registry; `None` for an unknown tag.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -172,7 +172,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// The digests that a tag has, for any class of `Accept`.
+    /// The digests of a tag, for any class of `Accept`.
     ///
     /// # Errors
     /// [`Error::Catalog`].

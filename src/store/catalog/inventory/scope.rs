@@ -1,27 +1,27 @@
-//! Which part of the cache a question or a purge is about.
+//! Names the part of the cache that a question or a purge is about.
 
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::catalog::key::key;
 
-/// Which images are meant.
+/// The images that are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// All images.
     Everything,
-    /// Those of a registry.
+    /// The images of a registry.
     Registry(String),
-    /// Those of a repository.
+    /// The images of a repository.
     Repository(String, Repository),
     /// One tag.
     Tag(String, Repository, Tag),
     /// A digest in a repository.
     Here(String, Repository, Digest),
-    /// A digest, wherever it is.
+    /// A digest in any repository.
     Digest(Digest),
 }
 
 impl Scope {
-    /// Registry, repository, tag and digest, each where it matters.
+    /// Registry, repository, tag and digest, each if it restricts the scope.
     pub(crate) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
         match self {
             Self::Everything => (None, None, None, None),

@@ -1,4 +1,4 @@
-//! A question's connection, and what manifests list, read once.
+//! Opens a connection for questions, and reads once what manifests list.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,24 +15,24 @@ use crate::store::catalog::key::{digest, key, time};
 use crate::store::catalog::query;
 use crate::store::catalog::schema::FILE;
 
-/// Manifests are read in steps of so many.
+/// The number of manifests read in one step.
 const STEP: u32 = 500;
 
-/// Questions about everything that the catalog holds. Blocks; for a thread that may wait.
+/// Answers questions about everything in the catalog. Blocks: for a thread that may wait.
 pub struct Survey {
     pub(crate) on: Connection,
 }
 
-/// A committed blob as the catalog has it.
+/// A committed blob in the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBlob {
-    /// What it is.
+    /// The digest.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last served.
+    /// The time when it was last served.
     pub last_used: SystemTime,
-    /// Whether eviction passes it by.
+    /// Whether it is never evicted.
     pub pinned: bool,
 }
 
@@ -48,7 +48,7 @@ impl Survey {
         opened().map_err(failed)
     }
 
-    /// Reads what every image consists of: `read` is asked once for each manifest that is here.
+    /// Reads the parts of every image: `read` is called once for each stored manifest.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -62,7 +62,7 @@ impl Survey {
         self.on.execute_batch(ROOTS).map_err(failed)
     }
 
-    /// Reads what these manifests consist of.
+    /// Reads the parts of these manifests.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -122,7 +122,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// The digest and everything that it needs, whether it is here or not; after reading it.
+    /// The digest and everything that it needs, stored or not; after reading it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -135,7 +135,7 @@ impl Survey {
         )
     }
 
-    /// Up to two digests that begin so, of what is here or linked.
+    /// Up to two digests with this prefix, among the stored and the linked ones.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -154,7 +154,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
+    /// Every digest that a tag has had, with its first and its last time, the latest first.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -168,7 +168,7 @@ impl Survey {
         Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
     }
 
-    /// The blobs that belong to `scope` and are here, each once; after [`Survey::read_all`]. `each` may end it.
+    /// Visits the stored blobs of `scope`, each once; after [`Survey::read_all`]. `each` may stop it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -192,7 +192,7 @@ impl Survey {
         asked().map_err(failed)
     }
 
-    /// Up to `count` blobs after the row number `after`, in order, each with its own number.
+    /// Up to `count` blobs after the row number `after`, in order, each with its row number.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -215,7 +215,7 @@ impl Survey {
     }
 }
 
-/// The digest's number, given now if it has none.
+/// The digest's number, assigned now if it has none.
 pub(crate) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite::Result<i64> {
     on.prepare_cached(
         "INSERT INTO nodes (digest, manifest) VALUES (?1, ?2)
@@ -224,13 +224,13 @@ pub(crate) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite:
     .query_row(params![key(of), is_manifest], |row| row.get(0))
 }
 
-/// A count of bytes or things; never below 0.
+/// A count, never below 0.
 pub(crate) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|number| number.max(0).cast_unsigned())
 }
 
 pub(crate) fn failed(source: rusqlite::Error) -> Error {
-    let doing = "be surveyed";
+    let doing = "be read";
     // SQLite does not say why it could not open its files.
     let is_unopened = source.sqlite_error_code() == Some(ErrorCode::CannotOpen);
     if is_unopened && !host::has_free_file() { Error::NoFile { doing } } else { Error::Catalog { doing, source } }
