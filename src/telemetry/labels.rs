@@ -1,4 +1,4 @@
-//! The labels of the metrics: configured names and fixed words.
+//! Defines the labels of the metrics: configured names and fixed words.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{Kind, Outcome};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct NameLabel(pub(super) Arc<str>);
 
-/// An HTTP status, or `error` where there was none.
+/// An HTTP status, or `error` if there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StatusLabel(pub(super) Option<u16>);
 

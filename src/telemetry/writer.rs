@@ -1,22 +1,22 @@
-//! The log's writer: a thread of its own, so that no request waits for whoever reads the log.
+//! Writes the log on a thread of its own, so that no request waits for the reader of the log.
 //!
-//! Threat: a reader that stands still (a full pipe) would stop every request at its access line. Defence: lines
-//! wait in memory, up to a bound; what is past it is dropped and counted in the log itself. Exposure: a process
-//! that is killed takes the lines of its last milliseconds along.
+//! Threat: a stalled reader (a full pipe) would block every request at its access line. Defence: lines wait in memory
+//! up to a bound; lines past it are dropped and counted in the log itself. Exposure: a process that is killed loses the
+//! lines of its last milliseconds.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Lines may wait in so many bytes.
+/// The bytes of lines that may wait.
 const LIMIT: usize = 4 << 20;
-/// After a write, more lines are let gather for so long: one system call for each line was a twelfth of a small hit.
+/// How long lines collect after a write: one system call for each line was a twelfth of the CPU of a small hit.
 const COALESCE: Duration = Duration::from_millis(5);
-/// How long an end of the process waits for a reader that stands still.
+/// How long the end of the process waits for a stalled reader.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where lines go in.
+/// The sending side of the writer.
 pub(super) struct LogWriter(Arc<Shared>);
 
 struct Shared {
@@ -35,7 +35,7 @@ impl LogWriter {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let drained = shared.clone();
@@ -43,7 +43,7 @@ impl LogWriter {
         Ok(Self(shared))
     }
 
-    /// Waits until all lines are written, but not for ever.
+    /// Waits until all lines are written, up to [`FLUSH_TIMEOUT`].
     pub(super) fn flush(&self) {
         let busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         drop(self.0.changed.wait_timeout_while(self.0.queue(), FLUSH_TIMEOUT, busy));
@@ -51,7 +51,7 @@ impl LogWriter {
 }
 
 impl Write for &LogWriter {
-    /// Takes a whole line, or drops it where too many wait.
+    /// Takes a whole line, or drops it if too many wait.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.0.queue();
         if queue.lines.len() + line.len() > LIMIT {
@@ -86,9 +86,9 @@ impl Shared {
             let dropped = std::mem::take(&mut queue.dropped);
             queue.is_writing = true;
             drop(queue);
-            let _ = sink.write_all(&batch); // a log that cannot be written has nobody to be told to
+            let _ = sink.write_all(&batch); // a failure to write the log has nowhere to be logged
             if dropped > 0 {
-                let _ = writeln!(sink, "{dropped} lines of the log were dropped: it is read more slowly than written");
+                let _ = writeln!(sink, "{dropped} lines of the log were dropped: its reader is too slow");
             }
             let _ = sink.flush();
             batch.clear();
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes nothing until it is let.
+    /// A reader that takes nothing until it is released.
     struct Stuck(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Stuck {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_stops_nobody_and_hears_what_it_missed() {
+    fn a_stalled_reader_blocks_nobody_and_learns_how_many_lines_it_missed() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
