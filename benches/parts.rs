@@ -13,7 +13,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use pullthrough::ca::{self, Authority, Permitted};
+use pullthrough::ca::{self, CertificateAuthority, Permitted};
 use pullthrough::cache::{
     Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question,
     Source, Trust, Want, Whole,
@@ -147,7 +147,7 @@ fn mint(bench: &mut Bench) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let config = ca::Config { dir: folder.path().join("ca"), ..ca::Config::default() };
     let pattern: HostPattern = "*.bench.test".parse()?;
-    let authority = Authority::open(&config, &Permitted::of([&pattern])?)?;
+    let authority = CertificateAuthority::open(&config, &Permitted::of([&pattern])?)?;
     let mut number = 0_u64;
     bench.bench_function("leaf, minted", |b| {
         b.iter(|| {

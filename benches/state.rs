@@ -117,7 +117,7 @@ fn build(config: &store::Config, count: u64) -> anyhow::Result<()> {
         let (content, media_type) =
             if is_manifest { (Content::Manifest, Some(MANIFEST.to_owned())) } else { (Content::Blob, None) };
         if is_manifest {
-            store.catalog().note_tag(TagEntry {
+            store.catalog().record_tag(TagEntry {
                 registry: place.registry.clone(),
                 repository: place.repository.clone(),
                 tag: tag(number)?,
@@ -130,11 +130,11 @@ fn build(config: &store::Config, count: u64) -> anyhow::Result<()> {
             });
         }
         if number % REPOSITORY_OF == 0 {
-            store.catalog().note_public(&place.registry, &place.repository, Some(SystemTime::now()));
+            store.catalog().record_public(&place.registry, &place.repository, Some(SystemTime::now()));
         }
         let (registry, repository) = (place.registry, place.repository);
         let (learned, proven) = (Learned::Anonymously, SystemTime::now());
-        store.catalog().note_link(Link { registry, repository, digest, content, media_type, learned, proven });
+        store.catalog().record_link(Link { registry, repository, digest, content, media_type, learned, proven });
         if number % NOTES == 0 {
             runtime.block_on(store.catalog().ping(REGISTRY))?; // all notes before it are written then
         }

@@ -108,8 +108,8 @@ fn fill(store: &Store) -> Digest {
     let (learned, now) = (Learned::Anonymously, SystemTime::now());
     store.put(&digest, CONTENT).unwrap();
     let catalog = store.catalog();
-    catalog.note_public(&registry, &repository, Some(now));
-    catalog.note_link(Link {
+    catalog.record_public(&registry, &repository, Some(now));
+    catalog.record_link(Link {
         registry: Arc::clone(&registry),
         repository: repository.clone(),
         digest,
@@ -118,7 +118,7 @@ fn fill(store: &Store) -> Digest {
         media_type: Some("text/plain".into()),
         proven: now,
     });
-    catalog.note_tag(TagEntry {
+    catalog.record_tag(TagEntry {
         registry: Arc::clone(&registry),
         repository,
         tag: "latest".parse().unwrap(),
@@ -129,7 +129,7 @@ fn fill(store: &Store) -> Digest {
         size: CONTENT.len() as u64,
         checked: now,
     });
-    catalog.note_ping(Ping { registry, status: 200, headers: vec![("a".into(), "b".into())], seen: now });
+    catalog.record_ping(Ping { registry, status: 200, headers: vec![("a".into(), "b".into())], seen: now });
     digest
 }
 

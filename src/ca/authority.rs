@@ -1,4 +1,4 @@
-//! The CA in use: opened from its folder or made, then signing for the hosts that its constraints cover.
+//! Opens the CA from its folder or makes it, and signs leaves for the hosts that its constraints cover.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,32 +18,32 @@ use crate::oci::Host;
 /// A root made before this moment (2025-01-01) would be the work of a clock that was never set.
 const EARLIEST: Duration = Duration::from_secs(1_735_689_600);
 const SHORTEST_LEAF: Duration = Duration::from_secs(3600);
-const ROOT_EXPIRED: &str = "every node must trust a new one; move ca.crt and the other files away and a new CA is made";
-const ISSUING_EXPIRED: &str = "put ca.key back and it is made again";
+const ROOT_EXPIRED: &str = "every node must trust a new one; move ca.crt and the other files away to make a new CA";
+const ISSUING_EXPIRED: &str = "put ca.key back to have it made again";
 
-/// Signs leaves. The root's key is not held.
-pub struct Authority {
+/// Signs leaves. It does not keep the root's key in memory.
+pub struct CertificateAuthority {
     root: Certificate,
     fingerprint: String,
     sealed: bool,
     leaves: Leaves,
 }
 
-impl Authority {
-    /// Opens the folder of `config`; makes root and issuing certificate on the first start; mints the issuing
+impl CertificateAuthority {
+    /// Opens the folder of `config` and makes root and issuing certificate on the first start. Mints the issuing
     /// certificate again when `permitted` changed or it nears its end, as long as the root's key is there.
     /// Blocks: files, fsync, and the lock of another process doing the same.
     ///
     /// # Errors
-    /// [`Error`], each with its cure; nothing was overwritten then.
+    /// [`Error`], each with its cure. Nothing was overwritten then.
     pub fn open(config: &Config, permitted: &Permitted) -> Result<Self, Error> {
         Self::open_with_clock(config, permitted, SystemTime::now)
     }
 
-    /// As [`Authority::open`], by another clock than the system's.
+    /// As [`CertificateAuthority::open`], with another clock than the system's.
     ///
     /// # Errors
-    /// As [`Authority::open`].
+    /// As [`CertificateAuthority::open`].
     pub fn open_with_clock(
         config: &Config,
         permitted: &Permitted,
@@ -60,7 +60,7 @@ impl Authority {
         Ok(Self { fingerprint: root.fingerprint(), root, sealed: root_key.is_none(), leaves })
     }
 
-    /// What nodes trust: one PEM block.
+    /// The root certificate that nodes trust, as one PEM block.
     #[must_use]
     pub fn root_pem(&self) -> &str {
         &self.root.pem
@@ -72,7 +72,7 @@ impl Authority {
         &self.fingerprint
     }
 
-    /// Whether the root's key was elsewhere when the folder was opened.
+    /// Whether the root's key was absent when the folder was opened.
     #[must_use]
     pub fn sealed(&self) -> bool {
         self.sealed
@@ -90,15 +90,15 @@ impl Authority {
         self.leaves.chain().constraints().lacks(permitted)
     }
 
-    /// When root or issuing certificate expires, whichever is first.
+    /// The first expiry of root and issuing certificate.
     #[must_use]
     pub fn expiry(&self) -> SystemTime {
         self.root.until.min(self.leaves.chain().until())
     }
 
-    /// TLS for `host`: leaf and issuing certificate, TLS 1.2 and 1.3, ALPN h2 and http/1.1, session tickets. The leaf
-    /// is minted once (0.2 ms, no I/O) and again before it expires. The name that the client sends by SNI is
-    /// not looked at here.
+    /// The TLS configuration for `host`: leaf and issuing certificate, TLS 1.2 and 1.3, ALPN h2 and http/1.1, session
+    /// tickets. The leaf is minted once (0.2 ms, no I/O) and again before it expires. The name in the client's SNI is
+    /// not checked here.
     ///
     /// # Errors
     /// [`Error::NotCovered`]; [`Error::Sign`] and [`Error::Tls`] where a library refuses.
@@ -106,7 +106,7 @@ impl Authority {
         self.leaves.server(host)
     }
 
-    /// How many leaves were minted since the folder was opened.
+    /// The number of leaves minted since the folder was opened.
     #[must_use]
     pub fn leaves_minted(&self) -> u64 {
         self.leaves.minted()
@@ -177,14 +177,14 @@ fn open_chain(
     }
 }
 
-/// Other constraints than wanted, or so near its end that another would last longer.
+/// Whether its constraints differ from the wanted ones, or it is so near its end that another would last longer.
 fn is_outdated(issuing: &Certificate, root: &Certificate, wanted: &Constraints, now: SystemTime) -> bool {
     let changed = issuing.constraints.as_ref() != Some(wanted);
     changed || (issuing.until < now + ISSUING_RESERVE && issuing.until < root.until)
 }
 
-/// A new key each time: whoever stole the old one shall not sign for what is permitted from now on. Written
-/// only after it was tried.
+/// Makes a new key each time: a thief of the old one must not sign for what is permitted from now on. The pair is
+/// written only after a trial.
 fn make_chain(
     folder: &Folder,
     root: &Certificate,

@@ -1,4 +1,4 @@
-//! A CA's certificate as it was read: the bytes, and the few facts that matter here.
+//! Parses a CA's certificate: the bytes, and the few facts that matter here.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use super::constraints::Constraints;
 /// One certificate that may sign others.
 #[derive(Clone)]
 pub(super) struct Certificate {
-    /// The PEM block and nothing else of the file.
+    /// The PEM block, without the rest of the file.
     pub(super) pem: String,
     pub(super) der: CertificateDer<'static>,
     pub(super) subject: String,
@@ -23,7 +23,7 @@ pub(super) struct Certificate {
     pub(super) until: SystemTime,
     /// `None` without the extension.
     pub(super) constraints: Option<Constraints>,
-    /// Whether CA certificates may stand below it (RFC 5280, 4.2.1.9). webpki does not look at this in a root;
+    /// Whether CA certificates may be issued below it (RFC 5280, 4.2.1.9). webpki does not check this in a root;
     /// OpenSSL and others do.
     pub(super) has_depth: bool,
     public_key: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a file's text; `path` is for the errors.
+    /// Parses the text of a file; `path` is for the errors.
     ///
     /// # Errors
     /// [`Error::BadCertificate`] and [`Error::NotCa`].
@@ -70,7 +70,7 @@ impl Certificate {
         self.public_key == key.der_bytes()
     }
 
-    /// Whether it names `root` as its issuer; whether the signature says so too is seen when the chain is joined.
+    /// Whether it names `root` as its issuer. The signature is verified when the chain is joined.
     pub(super) fn is_from(&self, root: &Self) -> bool {
         self.issuer == root.name
     }
@@ -81,10 +81,10 @@ impl Certificate {
         bytes.join(":")
     }
 
-    /// Whether its time has come and is not over.
+    /// Checks that `now` is within its validity.
     ///
     /// # Errors
-    /// [`Error::NotYetValid`], and [`Error::Expired`] with `cure` as the way out.
+    /// [`Error::NotYetValid`], and [`Error::Expired`] with `cure` as its remedy.
     pub(super) fn check_time(&self, path: &Path, now: SystemTime, cure: &'static str) -> Result<(), Error> {
         if now < self.from {
             return Err(Error::NotYetValid { path: path.to_owned(), from: self.from });
@@ -96,8 +96,8 @@ impl Certificate {
     }
 }
 
-/// The one PEM block of `text`, a certificate. Threat: a file with the key in it as well would be published
-/// to every node by `/ca.crt`; so a second block is refused, and what surrounds the block is left out.
+/// The only PEM block of `text`, a certificate. Threat: a file that also holds the key would be published to every node
+/// by `/ca.crt`. Defence: a second block is refused, and the text around the block is dropped.
 fn only_block(text: &str) -> Option<String> {
     const END: &str = "-----END CERTIFICATE-----";
     let start = text.find("-----BEGIN CERTIFICATE-----")?;
@@ -106,7 +106,7 @@ fn only_block(text: &str) -> Option<String> {
     (blocks == 1).then(|| text.get(start..end)).flatten().map(|block| format!("{block}\n"))
 }
 
-/// Every part of the subject holds one attribute; rcgen panics on an empty part, and cannot write two.
+/// Whether every part of the subject has one attribute: rcgen panics on an empty part, and cannot write two.
 fn plain_name(x509: &X509Certificate<'_>) -> bool {
     x509.subject().iter().all(|part| part.iter().count() == 1)
 }
@@ -125,7 +125,7 @@ fn path_length(x509: &X509Certificate<'_>) -> Option<u32> {
     x509.basic_constraints().ok().flatten().and_then(|extension| extension.value.path_len_constraint)
 }
 
-/// Seconds since 1970, which is also what earlier times become.
+/// The time of seconds since 1970. Earlier times become 1970.
 fn moment(timestamp: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0))
 }

@@ -1,7 +1,7 @@
-//! An issuing certificate that is ready to sign, tried under its root as a client would.
+//! Holds an issuing certificate that is ready to sign, after a trial under its root as a client would verify it.
 //!
-//! The trial catches at the start what clients would refuse later: an issuing certificate of another root, a root
-//! whose name rcgen cannot write again (two OUs).
+//! The trial finds at the start what clients would refuse later: an issuing certificate of another root, or a root
+//! whose name rcgen cannot reproduce (two OUs).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Joins certificate and key, and verifies a leaf of theirs under `root` at `now`. `paths` are those of the
+    /// Joins certificate and key, and verifies one of their leaves under `root` at `now`. `paths` are those of the
     /// issuing certificate and of the root, for the errors.
     ///
     /// # Errors
@@ -54,8 +54,8 @@ impl Chain {
         }
     }
 
-    /// A new leaf for `host`, valid from a day ago until `until` or the issuing certificate's end; with its key
-    /// and followed by the issuing certificate.
+    /// Mints a leaf for `host`, valid from a day ago until `until` or the end of the issuing certificate. It comes with
+    /// its key and is followed by the issuing certificate.
     pub(super) fn leaf(&self, host: &Host, now: SystemTime, until: SystemTime) -> Result<Leaf, Error> {
         if !self.constraints.covers(host) {
             return Err(Error::NotCovered(host.clone()));
@@ -65,12 +65,12 @@ impl Chain {
         Ok(Leaf { certificates: vec![leaf, self.certificate.clone()], key, until })
     }
 
-    /// What the certificate's own constraints say.
+    /// The constraints in the certificate itself.
     pub(super) fn constraints(&self) -> &Constraints {
         &self.constraints
     }
 
-    /// When the issuing certificate expires.
+    /// The expiry of the issuing certificate.
     pub(super) fn until(&self) -> SystemTime {
         self.until
     }
@@ -92,9 +92,9 @@ impl Chain {
     }
 }
 
-/// What a TLS server presents for one host.
+/// The certificates and the key that a TLS server presents for one host.
 pub(super) struct Leaf {
-    /// The leaf, then the issuing certificate; not the root, which a client has or does not trust.
+    /// The leaf, then the issuing certificate. Not the root, which a client either has or does not trust.
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
     pub(super) until: SystemTime,

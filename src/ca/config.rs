@@ -1,4 +1,4 @@
-//! Where the CA lives and how long its leaves do.
+//! Configures where the CA lives and how long its leaves are valid.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::host::Period;
 pub struct Config {
     /// The folder of `ca.crt`, `ca.key`, `issuing.crt` and `issuing.key`. Default: `ca`.
     pub dir: PathBuf,
-    /// How long a minted leaf is valid from now on. Default: 7 days.
+    /// How long a minted leaf is valid. Default: 7 days.
     pub leaf_lifetime: Period,
 }
 

@@ -1,10 +1,10 @@
-//! The name constraints of a certificate: written from what is permitted, read back from what was signed.
+//! Converts name constraints: from the permitted names to the extension, and back from a signed certificate.
 //!
-//! RFC 5280, 4.2.1.10: a form of name (DNS, IP) without a permitted subtree is unrestricted, and an excluded
-//! subtree wins over a permitted one. So each form always has one or the other. The two families of addresses
-//! are one form, but clients differ: where only IPv4 is permitted, GnuTLS 3.7 passes any IPv6; where `::/0` is
-//! excluded too, Java 17 fails on every IPv4 address. An address that no server can have, permitted in the
-//! other family, is read as meant by all.
+//! RFC 5280, 4.2.1.10: a form of name (DNS, IP) without a permitted subtree is unrestricted, and an excluded subtree
+//! wins over a permitted one. So each form always gets one or the other. The two families of addresses are one form,
+//! but clients differ: where only IPv4 is permitted, GnuTLS 3.7 passes any IPv6; where `::/0` is excluded too, Java 17
+//! fails on every IPv4 address. All clients read it as meant if an address that no server can have is permitted in the
+//! other family.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,8 +15,8 @@ use x509_parser::extensions::{GeneralName, GeneralSubtree as Subtree, NameConstr
 use super::permitted::{Permitted, within};
 use crate::oci::Host;
 
-/// Stands where no domain is permitted: it names no host, ever (RFC 6761, 6.4). An excluded empty domain
-/// says the same in the RFC's words, but not every client reads it so.
+/// The permitted domain if there is no other: it never names a host (RFC 6761, 6.4). By the RFC an excluded empty
+/// domain has the same effect, but not for every client.
 const NO_DOMAIN: &str = "none.invalid";
 
 /// `0.0.0.0/0` and `::/0`.
@@ -25,8 +25,8 @@ const FAMILIES: [IpNet; 2] = [
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
 ];
 
-/// For each family an address to which no connection can be made: broadcast, and a reserved multicast. Not the
-/// unspecified ones: those reach the machine itself, and Java takes `0.0.0.0/32` for a prefix of `::1`.
+/// For each family an address that cannot be connected to: broadcast, and a reserved multicast. The unspecified ones do
+/// not qualify: they reach the machine itself, and Java treats `0.0.0.0/32` as a prefix of `::1`.
 const NO_ADDRESS: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::MAX), 128)),
@@ -64,7 +64,7 @@ impl Subtrees<IpNet> {
 }
 
 impl Constraints {
-    /// The constraints that permit this and nothing else.
+    /// The constraints that permit exactly these names.
     pub(super) fn from_permitted(permitted: &Permitted) -> Self {
         let mut constraints = Self::default();
         constraints.domains.permitted.extend(permitted.domains().map(str::to_owned));
@@ -111,13 +111,13 @@ impl Constraints {
         }
     }
 
-    /// Whether neither form of name is left unrestricted.
+    /// Whether both forms of name are restricted.
     pub(super) fn is_bounded(&self) -> bool {
         let bounded = |family| self.networks.excluded.contains(family) || self.networks.permit_within(family);
         !self.domains.permitted.is_empty() && FAMILIES.iter().all(bounded)
     }
 
-    /// Whether a leaf for `host` passes.
+    /// Whether the constraints allow a leaf for `host`.
     pub(super) fn covers(&self, host: &Host) -> bool {
         match host {
             Host::Name(name) => self.domains.admit(|domain| within(name, domain)),
@@ -125,7 +125,7 @@ impl Constraints {
         }
     }
 
-    /// The domains and networks of `permitted` that are not wholly within.
+    /// The domains and networks of `permitted` that are not fully covered.
     pub(super) fn lacks(&self, permitted: &Permitted) -> Vec<String> {
         let domains = permitted.domains().filter(|wanted| !self.domains.admit(|domain| within(wanted, domain)));
         let networks = permitted.networks().filter(|wanted| !self.networks.admit(|network| network.contains(wanted)));
@@ -142,14 +142,14 @@ impl Constraints {
         self.networks.permitted.iter().copied().filter(|network| !NO_ADDRESS.contains(network))
     }
 
-    /// Some host that is covered, to try the chain with.
+    /// A covered host, for a trial of the chain.
     pub(super) fn example(&self) -> Option<Host> {
         let name = self.domains.permitted.iter().find_map(|domain| domain.parse().ok());
         name.or_else(|| self.networks.permitted.first().map(|network| Host::Address(network.addr())))
     }
 }
 
-/// `None` for what is broken, an empty one for another form of name.
+/// `None` for a broken subtree, `Some(None)` for another form of name.
 fn domain(subtree: &Subtree<'_>) -> Option<Option<String>> {
     match &subtree.base {
         GeneralName::DNSName(name) => Some(Some(name.to_ascii_lowercase())),

@@ -1,4 +1,4 @@
-//! What can be wrong with the CA's folder, its certificates or a wish to sign; each says what to do.
+//! Names what is wrong with the CA's folder, its certificates or a request to sign, and says what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ pub enum Error {
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
     /// Not exactly one PEM certificate.
     #[error("{} does not hold exactly one PEM certificate: restore it from a copy, or move it away", .0.display())]
     BadCertificate(PathBuf),
     /// Not a plain PEM private key.
-    #[error("{} does not hold a PEM private key without passphrase: restore it from a copy, or move it away", .0.display())]
+    #[error("{} does not hold a PEM private key without a passphrase: restore it from a copy, or move it away", .0.display())]
     BadKey(PathBuf),
     /// A certificate that may not sign others.
-    #[error("{} is not a certificate of a CA (basic constraints, key usage): put a CA's certificate there", .0.display())]
+    #[error("{} is not the certificate of a CA (basic constraints, key usage): put the certificate of a CA there", .0.display())]
     NotCa(PathBuf),
     /// A root with a path length of 0.
-    #[error("{} has a path length of 0, so no issuing certificate may stand below it: put another CA's certificate there", .0.display())]
+    #[error("{} has a path length of 0, so it cannot sign an issuing certificate: put the certificate of another CA there", .0.display())]
     Shallow(PathBuf),
     /// An issuing certificate that may sign for the whole world.
-    #[error("{} carries no name constraints: move it and its key away, with ca.key in the folder they are made again", .0.display())]
+    #[error("{} has no name constraints: move it and its key away; with ca.key in the folder they are made again", .0.display())]
     Unconstrained(PathBuf),
     /// Key and certificate are of different pairs.
     #[error("{} is not the key of {}: restore the two from one copy, or move both away", key.display(), certificate.display())]
@@ -42,8 +42,8 @@ pub enum Error {
         /// The key's file.
         key: PathBuf,
     },
-    /// A key that others than its owner may read.
-    #[error("{} may be read or changed by others (mode {mode:o}): run chmod 600, and consider the key known", path.display())]
+    /// A key that other users can read.
+    #[error("{} can be read or changed by others (mode {mode:o}): run chmod 600, and treat the key as compromised", path.display())]
     Exposed {
         /// The key's file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Error {
         mode: u32,
     },
     /// A key without its certificate, or the other way round.
-    #[error("{} is there and {} is not: restore the missing file, or move the other away", found.display(), missing.display())]
+    #[error("{} exists and {} does not: restore the missing file, or move the other away", found.display(), missing.display())]
     Half {
         /// The file that is there.
         found: PathBuf,
@@ -59,26 +59,26 @@ pub enum Error {
         missing: PathBuf,
     },
     /// Nothing to sign with, and nothing to make it from.
-    #[error("there is no issuing certificate, and the root's key {} is not there to make one: put the key back", .0.display())]
+    #[error("there is no issuing certificate, and the root's key {} is missing to make one: put the key back", .0.display())]
     NoRootKey(PathBuf),
     /// Issuing files of a root that is gone.
-    #[error("{} is there and the root ca.crt is not: restore ca.crt, or move the issuing files away for a new CA", .0.display())]
+    #[error("{} exists and the root ca.crt does not: restore ca.crt, or move the issuing files away for a new CA", .0.display())]
     NoRoot(PathBuf),
-    /// What an interrupted start left behind, and what cannot be completed.
-    #[error("{} was left behind and does not fit the key beside it: move it away", .0.display())]
+    /// A file of an interrupted start that cannot be completed.
+    #[error("{} is left over and does not match the key beside it: move it away", .0.display())]
     Leftover(PathBuf),
-    /// The certificate's time is over.
+    /// The certificate has expired.
     #[error("{} expired at {}: {cure}", path.display(), shown(*at))]
     Expired {
         /// The certificate's file.
         path: PathBuf,
         /// When.
         at: SystemTime,
-        /// The way out.
+        /// The remedy.
         cure: &'static str,
     },
-    /// The certificate's time has not come.
-    #[error("{} is valid from {}: this machine's clock is behind, set it", path.display(), shown(*from))]
+    /// The certificate is not valid yet.
+    #[error("{} is valid from {}: the clock of this machine is behind: set it", path.display(), shown(*from))]
     NotYetValid {
         /// The certificate's file.
         path: PathBuf,
@@ -86,10 +86,10 @@ pub enum Error {
         from: SystemTime,
     },
     /// No CA is made under a clock that cannot be right.
-    #[error("this machine's clock says {}: set it before a CA is made", shown(*.0))]
+    #[error("the clock of this machine says {}: set it before a CA is made", shown(*.0))]
     Clock(SystemTime),
     /// The issuing certificate is of another root.
-    #[error("{} was not issued by {}: move the issuing files away, with ca.key in the folder they are made again", issuing.display(), root.display())]
+    #[error("{} was not issued by {}: move the issuing files away; with ca.key in the folder they are made again", issuing.display(), root.display())]
     Foreign {
         /// The issuing certificate's file.
         issuing: PathBuf,
@@ -97,21 +97,21 @@ pub enum Error {
         root: PathBuf,
     },
     /// Another process put another key there in the meantime.
-    #[error("{} changed while it was handed out: it was left where it is; run the command again", .0.display())]
+    #[error("{} changed in the meantime and was not removed: run the command again", .0.display())]
     Changed(PathBuf),
     /// Leaves of the issuing certificate do not verify under the root.
-    #[error("what {} signs does not verify under {}: move the issuing files away, with ca.key in the folder they are made again", issuing.display(), root.display())]
+    #[error("the leaves of {} do not verify under {}: move the issuing files away; with ca.key in the folder they are made again", issuing.display(), root.display())]
     Chain {
         /// The issuing certificate's file.
         issuing: PathBuf,
         /// The root's file.
         root: PathBuf,
-        /// The verifier's word.
+        /// The error of the verifier.
         source: rustls::Error,
     },
     /// A pattern whose stars no name constraint can express.
     #[error(
-        "{0}: a certificate cannot be limited to a star inside a name; list the regions, as in *.dkr.ecr.eu-west-1.amazonaws.com"
+        "{0}: a certificate cannot be limited by a star inside a name; list the regions, as in *.dkr.ecr.eu-west-1.amazonaws.com"
     )]
     InnerStar(String),
     /// A pattern that would permit a top-level domain or everything.
@@ -120,7 +120,7 @@ pub enum Error {
     /// A host outside the issuing certificate's name constraints.
     #[error("the issuing certificate does not cover {0}")]
     NotCovered(Host),
-    /// Leaves shorter than their own renewal makes sense.
+    /// Leaves too short to be renewed.
     #[error("ca.leaf_lifetime is too short: expected one hour or more")]
     LeafLifetime,
     /// Signing failed.

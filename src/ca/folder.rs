@@ -1,8 +1,8 @@
-//! The CA's folder on disk: two pairs of certificate and key, replaced as pairs, under a lock.
+//! Keeps the CA's folder: two pairs of certificate and key, replaced as pairs, under a lock.
 //!
-//! A pair is staged as `NAME.key.new` and `NAME.crt.new`, both synced, then renamed, the key first. So a certificate
-//! that is staged without its key beside it means one thing: the key was renamed, the certificate is next.
-//! Whoever opens the folder after a crash finishes exactly that, or drops what was staged before it.
+//! A pair is staged as `NAME.key.new` and `NAME.crt.new`, both synced, then renamed, the key first. So a staged
+//! certificate without its staged key means one thing: the key was renamed, and the certificate is next. The next
+//! process to open the folder finishes that rename, or drops a pair that was staged only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens, locks (waiting for another process) and completes it; makes it where it is not there.
+    /// Opens the folder, waits for its lock and completes it. Creates a folder that does not exist.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Leftover`], and those of reading a key or a certificate.
@@ -73,7 +73,7 @@ impl Folder {
         key_path(&self.dir, pair)
     }
 
-    /// Puts the pair into place, durably; after a crash at any moment the old pair or the new one is there.
+    /// Puts the pair into place, durably. After a crash at any moment either the old pair or the new one is there.
     pub(super) fn put(&self, pair: Pair, certificate_pem: &str, key_pem: &str) -> Result<(), Error> {
         let (key, certificate) = (self.key_path(pair), self.certificate_path(pair));
         create(&staged(&key), key_pem, 0o600)?;
@@ -109,7 +109,7 @@ impl Folder {
             }
             return sync(&self.dir);
         }
-        // Parsed and matched first: what is renamed here replaces a file.
+        // Parse and match first: the rename replaces a file.
         let fits = match (read_certificate(&certificate), self.key(pair)?) {
             (Ok(Some(certificate)), Some(key)) => certificate.fits(&key),
             _ => false,
@@ -144,9 +144,9 @@ pub(super) fn read_certificate(path: &Path) -> Result<Option<Certificate>, Error
     }
 }
 
-/// The text of a key's file that only its owner can reach; `None` where there is no file. Threat: a key that
-/// others may read is theirs already. One exception: a file of root's that a group may read, which is how
-/// Kubernetes mounts secrets for a user that is not root.
+/// The text of a key's file, which only its owner may read; `None` if there is no file. Threat: a key that others can
+/// read is compromised already. One exception: a file of root that a group can read, which is how Kubernetes mounts
+/// secrets for a user other than root.
 pub(super) fn read_key(path: &Path) -> Result<Option<String>, Error> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -166,7 +166,7 @@ pub(super) fn read_key(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Writes a file that was not there, synced, with exactly `mode`.
+/// Creates a file, synced, with exactly `mode`. It must not exist.
 pub(super) fn create(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
@@ -177,7 +177,7 @@ pub(super) fn create(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     write().map_err(Error::io("create", path))
 }
 
-/// Syncs a folder: what was created, renamed or removed in it is durable.
+/// Syncs a folder, which makes its created, renamed and removed names durable.
 pub(super) fn sync(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
 }
@@ -199,7 +199,7 @@ fn remove_if_there(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// `None` where nothing can be written: a mounted secret needs no lock, since nobody changes it through us.
+/// `None` if the folder is not writable: a mounted secret needs no lock, since we never change it.
 fn lock(path: &Path) -> Result<Option<File>, Error> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     match opened {

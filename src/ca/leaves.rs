@@ -1,4 +1,4 @@
-//! A TLS server configuration for each intercepted host, minted once, kept until its leaf nears its end.
+//! Keeps a TLS server configuration for each intercepted host, minted once and kept until its leaf nears its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,8 @@ use super::mint::DAY;
 use crate::host::has_aes;
 use crate::oci::Host;
 
-/// Hosts kept. Threat: a client names endless subdomains of a permitted one. Cost: it pays a handshake for
-/// each leaf (0.2 ms of ours), and evicts those of others.
+/// The number of hosts kept. Threat: a client names endless subdomains of a permitted one. Cost: it pays a handshake
+/// for each leaf (0.2 ms of our CPU), and evicts the leaves of others.
 const KEPT: u64 = 1024;
 
 /// The leaves of one chain.
@@ -40,7 +40,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// By the wall clock, which is what clients judge a leaf by: it may be set back, or run on while asleep.
+    /// By the wall clock, by which clients judge a leaf: it may be set back, or run on during a suspend.
     fn is_fresh(&self, now: SystemTime) -> bool {
         self.fresh_from <= now && now < self.fresh_until
     }
@@ -57,12 +57,12 @@ impl Leaves {
         &self.chain
     }
 
-    /// How many were minted.
+    /// The number of leaves minted.
     pub(super) fn minted(&self) -> u64 {
         self.minted.load(Ordering::Relaxed)
     }
 
-    /// The configuration for `host`: kept or minted. Callers at the same time wait for one.
+    /// The configuration for `host`: kept or minted. Concurrent callers wait for one mint.
     pub(super) fn server(&self, host: &Host) -> Result<Arc<ServerConfig>, Error> {
         let now = (self.clock)();
         if let Some(kept) = self.kept.get(host).filter(|kept| kept.is_fresh(now)) {
@@ -87,11 +87,11 @@ impl Leaves {
             .with_no_client_auth()
             .with_single_cert(leaf.certificates, leaf.key)?;
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // A ticket key for each host: what one host's session is worth, it is worth there only.
+        // A ticket key for each host: a session is valid at its own host only.
         server.ticketer = Ticketer::new()?;
-        // A client that comes back gets another one then. Most, as they are written in Go, never come back by one.
+        // A returning client gets another one then. Most clients are written in Go and never resume.
         server.send_tls13_tickets = 1;
-        // Without instructions for AES ours is the dear side, whatever the client would rather have.
+        // Without AES instructions our side is the slow one, whatever the client prefers.
         server.ignore_client_order = !has_aes();
         server.session_storage = Arc::new(NoServerSessionStorage {});
         self.minted.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! The profiles of the three certificates: root, issuing, leaf; pure signing, no files.
+//! Signs the three kinds of certificates, root, issuing and leaf, each by its profile. It touches no files.
 //!
 //! All keys are ECDSA P-256. Everything is backdated by a day, since clocks differ. The subject of a leaf names no
-//! host: only the SAN speaks (RFC 9525), and OpenSSL and GnuTLS judge a common name by the DNS constraints
+//! host: only the SAN counts (RFC 9525), and OpenSSL and GnuTLS judge a common name by the DNS constraints
 //! where the SAN holds an address only.
 
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use crate::oci::Host;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
-/// Long, since a sealed CA has no other way to go on; nodes trust the root for longer.
+/// Long, since a sealed CA cannot renew it; nodes trust the root for longer.
 const ISSUING_LIFE: Duration = Duration::from_secs(5 * 365 * 86_400);
 /// The issuing certificate is minted again when less than this is left.
 pub(super) const ISSUING_RESERVE: Duration = Duration::from_secs(365 * 86_400);
@@ -31,7 +31,7 @@ pub(super) struct Minted {
     pub(super) key: KeyPair,
 }
 
-/// A new root for this machine. Its name ends in a piece of its key's identifier, so that two roots in one
+/// Makes a new root for this machine. Its name ends in a piece of its key's identifier, so that two roots in one
 /// trust store never share a name.
 pub(super) fn root(now: SystemTime) -> Result<Minted, Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -40,7 +40,7 @@ pub(super) fn root(now: SystemTime) -> Result<Minted, Error> {
     Ok(Minted { pem: params.self_signed(&key)?.pem(), key })
 }
 
-/// A new issuing certificate under `root`, which it does not outlive.
+/// Makes a new issuing certificate under `root`, which it does not outlive.
 pub(super) fn issuing(
     root: &Certificate,
     root_key: &KeyPair,
@@ -56,7 +56,7 @@ pub(super) fn issuing(
     Ok(Minted { pem: params.signed_by(&key, &issuer)?.pem(), key })
 }
 
-/// A new leaf with a key of its own, for `host` alone.
+/// Makes a new leaf with its own key, for `host` only.
 pub(super) fn leaf(
     issuer: &Issuer<'_, KeyPair>,
     host: &Host,

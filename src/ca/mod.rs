@@ -1,12 +1,12 @@
-//! The local certificate authority: a root that nodes trust, a constrained issuing certificate, leaves.
+//! Runs the local certificate authority: a root that nodes trust, a constrained issuing certificate, and leaves.
 //!
-//! Flow: [`Authority::open`] reads the folder, or makes it on the first start. Nodes trust the root (`ca.crt`).
-//! The root signs one issuing certificate with critical name constraints, the [`Permitted`] of the
+//! Flow: [`CertificateAuthority::open`] reads the folder, or makes it on the first start. Nodes trust the root
+//! (`ca.crt`). The root signs one issuing certificate with critical name constraints, the [`Permitted`] of the
 //! configuration; that one signs a leaf for each intercepted host, handed out as a TLS server configuration.
-//! [`RootKey`] takes the root's key away (`ca seal`): a stolen server can then impersonate registries, nothing else.
-//! Scope: keys, certificates and the four files. Which hosts are intercepted is the proxy's to decide.
-//! Never: sign outside the constraints; replace a file that it does not understand; put a key into a log; keep the
-//! root's key in memory once the folder is open.
+//! [`RootKey`] moves the root's key away (`ca seal`): a stolen server can then impersonate registries and nothing else.
+//! Scope: keys, certificates and the four files. The proxy decides which hosts are intercepted.
+//! Never: signs outside the constraints; replaces a file that it does not understand; logs a key; keeps the root's key
+//! in memory once the folder is open.
 //! Reading: RFC 5280 sections 4.2.1.9 (basic constraints), 4.2.1.10 (name constraints) and 6.1; RFC 9525 for
 //! server names; `ca/README.md` for the files.
 
@@ -24,7 +24,7 @@ mod passphrase;
 mod permitted;
 mod seal;
 
-pub use authority::Authority;
+pub use authority::CertificateAuthority;
 pub use config::Config;
 pub use error::Error;
 pub use overview::{Issuing, Overview, Validity};

@@ -1,4 +1,4 @@
-//! What a person or a check wants to know of the CA: read from the certificates alone, nothing made or changed.
+//! Summarises the CA for people and checks, from its certificates alone; it makes and changes nothing.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -11,18 +11,18 @@ use super::folder::{Pair, certificate_path, key_path, read_certificate};
 use super::{Error, Permitted};
 use crate::oci::Host;
 
-/// The CA of a folder, keys not looked at.
+/// The CA of a folder, without its keys.
 #[derive(Clone, Debug)]
 pub struct Overview {
     /// The root's distinguished name.
     pub root: String,
     /// SHA-256 of the root's DER, as `AA:BB:...`.
     pub fingerprint: String,
-    /// The root's.
+    /// The validity of the root.
     pub validity: Validity,
-    /// Whether the root's key is elsewhere.
+    /// Whether the root's key is absent.
     pub sealed: bool,
-    /// The issuing certificate, where there is one.
+    /// The issuing certificate, if there is one.
     pub issuing: Option<Issuing>,
 }
 
@@ -36,7 +36,7 @@ pub struct Issuing {
     constraints: Constraints,
 }
 
-/// From when until when.
+/// The validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Not before.

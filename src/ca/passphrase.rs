@@ -1,7 +1,7 @@
-//! Opens the key of a CA that docker-registry-proxy made, so that its nodes go on trusting what they trust.
+//! Decrypts the key of a CA that docker-registry-proxy made, so that its nodes need not trust a new root.
 //!
-//! That program encrypts its root's key with a passphrase which stands in its own source, so nothing is secret about
-//! it: the file's mode alone protects the key. OpenSSL 1 writes PKCS#1 under a digest of the passphrase
+//! That program encrypts its root's key with a passphrase from its own source, which is not a secret: only the mode of
+//! the file protects the key. OpenSSL 1 writes PKCS#1 under a digest of the passphrase
 //! (PEM_read_bio(3), "PEM ENCRYPTION FORMAT"), OpenSSL 3 writes PKCS#8 (RFC 8018, PBES2); both by triple DES.
 
 use std::num::NonZeroU32;
@@ -14,16 +14,16 @@ use x509_parser::der_parser::ber::BerObject;
 use x509_parser::der_parser::der::parse_der;
 use zeroize::Zeroizing;
 
-/// What docker-registry-proxy's `create_ca_cert.sh` calls its passphrase.
+/// The passphrase in docker-registry-proxy's `create_ca_cert.sh`.
 const PASSPHRASE: &[u8] = b"foobar";
 const PKCS1: (&str, &str) = ("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----");
 const PKCS8: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----");
-/// Far above OpenSSL's 2,048; a file that wants more wants our time.
+/// Far above OpenSSL's 2,048. A file with more rounds only wastes our time.
 const MOST_ROUNDS: u32 = 10_000_000;
 const BLOCK: usize = 8;
 const KEY: usize = 24;
 
-/// The DER of the private key in `pem`; `None` where it is not encrypted so, or not with that passphrase.
+/// The DER of the private key in `pem`; `None` if it is not encrypted in this form or with this passphrase.
 pub(super) fn open(pem: &str) -> Option<Zeroizing<Vec<u8>>> {
     legacy(pem).or_else(|| pbes2(pem))
 }
@@ -66,7 +66,7 @@ fn is(object: &BerObject<'_>, identifier: &str) -> bool {
     object.as_oid().is_ok_and(|oid| oid.to_id_string() == identifier)
 }
 
-/// CBC, and the padding taken off.
+/// Decrypts CBC and removes the padding.
 fn decrypt(key: &[u8; KEY], iv: [u8; BLOCK], mut bytes: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
     let cipher = TdesEde3::new(&Array::from(*key));
     let mut before = iv;

@@ -1,7 +1,7 @@
-//! What the issuing certificate may sign for: DNS domains, each with its subdomains, and networks.
+//! Computes what the issuing certificate may sign for: DNS domains, each with its subdomains, and networks.
 //!
-//! The smallest set that names every configured host: a name constraint knows no stars and no "exactly this
-//! name" (RFC 5280, 4.2.1.10), so `quay.io` permits its subdomains too, and a star inside is refused.
+//! The smallest set that names every configured host: a name constraint has no stars and no "exactly this
+//! name" (RFC 5280, 4.2.1.10), so `quay.io` permits its subdomains too, and a star inside a name is refused.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub struct Permitted {
 }
 
 impl Permitted {
-    /// What `patterns` mean, whatever their ports.
+    /// The domains and networks of `patterns`, whatever their ports.
     ///
     /// # Errors
     /// [`Error::InnerStar`] for a star elsewhere than as the whole first label, [`Error::TooWide`] for `*` and `*.com`.
@@ -35,14 +35,14 @@ impl Permitted {
         Ok(permitted)
     }
 
-    /// The same and `hosts`: the proxy's own names.
+    /// Adds `hosts`: the proxy's own names.
     #[must_use]
     pub fn and_hosts(mut self, hosts: impl IntoIterator<Item = Host>) -> Self {
         hosts.into_iter().for_each(|host| self.add(&host));
         self
     }
 
-    /// The domains; each means itself and its subdomains.
+    /// The domains, each of which includes its subdomains.
     pub fn domains(&self) -> impl Iterator<Item = &str> {
         self.domains.iter().map(String::as_str)
     }
@@ -52,7 +52,7 @@ impl Permitted {
         self.networks.iter().copied()
     }
 
-    /// Whether `host` lies within.
+    /// Whether `host` is included.
     #[must_use]
     pub fn covers(&self, host: &Host) -> bool {
         match host {

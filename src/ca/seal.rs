@@ -1,9 +1,9 @@
-//! The root's key on its way out of the folder: handed out first, removed after.
+//! Moves the root's key out of the folder: hands it out first, and removes it after.
 
 use std::path::Path;
 
 use super::folder::{Folder, Pair, create, read_key, sync};
-use super::{Authority, Config, Error, Permitted};
+use super::{CertificateAuthority, Config, Error, Permitted};
 
 /// The root's private key, still in the folder until [`RootKey::remove`].
 pub struct RootKey {
@@ -12,22 +12,23 @@ pub struct RootKey {
 }
 
 impl RootKey {
-    /// Reads it, once the folder is fit to go on without it: complete, and its issuing certificate minted for
-    /// `permitted`. `None` where the CA is sealed already. Blocks on files.
+    /// Reads the key, once the folder is ready to do without it: complete, with an issuing certificate for `permitted`.
+    /// `None` if the CA is sealed already. Blocks on files.
     ///
     /// # Errors
-    /// Those of [`Authority::open`].
+    /// Those of [`CertificateAuthority::open`].
     pub fn take(config: &Config, permitted: &Permitted) -> Result<Option<Self>, Error> {
-        if Authority::open(config, permitted)?.sealed() {
+        if CertificateAuthority::open(config, permitted)?.sealed() {
             return Ok(None);
         }
-        // The lock is not kept while the key is handed out: that may wait for a person, and a server must start.
+        // The lock is released while the key is handed out: that may take a person's time, and a server must be able to
+        // start.
         let folder = Folder::open(&config.dir)?;
         let pem = read_key(&folder.key_path(Pair::Root))?;
         Ok(pem.map(|pem| Self { config: config.clone(), pem }))
     }
 
-    /// The key in PEM. A secret: for the operator's eyes and files, never for a log.
+    /// The key in PEM. A secret: only for the operator, and never for a log.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
@@ -43,10 +44,10 @@ impl RootKey {
         sync(parent.unwrap_or(Path::new(".")))
     }
 
-    /// Removes it from the folder, durably. To be called once it is safe elsewhere; until then nothing is lost.
+    /// Removes it from the folder, durably. Call it once the key is safe elsewhere; until then nothing is lost.
     ///
     /// # Errors
-    /// [`Error::Changed`] where another key is there by now, [`Error::Io`].
+    /// [`Error::Changed`] if another key is there by now, and [`Error::Io`].
     pub fn remove(self) -> Result<(), Error> {
         Folder::open(&self.config.dir)?.remove_root_key(&self.pem)
     }

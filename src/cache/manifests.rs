@@ -261,7 +261,7 @@ impl Cache {
     pub(crate) async fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
         self.store.catalog().used(digest);
         if let Some(Hot { bytes, is_owed }) = self.manifests.hot.get(digest) {
-            if is_owed && self.store.trouble().is_none() {
+            if is_owed && self.store.disk_fault().is_none() {
                 self.offer_again(*digest, &bytes);
             }
             return Some(bytes);
@@ -281,7 +281,7 @@ impl Cache {
         if let Ok(Err(error)) = put {
             tracing::error!(%digest, %error, "cannot store a manifest; it is served from memory");
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
-            let is_owed = self.store.trouble().is_some();
+            let is_owed = self.store.disk_fault().is_some();
             self.manifests.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
         }
         inventory::arrived(&self.store, &digest, bytes).await;

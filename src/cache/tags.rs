@@ -112,7 +112,7 @@ impl Tags {
             Arc::new(entries)
         });
         self.missing.invalidate(&(place, entry.tag.clone(), entry.accept));
-        self.store.catalog().note_tag(entry);
+        self.store.catalog().record_tag(entry);
     }
 
     /// A 404 of a moment ago; only anonymous callers share it.

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::flags::{Print, print_json};
-use crate::ca::{Authority, Config, Issuing, Overview, Permitted, RootKey};
+use crate::ca::{CertificateAuthority, Config, Issuing, Overview, Permitted, RootKey};
 
 /// A command on the local certificate authority.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -44,7 +44,7 @@ pub fn run(command: &CaCommand, config: &Config, permitted: &Permitted, out: &mu
 
 fn init(config: &Config, permitted: &Permitted, out: &mut dyn Write) -> anyhow::Result<()> {
     let there = Overview::read(&config.dir)?.is_some();
-    let authority = Authority::open(config, permitted)?;
+    let authority = CertificateAuthority::open(config, permitted)?;
     let certificate = config.dir.join("ca.crt");
     let words = if there { "the CA already exists" } else { "created a CA" };
     writeln!(out, "{words}; clients must trust {}", certificate.display())?;

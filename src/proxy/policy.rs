@@ -32,7 +32,7 @@ pub struct Policy {
     /// In whose name registries are asked.
     pub access: Authenticated,
     /// The CA that signs for intercepted hosts.
-    pub ca: Arc<ca::Authority>,
+    pub ca: Arc<ca::CertificateAuthority>,
     /// Users, rules and the audit log.
     pub clients: Clients,
     /// Leaves minted by CAs that this policy's has replaced.
@@ -49,7 +49,7 @@ impl Policy {
         clients: &ClientsConfig,
         tokens: Tokens,
         upstream: Upstream,
-        ca: Arc<ca::Authority>,
+        ca: Arc<ca::CertificateAuthority>,
     ) -> Self {
         Self {
             registries,

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::ca::Authority;
+use crate::ca::CertificateAuthority;
 use crate::host::reached_at;
 
 /// The text of the banner. `proxy` is the address of the listener.
 pub(super) fn words(
     proxy: SocketAddr,
     admin: SocketAddr,
-    ca: &Authority,
+    ca: &CertificateAuthority,
     dir: &Path,
     registries: &[String],
     parents: Option<&str>,

@@ -43,13 +43,17 @@ pub(super) enum Error {
 }
 
 /// Opens the CA for the hosts that the settings intercept and for the proxy's own names. Blocks on files.
-pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::Authority>, Error> {
+pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthority>, Error> {
     let permitted = settings.permitted()?.and_hosts(settings.own_names());
-    Ok(Arc::new(ca::Authority::open(&settings.ca, &permitted)?))
+    Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 
 /// Builds the policy for `settings`. `own` are the addresses that this process listens on. Blocks on files.
-pub(super) fn policy(settings: &Settings, ca: Arc<ca::Authority>, own: Vec<SocketAddr>) -> Result<Policy, Error> {
+pub(super) fn policy(
+    settings: &Settings,
+    ca: Arc<ca::CertificateAuthority>,
+    own: Vec<SocketAddr>,
+) -> Result<Policy, Error> {
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
         settings.registries.iter().filter(|registry| registry.named).flat_map(|registry| registry.hosts.clone());

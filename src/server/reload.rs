@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 /// The state that a reload compares with and replaces.
 pub(super) struct Current {
     pub(super) settings: Settings,
-    pub(super) ca: Arc<ca::Authority>,
+    pub(super) ca: Arc<ca::CertificateAuthority>,
 }
 
 /// Reads the configuration again and puts it into effect. Blocks on files.
@@ -64,7 +64,7 @@ fn prepare(
     settings: &Settings,
     addresses: &Addresses,
     proxy: &Proxy,
-) -> Result<(crate::proxy::Policy, Arc<ca::Authority>), build::Error> {
+) -> Result<(crate::proxy::Policy, Arc<ca::CertificateAuthority>), build::Error> {
     let same = settings.ca == current.settings.ca
         && settings.permitted()? == current.settings.permitted()?
         && settings.own_names() == current.settings.own_names();

@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
-use crate::store::{Pace, Store};
+use crate::store::{ScrubPace, Store};
 use crate::telemetry::{Metrics, Readings, Use};
 use crate::wire::Guarded;
 use crate::{admin, host, upstream};
@@ -193,7 +193,7 @@ impl Running {
 async fn scrub_later(store: Store, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = tokio::time::sleep(SCRUB_AFTER) => store.scrub(Some(Pace::default())),
+        () = tokio::time::sleep(SCRUB_AFTER) => store.scrub(Some(ScrubPace::default())),
     }
 }
 
@@ -234,7 +234,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
             evictions: usage.evictions,
-            disk_trouble: store.trouble().is_some(),
+            disk_trouble: store.disk_fault().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
             audit_lines_lost: proxy.policy().clients.audit.as_ref().map_or(0, Audit::dropped),

@@ -1,4 +1,4 @@
-//! Where the cache lives and how large it may grow.
+//! Configures where the cache lives and how large it may grow.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::host::{Percent, Size};
 pub struct Config {
     /// The folder: an OCI image layout. Default: `cache`.
     pub dir: PathBuf,
-    /// The most that blobs and fills may take together. Default: 100 GiB or half the file system, whichever
+    /// The limit of blobs and fills together. Default: 100 GiB or half the file system, whichever
     /// is less.
     pub max_size: Option<Size>,
-    /// The part of the file system that stays free. Default: 15%.
+    /// The share of the file system that stays free. Default: 15%.
     pub min_free: Percent,
 }
 

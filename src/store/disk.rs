@@ -1,7 +1,7 @@
-//! The durable file operations, all in one place, so that a test can record them and cut the power anywhere.
+//! Performs all durable file operations in one place, so that a test can record them and cut the power at any step.
 //!
-//! A new name lasts only when its folder was synced, and bytes only when their file was: each function here is
-//! one of these steps and nothing else; the order is the caller's. SQLite's own files do not come through here.
+//! A new name lasts only after its folder was synced, and bytes only after their file was. Each function here is one
+//! such step and nothing else; the caller decides the order. The files of SQLite do not come through here.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Error;
-use super::health::Health;
+use super::health::StoreHealth;
 
-/// One step towards durability. A file is named by the path it had when the step was taken.
+/// One step towards durability. A path is the name that the file had when the step was taken.
 #[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
+pub enum DiskStep<'a> {
     /// A folder appears.
     MakeFolder(&'a Path),
     /// An empty file appears, exclusively.
@@ -25,54 +25,54 @@ pub enum Step<'a> {
     Write(&'a Path, u64, &'a [u8]),
     /// A file's bytes are made durable.
     SyncFile(&'a Path),
-    /// A name moves, replacing what has the new one.
+    /// A name moves and replaces the file that had the new one.
     Rename(&'a Path, &'a Path),
-    /// A name goes.
+    /// A name is removed.
     Unlink(&'a Path),
     /// A folder's names are made durable.
     SyncFolder(&'a Path),
 }
 
-/// Sees every [`Step`] before it is taken, and may make it fail. For tests of power cuts and ill disks.
+/// Observes every [`DiskStep`] before it is taken, and may make it fail. For tests of power cuts and failing disks.
 pub trait Witness: Send + Sync {
-    /// Called before the step; an error is what the operation then answers, untried.
+    /// Called before the step. On an error the step is not tried, and the operation returns this error.
     ///
     /// # Errors
-    /// Whatever the test wants the disk to say.
-    fn before(&self, step: &Step<'_>) -> io::Result<()>;
+    /// Any error that the test wants the disk to report.
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()>;
 }
 
-/// The disk: the plain one, or one with a [`Witness`].
+/// The disk: the real one, or one with a [`Witness`].
 #[derive(Clone, Default)]
 pub struct Disk {
     witness: Option<Arc<dyn Witness>>,
-    health: Arc<Health>,
+    health: Arc<StoreHealth>,
 }
 
 impl Disk {
-    /// A disk whose every durable step is shown to `witness` first.
+    /// A disk that shows every durable step to `witness` first.
     #[must_use]
     pub fn watched(witness: Arc<dyn Witness>) -> Self {
         Self { witness: Some(witness), health: Arc::default() }
     }
 
-    /// How it is.
-    pub(crate) fn health(&self) -> &Arc<Health> {
+    /// The health of the store on this disk.
+    pub(crate) fn health(&self) -> &Arc<StoreHealth> {
         &self.health
     }
 
     /// Takes one step.
-    fn take<T>(&self, step: &Step<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn take<T>(&self, step: &DiskStep<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let seen = self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step));
         seen.and_then(|()| act()).inspect_err(|error| self.health.failed(error))
     }
 
-    /// Makes one folder and its name durable; one that is there already is fine.
+    /// Makes one folder and its name durable. An existing folder is fine.
     pub(crate) fn make_folder(&self, path: &Path) -> Result<(), Error> {
         if path.is_dir() {
             return Ok(());
         }
-        let made = self.take(&Step::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
+        let made = self.take(&DiskStep::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
         made.map_err(|source| Error::io("make the folder", path, source))?;
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
@@ -80,22 +80,22 @@ impl Disk {
         }
     }
 
-    /// A new empty file, readable and writable, for the owner only.
+    /// Creates an empty file, readable and writable by its owner only.
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let made = self.take(&Step::Create(path), || options.open(path));
+        let made = self.take(&DiskStep::Create(path), || options.open(path));
         made.map_err(|source| Error::io("create", path, source))
     }
 
-    /// Opens for reading. A link is not followed: a name in the folder is the file itself.
+    /// Opens a file for reading. A symbolic link is not followed: a name in the folder is the file itself.
     pub(crate) fn open(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
         opened.map_err(|source| Error::io("open", path, source))
     }
 
-    /// Opens a file of our own to write on in it.
+    /// Opens a file of our own again, to continue writing it.
     pub(crate) fn reopen(&self, path: &Path) -> Result<File, Error> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).write(true).custom_flags(flags.cast_signed()).open(path);
@@ -104,34 +104,34 @@ impl Disk {
 
     /// Writes all of `bytes` at `at`.
     pub(crate) fn write_at(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.take(&Step::Write(path, at, bytes), || file.write_all_at(bytes, at));
+        let written = self.take(&DiskStep::Write(path, at, bytes), || file.write_all_at(bytes, at));
         written.map_err(|source| Error::io("write", path, source))
     }
 
     /// Makes a file's bytes and length durable.
     pub(crate) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Error> {
-        let synced = self.take(&Step::SyncFile(path), || file.sync_all());
+        let synced = self.take(&DiskStep::SyncFile(path), || file.sync_all());
         synced.map_err(|source| Error::io("sync", path, source))
     }
 
-    /// Moves a name, replacing what has the new one.
+    /// Moves a name and replaces the file that had the new one.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let renamed = self.take(&Step::Rename(from, to), || fs::rename(from, to));
+        let renamed = self.take(&DiskStep::Rename(from, to), || fs::rename(from, to));
         renamed.map_err(|source| Error::io("rename", from, source))
     }
 
-    /// Removes a name; whether it was there.
+    /// Removes a name. Returns whether it existed.
     pub(crate) fn unlink(&self, path: &Path) -> Result<bool, Error> {
-        match self.take(&Step::Unlink(path), || fs::remove_file(path)) {
+        match self.take(&DiskStep::Unlink(path), || fs::remove_file(path)) {
             Ok(()) => Ok(true),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(Error::io("remove", path, source)),
         }
     }
 
-    /// Makes a folder's names durable. File systems that cannot sync a folder say EINVAL and are taken as they are.
+    /// Makes a folder's names durable. A file system that cannot sync a folder answers EINVAL, which is accepted.
     pub(crate) fn sync_folder(&self, path: &Path) -> Result<(), Error> {
-        let synced = self.take(&Step::SyncFolder(path), || File::open(path)?.sync_all());
+        let synced = self.take(&DiskStep::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
                 Err(Error::io("sync the folder", path, source))
@@ -140,7 +140,7 @@ impl Disk {
         }
     }
 
-    /// Puts a small file in place, whole or not at all, durably.
+    /// Puts a small file in place durably, whole or not at all.
     pub(crate) fn place(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");

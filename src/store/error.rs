@@ -1,4 +1,4 @@
-//! What can go wrong in the store, with the path it went wrong at.
+//! Names what went wrong in the store, and at which path.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::host;
 use crate::oci::Digest;
 
-/// A failure of the store. [`Error::Full`] and [`Error::Unproven`] are for the caller to act on; the others
-/// are for a person to read.
+/// A failure of the store. The caller acts on [`Error::Full`] and [`Error::Unproven`]; the others are for people to
+/// read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file operation failed.
@@ -17,13 +17,13 @@ pub enum Error {
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Another process has the folder.
     #[error(
-        "the cache folder {} is held by another pullthrough, a server or a `pullthrough cache` command: stop that one \
-         or wait for its end, or give this one a cache.dir of its own",
+        "the cache folder {} is in use by another pullthrough, a server or a `pullthrough cache` command: stop it \
+         or wait until it ends, or give this one its own cache.dir",
         folder.display()
     )]
     Held {
@@ -31,17 +31,17 @@ pub enum Error {
         folder: PathBuf,
     },
     /// The folder holds something that this program did not make.
-    #[error("{} is no cache of pullthrough ({found}): give cache.dir an empty folder", folder.display())]
+    #[error("{} is not a cache of pullthrough ({found}): set cache.dir to an empty folder", folder.display())]
     Foreign {
         /// The cache folder.
         folder: PathBuf,
-        /// What tells.
+        /// What shows that.
         found: String,
     },
     /// The folder was written by a later version.
     #[error(
         "the catalog {} has format {found}, and this version knows formats up to {known}: \
-         use the later version, or give cache.dir an empty folder",
+         use the later version, or set cache.dir to an empty folder",
         path.display()
     )]
     Newer {
@@ -52,30 +52,30 @@ pub enum Error {
         /// The latest format that this version knows.
         known: i64,
     },
-    /// There is no room, neither free nor to be made: the pull goes on uncached.
-    #[error("no room in the cache for {digest}")]
+    /// There is no space and none can be freed: the pull continues uncached.
+    #[error("the cache has no space for {digest}")]
     Full {
         /// The content.
         digest: Digest,
     },
     /// The catalog does not know the blob: it must be hashed first, by [`Store::prove`](super::Store::prove)
     /// or [`Store::find`](super::Store::find).
-    #[error("the catalog does not know {digest}: it is to be hashed before its first use")]
+    #[error("the catalog does not know {digest}: it must be hashed before its first use")]
     Unproven {
         /// The content.
         digest: Digest,
     },
-    /// A commit of another length than what was written.
+    /// A commit names another length than the staged file has.
     #[error("{digest} should have {expected} bytes, and {found} were staged")]
     Length {
         /// The content.
         digest: Digest,
-        /// Bytes that the commit was told.
+        /// The bytes that the commit expected.
         expected: u64,
-        /// Bytes in the file.
+        /// The bytes in the file.
         found: u64,
     },
-    /// A write to, or a commit of, what was committed already or failed to: it would change a published blob.
+    /// The staged file was committed already, or its commit failed: a write would change a published blob.
     #[error("{digest} is sealed: it was committed, or its commit failed")]
     Sealed {
         /// The content.
@@ -84,10 +84,10 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
-    /// As many files of content are open as may be.
-    #[error("{limit} files of the cache are open, and no more may be")]
+    /// As many files of content are open as are allowed.
+    #[error("{limit} files of the cache are open, which is the limit")]
     Files {
-        /// How many.
+        /// The limit.
         limit: usize,
     },
     /// This process has no file descriptor left for the catalog.
@@ -96,7 +96,7 @@ pub enum Error {
         /// The operation, as a verb.
         doing: &'static str,
     },
-    /// The catalog has more to do than it gets done.
+    /// The queue of the catalog is full.
     #[error("the catalog is too busy")]
     Busy,
     /// SQLite failed.
@@ -104,7 +104,7 @@ pub enum Error {
     Catalog {
         /// The operation, as a verb.
         doing: &'static str,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }
@@ -114,7 +114,7 @@ impl Error {
         Self::Io { doing, path: path.into(), source: source.into() }
     }
 
-    /// Whether this process has no file descriptor left, or none for content: another time it has.
+    /// Whether this process has no file descriptor left, or none for content. A later try may succeed.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {
@@ -124,12 +124,12 @@ impl Error {
         }
     }
 
-    /// Whether the file was not there.
+    /// Whether the file did not exist.
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether the file system, or a quota on it, had no room.
+    /// Whether the file system, or a quota on it, had no space.
     pub(crate) fn is_no_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))

@@ -1,7 +1,7 @@
-//! The cache folder: its names, how it is made, locked, recognised and marked as in use.
+//! Makes, locks, recognises and marks the cache folder, and names the files in it.
 //!
-//! The marks are made so that a cut at any point leaves either a finished folder or one that the next start
-//! recognises as its own and finishes. What another program made is refused, since eviction would delete it.
+//! A power cut at any step leaves either a finished folder or one that the next start recognises as its own and
+//! finishes. A folder that another program made is refused, since eviction would delete its files.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -26,16 +26,16 @@ const INDEX_CONTENT: &[u8] =
 const BLOBS: &str = "blobs";
 const FILLS: &str = "fills";
 const LOCK: &str = "lock";
-/// Who waits for the lock looks this often.
-const LOOK: Duration = Duration::from_millis(20);
-/// There while a process has the folder; found at start, it tells that the last one did not end by itself.
+/// How often the lock is tried while another process has it.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// Exists while a process uses the folder. Found at start, it shows that the last process did not end cleanly.
 const RUNNING: &str = "running";
 
 /// The algorithms that have a folder under `blobs/`.
 pub(crate) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// What may lie in a folder that has no `oci-layout` yet: what the first start made before it was cut, and what
-/// a fresh file system has.
+/// The names allowed in a folder that has no `oci-layout` yet: those that an interrupted first start made, and those of
+/// a new file system.
 const UNFINISHED: [&str; 6] = [LOCK, FILLS, BLOBS, "index.json.new", INDEX, "oci-layout.new"];
 const FOREIGN_BUT_FINE: &str = "lost+found";
 
@@ -45,18 +45,18 @@ pub(crate) struct Layout {
     held: Mutex<Option<File>>,
     /// Whether the folder was made just now, so that there are no blobs.
     pub(crate) is_new: bool,
-    /// Whether the last process ended by itself, its catalog complete.
+    /// Whether the last process ended cleanly, with a complete catalog.
     pub(crate) was_clean: bool,
 }
 
 impl Layout {
-    /// Makes the folder what it should be and takes its lock. What another process left in it stays as it is.
-    /// Waits for the lock as long as `patience`.
-    pub(crate) fn open(disk: &Disk, root: &Path, patience: Duration) -> Result<Self, Error> {
+    /// Makes the folder complete and takes its lock, for which it waits up to `timeout`. The files that another process
+    /// left in it stay as they are.
+    pub(crate) fn open(disk: &Disk, root: &Path, timeout: Duration) -> Result<Self, Error> {
         make_all(disk, root)?;
         let root = root.canonicalize().map_err(|source| Error::io("find", root, source))?;
         let is_finished = recognise(&root)?;
-        let held = hold(&root, patience)?;
+        let held = take_lock(&root, timeout)?;
         let is_new = !is_finished && !has_blobs(&root);
         for folder in [FILLS, BLOBS] {
             disk.make_folder(&root.join(folder))?;
@@ -66,7 +66,7 @@ impl Layout {
         }
         if !is_finished {
             disk.place(&root.join(INDEX), INDEX_CONTENT)?;
-            disk.place(&root.join(LAYOUT), LAYOUT_CONTENT)?; // the last one: it says that the rest is there
+            disk.place(&root.join(LAYOUT), LAYOUT_CONTENT)?; // last: it shows that the rest is there
         }
         Ok(Self { held: Mutex::new(Some(held)), is_new, was_clean: !exists(&root.join(RUNNING)), root })
     }
@@ -84,50 +84,50 @@ impl Layout {
         &self.root
     }
 
-    /// Where blobs of an algorithm are.
+    /// The folder of the blobs of an algorithm.
     pub(crate) fn folder(&self, algorithm: Algorithm) -> PathBuf {
         self.root.join(BLOBS).join(algorithm.name())
     }
 
-    /// Where a blob is.
+    /// The path of a blob.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.folder(digest.algorithm()).join(digest.hex())
     }
 
-    /// The blobs of an algorithm that lie in the folder now: read as it is asked for, up to the first error.
+    /// Lists the blobs of an algorithm, lazily and up to the first error.
     pub(crate) fn list(&self, algorithm: Algorithm) -> impl Iterator<Item = Digest> {
         let entries = fs::read_dir(self.folder(algorithm)).into_iter().flatten();
         entries.map_while(Result::ok).filter_map(move |entry| digest_of(algorithm, &entry.file_name()))
     }
 
-    /// Where staged files are.
+    /// The folder of the staged files.
     pub(crate) fn fills(&self) -> PathBuf {
         self.root.join(FILLS)
     }
 
-    /// Where a staged file is.
+    /// The path of a staged file.
     pub(crate) fn staged(&self, digest: &Digest, number: u64) -> PathBuf {
         self.fills().join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
     }
 
-    /// Says that this process ends with a complete catalog.
+    /// Records that this process ends cleanly, with a complete catalog.
     pub(crate) fn mark_clean(&self, disk: &Disk) -> Result<(), Error> {
         disk.unlink(&self.root.join(RUNNING))?;
         disk.sync_folder(&self.root)
     }
 
-    /// Lets another process have the folder.
+    /// Releases the folder for another process.
     pub(crate) fn release(&self) {
         drop(lock(&self.held).take());
     }
 }
 
-/// The digest that a name among the blobs stands for.
+/// The digest that a file name among the blobs stands for.
 pub(crate) fn digest_of(algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
     format!("{}:{}", algorithm.name(), name.to_str()?).parse().ok()
 }
 
-/// Makes a folder with those above it.
+/// Makes a folder and its parents.
 fn make_all(disk: &Disk, path: &Path) -> Result<(), Error> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => make_all(disk, parent)?,
@@ -136,7 +136,7 @@ fn make_all(disk: &Disk, path: &Path) -> Result<(), Error> {
     disk.make_folder(path)
 }
 
-/// Whether the folder is a finished cache; an error if it is something else.
+/// Whether the folder is a finished cache. An error if it is something else.
 fn recognise(root: &Path) -> Result<bool, Error> {
     let foreign = |found: String| Error::Foreign { folder: root.into(), found };
     match fs::read(root.join(LAYOUT)) {
@@ -145,8 +145,8 @@ fn recognise(root: &Path) -> Result<bool, Error> {
         Ok(_) => Err(foreign(format!("its {LAYOUT} does not say imageLayoutVersion 1.0.0"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let names = names(root)?;
-            let alien = names.iter().find(|name| !UNFINISHED.contains(&&***name) && *name != FOREIGN_BUT_FINE);
-            match alien {
+            let foreign_name = names.iter().find(|name| !UNFINISHED.contains(&&***name) && *name != FOREIGN_BUT_FINE);
+            match foreign_name {
                 Some(name) => Err(foreign(format!("it holds {name} and no {LAYOUT}"))),
                 None if names.iter().any(|name| name == BLOBS) && !names.iter().any(|name| name == FILLS) => {
                     Err(foreign(format!("it holds {BLOBS} and no {FILLS}")))
@@ -180,7 +180,7 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn hold(root: &Path, patience: Duration) -> Result<File, Error> {
+fn take_lock(root: &Path, timeout: Duration) -> Result<File, Error> {
     let path = root.join(LOCK);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -189,7 +189,7 @@ fn hold(root: &Path, patience: Duration) -> Result<File, Error> {
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < patience => thread::sleep(LOOK),
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < timeout => thread::sleep(LOCK_RETRY),
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Held { folder: root.into() }),
             Err(source) => return Err(Error::io("lock", &path, source)),
         }
@@ -220,7 +220,7 @@ mod tests {
     fn the_lock_is_exclusive_until_released() {
         let folder = tempfile::tempdir().unwrap();
         let layout = open(folder.path()).unwrap();
-        let Err(error) = open(folder.path()) else { panic!("two have the folder") };
+        let Err(error) = open(folder.path()) else { panic!("two processes have the folder") };
         assert!(matches!(error, Error::Held { .. }));
         assert!(error.to_string().contains(&*folder.path().to_string_lossy()), "{error}");
         layout.release();

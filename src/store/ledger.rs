@@ -1,30 +1,30 @@
-//! How many bytes the folder holds, in memory: committed blobs by the catalog's count, and what is on its way.
+//! Counts the bytes in the folder, in memory: committed blobs as the catalog counts them, and pending charges.
 //!
-//! A [`Charge`] is what the catalog does not know yet: a staged file's bytes, then the committed blob's until its
-//! row is written, or, below zero, what an eviction freed. It is given back in the same instant in which the
-//! catalog's new count is published, so that nothing is counted twice or not at all.
+//! A [`Charge`] is an amount that the catalog does not count yet: the bytes of a staged file, then those of the
+//! committed blob until its row is written, or, below zero, the bytes that an eviction freed. It is released in the
+//! same instant in which the new count of the catalog is published, so that nothing is counted twice or not at all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock::lock;
 
-/// What the cache holds and may hold, in bytes.
+/// The usage and the limits of the cache, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct StoreUsage {
     /// Blobs and staged files together.
     pub bytes: u64,
     /// Committed blobs, manifests included.
     pub entries: u64,
-    /// The most that `bytes` should be.
+    /// The limit of `bytes`.
     pub limit: u64,
     /// Blobs evicted since the start.
     pub evictions: u64,
-    /// Damaged chunks found since the start, each blob's counted once until it was replaced.
+    /// Damaged chunks found since the start. Those of one blob count once until it is replaced.
     pub damaged: u64,
-    /// What the file system has free, as it was a moment ago.
+    /// The free space of the file system, as last measured.
     pub disk_free: u64,
-    /// What the file system should keep free.
+    /// The space that the file system should keep free.
     pub min_free: u64,
 }
 
@@ -41,7 +41,7 @@ struct Book {
     pending: Totals,
 }
 
-/// The books.
+/// The counts of the folder.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     book: Mutex<Book>,
@@ -51,7 +51,7 @@ pub(crate) struct Ledger {
     pub(crate) evictions: AtomicU64,
 }
 
-/// Bytes and entries that count until this is dropped or settled.
+/// Bytes and entries that count until this is dropped or published.
 #[derive(Debug)]
 pub(crate) struct Charge {
     ledger: Arc<Ledger>,
@@ -69,12 +69,12 @@ impl Ledger {
         (book.known.bytes + book.pending.bytes).max(0).cast_unsigned()
     }
 
-    pub(crate) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> StoreUsage {
         let entries = {
             let book = lock(&self.book);
             (book.known.entries + book.pending.entries).max(0).cast_unsigned()
         };
-        Usage {
+        StoreUsage {
             bytes: self.bytes(),
             entries,
             limit: self.limit,
@@ -85,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// The catalog's count is now `known`, the charges included in it.
+    /// Publishes the catalog's new count `known`, which includes these charges.
     pub(crate) fn publish(&self, known: Totals, charges: impl Iterator<Item = Charge>) {
         let mut book = lock(&self.book);
         book.known = known;
@@ -106,12 +106,12 @@ impl Ledger {
 }
 
 impl Charge {
-    /// How many bytes it stands for; none where it gives some back.
+    /// The bytes that it stands for; 0 where it is negative.
     pub(crate) fn bytes(&self) -> u64 {
         self.amount.bytes.max(0).cast_unsigned()
     }
 
-    /// Adds to it, or takes away.
+    /// Adds an amount, which may be negative.
     pub(crate) fn add(&mut self, bytes: i64, entries: i64) {
         let mut book = lock(&self.ledger.book);
         book.pending.bytes += bytes;
@@ -120,7 +120,7 @@ impl Charge {
         self.amount.entries += entries;
     }
 
-    /// Makes it this many bytes.
+    /// Sets the amount.
     pub(crate) fn become_bytes(&mut self, bytes: i64, entries: i64) {
         self.add(bytes - self.amount.bytes, entries - self.amount.entries);
     }

@@ -1,4 +1,4 @@
-//! Locks that go on after a panic elsewhere: what they guard is valid between any two statements.
+//! Locks that stay usable after a panic elsewhere: the guarded values are valid between any two statements.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,25 +1,23 @@
-//! Blobs on disk: staged, committed, read, evicted; and the catalog of what is known about them.
+//! Stores blobs on disk: stages, commits, reads and evicts them, and keeps a catalog of what is known about them.
 //!
-//! Flow: [`Store::stage`] makes a sparse file in `fills/`; a [`Staged`] is written at any offset and read as it
-//! grows; [`Staged::commit`] syncs it, renames it to `blobs/<algorithm>/<hex>`, syncs the folder and tells the
-//! catalog, in this order. [`Store::read`] opens a blob by its name and gives a [`Blob`], whose lease keeps
-//! eviction away while it lives. The catalog (SQLite, one thread that writes) knows sizes, last uses, links,
-//! tags and pings, and the checksums that every read of a blob is checked against. A thread evicts what earns least
-//! when the folder nears its limit or the file system goes under its own, and tries an ill disk again; one goes over
-//! the folder once after an unclean end; one judges blobs in which a read found damage, and scrubs. A fill that is
-//! not finished is remembered ([`Staged::remember`]) and taken up later ([`Store::resume`]).
+//! Flow: [`Store::stage`] creates a sparse file in `fills/`; a [`Staged`] is written at any offset and read as it
+//! grows; [`Staged::commit`] syncs it, renames it to `blobs/<algorithm>/<hex>`, syncs the folder and informs the
+//! catalog, in this order. [`Store::read`] opens a blob by its name and returns a [`Blob`], whose lease prevents
+//! eviction while it lives. An unfinished fill is recorded ([`Staged::remember`]) and continued later
+//! ([`Store::resume`]). Folders: `care` runs the three threads (evict, scrub, rebuild) and imports `content`, the
+//! files, which imports `catalog`, the SQLite database.
 //!
-//! Scope: one folder, held by one process. It knows digests, registries and repositories as words, and nothing of
-//! HTTP, of permissions or of where bytes come from.
-//!
-//! Never: publish what was not synced; give out a byte whose checksum does not match; serve a blob that the catalog
-//! does not know before it was hashed; evict what is pinned or being read; list or stat the blobs at start; wait for
-//! the disk on a network task, except to open a file by its name. All durable file operations go through `disk.rs`, so that a test can cut the power anywhere.
-//!
+//! Scope: one folder, held by one process. It treats digests, registries and repositories as names, and knows nothing
+//! of HTTP, of permissions or of where bytes come from.
+//! Never: publishes bytes that were not synced; returns a byte whose checksum does not match; serves a blob that the
+//! catalog does not know before it was hashed; evicts a blob that is pinned or being read; lists the blobs at start;
+//! waits for the disk on a network task, except to open a file by its name. All durable operations go through
+//! `disk.rs`.
 //! Reading: OCI image-spec, "Image Layout"; `docs/format.md`; sqlite.org/wal.html.
 
 mod care;
 mod catalog;
+mod checksums;
 mod config;
 mod content;
 mod disk;
@@ -34,16 +32,17 @@ mod lock;
 mod operate;
 mod store;
 
-pub use care::scrub::{Pace, Verdict};
+pub use care::scrub::ScrubPace;
+pub use catalog::{CachedImage, Extent, Purge, Scope, Share, Spared, StoredBlob, Survey};
 pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
-pub use catalog::{Extent, Held, Purge, Scope, Share, Spared, Stored, Survey};
+pub use checksums::{Checksums, Damaged};
 pub use config::Config;
 pub use content::blob::Blob;
-pub use content::checksums::{Checksums, Damaged};
 pub use content::staged::{Partial, Staged};
-pub use disk::{Disk, Step, Witness};
+pub use content::verify::Verification;
+pub use disk::{Disk, DiskStep, Witness};
 pub use error::Error;
-pub use health::Trouble;
-pub use ledger::Usage;
+pub use health::DiskFault;
+pub use ledger::StoreUsage;
 pub use operate::Pinned;
 pub use store::Store;

@@ -1,7 +1,7 @@
-//! The operator's own word on the store: which images are pinned, and what is to go.
+//! Applies the operator's decisions to the store: which images are pinned, and what is purged.
 //!
-//! Pins are in a file of their own, `pins.json`: they are intent, which nothing could rebuild after the catalog
-//! was lost. The marks on blobs that eviction reads follow from them.
+//! Pins have their own file, `pins.json`: they are intent, which nothing could rebuild after the catalog was lost. The
+//! marks on blobs, which eviction reads, are derived from them.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Change;
-use super::{Error, Store, Survey, Verdict};
+use super::{Error, Store, Survey, Verification};
 use crate::oci::Digest;
 
 const FILE: &str = "pins.json";
@@ -19,11 +19,11 @@ const VERSION: u32 = 1;
 /// A pinned image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
-    /// The name that it was pinned by.
+    /// The name that was pinned.
     pub name: String,
-    /// What that name was then.
+    /// The digest of that name at that time.
     pub digest: Digest,
-    /// When.
+    /// The time of the pin.
     pub since: SystemTime,
 }
 
@@ -41,10 +41,10 @@ struct Entry {
 }
 
 impl Store {
-    /// The pinned images, in the order in which they were pinned. Reads a small file.
+    /// Returns the pinned images in the order in which they were pinned. Reads a small file.
     ///
     /// # Errors
-    /// What the system says, or that the file is not what this program writes.
+    /// The error of the system, or that the file is not well formed.
     pub fn pins(&self) -> Result<Vec<Pinned>, Error> {
         let path = self.root().join(FILE);
         let bytes = match fs::read(&path) {
@@ -52,52 +52,55 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(Error::io("read", &path, source)),
         };
-        let ill = |words: String| Error::io("understand", &path, io::Error::other(words));
-        let document: Document = serde_json::from_slice(&bytes).map_err(|error| ill(error.to_string()))?;
+        let malformed = |words: String| Error::io("understand", &path, io::Error::other(words));
+        let document: Document = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         if document.version != VERSION {
-            return Err(ill(format!("it has version {}, and this program knows {VERSION}", document.version)));
+            return Err(malformed(format!(
+                "it has version {}, and this program knows version {VERSION}",
+                document.version
+            )));
         }
         document
             .pins
             .into_iter()
-            .map(|entry| entry.read().ok_or_else(|| ill("a pin is not well formed".into())))
+            .map(|entry| entry.read().ok_or_else(|| malformed("a pin is not well formed".into())))
             .collect()
     }
 
-    /// Writes the pinned images, all of them, durably.
+    /// Writes all pinned images, durably.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says.
+    /// [`Error::Closed`], or the error of the system.
     pub fn write_pins(&self, pins: &[Pinned]) -> Result<(), Error> {
-        let _open = self.shelf().while_open()?;
+        let _open = self.blobs().while_open()?;
         let document = Document { version: VERSION, pins: pins.iter().map(Entry::of).collect() };
         let path = self.root().join(FILE);
         let bytes = serde_json::to_vec_pretty(&document).map_err(|error| Error::io("write", &path, error))?;
-        self.shelf().disk.place(&path, &bytes)
+        self.blobs().disk.place(&path, &bytes)
     }
 
-    /// Pins these digests, or unpins them, as [`Catalog::pin`](super::Catalog::pin) does, all in one. Waits for the
+    /// Pins or unpins these digests in one batch, as [`Catalog::pin`](super::Catalog::pin) does for one. Waits for the
     /// disk.
     pub fn mark<'a>(&self, digests: impl Iterator<Item = &'a Digest>, pinned: bool) {
         for digest in digests {
-            self.catalog().tell(Change::Pin { digest: *digest, pinned });
+            self.catalog().submit(Change::Pin { digest: *digest, pinned });
         }
         self.catalog().flush_now();
     }
 
-    /// As [`Store::verify`], telling `each` how many bytes were read; it answers whether to go on. One that is
-    /// broken off is good as far as anybody knows.
+    /// As [`Store::verify`], and calls `each` with the number of bytes read, which returns whether to continue. An
+    /// interrupted verification reports a good blob.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
-        self.shelf().verify(digest, each)
+    /// The error of the system.
+    pub fn verify_with(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verification, Error> {
+        self.blobs().verify(digest, each)
     }
 
-    /// How many blobs are being filled, or wait to be filled further.
+    /// The number of fills in progress and parked.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn fills(&self) -> Result<u64, Error> {
         let path = self.root().join("fills");
         let failed = |source| Error::io("list", &path, source);
@@ -106,16 +109,16 @@ impl Store {
         Ok(names.iter().filter(|name| !name.to_string_lossy().ends_with(".map")).count() as u64)
     }
 
-    /// Does what `survey` planned. Who reads what goes keeps its bytes. Waits for the disk.
+    /// Carries out the plan of `survey`. Readers of removed blobs keep their bytes. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says; what was done until then stays done.
+    /// [`Error::Closed`], or the error of the system. Everything done before stays done.
     pub fn purge(&self, survey: &Survey) -> Result<(), Error> {
         let catalog = self.catalog();
         survey.each_tag(|registry, repository, tag| {
-            catalog.tell(Change::ForgetTag { registry, repository, tag, only: None })
+            catalog.submit(Change::ForgetTag { registry, repository, tag, only: None })
         })?;
-        survey.each_link(|place, digest| catalog.tell(Change::Unlink { place, digest }))?;
+        survey.each_link(|place, digest| catalog.submit(Change::Unlink { place, digest }))?;
         for digest in survey.doomed()? {
             self.remove(&digest)?;
         }

@@ -1,4 +1,4 @@
-//! The store: opens the folder, hands out blobs and staged files, closes it again.
+//! Opens the cache folder, hands out blobs and staged files, and closes the folder again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,89 +7,92 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::care::evict::Evictor;
-use super::care::rebuild::Walk;
-use super::care::scrub::{Pace, Scrub, Task, Verdict};
+use super::care::rebuild::Rebuild;
+use super::care::scrub::{ScrubPace, Scrubber, Task};
 use super::catalog::Catalog;
 use super::content::blobs::{Blobs, HASH_AT_ONCE};
 use super::content::damage::Suspects;
-use super::content::parked::{self, Parking};
+use super::content::parked::{self, ParkedFills};
+use super::content::staged::Space;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::lock::lock;
-use super::{Blob, Checksums, Config, Disk, Error, Partial, Staged, Trouble, Usage};
+use super::{Blob, Checksums, Config, Disk, DiskFault, Error, Partial, Staged, StoreUsage, Verification};
 use crate::host::{FreeSpace, Limit, Percent, free_space};
 use crate::oci::Digest;
 
-/// The limit where none is configured, in bytes; half the file system if that is less.
+/// The default limit in bytes, or half the file system if that is less.
 const DEFAULT_LIMIT: u64 = 100 << 30;
-/// How long the folder's lock is waited for: a `pullthrough cache` command has it for a moment, and so has a server
-/// that is ending.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the store waits for the folder's lock: a `pullthrough cache` command holds it for a moment, and so does a
+/// server that is stopping.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The cache folder, held by this process. Clones are one store; the last one to go closes it.
+/// The cache folder, held by this process. Clones share one store, and the last one to be dropped closes it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    shelf: Arc<Blobs>,
+    blobs: Arc<Blobs>,
     evictor: Arc<Evictor>,
     staged: AtomicU64,
     stop: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Kept, so that the walker's end is by `stop` alone.
-    walk: mpsc::Sender<()>,
+    /// Kept, so that only `stop` ends the rebuild.
+    rebuild_now: mpsc::Sender<()>,
     scrub: mpsc::Sender<Task>,
 }
 
 impl Store {
-    /// Opens the folder, making it if need be, and takes its lock. Waits for the disk, but never for a list of
-    /// the blobs: after an unclean end or with a lost catalog, the walk over them runs behind.
+    /// Opens the folder, making it if needed, and takes its lock. Waits for the disk, but never lists the blobs: after
+    /// an unclean end or with a lost catalog they are compared with the catalog in the background.
     ///
     /// # Errors
-    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or what the system says.
+    /// [`Error::Held`], [`Error::Foreign`], [`Error::Newer`], or the error of the system.
     pub fn open(config: &Config) -> Result<Self, Error> {
         Self::open_on(config, Disk::default())
     }
 
-    /// The same on a [`Disk`] that a test watches.
+    /// As [`Store::open`], on a [`Disk`] that a test watches.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(config: &Config, disk: Disk) -> Result<Self, Error> {
-        let layout = Layout::open(&disk, &config.dir, PATIENCE)?;
+        let layout = Layout::open(&disk, &config.dir, LOCK_TIMEOUT)?;
         let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
         let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
-        let (walk, asked) = mpsc::channel();
+        let (rebuild_now, asked) = mpsc::channel();
         let (scrub, tasks) = mpsc::channel();
         let (catalog, is_new_catalog) =
-            Catalog::open(layout.root().into(), Arc::clone(&ledger), walk.clone(), Arc::clone(disk.health()))?;
-        layout.begin(&disk)?; // only now that the catalog's format is known to be ours
-        let (parking, number) = Parking::load(&disk, &layout, &ledger)?;
-        let must_walk = !layout.is_new && (!layout.was_clean || is_new_catalog);
-        if must_walk {
-            catalog.doubt();
-            let _ = walk.send(()); // the other end is right here
+            Catalog::open(layout.root().into(), Arc::clone(&ledger), rebuild_now.clone(), Arc::clone(disk.health()))?;
+        layout.begin(&disk)?; // only now is the catalog's format known
+        let (parked_fills, number) = ParkedFills::load(&disk, &layout, &ledger)?;
+        let must_rebuild = !layout.is_new && (!layout.was_clean || is_new_catalog);
+        if must_rebuild {
+            catalog.diverged();
+            let _ = rebuild_now.send(()); // the receiver is right here
         }
-        let shelf = Arc::new(Blobs::new(disk, layout, catalog, ledger, parking, Suspects::new(scrub.clone())));
-        let evictor = Arc::new(Evictor::new(Arc::clone(&shelf), space.total));
+        let verify = scrub.clone();
+        let suspects = Suspects::new(move |digest| _ = verify.send(Task::Verify(digest))); // a closed store drops nothing
+        let blobs = Arc::new(Blobs::new(disk, layout, catalog, ledger, parked_fills, suspects));
+        let evictor = Arc::new(Evictor::new(Arc::clone(&blobs), space.total));
         let stop = Arc::new(AtomicBool::new(false));
-        let walker = Walk::new(Arc::clone(&shelf), Arc::clone(&stop));
-        let scrubber = Scrub::new(Arc::clone(&shelf), tasks, Arc::clone(&stop));
-        let root = shelf.layout.root().to_owned();
+        let rebuild = Rebuild::new(Arc::clone(&blobs), Arc::clone(&stop));
+        let scrubber = Scrubber::new(Arc::clone(&blobs), tasks, Arc::clone(&stop));
+        let root = blobs.layout.root().to_owned();
         let store = Self(Arc::new(Inner {
-            shelf,
+            blobs,
             evictor: Arc::clone(&evictor),
             staged: number.into(),
             stop,
             threads: Mutex::default(),
-            walk,
+            rebuild_now,
             scrub,
         }));
-        // From here on a failure drops the store, which ends what was started.
+        // From here on a failure drops the store, which stops the started threads.
         store.start("evict", &root, move || evictor.run())?;
-        store.start("walk", &root, move || walker.run(&asked))?;
+        store.start("rebuild", &root, move || rebuild.run(&asked))?;
         store.start("scrub", &root, move || scrubber.run())?;
-        store.0.evictor.ring(); // the limit may have been lowered
+        store.0.evictor.wake(); // the limit may have been lowered
         Ok(store)
     }
 
@@ -99,40 +102,40 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a blob: by its name, quick enough for a network task. `None` where there is none.
+    /// Opens a blob by its name, fast enough for a network task. Returns `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Unproven`] for a large blob that the catalog does not know, which [`Store::prove`] or
-    /// [`Store::find`] settles; else what the system says.
+    /// [`Error::Unproven`] for a large blob that the catalog does not know: call [`Store::prove`] or [`Store::find`]. Else the
+    /// error of the system.
     pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        self.0.shelf.read(digest, HASH_AT_ONCE)
+        self.0.blobs.read(digest, HASH_AT_ONCE)
     }
 
-    /// All of a blob of at most `limit` bytes, also where no more files may be open: this one is for a moment only. `None`
-    /// where there is none, or a longer one. Waits for the disk.
+    /// Reads a whole blob of at most `limit` bytes. It succeeds even at the limit of open files, since it keeps the
+    /// file open only for a moment. Returns `None` if there is no such blob, or a longer one. Waits for the disk.
     ///
     /// # Errors
-    /// As [`Store::read`], and [`Blob::read_at`].
+    /// As [`Store::read`] and [`Blob::read_at`].
     pub fn read_whole(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        let shelf = &self.0.shelf;
-        let blob = shelf.read_in(digest, HASH_AT_ONCE, || Ok(shelf.files.take_anyway()))?;
+        let blobs = &self.0.blobs;
+        let blob = blobs.read_in(digest, HASH_AT_ONCE, || Ok(blobs.files.take_anyway()))?;
         let read = blob.map_or(Ok(None), |blob| blob.read_all(limit));
-        read.map_err(|source| Error::io("read", &shelf.layout.blob(digest), source))
+        read.map_err(|source| Error::io("read", &blobs.layout.blob(digest), source))
     }
 
-    /// As [`Store::read`], hashing first what the catalog does not know: waits as long as that takes. A blob
-    /// that has not the content of its name is dropped, and `None`.
+    /// As [`Store::read`], but hashes a blob that the catalog does not know, however long that takes. A blob whose
+    /// content does not match its digest is dropped, and the result is `None`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn prove(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        self.0.shelf.prove(digest)
+        self.0.blobs.prove(digest)
     }
 
-    /// [`Store::read`], and [`Store::prove`] on a blocking thread where that is needed. Cancel-safe.
+    /// Calls [`Store::read`], and [`Store::prove`] on a blocking thread where needed. Cancel-safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub async fn find(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         match self.read(digest) {
             Err(Error::Unproven { .. }) => {
@@ -143,16 +146,16 @@ impl Store {
         }
     }
 
-    /// A new file to be filled, which nothing is remembered of.
+    /// Creates a file to be filled, which no later fill resumes.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::Closed`], or what the system says.
+    /// [`Error::Full`], [`Error::Closed`], or the error of the system.
     pub fn stage(&self, digest: &Digest) -> Result<Staged, Error> {
         self.stage_of(digest, None)
     }
 
-    /// A new file to be filled from the registry `origin`. Once [`Staged::remember`] was called, it outlives its
-    /// handle and this process, for [`Store::resume`] by the same two names.
+    /// Creates a file to be filled from the registry `origin`. After [`Staged::remember`] it outlives its handle and
+    /// this process, and [`Store::resume`] finds it by digest and origin.
     ///
     /// # Errors
     /// As [`Store::stage`].
@@ -160,20 +163,20 @@ impl Store {
         self.stage_of(digest, Some(origin))
     }
 
-    /// An unfinished file of this content from this registry that nobody holds, left by this process or an
-    /// earlier one; at most 7 days old. Waits for the disk. Whoever takes it has it alone.
+    /// Takes an unfinished file of this content from this registry, left by this process or an earlier one at most 7
+    /// days ago. The caller owns it alone. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says.
+    /// [`Error::Closed`], or the error of the system.
     pub fn resume(&self, digest: &Digest, origin: &str) -> Result<Option<Partial>, Error> {
-        let shelf = &self.0.shelf;
-        let _open = shelf.while_open()?;
-        let place = shelf.place()?;
-        let Some(parked) = shelf.parking.take(digest, origin) else { return Ok(None) };
+        let blobs = &self.0.blobs;
+        let _open = blobs.while_open()?;
+        let permit = blobs.file_permit()?;
+        let Some(parked) = blobs.parked_fills.take(digest, origin) else { return Ok(None) };
         let path = parked.path.clone();
-        match Staged::resume(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, parked, place) {
+        match Staged::resume(Arc::clone(blobs), self.space(), *digest, parked, permit) {
             Err(error) => {
-                parked::remove(&shelf.disk, &path, true);
+                parked::remove(&blobs.disk, &path, true);
                 if error.is_absent() { Ok(None) } else { Err(error) }
             }
             resumed => resumed,
@@ -181,28 +184,33 @@ impl Store {
     }
 
     fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {
-        let _open = self.0.shelf.while_open()?;
+        let _open = self.0.blobs.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
-        let place = self.0.shelf.place()?;
-        Staged::new(Arc::clone(&self.0.shelf), Arc::clone(&self.0.evictor), *digest, number, origin, place)
+        let permit = self.0.blobs.file_permit()?;
+        Staged::new(Arc::clone(&self.0.blobs), self.space(), *digest, number, origin, permit)
     }
 
-    /// Tries whether a file can be made, one beyond those that are counted. Waits for the disk.
+    fn space(&self) -> Arc<dyn Space> {
+        let evictor: Arc<Evictor> = Arc::clone(&self.0.evictor);
+        evictor
+    }
+
+    /// Tests whether a file can be created, beyond the limit of open files. Waits for the disk.
     ///
     /// # Errors
     /// As [`Store::stage`].
     pub fn probe(&self, digest: &Digest) -> Result<(), Error> {
-        let shelf = &self.0.shelf;
-        let _open = shelf.while_open()?;
+        let blobs = &self.0.blobs;
+        let _open = blobs.while_open()?;
         let number = self.0.staged.fetch_add(1, Ordering::Relaxed);
-        let place = shelf.files.take_anyway();
-        Staged::new(Arc::clone(shelf), Arc::clone(&self.0.evictor), *digest, number, None, place).map(drop)
+        let permit = blobs.files.take_anyway();
+        Staged::new(Arc::clone(blobs), self.space(), *digest, number, None, permit).map(drop)
     }
 
-    /// How many files of content are open, and how many may be. What is shared counts once.
+    /// The number of open files of content and its limit. A shared file counts once.
     #[must_use]
     pub fn files(&self) -> &Limit {
-        &self.0.shelf.files
+        &self.0.blobs.files
     }
 
     /// Stores small content whole, such as a manifest. The caller has verified the digest. Waits for the disk.
@@ -217,71 +225,71 @@ impl Store {
         staged.commit_with(checksums)
     }
 
-    /// Removes a blob and its links, even while it is read; its readers keep the bytes. Waits for the disk.
+    /// Removes a blob and its links. Readers of it keep the bytes. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Closed`], or what the system says.
+    /// [`Error::Closed`], or the error of the system.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        self.0.shelf.remove(digest)
+        self.0.blobs.remove(digest)
     }
 
-    /// Hashes a blob. One that has not the content of its name is dropped. Waits as long as that takes.
+    /// Hashes a blob, however long that takes. One whose content does not match its digest is dropped.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn verify(&self, digest: &Digest) -> Result<Verdict, Error> {
-        self.0.shelf.verify(digest, &mut |_| true)
+    /// The error of the system.
+    pub fn verify(&self, digest: &Digest) -> Result<Verification, Error> {
+        self.0.blobs.verify(digest, &mut |_| true)
     }
 
-    /// Verifies all blobs in the background, again and again, at this pace; `None` ends that. Off until it is
-    /// called. A pass goes on where the last one was, also after a restart.
-    pub fn scrub(&self, pace: Option<Pace>) {
-        let _ = self.0.scrub.send(Task::Scrub(pace)); // nobody listens once it is closed
+    /// Verifies all blobs in the background repeatedly at this pace, or stops that with `None`. It is off until called.
+    /// A pass continues where the last one stopped, even after a restart.
+    pub fn scrub(&self, pace: Option<ScrubPace>) {
+        let _ = self.0.scrub.send(Task::Scrub(pace)); // a closed store has no receiver
     }
 
-    /// Evicts now what is to be evicted, as the thread in the background does; answers the bytes freed. Waits
-    /// for the disk.
+    /// Evicts what is due now, as the background thread does. Returns the bytes freed. Waits for the
+    /// disk.
     pub fn evict(&self) -> u64 {
-        self.0.evictor.relieve(0)
+        self.0.evictor.evict_at_least(0)
     }
 
     /// The folder.
     #[must_use]
     pub fn root(&self) -> &Path {
-        self.0.shelf.layout.root()
+        self.0.blobs.layout.root()
     }
 
-    pub(crate) fn shelf(&self) -> &Blobs {
-        &self.0.shelf
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.0.blobs
     }
 
-    /// What is known about the blobs.
+    /// The catalog of the blobs.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        &self.0.shelf.catalog
+        &self.0.blobs.catalog
     }
 
-    /// What the folder holds, from memory.
+    /// The usage of the folder, from memory.
     #[must_use]
-    pub fn usage(&self) -> Usage {
-        Usage { damaged: self.0.shelf.suspects.found(), ..self.0.shelf.ledger.usage() }
+    pub fn usage(&self) -> StoreUsage {
+        StoreUsage { damaged: self.0.blobs.suspects.found(), ..self.0.blobs.ledger.usage() }
     }
 
-    /// What keeps the cache from being written, if anything does: pulls go on uncached, and what is stored is
-    /// served. It goes by itself, a second or two after the cause went.
+    /// The fault that keeps the cache from being written, if there is one: pulls continue uncached, and stored content
+    /// is served. It clears by itself a second or two after its cause is gone.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.0.shelf.disk.health().trouble()
+    pub fn disk_fault(&self) -> Option<DiskFault> {
+        self.0.blobs.disk.health().fault()
     }
 
-    /// Whether folder and catalog are known to agree: not so while the walk after an unclean end runs.
+    /// Whether folder and catalog are known to agree. They are not while the rebuild after an unclean end runs.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        !self.0.shelf.catalog.is_in_doubt()
+        !self.0.blobs.catalog.may_differ()
     }
 
-    /// Writes the catalog and lets go of the folder. Open blobs stay readable; everything else is
-    /// [`Error::Closed`] from here on. Waits for the disk.
+    /// Writes the catalog and releases the folder. Open blobs stay readable; everything else is [`Error::Closed`] from
+    /// here on. Waits for the disk.
     pub fn close(&self) {
         self.0.close();
     }
@@ -289,26 +297,29 @@ impl Store {
 
 impl Inner {
     fn close(&self) {
-        self.shelf.close();
+        self.blobs.close();
         self.stop.store(true, Ordering::Release);
         self.evictor.stop();
         let _ = self.scrub.send(Task::Stop);
-        let _ = self.walk.send(()); // wakes the walker, which may have ended
+        let _ = self.rebuild_now.send(()); // wakes the rebuild, which may have ended
         let threads = std::mem::take(&mut *lock(&self.threads));
         if threads.is_empty() {
-            return; // closed before
+            return; // already closed
         }
         for thread in threads {
             thread.thread().unpark();
             let _ = thread.join(); // a panic was reported when it happened
         }
-        self.shelf.catalog.close();
-        if !self.shelf.catalog.is_in_doubt()
-            && let Err(error) = self.shelf.layout.mark_clean(&self.shelf.disk)
+        self.blobs.catalog.close();
+        if !self.blobs.catalog.may_differ()
+            && let Err(error) = self.blobs.layout.mark_clean(&self.blobs.disk)
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the next start will walk over the cache folder");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next start will compare the catalog with the cache folder"
+            );
         }
-        self.shelf.layout.release();
+        self.blobs.layout.release();
     }
 }
 

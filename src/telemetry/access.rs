@@ -1,6 +1,6 @@
-//! One line for each request and each CONNECT.
+//! Writes one log line for each request and each CONNECT.
 //!
-//! It holds names and numbers only: no header, no query, no token can get into it.
+//! A line holds names and numbers only: no header, query or token can get into it.
 
 use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
@@ -12,17 +12,17 @@ use tracing::info;
 
 use crate::oci::{Reference, Repository};
 
-/// The target of its events, so that `log.access` can drop them.
+/// The tracing target of the lines, by which `log.access` turns them off.
 pub(super) const TARGET: &str = "access";
 
-/// What the line says. Absent values are left out of it.
+/// The fields of a line. Absent values are left out.
 #[derive(Clone, Debug)]
 pub struct AccessLine {
-    /// Who asked; IPv4 mapped into IPv6 is written as IPv4.
+    /// The address of the client. IPv4 mapped into IPv6 is written as IPv4.
     pub client: IpAddr,
     /// The request's method.
     pub method: Method,
-    /// The host, with its port where that is not the scheme's.
+    /// The host, with its port unless that is the default of the scheme.
     pub host: Arc<str>,
     /// The registry's configured name.
     pub registry: Option<Arc<str>>,
@@ -30,22 +30,22 @@ pub struct AccessLine {
     pub repository: Option<Repository>,
     /// The tag or digest.
     pub reference: Option<Reference>,
-    /// What was asked for: a [`Kind`](super::Kind)'s label, or a word such as `connect`.
+    /// The kind of request: the label of a [`Kind`](super::Kind), or a word such as `connect`.
     pub kind: &'static str,
-    /// Where the answer came from: an [`Outcome`](super::Outcome)'s label, or a verdict.
+    /// The origin of the answer: the label of an [`Outcome`](super::Outcome), or a verdict.
     pub outcome: &'static str,
-    /// The status that the client was sent.
+    /// The status sent to the client.
     pub status: u16,
-    /// Bytes of the body that the client was sent.
+    /// The bytes of the body sent to the client.
     pub bytes: u64,
-    /// From the request's first byte to the answer's last.
+    /// The time from the first byte of the request to the last of the answer.
     pub elapsed: Duration,
-    /// A reason in a few words, where there is one.
+    /// The reason in a few words, if there is one.
     pub detail: Option<String>,
 }
 
 impl AccessLine {
-    /// Writes the line, as one event of the target `access`.
+    /// Writes the line as one event of the target `access`.
     pub fn emit(&self) {
         info!(
             target: TARGET,
@@ -66,7 +66,7 @@ impl AccessLine {
     }
 }
 
-/// A text that needs no memory of its own: an address, a tag, a digest. None is longer than this.
+/// A short text without an allocation: an address, a tag or a digest. None is longer than this.
 struct Short {
     bytes: [u8; 144],
     length: usize,
@@ -75,7 +75,7 @@ struct Short {
 impl Short {
     fn of(value: &impl Display) -> Self {
         let mut text = Self { bytes: [0; 144], length: 0 };
-        let _ = write!(text, "{value}"); // what has no room is cut
+        let _ = write!(text, "{value}"); // the rest is cut
         text
     }
 
@@ -93,7 +93,7 @@ impl Write for Short {
     }
 }
 
-/// Milliseconds with three digits behind the point.
+/// Milliseconds, rounded to three decimal places.
 fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
 }

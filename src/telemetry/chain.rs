@@ -1,8 +1,8 @@
-//! An error on one line of the log or of an answer.
+//! Formats an error and its causes on one line, for the log or for an answer.
 
 use std::error::Error;
 
-/// An error and what led to it. Words that were said already are not said again.
+/// Joins an error and its causes by colons. A cause that the text already contains is left out.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

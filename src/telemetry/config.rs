@@ -1,4 +1,4 @@
-//! How the log is written.
+//! Configures how the log is written.
 
 use serde::Deserialize;
 
@@ -8,11 +8,11 @@ use serde::Deserialize;
 pub struct Config {
     /// Text for people or JSON for collectors. Default: text.
     pub format: Format,
-    /// Whether each request and CONNECT gets a line. Default: true.
+    /// Whether to log each request and CONNECT. Default: true.
     pub access: bool,
 }
 
-/// How a line of the log looks. Times are UTC, RFC 3339, in both.
+/// The format of a log line. Both have UTC times (RFC 3339).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {

@@ -1,4 +1,4 @@
-//! The labels of the metrics: configured names and fixed words.
+//! Defines the labels of the metrics: configured names and fixed words.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use super::{Kind, Outcome};
 
 /// A configured name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name(pub(super) Arc<str>);
+pub(super) struct NameLabel(pub(super) Arc<str>);
 
-/// An HTTP status, or `error` where there was none.
+/// An HTTP status, or `error` if there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Status(pub(super) Option<u16>);
+pub(super) struct StatusLabel(pub(super) Option<u16>);
 
-impl EncodeLabelValue for Name {
+impl EncodeLabelValue for NameLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
         encoder.write_str(&self.0)
     }
 }
 
-impl EncodeLabelValue for Status {
+impl EncodeLabelValue for StatusLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
         match self.0 {
             Some(status) => write!(encoder, "{status}"),
@@ -44,7 +44,7 @@ impl EncodeLabelValue for Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
-    pub(super) registry: Name,
+    pub(super) registry: NameLabel,
     pub(super) kind: Kind,
     pub(super) cache: Outcome,
     pub(super) status: u16,
@@ -58,20 +58,20 @@ pub(super) struct DurationLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RegistryLabels {
-    pub(super) registry: Name,
+    pub(super) registry: NameLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabels {
-    pub(super) registry: Name,
+    pub(super) registry: NameLabel,
     pub(super) kind: Kind,
-    pub(super) status: Status,
+    pub(super) status: StatusLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct EndpointLabels {
-    pub(super) registry: Name,
-    pub(super) endpoint: Name,
+    pub(super) registry: NameLabel,
+    pub(super) endpoint: NameLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

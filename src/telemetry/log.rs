@@ -1,4 +1,4 @@
-//! The log on standard error: text or JSON, times in UTC (RFC 3339).
+//! Writes the log to standard error: text or JSON, with UTC times (RFC 3339).
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -15,16 +15,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access;
 use super::text::TextFields;
-use super::writer::Behind;
+use super::writer::LogWriter;
 use super::{Config, Format};
 
-/// The thread that writes, once the log was started.
-static WRITER: OnceLock<Option<Behind>> = OnceLock::new();
+/// The thread that writes, once the log is started.
+static WRITER: OnceLock<Option<LogWriter>> = OnceLock::new();
 
 /// The environment variable that names the level.
 pub const LEVEL_VARIABLE: &str = "PULLTHROUGH_LOG_LEVEL";
 
-/// A level that is none. Says nothing of where it stood: [`LEVEL_VARIABLE`].
+/// An unknown level. The error does not name its source: [`LEVEL_VARIABLE`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {0:?}; expected off, error, warn, info, debug or trace")]
 pub struct BadLevel(String);
@@ -34,35 +34,35 @@ pub struct BadLevel(String);
 /// # Errors
 /// [`BadLevel`] for anything but `off`, `error`, `warn`, `info`, `debug` and `trace`.
 pub fn level(text: &str) -> Result<LevelFilter, BadLevel> {
-    let number = text.trim().parse::<u8>().is_ok(); // tracing also reads 0 to 5, which nobody should rely on
+    let number = text.trim().parse::<u8>().is_ok(); // tracing also accepts 0 to 5, which nobody should rely on
     let known = text.trim().parse().ok().filter(|_| !number && !text.trim().is_empty());
     known.ok_or_else(|| BadLevel(text.to_owned()))
 }
 
-/// Starts the log of this process. The level comes from [`LEVEL_VARIABLE`], else it is info. The first call
-/// counts; a later one changes nothing.
+/// Starts the log of this process. The level comes from [`LEVEL_VARIABLE`], and is info by default. Only the first call
+/// has an effect.
 ///
 /// # Errors
-/// [`BadLevel`] where the variable holds no level.
+/// [`BadLevel`] if the variable holds an unknown level.
 pub fn init(config: &Config) -> Result<(), BadLevel> {
     let level = match std::env::var(LEVEL_VARIABLE) {
         Ok(text) => level(&text)?,
         Err(_) => LevelFilter::INFO,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = match WRITER.get_or_init(|| Behind::start(io::stderr()).ok()) {
-        Some(behind) => subscriber(config, level, colour, move || behind),
+    let subscriber = match WRITER.get_or_init(|| LogWriter::start(io::stderr()).ok()) {
+        Some(writer) => subscriber(config, level, colour, move || writer),
         None => subscriber(config, level, colour, io::stderr),
     };
-    // A second call has nothing to tell its caller: the log that it wants is there.
+    // A second call succeeds too: the log is running.
     let _ = subscriber.try_init();
     Ok(())
 }
 
-/// Waits until all lines of the log are written: before the process ends.
+/// Waits until all lines are written. Called before the process ends.
 pub fn flush() {
-    if let Some(Some(behind)) = WRITER.get() {
-        behind.flush();
+    if let Some(Some(writer)) = WRITER.get() {
+        writer.flush();
     }
 }
 
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// Which events are written. Dependencies never go below warn, whatever the level: at debug, an HTTP/2
+/// Selects the events to write. Dependencies never log below warn, whatever the level: at debug, an HTTP/2
 /// library writes whole header maps, tokens included.
 fn filter(config: &Config, level: LevelFilter) -> Targets {
     let access = if config.access { level } else { LevelFilter::OFF };
@@ -97,7 +97,7 @@ struct Utc;
 
 impl FormatTime for Utc {
     fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        // humantime panics before 1970, where a clock that was never set may stand.
+        // humantime panics before 1970, which an unset clock may show.
         let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
         write!(writer, "{}", humantime::format_rfc3339_millis(now))
     }

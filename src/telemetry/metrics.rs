@@ -1,6 +1,6 @@
-//! The metrics: counted where things happen, written out at a scrape.
+//! Counts events where they happen, and encodes the counters when Prometheus scrapes them.
 //!
-//! Registry names are shared strings kept in a small table, so counting a request allocates nothing.
+//! Registry names are shared strings in a small table, so that counting a request allocates nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,24 +15,24 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    DoorLabels, DurationLabels, EndpointLabels, Name, ReasonLabels, RegistryLabels, RequestLabels, Status,
+    DoorLabels, DurationLabels, EndpointLabels, NameLabel, ReasonLabels, RegistryLabels, RequestLabels, StatusLabel,
     UpstreamLabels, VerdictLabels,
 };
 use super::process::Process;
 use super::readings::Observed;
 use super::{Kind, Outcome, Readings};
 
-/// Seconds: from a hit's first millisecond to the longest wait that a fill may take.
+/// In seconds: from the first millisecond of a hit to the longest wait for a fill.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 25.0, 60.0, 300.0];
 
-/// All counters of the process; a clone counts into the same.
+/// The metrics of the process. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    names: RwLock<HashMap<Arc<str>, Name>>,
+    names: RwLock<HashMap<Arc<str>, NameLabel>>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     client_bytes: Family<RegistryLabels, Counter>,
@@ -71,60 +71,60 @@ impl Drop for RunningFill {
 }
 
 impl Metrics {
-    /// What [`Metrics::encode`] writes.
+    /// The `Content-Type` of [`Metrics::encode`].
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// All at zero; the process's start is taken to be now.
+    /// Starts all counters at zero, and takes now for the start of the process.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner::new()))
     }
 
-    /// A request was answered. `registry` is a configured name.
+    /// Counts an answered request. `registry` is a configured name.
     pub fn request(&self, registry: &str, kind: Kind, cache: Outcome, status: u16, elapsed: Duration) {
         let labels = RequestLabels { registry: self.0.name(registry), kind, cache, status };
         self.0.requests.get_or_create(&labels).inc();
         self.0.durations.get_or_create(&DurationLabels { kind, cache }).observe(elapsed.as_secs_f64());
     }
 
-    /// Bytes of bodies went to clients.
+    /// Counts bytes of bodies sent to clients.
     pub fn client_bytes(&self, registry: &str, bytes: u64) {
         self.0.client_bytes.get_or_create(&self.0.registry_labels(registry)).inc_by(bytes);
     }
 
-    /// An upstream was asked; no status means that it gave none.
+    /// Counts a request to an upstream; `None` for one that got no status.
     pub fn upstream_request(&self, registry: &str, kind: Kind, status: Option<u16>) {
-        let labels = UpstreamLabels { registry: self.0.name(registry), kind, status: Status(status) };
+        let labels = UpstreamLabels { registry: self.0.name(registry), kind, status: StatusLabel(status) };
         self.0.upstream_requests.get_or_create(&labels).inc();
     }
 
-    /// Bytes of bodies came from upstreams.
+    /// Counts bytes of bodies received from upstreams.
     pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
         self.0.upstream_bytes.get_or_create(&self.0.registry_labels(registry)).inc_by(bytes);
     }
 
-    /// An endpoint was found well or ill.
+    /// Records whether an endpoint is healthy.
     pub fn upstream_up(&self, registry: &str, endpoint: &str, up: bool) {
         let labels = EndpointLabels { registry: self.0.name(registry), endpoint: self.0.name(endpoint) };
         self.0.upstream_up.get_or_create(&labels).set(i64::from(up));
     }
 
-    /// What a registry says is left of its rate limit.
+    /// Records the pulls left in the rate limit of a registry.
     pub fn ratelimit_remaining(&self, registry: &str, pulls: i64) {
         self.0.ratelimit_remaining.get_or_create(&self.0.registry_labels(registry)).set(pulls);
     }
 
-    /// A CONNECT got its verdict.
+    /// Counts the verdict on a CONNECT.
     pub fn connect(&self, verdict: &'static str) {
         self.0.connects.get_or_create(&VerdictLabels { verdict }).inc();
     }
 
-    /// A client's TLS handshake failed.
+    /// Counts a failed TLS handshake of a client.
     pub fn handshake_failure(&self, reason: &'static str) {
         self.0.handshake_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// A connection was accepted; it is open until the guard is dropped.
+    /// Counts an accepted connection as open until the guard is dropped.
     #[must_use]
     pub fn connection(&self, door: &'static str) -> OpenConnection {
         let gauge = self.0.connections.get_or_create_owned(&DoorLabels { door });
@@ -132,44 +132,45 @@ impl Metrics {
         OpenConnection(gauge)
     }
 
-    /// A fill began; it is in progress until the guard is dropped.
+    /// Counts a fill as in progress until the guard is dropped.
     #[must_use]
     pub fn fill(&self) -> RunningFill {
         self.0.fills.inc();
         RunningFill(self.0.fills.clone())
     }
 
-    /// A broken download was taken up again.
+    /// Counts a broken download that was resumed.
     pub fn fill_resumed(&self) {
         self.0.fill_resumes.inc();
     }
 
-    /// Content did not have the digest that it was asked by.
+    /// Counts content that did not match its digest.
     pub fn digest_mismatch(&self) {
         self.0.digest_mismatches.inc();
     }
 
-    /// The configuration was read again. Until then the last reload counts as successful.
+    /// Records whether a reload of the configuration succeeded; until the first one it counts as successful.
     pub fn reload(&self, ok: bool) {
         self.0.reload.set(i64::from(ok));
     }
 
-    /// When the first of the CA's certificates expires.
+    /// Records when the first certificate of the CA expires.
     pub fn ca(&self, expiry: SystemTime) {
         self.0.observed.ca(expiry);
     }
 
-    /// Who is asked at each scrape; a second call replaces the first. `observer` must not call back into
-    /// these metrics and should not block.
+    /// Sets the function that is called at each scrape; a second call replaces the first. `observer` must not call back
+    /// into these metrics and should not block.
     pub fn observe(&self, observer: impl Fn() -> Readings + Send + Sync + 'static) {
         self.0.observed.observe(Box::new(observer));
     }
 
-    /// Everything in the OpenMetrics text format, of type [`Metrics::CONTENT_TYPE`]. Blocks on files of `/proc`.
+    /// Encodes everything in the OpenMetrics text format ([`Metrics::CONTENT_TYPE`]). Reads files of `/proc`, so it
+    /// blocks.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::new();
-        // Writing to a string does not fail, and half a page would be no better than the whole.
+        // Writing to a string does not fail, and half a page is no worse than none.
         let _ = text::encode(&mut out, &self.0.registry);
         out
     }
@@ -211,13 +212,17 @@ impl Inner {
     fn register(&mut self) {
         self.registry.register_collector(Box::new(Process::started_now()));
         let ours = self.registry.sub_registry_with_prefix("pullthrough");
-        ours.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        ours.register("requests", "Requests answered", self.requests.clone());
-        ours.register("request_duration_seconds", "From request to last byte", self.durations.clone());
+        ours.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        ours.register("requests", "Answered requests", self.requests.clone());
+        ours.register(
+            "request_duration_seconds",
+            "Time from the request to the last byte of the answer",
+            self.durations.clone(),
+        );
         ours.register("client_bytes", "Bytes of bodies sent to clients", self.client_bytes.clone());
         ours.register("upstream_requests", "Requests sent upstream", self.upstream_requests.clone());
         ours.register("upstream_bytes", "Bytes of bodies from upstreams", self.upstream_bytes.clone());
-        ours.register("upstream_up", "Whether an endpoint is well", self.upstream_up.clone());
+        ours.register("upstream_up", "Whether an endpoint is healthy", self.upstream_up.clone());
         let help = "What is left of the rate limit";
         ours.register("upstream_ratelimit_remaining", help, self.ratelimit_remaining.clone());
         ours.register("connects", "CONNECT requests by verdict", self.connects.clone());
@@ -225,9 +230,9 @@ impl Inner {
         ours.register("client_handshake_failures", help, self.handshake_failures.clone());
         ours.register("connections", "Open client connections", self.connections.clone());
         ours.register("fills_in_progress", "Downloads into the cache", self.fills.clone());
-        ours.register("fill_resumes", "Broken downloads taken up again", self.fill_resumes.clone());
-        ours.register("digest_mismatches", "Content that was not what it claimed", self.digest_mismatches.clone());
-        ours.register("config_last_reload_successful", "Whether the last reload was taken", self.reload.clone());
+        ours.register("fill_resumes", "Broken downloads that were resumed", self.fill_resumes.clone());
+        ours.register("digest_mismatches", "Content that did not match its digest", self.digest_mismatches.clone());
+        ours.register("config_last_reload_successful", "Whether the last reload succeeded", self.reload.clone());
         ours.register_collector(Box::new(Arc::clone(&self.observed)));
     }
 
@@ -235,14 +240,14 @@ impl Inner {
         RegistryLabels { registry: self.name(registry) }
     }
 
-    /// The shared string of a configured name: looked up without an allocation after its first use.
-    fn name(&self, name: &str) -> Name {
+    /// Returns the shared string of a configured name, without an allocation after its first use.
+    fn name(&self, name: &str) -> NameLabel {
         if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known.clone();
         }
         let shared: Arc<str> = name.into();
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names.entry(Arc::clone(&shared)).or_insert(Name(shared)).clone()
+        names.entry(Arc::clone(&shared)).or_insert(NameLabel(shared)).clone()
     }
 }
 
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_give_back_what_they_counted() {
+    fn a_dropped_guard_is_no_longer_counted() {
         let metrics = Metrics::new();
         let open = metrics.connection("proxy");
         let fill = metrics.fill();

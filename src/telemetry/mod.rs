@@ -1,11 +1,11 @@
-//! What the program says of itself: the log, the access log, the metrics.
+//! Reports what the program does: the log, the access log and the metrics.
 //!
-//! Flow: [`init`] sets the log up once; a request ends as one [`AccessLine`] and a few calls on [`Metrics`]; a
-//! scrape reads [`Metrics::encode`], which asks the rooms for their [`Readings`] and the kernel for the process.
-//! Scope: words and numbers only. [`Kind`] and [`Outcome`] are the one vocabulary of the `Cache-Status` header,
+//! Flow: [`init`] starts the log once. A request ends with one [`AccessLine`] and a few calls of [`Metrics`]. A scrape
+//! calls [`Metrics::encode`], which collects the [`Readings`] of the other rooms and those of the process.
+//! Scope: names and numbers only. [`Kind`] and [`Outcome`] are the one vocabulary of the `Cache-Status` header,
 //! the access log and the metric labels.
-//! Never: a secret, a header's value, a query string. Never a metric label that a client could choose: labels
-//! are configured names and fixed words, so that nobody can fill the memory with series.
+//! Never: writes a secret, the value of a header or a query string; uses a metric label that a client can choose.
+//! Labels are configured names and fixed words, so that no client can fill the memory with series.
 //! Reading: OpenMetrics 1.0; RFC 9211 for the outcomes.
 
 mod access;

@@ -1,8 +1,8 @@
-//! What a request asked for and where its answer came from: one vocabulary for header, log and metrics.
+//! Names the kinds of requests and the origins of answers, with one vocabulary for header, log and metrics.
 
 use crate::oci::Route;
 
-/// What was asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `/v2/`.
@@ -15,7 +15,7 @@ pub enum Kind {
     Blob,
     /// The list of a repository's tags.
     Tags,
-    /// What refers to a manifest.
+    /// The referrers of a manifest.
     Referrers,
     /// Part of a push.
     Upload,
@@ -41,7 +41,7 @@ impl Kind {
 }
 
 impl From<&Route> for Kind {
-    /// A path never says that it is a token service's; whoever knows says [`Kind::Token`].
+    /// A path does not show that it belongs to a token service; the caller that knows it sets [`Kind::Token`].
     fn from(route: &Route) -> Self {
         match route {
             Route::Ping => Self::Ping,
@@ -55,20 +55,20 @@ impl From<&Route> for Kind {
     }
 }
 
-/// Where the answer came from (RFC 9211's words where it has them).
+/// The origin of an answer, in the words of RFC 9211 where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The cache; the upstream was not asked.
+    /// The cache, without a request upstream.
     Hit,
     /// The upstream.
     Miss,
-    /// A fetch that was already under way.
+    /// A fetch that was already in progress.
     Collapsed,
     /// The last known answer, because the upstream failed.
     Stale,
-    /// The cache, after the upstream was asked again.
+    /// The cache, after revalidation upstream.
     Revalidated,
-    /// The upstream; this is nothing that the cache keeps.
+    /// The upstream, for an answer that is not cacheable.
     Bypass,
 }
 

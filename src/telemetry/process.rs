@@ -1,4 +1,4 @@
-//! The process metrics that every Prometheus exporter has, read from the kernel at each scrape.
+//! Collects the process metrics that every Prometheus exporter has, from the kernel at each scrape.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::readings::gauge;
 
-/// This process. What cannot be read (no `/proc`) is left out.
+/// This process. Values that cannot be read (no `/proc`) are left out.
 #[derive(Debug)]
 pub(super) struct Process {
     started: SystemTime,
@@ -32,7 +32,7 @@ impl Collector for Process {
         cpu.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, cpu.metric_type())?)?;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = ConstGauge::new(started.as_secs_f64());
-        let help = "When the process started, in seconds since 1970";
+        let help = "Start of the process, in seconds since 1970";
         let name = "process_start_time_seconds";
         started.encode(encoder.encode_descriptor(name, help, None, started.metric_type())?)?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -46,7 +46,7 @@ impl Collector for Process {
             gauge(&mut encoder, "process_open_fds", "Open files", files.count() as u64)?;
         }
         if let Some(limit) = getrlimit(Resource::Nofile).current {
-            gauge(&mut encoder, "process_max_fds", "The limit of open files", limit)?;
+            gauge(&mut encoder, "process_max_fds", "Limit of open files", limit)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What other rooms count for themselves, asked for at each scrape.
+//! Collects at each scrape the values that other rooms count themselves.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -10,16 +10,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// The state of the rooms at one moment.
+/// The values at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     /// Bytes of blobs and fills on disk.
     pub cache_bytes: u64,
     /// Committed blobs.
     pub cache_entries: u64,
-    /// Bytes that may still be written to the cache's file system.
+    /// Bytes free for the cache on its file system.
     pub disk_free_bytes: u64,
-    /// Whether the cache's disk is full, failing or read-only, so that pulls go on uncached.
+    /// Whether the cache's disk is full, failing or read-only, so that pulls continue uncached.
     pub disk_trouble: bool,
     /// Blobs evicted since the start.
     pub evictions: u64,
@@ -27,28 +27,28 @@ pub struct Readings {
     pub damaged_chunks: u64,
     /// Leaf certificates minted since the start.
     pub leaf_certificates: u64,
-    /// Lines of the audit log that were lost since it was opened.
+    /// Lines of the audit log lost since it was opened.
     pub audit_lines_lost: u64,
     /// Tasks of the runtime that have not ended: connections, requests, fills, timers.
     pub tasks: u64,
-    /// What of the process is in use.
+    /// The resources in use.
     pub uses: Vec<Use>,
-    /// What was refused or given up since the start as there was too much of it: why, and how often.
+    /// The reasons for which work was refused or given up at a limit since the start, each with its count.
     pub refused: Vec<(&'static str, u64)>,
 }
 
-/// How much there is of a thing, and how much there may be.
+/// The usage of a limited resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
-    /// Of what: the label.
+    /// The resource: the value of the label.
     pub what: &'static str,
-    /// How much there is: a number, or bytes.
+    /// The usage: a number, or bytes.
     pub used: u64,
-    /// How much there may be.
+    /// The limit.
     pub limit: u64,
 }
 
-/// Holds whoever is asked; until then it reports nothing.
+/// Holds the observer. Without one it reports nothing.
 #[derive(Default)]
 pub(super) struct Observed {
     observer: Mutex<Option<Box<dyn Fn() -> Readings + Send + Sync>>>,
@@ -71,26 +71,31 @@ impl Collector for Observed {
         if let Some(readings) = readings {
             gauge(&mut encoder, "cache_bytes", "Bytes of blobs and fills on disk", readings.cache_bytes)?;
             gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
-            gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache's folder", readings.disk_free_bytes)?;
+            gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache folder", readings.disk_free_bytes)?;
             let trouble = u64::from(readings.disk_trouble);
-            gauge(&mut encoder, "disk_trouble", "Whether the disk takes nothing: full, failing or read-only", trouble)?;
-            counter(&mut encoder, "evictions", "Blobs evicted", readings.evictions)?;
-            let help = "Chunks of blobs found damaged on the disk";
+            gauge(
+                &mut encoder,
+                "disk_trouble",
+                "Whether the disk cannot be written: full, failing or read-only",
+                trouble,
+            )?;
+            counter(&mut encoder, "evictions", "Evicted blobs", readings.evictions)?;
+            let help = "Damaged chunks of blobs found on the disk";
             counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
-            counter(&mut encoder, "leaf_certificates", "Leaf certificates minted", readings.leaf_certificates)?;
-            counter(&mut encoder, "audit_lines_lost", "Lines of the audit log lost", readings.audit_lines_lost)?;
+            counter(&mut encoder, "leaf_certificates", "Minted leaf certificates", readings.leaf_certificates)?;
+            counter(&mut encoder, "audit_lines_lost", "Lost lines of the audit log", readings.audit_lines_lost)?;
             gauge(&mut encoder, "tasks", "Tasks that have not ended", readings.tasks)?;
-            let help = "How much of a thing there may be at a time; buffers and answers in bytes";
+            let help = "Limit of a resource; buffers and answers in bytes";
             let mut limits = encoder.encode_descriptor("limit", help, None, MetricType::Gauge)?;
             for one in &readings.uses {
                 ConstGauge::new(one.limit).encode(limits.encode_family(&[("what", one.what)])?)?;
             }
-            let help = "How much of it there is";
+            let help = "Current use of a resource; buffers and answers in bytes";
             let mut in_use = encoder.encode_descriptor("in_use", help, None, MetricType::Gauge)?;
             for one in &readings.uses {
                 ConstGauge::new(one.used).encode(in_use.encode_family(&[("what", one.what)])?)?;
             }
-            let help = "What was refused or given up as there was too much of it";
+            let help = "Work refused or given up at a limit, by reason";
             let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
             for (reason, count) in &readings.refused {
                 ConstCounter::new(*count).encode(refused.encode_family(&[("reason", *reason)])?)?;
@@ -98,7 +103,7 @@ impl Collector for Observed {
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
-            let help = "When the first certificate of the CA expires";
+            let help = "Expiry of the CA's first certificate to expire, in seconds since 1970";
             gauge(&mut encoder, "ca_expiry_timestamp_seconds", help, seconds.as_secs())?;
         }
         Ok(())

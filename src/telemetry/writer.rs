@@ -1,23 +1,23 @@
-//! The log's writer: a thread of its own, so that no request waits for whoever reads the log.
+//! Writes the log on a thread of its own, so that no request waits for the reader of the log.
 //!
-//! Threat: a reader that stands still (a full pipe) would stop every request at its access line. Defence: lines
-//! wait in memory, up to a bound; what is past it is dropped and counted in the log itself. Exposure: a process
-//! that is killed takes the lines of its last milliseconds along.
+//! Threat: a stalled reader (a full pipe) would block every request at its access line. Defence: lines wait in memory
+//! up to a bound; lines past it are dropped and counted in the log itself. Exposure: a process that is killed loses the
+//! lines of its last milliseconds.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Lines may wait in so many bytes.
+/// The bytes of lines that may wait.
 const LIMIT: usize = 4 << 20;
-/// After a write, more lines are let gather for so long: one system call for each line was a twelfth of a small hit.
-const GATHER: Duration = Duration::from_millis(5);
-/// How long an end of the process waits for a reader that stands still.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long lines collect after a write: one system call for each line was a twelfth of the CPU of a small hit.
+const COALESCE: Duration = Duration::from_millis(5);
+/// How long the end of the process waits for a stalled reader.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where lines go in.
-pub(super) struct Behind(Arc<Shared>);
+/// The sending side of the writer.
+pub(super) struct LogWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -31,11 +31,11 @@ struct Queue {
     is_writing: bool,
 }
 
-impl Behind {
+impl LogWriter {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let drained = shared.clone();
@@ -43,15 +43,15 @@ impl Behind {
         Ok(Self(shared))
     }
 
-    /// Waits until all lines are written, but not for ever.
+    /// Waits until all lines are written, up to [`FLUSH_TIMEOUT`].
     pub(super) fn flush(&self) {
         let busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
-        drop(self.0.changed.wait_timeout_while(self.0.queue(), PATIENCE, busy));
+        drop(self.0.changed.wait_timeout_while(self.0.queue(), FLUSH_TIMEOUT, busy));
     }
 }
 
-impl Write for &Behind {
-    /// Takes a whole line, or drops it where too many wait.
+impl Write for &LogWriter {
+    /// Takes a whole line, or drops it if too many wait.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.0.queue();
         if queue.lines.len() + line.len() > LIMIT {
@@ -86,15 +86,15 @@ impl Shared {
             let dropped = std::mem::take(&mut queue.dropped);
             queue.is_writing = true;
             drop(queue);
-            let _ = sink.write_all(&batch); // a log that cannot be written has nobody to be told to
+            let _ = sink.write_all(&batch); // a failure to write the log has nowhere to be logged
             if dropped > 0 {
-                let _ = writeln!(sink, "{dropped} lines of the log were dropped: it is read more slowly than written");
+                let _ = writeln!(sink, "{dropped} lines of the log were dropped: its reader is too slow");
             }
             let _ = sink.flush();
             batch.clear();
             self.queue().is_writing = false;
             self.changed.notify_all();
-            thread::sleep(GATHER);
+            thread::sleep(COALESCE);
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes nothing until it is let.
+    /// A reader that takes nothing until it is released.
     struct Stuck(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Stuck {
@@ -125,22 +125,22 @@ mod tests {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
         drop(open); // not stuck at all
-        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
         (0..100).for_each(|number| writeln!(&log, "line {number}").unwrap());
-        Behind::flush(&log);
+        LogWriter::flush(&log);
         let expected: String = (0..100).map(|number| format!("line {number}\n")).collect();
         assert_eq!(String::from_utf8(seen.lock().unwrap().clone()).unwrap(), expected);
     }
 
     #[test]
-    fn a_reader_that_stands_still_stops_nobody_and_hears_what_it_missed() {
+    fn a_stalled_reader_blocks_nobody_and_learns_how_many_lines_it_missed() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Behind::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
         let line = [b'x'; 1 << 20];
         (0..20).for_each(|_| (&log).write_all(&line).unwrap());
         drop(open);
-        Behind::flush(&log);
+        LogWriter::flush(&log);
         let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
         assert!(text.len() < 12 << 20, "{}", text.len());
         assert!(text.contains("lines of the log were dropped"), "{}", text.len());

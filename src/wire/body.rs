@@ -1,7 +1,7 @@
-//! A message body of any origin, as one type.
+//! Wraps a message body of any origin in one type.
 //!
-//! An error while a body is under way breaks the connection or resets the stream: hyper never ends a
-//! message cleanly after one.
+//! An error in the middle of a body breaks the connection or resets the stream: hyper never ends a message cleanly
+//! after one.
 
 use std::error::Error;
 use std::fmt;
@@ -17,17 +17,17 @@ use http_body_util::{BodyExt, Empty, Full};
 /// A body that streams bytes.
 pub struct Body(UnsyncBoxBody<Bytes, BodyError>);
 
-/// Why a body ended before its end.
+/// The error that cut a body short.
 pub struct BodyError(Box<dyn Error + Send + Sync>);
 
 impl Body {
-    /// No bytes.
+    /// A body without bytes.
     #[must_use]
     pub fn empty() -> Self {
         Self::wrap(Empty::new())
     }
 
-    /// These bytes.
+    /// A body of these bytes.
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::wrap(Full::new(bytes.into()))
@@ -44,7 +44,7 @@ impl Body {
 }
 
 impl BodyError {
-    /// A body's end by `cause`.
+    /// The error of a body that `cause` cut short.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }
@@ -107,7 +107,7 @@ pub struct TooLong(pub usize);
 #[error("the body did not end within {} s", .0.as_secs())]
 pub struct TooSlow(pub Duration);
 
-/// Reads a whole body of at most `limit` bytes, within `time`: somebody else's body, that is.
+/// Reads a whole body of at most `limit` bytes within `time`. For bodies that a peer sends.
 ///
 /// # Errors
 /// [`TooLong`], [`TooSlow`], or what broke the body.
@@ -119,7 +119,7 @@ where
     tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| Err(BodyError::new(TooSlow(time))))
 }
 
-/// Reads a whole body of at most `limit` bytes. The time is the caller's to bound.
+/// Reads a whole body of at most `limit` bytes. The caller bounds the time.
 ///
 /// # Errors
 /// [`TooLong`], or what broke the body.

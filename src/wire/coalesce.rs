@@ -1,8 +1,8 @@
-//! Gathers the frames of an HTTP/2 connection into few writes.
+//! Coalesces the frames of an HTTP/2 connection into few writes.
 //!
 //! h2 writes and flushes each answer, and each frame of 16 KiB, by itself: a system call and a TLS record or two for
-//! each. So a flush waits for one more turn of the connection's task, in which the other streams that are ready have
-//! their say: four answers to four requests that came together leave as one.
+//! each. So a flush waits for one more poll of the connection's task, in which the other ready streams write too: the
+//! answers to four requests that arrived together leave in one write.
 
 use std::io;
 use std::pin::Pin;
@@ -12,44 +12,44 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Frames are gathered until they are this much; what is as large by itself is written as it is.
+/// Frames are coalesced up to this many bytes. A larger write passes through.
 const FULL: usize = 64 << 10;
 
-/// A stream that holds small writes back for a turn. For h2 alone, of which it takes for granted that each turn of
-/// a connection's task reads first, then writes, and flushes at its end.
+/// A stream that holds small writes back for one poll. Only for h2: it relies on the fact that each poll of a
+/// connection's task reads first, then writes, and flushes at its end.
 #[derive(Debug)]
 pub struct Coalesce<S> {
     stream: S,
     held: Vec<u8>,
-    /// So much of `held` has gone out.
+    /// How much of `held` was written.
     sent: usize,
     flush: Flush,
     is_blocked: Arc<AtomicBool>,
 }
 
-/// Where a flush of what is held is.
+/// The state of a flush of the held bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flush {
-    /// Nobody asked for it.
-    Unasked,
-    /// Asked for in this turn, and another turn is on its way.
-    Put,
-    /// To be done by this turn.
+    /// Not requested.
+    Idle,
+    /// Requested in this poll, and the task was woken for another.
+    Requested,
+    /// Due in this poll.
     Due,
 }
 
 impl<S> Coalesce<S> {
-    /// Gathers what is written to `stream`.
+    /// Coalesces the writes to `stream`.
     pub fn new(stream: S) -> Self {
-        Self { stream, held: Vec::new(), sent: 0, flush: Flush::Unasked, is_blocked: Arc::default() }
+        Self { stream, held: Vec::new(), sent: 0, flush: Flush::Idle, is_blocked: Arc::default() }
     }
 
-    /// Whether the stream takes nothing at the moment, for whoever wants to know.
+    /// A flag that is set while the stream accepts no bytes.
     pub fn is_blocked(&self) -> Arc<AtomicBool> {
         self.is_blocked.clone()
     }
 
-    fn told<T>(&self, polled: Poll<T>) -> Poll<T> {
+    fn track<T>(&self, polled: Poll<T>) -> Poll<T> {
         self.is_blocked.store(polled.is_pending(), Ordering::Relaxed);
         polled
     }
@@ -59,7 +59,7 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.held.len() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]);
-            match ready!(self.told(written))? {
+            match ready!(self.track(written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.sent += count,
             }
@@ -72,7 +72,7 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Coalesce<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.flush == Flush::Put {
+        if self.flush == Flush::Requested {
             self.flush = Flush::Due;
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -95,7 +95,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
         }
         if length >= FULL {
             let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-            return self.told(written);
+            return self.track(written);
         }
         self.held.reserve(length);
         bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
@@ -108,19 +108,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.flush {
-            Flush::Unasked if !self.held.is_empty() => {
-                self.flush = Flush::Put;
+            Flush::Idle if !self.held.is_empty() => {
+                self.flush = Flush::Requested;
                 cx.waker().wake_by_ref();
                 return Poll::Ready(Ok(()));
             }
-            Flush::Put => return Poll::Ready(Ok(())),
-            Flush::Unasked | Flush::Due => {}
+            Flush::Requested => return Poll::Ready(Ok(())),
+            Flush::Idle | Flush::Due => {}
         }
         ready!(self.poll_drain(cx))?;
         self.held = Vec::new(); // an idle connection holds no buffer
-        self.flush = Flush::Unasked;
+        self.flush = Flush::Idle;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.told(flushed)
+        self.track(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps each write; takes `room` bytes more, and reads nothing.
+    /// Keeps each write; accepts `room` more bytes, and reads nothing.
     #[derive(Default)]
     struct Wire {
         writes: Vec<Vec<u8>>,
@@ -181,38 +181,38 @@ mod tests {
         }
     }
 
-    /// A connection's task, turn by turn.
+    /// The task of a connection, polled step by step.
     struct Task {
-        gather: Coalesce<Wire>,
+        coalesce: Coalesce<Wire>,
         woken: Arc<Woken>,
     }
 
     impl Task {
         fn with_room(room: usize) -> Self {
-            Self { gather: Coalesce::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
+            Self { coalesce: Coalesce::new(Wire { room, ..Wire::default() }), woken: Arc::default() }
         }
 
-        /// One turn as h2 takes it: reads, writes each frame and flushes after it. Answers how many frames were taken,
-        /// and whether what came last was ready.
+        /// One poll as h2 does it: reads, writes each frame and flushes after it. Returns how many frames were
+        /// accepted, and whether the last call was ready.
         fn turn(&mut self, frames: &[&[u8]]) -> (usize, bool) {
             let waker = Waker::from(self.woken.clone());
             let cx = &mut Context::from_waker(&waker);
-            let mut gather = Pin::new(&mut self.gather);
-            assert!(gather.as_mut().poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
+            let mut coalesce = Pin::new(&mut self.coalesce);
+            assert!(coalesce.as_mut().poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
             for (taken, frame) in frames.iter().enumerate() {
-                match gather.as_mut().poll_write(cx, frame) {
+                match coalesce.as_mut().poll_write(cx, frame) {
                     Poll::Ready(count) => assert_eq!(count.unwrap(), frame.len()),
                     Poll::Pending => return (taken, false),
                 }
-                if gather.as_mut().poll_flush(cx).is_pending() {
+                if coalesce.as_mut().poll_flush(cx).is_pending() {
                     return (taken + 1, false);
                 }
             }
-            (frames.len(), gather.poll_flush(cx).is_ready())
+            (frames.len(), coalesce.poll_flush(cx).is_ready())
         }
 
         fn written(&self) -> Vec<usize> {
-            self.gather.stream.writes.iter().map(Vec::len).collect()
+            self.coalesce.stream.writes.iter().map(Vec::len).collect()
         }
 
         fn wakes(&self) -> usize {
@@ -226,8 +226,8 @@ mod tests {
         assert_eq!(task.turn(&[b"one", b"two"]), (2, true));
         assert_eq!((task.written(), task.wakes()), (vec![], 1), "held, and another turn is on its way");
         assert_eq!(task.turn(&[]), (0, true));
-        assert_eq!(task.gather.stream.writes, [b"onetwo".to_vec()]);
-        assert_eq!((task.gather.stream.flushes, task.wakes(), task.gather.held.capacity()), (1, 1, 0));
+        assert_eq!(task.coalesce.stream.writes, [b"onetwo".to_vec()]);
+        assert_eq!((task.coalesce.stream.flushes, task.wakes(), task.coalesce.held.capacity()), (1, 1, 0));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let mut task = Task::with_room(usize::MAX);
         task.turn(&[b"one"]);
         task.turn(&[b"two"]);
-        assert_eq!(task.gather.stream.writes, [b"onetwo".to_vec()]);
+        assert_eq!(task.coalesce.stream.writes, [b"onetwo".to_vec()]);
         task.turn(&[b"three"]);
         task.turn(&[]);
         assert_eq!((task.written(), task.wakes()), (vec![6, 5], 2));
@@ -256,19 +256,19 @@ mod tests {
         let mut task = Task::with_room(4);
         assert_eq!(task.turn(&[b"abcdef"]), (1, true));
         assert_eq!(task.turn(&[]), (0, false), "the stream wakes the task when it takes more");
-        assert!(task.gather.is_blocked().load(Ordering::Relaxed));
-        task.gather.stream.room = FULL;
+        assert!(task.coalesce.is_blocked().load(Ordering::Relaxed));
+        task.coalesce.stream.room = FULL;
         assert_eq!(task.turn(&[b"ghi"]), (1, true));
         task.turn(&[]);
-        assert_eq!(task.gather.stream.writes.concat(), b"abcdefghi");
-        assert!(!task.gather.is_blocked().load(Ordering::Relaxed));
+        assert_eq!(task.coalesce.stream.writes.concat(), b"abcdefghi");
+        assert!(!task.coalesce.is_blocked().load(Ordering::Relaxed));
     }
 
     #[tokio::test]
     async fn a_shutdown_sends_what_is_held() {
-        let mut gather = Coalesce::new(Wire { room: 100, ..Wire::default() });
-        tokio::io::AsyncWriteExt::write_all(&mut gather, b"last").await.unwrap();
-        tokio::io::AsyncWriteExt::shutdown(&mut gather).await.unwrap();
-        assert_eq!(gather.stream.writes, [b"last".to_vec()]);
+        let mut coalesce = Coalesce::new(Wire { room: 100, ..Wire::default() });
+        tokio::io::AsyncWriteExt::write_all(&mut coalesce, b"last").await.unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut coalesce).await.unwrap();
+        assert_eq!(coalesce.stream.writes, [b"last".to_vec()]);
     }
 }

@@ -1,6 +1,6 @@
-//! Whether a request has the form that HTTP prescribes, where the HTTP library does not look.
+//! Checks the form of a request where the HTTP library does not.
 //!
-//! Threat: what one server refuses the next one reads in its own way. Defence: every door refuses it.
+//! Threat: servers read a malformed request in different ways. Defence: every door refuses it.
 
 use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING,
@@ -8,21 +8,21 @@ use http::header::{
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Request, StatusCode, Version};
 
-/// So many fields a head may have, in every version of HTTP.
+/// The most fields of a head, in every version of HTTP.
 pub const FIELDS: usize = 128;
-/// Servers that speak HTTP/2 end a connection, which others share, over a field that is too long for them.
+/// HTTP/2 servers close a connection, which requests of others share, when a field is too long for them.
 const FIELD_BYTES: usize = 8 << 10;
 /// Some token services issue large tokens.
 const AUTHORIZATION_BYTES: usize = 16 << 10;
 
-/// What is wrong with a request's head.
+/// A fault in the head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// No `Host`, or several.
     #[error("the request must have one Host field")]
     Hosts,
-    /// A `Host` that is no host, or `:authority` with a user.
-    #[error("the request's Host is no host")]
+    /// A `Host` that is not a host, or an `:authority` with a user.
+    #[error("the request's Host is not a host")]
     Host,
     /// `Host` and `:authority` name different hosts.
     #[error("the request's Host and its authority differ")]
@@ -31,17 +31,17 @@ pub enum Malformed {
     #[error("the request's target is neither a path nor a URL")]
     Target,
     /// A transfer coding other than `chunked`.
-    #[error("no transfer coding is understood but chunked, and that once")]
+    #[error("the only transfer coding understood is chunked, once")]
     Coding,
-    /// `Connection` would have a field taken off that is for the server.
-    #[error("Connection names a field that is not of the connection")]
+    /// `Connection` names a field that is for the server.
+    #[error("Connection names a field that does not belong to the connection")]
     Connection,
     /// More fields than [`FIELDS`].
     #[error("the request has more than {FIELDS} fields")]
     Fields,
 }
 
-/// Whether a field is longer than servers take. Crumbs of a cookie are one field where they go on.
+/// Whether a field is longer than servers accept. The fields of a split cookie are forwarded as one.
 #[must_use]
 pub fn has_long_field(headers: &HeaderMap) -> bool {
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 2;
@@ -57,7 +57,7 @@ pub fn has_long_field(headers: &HeaderMap) -> bool {
 }
 
 impl Malformed {
-    /// The status that a server answers.
+    /// The status to answer.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -68,14 +68,14 @@ impl Malformed {
     }
 }
 
-/// Looks at a request's `Host` (RFC 9112, 3.2; RFC 9113, 8.3.1), target (RFC 9112, 3.2) and transfer codings (6.1), at
-/// what its `Connection` names, and at how many fields it has.
+/// Checks a request's `Host` (RFC 9112, 3.2; RFC 9113, 8.3.1), target (RFC 9112, 3.2) and transfer codings (6.1), the
+/// fields that its `Connection` names, and the number of its fields.
 pub fn malformed<B>(request: &Request<B>) -> Option<Malformed> {
     let (uri, headers) = (request.uri(), request.headers());
     if headers.len() > FIELDS {
-        return Some(Malformed::Fields); // HTTP/1.1's parser has said so before
+        return Some(Malformed::Fields); // the HTTP/1.1 parser has refused it before
     }
-    if headers.get_all(CONNECTION).iter().any(takes_off_what_is_judged) {
+    if headers.get_all(CONNECTION).iter().any(names_end_to_end_field) {
         return Some(Malformed::Connection);
     }
     let is_h2 = request.version() == Version::HTTP_2;
@@ -106,9 +106,9 @@ pub fn malformed<B>(request: &Request<B>) -> Option<Malformed> {
     (!is_chunked_or_plain(headers)).then_some(Malformed::Coding)
 }
 
-/// Threat: a field that is judged here, and taken off before the request goes on, so that the server judges another.
-/// `Connection` must not name what is for every recipient (RFC 9110, 7.6.1).
-fn takes_off_what_is_judged(connection: &HeaderValue) -> bool {
+/// Threat: a field that is checked here is removed before the request is forwarded, so that the server sees another
+/// request. `Connection` must not name a field for every recipient (RFC 9110, 7.6.1).
+fn names_end_to_end_field(connection: &HeaderValue) -> bool {
     const ENDS: [&str; 17] = [
         "authorization",
         "cache-control",
@@ -151,13 +151,13 @@ fn is_name_and_port(text: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_plain) && is_port
 }
 
-/// Without the port that the scheme implies.
+/// Removes the default port of the scheme.
 fn bare<'a>(host: &'a str, uri: &Uri) -> &'a str {
     let implied = if uri.scheme() == Some(&Scheme::HTTP) { ":80" } else { ":443" };
     host.strip_suffix(implied).unwrap_or(host)
 }
 
-/// The HTTP library takes `chunked` off wherever it is the last coding, and leaves what is below it as it is.
+/// The HTTP library decodes `chunked` if it is the last coding, and leaves the codings below it.
 fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -169,7 +169,7 @@ fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Counts a request to be forwarded down, where it says how far it may go; whether this is its end (RFC 9110, 7.6.2).
+/// Decrements `Max-Forwards` of a request to be forwarded. Returns whether this is its end (RFC 9110, 7.6.2).
 pub fn ends_here<B>(request: &mut Request<B>) -> bool {
     if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
         return false;
@@ -190,7 +190,7 @@ pub fn ends_here<B>(request: &mut Request<B>) -> bool {
 mod tests {
     use super::*;
 
-    fn look(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Option<Malformed> {
+    fn check(method: &str, target: &str, version: Version, fields: &[(&str, &str)]) -> Option<Malformed> {
         let mut request = Request::builder().method(method).uri(target).version(version);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -228,13 +228,13 @@ mod tests {
         ];
         for (version, target, hosts, expected) in table {
             let fields: Vec<(&str, &str)> = hosts.iter().map(|host| ("host", *host)).collect();
-            assert_eq!(look("GET", target, version, &fields), expected, "{version:?} {target} {hosts:?}");
+            assert_eq!(check("GET", target, version, &fields), expected, "{version:?} {target} {hosts:?}");
         }
     }
 
     #[test]
     fn an_authority_is_a_target_for_connect_alone() {
-        let at = |method, target| look(method, target, Version::HTTP_11, &[("host", "a")]);
+        let at = |method, target| check(method, target, Version::HTTP_11, &[("host", "a")]);
         assert_eq!(at("CONNECT", "quay.io:443"), None);
         assert_eq!(at("OPTIONS", "*"), None);
         for target in ["quay.io:443", "healthz"] {
@@ -259,7 +259,7 @@ mod tests {
         for (codings, expected) in table {
             let fields: Vec<(&str, &str)> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
             let fields = [&[("host", "a")], &fields[..]].concat();
-            let found = look("PUT", "/", Version::HTTP_11, &fields);
+            let found = check("PUT", "/", Version::HTTP_11, &fields);
             assert_eq!(found, (!expected).then_some(Malformed::Coding), "{codings:?}");
         }
     }
@@ -268,7 +268,7 @@ mod tests {
     fn connection_names_nothing_that_is_for_the_server() {
         let at = |values: &[&str]| {
             let fields = [("host", "a")].into_iter().chain(values.iter().map(|value| ("connection", *value)));
-            look("GET", "/", Version::HTTP_11, &fields.collect::<Vec<_>>())
+            check("GET", "/", Version::HTTP_11, &fields.collect::<Vec<_>>())
         };
         for good in ["close", "keep-alive, Upgrade, HTTP2-Settings", "TE", "x-hop", "", ", ,", "Trailer"] {
             assert_eq!(at(&[good]), None, "{good}");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_the_way_goes_as_far_as_it_says() {
+    fn max_forwards_limits_how_far_a_request_goes() {
         let table = [
             (Method::OPTIONS, "0", true, "0"),
             (Method::TRACE, "0", true, "0"),

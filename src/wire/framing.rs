@@ -1,8 +1,8 @@
-//! Where a message's body begins and ends: told by the body that is sent, never by fields that were received.
+//! Frames the body of a message by the body that is sent, never by the fields that were received.
 //!
-//! Threat: a length that goes on without its bytes makes the next request on that connection part of it (request
-//! smuggling, RFC 9112, 11.2). Defence: no framing field is ever copied (RFC 9112, 6), and a body that a request has
-//! no use for is refused or found to be empty before anything is sent.
+//! Threat: a length that is forwarded without its bytes makes the next request on that connection part of the body
+//! (request smuggling, RFC 9112, 11.2). Defence: no framing field is ever copied (RFC 9112, 6), and a body that a
+//! request must not have is refused or found empty before anything is sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,10 +16,10 @@ use http_body_util::BodyExt as _;
 
 use super::{Body, BodyError};
 
-/// How long the end of an empty body may take: it came in one piece with the head, or is on its way.
+/// How long to wait for the end of an empty body: it came with the head, or is about to come.
 const EMPTY: Duration = Duration::from_secs(5);
 
-/// Sets the fields that frame a request by its body, before it goes upstream. `Expect` is answered on each side anew.
+/// Sets the fields that frame a request by its body, before it is sent upstream. `Expect` is handled on each side.
 pub fn frame<B: HttpBody>(request: &mut Request<B>) {
     let is_empty = request.body().is_end_stream();
     let length = request.body().size_hint().exact();
@@ -29,11 +29,11 @@ pub fn frame<B: HttpBody>(request: &mut Request<B>) {
     headers.remove(TRANSFER_ENCODING);
     headers.remove(EXPECT);
     match length {
-        // Servers ask for a length where the method leads them to expect a body (RFC 9110, 8.6).
+        // Servers expect a length where the method leads them to expect a body (RFC 9110, 8.6).
         _ if is_empty && matches!(method, Method::POST | Method::PUT | Method::PATCH) => {
             headers.insert(CONTENT_LENGTH, 0.into());
         }
-        // Else it would be left out for want of a length, and its bytes read as a request.
+        // Else no framing would be sent, and the bytes of the body would be read as a request.
         None if !is_empty && matches!(method, Method::GET | Method::HEAD) => {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -41,8 +41,8 @@ pub fn frame<B: HttpBody>(request: &mut Request<B>) {
     }
 }
 
-/// A request's body without what stands behind it. Trailers are judged by nobody, and some servers take them for fields
-/// of the head; a recipient may leave them out (RFC 9110, 6.5.1).
+/// Removes the trailers of a request's body. Nothing checks them, and some servers treat them as fields of the head; a
+/// recipient may drop them (RFC 9110, 6.5.1).
 pub fn data_only(body: Body) -> Body {
     if body.is_end_stream() { body } else { Body::wrap(DataOnly(body)) }
 }
@@ -67,20 +67,20 @@ impl HttpBody for DataOnly {
     }
 }
 
-/// Whether a request that is not to have a body has one. What frames an empty one is read to its end.
+/// Whether a request that must not have a body has one. An empty body is read to its end.
 pub async fn is_unexpected<B: HttpBody + Unpin>(request: &mut Request<B>) -> bool {
     if request.body().is_end_stream() {
         return false;
     }
     if request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
-        return true; // nobody waits for what may never come
+        return true; // do not wait for bytes that may never come
     }
     let body = request.body_mut();
     let has_bytes = async {
         while let Some(frame) = body.frame().await {
             match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(data)) if bytes::Buf::has_remaining(&data) => return true,
-                Ok(_) => {} // trailers say nothing
+                Ok(_) => {} // trailers do not count
                 Err(_) => return true,
             }
         }

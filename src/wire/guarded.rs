@@ -1,4 +1,4 @@
-//! A stream and what is kept for as long as it is open.
+//! Keeps a guard for as long as a stream is open.
 
 use std::io;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream with a guard, which is dropped with it, whatever became of both until then: a connection that is handed on
-/// after a CONNECT still counts.
+/// A stream with a guard that is dropped together with it: a connection that is handed over after a CONNECT still
+/// counts.
 #[derive(Debug)]
 pub struct Guarded<S, G> {
     stream: S,

@@ -1,4 +1,4 @@
-//! Headers that belong to one connection are taken off before a message goes on.
+//! Removes the headers that belong to one connection before a message is forwarded.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,8 +8,8 @@ use http::header::{
     CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
-/// Takes off what must not be forwarded (RFC 9110, 7.6.1): what `Connection` names, the hop-by-hop headers
-/// themselves, and the credentials meant for this proxy. Cookies become one field (RFC 9113, 8.2.3).
+/// Removes the headers that must not be forwarded (RFC 9110, 7.6.1): those that `Connection` names, the hop-by-hop
+/// headers themselves, and the credentials for this proxy. Cookies become one field (RFC 9113, 8.2.3).
 pub fn end_to_end(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -43,9 +43,9 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes off what asks a server to act on another request than the one that was judged: another method or path, or
-/// another host in the addresses that it answers with. Frameworks heed such fields without being told to, and the
-/// interfaces below them (CGI, WSGI, Rack) take `_` in a name for `-`: no field that a registry knows has one.
+/// Removes the headers that make a server act on another request than the one that was checked: another method or path,
+/// or another host in the addresses that it returns. Frameworks obey such fields by default, and the interfaces below
+/// them (CGI, WSGI, Rack) read `_` in a name as `-`: no field of a registry has one.
 pub fn without_overrides(headers: &mut HeaderMap) {
     const FAMILIES: [&str; 14] = [
         "forwarded",
@@ -80,12 +80,12 @@ pub fn via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, HeaderValue::from_static(value));
 }
 
-/// By which name this very proxy is known in the `Via` of requests: a request that brings it back has gone in a circle.
+/// The name of this proxy in the `Via` of requests. A request that contains it already has come back in a loop.
 #[derive(Clone, Debug)]
 pub struct Pseudonym(String);
 
 impl Pseudonym {
-    /// One that no other proxy has. It is random, and tells nothing about the machine.
+    /// Makes a unique name. It is random, and reveals nothing about the machine.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("pullthrough-{:016x}", RandomState::new().build_hasher().finish()))
@@ -98,16 +98,16 @@ impl Pseudonym {
         }
     }
 
-    /// The whole way of a request up to here, this proxy included, as one line.
+    /// The `Via` entries of a request, this proxy included, as one line.
     #[must_use]
-    pub fn way(&self, headers: &HeaderMap, version: Version) -> String {
-        let mut way: Vec<&str> = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok()).collect();
+    pub fn via_entries(&self, headers: &HeaderMap, version: Version) -> String {
+        let mut hops: Vec<&str> = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok()).collect();
         let entry = self.entry(version);
-        way.push(&entry);
-        way.join(", ")
+        hops.push(&entry);
+        hops.join(", ")
     }
 
-    /// Whether a request was here before.
+    /// Whether a request has passed this proxy before.
     #[must_use]
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         let named = |value: &HeaderValue| {
@@ -132,13 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_comes_back_is_known_by_its_way() {
+    fn a_request_that_comes_back_is_known_by_its_via() {
         let (one, other) = (Pseudonym::random(), Pseudonym::random());
         let mut headers = HeaderMap::new();
         assert!(!one.is_in(&headers));
         headers.append(VIA, HeaderValue::from_static("1.0 fred, 1.1 pullthrough (a comment)"));
         assert!(!one.is_in(&headers));
-        let way = one.way(&headers, Version::HTTP_11);
+        let way = one.via_entries(&headers, Version::HTTP_11);
         assert_eq!(way, format!("1.0 fred, 1.1 pullthrough (a comment), 1.1 {}", one.0));
         other.mark(&mut headers, Version::HTTP_2);
         headers.append(VIA, HeaderValue::from_str(&way).unwrap());

@@ -1,8 +1,7 @@
-//! What both sides of the proxy say on the wire: bodies, hop-by-hop headers, ranges, bytes read ahead,
-//! frames gathered, guards kept.
+//! Implements the parts of HTTP that both sides of the proxy need: bodies, headers, ranges, framing, streams.
 //!
-//! Scope: HTTP as messages, without knowing who is asked for what.
-//! Never: hold a whole body in memory, except where a caller names a limit.
+//! Scope: HTTP messages and streams, without knowledge of registries or of the cache.
+//! Never: holds a whole body in memory, unless a caller sets a limit.
 //! Reading: RFC 9112 sections 3 (Request Line) and 6 (Message Body); RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via),
 //! 14 (Range Requests).
 
@@ -23,5 +22,5 @@ pub use framing::{data_only, frame, is_unexpected};
 pub use guarded::Guarded;
 pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use multipart::Multipart;
-pub use range::{Asked, Part, Span};
+pub use range::{Asked, RangeSpec, Span};
 pub use rewind::Rewind;

@@ -1,4 +1,4 @@
-//! Several parts of one content in one answer: `multipart/byteranges` (RFC 9110, 14.6).
+//! Sends several parts of one content in one answer: `multipart/byteranges` (RFC 9110, 14.6).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -10,33 +10,33 @@ use http_body::{Frame, SizeHint};
 
 use super::{Body, BodyError, Span};
 
-/// Parts, each behind a header of its own, and the closing delimiter. Each is made when it is its turn: who asks for many
-/// and takes none holds a list of places.
+/// Parts, each after its own header, and the closing delimiter. Each part is made when it is due: a client that
+/// requests many and reads none costs only a list of positions.
 pub struct Multipart {
     media_type: String,
     total: u64,
     spans: vec::IntoIter<Span>,
     part: Box<dyn FnMut(Span) -> Body + Send>,
-    /// Made before their turn: as many as the source can use to know of.
+    /// Made ahead: as many as the source can prepare for.
     ahead: VecDeque<(Span, Body)>,
     depth: usize,
-    /// The part whose turn it is.
+    /// The part that is being sent.
     now: Option<Body>,
     is_first: bool,
     is_closed: bool,
     left: u64,
 }
 
-/// The delimiter between parts. It stands in no manifest and is as unlikely in a layer as any other text;
-/// clients read parts by their `Content-Range` length anyway.
+/// The delimiter between parts. It occurs in no manifest and is as unlikely in a layer as any other text; clients read
+/// parts by the length in `Content-Range` anyway.
 const BOUNDARY: &str = "pullthrough-byteranges-8c1f6c0b5d2e4a97";
 
 impl Multipart {
     /// The value of the answer's `Content-Type`.
     pub const CONTENT_TYPE: &str = "multipart/byteranges; boundary=pullthrough-byteranges-8c1f6c0b5d2e4a97";
 
-    /// The `spans` of a content of `total` bytes and of type `media_type`, each made by `part`, at most `depth` before
-    /// they are taken.
+    /// The `spans` of a content of `total` bytes and of type `media_type`, each made by `part`, at most `depth` of them
+    /// ahead.
     #[must_use]
     pub fn new(
         media_type: &str,
@@ -63,13 +63,13 @@ impl Multipart {
         }
     }
 
-    /// The length of the whole answer's body in bytes.
+    /// The bytes of the body that are left to send.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.left
     }
 
-    /// Whether all has been sent.
+    /// Whether everything was sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_is_made_when_it_is_its_turn() {
+    async fn a_part_is_made_when_it_is_due() {
         let made = Arc::new(AtomicUsize::new(0));
         let counted = made.clone();
         let part = move |_: Span| {

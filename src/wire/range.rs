@@ -1,4 +1,4 @@
-//! What part of a blob a `Range` header asks for (RFC 9110, section 14).
+//! Reads which part of a blob a `Range` header requests (RFC 9110, section 14).
 
 /// Bytes from `from` up to, not including, `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,25 +16,25 @@ impl Span {
         self.to - self.from
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.from == self.to
     }
 }
 
-/// A `Range` header's meaning before the length is known.
+/// The meaning of a `Range` header before the length is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// No range, or one that may be ignored: the whole.
+    /// The whole content: no range, or one that may be ignored.
     Whole,
-    /// Parts, in the order asked.
-    Parts(Vec<Part>),
+    /// These parts, in the requested order.
+    Parts(Vec<RangeSpec>),
 }
 
 /// One range-spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RangeSpec {
     /// `a-b`, both included.
     Between(u64, u64),
     /// `a-`
@@ -43,15 +43,15 @@ pub enum Part {
     Last(u64),
 }
 
-/// More parts than this are answered with the whole: a client cannot make us assemble without bound.
+/// A request for more parts than this gets the whole content: a client cannot make us assemble without bound.
 const PARTS_LIMIT: usize = 1024;
-/// Nor do more than these, if they are this small on average (RFC 9110, 14.2): each costs more than its bytes. Clients
-/// that pull in parts (zstd:chunked, eStargz) ask for many, and for more of each.
+/// So does one for more than `FEW` parts of less than `SMALL` bytes on average (RFC 9110, 14.2): each costs more than
+/// its bytes. Clients that pull in parts (zstd:chunked, eStargz) request many larger ones.
 const FEW: usize = 32;
 const SMALL: u64 = 1 << 10;
 
 impl Asked {
-    /// Reads the header. What is malformed, another unit or too many parts means the whole (RFC 9110, 14.2).
+    /// Reads the header. A malformed one, another unit and too many parts mean the whole content (RFC 9110, 14.2).
     #[must_use]
     pub fn parse(header: Option<&str>) -> Self {
         let parts = header.and_then(|text| {
@@ -59,7 +59,7 @@ impl Asked {
             if !unit.eq_ignore_ascii_case("bytes") {
                 return None;
             }
-            list.split(',').map(|item| parse_part(item.trim())).collect::<Option<Vec<Part>>>()
+            list.split(',').map(|item| parse_part(item.trim())).collect::<Option<Vec<RangeSpec>>>()
         });
         match parts {
             Some(parts) if parts.len() <= PARTS_LIMIT => Self::Parts(parts),
@@ -67,11 +67,11 @@ impl Asked {
         }
     }
 
-    /// The spans of a content of `length` bytes that can be satisfied, disjoint, in the order asked and merged
-    /// where one touches the next. Empty: answer 416. `None`: answer the whole.
+    /// The satisfiable spans of a content of `length` bytes, disjoint, in the requested order, and merged where one
+    /// touches the next. If empty, answer 416; if `None`, answer the whole content.
     ///
-    /// Threat: many ranges over the same bytes, to be sent a content many times over (CVE-2011-3192). Spans that
-    /// overlap are put in order and merged (RFC 9110, 14.2), so no answer has more bytes than the content.
+    /// Threat: many ranges over the same bytes make us send the content many times (CVE-2011-3192). Overlapping spans
+    /// are sorted and merged (RFC 9110, 14.2), so that no answer has more bytes than the content.
     #[must_use]
     pub fn within(&self, length: u64) -> Option<Vec<Span>> {
         match self {
@@ -85,7 +85,7 @@ impl Asked {
     }
 }
 
-impl Part {
+impl RangeSpec {
     fn within(self, length: u64) -> Option<Span> {
         let span = match self {
             Self::Between(first, last) => Span { from: first, to: last.saturating_add(1).min(length) },
@@ -112,17 +112,17 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-/// `500-0` is a valid spelling that nothing satisfies here, so it earns 416, as the conformance suite has it.
-fn parse_part(text: &str) -> Option<Part> {
+/// `500-0` parses but is not satisfiable, so it gets 416, as the conformance suite expects.
+fn parse_part(text: &str) -> Option<RangeSpec> {
     let (first, last) = text.split_once('-')?;
     let number = |digits: &str| {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse().unwrap_or(u64::MAX)) // beyond u64 is beyond any content
     };
     match (first, last) {
-        ("", last) => number(last).map(Part::Last),
-        (first, "") => number(first).map(Part::From),
-        (first, last) => Some(Part::Between(number(first)?, number(last)?)),
+        ("", last) => number(last).map(RangeSpec::Last),
+        (first, "") => number(first).map(RangeSpec::From),
+        (first, last) => Some(RangeSpec::Between(number(first)?, number(last)?)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A stream whose first bytes were read ahead, to see what it speaks, and are read again.
+//! Puts bytes back before a stream, after they were read ahead to detect its protocol.
 
 use std::io;
 use std::pin::Pin;

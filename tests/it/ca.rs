@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
-use pullthrough::ca::{Authority, Error};
+use pullthrough::ca::{CertificateAuthority, Error};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, HandshakeKind, ProtocolVersion};
 use x509_parser::extensions::GeneralName;
@@ -25,7 +25,7 @@ fn parsed<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> T {
     look(&pem.parse_x509().unwrap())
 }
 
-fn leaf<T>(authority: &Authority, name: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> T {
+fn leaf<T>(authority: &CertificateAuthority, name: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> T {
     let server = authority.server_config(&host(name)).unwrap();
     let (client, _) = handshake(&client(authority.root_pem(), BOTH, &[]), &server, name).unwrap();
     let chain = client.peer_certificates().unwrap();
@@ -219,7 +219,7 @@ fn a_leaf_is_minted_again_before_it_expires_and_when_the_clock_was_set_back() {
         move || start + Duration::from_secs(ahead.load(Ordering::Relaxed))
     };
     lab.open(&["quay.io"]);
-    let authority = Authority::open_with_clock(&lab.config, &permitted(&["quay.io"]), clock).unwrap();
+    let authority = CertificateAuthority::open_with_clock(&lab.config, &permitted(&["quay.io"]), clock).unwrap();
     let minted_at = |day: u64| {
         ahead.store(days(day).as_secs(), Ordering::Relaxed);
         authority.server_config(&host("quay.io")).unwrap();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
-use pullthrough::store::{Blob, Config, Disk, Error, Step, Store, Witness};
+use pullthrough::store::{Blob, Config, Disk, DiskStep, Error, Store, Witness};
 
 use crate::support::wait_until;
 
@@ -215,8 +215,8 @@ fn when_all_that_could_go_is_being_read_more_is_refused() {
 struct Crammed(AtomicUsize);
 
 impl Witness for Crammed {
-    fn before(&self, step: &Step<'_>) -> io::Result<()> {
-        let is_write = matches!(step, Step::Write(path, ..) if path.to_string_lossy().contains("/fills/"));
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()> {
+        let is_write = matches!(step, DiskStep::Write(path, ..) if path.to_string_lossy().contains("/fills/"));
         let less = |left: usize| left.checked_sub(1);
         if is_write && self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
             return Err(io::ErrorKind::StorageFull.into());
@@ -244,10 +244,10 @@ fn a_full_disk_makes_room_at_once_and_where_there_is_none_says_so() {
 }
 
 /// Fails one kind of sync, once.
-struct Failing(AtomicUsize, fn(&Step<'_>) -> bool);
+struct Failing(AtomicUsize, fn(&DiskStep<'_>) -> bool);
 
 impl Witness for Failing {
-    fn before(&self, step: &Step<'_>) -> io::Result<()> {
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()> {
         let fails = (self.1)(step) && self.0.fetch_add(1, Ordering::SeqCst) == 0;
         if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
@@ -256,7 +256,8 @@ impl Witness for Failing {
 #[test]
 fn after_a_failed_sync_a_commit_is_never_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let fails = |step: &Step<'_>| matches!(step, Step::SyncFile(path) if path.to_string_lossy().contains("/fills/"));
+    let fails =
+        |step: &DiskStep<'_>| matches!(step, DiskStep::SyncFile(path) if path.to_string_lossy().contains("/fills/"));
     let disk = Disk::watched(Arc::new(Failing(AtomicUsize::new(0), fails)));
     let store = Store::open_on(&config(folder.path(), 1 << 20), disk).unwrap();
     let staged = store.stage(&digest(b"abc")).unwrap();
@@ -281,8 +282,8 @@ struct Late {
 }
 
 impl Witness for Late {
-    fn before(&self, step: &Step<'_>) -> io::Result<()> {
-        let (Step::Unlink(path), Some(store)) = (step, self.store.get()) else { return Ok(()) };
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()> {
+        let (DiskStep::Unlink(path), Some(store)) = (step, self.store.get()) else { return Ok(()) };
         let going = self.going.lock().unwrap();
         if let Some(at) = going.iter().position(|name| path.ends_with(name.hex())) {
             self.served.fetch_add(usize::from(store.read(&going[at]).unwrap().is_some()), Ordering::SeqCst);

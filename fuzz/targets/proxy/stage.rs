@@ -63,7 +63,7 @@ impl Stage {
             let ca = ca::Config { dir: root.join("ca"), ..ca::Config::default() };
             let permitted = ca::Permitted::of([&REGISTRY.parse().unwrap()]).unwrap();
             let permitted = permitted.and_hosts(["localhost".parse().unwrap()]);
-            let ca = Arc::new(ca::Authority::open(&ca, &permitted).unwrap());
+            let ca = Arc::new(ca::CertificateAuthority::open(&ca, &permitted).unwrap());
             let config = store::Config { dir: root.join("cache"), max_size: None, min_free: Percent(0) };
             let store = Store::open(&config).unwrap();
             let metrics = Metrics::new();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Command, Event, InventoryError, Order};
 use crate::oci::{BadImageName, Digest, ImageName, Listing, MANIFEST_LIMIT, Reference};
-use crate::store::{Held, Scope, Store, Survey};
+use crate::store::{CachedImage, Scope, Store, Survey};
 
 /// So many tags are named to who asked for one that is not there.
 const HINTED: u32 = 10;
@@ -121,7 +121,7 @@ impl Order {
 }
 
 /// The name of an image as people write it.
-pub(crate) fn words(held: &Held) -> String {
+pub(crate) fn words(held: &CachedImage) -> String {
     match &held.tag {
         Some(tag) => format!("{}/{}:{tag}", held.registry, held.repository),
         None => format!("{}/{}@{}", held.registry, held.repository, held.digest),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Event, ImageRow, Inventory, InventoryError, Kind};
 use crate::oci::{Digest, ImageName};
-use crate::store::{self, Held, Scope, Survey};
+use crate::store::{self, CachedImage, Scope, Survey};
 
 /// So many images are listed that need one blob.
 const NEEDING: u32 = 10_000;
@@ -20,7 +20,7 @@ impl Inventory {
         survey.find_shared()?;
         let scope = name.map_or(Ok(Scope::Everything), |name| self.scope(&survey, name))?;
         let mut any = false;
-        let mut each = |held: Held| {
+        let mut each = |held: CachedImage| {
             Ok(match row(&survey, held)? {
                 Some(row) => {
                     any = true;
@@ -43,7 +43,7 @@ impl Inventory {
 fn list_needing(
     survey: &Survey,
     digest: &Digest,
-    each: &mut impl FnMut(Held) -> Result<ControlFlow<()>, store::Error>,
+    each: &mut impl FnMut(CachedImage) -> Result<ControlFlow<()>, store::Error>,
 ) -> Result<(), store::Error> {
     for held in survey.needed_by(digest, NEEDING)? {
         if each(held)?.is_break() {
@@ -53,7 +53,7 @@ fn list_needing(
     Ok(())
 }
 
-fn row(survey: &Survey, held: Held) -> Result<Option<ImageRow>, store::Error> {
+fn row(survey: &Survey, held: CachedImage) -> Result<Option<ImageRow>, store::Error> {
     let extent = survey.extent(&held.digest)?;
     if extent.bytes == 0 {
         return Ok(None); // a tag outlives its content

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::holder::words;
 use super::{Damage, Event, Inventory, InventoryError, Verified};
 use crate::oci::ImageName;
-use crate::store::{Stored, Survey, Verdict};
+use crate::store::{StoredBlob, Survey, Verification};
 
 /// Progress is told after so many bytes.
 const TOLD: u64 = 16 << 20;
@@ -87,7 +87,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn check(&mut self, blob: &Stored) -> Result<ControlFlow<()>, InventoryError> {
+    fn check(&mut self, blob: &StoredBlob) -> Result<ControlFlow<()>, InventoryError> {
         let (mut untold, mut has_left) = (0, false);
         let tell = &mut self.tell;
         let verdict = self.inventory.store.verify_with(&blob.digest, &mut |bytes| {
@@ -101,13 +101,13 @@ impl Round<'_> {
             return Ok(ControlFlow::Break(()));
         }
         match verdict {
-            Verdict::Absent => return Ok(ControlFlow::Continue(())), // evicted meanwhile
-            Verdict::Good => {}
-            Verdict::Damaged => self.done.damaged += 1,
+            Verification::Absent => return Ok(ControlFlow::Continue(())), // evicted meanwhile
+            Verification::Good => {}
+            Verification::Damaged => self.done.damaged += 1,
         }
         self.done.blobs += 1;
         self.done.bytes += blob.size;
-        if verdict != Verdict::Damaged {
+        if verdict != Verification::Damaged {
             return Ok(ControlFlow::Continue(()));
         }
         (self.inventory.forget)();

@@ -95,7 +95,7 @@ impl Links {
             let before = before.and_then(|before| before.into_value().media_type.clone());
             Arc::new(Known { media_type: media_type.clone().or(before) })
         });
-        self.store.catalog().note_link(Link {
+        self.store.catalog().record_link(Link {
             registry: place.registry.clone(),
             repository: place.repository.clone(),
             digest: *digest,

@@ -94,7 +94,7 @@ impl Publics {
             }
             _ if forgeable => asked,
             _ => {
-                self.store.catalog().note_public(&place.registry, &place.repository, Some(asked));
+                self.store.catalog().record_public(&place.registry, &place.repository, Some(asked));
                 asked
             }
         };
@@ -110,7 +110,7 @@ impl Publics {
         }
         self.hot.insert(place.clone(), Verdict::Closed(asked));
         if !matches!(before, Some(Verdict::Closed(_) | Verdict::Unknown)) {
-            self.store.catalog().note_public(&place.registry, &place.repository, None);
+            self.store.catalog().record_public(&place.registry, &place.repository, None);
         }
     }
 

@@ -190,7 +190,7 @@ fn remember(context: &Context<'_>, response: &Response<Body>) {
     };
     let headers = response.headers().iter().filter(|(name, _)| kept(name));
     let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    context.proxy.store.catalog().note_ping(Ping {
+    context.proxy.store.catalog().record_ping(Ping {
         registry: Arc::clone(&context.origin),
         status: response.status().as_u16(),
         headers: headers.collect(),

@@ -56,7 +56,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Inc
                 Ok(tunnel) => tunnel,
                 Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
             };
-            let way = proxy.pseudonym.way(request.headers(), request.version());
+            let way = proxy.pseudonym.via_entries(request.headers(), request.version());
             match Box::pin(policy.upstream.dial(&authority, &way)).await {
                 Err(error) => refuse(record, &faults::of_upstream(&error)),
                 Ok(upstream) => {

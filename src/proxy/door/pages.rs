@@ -121,7 +121,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
     if proxy.policy().ca.expiry() <= SystemTime::now() {
         return Some("the CA has expired".to_owned());
     }
-    if let Some(trouble) = proxy.store.trouble() {
+    if let Some(trouble) = proxy.store.disk_fault() {
         return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
     }
     let store = proxy.store.clone();

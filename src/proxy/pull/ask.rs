@@ -69,7 +69,7 @@ pub(crate) struct Manner {
 impl Manner {
     /// `told` is who this is, where there are parents to tell.
     pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
-        let way = told.and_then(|us| HeaderValue::from_str(&us.way(headers, Version::HTTP_11)).ok());
+        let way = told.and_then(|us| HeaderValue::from_str(&us.via_entries(headers, Version::HTTP_11)).ok());
         let accept: Vec<_> =
             headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         Self {

@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use crate::cache::{Flow, Passing, Stored, Waiter};
 use crate::oci::Digest;
 use crate::proxy::respond;
-use crate::wire::{Asked, Body, Multipart, Part, Span};
+use crate::wire::{Asked, Body, Multipart, RangeSpec, Span};
 
 /// Where the bytes are.
 #[derive(Clone)]
@@ -145,8 +145,8 @@ pub(crate) fn one_part(asked: &HeaderMap, digest: &Digest) -> Option<(u64, Optio
     }
     match Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())) {
         Asked::Parts(parts) => match parts.as_slice() {
-            [Part::Between(first, last)] if first <= last => Some((*first, Some(last.saturating_add(1)))),
-            [Part::From(first)] if *first > 0 => Some((*first, None)),
+            [RangeSpec::Between(first, last)] if first <= last => Some((*first, Some(last.saturating_add(1)))),
+            [RangeSpec::From(first)] if *first > 0 => Some((*first, None)),
             _ => None,
         },
         Asked::Whole => None,

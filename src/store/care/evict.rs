@@ -1,7 +1,8 @@
-//! Makes room: on a thread of its own when the folder nears its limit or the file system is short of space, and
-//! at once when a write finds none.
+//! Evicts blobs: on its own thread when the folder nears its limit or the file system runs short, and at once when a
+//! write finds no space.
 //!
-//! Never a pinned blob, never one that is read. A pass frees down to a low mark, so that passes are rare.
+//! It never evicts a pinned blob or one that is being read. A pass frees space down to a low mark, so that passes are
+//! rare.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -9,187 +10,158 @@ use std::time::{Duration, Instant};
 
 use super::policy::Choice;
 use crate::host::free_space;
-use crate::store::catalog::Reader;
+use crate::store::catalog::CatalogReader;
 use crate::store::content::blobs::Blobs;
+use crate::store::content::staged::Space;
 use crate::store::layout::ALGORITHMS;
 use crate::store::lock::lock;
-use crate::store::{Error, Trouble};
+use crate::store::{DiskFault, Error};
 
-/// A pass begins in the background above this share of the limit, ahead of need, and frees down to the other.
-/// Writes that come faster than blobs can be evicted wait at the limit itself.
+/// A pass starts in the background above this share of the limit, ahead of need, and frees down to the other.
+/// Writes that are faster than eviction wait at the limit itself.
 const HIGH_PERCENT: u64 = 97;
 const LOW_PERCENT: u64 = 94;
-/// What a full disk makes room for, in bytes: so much, but no more than this part of a small file system and no
-/// less than a hundredth of a large one.
+/// The space, in bytes, to free on a full disk: this much, but at most this part of a small file system and at least a
+/// hundredth of a large one.
 const ROOM: u64 = 64 << 20;
 const ROOM_PART: u64 = 8;
-/// What the catalog needs to write what it could not, in bytes.
+/// The space, in bytes, that the catalog needs to write its pending changes.
 const CATALOG_ROOM: u64 = 8 << 20;
-/// The file system is looked at this often, and after this many written bytes.
-const LOOK_AGE: Duration = Duration::from_secs(10);
-const LOOK_BYTES: u64 = 256 << 20;
-/// While there is trouble it is tried again this often, by so many bytes; a full disk by more, so that it has room
-/// for something once it is said to be well.
+/// How often the free space is measured: after this time, and after this many written bytes.
+const MEASURE_AGE: Duration = Duration::from_secs(10);
+const MEASURE_BYTES: u64 = 256 << 20;
+/// How often a faulty disk is tested, and with how many bytes. A full disk is tested with more, so that it has some
+/// space when it is reported healthy.
 const PROBE_AGE: Duration = Duration::from_secs(1);
 const PROBE: usize = 4 << 10;
 const PROBE_FULL: usize = 1 << 20;
-/// Some file systems free the space of a removed file only after a while: no second pass for want of free space
-/// before that, or it would remove twice what is needed.
+/// Some file systems free the space of a removed file with a delay: a second pass for want of free space waits this
+/// long, or it would remove twice the amount needed.
 const SETTLE: Duration = Duration::from_secs(5);
-/// A disk that stays full is said to be so this often.
+/// How often a disk that stays full is logged.
 const WARN_AGE: Duration = Duration::from_secs(600);
-/// A victim may get a reader between choice and removal: then others are chosen, so many times.
+/// How often other victims are chosen when one got a reader before its removal.
 const ROUNDS: usize = 4;
-/// So many victims are told to the catalog at once.
+/// The number of victims sent to the catalog in one batch.
 const FLUSHED: usize = 250;
 
 #[derive(Default)]
-struct Bell {
-    rung: bool,
+struct Signal {
+    woken: bool,
     stop: bool,
 }
 
 #[derive(Default)]
 struct Pass {
-    /// When the last one for want of free space ended.
+    /// The end of the last pass for want of free space.
     short_at: Option<Instant>,
-    /// When it was last said that one did not free enough.
+    /// The time of the last warning that a pass freed too little.
     warned_at: Option<Instant>,
 }
 
-/// Frees space.
+/// Evicts blobs, one pass at a time.
 pub(crate) struct Evictor {
-    shelf: Arc<Blobs>,
-    reader: Reader,
+    blobs: Arc<Blobs>,
+    reader: CatalogReader,
     disk_total: u64,
-    /// One pass at a time.
+    /// Allows one pass at a time.
     pass: Mutex<Pass>,
-    /// How many passes have freed something.
+    /// The number of passes that freed something.
     passes: AtomicU64,
     written: AtomicU64,
-    bell: Mutex<Bell>,
-    rung: Condvar,
+    signal: Mutex<Signal>,
+    wakeup: Condvar,
 }
 
 impl Evictor {
-    pub(crate) fn new(shelf: Arc<Blobs>, disk_total: u64) -> Self {
+    pub(crate) fn new(blobs: Arc<Blobs>, disk_total: u64) -> Self {
         Self {
-            reader: shelf.catalog.reader(),
-            shelf,
+            reader: blobs.catalog.reader(),
+            blobs,
             disk_total,
             pass: Mutex::default(),
             passes: 0.into(),
             written: 0.into(),
-            bell: Mutex::default(),
-            rung: Condvar::new(),
+            signal: Mutex::default(),
+            wakeup: Condvar::new(),
         }
     }
 
-    /// Works until [`Evictor::stop`].
+    /// Runs until [`Evictor::stop`].
     pub(crate) fn run(&self) {
         loop {
-            let bell = lock(&self.bell);
-            let is_well = self.shelf.disk.health().trouble().is_none();
-            let patience = if is_well { LOOK_AGE } else { PROBE_AGE };
-            let waited = self.rung.wait_timeout_while(bell, patience, |bell| !bell.rung && !bell.stop);
-            let (mut bell, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-            if bell.stop {
+            let signal = lock(&self.signal);
+            let is_well = self.blobs.disk.health().fault().is_none();
+            let interval = if is_well { MEASURE_AGE } else { PROBE_AGE };
+            let waited = self.wakeup.wait_timeout_while(signal, interval, |signal| !signal.woken && !signal.stop);
+            let (mut signal, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            if signal.stop {
                 return;
             }
-            bell.rung = false;
-            drop(bell);
+            signal.woken = false;
+            drop(signal);
             self.probe();
             self.help_catalog();
-            self.shelf.parking.expire(&self.shelf.disk);
-            self.look();
-            self.relieve(0);
+            self.blobs.parked_fills.expire(&self.blobs.disk);
+            self.measure();
+            self.evict_at_least(0);
         }
     }
 
-    /// Tries again what failed.
+    /// Tests a faulty disk.
     fn probe(&self) {
-        let Ok(_open) = self.shelf.while_open() else { return };
-        self.shelf.disk.health().probe(|trouble| {
-            let path = self.shelf.layout.fills().join("probe");
-            let bytes = vec![0; if trouble == Trouble::Full { PROBE_FULL } else { PROBE }];
-            let (disk, layout) = (&self.shelf.disk, &self.shelf.layout);
+        let Ok(_open) = self.blobs.while_open() else { return };
+        self.blobs.disk.health().probe(|fault| {
+            let path = self.blobs.layout.fills().join("probe");
+            let bytes = vec![0; if fault == DiskFault::Full { PROBE_FULL } else { PROBE }];
+            let (disk, layout) = (&self.blobs.disk, &self.blobs.layout);
             disk.unlink(&path)?;
             let file = disk.create(&path)?;
             let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
             disk.unlink(&path)?;
             written.and_then(|()| disk.sync_folder(&layout.fills()))
         });
-        if self.shelf.disk.health().catalog().is_some() {
-            self.shelf.catalog.probe();
+        if self.blobs.disk.health().catalog().is_some() {
+            self.blobs.catalog.probe();
         }
     }
 
-    /// A catalog without room knows nothing of the latest blobs, which may be what fills the disk: nothing is written
-    /// besides it (see [`Evictor::admit`]), and it gets room, at the cost of blobs that it does not even know.
+    /// Frees space for a catalog that has none. Such a catalog does not know the latest blobs, which may be what fills
+    /// the disk: so nothing else is written (see [`Space::admit`]), and even blobs that it does not know are evicted.
     fn help_catalog(&self) {
-        if self.shelf.disk.health().catalog() != Some(Trouble::Full) {
+        if self.blobs.disk.health().catalog() != Some(DiskFault::Full) {
             return;
         }
-        self.look();
+        self.measure();
         let wanted = self.room().min(CATALOG_ROOM);
-        if self.shelf.ledger.disk_free.load(Ordering::Relaxed) < wanted {
-            self.relieve(wanted);
+        if self.blobs.ledger.disk_free.load(Ordering::Relaxed) < wanted {
+            self.evict_at_least(wanted);
         }
     }
 
-    /// Ends the thread after the pass it is in.
+    /// Stops the thread after its current pass.
     pub(crate) fn stop(&self) {
-        lock(&self.bell).stop = true;
-        self.rung.notify_all();
-    }
-
-    /// Lets `count` more bytes be written, already charged: makes room behind, or, far over the limit, before.
-    /// Whether there is room. None while the catalog has none: it could not even note what to evict.
-    pub(crate) fn admit(&self, count: u64) -> bool {
-        if self.shelf.disk.health().catalog() == Some(Trouble::Full) {
-            return false;
-        }
-        let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
-        let limit = self.shelf.ledger.limit;
-        if self.shelf.ledger.bytes() > limit {
-            self.relieve(0);
-            return self.shelf.ledger.bytes() <= limit;
-        }
-        if self.over() > 0 || written > LOOK_BYTES {
-            self.ring();
-        }
-        true
+        lock(&self.signal).stop = true;
+        self.wakeup.notify_all();
     }
 
     /// Wakes the thread.
-    pub(crate) fn ring(&self) {
-        let mut bell = lock(&self.bell);
-        if !bell.rung {
-            bell.rung = true;
-            self.rung.notify_one();
+    pub(crate) fn wake(&self) {
+        let mut signal = lock(&self.signal);
+        if !signal.woken {
+            signal.woken = true;
+            self.wakeup.notify_one();
         }
-    }
-
-    /// The disk had no room: makes some at once, unless another did so just now; whether anything was freed.
-    pub(crate) fn make_room(&self) -> bool {
-        let Ok(_open) = self.shelf.while_open() else { return false };
-        let before = self.passes.load(Ordering::Acquire);
-        let mut pass = lock(&self.pass);
-        if self.passes.load(Ordering::Acquire) != before {
-            return true;
-        }
-        self.look();
-        self.work(&mut pass, self.room()) > 0
     }
 
     fn room(&self) -> u64 {
         ROOM.min(self.disk_total / ROOM_PART).max(self.disk_total / 100)
     }
 
-    /// Evicts as much as is needed now, and at least `minimum` bytes. Answers the bytes freed.
-    pub(crate) fn relieve(&self, minimum: u64) -> u64 {
-        // A closed catalog would not learn what went.
-        let Ok(_open) = self.shelf.while_open() else { return 0 };
+    /// Evicts as much as is needed now, and at least `minimum` bytes. Returns the bytes freed.
+    pub(crate) fn evict_at_least(&self, minimum: u64) -> u64 {
+        // A closed catalog would not learn of the evictions.
+        let Ok(_open) = self.blobs.while_open() else { return 0 };
         self.work(&mut lock(&self.pass), minimum)
     }
 
@@ -201,58 +173,62 @@ impl Evictor {
         }
         let freed = self.evict(need);
         self.passes.fetch_add(u64::from(freed > 0), Ordering::Release);
-        self.look();
+        self.measure();
         if short > 0 {
             pass.short_at = Some(Instant::now());
         }
         if freed < need && pass.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGE) {
             pass.warned_at = Some(Instant::now());
-            tracing::warn!(need, freed, "the cache cannot free what it should: what is left is read, staged or pinned");
+            tracing::warn!(
+                need,
+                freed,
+                "the cache cannot free what it should: everything left is being read, staged or pinned"
+            );
         }
         freed
     }
 
-    /// Bytes above the low mark, once the high one is exceeded.
+    /// The bytes above the low mark, once the high mark is exceeded.
     fn over(&self) -> u64 {
-        let (bytes, limit) = (self.shelf.ledger.bytes(), self.shelf.ledger.limit);
+        let (bytes, limit) = (self.blobs.ledger.bytes(), self.blobs.ledger.limit);
         let share = |percent| limit / 100 * percent + limit % 100 * percent / 100;
         if bytes > share(HIGH_PERCENT) { bytes - share(LOW_PERCENT) } else { 0 }
     }
 
-    /// Bytes that the file system lacks, and a hundredth of it more, once it is short.
+    /// The bytes that the file system is short of, plus a hundredth of it.
     fn short(&self) -> u64 {
-        let ledger = &self.shelf.ledger;
+        let ledger = &self.blobs.ledger;
         let free = ledger.disk_free.load(Ordering::Relaxed);
         if free < ledger.min_free { ledger.min_free - free + self.disk_total / 100 } else { 0 }
     }
 
-    fn look(&self) {
+    fn measure(&self) {
         self.written.store(0, Ordering::Relaxed);
-        match free_space(self.shelf.layout.root()) {
-            Ok(space) => self.shelf.ledger.disk_free.store(space.free, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "the free space of the cache's file system is not known"),
+        match free_space(self.blobs.layout.root()) {
+            Ok(space) => self.blobs.ledger.disk_free.store(space.free, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "cannot measure the free space of the cache's file system"),
         }
     }
 
     fn evict(&self, need: u64) -> u64 {
-        // What nobody waits for, and has not even all its bytes, goes before anything that can be served.
-        let mut freed = self.shelf.parking.relieve(&self.shelf.disk, need);
+        // Parked fills go first: no client waits for them, and they cannot be served.
+        let mut freed = self.blobs.parked_fills.drop_oldest(&self.blobs.disk, need);
         for _ in 0..ROUNDS {
             if freed >= need {
                 break;
             }
-            self.shelf.catalog.flush_now(); // the scan sees what is committed: all uses and all blobs so far
+            self.blobs.catalog.flush_now(); // the scan sees committed rows only: all uses and blobs so far
             match self.round(need - freed) {
                 Ok(0) => break,
                 Ok(more) => freed += more,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a blob cannot be evicted");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot evict a blob");
                     break;
                 }
             }
         }
-        self.shelf.catalog.flush_now();
-        if freed < need && self.shelf.disk.health().catalog() == Some(Trouble::Full) {
+        self.blobs.catalog.flush_now();
+        if freed < need && self.blobs.disk.health().catalog() == Some(DiskFault::Full) {
             freed += self.evict_unknown(need - freed);
         }
         if freed > 0 {
@@ -264,36 +240,69 @@ impl Evictor {
     fn round(&self, need: u64) -> Result<u64, Error> {
         let mut choice = Choice::new(need);
         self.reader.scan(|row| {
-            if !row.pinned && !self.shelf.leases.holds(&row.digest) {
+            if !row.pinned && !self.blobs.leases.holds(&row.digest) {
                 choice.offer(row);
             }
         })?;
         let mut freed = 0;
         for some in choice.victims().chunks(FLUSHED) {
             for row in some {
-                if self.shelf.evict(&row.digest, row.size)? {
+                if self.blobs.evict(&row.digest, row.size)? {
                     freed += row.size;
                 }
             }
-            self.shelf.catalog.flush_now(); // lookups must not wait behind thousands of notes
+            self.blobs.catalog.flush_now(); // lookups must not wait behind thousands of changes
         }
         Ok(freed)
     }
-    /// Evicts blobs that lie in the folder and that the catalog could not be told of, in no order.
+
+    /// Evicts blobs in the folder that the catalog could not be informed of, in no order.
     fn evict_unknown(&self, need: u64) -> u64 {
         let mut freed = 0;
-        for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.shelf.layout.list(algorithm)) {
+        for digest in ALGORITHMS.into_iter().flat_map(|algorithm| self.blobs.layout.list(algorithm)) {
             if freed >= need {
                 break;
             }
             if !matches!(self.reader.row(&digest), Ok(None)) {
                 continue;
             }
-            let size = self.shelf.layout.blob(&digest).symlink_metadata().map_or(0, |metadata| metadata.len());
-            if let Ok(true) = self.shelf.evict(&digest, size) {
+            let size = self.blobs.layout.blob(&digest).symlink_metadata().map_or(0, |metadata| metadata.len());
+            if let Ok(true) = self.blobs.evict(&digest, size) {
                 freed += size;
             }
         }
         freed
+    }
+}
+
+impl Space for Evictor {
+    /// Evicts in the background, or at once when the limit is exceeded. Admits nothing while the catalog has no space:
+    /// it could not even record an eviction.
+    fn admit(&self, count: u64) -> bool {
+        if self.blobs.disk.health().catalog() == Some(DiskFault::Full) {
+            return false;
+        }
+        let written = self.written.fetch_add(count, Ordering::Relaxed) + count;
+        let limit = self.blobs.ledger.limit;
+        if self.blobs.ledger.bytes() > limit {
+            self.evict_at_least(0);
+            return self.blobs.ledger.bytes() <= limit;
+        }
+        if self.over() > 0 || written > MEASURE_BYTES {
+            self.wake();
+        }
+        true
+    }
+
+    /// Evicts at once, unless another thread did so just now.
+    fn make_room(&self) -> bool {
+        let Ok(_open) = self.blobs.while_open() else { return false };
+        let before = self.passes.load(Ordering::Acquire);
+        let mut pass = lock(&self.pass);
+        if self.passes.load(Ordering::Acquire) != before {
+            return true;
+        }
+        self.measure();
+        self.work(&mut pass, self.room()) > 0
     }
 }

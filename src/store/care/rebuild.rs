@@ -1,8 +1,7 @@
-//! The walk over the folder that makes catalog and blobs agree after an unclean end or a lost catalog.
+//! Makes the catalog agree with the folder after an unclean end or a lost catalog.
 //!
-//! It runs behind the serving, on a thread of its own that mostly sleeps: what lies in the folder unknown is
-//! taken into the catalog, unproven; what the catalog has and the folder has not is taken out; then the unproven
-//! ones are hashed, gently. No link, type or tag is ever made up.
+//! It runs in the background, on a thread that mostly sleeps: it adds unknown files to the catalog as unproven, removes
+//! rows whose files are gone, and then hashes the unproven blobs at half speed. It never makes up a link, type or tag.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,41 +12,41 @@ use std::time::Instant;
 
 use crate::oci::Algorithm;
 use crate::store::Error;
-use crate::store::catalog::Reader;
+use crate::store::catalog::CatalogReader;
 use crate::store::content::blobs::Blobs;
 use crate::store::layout::{ALGORITHMS, digest_of};
 
 const PAGE: u32 = 1000;
-/// So many found blobs are told to the catalog at once.
+/// The number of found blobs sent to the catalog in one batch.
 const FLUSHED: usize = 250;
 
-/// The walker.
-pub(crate) struct Walk {
-    shelf: Arc<Blobs>,
-    reader: Reader,
+/// The background comparison of catalog and folder.
+pub(crate) struct Rebuild {
+    blobs: Arc<Blobs>,
+    reader: CatalogReader,
     stop: Arc<AtomicBool>,
 }
 
-impl Walk {
-    pub(crate) fn new(shelf: Arc<Blobs>, stop: Arc<AtomicBool>) -> Self {
-        Self { reader: shelf.catalog.reader(), shelf, stop }
+impl Rebuild {
+    pub(crate) fn new(blobs: Arc<Blobs>, stop: Arc<AtomicBool>) -> Self {
+        Self { reader: blobs.catalog.reader(), blobs, stop }
     }
 
-    /// Finishes what an earlier process left to be hashed, then walks whenever it is asked to.
+    /// Hashes what an earlier process left unproven, then compares whenever it is requested.
     pub(crate) fn run(&self, asked: &Receiver<()>) {
-        if !self.shelf.catalog.is_in_doubt() {
+        if !self.blobs.catalog.may_differ() {
             self.report(self.prove());
         }
         while asked.recv().is_ok() && !self.is_stopped() {
-            while asked.try_recv().is_ok() {} // one walk answers all that was asked before it
-            let doubts = self.shelf.catalog.doubts();
-            let walked = self.walk();
-            if walked.is_ok() && !self.is_stopped() {
-                self.shelf.catalog.flush_now();
-                self.shelf.catalog.mended(doubts);
+            while asked.try_recv().is_ok() {} // one comparison answers all earlier requests
+            let divergences = self.blobs.catalog.divergences();
+            let compared = self.compare();
+            if compared.is_ok() && !self.is_stopped() {
+                self.blobs.catalog.flush_now();
+                self.blobs.catalog.reconciled(divergences);
                 self.report(self.prove());
             }
-            self.report(walked);
+            self.report(compared);
         }
     }
 
@@ -55,22 +54,25 @@ impl Walk {
         if let Err(error) = result
             && !self.is_stopped()
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the walk over the cache folder was broken off");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the comparison of the catalog with the cache folder was interrupted"
+            );
         }
     }
 
-    fn walk(&self) -> Result<(), Error> {
-        tracing::info!("the catalog is compared with the cache folder");
+    fn compare(&self) -> Result<(), Error> {
+        tracing::info!("comparing the catalog with the cache folder");
         for algorithm in ALGORITHMS {
             self.adopt(algorithm)?;
         }
-        self.shelf.catalog.flush_now();
-        self.forsake()
+        self.blobs.catalog.flush_now();
+        self.remove_gone()
     }
 
-    /// Takes what lies in the folder unknown into the catalog.
+    /// Adds the unknown files of the folder to the catalog.
     fn adopt(&self, algorithm: Algorithm) -> Result<(), Error> {
-        let folder = self.shelf.layout.folder(algorithm);
+        let folder = self.blobs.layout.folder(algorithm);
         let failed = |source| Error::io("list", &folder, source);
         let mut adopted = 0_usize;
         for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -79,36 +81,36 @@ impl Walk {
             }
             let name = entry.map_err(failed)?.file_name();
             let Some(digest) = digest_of(algorithm, &name) else {
-                tracing::warn!(folder = %folder.display(), name = %name.to_string_lossy(), "no blob has such a name");
+                tracing::warn!(folder = %folder.display(), name = %name.to_string_lossy(), "a file among the blobs is not named like a blob");
                 continue;
             };
             if self.reader.row(&digest)?.is_none() {
-                self.shelf.adopt(&digest)?;
+                self.blobs.adopt(&digest)?;
                 adopted += 1;
                 if adopted.is_multiple_of(FLUSHED) {
-                    self.shelf.catalog.flush_now(); // lookups must not wait behind a million notes
+                    self.blobs.catalog.flush_now(); // lookups must not wait behind a million changes
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes what the folder has not out of the catalog.
-    fn forsake(&self) -> Result<(), Error> {
+    /// Removes the rows whose files are gone.
+    fn remove_gone(&self) -> Result<(), Error> {
         let mut after = 0;
         while !self.is_stopped() {
             let rows = self.reader.page(after, PAGE)?;
             let Some(last) = rows.last() else { break };
             after = last.id;
-            let gone = rows.iter().filter(|row| self.shelf.forsake(&row.digest)).count();
+            let gone = rows.iter().filter(|row| self.blobs.remove_if_gone(&row.digest)).count();
             if gone > 0 {
-                self.shelf.catalog.flush_now();
+                self.blobs.catalog.flush_now();
             }
         }
         Ok(())
     }
 
-    /// Hashes what nobody has hashed yet.
+    /// Hashes the blobs that are not proven yet.
     fn prove(&self) -> Result<(), Error> {
         let mut after = 0;
         loop {
@@ -120,15 +122,15 @@ impl Walk {
                     return Ok(());
                 }
                 let began = Instant::now();
-                match self.shelf.prove(&row.digest) {
+                match self.blobs.prove(&row.digest) {
                     Ok(Some(_)) => {}
-                    Ok(None) => _ = self.shelf.forsake(&row.digest), // dropped just now, or gone before
+                    Ok(None) => _ = self.blobs.remove_if_gone(&row.digest), // dropped just now, or gone before
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, digest = %row.digest, "a blob cannot be hashed");
+                        tracing::warn!(error, digest = %row.digest, "cannot hash a blob");
                     }
                 }
-                // Half of the time the disk belongs to the pulls. A stop wakes the thread.
+                // Half of the time the disk belongs to the pulls. `stop` wakes the thread.
                 thread::park_timeout(began.elapsed());
             }
         }

@@ -1,8 +1,8 @@
-//! Looks after what lies still: judges blobs in which a read found damage, and reads all others once in a while.
+//! Verifies blobs in the background: suspects at once, and all others at a limited rate if enabled.
 //!
-//! One thread, mostly asleep. The scrub hashes blob after blob by the catalog's row number, pauses after every
-//! chunk so as to stay under its rate, keeps what it read out of the page cache unless it was there already, and
-//! goes on after a restart where it was. A suspect is judged at once, also in the midst of a pause.
+//! One thread, mostly asleep. The scrub hashes the blobs in the order of their rows, pauses after every chunk to stay
+//! under its rate, keeps its reads out of the page cache, and continues after a restart where it stopped. A suspect is
+//! verified even in the middle of a pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,81 +11,61 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::catalog::{Change, Reader, micros};
+use crate::store::catalog::{CatalogReader, Change, ScrubProgress, micros};
 use crate::store::content::blobs::Blobs;
 
-/// What a blob was found to be.
+/// The speed of the scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// There is none.
-    Absent,
-    /// It has the content of its name.
-    Good,
-    /// It had not, and was dropped.
-    Damaged,
-}
-
-/// How the scrub goes about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Bytes read in a second, at most.
+pub struct ScrubPace {
+    /// The most bytes to read in a second.
     pub rate: u64,
-    /// From the end of one pass over all blobs to the beginning of the next.
+    /// The time from the end of one pass over all blobs to the start of the next.
     pub rest: Duration,
 }
 
-impl Default for Pace {
-    /// 8 MiB/s, which is 100 GiB in less than four hours; then a week of rest.
+impl Default for ScrubPace {
+    /// 8 MiB/s, which is 100 GiB in less than four hours, and a week between passes.
     fn default() -> Self {
         Self { rate: 8 << 20, rest: Duration::from_secs(7 * 24 * 3600) }
     }
 }
 
-/// What the thread is asked.
+/// A request to the thread.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// A read found damage here.
-    Judge(Digest),
-    /// Scrub, from now on, or not.
-    Scrub(Option<Pace>),
-    /// Wakes it, so that it sees that it is to stop.
+    /// Verify this suspect.
+    Verify(Digest),
+    /// Scrub at this pace from now on, or not.
+    Scrub(Option<ScrubPace>),
+    /// Wake up and see that the store is stopping.
     Stop,
 }
 
-/// Where the scrub is, as the catalog keeps it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// The row number of the last blob that was read; 0 between two passes.
-    pub(crate) after: i64,
-    /// When the last pass ended, in microseconds since 1970.
-    pub(crate) ended: i64,
-}
-
 const PAGE: u32 = 256;
-/// The position is noted this often.
-const NOTE_AGE: Duration = Duration::from_secs(10);
+/// How often the position is recorded.
+const RECORD_AGE: Duration = Duration::from_secs(10);
 
-pub(crate) struct Scrub {
-    shelf: Arc<Blobs>,
-    reader: Reader,
-    inbox: Receiver<Task>,
+pub(crate) struct Scrubber {
+    blobs: Arc<Blobs>,
+    reader: CatalogReader,
+    tasks: Receiver<Task>,
     stop: Arc<AtomicBool>,
-    pace: Option<Pace>,
-    noted_at: Instant,
+    pace: Option<ScrubPace>,
+    recorded_at: Instant,
 }
 
-impl Scrub {
-    pub(crate) fn new(shelf: Arc<Blobs>, inbox: Receiver<Task>, stop: Arc<AtomicBool>) -> Self {
-        Self { reader: shelf.catalog.reader(), shelf, inbox, stop, pace: None, noted_at: Instant::now() }
+impl Scrubber {
+    pub(crate) fn new(blobs: Arc<Blobs>, tasks: Receiver<Task>, stop: Arc<AtomicBool>) -> Self {
+        Self { reader: blobs.catalog.reader(), blobs, tasks, stop, pace: None, recorded_at: Instant::now() }
     }
 
-    /// Works until it is stopped.
+    /// Runs until it is stopped.
     pub(crate) fn run(mut self) {
         while !self.is_stopped() {
             let pause = match self.pace {
                 None => Duration::MAX,
                 Some(pace) => self.pass(pace).unwrap_or_else(|error| {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the scrub was broken off");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the scrub was interrupted");
                     Duration::from_secs(600)
                 }),
             };
@@ -93,58 +73,58 @@ impl Scrub {
         }
     }
 
-    /// Goes on with the pass until its end or until it is told otherwise; answers how long to wait then.
-    fn pass(&mut self, pace: Pace) -> Result<Duration, Error> {
+    /// Continues the pass until its end or a new request. Returns how long to wait then.
+    fn pass(&mut self, pace: ScrubPace) -> Result<Duration, Error> {
         let mut progress = self.reader.progress()?;
         let rested = Duration::from_micros((micros(SystemTime::now()) - progress.ended).max(0).cast_unsigned());
         if progress.after == 0 && rested < pace.rest {
             return Ok(pace.rest.saturating_sub(rested));
         }
         loop {
-            self.shelf.catalog.flush_now(); // what was committed up to here belongs to this pass
+            self.blobs.catalog.flush_now(); // includes the blobs committed so far
             let rows = self.reader.page(progress.after, PAGE)?;
             if rows.is_empty() {
-                progress = Progress { after: 0, ended: micros(SystemTime::now()) };
-                self.shelf.catalog.tell(Change::Scrubbed(progress));
+                progress = ScrubProgress { after: 0, ended: micros(SystemTime::now()) };
+                self.blobs.catalog.submit(Change::Scrubbed(progress));
                 return Ok(pace.rest);
             }
             for row in rows.iter().filter(|row| row.proven) {
-                let shelf = Arc::clone(&self.shelf);
-                let judged = shelf.verify(&row.digest, &mut |read| self.pause(pace, read));
-                if let Err(error) = judged {
+                let blobs = Arc::clone(&self.blobs);
+                let verified = blobs.verify(&row.digest, &mut |read| self.pause(pace, read));
+                if let Err(error) = verified {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, digest = %row.digest, "a blob cannot be verified");
+                    tracing::warn!(error, digest = %row.digest, "cannot verify a blob");
                 }
                 if self.is_stopped() || self.pace != Some(pace) {
-                    return Ok(Duration::ZERO); // this blob is read again
+                    return Ok(Duration::ZERO); // reads this blob again
                 }
                 progress.after = row.id;
-                if self.noted_at.elapsed() >= NOTE_AGE {
-                    self.noted_at = Instant::now();
-                    self.shelf.catalog.tell(Change::Scrubbed(progress));
+                if self.recorded_at.elapsed() >= RECORD_AGE {
+                    self.recorded_at = Instant::now();
+                    self.blobs.catalog.submit(Change::Scrubbed(progress));
                 }
             }
             progress.after = rows.last().map_or(progress.after, |row| row.id);
         }
     }
 
-    /// Sleeps for as long as `read` bytes should take; whether to go on.
-    fn pause(&mut self, pace: Pace, read: u64) -> bool {
+    /// Sleeps for as long as reading `read` bytes should take. Returns whether to continue.
+    fn pause(&mut self, pace: ScrubPace, read: u64) -> bool {
         let nanos = u128::from(read) * 1_000_000_000 / u128::from(pace.rate.max(1));
         self.wait(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
         !self.is_stopped() && self.pace == Some(pace)
     }
 
-    /// Does what it is asked, for so long.
+    /// Serves requests for this long.
     fn wait(&mut self, pause: Duration) {
         let until = Instant::now().checked_add(pause);
         while !self.is_stopped() {
             let task = match until {
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(until) => self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())),
+                None => self.tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => self.tasks.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             match task {
-                Ok(Task::Judge(digest)) => self.shelf.judge(&digest),
+                Ok(Task::Verify(digest)) => self.blobs.verify_suspect(&digest),
                 Ok(Task::Scrub(pace)) => {
                     self.pace = pace;
                     return;

@@ -1,7 +1,7 @@
-//! The catalog's connection and the notes on their way into it: one transaction at a time.
+//! Owns the catalog's connection, and applies changes in one transaction at a time.
 //!
-//! A batch that SQLite cannot write (no room, an ill disk) is kept and tried again; one that stays unwritable is
-//! dropped, and the store remembers that folder and catalog differ, so that a walk over the folder mends it.
+//! A batch that SQLite cannot write (no space, a failing disk) is kept and tried again. One that stays unwritable is
+//! dropped, and the store records that folder and catalog differ, so that a rebuild finds the lost changes.
 
 use std::mem;
 use std::path::PathBuf;
@@ -12,49 +12,49 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::change::Change;
-use super::schema::{self, Opened, is_damage, is_passing};
-use super::writer::Shared;
+use super::command::WriterState;
+use super::schema::{self, OpenedCatalog, is_damage, is_passing};
 use crate::store::ledger::{Charge, Ledger, Totals};
-use crate::store::{Error, Trouble};
+use crate::store::{DiskFault, Error};
 
-/// A batch is committed this long after its first note, or when it is this large.
+/// A batch is committed this long after its first change, or when it is this large.
 const AGE: Duration = Duration::from_millis(100);
-const NOTES: usize = 1000;
-/// A batch that cannot be written is tried again this often, this many times.
+const CHANGES: usize = 1000;
+/// How often a batch that cannot be written is tried again, and how many times.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 60;
-const RETRY_NOTES: usize = 50_000;
+const RETRY_CHANGES: usize = 50_000;
 
 pub(crate) struct Batch {
     connection: Connection,
     folder: PathBuf,
     ledger: Arc<Ledger>,
-    shared: Arc<Shared>,
-    notes: Vec<Change>,
-    /// How many of the notes are in the open transaction; `None` without one.
+    shared: Arc<WriterState>,
+    changes: Vec<Change>,
+    /// The number of changes in the open transaction; `None` without one.
     applied: Option<usize>,
     since: Instant,
     written: Totals,
     working: Totals,
     failures: u32,
     retry_at: Option<Instant>,
-    /// Notes about blobs were lost: once the catalog can be written, a walk is to find them again.
+    /// Changes about blobs were lost: a rebuild finds them once the catalog can be written.
     has_lost: bool,
 }
 
 impl Batch {
     pub(crate) fn new(
-        opened: Opened,
+        opened: OpenedCatalog,
         folder: PathBuf,
         ledger: Arc<Ledger>,
-        shared: Arc<Shared>,
+        shared: Arc<WriterState>,
     ) -> rusqlite::Result<Self> {
         let mut batch = Self {
             connection: opened.connection,
             folder,
             ledger,
             shared,
-            notes: Vec::new(),
+            changes: Vec::new(),
             applied: None,
             since: Instant::now(),
             written: Totals::default(),
@@ -68,15 +68,15 @@ impl Batch {
         Ok(batch)
     }
 
-    /// When it is to be committed, if there is anything in it.
+    /// The time of the next commit, if there is anything to commit.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let at = if self.notes.len() >= NOTES { self.since } else { self.since + AGE };
-        (!self.notes.is_empty()).then_some(self.retry_at.unwrap_or(at))
+        let at = if self.changes.len() >= CHANGES { self.since } else { self.since + AGE };
+        (!self.changes.is_empty()).then_some(self.retry_at.unwrap_or(at))
     }
 
-    /// Answers a lookup, which sees every note that could be applied.
-    pub(crate) fn look(&mut self, look: Box<dyn FnOnce(&Connection) -> bool + Send>) {
-        let is_damaged = look(&self.connection);
+    /// Answers a lookup, which sees every change that could be applied.
+    pub(crate) fn query(&mut self, query: Box<dyn FnOnce(&Connection) -> bool + Send>) {
+        let is_damaged = query(&self.connection);
         if is_damaged {
             self.renew();
         }
@@ -86,30 +86,30 @@ impl Batch {
     pub(crate) fn close(mut self) {
         self.retry_at = None;
         self.commit();
-        if !self.notes.is_empty() {
+        if !self.changes.is_empty() {
             self.give_up();
         }
-        // The folder is marked as clean after this, so that what the catalog knows must be on the disk: with
-        // other connections still open, closing this one would not see to it.
+        // The folder is marked clean after this, so everything in the catalog must be on the disk: with other
+        // connections still open, closing this one does not ensure that.
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         if busy != Ok(false) {
             tracing::warn!("the catalog did not close cleanly");
-            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+            self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Adds a note and applies it.
-    pub(crate) fn add(&mut self, note: Change) {
-        if self.notes.is_empty() {
+    /// Adds a change and applies it.
+    pub(crate) fn add(&mut self, change: Change) {
+        if self.changes.is_empty() {
             self.since = Instant::now();
         }
-        self.notes.push(note);
+        self.changes.push(change);
         if let Err(error) = self.apply() {
             self.failed(&error);
         }
     }
 
-    /// Applies what is not in the transaction yet.
+    /// Applies the changes that are not in the transaction yet.
     fn apply(&mut self) -> rusqlite::Result<()> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Ok(());
@@ -120,8 +120,8 @@ impl Batch {
             self.applied = Some(0);
             self.working = self.written;
         }
-        while let Some(note) = self.applied.and_then(|applied| self.notes.get(applied)) {
-            note.apply(&self.connection, &mut self.working)?;
+        while let Some(change) = self.applied.and_then(|applied| self.changes.get(applied)) {
+            change.apply(&self.connection, &mut self.working)?;
             self.applied = self.applied.map(|applied| applied + 1);
         }
         Ok(())
@@ -129,20 +129,20 @@ impl Batch {
 
     /// Commits the batch, if SQLite can.
     pub(crate) fn commit(&mut self) {
-        if self.notes.is_empty() {
+        if self.changes.is_empty() {
             return;
         }
         match self.try_commit() {
             Ok(true) => {
                 self.written = self.working;
-                let charges: Vec<Charge> = self.notes.drain(..).filter_map(Change::charge).collect();
+                let charges: Vec<Charge> = self.changes.drain(..).filter_map(Change::charge).collect();
                 self.ledger.publish(self.written, charges.into_iter());
                 self.shared.health.set_catalog(None);
                 if mem::take(&mut self.failures) > 0 {
-                    tracing::info!("the catalog is written again");
+                    tracing::info!("the catalog can be written again");
                 }
                 if mem::take(&mut self.has_lost) {
-                    let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+                    let _ = self.shared.rebuild.send(()); // a closing store has no receiver
                 }
             }
             Ok(false) => {}
@@ -150,7 +150,7 @@ impl Batch {
         }
     }
 
-    /// Whether the whole batch is committed.
+    /// Returns whether the whole batch is committed.
     fn try_commit(&mut self) -> rusqlite::Result<bool> {
         self.apply()?;
         if self.applied.is_none() {
@@ -170,52 +170,52 @@ impl Batch {
     fn failed(&mut self, error: &rusqlite::Error) {
         let at = self.applied.take();
         if !self.connection.is_autocommit() {
-            let _ = self.connection.execute_batch("ROLLBACK"); // it fails where SQLite did it by itself
+            let _ = self.connection.execute_batch("ROLLBACK"); // fails where SQLite rolled back by itself
         }
         if is_damage(error) {
             return self.renew();
         }
-        if let Some(at) = at.filter(|at| *at < self.notes.len() && !is_passing(error)) {
-            // Something about this one note, which no second try will change.
-            tracing::warn!(%error, "the catalog refuses a note, which is dropped");
-            let note = self.notes.remove(at);
-            self.forsake(&note);
+        if let Some(at) = at.filter(|at| *at < self.changes.len() && !is_passing(error)) {
+            // The fault lies in this one change, so a second try would fail too.
+            tracing::warn!(%error, "SQLite refused a change to the catalog: dropped it");
+            let change = self.changes.remove(at);
+            self.lose(&change);
             return;
         }
         if self.failures == 0 && !self.has_lost {
-            tracing::warn!(%error, "the catalog cannot be written: it is tried again");
+            tracing::warn!(%error, "cannot write the catalog: will try again");
         }
-        self.shared.health.set_catalog(trouble(error));
+        self.shared.health.set_catalog(fault(error));
         self.failures += 1;
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
-        if self.failures > RETRIES || self.notes.len() > RETRY_NOTES {
+        if self.failures > RETRIES || self.changes.len() > RETRY_CHANGES {
             self.give_up();
         }
     }
 
     fn give_up(&mut self) {
         let (kept, lost): (Vec<Change>, Vec<Change>) =
-            mem::take(&mut self.notes).into_iter().partition(Change::is_withdrawal);
+            mem::take(&mut self.changes).into_iter().partition(Change::is_withdrawal);
         if !lost.is_empty() {
-            tracing::error!(notes = lost.len(), "the catalog stays unwritable: what it should have learned is lost");
+            tracing::error!(notes = lost.len(), "the catalog stays unwritable: the pending changes are lost");
         }
-        lost.iter().for_each(|note| self.forsake(note));
-        self.notes = kept; // they are few, and tried for as long as it takes
+        lost.iter().for_each(|change| self.lose(change));
+        self.changes = kept; // they are few, and tried until they succeed
         self.failures = 0;
     }
 
-    fn forsake(&mut self, note: &Change) {
-        if note.is_about_blobs() {
+    fn lose(&mut self, change: &Change) {
+        if change.is_about_blobs() {
             self.has_lost = true;
-            self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+            self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Makes a damaged catalog anew, empty, and asks for the walk that fills it.
+    /// Replaces a damaged catalog by an empty one, and requests the rebuild that fills it.
     fn renew(&mut self) {
-        tracing::warn!("the catalog is damaged: it is moved aside and made anew from the blobs");
+        tracing::warn!("the catalog is damaged: moving it aside and rebuilding it from the blobs");
         self.applied = None;
-        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+        self.shared.divergences.fetch_add(1, Ordering::AcqRel);
         let anew = Connection::open_in_memory().map(|nowhere| drop(mem::replace(&mut self.connection, nowhere)));
         let opened = anew
             .map_err(|source| Error::Catalog { doing: "be closed", source })
@@ -224,15 +224,15 @@ impl Batch {
         match opened {
             Ok(opened) => self.connection = opened.connection,
             Err(error) => {
-                // The pulls go on, and this process forgets links and tags when it ends.
-                tracing::error!(%error, "no new catalog can be made: it is kept in memory only");
+                // The pulls continue, and this process forgets links and tags when it ends.
+                tracing::error!(%error, "cannot create a new catalog: keeping it in memory only");
                 let _ = schema::make(&mut self.connection);
             }
         }
         self.written = Totals::default();
         self.ledger.publish(self.written, std::iter::empty());
         self.shared.generation.fetch_add(1, Ordering::Release);
-        let _ = self.shared.walk.send(()); // nobody listens when the store is closing
+        let _ = self.shared.rebuild.send(()); // a closing store has no receiver
     }
 
     fn load_totals(&mut self) -> rusqlite::Result<i64> {
@@ -247,13 +247,13 @@ impl Batch {
     }
 }
 
-/// What it says of the disk.
-fn trouble(error: &rusqlite::Error) -> Option<Trouble> {
+/// What the error says about the disk.
+fn fault(error: &rusqlite::Error) -> Option<DiskFault> {
     use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     match error.sqlite_error_code()? {
-        DiskFull => Some(Trouble::Full),
-        CannotOpen | PermissionDenied | ReadOnly => Some(Trouble::ReadOnly),
-        SystemIoFailure => Some(Trouble::Failing),
+        DiskFull => Some(DiskFault::Full),
+        CannotOpen | PermissionDenied | ReadOnly => Some(DiskFault::ReadOnly),
+        SystemIoFailure => Some(DiskFault::Failing),
         _ => None,
     }
 }

@@ -1,60 +1,57 @@
-//! The changes to the catalog: each is one note, applied in the order they were sent.
+//! Defines the changes to the catalog, and applies each to the database in the order in which they were sent.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{Learned, Link, Ping, TagEntry};
+use super::entry::{LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
+use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_tag, note_link, note_ping, note_public, note_tag, prune};
+use super::place::{forget_tag, prune, record_link, record_ping, record_public, record_tag};
 use crate::oci::{Accept, Digest, Repository, Tag};
-use crate::store::care::policy;
-use crate::store::care::scrub::Progress;
-use crate::store::content::checksums::Sums;
+use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
-
-/// How long a link lives without new proof.
-pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One change.
 pub(crate) enum Change {
-    /// A blob was committed, which counts as a use. Times in microseconds since 1970.
+    /// A blob was committed, which counts as a use. Times are microseconds since 1970.
     Stored { digest: Digest, size: u64, at: i64, sums: Sums, charge: Charge },
-    /// A blob was hashed and found good.
+    /// A blob was hashed and matches its digest.
     Proven { digest: Digest, size: u64, at: i64, sums: Sums },
-    /// A blob lies in the folder, and nobody knows how it got there.
+    /// A blob of unknown origin was found in the folder.
     Found { digest: Digest, size: u64, at: i64 },
-    /// A blob is gone, and with it its links.
+    /// A blob is gone, and its links with it.
     Gone { digest: Digest, charge: Option<Charge> },
     /// A digest is known in a place.
     Link(Link),
-    /// What a tag is.
+    /// The digest of a tag.
     Tag(TagEntry),
-    /// A tag is no more, or not to be trusted.
+    /// A tag is gone, or no longer trusted.
     ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
     /// What a registry answered.
     Ping(Ping),
-    /// When a registry said that anybody may read a repository, in microseconds since 1970; or that nobody may.
+    /// The time when a registry said that anyone may read a repository, in microseconds since 1970; `None` that nobody
+    /// may.
     Public { registry: String, repository: Repository, proven: Option<i64> },
-    /// When blobs were last used, in microseconds since 1970.
+    /// The times when blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
-    /// A place has a digest no more.
+    /// A place no longer has a digest.
     Unlink { place: i64, digest: Digest },
-    /// A blob is never evicted, or may be again; also when it comes back after it was gone.
+    /// A blob is pinned or unpinned, even if it is gone now and comes back later.
     Pin { digest: Digest, pinned: bool },
-    /// How far the scrub is.
-    Scrubbed(Progress),
-    /// Links proven before this time die, and what was public before it is not known to be any more. What was noted
-    /// after `now`, by a clock that was ahead, has half of its life left and is old enough to be asked for again.
+    /// The position of the scrub.
+    Scrubbed(ScrubProgress),
+    /// Links proven before this time expire, and so do public repositories. A time after `now`, from a clock that was
+    /// ahead, becomes one with half of its life left, which is old enough to be checked again.
     Expire { before: i64, now: i64 },
-    /// Tags last checked before the one time and the past of tags before the other go, and places of which nothing
-    /// is known any more.
+    /// Tags last checked before `tags` are removed, tag history before `history`, and places of which nothing is known
+    /// any more.
     Prune { tags: i64, history: i64 },
 }
 
 impl Change {
-    /// Takes the charge out, to be settled.
+    /// Takes the charge, to release it.
     pub(crate) fn charge(self) -> Option<Charge> {
         match self {
             Self::Stored { charge, .. } => Some(charge),
@@ -63,38 +60,38 @@ impl Change {
         }
     }
 
-    /// Whether the folder and the catalog differ if this is lost.
+    /// Whether folder and catalog differ if this change is lost.
     pub(crate) fn is_about_blobs(&self) -> bool {
         matches!(self, Self::Stored { .. } | Self::Proven { .. } | Self::Found { .. } | Self::Gone { .. })
     }
 
-    /// Whether it takes a right back: who lost it must not have it again because this is lost.
+    /// Whether it withdraws a right: a lost withdrawal would grant the right again.
     pub(crate) fn is_withdrawal(&self) -> bool {
         matches!(self, Self::Public { proven: None, .. })
     }
 
-    /// Writes it, and what it does to the totals. Applying a note twice is applying it once.
+    /// Writes the change, and adds it to the totals. Applying it twice has the effect of applying it once.
     pub(crate) fn apply(&self, on: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
         match self {
             Self::Stored { digest, size, at, sums, .. } => {
                 stored(on, totals, digest, *size, *at, sums)?;
-                note_use(on, &key(digest), *at)
+                record_use(on, &key(digest), *at)
             }
             Self::Proven { digest, size, at, sums } => stored(on, totals, digest, *size, *at, sums),
             Self::Found { digest, size, at } => found(on, totals, digest, *size, *at),
             Self::Gone { digest, .. } => gone(on, totals, digest),
-            Self::Link(link) => note_link(on, link),
-            Self::Tag(entry) => note_tag(on, entry),
+            Self::Link(link) => record_link(on, link),
+            Self::Tag(entry) => record_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
-            Self::Ping(ping) => note_ping(on, ping),
-            Self::Public { registry, repository, proven } => note_public(on, registry, repository, *proven),
+            Self::Ping(ping) => record_ping(on, ping),
+            Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
                 .map(drop),
-            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| note_use(on, &key(digest), *at)),
+            Self::Used(uses) => uses.iter().try_for_each(|(digest, at)| record_use(on, &key(digest), *at)),
             Self::Pin { digest, pinned } => pin(on, digest, *pinned),
-            Self::Scrubbed(Progress { after, ended }) => on
+            Self::Scrubbed(ScrubProgress { after, ended }) => on
                 .prepare_cached("UPDATE totals SET scrubbed = ?1, scrub_ended = max(scrub_ended, ?2)")?
                 .execute([after, ended])
                 .map(drop),
@@ -112,7 +109,7 @@ impl Change {
 }
 
 impl Change {
-    /// That links and public marks have reached their end, by the clock.
+    /// Expires links and public marks by the clock.
     pub(crate) fn expire() -> Self {
         let now = SystemTime::now();
         Self::Expire { before: micros(now - LINK_LIFE), now: micros(now) }
@@ -132,7 +129,7 @@ fn insert(on: &Connection, key: &[u8], size: i64, at: i64, proven: bool) -> rusq
         "INSERT INTO blobs (digest, size, stored, last_used, proven, pinned, heat)
          VALUES (?1, ?2, ?3, ?3, ?4, EXISTS (SELECT 1 FROM pins WHERE digest = ?1), ?5)",
     )?
-    .execute(params![key, size, at, proven, policy::heat(at)])?;
+    .execute(params![key, size, at, proven, heat(at)])?;
     Ok(on.last_insert_rowid())
 }
 
@@ -184,15 +181,15 @@ fn gone(on: &Connection, totals: &mut Totals, digest: &Digest) -> rusqlite::Resu
     on.prepare_cached("DELETE FROM links WHERE digest = ?1")?.execute([&key]).map(drop)
 }
 
-fn note_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
+fn record_use(on: &Connection, key: &[u8], at: i64) -> rusqlite::Result<()> {
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let row: Option<(i64, i64, f64)> = on
         .prepare_cached("SELECT id, last_used, heat FROM blobs WHERE digest = ?1")?
         .query_row([key], read)
         .optional()?;
-    let Some((id, last_used, heat)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
+    let Some((id, last_used, before)) = row.filter(|(_, last_used, _)| *last_used < at) else { return Ok(()) };
     on.prepare_cached("UPDATE blobs SET last_used = ?2, heat = ?3 WHERE id = ?1")?
-        .execute((id, at, policy::heated(heat, last_used, at)))
+        .execute((id, at, heated(before, last_used, at)))
         .map(drop)
 }
 

@@ -1,11 +1,14 @@
-//! What the catalog holds besides blobs: links, tags and pings.
+//! Defines the records of the catalog: blobs, links, tags, pings and the position of the scrub.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::oci::{Accept, Digest, Repository, Tag};
 
-/// Under which kind of path a digest was proven.
+/// How long a link lives without new proof.
+pub(crate) const LINK_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The kind of path under which a digest was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
     /// `/manifests/`
@@ -14,16 +17,16 @@ pub enum Content {
     Blob,
 }
 
-/// With whose right it was learned.
+/// The right by which something was learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Learned {
-    /// Anybody has it.
+    /// Without credentials: anyone has it.
     Anonymously,
-    /// It was answered to somebody's credentials.
+    /// With credentials of a client.
     WithCredentials,
 }
 
-/// A digest is known in a place: this registry has it in this repository.
+/// A digest in a place: this registry has it in this repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The registry's configured name.
@@ -32,17 +35,17 @@ pub struct Link {
     pub repository: Repository,
     /// The content.
     pub digest: Digest,
-    /// As what it was served.
+    /// The kind of path that served it.
     pub content: Content,
-    /// Its `Content-Type`, as the registry said it.
+    /// The registry's `Content-Type`.
     pub media_type: Option<String>,
-    /// With whose right.
+    /// The right by which it was learned.
     pub learned: Learned,
-    /// When the registry last said so.
+    /// When the registry last confirmed it.
     pub proven: SystemTime,
 }
 
-/// What a tag was when it was last asked for.
+/// The digest of a tag when it was last checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagEntry {
     /// The registry's configured name.
@@ -51,17 +54,17 @@ pub struct TagEntry {
     pub repository: Repository,
     /// The tag.
     pub tag: Tag,
-    /// The class of the `Accept` that earned the answer.
+    /// The class of the `Accept` that got the answer.
     pub accept: Accept,
-    /// What the tag is.
+    /// The digest.
     pub digest: Digest,
     /// The answer's `Content-Type`.
     pub media_type: String,
     /// The manifest's length in bytes.
     pub size: u64,
-    /// When the registry last said so.
+    /// When the registry last confirmed it.
     pub checked: SystemTime,
-    /// With whose right.
+    /// The right by which it was learned.
     pub learned: Learned,
 }
 
@@ -72,8 +75,30 @@ pub struct Ping {
     pub registry: Arc<str>,
     /// The status.
     pub status: u16,
-    /// The headers that matter, in order. The caller leaves out what is secret.
+    /// The relevant headers, in order. The caller leaves out secrets.
     pub headers: Vec<(String, String)>,
     /// When it was answered.
     pub seen: SystemTime,
+}
+
+/// A blob in the catalog. Times are microseconds since 1970, sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BlobRow {
+    pub(crate) id: i64,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) last_used: i64,
+    pub(crate) proven: bool,
+    pub(crate) pinned: bool,
+    /// How much it is used (`heat.rs`).
+    pub(crate) heat: f64,
+}
+
+/// The position of the scrub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScrubProgress {
+    /// The row number of the last blob that was read; 0 between two passes.
+    pub(crate) after: i64,
+    /// When the last pass ended, in microseconds since 1970.
+    pub(crate) ended: i64,
 }

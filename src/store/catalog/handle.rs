@@ -1,4 +1,4 @@
-//! The catalog's face: notes that do not wait, lookups that see all earlier notes.
+//! Is the interface of the catalog: changes that do not wait, and lookups that see all earlier changes.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -11,132 +11,133 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::change::{Change, LINK_LIFE};
-use super::entry::{Learned, Link, Ping, TagEntry};
+use super::change::Change;
+use super::command::{WriterCommand, WriterState};
+use super::entry::{LINK_LIFE, Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::query;
 use super::queue::Queue;
-use super::reader::Reader;
+use super::reader::CatalogReader;
 use super::schema::{self, is_damage};
-use super::writer::{Order, Shared, Writer};
+use super::writer::CatalogWriter;
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
-use crate::store::health::Health;
+use crate::store::health::StoreHealth;
 use crate::store::ledger::Ledger;
 use crate::store::lock::lock;
 
-/// Orders that may wait. A thread stuck on an ill disk must not fill the memory.
+/// The capacity of the queue. A thread stuck on a failing disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
 
-/// What is known about the blobs. One thread owns it; every call here is an order to that thread.
+/// The catalog of the blobs. One thread owns the database; every call here is a command to that thread.
 pub struct Catalog {
-    outbox: Arc<Queue>,
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    shared: Arc<WriterState>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Catalog {
-    /// Opens the catalog in `folder` and starts its thread; whether it was made just now. `walk` is sent to when
-    /// it had to be made anew later.
+    /// Opens the catalog in `folder` and starts its thread. Returns whether it was created just now. `rebuild` is sent
+    /// to when it had to be replaced later.
     pub(crate) fn open(
         folder: PathBuf,
         ledger: Arc<Ledger>,
-        walk: mpsc::Sender<()>,
-        health: Arc<Health>,
+        rebuild: mpsc::Sender<()>,
+        health: Arc<StoreHealth>,
     ) -> Result<(Self, bool), Error> {
         let opened = schema::open(&folder)?;
         let new = opened.new;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WriterState {
             uses: Mutex::default(),
             clock: 0.into(),
             generation: Arc::default(),
-            doubts: 0.into(),
-            mended: 0.into(),
-            walk,
+            divergences: 0.into(),
+            reconciled: 0.into(),
+            rebuild,
             health,
         });
         let failed = |source| Error::Catalog { doing: "be opened", source };
         let batch = Batch::new(opened, folder.clone(), ledger, Arc::clone(&shared)).map_err(failed)?;
-        let (orders, inbox) = mpsc::sync_channel(QUEUE);
-        let outbox = Arc::new(Queue::new(orders));
-        let writer = Writer::new(batch, Arc::clone(&shared), Arc::clone(&outbox));
-        let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&inbox));
+        let (commands, tasks) = mpsc::sync_channel(QUEUE);
+        let queue = Arc::new(Queue::new(commands));
+        let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
+        let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { outbox, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)) }, new))
     }
 
-    /// The digest's links in a repository: at most one for each content and way of learning. Links that were not
-    /// proven for 7 days, and those of content that is gone, are none.
+    /// The digest's links in a repository: at most one for each kind of content and right. Links that were not proven
+    /// for 7 days, and links of removed content, are not returned.
     ///
     /// # Errors
     /// [`Error::Catalog`], [`Error::Busy`] or [`Error::Closed`]: nothing is known then.
     pub async fn links(&self, registry: &str, repository: &Repository, digest: &Digest) -> Result<Vec<Link>, Error> {
         let (registry, repository, digest) = (Arc::from(registry), repository.clone(), *digest);
         let since = micros(SystemTime::now() - LINK_LIFE);
-        self.ask("look links up", move |on| query::links(on, &registry, &repository, &digest, since)).await
+        self.ask("look up links", move |on| query::links(on, &registry, &repository, &digest, since)).await
     }
 
-    /// Whether content that is stored may be released on `registry`'s word alone: it was once had without
-    /// credentials anywhere, or with any from this very registry. Else that registry must deliver it itself, as
-    /// it may say 200 to every HEAD to get what another one gave to somebody's credentials.
+    /// Whether stored content may be released on the word of `registry` alone: it was once served without credentials
+    /// anywhere, or with any by this registry. Otherwise this registry must deliver it itself, since it could answer
+    /// 200 to every HEAD to get content that another one served to a client with credentials.
     ///
     /// # Errors
     /// As [`Catalog::links`].
     pub async fn is_shared(&self, registry: &str, digest: &Digest) -> Result<bool, Error> {
         let (registry, digest) = (registry.to_owned(), *digest);
         let since = micros(SystemTime::now() - LINK_LIFE);
-        self.ask("look links up", move |on| query::is_shared(on, &registry, &digest, since)).await
+        self.ask("look up links", move |on| query::is_shared(on, &registry, &digest, since)).await
     }
 
-    /// Notes a link; the same one again renews its proof, and its media type where there is one.
-    pub fn note_link(&self, mut link: Link) {
+    /// Records a link. Recording it again renews its proof, and its media type if there is one.
+    pub fn record_link(&self, mut link: Link) {
         // A clock that was ahead must not make a link immortal.
         link.proven = link.proven.min(SystemTime::now());
-        self.note(Change::Link(link));
+        self.offer(Change::Link(link));
     }
 
-    /// When `registry` last said that anybody may read the repository, and did not take it back.
+    /// When `registry` last said that anyone may read the repository, unless it withdrew that.
     ///
     /// # Errors
     /// As [`Catalog::links`].
     pub async fn public(&self, registry: &str, repository: &Repository) -> Result<Option<SystemTime>, Error> {
         let (registry, repository) = (registry.to_owned(), repository.clone());
-        let proven = self.ask("look a repository up", move |on| query::public(on, &registry, &repository)).await?;
+        let proven = self.ask("look up a repository", move |on| query::public(on, &registry, &repository)).await?;
         Ok(proven.map(time))
     }
 
-    /// Notes that `registry` said so when it was asked then, or that it takes it back, which is never dropped.
-    pub fn note_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
+    /// Records that `registry` said so at that time, or that it withdrew it. A withdrawal is never dropped.
+    pub fn record_public(&self, registry: &str, repository: &Repository, proven: Option<SystemTime>) {
         let (registry, repository) = (registry.into(), repository.clone());
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
-        let note = Change::Public { registry, repository, proven };
-        if note.is_withdrawal() { self.outbox.owe(note) } else { self.note(note) }
+        let change = Change::Public { registry, repository, proven };
+        if change.is_withdrawal() { self.queue.send_retained(change) } else { self.offer(change) }
     }
 
-    /// All that is known of a tag: of every class of `Accept`, however learned.
+    /// All records of a tag: of every class of `Accept` and every right.
     ///
     /// # Errors
     /// As [`Catalog::links`].
     pub async fn tags(&self, registry: &str, repository: &Repository, tag: &Tag) -> Result<Vec<TagEntry>, Error> {
         let (registry, repository, tag) = (Arc::from(registry), repository.clone(), tag.clone());
-        self.ask("look a tag up", move |on| query::tags(on, &registry, &repository, &tag)).await
+        self.ask("look up a tag", move |on| query::tags(on, &registry, &repository, &tag)).await
     }
 
-    /// Notes what a tag is, and remembers that it was.
-    pub fn note_tag(&self, mut entry: TagEntry) {
+    /// Records the digest of a tag, also in its history.
+    pub fn record_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());
-        self.note(Change::Tag(entry));
+        self.offer(Change::Tag(entry));
     }
 
-    /// Forgets what a tag is, altogether or for one class of `Accept` and one way of learning; that it was remains.
+    /// Removes a tag, for all answers or for one class of `Accept` and one right. Its history stays.
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.note(Change::ForgetTag { registry, repository, tag, only });
+        self.offer(Change::ForgetTag { registry, repository, tag, only });
     }
 
-    /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
+    /// Every digest that a tag has had, with its first and its last time, the latest first.
     ///
     /// # Errors
     /// As [`Catalog::links`].
@@ -147,7 +148,7 @@ impl Catalog {
         tag: &Tag,
     ) -> Result<Vec<(Digest, SystemTime, SystemTime)>, Error> {
         let (registry, repository, tag) = (registry.to_owned(), repository.clone(), tag.clone());
-        let rows = self.ask("look a tag up", move |on| query::history(on, &registry, &repository, &tag)).await?;
+        let rows = self.ask("look up a tag", move |on| query::history(on, &registry, &repository, &tag)).await?;
         Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
     }
 
@@ -157,16 +158,16 @@ impl Catalog {
     /// As [`Catalog::links`].
     pub async fn ping(&self, registry: &str) -> Result<Option<Ping>, Error> {
         let registry = Arc::from(registry);
-        self.ask("look a ping up", move |on| query::ping(on, &registry)).await
+        self.ask("look up a ping", move |on| query::ping(on, &registry)).await
     }
 
-    /// Notes a registry's answer to `GET /v2/`, instead of the last one.
-    pub fn note_ping(&self, ping: Ping) {
-        self.note(Change::Ping(ping));
+    /// Replaces a registry's last answer to `GET /v2/`.
+    pub fn record_ping(&self, ping: Ping) {
+        self.offer(Change::Ping(ping));
     }
 
-    /// Pins what has this digest: it is never evicted, and is pinned again when it comes back after it was dropped
-    /// as damaged or removed. Whether it is there now.
+    /// Pins a digest: it is never evicted, and is pinned again when it comes back after it was dropped or removed.
+    /// Returns whether it is stored now.
     ///
     /// # Errors
     /// As [`Catalog::links`]: nothing is pinned then.
@@ -174,7 +175,7 @@ impl Catalog {
         self.set_pin(*digest, true).await
     }
 
-    /// Lets it be evicted again. Whether it is there now.
+    /// Unpins a digest. Returns whether it is stored now.
     ///
     /// # Errors
     /// As [`Catalog::links`]: nothing is changed then.
@@ -182,35 +183,35 @@ impl Catalog {
         self.set_pin(*digest, false).await
     }
 
-    /// Whether it is pinned, here or not.
+    /// Whether the digest is pinned, stored or not.
     ///
     /// # Errors
     /// As [`Catalog::links`].
     pub async fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
         let digest = *digest;
-        self.ask("look a pin up", move |on| query::is_pinned(on, &digest)).await
+        self.ask("look up a pin", move |on| query::is_pinned(on, &digest)).await
     }
 
     async fn set_pin(&self, digest: Digest, pinned: bool) -> Result<bool, Error> {
-        self.send(Order::Change(Change::Pin { digest, pinned }))?;
-        let is_there = self.ask("look a blob up", move |on| query::is_there(on, &digest)).await?;
-        self.flush().await; // a pin is promised
+        self.send(WriterCommand::Change(Change::Pin { digest, pinned }))?;
+        let is_there = self.ask("look up a blob", move |on| query::is_there(on, &digest)).await?;
+        self.flush().await; // a pin is a promise
         Ok(is_there)
     }
 
-    /// A blob was used just now. Costs a short lock; written after some seconds.
+    /// Records that a blob was used just now. Takes a short lock; the use is written some seconds later.
     pub fn used(&self, digest: &Digest) {
         let stamp = self.stamp();
         lock(&self.shared.uses).insert(*digest, stamp);
     }
 
-    /// Waits until all earlier notes and uses are committed, or the catalog failed to.
+    /// Waits until all earlier changes and uses are committed, or the catalog failed to commit them.
     pub async fn flush(&self) {
         loop {
             let (done, wait) = oneshot::channel();
-            // Who waits may have left.
-            let order = Order::Flush(Box::new(move || _ = done.send(())));
-            match self.send(order) {
+            // The waiting task may be gone.
+            let command = WriterCommand::Flush(Box::new(move || _ = done.send(())));
+            match self.send(command) {
                 Ok(()) => return drop(wait.await),
                 Err(Error::Busy) => tokio::task::yield_now().await,
                 Err(_) => return,
@@ -218,15 +219,15 @@ impl Catalog {
         }
     }
 
-    /// The same, for a thread that may wait.
+    /// As [`Catalog::flush`], for a thread that may block.
     pub(crate) fn flush_now(&self) {
         let (done, wait) = mpsc::channel();
-        if self.outbox.send_waiting(Order::Flush(Box::new(move || _ = done.send(())))).is_ok() {
-            let _ = wait.recv(); // an error is the thread's end, after which there is nothing to wait for
+        if self.queue.send_waiting(WriterCommand::Flush(Box::new(move || _ = done.send(())))).is_ok() {
+            let _ = wait.recv(); // an error means that the thread has ended
         }
     }
 
-    /// Questions about everything that is committed.
+    /// Opens a survey of everything that is committed.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -235,63 +236,63 @@ impl Catalog {
         Survey::open(&self.folder)
     }
 
-    /// A change to the blobs: never dropped, so it may wait.
-    pub(crate) fn tell(&self, note: Change) {
-        let _ = self.outbox.send_waiting(Order::Change(note)); // a closed catalog learns by the next start's walk
+    /// Sends a change to the blobs. It is never dropped, so this may block.
+    pub(crate) fn submit(&self, change: Change) {
+        let _ = self.queue.send_waiting(WriterCommand::Change(change)); // after a close, the next start's rebuild finds it
     }
 
-    /// Has something written, so that it is seen whether that goes well again.
+    /// Sends a change, to test whether the catalog can be written again.
     pub(crate) fn probe(&self) {
-        self.note(Change::expire());
+        self.offer(Change::expire());
     }
 
-    /// Now, in microseconds since 1970, later than any time given out before.
+    /// The current time in microseconds since 1970, later than any handed out before.
     pub(crate) fn stamp(&self) -> i64 {
         self.shared.stamp()
     }
 
-    /// Another connection that only reads.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.outbox))
+    /// Opens another, read-only connection.
+    pub(crate) fn reader(&self) -> CatalogReader {
+        CatalogReader::new(self.folder.clone(), Arc::clone(&self.shared.generation), Arc::clone(&self.queue))
     }
 
-    /// Something happened after which folder and catalog may differ.
-    pub(crate) fn doubt(&self) {
-        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+    /// Records that folder and catalog may have diverged.
+    pub(crate) fn diverged(&self) {
+        self.shared.divergences.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often that was so.
-    pub(crate) fn doubts(&self) -> u64 {
-        self.shared.doubts.load(Ordering::Acquire)
+    /// How often they may have diverged.
+    pub(crate) fn divergences(&self) -> u64 {
+        self.shared.divergences.load(Ordering::Acquire)
     }
 
-    /// A walk over the folder has mended so many of the doubts.
-    pub(crate) fn mended(&self, doubts: u64) {
-        self.shared.mended.fetch_max(doubts, Ordering::AcqRel);
+    /// Records that a rebuild has reconciled this many divergences.
+    pub(crate) fn reconciled(&self, divergences: u64) {
+        self.shared.reconciled.fetch_max(divergences, Ordering::AcqRel);
     }
 
     /// Whether folder and catalog may differ.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        self.doubts() > self.shared.mended.load(Ordering::Acquire)
+    pub(crate) fn may_differ(&self) -> bool {
+        self.divergences() > self.shared.reconciled.load(Ordering::Acquire)
     }
 
-    /// Commits everything and ends the thread. Reserved orders fail.
+    /// Commits everything and ends the thread. Later commands fail.
     pub(crate) fn close(&self) {
         let Some(thread) = lock(&self.thread).take() else { return };
-        let _ = self.outbox.send_waiting(Order::Stop);
+        let _ = self.queue.send_waiting(WriterCommand::Stop);
         if thread.join().is_err() {
-            self.doubt();
+            self.diverged();
         }
     }
 
-    fn note(&self, note: Change) {
-        if self.send(Order::Change(note)).is_err_and(|error| matches!(error, Error::Busy)) {
-            tracing::debug!("the catalog is too busy for a note"); // it will be learned again
+    fn offer(&self, change: Change) {
+        if self.send(WriterCommand::Change(change)).is_err_and(|error| matches!(error, Error::Busy)) {
+            tracing::debug!("the queue of the catalog is full: dropped a change"); // it will be learned again
         }
     }
 
-    fn send(&self, order: Order) -> Result<(), Error> {
-        self.outbox.send(order)
+    fn send(&self, command: WriterCommand) -> Result<(), Error> {
+        self.queue.send(command)
     }
 
     async fn ask<T: Send + 'static>(
@@ -300,10 +301,10 @@ impl Catalog {
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Order::Look(Box::new(move |on| {
+        self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
             let damaged = found.as_ref().is_err_and(is_damage);
-            let _ = reply.send(found); // who asked may have left
+            let _ = reply.send(found); // the asking task may be gone
             damaged
         })))?;
         answer.await.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })

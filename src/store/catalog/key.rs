@@ -1,4 +1,4 @@
-//! How digests and times are written in the catalog.
+//! Encodes digests and times for the catalog.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub(crate) fn key(digest: &Digest) -> Vec<u8> {
     key
 }
 
-/// The digest of a key.
+/// The digest that a key encodes.
 pub(crate) fn digest(key: &[u8]) -> rusqlite::Result<Digest> {
     use std::fmt::Write as _;
     let (algorithm, bytes) = match key.split_first() {
@@ -34,18 +34,18 @@ pub(crate) fn digest(key: &[u8]) -> rusqlite::Result<Digest> {
     text.parse().map_err(|_| bad("a digest"))
 }
 
-/// A row that does not read as what it should be.
+/// The error for a column that does not decode.
 pub(crate) fn bad(what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, format!("not {what}").into())
 }
 
-/// Microseconds since 1970; what is before is 1970, and what is too far ahead is cut.
+/// Microseconds since 1970. Earlier times become 1970, and times too far ahead the latest one.
 pub(crate) fn micros(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The time of so many microseconds since 1970.
+/// The time of this many microseconds since 1970.
 pub(crate) fn time(micros: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(micros.max(0).cast_unsigned())
 }

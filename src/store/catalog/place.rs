@@ -1,4 +1,4 @@
-//! What is known of places, written: links, tags with their past, pings; and when it is forgotten.
+//! Writes and removes what is known of places: links, tags with their history, pings, public repositories.
 
 use rusqlite::{Connection, params};
 
@@ -6,10 +6,10 @@ use super::entry::{Learned, Link, Ping, TagEntry};
 use super::key::{key, micros};
 use crate::oci::{Accept, Repository, Tag};
 
-/// So many digests of a tag's past are kept: the latest.
+/// The number of digests kept of a tag's history: the latest ones.
 const PAST: i64 = 64;
 
-/// The place's number, given now if it has none.
+/// The place's number, assigned now if it has none.
 fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
     let known = super::query::place(on, registry, repository)?;
     if let Some(id) = known {
@@ -20,7 +20,7 @@ fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::
     Ok(on.last_insert_rowid())
 }
 
-pub(crate) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
+pub(crate) fn record_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     let place = place(on, &link.registry, &link.repository)?;
     on.prepare_cached(
         "INSERT INTO links (digest, place, content, learned, media_type, proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -37,7 +37,7 @@ pub(crate) fn note_link(on: &Connection, link: &Link) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(crate) fn note_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
+pub(crate) fn record_tag(on: &Connection, entry: &TagEntry) -> rusqlite::Result<()> {
     let place = place(on, &entry.registry, &entry.repository)?;
     let (tag, digest, checked) = (entry.tag.as_str(), key(&entry.digest), micros(entry.checked));
     on.prepare_cached(
@@ -96,14 +96,14 @@ pub(crate) fn forget_tag(
     Ok(())
 }
 
-pub(crate) fn note_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
+pub(crate) fn record_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
 }
 
-pub(crate) fn note_public(
+pub(crate) fn record_public(
     on: &Connection,
     registry: &str,
     repository: &Repository,
@@ -164,8 +164,8 @@ mod tests {
         connection
     }
 
-    fn apply(on: &Connection, note: Change) {
-        note.apply(on, &mut Totals::default()).unwrap();
+    fn apply(on: &Connection, change: Change) {
+        change.apply(on, &mut Totals::default()).unwrap();
     }
 
     fn names(on: &Connection, sql: &str) -> Vec<String> {

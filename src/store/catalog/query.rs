@@ -1,4 +1,4 @@
-//! The lookups: what the catalog answers about a place, a tag and a registry.
+//! Looks up places, tags, links and pings in the catalog.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::entry::{Content, Learned, Link, Ping, TagEntry};
 use super::key::{bad, digest, key, time};
 use crate::oci::{Accept, Digest, Repository, Tag};
 
-/// The place's number, if anything was ever noted there.
+/// The place's number, if anything was ever recorded there.
 pub(crate) fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<Option<i64>> {
     on.prepare_cached("SELECT id FROM places WHERE registry = ?1 AND repository = ?2")?
         .query_row(params![registry, repository.as_str()], |row| row.get(0))
@@ -42,8 +42,8 @@ pub(crate) fn links(
     .collect()
 }
 
-/// Whether the word of `registry` is proof enough for the digest: somebody without credentials has had it or may have
-/// it where it is, or this registry itself was where it was proven.
+/// Whether the word of `registry` is enough proof for the digest: it is or was readable without credentials somewhere,
+/// or this registry itself proved it.
 pub(crate) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since: i64) -> rusqlite::Result<bool> {
     on.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM links JOIN places ON places.id = links.place
@@ -53,19 +53,19 @@ pub(crate) fn is_shared(on: &Connection, registry: &str, digest: &Digest, since:
     .query_row(params![key(digest), since, Learned::Anonymously as u8, registry], |row| row.get(0))
 }
 
-/// When a registry last said that anybody may read a repository (microseconds since 1970).
+/// When a registry last said that anyone may read a repository (microseconds since 1970).
 pub(crate) fn public(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<Option<i64>> {
     let Some(place) = place(on, registry, repository)? else { return Ok(None) };
     on.prepare_cached("SELECT proven FROM public WHERE place = ?1")?.query_row([place], |row| row.get(0)).optional()
 }
 
-/// Whether there is a blob.
+/// Whether the blob is stored.
 pub(crate) fn is_there(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     on.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)")?
         .query_row([key(digest)], |row| row.get(0))
 }
 
-/// All that is known of a tag.
+/// All records of a tag.
 pub(crate) fn tags(
     on: &Connection,
     registry: &Arc<str>,
@@ -93,7 +93,7 @@ pub(crate) fn tags(
     .collect()
 }
 
-/// Every digest that a tag has had, with the first and the last time it was seen (microseconds since 1970),
+/// Every digest that a tag has had, with its first and its last time (microseconds since 1970),
 /// the latest first.
 pub(crate) fn history(
     on: &Connection,
@@ -109,13 +109,13 @@ pub(crate) fn history(
         .collect()
 }
 
-/// Whether the digest is pinned, here or not.
+/// Whether the digest is pinned, stored or not.
 pub(crate) fn is_pinned(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     on.prepare_cached("SELECT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)")?
         .query_row([key(digest)], |row| row.get(0))
 }
 
-/// A registry's last answer.
+/// A registry's last answer to `GET /v2/`.
 pub(crate) fn ping(on: &Connection, registry: &Arc<str>) -> rusqlite::Result<Option<Ping>> {
     let read = |row: &Row<'_>| {
         let headers = serde_json::from_str(row.get_ref(1)?.as_str()?).map_err(|_| bad("headers"))?;

@@ -1,69 +1,69 @@
-//! The way to the catalog's thread: a bounded queue, and before it the few notes that must not be lost.
+//! Sends commands to the catalog's thread: a bounded queue, and before it the few changes that must not be lost.
 //!
-//! Most of what does not fit is learned again. That a registry took a right back is not: its repository is public
-//! no more, and after the next start would be again. Such a note waits here for its place in the queue, and nothing
-//! that is sent later overtakes it.
+//! Most changes that do not fit are learned again. A withdrawn right is not: the repository would be public again after
+//! the next start. Such a change waits here for its place in the queue, and no later command overtakes it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::change::Change;
-use super::writer::Order;
+use super::command::WriterCommand;
 use crate::store::Error;
 use crate::store::lock::lock;
 
-/// What is to be sent.
+/// The queue of commands.
 pub(crate) struct Queue {
-    orders: SyncSender<Order>,
-    owed: Mutex<VecDeque<Change>>,
+    commands: SyncSender<WriterCommand>,
+    retained: Mutex<VecDeque<Change>>,
 }
 
 impl Queue {
-    pub(crate) fn new(orders: SyncSender<Order>) -> Self {
-        Self { orders, owed: Mutex::default() }
+    pub(crate) fn new(commands: SyncSender<WriterCommand>) -> Self {
+        Self { commands, retained: Mutex::default() }
     }
 
-    /// Sends without waiting; what is owed goes first.
+    /// Sends without waiting. Retained changes go first.
     ///
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`]: it was not sent.
-    pub(crate) fn send(&self, order: Order) -> Result<(), Error> {
-        self.pay()?;
-        self.orders.try_send(order).map_err(|error| refusal(&error))
+    pub(crate) fn send(&self, command: WriterCommand) -> Result<(), Error> {
+        self.drain_retained()?;
+        self.commands.try_send(command).map_err(|error| refusal(&error))
     }
 
-    /// Sends as soon as there is room. Blocks.
+    /// Sends as soon as there is space. Blocks.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub(crate) fn send_waiting(&self, order: Order) -> Result<(), Error> {
+    pub(crate) fn send_waiting(&self, command: WriterCommand) -> Result<(), Error> {
         loop {
-            // No lock while it waits. Of what is owed, the order does not matter.
-            let Some(note) = lock(&self.owed).pop_front() else { break };
-            self.orders.send(Order::Change(note)).map_err(|_| Error::Closed)?;
+            // Holds no lock while it waits. The order of retained changes does not matter.
+            let Some(change) = lock(&self.retained).pop_front() else { break };
+            self.commands.send(WriterCommand::Change(change)).map_err(|_| Error::Closed)?;
         }
-        self.orders.send(order).map_err(|_| Error::Closed)
+        self.commands.send(command).map_err(|_| Error::Closed)
     }
 
-    /// Sends a note that must not be lost, now or when there is room.
-    pub(crate) fn owe(&self, note: Change) {
-        lock(&self.owed).push_back(note);
-        let _ = self.pay(); // whoever sends next tries again, and so does the thread when it has nothing to do
+    /// Sends a change that must not be lost, now or when there is space.
+    pub(crate) fn send_retained(&self, change: Change) {
+        lock(&self.retained).push_back(change);
+        let _ = self.drain_retained(); // the next sender tries again, and so does the idle thread
     }
 
-    /// Sends what is owed, as far as there is room.
+    /// Sends the retained changes, as far as there is space.
     ///
     /// # Errors
-    /// [`Error::Busy`] or [`Error::Closed`]: something is left.
-    pub(crate) fn pay(&self) -> Result<(), Error> {
-        let mut owed = lock(&self.owed);
-        while let Some(note) = owed.pop_front() {
-            if let Err(error) = self.orders.try_send(Order::Change(note)) {
+    /// [`Error::Busy`] or [`Error::Closed`]: some are left.
+    pub(crate) fn drain_retained(&self) -> Result<(), Error> {
+        let mut retained = lock(&self.retained);
+        while let Some(change) = retained.pop_front() {
+            if let Err(error) = self.commands.try_send(WriterCommand::Change(change)) {
                 let refusal = refusal(&error);
-                if let TrySendError::Full(Order::Change(note)) | TrySendError::Disconnected(Order::Change(note)) = error
+                if let TrySendError::Full(WriterCommand::Change(change))
+                | TrySendError::Disconnected(WriterCommand::Change(change)) = error
                 {
-                    owed.push_front(note);
+                    retained.push_front(change);
                 }
                 return Err(refusal);
             }
@@ -72,7 +72,7 @@ impl Queue {
     }
 }
 
-fn refusal(error: &TrySendError<Order>) -> Error {
+fn refusal(error: &TrySendError<WriterCommand>) -> Error {
     match error {
         TrySendError::Full(_) => Error::Busy,
         TrySendError::Disconnected(_) => Error::Closed,

@@ -1,6 +1,6 @@
-//! A read-only connection for who must not wait for the thread that writes.
+//! Reads the catalog over a connection of its own, for callers that must not wait for the thread that writes.
 //!
-//! It sees what was committed, not the notes of the last moment. WAL lets it read while the other writes.
+//! It sees what is committed, and not the changes of the last moment. WAL lets it read while the other writes.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,78 +9,65 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::command::WriterCommand;
+use super::entry::{BlobRow, ScrubProgress};
 use super::key::{digest, key};
 use super::query;
 use super::queue::Queue;
 use super::schema::{FILE, is_damage, is_unreadable};
-use super::writer::Order;
 use crate::oci::Digest;
 use crate::store::Error;
-use crate::store::care::scrub::Progress;
-use crate::store::content::checksums::Sums;
+use crate::store::checksums::Sums;
 use crate::store::lock::lock;
-
-/// A blob, as the catalog has it. Times in microseconds since 1970, sizes in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Row {
-    pub(crate) id: i64,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) last_used: i64,
-    pub(crate) proven: bool,
-    pub(crate) pinned: bool,
-    /// How much it is used, as the policy reckons it.
-    pub(crate) heat: f64,
-}
 
 const COLUMNS: &str = "id, digest, size, last_used, proven, pinned, heat";
 
-/// The connection, opened when it is first needed and again when the catalog was made anew.
-pub(crate) struct Reader {
+/// The connection, opened when first needed and again after the catalog was replaced.
+pub(crate) struct CatalogReader {
     folder: PathBuf,
     generation: Arc<AtomicU64>,
-    outbox: Arc<Queue>,
+    queue: Arc<Queue>,
     open: Mutex<Option<(u64, Connection)>>,
 }
 
-impl Reader {
-    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, outbox: Arc<Queue>) -> Self {
-        Self { folder, generation, outbox, open: Mutex::new(None) }
+impl CatalogReader {
+    pub(crate) fn new(folder: PathBuf, generation: Arc<AtomicU64>, queue: Arc<Queue>) -> Self {
+        Self { folder, generation, queue, open: Mutex::new(None) }
     }
 
     /// The blob's row.
-    pub(crate) fn row(&self, digest: &Digest) -> Result<Option<Row>, Error> {
-        self.with("look a blob up", |on| {
+    pub(crate) fn row(&self, digest: &Digest) -> Result<Option<BlobRow>, Error> {
+        self.with("look up a blob", |on| {
             on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs WHERE digest = ?1"))?
                 .query_row([key(digest)], read)
                 .optional()
         })
     }
 
-    /// Whether it is pinned, here or not.
+    /// Whether the digest is pinned, stored or not.
     pub(crate) fn is_pinned(&self, digest: &Digest) -> Result<bool, Error> {
-        self.with("look a pin up", |on| query::is_pinned(on, digest))
+        self.with("look up a pin", |on| query::is_pinned(on, digest))
     }
 
     /// The blob's checksums.
     pub(crate) fn sums(&self, digest: &Digest) -> Result<Option<Sums>, Error> {
-        self.with("look checksums up", |on| {
+        self.with("look up checksums", |on| {
             on.prepare_cached("SELECT crc32c FROM checksums JOIN blobs ON id = blob WHERE digest = ?1")?
                 .query_row([key(digest)], |row| Ok(Sums::decode(row.get_ref(0)?.as_blob()?)))
                 .optional()
         })
     }
 
-    /// Where the scrub is.
-    pub(crate) fn progress(&self) -> Result<Progress, Error> {
+    /// The position of the scrub.
+    pub(crate) fn progress(&self) -> Result<ScrubProgress, Error> {
         self.with("be read", |on| {
-            let read = |row: &rusqlite::Row<'_>| Ok(Progress { after: row.get(0)?, ended: row.get(1)? });
+            let read = |row: &rusqlite::Row<'_>| Ok(ScrubProgress { after: row.get(0)?, ended: row.get(1)? });
             on.query_row("SELECT scrubbed, scrub_ended FROM totals", [], read)
         })
     }
 
-    /// Goes over all rows, in no order.
-    pub(crate) fn scan(&self, mut each: impl FnMut(Row)) -> Result<(), Error> {
+    /// Visits all rows, in no order.
+    pub(crate) fn scan(&self, mut each: impl FnMut(BlobRow)) -> Result<(), Error> {
         self.with("be scanned", |on| {
             let mut statement = on.prepare_cached(&format!("SELECT {COLUMNS} FROM blobs"))?;
             let mut rows = statement.query([])?;
@@ -92,12 +79,12 @@ impl Reader {
     }
 
     /// Up to `count` rows after the row number `after`, in order.
-    pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    pub(crate) fn page(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(&format!("SELECT {COLUMNS} FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2"), after, count)
     }
 
-    /// Up to `count` rows after the row number `after` that nobody has hashed yet, in order.
-    pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    /// Up to `count` unproven rows after the row number `after`, in order.
+    pub(crate) fn unproven(&self, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.some(
             &format!("SELECT {COLUMNS} FROM blobs WHERE proven = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
             after,
@@ -105,7 +92,7 @@ impl Reader {
         )
     }
 
-    fn some(&self, sql: &str, after: i64, count: u32) -> Result<Vec<Row>, Error> {
+    fn some(&self, sql: &str, after: i64, count: u32) -> Result<Vec<BlobRow>, Error> {
         self.with("be read", |on| on.prepare_cached(sql)?.query_map((after, count), read)?.collect())
     }
 
@@ -114,7 +101,7 @@ impl Reader {
         let result = self.opened().and_then(|mut open| {
             let result = open.as_ref().map(|(_, connection)| work(connection));
             if !matches!(result, Some(Ok(_))) {
-                *open = None; // a fresh connection is the cure for whatever can be cured
+                *open = None; // a new connection cures everything that can be cured
             }
             result.transpose()
         });
@@ -126,18 +113,18 @@ impl Reader {
         result.map_err(|source| Error::Catalog { doing, source })?.ok_or(Error::Closed)
     }
 
-    /// Has the thread that writes make the catalog anew, unless it did since.
+    /// Makes the writing thread replace the catalog, unless it did so since.
     fn tell_damage(&self, seen: u64) {
         let generation = Arc::clone(&self.generation);
-        let order = Order::Look(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
-        let _ = self.outbox.send(order); // whoever reads next tells it again
+        let command = WriterCommand::Query(Box::new(move |_| generation.load(Ordering::Acquire) == seen));
+        let _ = self.queue.send(command); // the next reader reports it again
     }
 
     fn opened(&self) -> rusqlite::Result<MutexGuard<'_, Option<(u64, Connection)>>> {
         let mut open = lock(&self.open);
         let generation = self.generation.load(Ordering::Acquire);
         if open.as_ref().is_none_or(|(of, _)| *of != generation) {
-            // Not SQLITE_OPEN_READ_ONLY: the last one to close a WAL database must be able to tidy it.
+            // Not SQLITE_OPEN_READ_ONLY: the last connection of a WAL database must be able to clean up.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(self.folder.join(FILE), flags)?;
             connection.busy_timeout(Duration::from_secs(1))?;
@@ -148,8 +135,8 @@ impl Reader {
     }
 }
 
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row {
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<BlobRow> {
+    Ok(BlobRow {
         id: row.get(0)?,
         digest: digest(row.get_ref(1)?.as_blob()?)?,
         size: row.get::<_, i64>(2)?.cast_unsigned(),

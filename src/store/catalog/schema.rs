@@ -1,4 +1,4 @@
-//! The catalog's file: its tables, its format number, and how it is opened, made, refused or moved aside.
+//! Defines the catalog's file: its tables and format number, and how it is opened, created, refused or moved aside.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::heat::HALF_LIFE;
 use crate::store::Error;
-use crate::store::care::policy;
 
 /// The file's name in the cache folder.
 pub(crate) const FILE: &str = "catalog.sqlite";
 
-/// Where a damaged one goes; one is kept.
+/// The name of a damaged one. One is kept.
 const DAMAGED: &str = "catalog.damaged.sqlite";
 
 /// The format that this version writes (`PRAGMA user_version`). It reads no later one.
 pub(crate) const FORMAT: i64 = 2;
 
-// No index on last use: victims are found by a scan, so that a hit costs no index page.
+// No index on the last use: victims are found by a scan, so that a hit writes no index page.
 const TABLES: &str = "
 CREATE TABLE blobs (
     id        INTEGER PRIMARY KEY,
@@ -96,8 +96,8 @@ CREATE TABLE pins (
 ) STRICT, WITHOUT ROWID;
 ";
 
-// Blobs without checksums are hashed before their next use, which records them. The heat is given by the
-// statement that follows: SQLite does not know how long a half-life is.
+// Blobs without checksums are hashed before their next use, which records the checksums. The heat is set by the next
+// statement: SQLite does not know the half-life.
 const FROM_1: &str = "
 ALTER TABLE blobs ADD COLUMN heat REAL NOT NULL DEFAULT 0;
 ALTER TABLE totals ADD COLUMN scrubbed INTEGER NOT NULL DEFAULT 0;
@@ -106,13 +106,13 @@ INSERT INTO pins SELECT digest FROM blobs WHERE pinned;
 PRAGMA user_version = 2;
 ";
 
-/// An opened catalog; whether it was made just now, empty.
-pub(crate) struct Opened {
+/// An open catalog, and whether it was created just now.
+pub(crate) struct OpenedCatalog {
     pub(crate) connection: Connection,
     pub(crate) new: bool,
 }
 
-// Beside the format: a version that does not know it loses nothing by it. Which repositories anybody may read.
+// Outside the format: an older version loses nothing by it. The repositories that anyone may read.
 const PUBLIC: &str = "
 CREATE TABLE IF NOT EXISTS public (
     place  INTEGER PRIMARY KEY REFERENCES places,
@@ -120,13 +120,13 @@ CREATE TABLE IF NOT EXISTS public (
 ) STRICT;
 ";
 
-/// Opens the catalog in `folder`, or makes it. One that is damaged is moved aside and made anew.
-pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
+/// Opens the catalog in `folder`, or creates it. A damaged one is moved aside and replaced.
+pub(crate) fn open(folder: &Path) -> Result<OpenedCatalog, Error> {
     let path = folder.join(FILE);
     match try_open(&path) {
         Err(Failure::Sqlite(source)) if !is_passing(&source) => {
             tracing::warn!(path = %path.display(), error = %source,
-                "the catalog is damaged: it is moved aside and made anew from the blobs");
+                "the catalog is damaged: moving it aside and rebuilding it from the blobs");
             move_aside(folder)?;
             try_open(&path).map_err(|failure| failure.into_error(&path))
         }
@@ -134,7 +134,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
     }
 }
 
-/// Whether SQLite says that the file is no sound database, or one of other tables.
+/// Whether SQLite says that the file is not a sound database, or has other tables.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     const OTHER_TABLES: [&str; 3] = ["no such table", "no such column", "has no column named"];
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
@@ -142,13 +142,13 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
         || OTHER_TABLES.iter().any(|words| error.to_string().contains(words))
 }
 
-/// Whether the file holds a value that nothing has written there.
+/// Whether the file holds a value that this program never writes.
 pub(crate) fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }
 
-/// Whether it is about the machine, and a second try may succeed. Everything else is about the file.
+/// Whether the error is about the machine, so that a second try may succeed. Every other error is about the file.
 pub(crate) fn is_passing(error: &rusqlite::Error) -> bool {
     use ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
@@ -190,8 +190,8 @@ impl Failure {
     }
 }
 
-fn try_open(path: &Path) -> Result<Opened, Failure> {
-    // SQLite gives its other files the mode of this one: what an image is called may be private.
+fn try_open(path: &Path) -> Result<OpenedCatalog, Failure> {
+    // SQLite gives its other files the same mode: the names of images may be private.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(Failure::Io)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -201,15 +201,15 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
         return Err(Failure::Newer(found));
     }
     if connection.is_readonly(rusqlite::MAIN_DB)? {
-        // The file was opened for writing above: it is its header that forbids it.
+        // The file was opened for writing above, so its own header forbids it.
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
-        return Err(rusqlite::Error::SqliteFailure(code, Some("its header is for reading only".into())).into());
+        return Err(rusqlite::Error::SqliteFailure(code, Some("its header says read-only".into())).into());
     }
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    // A power cut may take the last transactions, never the file's soundness: what they lacked is found again
-    // by the walk over the folder that follows every unclean end.
+    // A power cut may lose the last transactions, but never damages the file. The rebuild after every unclean end finds
+    // the lost changes.
     connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;")?;
-    // To look for what refers to a place, each time that one goes, would be a scan of all links.
+    // Checking the references to a place on every removal would scan all links.
     connection.execute_batch("PRAGMA foreign_keys = OFF;")?;
     let new = found == 0;
     if new {
@@ -217,17 +217,17 @@ fn try_open(path: &Path) -> Result<Opened, Failure> {
     }
     if found == 1 {
         tracing::info!(
-            "the catalog is brought from format 1 to {FORMAT}: every blob is hashed once before its next use"
+            "upgrading the catalog from format 1 to {FORMAT}: every blob is hashed once before its next use"
         );
         bring_from_1(&mut connection)?;
     }
     let totals = "SELECT bytes, entries, clock, scrubbed, scrub_ended FROM totals";
     connection.query_row(totals, [], |row| (0..5).try_for_each(|column| row.get::<_, i64>(column).map(drop)))?;
     connection.execute_batch(PUBLIC)?;
-    Ok(Opened { connection, new })
+    Ok(OpenedCatalog { connection, new })
 }
 
-/// Makes the tables.
+/// Creates the tables.
 pub(crate) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC] {
@@ -240,11 +240,11 @@ fn bring_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(CHECKSUMS_AND_PINS)?;
     transaction.execute_batch(FROM_1)?;
-    transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [policy::HALF_LIFE])?;
+    transaction.execute("UPDATE blobs SET proven = 0, heat = last_used / ?1", [HALF_LIFE])?;
     transaction.commit()
 }
 
-/// Renames the catalog's files, over those of an earlier accident.
+/// Renames the files of the catalog, over those of an earlier damage.
 pub(crate) fn move_aside(folder: &Path) -> Result<(), Error> {
     for suffix in ["", "-wal", "-shm"] {
         let from = folder.join(format!("{FILE}{suffix}"));

@@ -1,106 +1,62 @@
-//! The thread that owns the catalog: it takes orders, batches the notes and answers lookups in between.
+//! Runs the thread that owns the catalog: it batches the changes and answers lookups in between.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
-
-use rusqlite::Connection;
 
 use super::batch::Batch;
 use super::change::Change;
+use super::command::{WriterCommand, WriterState};
 use super::key::micros;
 use super::queue::Queue;
-use crate::oci::Digest;
-use crate::store::health::Health;
 use crate::store::lock::lock;
 
-/// Last uses are written this often.
+/// How often last uses are written.
 const USES_AGE: Duration = Duration::from_secs(5);
-/// Dead links are removed this often.
+/// How often expired links are removed.
 const EXPIRE_AGE: Duration = Duration::from_secs(3600);
-/// What is known of tags and places is pruned this long after the start, which it must not slow, and this often.
+/// When tags and places are pruned: this long after the start, which it must not slow, and then this often.
 const PRUNE_FIRST: Duration = Duration::from_secs(600);
 const PRUNE_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How long it is known what a tag is, without the registry's word; and what it was.
+/// How long a tag is remembered without confirmation by the registry, and how long its history is.
 const TAG_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 const PAST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What the thread is asked.
-pub(crate) enum Order {
-    /// A change.
-    Change(Change),
-    /// A lookup; it answers by itself, and says whether SQLite found damage.
-    Look(Box<dyn FnOnce(&Connection) -> bool + Send>),
-    /// Commit everything up to here, then call.
-    Flush(Box<dyn FnOnce() + Send>),
-    /// Commit and end.
-    Stop,
-}
-
-/// What the thread shares with those who send to it.
-pub(crate) struct Shared {
-    /// Last uses that are not written yet, in microseconds since 1970.
-    pub(crate) uses: Mutex<HashMap<Digest, i64>>,
-    /// The last time given out, in microseconds since 1970: times of use never repeat and never go back.
-    pub(crate) clock: AtomicI64,
-    /// How often the catalog was made anew.
-    pub(crate) generation: Arc<AtomicU64>,
-    /// How often something happened after which folder and catalog may differ.
-    pub(crate) doubts: AtomicU64,
-    /// How many of these a walk over the folder has mended.
-    pub(crate) mended: AtomicU64,
-    /// Asks for that walk.
-    pub(crate) walk: Sender<()>,
-    /// Is told when the file cannot be written, and when it can again.
-    pub(crate) health: Arc<Health>,
-}
-
-impl Shared {
-    /// Now, later than any time given out before.
-    pub(crate) fn stamp(&self) -> i64 {
-        let now = micros(SystemTime::now());
-        let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
-        now.max(last.unwrap_or(now) + 1)
-    }
-}
-
-pub(crate) struct Writer {
+/// The thread and its schedule.
+pub(crate) struct CatalogWriter {
     batch: Batch,
-    shared: Arc<Shared>,
-    outbox: Arc<Queue>,
+    shared: Arc<WriterState>,
+    queue: Arc<Queue>,
     uses_at: Instant,
     expire_at: Instant,
     prune_at: Instant,
 }
 
-impl Writer {
-    pub(crate) fn new(batch: Batch, shared: Arc<Shared>, outbox: Arc<Queue>) -> Self {
+impl CatalogWriter {
+    pub(crate) fn new(batch: Batch, shared: Arc<WriterState>, queue: Arc<Queue>) -> Self {
         let now = Instant::now();
-        Self { batch, shared, outbox, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
+        Self { batch, shared, queue, uses_at: now + USES_AGE, expire_at: now, prune_at: now + PRUNE_FIRST }
     }
 
-    /// Works until it is told to stop, or nobody is left to tell it.
-    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+    /// Runs until it is told to stop, or the last sender is gone.
+    pub(crate) fn run(mut self, commands: &Receiver<WriterCommand>) {
         loop {
-            let order = match orders.recv_timeout(self.patience()) {
-                Ok(order) => Some(order),
+            let command = match commands.recv_timeout(self.wait_time()) {
+                Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
+                Err(RecvTimeoutError::Disconnected) => Some(WriterCommand::Stop),
             };
-            match order {
-                None => _ = self.outbox.pay(),
-                Some(Order::Change(note)) => self.batch.add(note),
-                Some(Order::Look(look)) => self.batch.look(look),
-                Some(Order::Flush(done)) => {
+            match command {
+                None => _ = self.queue.drain_retained(),
+                Some(WriterCommand::Change(change)) => self.batch.add(change),
+                Some(WriterCommand::Query(query)) => self.batch.query(query),
+                Some(WriterCommand::Flush(done)) => {
                     self.take_uses();
                     self.batch.commit();
                     done();
                 }
-                Some(Order::Stop) => {
+                Some(WriterCommand::Stop) => {
                     self.take_uses();
                     return self.batch.close();
                 }
@@ -109,8 +65,8 @@ impl Writer {
         }
     }
 
-    /// How long to wait for an order before there is something to do.
-    fn patience(&self) -> Duration {
+    /// How long to wait for a command before something is due.
+    fn wait_time(&self) -> Duration {
         let next = self.uses_at.min(self.expire_at).min(self.prune_at);
         self.batch.due().map_or(next, |due| next.min(due)).saturating_duration_since(Instant::now())
     }

@@ -1,35 +1,47 @@
-//! A committed blob, open: its bytes, each checked, for as long as somebody reads them.
+//! Reads an open, committed blob, and checks every byte that it returns.
 //!
-//! Bytes are given out by granules: what is asked for in whole ones is read and checked where it should be, the
-//! rest goes through a buffer. Nothing is given out of a granule whose checksum does not match.
+//! A read of whole granules goes straight into its destination and is checked there; any other read goes through a
+//! buffer. Nothing is returned from a granule whose checksum does not match.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::blobs::Blobs;
-use super::checksums::{GRANULE, Sums};
 use super::damage::Inode;
 use super::lease::Lease;
 use crate::host::Taken;
 use crate::oci::Digest;
-use crate::store::Damaged;
+use crate::store::Error;
+use crate::store::checksums::{Damaged, GRANULE, Sums};
+use crate::store::health::is_disk_failure;
 
-/// An open blob. All who read it share its file; while one of them lives, the blob is not evicted.
+/// The store of an open blob, as the blob calls it.
+pub(crate) trait BlobOwner: Send + Sync {
+    /// Returns the checksums of an open blob. A blob without recorded ones is hashed. `None` if it is damaged.
+    fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error>;
+
+    /// Reports that a read found damage in this file.
+    fn suspect(&self, digest: &Digest, inode: Inode, at: u64);
+
+    /// Reports that the blob's last handle is gone.
+    fn closed(&self, digest: &Digest);
+}
+
+/// An open blob. All its readers share one file, and it is not evicted while one of them lives.
 #[derive(Clone)]
-pub struct Blob(Arc<Open>);
+pub struct Blob(Arc<OpenBlob>);
 
 /// A blob's file.
-pub(crate) struct Open {
-    shelf: Arc<Blobs>,
+pub(crate) struct OpenBlob {
+    owner: Arc<dyn BlobOwner>,
     file: File,
     digest: Digest,
     length: u64,
     /// Loaded by the first read that may wait.
     sums: OnceLock<Sums>,
     _lease: Lease,
-    _place: Taken,
+    _permit: Taken,
 }
 
 /// Whether a read may wait for the disk.
@@ -40,7 +52,7 @@ enum Wait {
 }
 
 impl Blob {
-    pub(crate) fn of(open: Arc<Open>) -> Self {
+    pub(crate) fn of(open: Arc<OpenBlob>) -> Self {
         Self(open)
     }
 
@@ -57,18 +69,18 @@ impl Blob {
         &self.0.digest
     }
 
-    /// Reads at `at` what was checked: possibly less than asked for, 0 at the end only. Cheapest in pieces of
-    /// 64 KiB at multiples of it, as an answer of less than was asked for leads to. May wait for the disk.
+    /// Reads checked bytes at `at`: possibly fewer than requested, and 0 at the end only. Reads of 64 KiB at multiples
+    /// of 64 KiB are the cheapest; continuing after a short read leads to them. May wait for the disk.
     ///
     /// # Errors
-    /// [`Damaged`] inside an [`io::Error`] (see [`Damaged::of`]): from `at` on the blob is not to be had here,
-    /// new readers no longer find it, and it is dropped. Else what the system says.
+    /// [`Damaged`] inside an [`io::Error`] (see [`Damaged::of`]): the blob cannot be read from `at` on, new readers no longer
+    /// find it, and it is dropped. Else the error of the system.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let open = &*self.0;
         let sums = match open.sums.get() {
             Some(sums) => sums,
             None => {
-                let sums = open.shelf.sums(&open.file, &open.digest, open.length).map_err(io::Error::other)?;
+                let sums = open.owner.sums(&open.file, &open.digest, open.length).map_err(io::Error::other)?;
                 let Some(sums) = sums else { return Err(open.damaged(at)) };
                 open.sums.get_or_init(|| sums)
             }
@@ -76,7 +88,7 @@ impl Blob {
         open.read(sums, Wait::May, at, buffer).map(Option::unwrap_or_default)
     }
 
-    /// All of it, checked; `None` where it is longer than `limit` bytes. May wait for the disk.
+    /// Reads the whole blob, checked; `None` if it is longer than `limit` bytes. May wait for the disk.
     ///
     /// # Errors
     /// As [`Blob::read_at`].
@@ -93,8 +105,8 @@ impl Blob {
         Ok(Some(bytes))
     }
 
-    /// The same as [`Blob::read_at`] for what is in memory already; `None` where it would wait for the disk. May be short in front
-    /// of what is not in memory.
+    /// As [`Blob::read_at`], for bytes that are in memory already. Returns `None` where it would wait for the disk, and
+    /// may be short before such bytes.
     ///
     /// # Errors
     /// As [`Blob::read_at`].
@@ -106,18 +118,18 @@ impl Blob {
     }
 }
 
-impl Open {
-    /// A file of so many bytes that has this content. Its `lease` and its `place` among the open files go with it.
+impl OpenBlob {
+    /// Wraps a file of this content and length. It owns its `lease` and its `permit` among the open files.
     pub(crate) fn new(
-        shelf: &Arc<Blobs>,
+        owner: Arc<dyn BlobOwner>,
         digest: &Digest,
         (file, length): (File, u64),
         sums: Option<Sums>,
         lease: Lease,
-        place: Taken,
+        permit: Taken,
     ) -> Self {
         let sums = sums.map_or_else(OnceLock::new, OnceLock::from);
-        Self { shelf: shelf.clone(), file, digest: *digest, length, sums, _lease: lease, _place: place }
+        Self { owner, file, digest: *digest, length, sums, _lease: lease, _permit: permit }
     }
 
     fn read(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -133,19 +145,19 @@ impl Open {
         }
     }
 
-    /// Reads whole granules in place; of several, those in front of a damaged one are given out.
+    /// Reads whole granules in place. Returns those before the first damaged one.
     fn read_whole(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let one = buffer.len().min(span(0, GRANULE));
         let count = match self.fetch(wait, at, buffer) {
-            // Somewhere in it the disk fails: perhaps not in the first granule.
-            Err(error) if is_ill(&error) => match self.fetch(wait, at, &mut buffer[..one]) {
-                Err(error) if is_ill(&error) => return Err(self.damaged(at)),
+            // The disk fails somewhere in it, perhaps not in the first granule.
+            Err(error) if is_disk_failure(&error) => match self.fetch(wait, at, &mut buffer[..one]) {
+                Err(error) if is_disk_failure(&error) => return Err(self.damaged(at)),
                 other => other?,
             },
             other => other?,
         };
         let Some(count) = count else { return Ok(None) };
-        // A granule that is not all there cannot be judged.
+        // An incomplete granule cannot be checked.
         let count = if count == buffer.len() { count } else { count - count % span(0, GRANULE) };
         if count == 0 {
             return if wait == Wait::Never { Ok(None) } else { Err(self.damaged(at)) };
@@ -160,7 +172,7 @@ impl Open {
         if good == 0 { Err(self.damaged(at)) } else { Ok(Some(good)) }
     }
 
-    /// Reads from within a granule, or less than one.
+    /// Reads from the middle of a granule, or less than one.
     fn read_part(&self, sums: &Sums, wait: Wait, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let start = at - at % GRANULE;
         let mut granule = [0; GRANULE as usize];
@@ -186,7 +198,7 @@ impl Open {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break, // what is there is judged first
+                Err(_) if done > 0 => break, // check what is there first
                 Err(error) => return Err(error),
             }
         }
@@ -195,26 +207,21 @@ impl Open {
 
     fn damaged(&self, at: u64) -> io::Error {
         if let Ok(metadata) = self.file.metadata() {
-            self.shelf.suspect(&self.digest, Inode::of(&metadata), at);
+            self.owner.suspect(&self.digest, Inode::of(&metadata), at);
         }
         io::Error::new(io::ErrorKind::InvalidData, Damaged { digest: self.digest, at })
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenBlob {
     fn drop(&mut self) {
-        self.shelf.opened.closed(&self.digest);
+        self.owner.closed(&self.digest);
     }
 }
 
-/// From here to there, in bytes, which is no more than a buffer has.
+/// The distance in bytes, which is never more than a buffer holds.
 fn span(from: u64, to: u64) -> usize {
     usize::try_from(to - from).unwrap_or(usize::MAX)
-}
-
-/// Whether the disk could not read what it holds.
-pub(crate) fn is_ill(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl std::fmt::Debug for Blob {
@@ -223,8 +230,8 @@ impl std::fmt::Debug for Blob {
     }
 }
 
-/// Reads what is in the page cache (`preadv2` with `RWF_NOWAIT`). A file system that does not know the flag is
-/// read plainly: to wait for some of its reads beats a detour for all of them.
+/// Reads from the page cache (`preadv2` with `RWF_NOWAIT`). A file system that does not know the flag is read plainly:
+/// waiting for some of its reads beats a detour for all of them.
 #[cfg(target_os = "linux")]
 pub(crate) fn try_read_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -239,7 +246,7 @@ pub(crate) fn try_read_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result
     }
 }
 
-/// Where there is no such flag, reads plainly.
+/// Reads plainly on systems without that flag.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn try_read_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     file.read_at(buffer, at).map(Some)

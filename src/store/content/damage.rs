@@ -1,20 +1,18 @@
-//! Blobs in which a read found a damaged granule: gone for every new reader from that moment on.
+//! Hides blobs in which a read found a damaged granule from every new reader, until they are verified.
 //!
-//! A read that finds damage may be on a network task, so it only says so; a thread judges the file by its full
-//! digest and drops it. The file is told by its inode, so that a fresh copy under the same name is not suspected.
+//! The read may be on a network task, so it only reports the damage; a thread verifies the file by its full digest and
+//! drops it. A suspect is identified by its inode, so that a new file under the same name is not suspected.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 
 use crate::oci::Digest;
-use crate::store::care::scrub::Task;
 use crate::store::lock::lock;
 
-/// A file, whatever its name.
+/// The identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inode(u64, u64);
 
@@ -24,22 +22,22 @@ impl Inode {
     }
 }
 
-/// The suspects.
+/// The suspected files.
 pub(crate) struct Suspects {
     by: Mutex<HashMap<Digest, Inode>>,
-    /// How many there are: a hit asks this and not the lock.
+    /// Their number: a hit reads this and takes no lock.
     count: AtomicUsize,
     found: AtomicU64,
-    judge: Sender<Task>,
+    tell: Box<dyn Fn(Digest) + Send + Sync>,
 }
 
 impl Suspects {
-    /// `judge` is told of every new one.
-    pub(crate) fn new(judge: Sender<Task>) -> Self {
-        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), judge }
+    /// `tell` is called with every new suspect. It must not block.
+    pub(crate) fn new(tell: impl Fn(Digest) + Send + Sync + 'static) -> Self {
+        Self { by: Mutex::default(), count: 0.into(), found: 0.into(), tell: Box::new(tell) }
     }
 
-    /// A damaged granule was found; whether this file was not suspected yet.
+    /// Adds a file in which damage was found. Returns whether it was not suspected yet.
     pub(crate) fn add(&self, digest: &Digest, inode: Inode) -> bool {
         let mut by = lock(&self.by);
         let is_new = by.insert(*digest, inode) != Some(inode);
@@ -47,12 +45,12 @@ impl Suspects {
         drop(by);
         if is_new {
             self.count_one();
-            let _ = self.judge.send(Task::Judge(*digest)); // a closed store drops nothing
+            (self.tell)(*digest);
         }
         is_new
     }
 
-    /// One more damaged granule.
+    /// Counts one more damaged granule.
     pub(crate) fn count_one(&self) {
         self.found.fetch_add(1, Ordering::Relaxed);
     }
@@ -65,12 +63,12 @@ impl Suspects {
         lock(&self.by).get(digest).copied()
     }
 
-    /// The name has a new file.
+    /// Clears the suspicion, since the name has a new file.
     pub(crate) fn clear(&self, digest: &Digest) {
         self.clear_if(digest, |_| true);
     }
 
-    /// This file was judged. Another one that came to be suspected meanwhile stays so.
+    /// Clears this file, which was verified. A newer suspect of the same name stays.
     pub(crate) fn clear_one(&self, digest: &Digest, inode: Inode) {
         self.clear_if(digest, |suspect| suspect == inode);
     }
@@ -85,7 +83,7 @@ impl Suspects {
         }
     }
 
-    /// Damaged granules found since the start, each blob's counted once until it is replaced.
+    /// The damaged granules found since the start. Those of one blob count once until it is replaced.
     pub(crate) fn found(&self) -> u64 {
         self.found.load(Ordering::Relaxed)
     }

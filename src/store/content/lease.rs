@@ -1,4 +1,4 @@
-//! Who is reading which blob: a lease and an eviction of one digest exclude each other.
+//! Tracks the readers of each blob: leases of a digest and its eviction exclude each other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,49 +10,49 @@ use crate::store::lock::lock;
 #[derive(Debug)]
 enum Hold {
     Read(usize),
-    Leaving,
+    Evicted,
 }
 
-/// The live leases, in memory.
+/// The leases and evictions in progress, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<Digest, Hold>>,
 }
 
-/// Keeps eviction away from a digest while it lives.
+/// Keeps a digest from being evicted while it lives.
 #[derive(Debug)]
 pub(crate) struct Lease {
     leases: Arc<Leases>,
     digest: Digest,
 }
 
-/// Keeps readers away from a digest while it is evicted: to them it is gone already.
+/// Keeps readers from a digest while it is evicted: to them it is gone already.
 #[derive(Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct Eviction {
     leases: Arc<Leases>,
     digest: Digest,
 }
 
 impl Leases {
-    /// A lease; `None` while the blob is being evicted.
+    /// Takes a lease; `None` while the blob is being evicted.
     pub(crate) fn take(self: &Arc<Self>, digest: &Digest) -> Option<Lease> {
         match lock(&self.held).entry(*digest).or_insert(Hold::Read(0)) {
             Hold::Read(count) => *count += 1,
-            Hold::Leaving => return None,
+            Hold::Evicted => return None,
         }
         Some(Lease { leases: Arc::clone(self), digest: *digest })
     }
 
-    /// The right to evict; `None` while somebody reads.
-    pub(crate) fn leave(self: &Arc<Self>, digest: &Digest) -> Option<Leaving> {
+    /// Takes the right to evict; `None` while it is being read.
+    pub(crate) fn evict(self: &Arc<Self>, digest: &Digest) -> Option<Eviction> {
         match lock(&self.held).entry(*digest) {
             Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => free.insert(Hold::Leaving),
+            Entry::Vacant(free) => free.insert(Hold::Evicted),
         };
-        Some(Leaving { leases: Arc::clone(self), digest: *digest })
+        Some(Eviction { leases: Arc::clone(self), digest: *digest })
     }
 
-    /// Whether somebody reads it or it is being evicted.
+    /// Whether the blob is being read or evicted.
     pub(crate) fn holds(&self, digest: &Digest) -> bool {
         lock(&self.held).contains_key(digest)
     }
@@ -69,7 +69,7 @@ impl Drop for Lease {
     }
 }
 
-impl Drop for Leaving {
+impl Drop for Eviction {
     fn drop(&mut self) {
         lock(&self.leases.held).remove(&self.digest);
     }
@@ -85,14 +85,14 @@ mod tests {
         let leases = Arc::new(Leases::default());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let (one, two) = (leases.take(&digest), leases.take(&digest));
-        assert!(one.is_some() && leases.leave(&digest).is_none());
+        assert!(one.is_some() && leases.evict(&digest).is_none());
         drop(one);
-        assert!(leases.leave(&digest).is_none(), "one reader is left");
+        assert!(leases.evict(&digest).is_none(), "one reader is left");
         drop(two);
         assert!(!leases.holds(&digest));
-        let leaving = leases.leave(&digest);
-        assert!(leaving.is_some() && leases.take(&digest).is_none() && leases.leave(&digest).is_none());
-        drop(leaving);
+        let eviction = leases.evict(&digest);
+        assert!(eviction.is_some() && leases.take(&digest).is_none() && leases.evict(&digest).is_none());
+        drop(eviction);
         assert!(leases.take(&digest).is_some());
     }
 }

@@ -1,26 +1,27 @@
-//! What is remembered of a fill that is not finished: which bytes of the staged file have landed, and of what.
+//! Records which bytes of an unfinished fill have landed, and of what content.
 //!
-//! One line of JSON and, in a second line, its crc32c: a person can read it, and a flipped bit is no extent.
+//! One line of JSON and, in a second line, its crc32c: a person can read it, and a flipped bit cannot pass as an
+//! extent.
 
 use crc_fast::crc32_iscsi;
 use serde::{Deserialize, Serialize};
 
-/// What a later fill needs to go on. Written beside the staged file, after its bytes were synced.
+/// The state that a later fill needs to continue. Written beside the staged file, after its bytes were synced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Landed {
-    /// The registry that the bytes are from: another one's fill never continues them.
+    /// The registry of the bytes. A fill from another registry never continues them.
     pub(crate) origin: String,
     /// The content's length in bytes, where it is known.
     pub(crate) total: Option<u64>,
-    /// The entity tag under which the bytes came, to be asked for with `If-Range`.
+    /// The entity tag of the bytes, for `If-Range`.
     pub(crate) validator: Option<String>,
-    /// From and to (exclusive) of what has landed, in order, none touching the next.
+    /// The start and end (exclusive) of each extent that has landed, in order and not touching.
     pub(crate) extents: Vec<(u64, u64)>,
 }
 
 impl Landed {
-    /// Puts the extents in order and joins those that touch; empty ones go.
+    /// Sorts the extents, joins those that touch, and drops empty ones.
     pub(crate) fn new(origin: &str, extents: &[(u64, u64)], total: Option<u64>, validator: Option<&str>) -> Self {
         let mut sorted: Vec<(u64, u64)> = extents.iter().copied().filter(|(from, to)| from < to).collect();
         sorted.sort_unstable();
@@ -34,23 +35,23 @@ impl Landed {
         Self { origin: origin.into(), total, validator: validator.map(Into::into), extents: joined }
     }
 
-    /// How many bytes have landed.
+    /// The number of bytes that have landed.
     pub(crate) fn len(&self) -> u64 {
         self.extents.iter().map(|(from, to)| to - from).sum()
     }
 
-    /// Where the last of them ends; nothing may be said of bytes past it.
+    /// The end of the last extent. Nothing is known of bytes after it.
     pub(crate) fn end(&self) -> u64 {
         self.extents.last().map_or(0, |(_, to)| *to)
     }
 
-    /// As it lies in the file.
+    /// Encodes it for the file.
     pub(crate) fn encode(&self) -> String {
         let line = serde_json::to_string(self).unwrap_or_default();
         format!("{line}\n{:08x}\n", crc32_iscsi(line.as_bytes()))
     }
 
-    /// What a file says; `None` if it is not exactly what [`Landed::encode`] writes.
+    /// Decodes a file; `None` if it is not exactly the output of [`Landed::encode`].
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let (line, sum) = text.strip_suffix('\n')?.split_once('\n')?;
         if u32::from_str_radix(sum, 16).ok()? != crc32_iscsi(line.as_bytes()) {

@@ -1,4 +1,4 @@
-//! A file that is being filled: written at any offset, read as it grows, then committed or gone.
+//! Fills a file: it is written at any offset, read as it grows, and then committed or removed.
 
 use std::fs::File;
 use std::io;
@@ -9,43 +9,51 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::blob::try_read_at;
 use super::blobs::Blobs;
-use super::parked::{self, Parked, has_bytes, map_of};
+use super::parked::{self, ParkedFill, has_bytes, map_of};
 use super::partial::Landed;
 use crate::host::Taken;
 use crate::oci::Digest;
-use crate::store::care::evict::Evictor;
 use crate::store::ledger::Charge;
 use crate::store::lock::{exclusive, lock, shared};
 use crate::store::{Blob, Checksums, Error};
 
-/// How often a write is tried on a full disk: others may take the room that was made.
+/// How often a write to a full disk is tried: others may take the space that was freed.
 const ROOM_TRIES: usize = 3;
 /// Bytes read at once for the checksums.
 const AT_ONCE: usize = 256 << 10;
 
-/// Content on its way into the store. Shared by an `Arc`: writers at different offsets, any number of readers.
-/// Dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
+/// Frees space for bytes that are about to be written.
+pub(crate) trait Space: Send + Sync {
+    /// Admits `count` more bytes, already charged. Returns whether there is space.
+    fn admit(&self, count: u64) -> bool;
+
+    /// Frees space at once after a write found the disk full. Returns whether anything was freed.
+    fn make_room(&self) -> bool;
+}
+
+/// Content on its way into the store, shared by an `Arc`: writers at different offsets, any number of readers. When it
+/// is dropped without a commit, its file is removed, unless it was remembered: then it is parked for later.
 pub struct Staged {
-    shelf: Arc<Blobs>,
-    evictor: Arc<Evictor>,
+    blobs: Arc<Blobs>,
+    space: Arc<dyn Space>,
     digest: Digest,
     path: PathBuf,
     file: File,
     charge: Mutex<Option<Charge>>,
     state: RwLock<State>,
     origin: Option<String>,
-    /// What the map beside the file says, if there is one.
+    /// The content of the map beside the file, if there is one.
     landed: Mutex<Option<Landed>>,
-    /// A sync failed: nobody knows what the disk has.
-    is_ill: AtomicBool,
-    _place: Taken,
+    /// A sync failed: the content of the disk is unknown.
+    sync_failed: AtomicBool,
+    _permit: Taken,
 }
 
-/// An unfinished fill, taken up again.
+/// An unfinished fill that is resumed.
 pub struct Partial {
-    /// The file, to be filled on.
+    /// The file, to be filled further.
     pub staged: Staged,
-    /// From and to (exclusive, in bytes) of what has landed: in order, disjoint, not touching.
+    /// The start and end (exclusive, in bytes) of each extent that has landed: in order, disjoint, not touching.
     pub extents: Vec<(u64, u64)>,
     /// The content's length in bytes, if it was known.
     pub total: Option<u64>,
@@ -55,26 +63,26 @@ pub struct Partial {
 
 enum State {
     Open,
-    /// The blob is kept, so that it is not evicted while readers still follow the staged file.
+    /// Keeps the blob from being evicted while readers still follow the staged file.
     Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
     Failed,
 }
 
 impl Staged {
     pub(crate) fn new(
-        shelf: Arc<Blobs>,
-        evictor: Arc<Evictor>,
+        blobs: Arc<Blobs>,
+        space: Arc<dyn Space>,
         digest: Digest,
         number: u64,
         origin: Option<&str>,
-        place: Taken,
+        permit: Taken,
     ) -> Result<Self, Error> {
-        let path = shelf.layout.staged(&digest, number);
-        let file = shelf.disk.create(&path).map_err(|error| full(error, digest))?;
-        let charge = Mutex::new(Some(shelf.ledger.charge(0, 0)));
+        let path = blobs.layout.staged(&digest, number);
+        let file = blobs.disk.create(&path).map_err(|error| full(error, digest))?;
+        let charge = Mutex::new(Some(blobs.ledger.charge(0, 0)));
         Ok(Self {
-            shelf,
-            evictor,
+            blobs,
+            space,
             digest,
             path,
             file,
@@ -82,27 +90,27 @@ impl Staged {
             state: RwLock::new(State::Open),
             origin: origin.map(Into::into),
             landed: Mutex::default(),
-            is_ill: false.into(),
-            _place: place,
+            sync_failed: false.into(),
+            _permit: permit,
         })
     }
 
     pub(crate) fn resume(
-        shelf: Arc<Blobs>,
-        evictor: Arc<Evictor>,
+        blobs: Arc<Blobs>,
+        space: Arc<dyn Space>,
         digest: Digest,
-        parked: Parked,
-        place: Taken,
+        parked: ParkedFill,
+        permit: Taken,
     ) -> Result<Option<Partial>, Error> {
-        let Parked { path, landed, charge, .. } = parked;
-        let file = shelf.disk.reopen(&path)?;
+        let ParkedFill { path, landed, charge, .. } = parked;
+        let file = blobs.disk.reopen(&path)?;
         if !has_bytes(&file, &landed).map_err(|source| Error::io("stat", &path, source))? {
             return Err(Error::io("read", &path, io::ErrorKind::NotFound));
         }
         let (extents, total, validator) = (landed.extents.clone(), landed.total, landed.validator.clone());
         let staged = Self {
-            shelf,
-            evictor,
+            blobs,
+            space,
             digest,
             path,
             file,
@@ -110,31 +118,31 @@ impl Staged {
             state: RwLock::new(State::Open),
             origin: Some(landed.origin.clone()),
             landed: Mutex::new(Some(landed)),
-            is_ill: false.into(),
-            _place: place,
+            sync_failed: false.into(),
+            _permit: permit,
         };
         Ok(Some(Partial { staged, extents, total, validator }))
     }
 
-    /// What it is to be.
+    /// The digest of the content.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Says how many bytes it is to have, as soon as that is known: content larger than the whole cache is
-    /// refused here, before anything was evicted for it.
+    /// Declares the length as soon as it is known: content larger than the whole cache is refused here, before anything
+    /// is evicted for it.
     ///
     /// # Errors
     /// [`Error::Full`] if it can never fit.
     pub fn expect(&self, length: u64) -> Result<(), Error> {
-        if length > self.shelf.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
+        if length > self.blobs.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
     }
 
-    /// Writes all of `bytes` at `at`. May wait for the disk, and for room to be made.
+    /// Writes all of `bytes` at `at`. May wait for the disk and for space to be freed.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no room: what was written before stays readable. [`Error::Sealed`] after a
+    /// [`Error::Full`] when there is no space: the bytes written before stay readable. [`Error::Sealed`] after a
     /// commit.
     pub fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let state = shared(&self.state);
@@ -144,7 +152,7 @@ impl Staged {
         let count = bytes.len() as u64;
         self.expect(at.saturating_add(count))?;
         self.charge(count.cast_signed());
-        let written = if self.evictor.admit(count) { self.write(at, bytes) } else { Err(self.full()) };
+        let written = if self.space.admit(count) { self.write(at, bytes) } else { Err(self.full()) };
         if written.is_err() {
             self.charge(-count.cast_signed());
         }
@@ -153,10 +161,13 @@ impl Staged {
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         for _ in 0..ROOM_TRIES {
-            match self.shelf.disk.write_at(&self.file, &self.path, at, bytes) {
+            match self.blobs.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the disk is full: making room");
-                    if !self.evictor.make_room() {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the disk is full: evicting blobs to free space"
+                    );
+                    if !self.space.make_room() {
                         break;
                     }
                 }
@@ -166,56 +177,56 @@ impl Staged {
         Err(self.full())
     }
 
-    /// Reads at `at`, as `pread` does. What was not written yet reads as zeros, or as the end: the caller knows
+    /// Reads at `at`, as `pread` does. Bytes that were not written yet read as zeros, or as the end: the caller knows
     /// what has landed. May wait for the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(buffer, at)
     }
 
-    /// The same for what is in memory already; `None` where it would wait for the disk.
+    /// As [`Staged::read_at`], for bytes that are in memory already; `None` where it would wait for the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         try_read_at(&self.file, at, buffer)
     }
 
-    /// Remembers what has landed, so that this file is parked when its last handle goes, and found by
-    /// [`Store::resume`](crate::store::Store::resume), also by a later process. The bytes are synced first, then named:
-    /// call it rarely (every 64 MiB or 10 s), and once before letting go. Waits for the disk; writers and readers
-    /// go on meanwhile. `extents` are from and to (exclusive) in bytes, in any order; nothing landed is nothing to
-    /// remember. A file staged without an origin is never remembered, and this does nothing.
+    /// Records what has landed, so that this file is parked when its last handle is dropped, and found by
+    /// [`Store::resume`](crate::store::Store::resume), even by a later process. The bytes are synced first, then
+    /// recorded: call it rarely (every 64 MiB or 10 s), and once before the last handle is dropped. Waits for the disk;
+    /// writers and readers continue meanwhile. `extents` are start and end (exclusive) in bytes, in any order. It does
+    /// nothing without extents, and for a file that was staged without an origin.
     ///
     /// # Errors
-    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else what the system says. What was
-    /// remembered before stays so, except after a failed sync.
+    /// [`Error::Full`]; [`Error::Sealed`] after a commit or a failed sync; else the error of the system. The last record
+    /// stays valid, except after a failed sync.
     pub fn remember(&self, extents: &[(u64, u64)], total: Option<u64>, validator: Option<&str>) -> Result<(), Error> {
         let Some(origin) = &self.origin else { return Ok(()) };
         let state = shared(&self.state);
         let mut remembered = lock(&self.landed);
-        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
         }
         let landed = Landed::new(origin, extents, total, validator);
         if landed.len() == 0 || remembered.as_ref() == Some(&landed) {
             return Ok(());
         }
-        let _open = self.shelf.while_open()?;
-        if let Err(error) = self.shelf.disk.sync_file(&self.file, &self.path) {
-            self.is_ill.store(true, Ordering::Release);
+        let _open = self.blobs.while_open()?;
+        if let Err(error) = self.blobs.disk.sync_file(&self.file, &self.path) {
+            self.sync_failed.store(true, Ordering::Release);
             return Err(full(error, self.digest));
         }
-        let placed = self.shelf.disk.place(&map_of(&self.path), landed.encode().as_bytes());
+        let placed = self.blobs.disk.place(&map_of(&self.path), landed.encode().as_bytes());
         placed.map_err(|error| full(error, self.digest))?;
         *remembered = Some(landed);
         Ok(())
     }
 
-    /// Gives it up for good, as after a digest that did not match: what is open reads on, nothing more is
-    /// written, and its files are removed with the last handle. Nothing of it is ever resumed.
+    /// Gives the fill up for good, as after a digest that did not match: open handles can still read, nothing more is
+    /// written, and its files are removed with the last handle. It is never resumed.
     pub fn abandon(&self) {
         let mut state = exclusive(&self.state);
         if matches!(*state, State::Open) {
@@ -226,24 +237,27 @@ impl Staged {
 
     /// Removes the map.
     fn forget(&self) {
-        let Ok(_open) = self.shelf.while_open() else { return };
+        let Ok(_open) = self.blobs.while_open() else { return };
         if lock(&self.landed).take().is_some()
-            && let Err(error) = self.shelf.disk.unlink(&map_of(&self.path))
+            && let Err(error) = self.blobs.disk.unlink(&map_of(&self.path))
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the map of a fill stays until the next start");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the map of a fill cannot be removed: it stays until the next start"
+            );
         }
     }
 
-    /// Makes it a blob of as many bytes as `checksums` has seen, durable when this returns. The caller has verified
-    /// the digest over the same bytes. If the blob is there already, that one stays. Waits for the disk.
+    /// Publishes the file as a blob of as many bytes as `checksums` has read, durable on return. The caller has
+    /// verified the digest of the same bytes. An existing blob stays. Waits for the disk.
     ///
     /// # Errors
-    /// [`Error::Length`] changes nothing. After any other error it is sealed: still readable, never to be
-    /// committed, since after a failed sync nobody knows what the disk has.
+    /// [`Error::Length`] changes nothing. After any other error the file is sealed: still readable, but never committed, since
+    /// the content of the disk is unknown after a failed sync.
     pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
         let length = checksums.len();
         let mut state = exclusive(&self.state);
-        if !matches!(*state, State::Open) || self.is_ill.load(Ordering::Acquire) {
+        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
             return Err(Error::Sealed { digest: self.digest });
         }
         let found = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?.len();
@@ -251,19 +265,19 @@ impl Staged {
             return Err(Error::Length { digest: self.digest, expected: length, found });
         }
         *state = State::Failed;
-        let synced = self.shelf.disk.sync_file(&self.file, &self.path);
-        let charge = lock(&self.charge).take().unwrap_or_else(|| self.shelf.ledger.charge(0, 0));
+        let synced = self.blobs.disk.sync_file(&self.file, &self.path);
+        let charge = lock(&self.charge).take().unwrap_or_else(|| self.blobs.ledger.charge(0, 0));
         let blob = synced
-            .and_then(|()| self.shelf.publish(&self.path, &self.digest, length, checksums.finish(), charge))
+            .and_then(|()| self.blobs.publish(&self.path, &self.digest, length, checksums.finish(), charge))
             .map_err(|error| full(error, self.digest))?;
         *state = State::Committed(blob.clone());
         drop(state);
         self.forget();
-        self.evictor.admit(0);
+        self.space.admit(0);
         Ok(blob)
     }
 
-    /// [`Staged::commit_with`] of `length` bytes, for whoever has no checksums: reads the file once more for them.
+    /// As [`Staged::commit_with`] of `length` bytes, for a caller without checksums: reads the file once more for them.
     ///
     /// # Errors
     /// As [`Staged::commit_with`].
@@ -295,7 +309,7 @@ impl Staged {
     }
 }
 
-/// A file system without room is [`Error::Full`].
+/// Turns a full file system into [`Error::Full`].
 fn full(error: Error, digest: Digest) -> Error {
     if error.is_no_room() { Error::Full { digest } } else { error }
 }
@@ -304,17 +318,17 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let is_open = match *shared(&self.state) {
             State::Committed(_) => return,
-            State::Open => !self.is_ill.load(Ordering::Acquire),
+            State::Open => !self.sync_failed.load(Ordering::Acquire),
             State::Failed => false,
         };
-        // After the store was closed the name may be another process's.
-        let Ok(_open) = self.shelf.while_open() else { return };
+        // After the store was closed the name may belong to another process.
+        let Ok(_open) = self.blobs.while_open() else { return };
         match (lock(&self.landed).take(), lock(&self.charge).take()) {
             (Some(landed), Some(charge)) if is_open => {
-                let parked = Parked::new(self.path.clone(), landed, charge);
-                self.shelf.parking.park(&self.shelf.disk, self.digest, parked);
+                let parked = ParkedFill::new(self.path.clone(), landed, charge);
+                self.blobs.parked_fills.park(&self.blobs.disk, self.digest, parked);
             }
-            (landed, _charge) => parked::remove(&self.shelf.disk, &self.path, landed.is_some()),
+            (landed, _charge) => parked::remove(&self.blobs.disk, &self.path, landed.is_some()),
         }
     }
 }

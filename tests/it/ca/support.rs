@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pullthrough::ca::{Authority, Config, Error, Permitted};
+use pullthrough::ca::{CertificateAuthority, Config, Error, Permitted};
 use pullthrough::host::Period;
 use pullthrough::oci::{Host, HostPattern};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -38,16 +38,16 @@ impl Lab {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub(crate) fn open(&self, patterns: &[&str]) -> Authority {
+    pub(crate) fn open(&self, patterns: &[&str]) -> CertificateAuthority {
         self.try_open(patterns).unwrap()
     }
 
-    pub(crate) fn try_open(&self, patterns: &[&str]) -> Result<Authority, Error> {
-        Authority::open(&self.config, &permitted(patterns))
+    pub(crate) fn try_open(&self, patterns: &[&str]) -> Result<CertificateAuthority, Error> {
+        CertificateAuthority::open(&self.config, &permitted(patterns))
     }
 
-    pub(crate) fn open_at(&self, patterns: &[&str], now: SystemTime) -> Result<Authority, Error> {
-        Authority::open_with_clock(&self.config, &permitted(patterns), move || now)
+    pub(crate) fn open_at(&self, patterns: &[&str], now: SystemTime) -> Result<CertificateAuthority, Error> {
+        CertificateAuthority::open_with_clock(&self.config, &permitted(patterns), move || now)
     }
 
     /// Names and contents of all files, to show that nothing was touched.

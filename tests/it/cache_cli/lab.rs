@@ -137,7 +137,7 @@ impl Fill<'_> {
 
     pub(super) fn link(&self, place: &str, digest: Digest, content: Content) {
         let (registry, repository) = place.split_once('/').unwrap();
-        self.0.catalog().note_link(Link {
+        self.0.catalog().record_link(Link {
             registry: registry.into(),
             repository: repository.parse().unwrap(),
             digest,
@@ -150,7 +150,7 @@ impl Fill<'_> {
 
     pub(super) fn tag(&self, place: &str, tag: &str, digest: Digest, media_type: &str) {
         let (registry, repository) = place.split_once('/').unwrap();
-        self.0.catalog().note_tag(TagEntry {
+        self.0.catalog().record_tag(TagEntry {
             registry: registry.into(),
             repository: repository.parse().unwrap(),
             tag: tag.parse().unwrap(),

@@ -16,7 +16,7 @@ use pullthrough::cache::{
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
-use pullthrough::store::{self, Disk, Step, Store, Witness};
+use pullthrough::store::{self, Disk, DiskStep, Store, Witness};
 use pullthrough::telemetry::Metrics;
 use pullthrough::wire::{Body, Span};
 
@@ -138,9 +138,9 @@ struct Ill {
 }
 
 impl Witness for Ill {
-    fn before(&self, step: &Step<'_>) -> std::io::Result<()> {
+    fn before(&self, step: &DiskStep<'_>) -> std::io::Result<()> {
         let is_staged = |path: &&std::path::Path| path.components().any(|part| part.as_os_str() == "fills");
-        let Step::Write(path, ..) = step else { return Ok(()) };
+        let DiskStep::Write(path, ..) = step else { return Ok(()) };
         if !is_staged(path) {
             return Ok(());
         }

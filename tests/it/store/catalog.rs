@@ -50,11 +50,11 @@ async fn a_link_holds_for_its_place_its_content_and_its_way_of_learning() {
     let manifest = Link { content: Content::Manifest, ..link(name) };
     let private = Link { learned: Learned::WithCredentials, ..link(name) };
     for link in [&one, &manifest, &private] {
-        catalog.note_link(link.clone());
+        catalog.record_link(link.clone());
     }
     let renewed = Link { proven: ago(Duration::ZERO), ..one.clone() };
-    catalog.note_link(Link { media_type: None, ..renewed.clone() });
-    catalog.note_link(one);
+    catalog.record_link(Link { media_type: None, ..renewed.clone() });
+    catalog.record_link(one);
     let found = catalog.links("quay.io", &repository("org/app"), &name).await.unwrap();
     assert_eq!(found.len(), 3);
     for link in [renewed, manifest, private] {
@@ -72,11 +72,11 @@ async fn a_link_dies_after_a_week_without_proof() {
     let place = repository("org/app");
     for (age, is_there) in [(DAY * 6, true), (DAY * 8, false)] {
         let name = digest(&age.as_secs().to_le_bytes());
-        store.catalog().note_link(Link { proven: ago(age), ..link(name) });
+        store.catalog().record_link(Link { proven: ago(age), ..link(name) });
         assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap().len() == 1, is_there, "{age:?}");
     }
     let name = digest(b"future");
-    store.catalog().note_link(Link { proven: SystemTime::now() + DAY * 1000, ..link(name) });
+    store.catalog().record_link(Link { proven: SystemTime::now() + DAY * 1000, ..link(name) });
     let found = store.catalog().links("quay.io", &place, &name).await.unwrap();
     assert!(found[0].proven <= SystemTime::now(), "a clock that was ahead makes no link immortal");
 }
@@ -87,7 +87,7 @@ async fn links_die_with_their_content() {
     let place = repository("org/app");
     let name = digest(b"content");
     store.put(&name, b"content").unwrap();
-    store.catalog().note_link(link(name));
+    store.catalog().record_link(link(name));
     assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap().len(), 1);
     store.remove(&name).unwrap();
     assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap(), []);
@@ -99,7 +99,7 @@ async fn links_die_with_an_evicted_blob() {
     let store = Store::open(&config(folder.path(), 1000)).unwrap();
     let old = content(1, 600);
     store.put(&digest(&old), &old).unwrap();
-    store.catalog().note_link(link(digest(&old)));
+    store.catalog().record_link(link(digest(&old)));
     let new = content(2, 600);
     store.put(&digest(&new), &new).unwrap();
     eventually("the eviction", || store.usage().evictions == 1).await;
@@ -107,10 +107,10 @@ async fn links_die_with_an_evicted_blob() {
 }
 
 #[tokio::test]
-async fn what_is_public_no_more_is_noted_however_busy_the_catalog_is() {
+async fn a_withdrawn_public_mark_is_recorded_however_busy_the_catalog_is() {
     let (folder, store) = open();
     let app = repository("org/app");
-    store.catalog().note_public("quay.io", &app, Some(ago(Duration::ZERO)));
+    store.catalog().record_public("quay.io", &app, Some(ago(Duration::ZERO)));
     store.catalog().flush().await;
     let other = rusqlite::Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -118,10 +118,10 @@ async fn what_is_public_no_more_is_noted_however_busy_the_catalog_is() {
     let is_full = || store.catalog().public("quay.io", &app).now_or_never().is_some();
     let ping = || Ping { registry: "docker.io".into(), status: 200, headers: Vec::new(), seen: ago(DAY) };
     while !is_full() {
-        (0..100).for_each(|_| store.catalog().note_ping(ping()));
+        (0..100).for_each(|_| store.catalog().record_ping(ping()));
     }
-    store.catalog().note_public("quay.io", &app, None);
-    store.catalog().note_public("quay.io", &repository("org/other"), Some(ago(Duration::ZERO))); // this one may be lost
+    store.catalog().record_public("quay.io", &app, None);
+    store.catalog().record_public("quay.io", &repository("org/other"), Some(ago(Duration::ZERO))); // this one may be lost
     other.execute_batch("ROLLBACK").unwrap();
     drop(store);
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
@@ -149,7 +149,7 @@ async fn a_tag_is_kept_by_class_and_way_of_learning_and_its_past_is_remembered()
     let other = entry(b"other", DAY * 2, index, Learned::Anonymously);
     let private = entry(b"private", DAY * 3, "*/*", Learned::WithCredentials);
     for entry in [&old, &new, &other, &private] {
-        store.catalog().note_tag(entry.clone());
+        store.catalog().record_tag(entry.clone());
     }
     let find = async |store: &Store| store.catalog().tags("quay.io", &place, &tag).await.unwrap();
     let found = find(&store).await;
@@ -179,8 +179,8 @@ async fn the_last_answer_of_a_registry_is_kept() {
         seen,
     };
     assert_eq!(store.catalog().ping("quay.io").await.unwrap(), None);
-    store.catalog().note_ping(ping(200, "x"));
-    store.catalog().note_ping(ping(401, "www-authenticate"));
+    store.catalog().record_ping(ping(200, "x"));
+    store.catalog().record_ping(ping(401, "www-authenticate"));
     drop(store);
     let store = Store::open(&config(folder.path(), 1 << 30)).unwrap();
     assert_eq!(store.catalog().ping("quay.io").await.unwrap(), Some(ping(401, "www-authenticate")));
@@ -192,7 +192,7 @@ async fn a_lost_catalog_is_made_anew_from_the_blobs_without_links() {
     let large = content(1, 3 << 20);
     store.put(&digest(b"small"), b"small").unwrap();
     store.put(&digest(&large), &large).unwrap();
-    store.catalog().note_link(link(digest(b"small")));
+    store.catalog().record_link(link(digest(b"small")));
     let before = store.usage();
     drop(store);
     fs::write(folder.path().join("cache/catalog.sqlite"), content(2, 100_000)).unwrap();
@@ -238,7 +238,7 @@ async fn a_catalog_damaged_while_running_is_made_anew_and_filled() {
     drop(other);
     let (place, name) = (repository("org/app"), digest(b"content"));
     assert!(store.catalog().links("quay.io", &place, &name).await.is_err());
-    store.catalog().note_link(link(name));
+    store.catalog().record_link(link(name));
     assert_eq!(store.catalog().links("quay.io", &place, &name).await.unwrap().len(), 1);
     eventually("the walk", || store.is_settled()).await;
     assert_eq!((store.usage().bytes, store.usage().entries), (7, 1));
@@ -292,7 +292,7 @@ fn a_commit_replaces_a_file_that_nobody_vouches_for() {
 }
 
 #[test]
-fn an_unclean_end_is_mended_by_a_walk() {
+fn a_rebuild_repairs_the_catalog_after_an_unclean_end() {
     let (folder, store) = open();
     store.put(&digest(b"kept"), b"kept").unwrap();
     store.put(&digest(b"vanished"), b"vanished").unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use pullthrough::oci::Digest;
-use pullthrough::store::{Blob, Checksums, Damaged, Pace, Store, Verdict};
+use pullthrough::store::{Blob, Checksums, Damaged, ScrubPace, Store, Verification};
 use rusqlite::Connection;
 
 use crate::store::{bytes, config, content, digest, path_of};
@@ -119,16 +119,16 @@ fn a_truncated_blob_ends_in_damage_and_not_early() {
 }
 
 #[test]
-fn verify_judges_by_the_digest_and_keeps_right_from_wrong() {
+fn verify_goes_by_the_digest_alone_and_drops_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let (good, bad) = (content(1, 200_000), content(2, 200_000));
     store.put(&digest(&good), &good).unwrap();
     store.put(&digest(&bad), &bad).unwrap();
     flip(folder.path(), &digest(&bad), 199_999);
-    assert_eq!(store.verify(&digest(&good)).unwrap(), Verdict::Good);
-    assert_eq!(store.verify(&digest(&bad)).unwrap(), Verdict::Damaged);
-    assert_eq!(store.verify(&digest(&bad)).unwrap(), Verdict::Absent);
+    assert_eq!(store.verify(&digest(&good)).unwrap(), Verification::Good);
+    assert_eq!(store.verify(&digest(&bad)).unwrap(), Verification::Damaged);
+    assert_eq!(store.verify(&digest(&bad)).unwrap(), Verification::Absent);
     assert_eq!((store.usage().damaged, store.usage().entries), (1, 1));
 }
 
@@ -180,7 +180,7 @@ fn the_scrub_finds_what_nobody_reads_and_goes_on_where_it_was() {
     flip(folder.path(), &digest(&blobs[3]), 7);
     flip(folder.path(), &digest(&blobs[17]), 70_000);
     let rest = std::time::Duration::from_secs(3600);
-    store.scrub(Some(Pace { rate: 1 << 30, rest }));
+    store.scrub(Some(ScrubPace { rate: 1 << 30, rest }));
     wait_until("the scrub", || store.usage().damaged == 2);
     wait_until("the end of the pass", || {
         let catalog = Connection::open(folder.path().join("cache/catalog.sqlite")).unwrap();
@@ -194,7 +194,7 @@ fn the_scrub_finds_what_nobody_reads_and_goes_on_where_it_was() {
     catalog.execute("UPDATE totals SET scrubbed = 5, scrub_ended = 0", []).unwrap();
     drop(catalog);
     let store = open(folder.path());
-    store.scrub(Some(Pace { rate: 1 << 30, rest }));
+    store.scrub(Some(ScrubPace { rate: 1 << 30, rest }));
     wait_until("the scrub", || store.usage().damaged == 1);
     assert!(store.read(&digest(&blobs[9])).unwrap().is_none(), "it went on behind the fifth");
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use pullthrough::oci::Digest;
-use pullthrough::store::{Disk, Error, Staged, Step, Store, Witness};
+use pullthrough::store::{Disk, DiskStep, Error, Staged, Store, Witness};
 
 use crate::store::{bytes, config, content, digest, lying_in};
 use crate::support::wait_until;
@@ -52,19 +52,19 @@ impl Recorder {
 }
 
 impl Witness for Recorder {
-    fn before(&self, step: &Step<'_>) -> io::Result<()> {
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()> {
         let path = |path: &Path| path.strip_prefix(&self.root).unwrap().to_owned();
-        if matches!(step, Step::Unlink(path) if path.ends_with("running")) {
+        if matches!(step, DiskStep::Unlink(path) if path.ends_with("running")) {
             self.copy_catalog(); // what is marked as clean is the catalog of this moment
         }
         self.push(match step {
-            Step::MakeFolder(at) => Event::MakeFolder(path(at)),
-            Step::Create(at) => Event::Create(path(at)),
-            Step::Write(to, at, bytes) => Event::Write(path(to), *at, bytes.to_vec()),
-            Step::SyncFile(at) => Event::SyncFile(path(at)),
-            Step::Rename(from, to) => Event::Rename(path(from), path(to)),
-            Step::Unlink(at) => Event::Unlink(path(at)),
-            Step::SyncFolder(at) => Event::SyncFolder(path(at)),
+            DiskStep::MakeFolder(at) => Event::MakeFolder(path(at)),
+            DiskStep::Create(at) => Event::Create(path(at)),
+            DiskStep::Write(to, at, bytes) => Event::Write(path(to), *at, bytes.to_vec()),
+            DiskStep::SyncFile(at) => Event::SyncFile(path(at)),
+            DiskStep::Rename(from, to) => Event::Rename(path(from), path(to)),
+            DiskStep::Unlink(at) => Event::Unlink(path(at)),
+            DiskStep::SyncFolder(at) => Event::SyncFolder(path(at)),
         });
         Ok(())
     }

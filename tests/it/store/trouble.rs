@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use pullthrough::oci::Digest;
-use pullthrough::store::{Disk, Error, Step, Store, Trouble, Witness};
+use pullthrough::store::{Disk, DiskFault, DiskStep, Error, Store, Witness};
 
 use crate::store::{bytes, config, content, digest};
 use crate::support::wait_until;
@@ -16,11 +16,11 @@ use crate::support::wait_until;
 /// Answers every step of one kind with an error of the system, while there is one.
 struct Ill {
     errno: AtomicI32,
-    hits: fn(&Step<'_>) -> bool,
+    hits: fn(&DiskStep<'_>) -> bool,
 }
 
 impl Witness for Ill {
-    fn before(&self, step: &Step<'_>) -> io::Result<()> {
+    fn before(&self, step: &DiskStep<'_>) -> io::Result<()> {
         match self.errno.load(Ordering::SeqCst) {
             errno if errno != 0 && (self.hits)(step) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),
@@ -34,15 +34,15 @@ const EROFS: i32 = 30;
 
 #[test]
 fn each_step_may_fail_in_each_way_and_is_well_again_without_a_restart() {
-    type Hits = fn(&Step<'_>) -> bool;
+    type Hits = fn(&DiskStep<'_>) -> bool;
     let steps: [(&str, Hits); 5] = [
-        ("create", |step| matches!(step, Step::Create(_))),
-        ("write", |step| matches!(step, Step::Write(..))),
-        ("sync", |step| matches!(step, Step::SyncFile(_))),
-        ("rename", |step| matches!(step, Step::Rename(..) | Step::SyncFile(_))),
-        ("sync of the folder", |step| matches!(step, Step::SyncFolder(_))),
+        ("create", |step| matches!(step, DiskStep::Create(_))),
+        ("write", |step| matches!(step, DiskStep::Write(..))),
+        ("sync", |step| matches!(step, DiskStep::SyncFile(_))),
+        ("rename", |step| matches!(step, DiskStep::Rename(..) | DiskStep::SyncFile(_))),
+        ("sync of the folder", |step| matches!(step, DiskStep::SyncFolder(_))),
     ];
-    let errors = [(EIO, Trouble::Failing), (ENOSPC, Trouble::Full), (EROFS, Trouble::ReadOnly)];
+    let errors = [(EIO, DiskFault::Failing), (ENOSPC, DiskFault::Full), (EROFS, DiskFault::ReadOnly)];
     std::thread::scope(|scope| {
         for (what, hits) in steps {
             scope.spawn(move || errors.iter().for_each(|(errno, trouble)| suffer(what, hits, *errno, *trouble)));
@@ -50,21 +50,21 @@ fn each_step_may_fail_in_each_way_and_is_well_again_without_a_restart() {
     });
 }
 
-fn suffer(what: &str, hits: fn(&Step<'_>) -> bool, errno: i32, trouble: Trouble) {
+fn suffer(what: &str, hits: fn(&DiskStep<'_>) -> bool, errno: i32, trouble: DiskFault) {
     let folder = tempfile::tempdir().unwrap();
     let ill = Arc::new(Ill { errno: 0.into(), hits });
     let store = Store::open_on(&config(folder.path(), 1 << 20), Disk::watched(ill.clone())).unwrap();
     let (old, new) = (content(1, 1000), content(2, 1000));
     let held = store.put(&digest(&old), &old).unwrap();
-    assert_eq!(store.trouble(), None);
+    assert_eq!(store.disk_fault(), None);
     ill.errno.store(errno, Ordering::SeqCst);
     let error = store.put(&digest(&new), &new).unwrap_err();
-    assert_eq!(error.trouble(), Some(trouble), "{what}: {error}");
-    assert_eq!(matches!(error, Error::Full { .. }), trouble == Trouble::Full, "{what}: {error}");
-    assert_eq!(store.trouble(), Some(trouble), "{what}");
+    assert_eq!(error.disk_fault(), Some(trouble), "{what}: {error}");
+    assert_eq!(matches!(error, Error::Full { .. }), trouble == DiskFault::Full, "{what}: {error}");
+    assert_eq!(store.disk_fault(), Some(trouble), "{what}");
     assert_eq!(bytes(&store.read(&digest(&old)).unwrap().unwrap()), old, "{what}: what is stored is served");
     ill.errno.store(0, Ordering::SeqCst);
-    wait_until("the end of the trouble", || store.trouble().is_none());
+    wait_until("the end of the trouble", || store.disk_fault().is_none());
     assert_eq!(bytes(&store.put(&digest(&new), &new).unwrap()), new, "{what}");
     store.close();
     assert_eq!(bytes(&held), old);
@@ -133,7 +133,7 @@ fn a_file_system_filled_to_the_last_byte_under_load_serves_on_and_recovers() {
                     seed += 1;
                     match put(seed) {
                         (name, Ok(blob)) => assert_eq!(digest(&bytes(&blob)), name),
-                        (_, Err(error)) => assert!(error.trouble() == Some(Trouble::Full), "{error}: {error:?}"),
+                        (_, Err(error)) => assert!(error.disk_fault() == Some(DiskFault::Full), "{error}: {error:?}"),
                     }
                     if let Some(blob) = store.read(&digest(&content(worker * 1_000_000 + 1, 27_919))).unwrap() {
                         drop(bytes(&blob));
@@ -145,11 +145,11 @@ fn a_file_system_filled_to_the_last_byte_under_load_serves_on_and_recovers() {
         for _ in 0..3 {
             wait_until("a full file system", || {
                 fill(&ballast);
-                store.trouble() == Some(Trouble::Full)
+                store.disk_fault() == Some(DiskFault::Full)
             });
             assert_eq!(bytes(&held), kept, "what is read stays, and right");
             fs::remove_file(&ballast).unwrap();
-            wait_until("its end", || store.trouble().is_none());
+            wait_until("its end", || store.disk_fault().is_none());
         }
         drop(end);
     });

@@ -1,15 +1,16 @@
-//! The policy against LRU and the optimum, on a made trace of pulls: the hot set, growing tags, nightly scans.
+//! Compares the policy with LRU and the optimum on a generated trace: the hot set, growing tags, nightly scans.
 //!
-//! Twenty-four days of a made site: 150 images in 15 families that share base layers, pulled by day after Zipf's law and hardly at weekends;
-//! each day a tenth of them gets a new tag with new upper layers, whose predecessors are never pulled again; each
-//! night a scanner pulls every image once, and an archive of images that nobody else pulls. The cache holds a
-//! small part of what a night brings. The first six days fill the cache and do not count. Belady's optimum is one by
-//! pulls, not by objects of unequal size: who keeps small ones can have more hits.
+//! Twenty-four days of a generated site: 150 images in 15 families that share base layers, pulled by day by Zipf's law
+//! and rarely at weekends. Each day a tenth of them gets a new tag with new upper layers, whose predecessors are never
+//! pulled again. Each night a scanner pulls every image once, and an archive of images that no one else pulls. The
+//! cache holds a small part of a night. The first six days fill the cache and do not count. Belady's optimum counts
+//! pulls, not objects of unequal size: a policy that keeps small ones can have more hits.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::oci::{Algorithm, Digest};
+use crate::store::catalog::{heat, heated};
 
 const DAYS: i64 = 24;
 const COUNTED_FROM: i64 = 6;
@@ -21,7 +22,7 @@ const SECOND: i64 = 1_000_000;
 const DAY: i64 = 24 * 3600 * SECOND;
 const MIB: u64 = 1 << 20;
 
-/// One blob asked for.
+/// One request for a blob.
 #[derive(Clone, Copy)]
 struct Pull {
     at: i64,
@@ -113,7 +114,7 @@ impl Trace {
     }
 }
 
-/// Hits by day, of all pulls by day: by objects and by bytes.
+/// The hits by day, of all pulls by day: by objects and by bytes.
 #[derive(Default)]
 struct Score {
     asked: (u64, u64),
@@ -130,16 +131,16 @@ impl Score {
         }
     }
 
-    /// In percent.
+    /// The hit ratios in percent.
     fn ratios(&self) -> (f64, f64) {
         let percent = |hit: u64, of: u64| hit as f64 * 100.0 / of as f64;
         (percent(self.hit.0, self.asked.0), percent(self.hit.1, self.asked.1))
     }
 }
 
-/// The policy of this room, as the evictor runs it: passes from the high to the low mark.
+/// This policy, as the evictor runs it: passes from the high to the low mark.
 fn ours(trace: &Trace, limit: u64) -> Score {
-    let (mut score, mut rows, mut bytes) = (Score::default(), HashMap::<usize, Row>::new(), 0);
+    let (mut score, mut rows, mut bytes) = (Score::default(), HashMap::<usize, BlobRow>::new(), 0);
     let digest = Digest::of(Algorithm::Sha256, b"");
     for pull in &trace.pulls {
         let (size, at) = (trace.sizes[pull.blob], pull.at);
@@ -152,7 +153,7 @@ fn ours(trace: &Trace, limit: u64) -> Score {
             })
             .or_insert_with(|| {
                 bytes += size;
-                Row { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
+                BlobRow { id, digest, size, last_used: at, proven: true, pinned: false, heat: heat(at) }
             });
         if bytes > limit / 100 * 97 {
             let mut choice = Choice::new(bytes - limit / 100 * 94);
@@ -166,7 +167,7 @@ fn ours(trace: &Trace, limit: u64) -> Score {
     score
 }
 
-/// Evicts the smallest key first, at the very moment when room is needed.
+/// Evicts the smallest key first, at the moment when space is needed.
 fn by_key(trace: &Trace, limit: u64, key: impl Fn(usize) -> i64) -> Score {
     let (mut score, mut keys, mut order, mut bytes) =
         (Score::default(), HashMap::<usize, i64>::new(), BTreeSet::new(), 0);
@@ -188,12 +189,12 @@ fn by_key(trace: &Trace, limit: u64, key: impl Fn(usize) -> i64) -> Score {
     score
 }
 
-/// Least recently used.
+/// Evicts the least recently used.
 fn lru(trace: &Trace, limit: u64) -> Score {
     by_key(trace, limit, |position| i64::try_from(position).unwrap())
 }
 
-/// Belady's: what is needed again last goes first, which nobody can know.
+/// Belady's optimum: evicts the blob whose next use is latest, which no real cache can know.
 fn optimum(trace: &Trace, limit: u64) -> Score {
     let (mut next, mut seen) = (vec![i64::MIN; trace.pulls.len()], HashMap::new());
     for (position, pull) in trace.pulls.iter().enumerate().rev() {

@@ -1,85 +1,54 @@
-//! The images by the names that people have for them.
+//! Lists the images by the names that people know, and what each of them needs.
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
-use super::Survey;
-use super::survey::{failed, number};
+use super::scope::Scope;
+use super::survey::{Survey, failed, number};
 use super::tables::SHARED;
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::catalog::key::{bad, digest, key, time};
 use crate::store::{Error, Learned};
 
-/// Which images are meant.
+/// An image in the catalog: a tag, or a manifest that was pulled by its digest alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All.
-    Everything,
-    /// Those of a registry.
-    Registry(String),
-    /// Those of a repository.
-    Repository(String, Repository),
-    /// One tag.
-    Tag(String, Repository, Tag),
-    /// A digest in a repository.
-    Here(String, Repository, Digest),
-    /// A digest, wherever it is.
-    Digest(Digest),
-}
-
-/// An image as the catalog knows it: a tag, or a manifest that was had by its digest alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct CachedImage {
     /// The registry.
     pub registry: String,
     /// The repository there.
     pub repository: Repository,
-    /// The tag; `None` for what was had by digest only.
+    /// The tag; `None` for a pull by digest only.
     pub tag: Option<Tag>,
     /// The manifest or index.
     pub digest: Digest,
-    /// Whether it is an index; as far as that was read.
+    /// Whether it is known to be an index.
     pub is_index: bool,
 }
 
-/// How much of an image is here.
+/// How much of an image is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Bytes present: manifests, configurations, layers.
+    /// The bytes stored: manifests, configurations, layers.
     pub bytes: u64,
     /// Those of them that another image, or another name of this one, needs too.
     pub shared: u64,
-    /// Things that it lists and that are not here: other platforms, mostly.
+    /// The listed content that is not stored: mostly other platforms.
     pub missing: u64,
 }
 
-impl Scope {
-    /// Registry, repository, tag and digest, each where it matters.
-    pub(crate) fn columns(&self) -> (Option<&str>, Option<&str>, Option<&str>, Option<Vec<u8>>) {
-        match self {
-            Self::Everything => (None, None, None, None),
-            Self::Registry(registry) => (Some(registry), None, None, None),
-            Self::Repository(registry, name) => (Some(registry), Some(name.as_str()), None, None),
-            Self::Tag(registry, name, tag) => (Some(registry), Some(name.as_str()), Some(tag.as_str()), None),
-            Self::Here(registry, name, one) => (Some(registry), Some(name.as_str()), None, Some(key(one))),
-            Self::Digest(one) => (None, None, None, Some(key(one))),
-        }
-    }
-}
-
 impl Survey {
-    /// The images in `scope`, by name; after [`Survey::read_all`]. `each` may end it.
+    /// Visits the images in `scope`, by name; after [`Survey::read_all`]. `each` may stop it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
     pub fn images(
         &self,
         scope: &Scope,
-        mut each: impl FnMut(Held) -> Result<ControlFlow<()>, Error>,
+        mut each: impl FnMut(CachedImage) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        // Sorted into a table of its own, so that a slow reader holds nothing of the catalog.
+        // Sorted into a temporary table, so that a slow reader locks nothing of the catalog.
         let sorted = "DROP TABLE IF EXISTS temp.listed;
              CREATE TEMP TABLE listed AS SELECT registry, repository, tag, nodes.digest, is_index
                 FROM roots JOIN places ON places.id = roots.place JOIN nodes ON nodes.id = roots.node
@@ -102,7 +71,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Finds what more than one name needs; [`Extent::shared`] is 0 before.
+    /// Finds the content that more than one name needs. Before, [`Extent::shared`] is 0.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -110,7 +79,7 @@ impl Survey {
         self.on.execute_batch(SHARED).map_err(failed)
     }
 
-    /// How much of an image is here.
+    /// How much of an image is stored.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -136,7 +105,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn needed_by(&self, of: &Digest, count: u32) -> Result<Vec<Held>, Error> {
+    pub fn needed_by(&self, of: &Digest, count: u32) -> Result<Vec<CachedImage>, Error> {
         self.on
             .prepare_cached(
                 "WITH RECURSIVE up(node) AS (SELECT id FROM nodes WHERE digest = ?1
@@ -149,7 +118,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// Up to `count` repositories in which the digest is linked.
+    /// Up to `count` repositories that have a link to the digest.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -163,8 +132,8 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// With whose right the digest was learned in a repository, and when the registry last said so; up to `count`,
-    /// the latest first.
+    /// The repositories of the digest, each with the right by which it was learned and when the registry last confirmed
+    /// it; up to `count`, the latest first.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -185,7 +154,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// When the registry was last asked what a tag is; `None` for one that is not known.
+    /// When a tag was last checked at the registry; `None` for an unknown tag.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -203,7 +172,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// The digests that a tag has, for any class of `Accept`.
+    /// The digests of a tag, for any class of `Accept`.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -240,9 +209,9 @@ impl Survey {
     }
 }
 
-fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
+fn held(row: &Row<'_>) -> rusqlite::Result<CachedImage> {
     let tag: Option<String> = row.get(2)?;
-    Ok(Held {
+    Ok(CachedImage {
         registry: row.get(0)?,
         repository: row.get::<_, String>(1)?.parse().map_err(|_| bad("a repository"))?,
         tag: tag.map(|tag| tag.parse().map_err(|_| bad("a tag"))).transpose()?,

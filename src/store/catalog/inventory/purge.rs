@@ -1,45 +1,45 @@
-//! What can go when a name goes, and how it goes: shared content stays for whoever else needs it.
+//! Plans what is removed with a name: content that something else needs stays.
 //!
-//! A tag, a link or a blob that appears between the plan and its execution may go with the rest: the next pull
-//! fetches it again. Who reads a blob keeps its bytes.
+//! A tag, a link or a blob that appears between the plan and its execution may be removed too: the next pull fetches it
+//! again. Readers of a blob keep its bytes.
 
 use rusqlite::{Connection, params};
 
-use super::survey::{failed, node, number};
+use super::scope::Scope;
+use super::survey::{Survey, failed, node, number};
 use super::tables::{DOOM, DOOMED};
-use super::{Scope, Survey};
 use crate::oci::{Digest, Repository, Tag};
 use crate::store::Error;
 use crate::store::catalog::key::{bad, digest, key};
 
-/// What goes, or would go.
+/// What is removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purge {
-    /// Tags forgotten.
+    /// Tags removed.
     pub tags: u64,
-    /// Links forgotten.
+    /// Links removed.
     pub links: u64,
     /// Blobs removed, manifests included.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes of what was named and stays, because something else needs it.
+    /// The bytes of named content that stays, because something else needs it.
     pub kept: u64,
     /// Names that stay because they are pinned.
     pub spared: u64,
 }
 
-/// Pinned content, and whether it may go all the same.
+/// The pinned content, and whether it may be removed nevertheless.
 #[derive(Clone, Copy, Debug)]
 pub struct Spared<'a> {
     /// The pinned images' digests.
     pub pinned: &'a [Digest],
-    /// Whether their pins do not count.
+    /// Whether to ignore the pins.
     pub force: bool,
 }
 
 impl Survey {
-    /// Plans what goes with `scope`; after [`Survey::read_all`], once for each survey.
+    /// Plans the removal of `scope`; after [`Survey::read_all`], once for each survey.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -54,7 +54,7 @@ impl Survey {
         let others = hit(&on, scope, spared.force)?;
         on.execute_batch(DOOM)?;
         if let Scope::Digest(one) | Scope::Here(_, _, one) = scope {
-            // A layer that is named itself goes though images need it: they fetch it again.
+            // A layer that is named itself is removed even if images need it: they fetch it again.
             let layer = "DELETE FROM kept WHERE node = (SELECT id FROM nodes WHERE digest = ?1 AND manifest = 0)
                  AND node IN (SELECT node FROM gone)";
             on.execute(layer, [key(one)])?;
@@ -80,7 +80,7 @@ impl Survey {
         })
     }
 
-    /// The tags that go by the plan.
+    /// The tags to be removed.
     pub(crate) fn each_tag(&self, mut each: impl FnMut(String, Repository, Tag)) -> Result<(), Error> {
         self.each("SELECT registry, repository, tag FROM hit_tags JOIN places ON places.id = place", |row| {
             let repository = row.get::<_, String>(1)?.parse().map_err(|_| bad("a repository"))?;
@@ -89,7 +89,7 @@ impl Survey {
         })
     }
 
-    /// The links that go by the plan, as place numbers and digests.
+    /// The links to be removed, as place numbers and digests.
     pub(crate) fn each_link(&self, mut each: impl FnMut(i64, Digest)) -> Result<(), Error> {
         self.each(&format!("SELECT DISTINCT gone.place, nodes.digest {UNLINKED}"), |row| {
             each(row.get(0)?, digest(row.get_ref(1)?.as_blob()?)?);
@@ -97,7 +97,7 @@ impl Survey {
         })
     }
 
-    /// The blobs that go by the plan.
+    /// The blobs to be removed.
     pub(crate) fn doomed(&self) -> Result<Vec<Digest>, Error> {
         let mut all = Vec::new();
         self.each("SELECT digest FROM doomed JOIN nodes ON nodes.id = node", |row| {
@@ -120,7 +120,7 @@ impl Survey {
     }
 }
 
-/// Notes what is pinned, whether it is here or not.
+/// Marks the pinned content, stored or not.
 fn mark_pinned(on: &Connection, spared: Spared<'_>) -> rusqlite::Result<()> {
     for one in spared.pinned {
         let id = node(on, one, true)?;
@@ -138,7 +138,7 @@ fn mark_pinned(on: &Connection, spared: Spared<'_>) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// Finds the tags that are to go; how many stay because they are pinned.
+/// Finds the tags to be removed. Returns how many stay because they are pinned.
 fn hit_tags(on: &Connection, scope: &Scope, force: bool) -> rusqlite::Result<u64> {
     let (registry, repository, tag, one) = scope.columns();
     on.execute(
@@ -155,9 +155,9 @@ fn hit_tags(on: &Connection, scope: &Scope, force: bool) -> rusqlite::Result<u64
     on.execute(spare, []).map(|count| count as u64)
 }
 
-/// Finds the manifests and blobs that are named; how many stay because they are pinned.
+/// Finds the named manifests and blobs. Returns how many stay because they are pinned.
 fn hit(on: &Connection, scope: &Scope, force: bool) -> rusqlite::Result<u64> {
-    // A manifest that has another tag here stays.
+    // A manifest with another tag here stays.
     on.execute(
         "INSERT OR IGNORE INTO hit SELECT place, node FROM (SELECT DISTINCT roots.place, roots.node FROM hit_tags
             JOIN roots ON roots.place = hit_tags.place AND roots.tag = hit_tags.tag) AS named

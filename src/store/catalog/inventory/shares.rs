@@ -1,27 +1,26 @@
-//! What each registry's content takes, with what several have counted once.
+//! Sums the content of each registry, and counts content of several registries once.
 
-use super::Survey;
-use super::survey::{failed, number};
+use super::survey::{Survey, failed, number};
 use super::tables::HELD;
 use crate::store::Error;
 
-/// What a registry's content takes.
+/// The space of the content of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The registry.
     pub registry: String,
-    /// Images by name.
+    /// The number of images by name.
     pub images: u64,
-    /// Blobs of it that are here.
+    /// The number of its blobs that are stored.
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The bytes that no other registry has too.
+    /// The bytes that no other registry has.
     pub only_here: u64,
 }
 
 impl Survey {
-    /// What each registry's content takes, the largest first; after [`Survey::read_all`].
+    /// The space of the content of each registry, the largest first; after [`Survey::read_all`].
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -52,7 +51,7 @@ impl Survey {
         asked().map_err(failed)
     }
 
-    /// Bytes of blobs that belong to several registries, to none that is known, and that are pinned; after
+    /// The bytes of blobs that belong to several registries, to no known one, and that are pinned; after
     /// [`Survey::registries`].
     ///
     /// # Errors

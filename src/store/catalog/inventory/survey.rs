@@ -1,4 +1,4 @@
-//! A question's connection, and what manifests list, read once.
+//! Opens a connection for questions, and reads once what manifests list.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 
-use super::Scope;
+use super::scope::Scope;
 use super::tables::{CONTENT, ROOTS, TABLES};
 use crate::host;
 use crate::oci::{Digest, DigestPrefix, Listing, MediaType, Repository, Tag};
@@ -15,24 +15,24 @@ use crate::store::catalog::key::{digest, key, time};
 use crate::store::catalog::query;
 use crate::store::catalog::schema::FILE;
 
-/// Manifests are read in steps of so many.
+/// The number of manifests read in one step.
 const STEP: u32 = 500;
 
-/// Questions about everything that the catalog holds. Blocks; for a thread that may wait.
+/// Answers questions about everything in the catalog. Blocks: for a thread that may wait.
 pub struct Survey {
     pub(crate) on: Connection,
 }
 
-/// A committed blob as the catalog has it.
+/// A committed blob in the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// What it is.
+pub struct StoredBlob {
+    /// The digest.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last served.
+    /// The time when it was last served.
     pub last_used: SystemTime,
-    /// Whether eviction passes it by.
+    /// Whether it is never evicted.
     pub pinned: bool,
 }
 
@@ -48,7 +48,7 @@ impl Survey {
         opened().map_err(failed)
     }
 
-    /// Reads what every image consists of: `read` is asked once for each manifest that is here.
+    /// Reads the parts of every image: `read` is called once for each stored manifest.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -62,7 +62,7 @@ impl Survey {
         self.on.execute_batch(ROOTS).map_err(failed)
     }
 
-    /// Reads what these manifests consist of.
+    /// Reads the parts of these manifests.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -115,14 +115,14 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn stored(&self, of: &Digest) -> Result<Option<Stored>, Error> {
+    pub fn stored(&self, of: &Digest) -> Result<Option<StoredBlob>, Error> {
         self.on
             .prepare_cached("SELECT digest, size, last_used, pinned FROM blobs WHERE digest = ?1")
             .and_then(|mut statement| statement.query_row([key(of)], stored).optional())
             .map_err(failed)
     }
 
-    /// The digest and everything that it needs, whether it is here or not; after reading it.
+    /// The digest and everything that it needs, stored or not; after reading it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -135,7 +135,7 @@ impl Survey {
         )
     }
 
-    /// Up to two digests that begin so, of what is here or linked.
+    /// Up to two digests with this prefix, among the stored and the linked ones.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -154,7 +154,7 @@ impl Survey {
             .map_err(failed)
     }
 
-    /// Every digest that a tag has had, with the first and the last time it was seen so, the latest first.
+    /// Every digest that a tag has had, with its first and its last time, the latest first.
     ///
     /// # Errors
     /// [`Error::Catalog`].
@@ -168,11 +168,11 @@ impl Survey {
         Ok(rows.into_iter().map(|(digest, first, last)| (digest, time(first), time(last))).collect())
     }
 
-    /// The blobs that belong to `scope` and are here, each once; after [`Survey::read_all`]. `each` may end it.
+    /// Visits the stored blobs of `scope`, each once; after [`Survey::read_all`]. `each` may stop it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn content(&self, scope: &Scope, mut each: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), Error> {
+    pub fn content(&self, scope: &Scope, mut each: impl FnMut(StoredBlob) -> ControlFlow<()>) -> Result<(), Error> {
         let mut asked = || {
             let (registry, repository, tag, one) = scope.columns();
             self.on.execute_batch("DROP TABLE IF EXISTS temp.content; CREATE TEMP TABLE content (node INTEGER)")?;
@@ -192,11 +192,11 @@ impl Survey {
         asked().map_err(failed)
     }
 
-    /// Up to `count` blobs after the row number `after`, in order, each with its own number.
+    /// Up to `count` blobs after the row number `after`, in order, each with its row number.
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn page(&self, after: i64, count: u32) -> Result<Vec<(i64, Stored)>, Error> {
+    pub fn page(&self, after: i64, count: u32) -> Result<Vec<(i64, StoredBlob)>, Error> {
         self.on
             .prepare_cached("SELECT digest, size, last_used, pinned, id FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2")
             .and_then(|mut statement| {
@@ -215,7 +215,7 @@ impl Survey {
     }
 }
 
-/// The digest's number, given now if it has none.
+/// The digest's number, assigned now if it has none.
 pub(crate) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite::Result<i64> {
     on.prepare_cached(
         "INSERT INTO nodes (digest, manifest) VALUES (?1, ?2)
@@ -224,20 +224,20 @@ pub(crate) fn node(on: &Connection, of: &Digest, is_manifest: bool) -> rusqlite:
     .query_row(params![key(of), is_manifest], |row| row.get(0))
 }
 
-/// A count of bytes or things; never below 0.
+/// A count, never below 0.
 pub(crate) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|number| number.max(0).cast_unsigned())
 }
 
 pub(crate) fn failed(source: rusqlite::Error) -> Error {
-    let doing = "be surveyed";
+    let doing = "be read";
     // SQLite does not say why it could not open its files.
     let is_unopened = source.sqlite_error_code() == Some(ErrorCode::CannotOpen);
     if is_unopened && !host::has_free_file() { Error::NoFile { doing } } else { Error::Catalog { doing, source } }
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredBlob> {
+    Ok(StoredBlob {
         digest: digest(row.get_ref(0)?.as_blob()?)?,
         size: number(row, 1)?,
         last_used: time(row.get(2)?),

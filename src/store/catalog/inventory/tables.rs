@@ -1,4 +1,4 @@
-//! The temporary tables of a survey, and the statements that fill them.
+//! Defines the temporary tables of a survey, and the statements that fill them.
 
 /// What manifests list (`edges` between `nodes`), and the images that people name (`roots`).
 pub(crate) const TABLES: &str = "
@@ -27,7 +27,7 @@ CREATE TEMP TABLE pinned (node INTEGER PRIMARY KEY, free INTEGER NOT NULL);
 CREATE TEMP TABLE held (node INTEGER, registry TEXT, PRIMARY KEY (node, registry)) WITHOUT ROWID;
 ";
 
-/// The images: what a tag names, and manifests of a place that nothing else there lists.
+/// The images: the digests of tags, and the manifests of a place that nothing else there lists.
 pub(crate) const ROOTS: &str = "
 DELETE FROM roots;
 INSERT INTO roots SELECT DISTINCT place, tag, nodes.id FROM tags JOIN nodes ON nodes.digest = tags.digest;
@@ -42,7 +42,7 @@ INSERT INTO roots
         WHERE child = nodes.id AND roots.place = links.place);
 ";
 
-/// What the names of more than one image need.
+/// The content that more than one image name needs.
 pub(crate) const SHARED: &str = "
 DELETE FROM shared;
 WITH RECURSIVE need(root, node) AS (SELECT DISTINCT node, node FROM roots
@@ -52,7 +52,7 @@ INSERT INTO shared SELECT need.node FROM need
     GROUP BY need.node HAVING sum(names) > 1;
 ";
 
-/// Which registry has what: by a link, or because an image of it needs it.
+/// The content of each registry: by a link, or because one of its images needs it.
 pub(crate) const HELD: &str = "
 DELETE FROM held;
 INSERT OR IGNORE INTO held SELECT nodes.id, registry FROM links JOIN places ON places.id = place
@@ -62,7 +62,7 @@ WITH RECURSIVE need(node, registry) AS (SELECT node, registry FROM roots JOIN pl
 INSERT OR IGNORE INTO held SELECT node, registry FROM need;
 ";
 
-/// From what is to go (`hit`) and what is pinned, to what can go (`doomed`).
+/// From the content to be removed (`hit`) and the pinned content to the content that can be removed (`doomed`).
 pub(crate) const DOOM: &str = "
 WITH RECURSIVE need(place, node) AS (SELECT place, node FROM hit
     UNION SELECT place, child FROM need JOIN edges ON parent = node)
@@ -79,7 +79,7 @@ WITH RECURSIVE need(place, node) AS (
 INSERT INTO kept SELECT place, node FROM need;
 ";
 
-/// What nothing needs any more, neither an image that stays nor a repository that has a link to it.
+/// The content that nothing needs any more, neither an image that stays nor a repository with a link to it.
 pub(crate) const DOOMED: &str = "
 INSERT INTO doomed SELECT DISTINCT nodes.id FROM gone JOIN nodes ON nodes.id = gone.node
     JOIN blobs ON blobs.digest = nodes.digest
@@ -88,7 +88,7 @@ INSERT INTO doomed SELECT DISTINCT nodes.id FROM gone JOIN nodes ON nodes.id = g
         AND NOT EXISTS (SELECT 1 FROM gone AS also WHERE also.place = links.place AND also.node = nodes.id));
 ";
 
-/// What a scope holds: its images with what they need, and what else its repositories link.
+/// The content of a scope: its images with what they need, and everything else that its repositories link.
 pub(crate) const CONTENT: &str = "
 INSERT INTO content WITH RECURSIVE need(node) AS (
     SELECT node FROM roots JOIN places ON places.id = place JOIN nodes ON nodes.id = node

@@ -1,7 +1,7 @@
-//! The checksums of a blob: crc32c (CRC-32/ISCSI) of each 64 KiB of it, so that every read can be checked without its digest.
+//! Checks every read of a blob without its digest, by a checksum of each 64 KiB: crc32c (CRC-32/ISCSI).
 //!
-//! A granule of 64 KiB is the least that a read of the disk costs anyway, 4 bytes for it are 1/16384 of the blob,
-//! and a small range checks only what covers it.
+//! A disk reads 64 KiB at little more than the cost of less, 4 bytes for such a granule are 1/16384 of the blob, and a
+//! small range checks only the granules that it touches.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use crc_fast::{CrcAlgorithm, crc32_iscsi};
 
 use crate::oci::Digest;
 
-/// Bytes under one checksum; the last granule of a blob may be shorter.
+/// The bytes that one checksum covers. The last granule of a blob may be shorter.
 pub(crate) const GRANULE: u64 = 64 << 10;
 
-/// Computes the checksums of content that is read from its first byte to its last. Whoever computes the digest
-/// feeds the same bytes in here: then what was verified is what is vouched for.
+/// Computes the checksums of content that is read from its first byte to its last. The same bytes are fed to the
+/// digest, so that the checksums vouch for what was verified.
 #[derive(Clone, Debug)]
 pub struct Checksums {
     done: Vec<u32>,
-    /// Of the granule that is not complete.
+    /// The checksum of the granule that is not complete.
     open: crc_fast::Digest,
     length: u64,
 }
 
 impl Checksums {
-    /// Nothing was read.
+    /// Starts with nothing read.
     #[must_use]
     pub fn new() -> Self {
         Self { done: Vec::new(), open: crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi), length: 0 }
     }
 
-    /// The next bytes.
+    /// Takes the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = usize::try_from(GRANULE - self.length % GRANULE).unwrap_or(bytes.len());
@@ -47,7 +47,7 @@ impl Checksums {
         self.done.push(self.open.finalize_reset() as u32); // crc32c in 64 bits
     }
 
-    /// How many bytes it has seen.
+    /// The number of bytes read so far.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no caller asks; 0 is a length like any other")]
     pub fn len(&self) -> u64 {
@@ -68,52 +68,52 @@ impl Default for Checksums {
     }
 }
 
-/// A blob's checksums, in order. Clones share them.
+/// A blob's checksums, in order. Clones share one allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sums(Arc<[u32]>);
 
 impl Sums {
-    /// Whether this is what the granule with this number should be.
+    /// Whether `bytes` are the granule with this number.
     pub(crate) fn is_good(&self, granule: u64, bytes: &[u8]) -> bool {
         let sum = usize::try_from(granule).ok().and_then(|granule| self.0.get(granule));
         sum.is_some_and(|sum| *sum == crc32_iscsi(bytes))
     }
 
-    /// Whether there are as many as a blob of this length has.
+    /// Whether the number of checksums fits a blob of this length.
     pub(crate) fn fits(&self, length: u64) -> bool {
         self.0.len() as u64 == length.div_ceil(GRANULE)
     }
 
-    /// What they take in memory, in bytes.
+    /// The memory that they take, in bytes.
     pub(crate) fn weight(&self) -> u32 {
         u32::try_from(self.0.len() * 4 + 128).unwrap_or(u32::MAX)
     }
 
-    /// As the catalog has them: 4 bytes each, the least significant first.
+    /// Encodes them for the catalog: 4 bytes each, the least significant first.
     pub(crate) fn encode(&self) -> Vec<u8> {
         self.0.iter().flat_map(|sum| sum.to_le_bytes()).collect()
     }
 
-    /// What [`Sums::encode`] wrote.
+    /// Decodes the result of [`Sums::encode`].
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let four = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
         Self(bytes.chunks(4).map(four).collect())
     }
 }
 
-/// What a read of a damaged blob answers, inside an [`std::io::Error`]. Everything that was read before, at
-/// positions up to `at`, was checked and is right; from `at` on it is to be had elsewhere.
+/// The error of a read of a damaged blob, inside an [`std::io::Error`]. Everything read before, at positions below
+/// `at`, was checked and is right. The bytes from `at` on must be fetched from the registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{digest} is damaged on the disk at byte {at} or behind it")]
+#[error("{digest} is damaged on the disk at byte {at} or after it")]
 pub struct Damaged {
     /// The blob.
     pub digest: Digest,
-    /// The position that was asked for, in bytes.
+    /// The position of the failed read, in bytes.
     pub at: u64,
 }
 
 impl Damaged {
-    /// The damage that an error of a read speaks of, if it does.
+    /// The damage inside the error of a read, if there is any.
     #[must_use]
     pub fn of(error: &std::io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())

@@ -1,24 +1,36 @@
-//! Judges blobs by their full digest: on first use, on demand, by the scrub, and when a read found damage.
+//! Verifies blobs by their full digest: on first use, on demand, by the scrub, and after a read found damage.
 //!
-//! Whoever is right gets its checksums recorded, whoever is wrong loses its name. Between opening a file and
-//! judging it, its name may have got another file: that one is not touched.
+//! The checksums of a blob that is right are recorded; one that is wrong loses its name. Between the opening and the
+//! verdict the name may have got another file, which is not touched.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::blob::{BlobOwner, try_read_at};
+use super::blobs::Blobs;
+use super::damage::Inode;
 use crate::oci::{Digest, Hasher};
 use crate::store::catalog::Change;
-use crate::store::content::blob::{is_ill, try_read_at};
-use crate::store::content::blobs::Blobs;
-use crate::store::content::checksums::{Checksums, Sums};
-use crate::store::content::damage::Inode;
-use crate::store::{Blob, Error, Verdict};
+use crate::store::checksums::{Checksums, Sums};
+use crate::store::health::is_disk_failure;
+use crate::store::{Blob, Error};
 
 const CHUNK: usize = 256 << 10;
 
-/// What hashing a file said.
+/// The result of verifying a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// There is no such blob.
+    Absent,
+    /// Its content matches its digest.
+    Good,
+    /// It did not match, and was dropped.
+    Damaged,
+}
+
+/// The result of hashing a file.
 enum Finding {
     Right(Sums),
     Wrong,
@@ -26,20 +38,12 @@ enum Finding {
 }
 
 impl Blobs {
-    /// Opens a blob by its name, hashing first what the catalog does not know. Waits as long as that takes.
+    /// Opens a blob by its name. A blob that the catalog does not know is hashed first, however long that takes.
     pub(crate) fn prove(self: &Arc<Self>, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.read(digest, u64::MAX)
     }
 
-    /// The checksums of an open blob, which the catalog should know; else it is hashed. `None` if it is damaged.
-    pub(crate) fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
-        if let Some(sums) = self.recorded(digest, length) {
-            return Ok(Some(sums));
-        }
-        self.hash_opened(file, digest, length)
-    }
-
-    /// Hashes a file: its checksums, recorded; `None` if it is not what its name says, and was dropped.
+    /// Hashes a file and records its checksums; `None` if it does not match its digest and was dropped.
     pub(crate) fn hash_opened(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
         let finding = self.hash(file, digest, &mut |_| true)?;
         let Finding::Right(sums) = finding else {
@@ -50,46 +54,37 @@ impl Blobs {
         Ok(Some(sums))
     }
 
-    /// Hashes a blob, telling `each` after every chunk how many bytes were read; it answers whether to go on.
-    /// One that is broken off is [`Verdict::Good`] as far as anybody knows.
-    pub(crate) fn verify(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verdict, Error> {
-        let Some((file, length)) = self.open(digest)? else { return Ok(Verdict::Absent) };
+    /// Hashes a blob and calls `each` after every chunk with the number of bytes read, which returns whether to
+    /// continue. An interrupted one counts as [`Verification::Good`].
+    pub(crate) fn verify(&self, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Verification, Error> {
+        let Some((file, length)) = self.open(digest)? else { return Ok(Verification::Absent) };
         match self.hash(&file, digest, each)? {
-            Finding::BrokenOff => Ok(Verdict::Good),
+            Finding::BrokenOff => Ok(Verification::Good),
             Finding::Right(sums) => {
-                let is_known = self.look(digest, length).is_some();
+                let is_known = self.lookup(digest, length).is_some();
                 if !is_known || self.recorded(digest, length).as_ref() != Some(&sums) {
                     self.record(&file, digest, length, &sums)?;
                 }
-                Ok(Verdict::Good)
+                Ok(Verification::Good)
             }
             Finding::Wrong => {
                 self.drop_wrong(&file, digest)?;
-                Ok(Verdict::Damaged)
+                Ok(Verification::Damaged)
             }
         }
     }
 
-    /// A read found damage in this file.
-    pub(crate) fn suspect(&self, digest: &Digest, inode: Inode, at: u64) {
-        let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
-        self.opened.forget(digest);
-        if is_named && self.suspects.add(digest, inode) {
-            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served, and is dropped");
-        }
-    }
-
-    /// Decides what becomes of a suspect. One that cannot be dropped stays a suspect, which nobody is served.
-    pub(crate) fn judge(&self, digest: &Digest) {
+    /// Verifies a suspect. One that cannot be dropped stays a suspect, which is not served.
+    pub(crate) fn verify_suspect(&self, digest: &Digest) {
         let Some(suspect) = self.suspects.inode(digest) else { return };
-        let judged = self.open_any(digest).and_then(|opened| match opened {
+        let verified = self.open_any(digest).and_then(|opened| match opened {
             Some((file, length, inode)) if inode == suspect => self.hash_opened(&file, digest, length),
             _ => Ok(None), // it is gone already
         });
-        match judged {
+        match verified {
             Ok(sums) => {
                 if sums.is_some() {
-                    tracing::warn!(%digest, "its digest is right: its checksums were wrong, and are recorded anew");
+                    tracing::warn!(%digest, "the digest of a suspected blob is right: its checksums were wrong and were recorded again");
                 }
                 self.suspects.clear_one(digest, suspect);
             }
@@ -102,10 +97,10 @@ impl Blobs {
 
     fn record(&self, file: &File, digest: &Digest, length: u64, sums: &Sums) -> Result<(), Error> {
         let _open = self.while_open()?;
-        let _alone = self.alone(digest);
+        let _stripe = self.stripe(digest);
         if self.is_named(file, digest)? {
             let at = self.catalog.stamp();
-            self.catalog.tell(Change::Proven { digest: *digest, size: length, at, sums: sums.clone() });
+            self.catalog.submit(Change::Proven { digest: *digest, size: length, at, sums: sums.clone() });
             self.remember(digest, length, sums);
         }
         Ok(())
@@ -113,31 +108,52 @@ impl Blobs {
 
     fn drop_wrong(&self, file: &File, digest: &Digest) -> Result<(), Error> {
         let _open = self.while_open()?;
-        let _alone = self.alone(digest);
+        let _stripe = self.stripe(digest);
         if self.is_named(file, digest)? {
             let is_suspect = self.suspects.inode(digest).is_some();
             self.drop_name(digest)?;
             if !is_suspect {
                 self.suspects.count_one();
-                tracing::warn!(%digest, "a blob had not the content of its name: it was dropped");
+                tracing::warn!(%digest, "dropped a blob whose content does not match its digest");
             }
         }
         Ok(())
     }
 
-    /// Whether this file is the one that the name leads to. With the stripe held.
+    /// Whether the name still leads to this file. The caller holds the stripe.
     fn is_named(&self, file: &File, digest: &Digest) -> Result<bool, Error> {
         let path = self.layout.blob(digest);
         let metadata = file.metadata().map_err(|source| Error::io("stat", &path, source))?;
         Ok(path.symlink_metadata().is_ok_and(|named| Inode::of(&named) == Inode::of(&metadata)))
     }
 
-    /// A disk that cannot read what it holds has not the content.
+    /// A disk that cannot read the content does not have it.
     fn hash(&self, file: &File, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> Result<Finding, Error> {
         match hash(file, digest, each) {
-            Err(error) if is_ill(&error) => Ok(Finding::Wrong),
+            Err(error) if is_disk_failure(&error) => Ok(Finding::Wrong),
             other => other.map_err(|source| Error::io("read", &self.layout.blob(digest), source)),
         }
+    }
+}
+
+impl BlobOwner for Blobs {
+    fn sums(&self, file: &File, digest: &Digest, length: u64) -> Result<Option<Sums>, Error> {
+        if let Some(sums) = self.recorded(digest, length) {
+            return Ok(Some(sums));
+        }
+        self.hash_opened(file, digest, length)
+    }
+
+    fn suspect(&self, digest: &Digest, inode: Inode, at: u64) {
+        let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
+        self.opened.forget(digest);
+        if is_named && self.suspects.add(digest, inode) {
+            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served and will be dropped");
+        }
+    }
+
+    fn closed(&self, digest: &Digest) {
+        self.opened.closed(digest);
     }
 }
 
@@ -159,7 +175,7 @@ fn hash(file: &File, digest: &Digest, each: &mut dyn FnMut(u64) -> bool) -> io::
     }
 }
 
-/// What was in memory stays there; what was not does not drive out what is.
+/// Leaves the page cache as it was: keeps the pages that were there, and drops those that the read added.
 fn read(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     if let Some(count) = try_read_at(file, at, buffer)? {
         return Ok(count);

@@ -1,7 +1,7 @@
-//! The blobs that are open, so that all readers of one share one file.
+//! Shares one open file among all readers of a blob.
 //!
-//! The race: a name is taken away, or gets another file, while somebody opens it. So whoever opens one looks before, and
-//! what was opened is shared only if nothing was forgotten in between.
+//! The race: a name is removed, or gets another file, while a reader opens it. So a reader looks here before it opens
+//! the file, and the opened file is shared only if no name was forgotten in between.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,56 +12,56 @@ use crate::store::lock::lock;
 
 const SHARDS: usize = 16;
 
-/// The open ones by their names; it keeps none of them open.
-pub(crate) struct Opened<T> {
+/// The open blobs by their names. It keeps none of them open.
+pub(crate) struct OpenBlobs<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
     shard_of: RandomState,
 }
 
 struct Shard<T> {
     open: HashMap<Digest, Weak<T>>,
-    /// How often something was forgotten.
+    /// The number of times that a name was forgotten.
     forgotten: u64,
 }
 
-/// Nothing was open under a name at this moment.
+/// Proof that a name was not open at this moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Looked(u64);
+pub(crate) struct NotOpen(u64);
 
-impl<T> Opened<T> {
+impl<T> OpenBlobs<T> {
     pub(crate) fn new() -> Self {
         let shard = |_| Mutex::new(Shard { open: HashMap::new(), forgotten: 0 });
         Self { shards: std::array::from_fn(shard), shard_of: RandomState::new() }
     }
 
-    /// The one that is open; else the leave to share what is opened now.
-    pub(crate) fn look(&self, digest: &Digest) -> Result<Arc<T>, Looked> {
+    /// Returns the open blob, or the right to share the one that the caller opens now.
+    pub(crate) fn get(&self, digest: &Digest) -> Result<Arc<T>, NotOpen> {
         let shard = lock(self.shard(digest));
-        shard.open.get(digest).and_then(Weak::upgrade).ok_or(Looked(shard.forgotten))
+        shard.open.get(digest).and_then(Weak::upgrade).ok_or(NotOpen(shard.forgotten))
     }
 
-    /// Shares what was opened after that look. Another's that was quicker is answered instead.
-    pub(crate) fn share(&self, digest: &Digest, opened: Arc<T>, looked: Looked) -> Arc<T> {
+    /// Shares a blob that was opened after `not_open`. If another reader was faster, returns that one instead.
+    pub(crate) fn share(&self, digest: &Digest, opened: Arc<T>, not_open: NotOpen) -> Arc<T> {
         let mut shard = lock(self.shard(digest));
-        if shard.forgotten != looked.0 {
+        if shard.forgotten != not_open.0 {
             return opened;
         }
         if let Some(earlier) = shard.open.get(digest).and_then(Weak::upgrade) {
-            drop(shard); // before `opened` goes, which comes here
+            drop(shard); // before `opened` is dropped, which locks again
             return earlier;
         }
         shard.open.insert(*digest, Arc::downgrade(&opened));
         opened
     }
 
-    /// New readers get another one, or none: the name is gone, or has another file, or the file is not good.
+    /// Hides the name from new readers: it is gone, has another file, or its file is damaged.
     pub(crate) fn forget(&self, digest: &Digest) {
         let mut shard = lock(self.shard(digest));
         shard.forgotten += 1;
         shard.open.remove(digest);
     }
 
-    /// One is closed.
+    /// Removes a blob that was closed.
     pub(crate) fn closed(&self, digest: &Digest) {
         let mut shard = lock(self.shard(digest));
         if shard.open.get(digest).is_some_and(|open| open.strong_count() == 0) {
@@ -83,31 +83,31 @@ mod tests {
         Digest::of(Algorithm::Sha256, b"x")
     }
 
-    fn looked(opened: &Opened<u8>) -> Looked {
-        opened.look(&digest()).unwrap_err()
+    fn not_open(opened: &OpenBlobs<u8>) -> NotOpen {
+        opened.get(&digest()).unwrap_err()
     }
 
     #[test]
     fn one_is_open_for_all() {
-        let opened = Opened::new();
-        let (first, second) = (looked(&opened), looked(&opened));
+        let opened = OpenBlobs::new();
+        let (first, second) = (not_open(&opened), not_open(&opened));
         let one = opened.share(&digest(), Arc::new(1), first);
-        assert_eq!((*opened.share(&digest(), Arc::new(2), second), *opened.look(&digest()).unwrap()), (1, 1));
+        assert_eq!((*opened.share(&digest(), Arc::new(2), second), *opened.get(&digest()).unwrap()), (1, 1));
         drop(one);
         opened.closed(&digest());
-        assert!(opened.look(&digest()).is_err() && opened.shards.iter().all(|shard| lock(shard).open.is_empty()));
+        assert!(opened.get(&digest()).is_err() && opened.shards.iter().all(|shard| lock(shard).open.is_empty()));
     }
 
     #[test]
     fn what_was_opened_before_its_name_went_is_not_shared() {
-        let opened = Opened::new();
-        let before = looked(&opened);
+        let opened = OpenBlobs::new();
+        let before = not_open(&opened);
         opened.forget(&digest());
         let own = opened.share(&digest(), Arc::new(1), before);
-        assert!(*own == 1 && opened.look(&digest()).is_err());
-        let after = looked(&opened);
+        assert!(*own == 1 && opened.get(&digest()).is_err());
+        let after = not_open(&opened);
         let kept = opened.share(&digest(), Arc::new(2), after);
         opened.forget(&digest());
-        assert!(*kept == 2 && opened.look(&digest()).is_err(), "its readers keep it, and no new one gets it");
+        assert!(*kept == 2 && opened.get(&digest()).is_err(), "its readers keep it, and new readers do not find it");
     }
 }
