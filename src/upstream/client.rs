@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::http::evidence::Evidence;
 use super::http::exchange::{Limits, exchange, is_repeatable};
 use super::http::health::Health;
+use super::http::plain;
 use super::http::pool::{Pool, Pools, Reader};
-use super::http::{plain, redirect};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
-use super::net::downloads::{Downloads, Places};
+use super::net::downloads::Places;
 use super::net::egress::Egress;
 use super::net::parent::Parents;
 use super::net::resolver::Resolver;
@@ -148,31 +148,6 @@ impl Upstream {
     ) -> Result<Response<Body>, Error> {
         let way = self.inner.ways.to_endpoint(to);
         exchange(way, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
-    }
-
-    /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
-    /// Only the first scheme, host and port sees `Authorization`, cookies and whatever else is not needed to
-    /// fetch; every hop obeys the address rules, and none leads from https to http. The answer carries a
-    /// [`FinalHop`](super::FinalHop) among its extensions. Another method is sent, and not followed.
-    ///
-    /// # Errors
-    /// As [`Upstream::send`], and for redirects that are not followed.
-    pub async fn fetch(&self, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
-        self.download(to, request, Downloads::Uncounted).await
-    }
-
-    /// As [`Upstream::fetch`], among the downloads that each host on the way serves at a time. The answer's body
-    /// keeps its place until it ends or is dropped.
-    ///
-    /// # Errors
-    /// As [`Upstream::fetch`], and [`Error::Busy`].
-    pub async fn download(
-        &self,
-        to: &Endpoint,
-        request: Request<()>,
-        downloads: Downloads,
-    ) -> Result<Response<Body>, Error> {
-        redirect::fetch(self, to, request, downloads).await
     }
 
     /// A raw connection for a tunnel, by the same rules, the same `address` and the same parents. `via` is the way

@@ -10,7 +10,6 @@ use crate::host::Period;
 use crate::oci::Authority;
 use crate::wire::BodyError;
 
-use super::http::idle::LEAST;
 use super::{BadEndpoint, Forbidden, ParentError};
 
 /// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
@@ -164,10 +163,12 @@ pub enum Error {
         after: Duration,
     },
     /// A body brought next to nothing for several times `upstream.idle_timeout`.
-    #[error("fewer than {LEAST} bytes from {to} in {}", Period(*.after))]
+    #[error("fewer than {least} bytes from {to} in {}", Period(*.after))]
     Trickle {
         /// From whom.
         to: Authority,
+        /// How many bytes would have been enough.
+        least: u64,
         /// How long it was waited for.
         after: Duration,
     },

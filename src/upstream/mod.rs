@@ -42,7 +42,7 @@ pub use net::dial::exhaustions;
 pub use net::downloads::{Downloads, downloads_used};
 pub use net::family::Family;
 pub use net::names::NameKind;
-pub use net::parent::{HopConfig, ParentConfig, ParentError, ProxyConfig};
+pub use net::parent::{HopConfig, ParentConfig, ParentError, ProxyConfig, Unreached};
 pub use net::resolver::{BadNameserver, Nameserver, ResolveError};
 pub use net::rules::{Forbidden, Rules, Why};
 pub use net::sockets::{sockets_refused, sockets_used};

@@ -15,7 +15,7 @@ use crate::upstream::Error;
 use crate::upstream::error::Broken;
 
 /// A body that brings less than this while it is waited for so many times the limit is as good as silent.
-pub(crate) const LEAST: u64 = 1 << 10;
+const LEAST: u64 = 1 << 10;
 const LIMITS: u32 = 4;
 
 /// The stream was reset before its end.
@@ -82,7 +82,7 @@ impl<B> Watched<B> {
     fn too_late(&self) -> Broken {
         let (to, idle) = (self.from.clone(), self.pace.idle);
         Broken(match self.waiting {
-            Some(since) if since.elapsed() < idle => Error::Trickle { to, after: LIMITS * idle },
+            Some(since) if since.elapsed() < idle => Error::Trickle { to, least: LEAST, after: LIMITS * idle },
             _ => Error::Idle { to, after: idle },
         })
     }

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::oci::Authority;
 use crate::upstream::net::connector::{Connector, Tls};
+use crate::upstream::net::downloads::Downloads;
 use crate::upstream::net::egress::Egress;
 use crate::upstream::net::parent::Hop;
 use crate::upstream::net::tls::Roots;
@@ -42,6 +43,12 @@ pub(crate) enum Reader {
     /// Threat: over HTTP/2 a few bodies that nobody reads fill the window that all streams of a connection share, and
     /// nothing else of the registry arrives. So these have connections of their own, on which each may hold little.
     Client,
+}
+
+impl From<Downloads> for Reader {
+    fn from(downloads: Downloads) -> Self {
+        if downloads == Downloads::Paced { Self::Client } else { Self::Us }
+    }
 }
 
 /// One way.

@@ -7,16 +7,13 @@
 
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE, USER_AGENT, VIA,
-};
+use http::header::{HeaderMap, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::location::{Place, resolve};
-use super::plain;
+use super::plain::{self, harmless};
 use crate::oci::Authority;
 use crate::upstream::net::downloads::{Downloads, holding};
 use crate::upstream::{Endpoint, Error, Upstream};
@@ -33,23 +30,34 @@ pub struct FinalHop {
 
 const LIMIT: usize = 10;
 
-/// What a foreign host may see. A list of what it may not would miss `Private-Token` and its like.
-pub(crate) const HARMLESS: [HeaderName; 12] = [
-    ACCEPT,
-    ACCEPT_ENCODING,
-    ACCEPT_LANGUAGE,
-    CACHE_CONTROL,
-    IF_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
-    IF_RANGE,
-    IF_UNMODIFIED_SINCE,
-    RANGE,
-    USER_AGENT,
-    VIA,
-];
+impl Upstream {
+    /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
+    /// Only the first scheme, host and port sees `Authorization`, cookies and whatever else is not needed to
+    /// fetch; every hop obeys the address rules, and none leads from https to http. The answer carries a
+    /// [`FinalHop`] among its extensions. Another method is sent, and not followed.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`], and for redirects that are not followed.
+    pub async fn fetch(&self, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
+        self.download(to, request, Downloads::Uncounted).await
+    }
 
-pub(crate) async fn fetch(
+    /// As [`Upstream::fetch`], among the downloads that each host on the way serves at a time. The answer's body
+    /// keeps its place until it ends or is dropped.
+    ///
+    /// # Errors
+    /// As [`Upstream::fetch`], and [`Error::Busy`].
+    pub async fn download(
+        &self,
+        to: &Endpoint,
+        request: Request<()>,
+        downloads: Downloads,
+    ) -> Result<Response<Body>, Error> {
+        follow(self, to, request, downloads).await
+    }
+}
+
+async fn follow(
     upstream: &Upstream,
     to: &Endpoint,
     request: Request<()>,
@@ -58,7 +66,7 @@ pub(crate) async fn fetch(
     let request = plain::withheld(to, request);
     let first = first_place(to, &request)?;
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
-    let follow = method == Method::GET || method == Method::HEAD;
+    let follows = method == Method::GET || method == Method::HEAD;
     let mut place = first.clone();
     for redirects in 0..=LIMIT {
         let at_home = place.same_origin(&first);
@@ -67,14 +75,14 @@ pub(crate) async fn fetch(
         upstream.admit(to, &place.authority, request.headers()).await?;
         let held = upstream.places().take(&place.authority, downloads).await?;
         let begun = Instant::now();
-        let outcome = upstream.exchange(way, &place.authority, request, downloads.reader()).await;
+        let outcome = upstream.exchange(way, &place.authority, request, downloads.into()).await;
         if at_home {
             upstream.note(to, Some(&place.target), begun, outcome.as_ref());
         } else {
             upstream.note_elsewhere(to, &place.authority, begun, outcome.as_ref());
         }
         let mut answer = outcome?;
-        if !follow || !is_redirect(answer.status()) {
+        if !follows || !is_redirect(answer.status()) {
             answer.extensions_mut().insert(FinalHop { authority: place.authority, redirects });
             return Ok(plain::heard(to, answer.map(|body| holding(body, held))));
         }
@@ -115,10 +123,6 @@ fn next_place(upstream: &Upstream, from: &Place, answer: &Response<Body>) -> Res
         return Err(Error::InsecureRedirect { from: from.authority.clone() });
     }
     Ok(next)
-}
-
-fn harmless(headers: &HeaderMap) -> HeaderMap {
-    headers.iter().filter(|(name, _)| HARMLESS.contains(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
 }
 
 /// Reads away a redirect's few words, so that its connection can be used again; a long one is not worth it.

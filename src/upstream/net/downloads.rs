@@ -11,7 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::host::Budget;
 use crate::oci::Authority;
 use crate::upstream::Error;
-use crate::upstream::http::pool::Reader;
 use crate::wire::Body;
 
 /// What a request does where a host has as many downloads as it may.
@@ -26,12 +25,6 @@ pub enum Downloads {
     Wait,
     /// It fails with [`Error::Busy`].
     Spare,
-}
-
-impl Downloads {
-    pub(crate) fn reader(self) -> Reader {
-        if self == Self::Paced { Reader::Client } else { Reader::Us }
-    }
 }
 
 /// The places at each host.

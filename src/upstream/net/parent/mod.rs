@@ -17,6 +17,6 @@ pub(crate) mod peer;
 pub(crate) mod tunnel;
 
 pub use config::{HopConfig, ParentConfig, ProxyConfig};
-pub use error::ParentError;
+pub use error::{ParentError, Unreached};
 pub(crate) use parents::{Hop, Parents};
 pub(crate) use peer::Parent;

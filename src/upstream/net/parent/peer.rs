@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::config::{ParentConfig, Site};
-use super::error::ParentError;
+use super::error::{ParentError, Unreached};
 use super::health::Health;
 use super::tunnel;
 use crate::oci::Authority;
@@ -153,10 +153,11 @@ impl Parent {
         let reached = timeout(after, self.link(dialer)).await;
         let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), after });
         reached.unwrap_or_else(late).map_err(|error| {
-            if !error.is_ours() {
+            let (is_timeout, is_ours) = (error.is_timeout(), error.is_ours());
+            if !is_ours {
                 self.note_ill(&error);
             }
-            self.failed(to, ParentError::Reach(Arc::new(error)))
+            self.failed(to, ParentError::Reach(Unreached { cause: Arc::new(error), is_timeout, is_ours }))
         })
     }
 
