@@ -104,7 +104,9 @@ impl BlobBody {
                 From::Asking(asking) => {
                     self.bytes = match ready!(asking.as_mut().poll(cx)) {
                         Ok(Found::Stored(blob)) => From::Store(Pump::new(blob)),
-                        Ok(Found::Filling(guest)) => From::Fill(Box::new(guest.go_on(self.rest, self.is_whole))),
+                        Ok(Found::Filling(guest)) => {
+                            From::Fill(Box::new(Follower::of_rest(&guest, self.rest, self.is_whole)))
+                        }
                         Err(fault) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
                     };
                 }

@@ -24,6 +24,7 @@ pub(crate) mod permit;
 pub(crate) mod plan;
 pub(crate) mod reader;
 mod silence;
+mod slots;
 pub(crate) mod sources;
 pub(crate) mod status;
 mod task;

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 use super::claims::{Claim, Claims, Ground, Role};
-use super::plan::Seat;
 use crate::wire::Span;
 
 /// So many bytes ahead of a lane count as about to land, whatever its rate.
@@ -23,6 +22,14 @@ const MOST: u64 = 16 << 20;
 const GAP: u64 = 128 << 10;
 /// How many lanes' ends are remembered, to let the next one be longer.
 const REMEMBERED: usize = 64;
+
+/// One reader's place in the plan. [`Seat::HASHER`] is the digest reader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seat(pub(crate) u64);
+
+impl Seat {
+    pub(crate) const HASHER: Self = Self(0);
+}
 
 /// Bytes to fetch for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

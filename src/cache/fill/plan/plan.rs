@@ -9,18 +9,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::claims::{Claims, GoOn, Ground, LaneId, Role};
-use super::demand::{Demand, Demands};
+use super::demand::{Demand, Demands, Seat};
 use super::phase::{Gone, Phase, stopping};
 use crate::cache::fill::Extents;
 use crate::wire::Span;
-
-/// One reader's place in the plan. [`Seat::HASHER`] is the digest reader's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seat(pub(crate) u64);
-
-impl Seat {
-    pub(crate) const HASHER: Self = Self(0);
-}
 
 /// The state that the lanes, the digest reader and all followers share.
 #[derive(Debug)]

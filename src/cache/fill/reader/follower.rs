@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::detached::Detached;
 use super::waiter::Waiter;
 use crate::cache::body::pump::Pump;
+use crate::cache::fill::plan::demand::Seat;
 use crate::cache::fill::plan::phase::Gone;
-use crate::cache::fill::plan::plan::Seat;
 use crate::store::Staged;
 use crate::wire::{BodyError, Span};
 
@@ -28,7 +28,23 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(guest: Waiter, span: Option<Span>, hold: bool) -> Self {
+    /// A reader of the whole content (`span` is `None`) or of a part of it. The last byte of a whole, and of a part
+    /// from 0 to the end, is held back until the digest matched.
+    #[must_use]
+    pub fn of(guest: &Waiter, span: Option<Span>) -> Self {
+        let total = guest.fill().total();
+        let hold = span.is_none_or(|span| span.from == 0 && total.is_none_or(|total| span.to >= total));
+        Self::new(guest.clone(), span, hold)
+    }
+
+    /// A reader that goes on with a content of which it has had the bytes before `span`. `hold` says that it reads the
+    /// whole.
+    #[must_use]
+    pub fn of_rest(guest: &Waiter, span: Span, hold: bool) -> Self {
+        Self::new(guest.clone(), Some(span), hold)
+    }
+
+    fn new(guest: Waiter, span: Option<Span>, hold: bool) -> Self {
         let end = span.map(|span| span.to).or_else(|| guest.fill().total());
         let at = span.map_or(0, |span| span.from);
         let seat = guest.fill().sit(Span { from: at, to: end.unwrap_or(u64::MAX) });

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cache::fill::fill::Fill;
+use crate::cache::fill::plan::demand::Seat;
 use crate::cache::fill::plan::phase::Gone;
-use crate::cache::fill::plan::plan::Seat;
 use crate::cache::{Fault, Retry};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::store::{Checksums, Staged};

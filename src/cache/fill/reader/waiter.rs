@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cache::fill::Follower;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::sources::Lead;
 use crate::cache::fill::status::Ending;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
-use crate::wire::Span;
 
 /// A caller's share in a fill. Cloning it is another guest.
 pub struct Waiter {
@@ -65,22 +63,6 @@ impl Waiter {
     /// How the fill will end, without waiting for it as a guest does.
     pub fn ending(&self) -> Ending {
         self.fill.head().ending()
-    }
-
-    /// A reader of the whole content (`span` is `None`) or of a part of it. A whole, and a part from 0 to the
-    /// end, is held back by its last byte until the digest matched.
-    #[must_use]
-    pub fn follow(&self, span: Option<Span>) -> Follower {
-        let total = self.fill.total();
-        let hold = span.is_none_or(|span| span.from == 0 && total.is_none_or(|total| span.to >= total));
-        Follower::new(self.clone(), span, hold)
-    }
-
-    /// A reader that goes on with a content of which it has had what lies before `span`. `hold` says that it
-    /// reads the whole.
-    #[must_use]
-    pub fn go_on(&self, span: Span, hold: bool) -> Follower {
-        Follower::new(self.clone(), Some(span), hold)
     }
 
     pub(crate) fn fill(&self) -> &Arc<Fill> {
