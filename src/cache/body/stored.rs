@@ -76,7 +76,7 @@ impl Stored {
         loop {
             match cache.fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
                 Ok(Entered::Stored(blob)) => return Ok(Found::Stored(blob)),
-                Ok(Entered::Sources(guest, _) | Entered::SameLead(guest, _) | Entered::UnderWay(guest)) => {
+                Ok(Entered::Started(guest, _) | Entered::SameSource(guest, _) | Entered::UnderWay(guest)) => {
                     return Ok(Found::Filling(guest));
                 }
                 Ok(Entered::Leaving(fill)) => fill.gone().await,

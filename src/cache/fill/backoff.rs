@@ -108,29 +108,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_tries_in_vain_are_waited_after_ever_longer() {
-        let mut patience = Backoff::default();
-        patience.broke_off(PRICE);
-        assert!(patience.is_over(), "it had gained something");
+        let mut backoff = Backoff::default();
+        backoff.broke_off(PRICE);
+        assert!(backoff.is_over(), "it had gained something");
         let mut pauses = Vec::new();
-        while !patience.is_exhausted(1) {
-            patience.broke_off(0);
-            let until = patience.until().unwrap();
+        while !backoff.is_exhausted(1) {
+            backoff.broke_off(0);
+            let until = backoff.until().unwrap();
             pauses.push((until - Instant::now()).as_millis());
             tokio::time::sleep_until(until).await;
-            assert!(patience.is_over());
+            assert!(backoff.is_over());
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        patience.broke_off(PRICE);
-        assert!(patience.is_over() && !patience.is_exhausted(1));
+        backoff.broke_off(PRICE);
+        assert!(backoff.is_over() && !backoff.is_exhausted(1));
     }
 
     #[test]
     fn next_to_nothing_counts_as_nothing_after_a_while_and_bytes_pay_for_more() {
         let tries = |brought: u64| {
-            let mut patience = Backoff::default();
+            let mut backoff = Backoff::default();
             (1..1000).find(|_| {
-                patience.broke_off(brought);
-                patience.is_exhausted(1)
+                backoff.broke_off(brought);
+                backoff.is_exhausted(1)
             })
         };
         assert_eq!(tries(0), Some(TRIES_LATER));
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn one_byte_now_and_then_keeps_no_fill_alive() {
-        let mut patience = Backoff::default();
+        let mut backoff = Backoff::default();
         let tried = (1..1000).find(|number| {
-            patience.broke_off(u64::from(number % 4 == 0));
-            if patience.is_exhausted(1) {
-                patience.another(); // the next caller's source is as bad
+            backoff.broke_off(u64::from(number % 4 == 0));
+            if backoff.is_exhausted(1) {
+                backoff.another(); // the next caller's source is as bad
             }
-            patience.is_over_for_all()
+            backoff.is_over_for_all()
         });
         assert!(tried.is_some_and(|tried| tried <= TRIES_IN_ALL + CREDIT as u32), "{tried:?}");
     }

@@ -14,7 +14,7 @@ use super::FillConfig;
 use super::permit::{FillContext, Permit};
 use super::reader::waiter::Waiter;
 use super::slots::{Key, Slot, SlotChange, Slots};
-use super::sources::{Lead, Opening};
+use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
 use crate::oci::Digest;
@@ -43,9 +43,9 @@ pub enum Entered {
     /// It is in the store meanwhile.
     Stored(Blob),
     /// A new fill was started with the caller's source.
-    Sources(Waiter, Opening),
+    Started(Waiter, Opening),
     /// Joined a fill, to which the same caller's source already belongs.
-    SameLead(Waiter, Opening),
+    SameSource(Waiter, Opening),
     /// A fill is under way, and was joined.
     UnderWay(Waiter),
     /// One is just beginning, or ending without content: enter again after that.
@@ -97,10 +97,10 @@ impl Fills {
             return Err(store::Error::Closed);
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
-        let (digest, lead) = (*digest, Lead::of(caller));
-        let begun = tokio::task::spawn_blocking(move || permit.begin(&digest, lead, heed)).await;
+        let (digest, source) = (*digest, FillSource::of(caller));
+        let begun = tokio::task::spawn_blocking(move || permit.begin(&digest, source, heed)).await;
         let (waiter, opening) = begun.unwrap_or(Err(store::Error::Closed))?;
-        Ok(Entered::Sources(waiter, opening))
+        Ok(Entered::Started(waiter, opening))
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.
@@ -119,11 +119,11 @@ impl Fills {
         if !caller.source.is_away() {
             fill.silence().hurry(caller.source.fresh_since());
         }
-        if let Some(lead) = fill.leads().of(caller) {
-            return Joined::Entered(Entered::SameLead(waiter, lead.opening()));
+        if let Some(source) = fill.sources().of(caller) {
+            return Joined::Entered(Entered::SameSource(waiter, source.opening()));
         }
         if permitted {
-            fill.leads().add(Lead::of(caller));
+            fill.sources().add(FillSource::of(caller));
         }
         Joined::Entered(Entered::UnderWay(waiter))
     }
@@ -153,7 +153,7 @@ impl Fills {
             .lock()
             .values()
             .filter_map(|slot| slot.fill.as_ref())
-            .for_each(|fill| fill.leads().doubt(caller));
+            .for_each(|fill| fill.sources().doubt(caller));
     }
 
     /// Whether one of `digest` is under way at `registry`.

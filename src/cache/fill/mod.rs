@@ -1,14 +1,14 @@
 //! One download for each digest and registry, however many ask; every reader follows the growing file.
 //!
 //! Flow: [`Fills`] joins callers of the same content; a [`Waiter`] is one caller's share. A [`Fill`] owns a staged
-//! file and a plan of what has landed. Its pilot (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
+//! file and a plan of what has landed. Its driver (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
 //! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
-//! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
+//! as gain something (`parallelism`); scouts fetch what a reader far ahead waits for (`demands`). A digest reader
 //! follows like any other reader; when the digest matched, held bytes are released and the file is committed. A
 //! [`Follower`] is a body that reads the staged file at its own pace. A fill that nobody waits for is parked: its
 //! file and its extents are kept, and the next demand goes on from there, after a restart, too. One that has brought
 //! nothing for long is asked anew when somebody comes (`silence`). A disk that takes
-//! no more sets the readers adrift (`drift`): each goes on by a request of its own.
+//! no more sets the readers adrift (`detached`): each goes on by a request of its own.
 //! Scope: blobs. Manifests are small and fetched whole.
 //! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the
 //! fill; let one registry's bytes reach another registry's readers before they are verified.

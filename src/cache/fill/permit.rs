@@ -13,7 +13,7 @@ use super::endpoints::Endpoints;
 use super::fill::Fill;
 use super::reader::waiter::Waiter;
 use super::slots::{Key, Slots};
-use super::sources::{self, Lead, Opening};
+use super::sources::{self, FillSource, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
@@ -47,13 +47,18 @@ struct Panicked;
 
 impl Permit {
     /// Begins the fill, where an earlier one stopped if there was one. Waits for the disk.
-    pub(crate) fn begin<F, H>(self, digest: &Digest, lead: Lead, heed: F) -> Result<(Waiter, Opening), store::Error>
+    pub(crate) fn begin<F, H>(
+        self,
+        digest: &Digest,
+        source: FillSource,
+        heed: F,
+    ) -> Result<(Waiter, Opening), store::Error>
     where
         F: FnOnce(Ending, Opening) -> H,
         H: Future<Output = ()> + Send + 'static,
     {
-        let (caller, opening) = (lead.caller.clone(), lead.opening());
-        let fill = Arc::new(self.open(digest, lead)?);
+        let (caller, opening) = (source.caller.clone(), source.opening());
+        let fill = Arc::new(self.open(digest, source)?);
         let Some(waiter) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.context.config, self.context.metrics.clone());
         let heeded = tokio::spawn(heed(waiter.ending(), opening.clone()));
@@ -61,16 +66,16 @@ impl Permit {
         Ok((waiter, opening))
     }
 
-    fn open(&self, digest: &Digest, lead: Lead) -> Result<Fill, store::Error> {
+    fn open(&self, digest: &Digest, source: FillSource) -> Result<Fill, store::Error> {
         let FillContext { store, liars, .. } = &self.context;
         let registry = &*self.key.1;
         let endpoints = liars.get(&self.key).map_or_else(Endpoints::default, |liars| Endpoints::wary_of(&liars));
         match store.resume(digest, registry) {
-            Ok(Some(partial)) => return Ok(Fill::resumed(partial, lead, endpoints)),
+            Ok(Some(partial)) => return Ok(Fill::resumed(partial, source, endpoints)),
             Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "what had landed of a fill cannot be taken up again"),
         }
-        Ok(Fill::new(store.stage_from(digest, registry)?, lead, endpoints))
+        Ok(Fill::new(store.stage_from(digest, registry)?, source, endpoints))
     }
 
     /// The fill may be joined from here on.
@@ -88,8 +93,8 @@ impl Permit {
     /// content may begin.
     async fn attend(self, driver: impl Future<Output = ()>, fill: Arc<Fill>, heeded: JoinHandle<()>) {
         driver.await;
-        fill.leads().fail(&sources::not_asked());
-        if fill.head().is_verified() {
+        fill.sources().fail(&sources::not_asked());
+        if fill.status().is_verified() {
             let _ = heeded.await; // it fails only with the runtime
         }
         if let Some(liars) = fill.endpoints().liars() {
@@ -169,21 +174,21 @@ mod tests {
         let key = Key(digest, "quay.io".into());
         context.slots.lock().insert(key.clone(), Slot { fill: None, gone: slot.1 });
         let permit = Permit { context, key, gone: slot.0 };
-        let fill = Arc::new(permit.open(&digest, Lead::of(&caller)).unwrap());
+        let fill = Arc::new(permit.open(&digest, FillSource::of(&caller)).unwrap());
         Taken { fills, permit: permit.occupied(&fill), fill, caller, digest, _folder: folder }
     }
 
     #[tokio::test]
     async fn a_driver_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
         let Taken { fills, permit, fill, caller, digest, _folder } = taken();
-        let guest = Waiter::of(&fill, &caller).unwrap();
+        let waiter = Waiter::of(&fill, &caller).unwrap();
         let heeded = tokio::spawn(std::future::ready(()));
         let attended = tokio::spawn(permit.attend(async { panic!("on purpose") }, fill, heeded));
         assert!(attended.await.is_err());
-        assert!(guest.length().await.is_err(), "a reader is told");
+        assert!(waiter.length().await.is_err(), "a reader is told");
         assert!(fills.is_empty());
         let entered = fills.enter(&digest, &caller, true, || false, |_, _| std::future::ready(())).await.unwrap();
-        assert!(matches!(entered, Entered::Sources(..)), "the next one begins anew");
+        assert!(matches!(entered, Entered::Started(..)), "the next one begins anew");
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,7 +198,7 @@ mod tests {
         let heeded = tokio::spawn(async move { drop(note.await) });
         let driver = {
             let fill = fill.clone();
-            async move { fill.head().verify(1) }
+            async move { fill.status().verify(1) }
         };
         let mut attended = tokio::spawn(permit.attend(driver, fill, heeded));
         let early = tokio::time::timeout(std::time::Duration::from_secs(60), &mut attended).await;

@@ -20,9 +20,9 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     let gathering = async {
         let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
-            Err(Halt::Adrift(fault)) => {
+            Err(Halt::Detached(fault)) => {
                 error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
-                fill.adrift(fault);
+                fill.detach(fault);
             }
             Err(Halt::Broken(fault)) => fill.break_off(fault),
             Ok(()) | Err(Halt::Parked) => {}
@@ -41,7 +41,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             }
             fill.let_go().await;
         }
-        (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
+        (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "fill ended without content");
             fill.break_off(&fault);

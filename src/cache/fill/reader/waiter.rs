@@ -1,14 +1,14 @@
-//! One who waits for a fill: as long as a guest is there, the fill goes on.
+//! One who waits for a fill: as long as a waiter is there, the fill goes on.
 
 use std::sync::Arc;
 
 use crate::cache::fill::fill::Fill;
-use crate::cache::fill::sources::Lead;
+use crate::cache::fill::sources::FillSource;
 use crate::cache::fill::status::Ending;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
 
-/// A caller's share in a fill. Cloning it is another guest.
+/// A caller's share in a fill. Cloning it is another waiter.
 pub struct Waiter {
     fill: Arc<Fill>,
     caller: Caller,
@@ -32,13 +32,13 @@ impl Waiter {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn length(&self) -> Result<Option<u64>, Fault> {
-        self.fill.head().length().await
+        self.fill.status().length().await
     }
 
     /// Whether no source has answered yet.
     #[must_use]
     pub fn is_opening(&self) -> bool {
-        self.fill.head().is_opening()
+        self.fill.status().is_opening()
     }
 
     /// Waits until the digest matched and answers the length in bytes. Cancel-safe.
@@ -46,7 +46,7 @@ impl Waiter {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn verified(&self) -> Result<u64, Fault> {
-        self.fill.head().verified().await
+        self.fill.status().verified().await
     }
 
     /// How many bytes have landed.
@@ -57,12 +57,12 @@ impl Waiter {
 
     /// Its caller has proven meanwhile that it may read: its source can continue the fill from here on.
     pub fn take_part(&self) {
-        self.fill.leads().add(Lead::of(&self.caller));
+        self.fill.sources().add(FillSource::of(&self.caller));
     }
 
-    /// How the fill will end, without waiting for it as a guest does.
+    /// How the fill will end, without waiting for it as a waiter does.
     pub fn ending(&self) -> Ending {
-        self.fill.head().ending()
+        self.fill.status().ending()
     }
 
     pub(crate) fn fill(&self) -> &Arc<Fill> {
