@@ -2,7 +2,7 @@
 //!
 //! Flow: a request for an [`Endpoint`] takes the way that the configuration has for it (an `address`, a CA
 //! file, a client certificate), over a pooled connection or a new one: resolve, judge every address by the
-//! [`Rules`], dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange,
+//! [`AddressRules`], dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange,
 //! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection. What is sent on behalf
 //! of one registry makes up its [`Outage`]; while that is open, only a probe asks.
 //! Scope: everything between "this endpoint" and bytes. It knows nothing of caches, tags or grants.
@@ -31,22 +31,22 @@ pub(crate) use auth::ask_as::AskAs;
 pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::{Sending, Unasked, challenges, is_foreign, wants_a_token};
 pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
-pub use auth::token::{NoRandom, Realm, TokenAsk, TokenError, Tokens};
+pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
 pub use client::Upstream;
 pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Error, Retry, Side};
-pub use net::address::Kind;
+pub use net::address::AddressKind;
 pub use net::dial::exhaustions;
 pub use net::downloads::{Downloads, downloads_used};
 pub use net::family::Family;
 pub use net::names::NameKind;
 pub use net::parent::{HopConfig, ParentConfig, ParentError, ProxyConfig, Unreached};
 pub use net::resolver::{BadNameserver, Nameserver, ResolveError};
-pub use net::rules::{Forbidden, Rules, Why};
+pub use net::rules::{AddressRules, Forbidden, Why};
 pub use net::sockets::{sockets_refused, sockets_used};
-pub use net::stream::Line;
+pub use net::stream::EgressStream;
 pub use net::target::{BadTarget, Target};
 pub use outage::Outage;
 pub use reach::{EndpointConfig, HostConfig};

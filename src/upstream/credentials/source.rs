@@ -19,14 +19,14 @@ const DOCKER_LIMIT: u64 = 1 << 20;
 /// Helpers are kept for each server; patterns of registries have many.
 const SERVERS: u64 = 256;
 
-pub(crate) enum Source {
+pub(crate) enum CredentialSource {
     Fixed(Credential),
     File { file: Arc<PasswordFile>, kept: Kept<Credential> },
     Docker { file: Arc<DockerFile>, kept: Kept<Arc<DockerConfig>>, helpers: Helpers },
     Helper { name: String, helpers: Helpers },
 }
 
-impl Source {
+impl CredentialSource {
     pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
         let life = config.lifetime.map_or(LIFETIME, |lifetime| lifetime.0);
         Ok(match config.origin().ok_or(CredentialError::Entry)? {

@@ -11,14 +11,14 @@ use http::{Method, Request, Response, StatusCode, Version};
 
 /// What of a question decides which answers fit it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Question {
+pub(crate) struct Expectation {
     reads: bool,
     is_head: bool,
     has_range: bool,
     has_condition: bool,
 }
 
-impl Question {
+impl Expectation {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         Self {
@@ -112,9 +112,9 @@ mod tests {
             for name in headers {
                 request = request.header(*name, "x");
             }
-            let question = Question::of(&request.body(()).unwrap());
+            let expected = Expectation::of(&request.body(()).unwrap());
             let answer = Response::builder().status(status).body(()).unwrap();
-            assert_eq!(question.misfit(&answer).is_none(), fits, "{method} {headers:?} {status}");
+            assert_eq!(expected.misfit(&answer).is_none(), fits, "{method} {headers:?} {status}");
         }
     }
 

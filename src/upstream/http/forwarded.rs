@@ -23,7 +23,7 @@ pub(crate) async fn ask(
     to: &Authority,
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, Error> {
-    let Forwarding { parent, line, login } = forwarding;
+    let Forwarding { parent, stream, login } = forwarding;
     let failed = |error: hyper::Error| match error.is_parse() {
         true => Error::Unreadable { to: to.clone(), source: Arc::new(error) },
         false => Error::Exchange { to: to.clone(), source: Arc::new(error) },
@@ -36,7 +36,7 @@ pub(crate) async fn ask(
         Some(login) => headers.insert(PROXY_AUTHORIZATION, login),
         None => headers.remove(PROXY_AUTHORIZATION),
     };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(line)).await.map_err(failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection); // what ends it is seen by the request
     let answer = sender.send_request(request).await.map_err(failed)?;
     parent.heard(to, &answer)?;

@@ -19,7 +19,7 @@ const LIMIT: usize = 1024;
 
 /// The endpoints that are ill.
 #[derive(Debug, Default)]
-pub(crate) struct Health {
+pub(crate) struct EndpointHealth {
     ill: Mutex<HashMap<Endpoint, Illness>>,
 }
 
@@ -29,9 +29,9 @@ struct Illness {
     length: Duration,
 }
 
-impl Health {
-    pub(crate) fn note(&self, endpoint: &Endpoint, sign: Evidence) {
-        match sign {
+impl EndpointHealth {
+    pub(crate) fn note(&self, endpoint: &Endpoint, evidence: Evidence) {
+        match evidence {
             Evidence::Broken | Evidence::Nothing => {}
             Evidence::Well => {
                 self.ill().remove(endpoint);
@@ -74,7 +74,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn illness_passes_and_returns_for_longer() {
         let endpoint = Endpoint::of_host(&Authority::parse("quay.io", 443).unwrap());
-        let health = Health::default();
+        let health = EndpointHealth::default();
         assert!(health.is_well(&endpoint));
         for seconds in [10, 20, 40, 80, 120, 120] {
             health.note(&endpoint, Evidence::Down);
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_number_of_ill_hosts_fills_the_memory() {
-        let health = Health::default();
+        let health = EndpointHealth::default();
         let host = |number: usize| Endpoint::of_host(&Authority::parse(&format!("h{number}.test"), 443).unwrap());
         for number in 0..3 * LIMIT {
             health.note(&host(number), Evidence::Down);

@@ -20,6 +20,6 @@ mod state;
 mod tests;
 mod ward;
 
-pub(crate) use part::{Part, is_telling};
+pub(crate) use part::{OutagePart, is_telling};
 pub(crate) use probe::Probe;
 pub use state::Outage;

@@ -15,7 +15,7 @@ const TRIALS: u32 = 3;
 
 /// How far it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum WardPhase {
     /// It is there.
     #[default]
     Well,
@@ -47,7 +47,7 @@ pub(crate) enum Probed {
 
 #[derive(Debug)]
 pub(crate) struct Ward {
-    pub(crate) phase: Phase,
+    pub(crate) phase: WardPhase,
     cause: Cause,
     /// Which suspicion this is, so that a probe of an earlier one ends.
     pub(crate) number: u64,
@@ -73,7 +73,7 @@ pub(crate) struct Ward {
 impl Ward {
     pub(crate) fn new() -> Self {
         Self {
-            phase: Phase::Well,
+            phase: WardPhase::Well,
             cause: Cause::Errors,
             number: 0,
             changed: Instant::now(),
@@ -91,16 +91,16 @@ impl Ward {
 
     /// Whether whoever wants something waits for the probe: it may be silent.
     pub(crate) fn is_held(&self) -> bool {
-        self.phase == Phase::Suspect && self.cause == Cause::Silence
+        self.phase == WardPhase::Suspect && self.cause == Cause::Silence
     }
 
     /// Takes it for suspect. Answers whether a probe is to be started.
     pub(crate) fn suspect(&mut self, cause: Cause) -> bool {
         let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest);
-        if self.phase != Phase::Well || (rests && cause == Cause::Errors) {
+        if self.phase != WardPhase::Well || (rests && cause == Cause::Errors) {
             return false;
         }
-        (self.phase, self.cause) = (Phase::Suspect, cause);
+        (self.phase, self.cause) = (WardPhase::Suspect, cause);
         self.number += 1;
         if cause == Cause::Silence {
             self.changed = Instant::now();
@@ -121,8 +121,8 @@ impl Ward {
             self.end();
             return true;
         }
-        if self.phase == Phase::Suspect {
-            self.phase = Phase::Away;
+        if self.phase == WardPhase::Suspect {
+            self.phase = WardPhase::Away;
             self.changed = Instant::now();
             self.opened = Some(self.changed);
             self.vain = 0;
@@ -139,24 +139,24 @@ impl Ward {
     /// It is there.
     pub(crate) fn end(&mut self) {
         let now = Instant::now();
-        if self.phase == Phase::Away {
+        if self.phase == WardPhase::Away {
             self.left = Some(now);
         } else {
             let is_same = self.rested.is_some_and(|since| since.elapsed() < SAME);
             self.rest = if is_same { (self.rest * 2).min(LONGEST) } else { FIRST };
             self.rested = Some(now);
         }
-        if self.phase == Phase::Away || self.cause == Cause::Silence {
+        if self.phase == WardPhase::Away || self.cause == Cause::Silence {
             self.changed = now;
             self.answered = Some(now);
         }
-        self.phase = Phase::Well;
+        self.phase = WardPhase::Well;
         self.trials = 0;
     }
 
     /// Whether no question may be asked.
     pub(crate) fn is_barred(&self) -> bool {
-        self.phase == Phase::Away && self.trials == 0
+        self.phase == WardPhase::Away && self.trials == 0
     }
 
     /// Whether one more question may be asked, to see.

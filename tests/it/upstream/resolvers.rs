@@ -6,7 +6,7 @@ use crate::support::{Answering, Dns};
 fn asking(servers: &[&Dns], more: &str) -> Upstream {
     let servers: Vec<String> = servers.iter().map(|server| format!("'{}'", server.address())).collect();
     let config: Config = serde_yaml::from_str(&format!("{{resolvers: [{}], {more}}}", servers.join(", "))).unwrap();
-    let rules = Rules { allow: vec!["127.0.0.1".parse().unwrap()], ..Rules::default() };
+    let rules = AddressRules { allow: vec!["127.0.0.1".parse().unwrap()], ..AddressRules::default() };
     Upstream::new(&config, &[], rules).unwrap()
 }
 

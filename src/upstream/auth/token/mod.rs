@@ -21,4 +21,4 @@ pub(crate) mod tokens;
 
 pub use error::TokenError;
 pub use realm::Realm;
-pub use tokens::{NoRandom, TokenAsk, Tokens};
+pub use tokens::{NoTokenKey, TokenAsk, Tokens};

@@ -96,15 +96,15 @@ impl Kept {
 /// The system has no random numbers.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the system's random numbers cannot be read")]
-pub struct NoRandom;
+pub struct NoTokenKey;
 
 impl Tokens {
     /// No tokens yet. They are asked for over `upstream`, under its address rules.
     ///
     /// # Errors
-    /// [`NoRandom`].
-    pub fn new(upstream: Upstream) -> Result<Self, NoRandom> {
-        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
+    /// [`NoTokenKey`].
+    pub fn new(upstream: Upstream) -> Result<Self, NoTokenKey> {
+        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoTokenKey)?;
         let weigh = |key: &Key, kept: &Kept| {
             let scopes: usize = key.scopes.iter().map(String::len).sum();
             u32::try_from(512 + scopes + kept.header.len()).unwrap_or(u32::MAX)
