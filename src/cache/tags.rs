@@ -18,7 +18,7 @@ use super::source::stopped;
 use super::tag_answer::{Asking, Came, Said200};
 use super::whole::is_schema1;
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Reach, Retry, Said};
-use crate::host::{Flights, Landed};
+use crate::host::{Flights, Landed, within_since};
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -167,30 +167,28 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let source = &*caller.source;
+        let asked = within_since(begun, wait, source, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
-            Ok(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
-                let alone = tokio::time::timeout(wait, self.ask_and_learn(caller, question, by_content));
+            Some(Landed::Joined(Err(fault))) if fault.said == Said::Denied => {
+                let alone = within_since(begun, wait, source, self.ask_and_learn(caller, question, by_content));
                 alone.await.map(Landed::Led)
             }
             asked => asked,
         };
         let silence = match asked {
-            Ok(Landed::Led(Ok(said))) => {
+            Some(Landed::Led(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
             }
-            Ok(Landed::Joined(Ok(said))) => {
+            Some(Landed::Joined(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Collapsed }));
             }
-            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) if fault.said != Said::Nothing => {
+            Some(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) if fault.said != Said::Nothing => {
                 return Err(fault);
             }
-            Ok(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
-            Err(_) => {
-                caller.source.missed(begun);
-                Fault::new(Retry::Again, NoAnswer(wait))
-            }
+            Some(Landed::Led(Err(fault)) | Landed::Joined(Err(fault))) => fault,
+            None => Fault::new(Retry::Again, NoAnswer(wait)),
         };
         let Some(entry) = stand_in else { return Err(silence) };
         if standing < Standing::Good && !self.may_still(caller, &silence).await {

@@ -1,13 +1,16 @@
 //! The machine and the units people use for it: sizes, times, percentages; limits and how they are divided, folders, free
 //! space; secrets and the files that hold them; files that change, the service manager, and the ciphers that the
-//! processor is quick at; one asking for all who ask the same, and one that is asked anew.
+//! processor is quick at; one asking for all who ask the same, and one that is asked anew;
+//! pauses that grow, and deadlines.
 //!
 //! Scope: thin faces over the operating system, the runtime and the libraries that parse units. Nothing here knows
 //! what a registry is.
 
 mod address;
+mod backoff;
 mod changes;
 mod cipher;
+mod deadline;
 mod flight;
 mod hedge;
 mod limits;
@@ -20,8 +23,10 @@ mod units;
 mod watched;
 
 pub use address::reached_at;
+pub use backoff::Backoff;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
+pub use deadline::{Overdue, watched, within, within_since};
 pub use flight::{Flights, Landed};
 pub use hedge::asked_anew;
 pub use limits::budget::Budget;

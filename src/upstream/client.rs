@@ -29,7 +29,7 @@ use super::net::stream::EgressStream;
 use super::net::tls::Roots;
 use super::outage::{Outage, OutagePart, Probe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
-use crate::host::asked_anew;
+use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
 
@@ -188,15 +188,11 @@ impl Upstream {
         self.inner.health.is_well(endpoint)
     }
 
-    /// Tells that nothing answered within a deadline of the caller's what was asked of these endpoints at
-    /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
-    pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
-        for endpoint in endpoints {
-            self.inner.health.note(endpoint, Evidence::Down);
-            if let Some(outage) = &self.outage {
-                self.probe(outage, outage.missed(endpoint, target, begun));
-            }
-        }
+    /// Whom a deadline of the caller's is about: `endpoints`, asked (a token service) for `target`. For
+    /// [`within`](crate::host::within). What `send` and `fetch` see themselves they note themselves.
+    #[must_use]
+    pub fn asked_of<'a>(&'a self, endpoints: &'a [Endpoint], target: Option<&'a PathAndQuery>) -> AskedOf<'a> {
+        AskedOf { upstream: self, endpoints, target }
     }
 
     /// The endpoints in the order to ask them: healthy ones first, each group as configured.
@@ -292,6 +288,25 @@ impl Upstream {
     /// What was asked before this may never be answered; nobody who comes later joins it.
     pub(crate) fn changed(&self) -> Option<Instant> {
         self.outage.as_ref().map(Outage::changed)
+    }
+}
+
+/// The endpoints that a question was put to.
+pub struct AskedOf<'a> {
+    upstream: &'a Upstream,
+    endpoints: &'a [Endpoint],
+    target: Option<&'a PathAndQuery>,
+}
+
+impl Overdue for AskedOf<'_> {
+    fn note_missed(&self, begun: Instant) {
+        let Self { upstream, endpoints, target } = *self;
+        for endpoint in endpoints {
+            upstream.inner.health.note(endpoint, Evidence::Down);
+            if let Some(outage) = &upstream.outage {
+                upstream.probe(outage, outage.missed(endpoint, target, begun));
+            }
+        }
     }
 }
 

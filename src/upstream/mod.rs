@@ -32,7 +32,7 @@ pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::{Sending, Unasked, challenges, is_foreign, wants_a_token};
 pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
 pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
-pub use client::Upstream;
+pub use client::{AskedOf, Upstream};
 pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
 pub use endpoint::{BadEndpoint, Endpoint};

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::evidence::Evidence;
+use crate::host::Backoff;
 use crate::upstream::Endpoint;
 
 const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(120);
+const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 
 /// So many ill endpoints are remembered at most: clients choose hosts, too.
 const LIMIT: usize = 1024;
@@ -26,7 +27,7 @@ pub(crate) struct EndpointHealth {
 #[derive(Clone, Copy, Debug)]
 struct Illness {
     until: Instant,
-    length: Duration,
+    backoff: Backoff,
 }
 
 impl EndpointHealth {
@@ -48,16 +49,16 @@ impl EndpointHealth {
     fn note_ill(&self, endpoint: &Endpoint) {
         let now = Instant::now();
         let mut ill = self.ill();
-        let length = match ill.get(endpoint) {
+        let backoff = match ill.get(endpoint) {
             Some(illness) if illness.until > now => return,
-            Some(illness) => (illness.length * 2).min(LONGEST),
-            None => FIRST,
+            Some(illness) => illness.backoff.grown(),
+            None => BACKOFF,
         };
         if ill.len() >= LIMIT {
             ill.retain(|_, illness| illness.until > now);
         }
         if ill.len() < LIMIT || ill.contains_key(endpoint) {
-            ill.insert(endpoint.clone(), Illness { until: now + length, length });
+            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff });
         }
     }
 

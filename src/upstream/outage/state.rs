@@ -114,8 +114,9 @@ impl Outage {
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         let state = self.state();
-        let realms = state.realms_watched().filter(|ward| ward.phase == WardPhase::Away).map(|ward| ward.pause).max();
-        realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.pause).max(FIRST)
+        let realms =
+            state.realms_watched().filter(|ward| ward.phase == WardPhase::Away).map(|ward| ward.backoff.pause()).max();
+        realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
     }
 
     /// Whether `endpoint` is part of it.
@@ -141,18 +142,18 @@ impl Outage {
         // Where the registry itself is away, no token for it and nothing that it redirects to is of use.
         if !is_home && state.home.is_barred() {
             state.home.wanted.notify_one();
-            return Err(state.home.pause.max(FIRST));
+            return Err(state.home.backoff.pause().max(FIRST));
         }
         if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == WardPhase::Away) {
             ward.wanted.notify_one();
-            return if ward.take_trial() { Ok(()) } else { Err(ward.pause.max(FIRST)) };
+            return if ward.take_trial() { Ok(()) } else { Err(ward.backoff.pause().max(FIRST)) };
         }
         let realm = state.realms_watched().find(|ward| ward.phase == WardPhase::Away).filter(|_| is_home && !bears);
         match realm {
             None => Ok(()),
             Some(realm) => {
                 realm.wanted.notify_one();
-                Err(realm.pause.max(FIRST))
+                Err(realm.backoff.pause().max(FIRST))
             }
         }
     }
@@ -301,7 +302,7 @@ impl Outage {
     pub(crate) fn pause(&self, part: &OutagePart, number: u64) -> Option<(Duration, Arc<Notify>)> {
         let mut state = self.state();
         let ward = state.ward_of(part).filter(|ward| ward.number == number && ward.phase != WardPhase::Well)?;
-        Some((ward.pause, Arc::clone(&ward.wanted)))
+        Some((ward.backoff.pause(), Arc::clone(&ward.wanted)))
     }
 
     fn look<T>(&self, host: &Authority, seen: impl FnOnce(&Ward) -> T) -> Option<T> {

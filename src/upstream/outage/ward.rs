@@ -6,8 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::host::Backoff;
+
 pub(crate) const FIRST: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(FIRST, LONGEST);
 /// What comes so soon after another outage or suspicion is the same one, and is probed as seldom.
 pub(crate) const SAME: Duration = Duration::from_secs(60);
 /// So many real questions are let through after a probe that was answered with an error.
@@ -59,9 +62,9 @@ pub(crate) struct Ward {
     pub(crate) answered: Option<Instant>,
     /// When its last outage ended.
     pub(crate) left: Option<Instant>,
-    pub(crate) pause: Duration,
+    pub(crate) backoff: Backoff,
     /// No errors are believed for so long, from then on.
-    rest: Duration,
+    rest: Backoff,
     rested: Option<Instant>,
     trials: u32,
     /// Probes in vain, since it is away.
@@ -80,8 +83,8 @@ impl Ward {
             opened: None,
             answered: None,
             left: None,
-            pause: FIRST,
-            rest: FIRST,
+            backoff: BACKOFF,
+            rest: BACKOFF,
             rested: None,
             trials: 0,
             vain: 0,
@@ -96,7 +99,7 @@ impl Ward {
 
     /// Takes it for suspect. Answers whether a probe is to be started.
     pub(crate) fn suspect(&mut self, cause: Cause) -> bool {
-        let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest);
+        let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest.pause());
         if self.phase != WardPhase::Well || (rests && cause == Cause::Errors) {
             return false;
         }
@@ -127,10 +130,12 @@ impl Ward {
             self.opened = Some(self.changed);
             self.vain = 0;
             let is_same = self.left.is_some_and(|left| left.elapsed() < SAME);
-            self.pause = if is_same { self.pause } else { FIRST };
+            if !is_same {
+                self.backoff.reset();
+            }
         } else {
             self.vain += 1;
-            self.pause = (self.pause * 2).min(LONGEST);
+            self.backoff.grow();
         }
         self.trials = if probed == Probed::Error { TRIALS } else { 0 };
         false
@@ -143,7 +148,7 @@ impl Ward {
             self.left = Some(now);
         } else {
             let is_same = self.rested.is_some_and(|since| since.elapsed() < SAME);
-            self.rest = if is_same { (self.rest * 2).min(LONGEST) } else { FIRST };
+            self.rest = if is_same { self.rest.grown() } else { BACKOFF };
             self.rested = Some(now);
         }
         if self.phase == WardPhase::Away || self.cause == Cause::Silence {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::hashing::{self, ContentHash};
 use super::waiter::Waiter;
-use crate::cache::fill::backoff::Backoff;
+use crate::cache::fill::backoff::Retries;
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry, Want};
 
@@ -67,7 +67,7 @@ impl Detaching {
             let hash = ContentHash::new(fill.digest().algorithm());
             self.hash = Some(hashing::take(hash, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
         }
-        let mut backoff = Backoff::default();
+        let mut retries = Retries::default();
         let mut way = 0;
         let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
@@ -82,12 +82,12 @@ impl Detaching {
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            backoff.broke_off(self.at - before);
+            retries.broke_off(self.at - before);
             way += 1;
-            if fault.retry == Retry::Never || backoff.is_exhausted(self.at) {
+            if fault.retry == Retry::Never || retries.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
             }
-            if let Some(until) = backoff.until() {
+            if let Some(until) = retries.until() {
                 tokio::time::sleep_until(until).await;
             }
         }

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::alone::Alone;
 use super::lane::{Lane, LaneEnd};
 use crate::cache::fill::FillConfig;
-use crate::cache::fill::backoff::Backoff;
+use crate::cache::fill::backoff::Retries;
 use crate::cache::fill::checkpoint::Checkpoint;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{LaneId, Role};
@@ -51,9 +51,9 @@ pub(crate) struct Driver<'a> {
     lanes: JoinSet<(Lane, LaneEnd)>,
     next: u64,
     parallelism: Parallelism,
-    backoff: Backoff,
-    /// As `backoff`, for the lanes of readers far ahead.
-    scouting: Backoff,
+    retries: Retries,
+    /// As `retries`, for the lanes of readers far ahead.
+    scouting: Retries,
     alone: Alone,
     way: usize,
     last: Last,
@@ -78,8 +78,8 @@ impl<'a> Driver<'a> {
             lanes: JoinSet::new(),
             next: 0,
             parallelism: Parallelism::new(config.lanes.into()),
-            backoff: Backoff::default(),
-            scouting: Backoff::default(),
+            retries: Retries::default(),
+            scouting: Retries::default(),
             alone: Alone::default(),
             way: 0,
             last: Last { fault: Fault::new(Retry::Again, NoSource), place: None, endpoint: None, tries: 0 },
@@ -114,7 +114,7 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             let ticks = is_watching || self.is_parallel();
-            let wakes = [ticks.then_some(tick), self.backoff.until(), self.scouting.until(), self.alone.until()];
+            let wakes = [ticks.then_some(tick), self.retries.until(), self.scouting.until(), self.alone.until()];
             let wake = wakes.into_iter().flatten().min();
             tokio::select! {
                 Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => match ended {
@@ -146,7 +146,7 @@ impl<'a> Driver<'a> {
     /// Whether nobody waits for it, and it gains nothing worth going on for.
     fn is_futile(&mut self) -> bool {
         self.alone.is_too_slow(self.fill.is_deserted(), self.fill.progress())
-            || (self.fill.is_deserted() && self.backoff.in_vain() >= ALONE_TRIES)
+            || (self.fill.is_deserted() && self.retries.in_vain() >= ALONE_TRIES)
     }
 
     fn is_away(&self) -> bool {
@@ -159,7 +159,7 @@ impl<'a> Driver<'a> {
 
     /// Starts the lanes that should run and do not. Whether there is somebody to look after again soon.
     fn dispatch(&mut self) -> Result<bool, Halt> {
-        if !self.backoff.is_over() {
+        if !self.retries.is_over() {
             return Ok(false);
         }
         let target = if self.is_parallel() { self.parallelism.lanes() } else { 1 };
@@ -171,7 +171,7 @@ impl<'a> Driver<'a> {
             let least = if workers == 0 { u64::MAX } else { CUT_LEAST };
             let Some(claim) = self.fill.claim_work(id, chunk, least) else { break };
             let bounded = !alone || self.fill.is_followed_by_much(claim.to);
-            if workers == 0 && self.backoff.is_tried() && claim.from > 0 {
+            if workers == 0 && self.retries.is_tried() && claim.from > 0 {
                 self.metrics.fill_resumed();
             }
             let queue = if workers == 0 { Queue::Wait } else { Queue::Spare };
@@ -247,7 +247,7 @@ impl<'a> Driver<'a> {
         }
         match (end, lane.role) {
             (LaneEnd::Done, Role::Scout) => self.scouting.finished(lane.brought),
-            (LaneEnd::Done, Role::Worker) => self.backoff.finished(lane.brought),
+            (LaneEnd::Done, Role::Worker) => self.retries.finished(lane.brought),
             (LaneEnd::NoRanges | LaneEnd::Left, _) => {}
             (LaneEnd::Unstorable(fault), _) => return Err(Halt::Detached(fault)),
             (LaneEnd::Failed(fault) | LaneEnd::Short(fault), Role::Scout) => {
@@ -258,8 +258,8 @@ impl<'a> Driver<'a> {
                 }
             }
             (LaneEnd::Short(fault), Role::Worker) => {
-                self.backoff.broke_off(lane.brought);
-                if self.backoff.in_vain() > 0 {
+                self.retries.broke_off(lane.brought);
+                if self.retries.in_vain() > 0 {
                     self.give_up_or_wait(lane, fault)?;
                 }
             }
@@ -270,7 +270,7 @@ impl<'a> Driver<'a> {
                     self.parallelism.hold(others);
                 } else {
                     if fault.retry == Retry::Again {
-                        self.backoff.broke_off(lane.brought);
+                        self.retries.broke_off(lane.brought);
                     }
                     self.give_up_or_wait(lane, fault)?;
                 }
@@ -289,14 +289,14 @@ impl<'a> Driver<'a> {
             endpoint: lane.endpoint.clone(),
         };
         let (fault, progress) = (&self.last.fault, self.fill.progress());
-        if fault.retry == Retry::Again && !self.backoff.is_exhausted(progress) {
+        if fault.retry == Retry::Again && !self.retries.is_exhausted(progress) {
             info!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
             return Ok(());
         }
         self.fill.sources().drop_one(&lane.source, fault);
         // Whose answer may have been a page reads along by it: another's bytes are not for its caller.
-        let is_over = lane.is_doubtful || self.backoff.is_over_for_all() || self.fill.sources().first().is_none();
-        self.backoff.another();
+        let is_over = lane.is_doubtful || self.retries.is_over_for_all() || self.fill.sources().first().is_none();
+        self.retries.another();
         if !is_over {
             return Ok(());
         }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::host::Backoff;
 use crate::oci::Authority;
 
 const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(120);
+const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 /// Whoever tries it again has so long to say how that went, before another one tries.
 const TRIAL: Duration = Duration::from_secs(10);
 /// So many hosts that it was silent about are remembered: clients choose them.
@@ -33,7 +34,7 @@ struct State {
 struct Ill {
     noted: Instant,
     until: Instant,
-    length: Duration,
+    backoff: Backoff,
     on_trial: bool,
 }
 
@@ -41,12 +42,12 @@ impl Ill {
     /// After another failure. Those of connections that were under way together are one: `None`.
     fn after(earlier: Option<Self>) -> Option<Self> {
         let now = Instant::now();
-        let length = match earlier {
+        let backoff = match earlier {
             Some(Self { until, on_trial: false, .. }) if until > now => return None,
-            Some(Self { length, .. }) => (length * 2).min(LONGEST),
-            None => FIRST,
+            Some(Self { backoff, .. }) => backoff.grown(),
+            None => BACKOFF,
         };
-        Some(Self { noted: now, until: now + length, length, on_trial: false })
+        Some(Self { noted: now, until: now + backoff.pause(), backoff, on_trial: false })
     }
 
     /// Somebody tries whether it is over; the others wait for what that finds out.
