@@ -1,13 +1,14 @@
-//! The way to real registries: endpoints, addresses that may be dialled, verified TLS, redirects.
+//! Reaches real registries: endpoints, addresses that may be dialled, verified TLS, redirects.
 //!
-//! Flow: a request for an [`Endpoint`] takes the way that the configuration has for it (an `address`, a CA
-//! file, a client certificate), over a pooled connection or a new one: resolve, judge every address by the
-//! [`AddressRules`], dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange,
-//! [`Upstream::fetch`] follows redirects, [`Upstream::dial`] is a tunnel's raw connection. What is sent on behalf
-//! of one registry makes up its [`Outage`]; while that is open, only a probe asks.
+//! Flow: a request for an [`Endpoint`] goes over the pool that the configuration gives it (an `address`, a CA file, a client
+//! certificate; `http`), on a pooled connection or a new one (`net`): resolve, judge every address by the [`AddressRules`],
+//! dial the judged ones in a race, TLS, HTTP. [`Upstream::send`] is one exchange, [`Upstream::fetch`] follows redirects,
+//! [`Upstream::dial`] is a tunnel's raw connection. [`Authenticated`] sends in a name (`auth`), with `credentials` where the
+//! proxy holds some. What is sent on behalf of one registry makes up its [`Outage`]; while that is open, only a probe asks.
 //! Scope: everything between "this endpoint" and bytes. It knows nothing of caches, tags or grants.
-//! Never: an address that was not judged; TLS that is not verified; plain HTTP that the configuration does not name, and
-//! credentials over it (`plain`); credentials on a redirect to another host; our own environment's proxy variables; a query string in an error or a log.
+//! Never: an address that was not judged; TLS that is not verified; plain HTTP that the configuration does not name, or
+//! credentials over it; credentials on a redirect to another host; our own environment's proxy variables; a query string in
+//! an error or a log.
 //! Reading: RFC 8305 (Happy Eyeballs), RFC 6890 (special-purpose addresses), RFC 6052 and 8215 (NAT64),
 //! RFC 9110 section 15.4 (redirection), RFC 3986 section 5 (relative references).
 

@@ -1,4 +1,4 @@
-//! How often an upstream that gains nothing is asked again, and after what pause.
+//! Decides how often a source that brings nothing is asked again, and after what pause.
 //!
 //! Threat: an upstream that answers, whatever it answers, and brings nothing, or next to nothing. Defence: what counts
 //! is the bytes that landed. A try that brings none is in vain; one that breaks off after a few costs credit, which only

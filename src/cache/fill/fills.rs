@@ -1,4 +1,4 @@
-//! The fills under way, joined for each digest and registry.
+//! The fills in progress: callers of the same content and registry join one fill.
 //!
 //! Only callers of the same registry share a fill: another registry could feed them bytes that were never
 //! verified. What is committed is shared by all.

@@ -1,4 +1,4 @@
-//! The one place that a fill of a content and registry has: taken before its file is opened, left after it was let go.
+//! The permit of a fill: it holds the one slot of a content and registry, from before the file is opened until it is let go.
 //!
 //! Whoever has it gives it back by dropping it, so that a caller that leaves or a driver that panics blocks nobody.
 
@@ -73,7 +73,9 @@ impl Permit {
         match store.resume(digest, registry) {
             Ok(Some(partial)) => return Ok(Fill::resumed(partial, source, endpoints)),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%digest, %error, "what had landed of a fill cannot be taken up again"),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "cannot resume a partial download; the blob is fetched from the beginning")
+            }
         }
         Ok(Fill::new(store.stage_from(digest, registry)?, source, endpoints))
     }

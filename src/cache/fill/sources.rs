@@ -1,4 +1,4 @@
-//! Whose sources a fill has: the first one is asked, the others continue when it ends.
+//! The sources of a fill: the first one is asked, the others continue when it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What is known of a fill before its bytes are read: its length, then that its digest matched or what broke it.
+//! The status of a fill that can be waited for: its length, then that its digest matched or what broke it.
 
 use tokio::sync::watch;
 

@@ -1,4 +1,4 @@
-//! The task that brings a fill home: gathers, verifies, commits; or parks it, or gives it up.
+//! Runs one fill to the end: fetches, verifies and commits it; or parks it, or gives it up.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
             Err(Halt::Detached(fault)) => {
-                error!(digest = %fill.digest(), %fault, "the cache takes no more of this blob; its readers go on without it");
+                error!(digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its readers continue without the cache");
                 fill.detach(fault);
             }
             Err(Halt::Broken(fault)) => fill.break_off(fault),
@@ -33,7 +33,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     drop(counted);
     match (gathered, hashed) {
         (Err(Halt::Parked), _) => {
-            info!(digest = %fill.digest(), landed = fill.progress(), "nobody waits for this blob; its fill is parked");
+            info!(digest = %fill.digest(), landed = fill.progress(), "no client waits for this blob; its fill is parked");
             if fill.progress() > 0 {
                 keep(&fill).await;
             } else {
@@ -43,7 +43,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         }
         (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
-            debug!(digest = %fill.digest(), %fault, "fill ended without content");
+            debug!(digest = %fill.digest(), %fault, "a fill ended without content");
             fill.break_off(&fault);
             if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
                 keep(&fill).await;

@@ -1,4 +1,4 @@
-//! A value that costs blocking work to get, kept for a while and got once for all who need it.
+//! Keeps a value that blocking work has made, and makes it once for all callers that need it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl<T: Clone> State<T> {
                 self.until = Some(now + RETRY);
                 warn!(
                     error = &error as &dyn std::error::Error,
-                    "held credentials could not be read again; the earlier ones are used"
+                    "could not read held credentials again; the earlier ones stay in use"
                 );
                 Ok(older.clone())
             }

@@ -1,4 +1,4 @@
-//! The held credentials of one registry: which of them is used for a repository.
+//! The held credentials of one registry: picks one of them for a repository.
 //!
 //! The narrowest entry whose `repositories` name it wins. Between equals the first that is not throttled is
 //! taken, so a 429 for one account moves the load to the next.

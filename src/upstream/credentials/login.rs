@@ -1,4 +1,4 @@
-//! One user and password for one peer: what a proxy asks for.
+//! The user and password for one parent proxy.
 
 use http::HeaderValue;
 

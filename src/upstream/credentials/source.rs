@@ -1,4 +1,4 @@
-//! Where one entry's credential comes from, ready to be asked.
+//! The source of one entry's credential: a fixed one, a file, a docker configuration, or a helper.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What one exchange says of the host that it was with.
+//! The evidence that one exchange gives about its host.
 
 use http::StatusCode;
 

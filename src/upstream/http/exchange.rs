@@ -1,4 +1,4 @@
-//! One request and its answer over one pool, under the timeouts.
+//! Exchanges one request for its answer over one pool, within the timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A plain http request that goes through a parent: in absolute-form (RFC 9112, 3.2.2), on a connection of its own.
+//! Sends a plain http request through a parent: in absolute-form (RFC 9112, 3.2.2), on a connection of its own.
 //!
 //! The user and password are for the parent that the connection is to. A pool would have to know to whom each of its
 //! connections goes; plain endpoints are few, and a connection for each request is near to free beside that.

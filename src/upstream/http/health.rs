@@ -1,4 +1,4 @@
-//! Which endpoints are ill: what failed lately is asked last, and for no longer than a short deadline.
+//! The health of endpoints: one that failed lately is asked last, and only within a short deadline.
 //!
 //! Illness is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
 

@@ -1,4 +1,4 @@
-//! An answer's body under watch: one that falls silent ends in an error.
+//! Watches an answer's body: one that falls silent ends in an error.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ const LIMITS: u32 = 4;
 
 /// The stream was reset before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer ended before its end")]
+#[error("the answer ended early")]
 struct Cut;
 
 /// What an answer's body has to do to be read on.

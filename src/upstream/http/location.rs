@@ -1,4 +1,4 @@
-//! Where a `Location` header leads, seen from the URI that was asked (RFC 9110, 10.2.2; RFC 3986, 5.2).
+//! Resolves a `Location` header against the URI that was asked (RFC 9110, 10.2.2; RFC 3986, 5.2).
 //!
 //! A signed URL is valid as it is written: what stands in it is neither normalised nor decoded.
 

@@ -1,4 +1,4 @@
-//! Plain HTTP, which only an endpoint has that the configuration names so: what goes there, and what is heard from there.
+//! Withholds credentials from plain HTTP, which only an endpoint has that the configuration names so.
 //!
 //! Threat: whoever is on the way reads what is sent and writes what is answered. Defence: no credential of anybody's
 //! goes there, and no challenge is heard from there, since it would send clients' credentials to a realm of somebody's

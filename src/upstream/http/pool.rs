@@ -1,4 +1,4 @@
-//! A way to a host: a pool of connections made under one `address`, one set of roots, one client certificate.
+//! The pools of connections to hosts: one for each `address`, set of roots and client certificate.
 //!
 //! Two endpoints on one host with different addresses are two pools, and never share a connection.
 

@@ -1,4 +1,4 @@
-//! Redirects are followed on our side: a client never learns of a CDN, and a CDN never sees credentials.
+//! Follows redirects on our side: a client never learns of a CDN, and a CDN never sees credentials.
 //!
 //! Threat: a registry that redirects to an inside address, to plain http, or to a host that collects tokens.
 //! Defence: every hop is dialled under the address rules, https stays https, plain http leads to no other plain http

@@ -1,4 +1,4 @@
-//! A request's body under watch: whether it moves on, and who is waited for where it does not.
+//! Watches a request's body: whether it moves on, and which side is waited for where it does not.
 
 use std::future::Future;
 use std::pin::Pin;

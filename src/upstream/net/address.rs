@@ -1,4 +1,4 @@
-//! What kind of address an address is, and what it takes to dial it.
+//! The kinds of addresses, and what it takes to dial each of them.
 //!
 //! Threat: a name, a redirect or a spelling that leads a client through us to what only this machine, its
 //! network or its cloud may see. Defence: every address is one kind; IPv4 carried inside IPv6 is judged as

@@ -1,4 +1,4 @@
-//! The connections that the HTTP client is given: a stream by the rules, TLS on top where the URI says https.
+//! Makes the connections of the HTTP client: a stream under the address rules, with TLS where the URI says https.
 
 use std::future::Future;
 use std::io;

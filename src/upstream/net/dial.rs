@@ -1,4 +1,4 @@
-//! From a host to a TCP connection: resolve, judge every address, dial the judged ones in a race.
+//! Turns a host into a TCP connection: resolves it, judges every address, and dials the judged ones in a race.
 //!
 //! Never: resolve twice. What was judged is what is dialled.
 

@@ -1,4 +1,4 @@
-//! How many downloads one host serves us at a time, whoever asks: a crowd of fills is no attack on a registry.
+//! Limits the downloads of one host at a time, for all clients together, so that many fills do not overload a registry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The road to a host: to itself, or through a parent; one decision for everything that dials out.
+//! Decides how a host is reached, directly or through a parent, for everything that dials out.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Which addresses may be dialled, on whose word: a pure judgement of one address for one host.
+//! The address rules: a pure judgement whether one address may be dialled for one host.
 //!
 //! The address judged is the address dialled, so a name that changes its mind in between gains nothing.
 

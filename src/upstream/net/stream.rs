@@ -1,4 +1,4 @@
-//! A connection for bytes: to a host itself, or through a parent.
+//! A connection of bytes to a host, direct or through a parent.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What the hosts of one registry said lately, and when that is taken for an outage.
+//! Remembers what the hosts of one registry said lately, and decides when that is an outage.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
+//! Tracks whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
 //!
 //! Flow: whoever asked notes how it ended ([`Outage::note`]); `part` says what counts, `hosts` weighs what each host
 //! said lately. A missed deadline, a refused connection, or several errors about several things make a part suspect:

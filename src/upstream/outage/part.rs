@@ -1,4 +1,4 @@
-//! What of a registry can be away by itself, and which signs of it count.
+//! The parts of a registry that can be away by themselves, and the evidence that counts against them.
 
 use http::uri::PathAndQuery;
 

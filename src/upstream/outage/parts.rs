@@ -1,4 +1,4 @@
-//! What is known of the parts of one registry.
+//! The state of all parts of one registry.
 
 use std::collections::HashMap;
 

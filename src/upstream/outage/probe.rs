@@ -1,5 +1,5 @@
-//! The one who asks whether a part is there: at once when it is suspected, then ever more seldom while it is away;
-//! sooner where somebody wants something.
+//! Probes whether a part is there: at once when it is suspected, then ever less often while it is away, but sooner when
+//! a request needs it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -51,15 +51,9 @@ impl Probe {
             return;
         }
         if self.part == OutagePart::Home {
-            warn!(
-                registry,
-                "the registry is away: what is cached is served, and it is asked now and then whether it is back"
-            );
+            warn!(registry, "the registry is away: cached content is served, and the registry is probed periodically");
         } else {
-            warn!(
-                registry,
-                host, "a host that the registry needs is away: it is asked now and then whether it is back"
-            );
+            warn!(registry, host, "a host that the registry needs is away: it is probed periodically");
         }
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;

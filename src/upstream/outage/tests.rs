@@ -1,4 +1,4 @@
-//! What signs and probes make of a registry's state.
+//! Tests what evidence and probes make of a registry's state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! One part of a registry: there, suspected, or away. No more than what came of its signs and probes, and when.
+//! The state of one part of a registry: there, suspected, or away, as its evidence and its probes say.
 
 use std::sync::Arc;
 use std::time::Duration;

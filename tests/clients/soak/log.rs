@@ -23,10 +23,14 @@ const EXPECTED: [Expected; 5] = [
     Expected { words: "the registry is away", near: true, rate: 1 },
     Expected { words: "a request could not be passed on", near: true, rate: 1 },
     // Connections are cut outside of windows, too: that is what nobody is to notice.
-    Expected { words: "upstream broke off, asking for the rest", near: false, rate: 1 },
+    Expected { words: "the upstream broke off; asking it for the rest", near: false, rate: 1 },
     // What is read, staged or pinned cannot go, and that is sometimes more than this small cache holds.
     Expected { words: "the cache cannot free what it should", near: false, rate: 1 },
-    Expected { words: "the cache takes no more of this blob; its readers go on without it", near: false, rate: 1 },
+    Expected {
+        words: "the cache cannot store the rest of this blob; its readers continue without the cache",
+        near: false,
+        rate: 1,
+    },
 ];
 /// A warning may come so long before a window is opened or after it was closed.
 const NEAR: Duration = Duration::from_secs(10);

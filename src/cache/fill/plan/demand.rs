@@ -1,4 +1,4 @@
-//! Which bytes readers want that no lane brings soon: pure.
+//! Finds the bytes that readers want and no lane brings soon. Pure.
 //!
 //! A reader just ahead of a lane follows it; one far ahead gets a lane of its own, short at first and longer as
 //! it is used, which takes along what other readers want next to it.

@@ -1,8 +1,6 @@
-//! How many lanes a fill uses: all of them are tried at once, and as many are kept as they gained. Pure, counted
-//! in ticks.
+//! Finds how many lanes a fill uses: it tries all of them at once, and keeps as many as brought more. Pure, counted in ticks.
 //!
-//! Trying one more at a time would take longer than most layers: a connection needs half a second to get up to
-//! its speed.
+//! Trying one more at a time would take longer than most layers: a connection needs half a second to get up to its speed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How far a fill is, and why a reader gets nothing more from it.
+//! The phases of a fill, and why a reader gets nothing more from it.
 
 use crate::cache::{Fault, Retry};
 

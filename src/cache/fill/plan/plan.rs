@@ -1,4 +1,4 @@
-//! What has landed of a fill, who reads where, who fetches what, and how it ended: pure, no I/O, no clock.
+//! The plan of a fill: what has landed, who reads where, which lane fetches what, and how it ended. Pure: no I/O, no clock.
 //!
 //! The hold: a reader of the whole content gets its last byte only once the digest matched, so that no
 //! client can take a wrong content for a finished one.
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
 
 /// A source contradicted what is known of the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream says {said} bytes where {known} were said before")]
+#[error("the upstream announces {said} bytes, but {known} were announced before")]
 pub(crate) struct LengthChanged {
     known: u64,
     said: u64,

@@ -1,4 +1,4 @@
-//! A reader whose fill the disk takes no more of: it goes on by an upstream request of its own.
+//! Continues a reader by an upstream request of its own, when the disk takes no more of its fill.
 //!
 //! A reader of the whole is verified all the same: what it has had is hashed from the file, the rest as it
 //! comes, and its last bytes stay back until the digest matched.

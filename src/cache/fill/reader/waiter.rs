@@ -1,4 +1,4 @@
-//! One who waits for a fill: as long as a waiter is there, the fill goes on.
+//! A caller that waits for a fill: as long as there is one, the fill goes on.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The driver of a fill: starts lanes until nothing is missing.
+//! The driver of a fill starts lanes until nothing is missing.
 //!
 //! A cut, a stall or an expired address is not an error here as long as bytes keep coming: the rest is
 //! asked for again. Only a source that gains nothing several times in a row is given up for the next.
@@ -105,7 +105,7 @@ impl<'a> Driver<'a> {
             if self.is_futile() && self.fill.park() {
                 // That a registry is away is told once, and not by each of its fills.
                 if !self.is_away() {
-                    self.tell("nobody waits for this blob, and its upstream brings nothing: the fill is given up");
+                    self.tell("gave up a fill that no client waits for: its upstream delivers nothing");
                 }
                 return Err(Halt::Parked);
             }
@@ -251,7 +251,7 @@ impl<'a> Driver<'a> {
             (LaneEnd::NoRanges | LaneEnd::Left, _) => {}
             (LaneEnd::Unstorable(fault), _) => return Err(Halt::Detached(fault)),
             (LaneEnd::Failed(fault) | LaneEnd::Short(fault), Role::Scout) => {
-                debug!(digest = %self.fill.digest(), %fault, "a range far ahead could not be had");
+                debug!(digest = %self.fill.digest(), %fault, "could not fetch a range far ahead");
                 self.scouting.broke_off(lane.brought);
                 if fault.retry == Retry::Never || self.scouting.in_vain() >= SCOUT_TRIES {
                     self.fill.doubt_ranges(); // its readers wait for the others then
@@ -290,7 +290,7 @@ impl<'a> Driver<'a> {
         };
         let (fault, progress) = (&self.last.fault, self.fill.progress());
         if fault.retry == Retry::Again && !self.retries.is_exhausted(progress) {
-            info!(digest = %self.fill.digest(), at = progress, %fault, "upstream broke off, asking for the rest");
+            info!(digest = %self.fill.digest(), at = progress, %fault, "the upstream broke off; asking it for the rest");
             return Ok(());
         }
         self.fill.sources().drop_one(&lane.source, fault);
@@ -310,7 +310,7 @@ impl<'a> Driver<'a> {
             Said::Missing | Said::Challenged | Said::Denied | Said::Forbidden => true,
         };
         if !is_told {
-            self.tell("the fill is given up: its upstream does not bring the blob");
+            self.tell("gave up a fill: its upstream does not deliver the blob");
         }
         Err(Halt::Broken(self.last.fault.clone()))
     }

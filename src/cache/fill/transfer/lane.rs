@@ -1,4 +1,4 @@
-//! One lane: an upstream request, and the bytes that it brings, put where its claim says.
+//! One lane: an upstream request, whose bytes are written where its claim says.
 //!
 //! A lane is never aborted: told to stop, it lets the write under way end before it lets go of its claim, so
 //! that nothing is ever written late over bytes that were hashed.
@@ -77,14 +77,14 @@ struct TooLittle {
 
 /// The upstream answered, and not with what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream's answer has none of the bytes from {at} on, which it was asked for")]
+#[error("the upstream's answer has none of the requested bytes from {at} on")]
 struct Nothing {
     at: u64,
 }
 
 /// The upstream's part is shorter than what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream answers no more than {brought} bytes at a time")]
+#[error("the upstream delivers at most {brought} bytes at a time")]
 struct Little {
     brought: u64,
 }

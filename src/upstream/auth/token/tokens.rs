@@ -1,4 +1,4 @@
-//! The tokens that are there, and how another one is asked for.
+//! Keeps tokens, and asks for new ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

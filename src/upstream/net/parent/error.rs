@@ -1,4 +1,4 @@
-//! Why a parent did not open the way to a host.
+//! The errors of reaching a host through a parent.
 
 use std::error::Error as StdError;
 use std::fmt;

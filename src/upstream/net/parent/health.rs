@@ -1,4 +1,4 @@
-//! Whether a parent is ill: passed over for a while, longer after each failure, then tried by one.
+//! The health of a parent: one that fails is skipped for a while, longer after each failure, then tried by one request.
 //!
 //! Its silence about one host may be that host's fault: then it is passed over for that host. Silent about two, and
 //! answering nobody meanwhile, it is ill itself.

@@ -1,4 +1,4 @@
-//! All parents, and which hosts are not for them.
+//! All parents, and the hosts that are not reached through them.
 
 use super::config::{HopConfig, ProxyConfig};
 use super::peer::Parent;

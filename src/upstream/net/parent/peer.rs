@@ -1,4 +1,4 @@
-//! One parent: how it is reached, and how it is asked for a tunnel.
+//! One parent: connects to it, and asks it for a tunnel.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -232,7 +232,7 @@ impl Parent {
     }
 
     fn tell(&self, error: &(dyn std::error::Error + 'static)) {
-        tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy cannot be used and is passed over for a while");
+        tracing::warn!(parent = %self.authority, error, "a proxy of upstream.proxy cannot be used; it is skipped for a while");
     }
 
     fn note_well(&self, to: &Authority) {
