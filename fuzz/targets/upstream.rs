@@ -4,7 +4,7 @@ pub use super::auth::token::fuzzing::token_answer;
 pub use super::credentials::fuzzing::docker_config;
 pub use super::net::resolver::fuzzing::dns;
 
-use super::http::location::{Place, resolve};
+use super::http::location::{Location, resolve};
 use crate::oci::Authority;
 
 /// A `Location` header, seen from an https and from an http URI.
@@ -14,7 +14,7 @@ use crate::oci::Authority;
 pub fn location(data: &[u8]) {
     for (secure, target) in [(true, "/v2/a/blobs/x?n=1"), (false, "/"), (true, "/v2/a/../b;c/%2e%2e/d")] {
         let authority = Authority::parse("r.example.com:8443", 443).unwrap();
-        let base = Place { secure, authority, target: target.parse().unwrap() };
+        let base = Location { secure, authority, target: target.parse().unwrap() };
         let Some(place) = resolve(&base, data) else { continue };
         let uri = place.uri().expect("a place has a URI").to_string();
         let (scheme, rest) = uri.split_once("://").unwrap();

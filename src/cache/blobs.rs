@@ -132,7 +132,7 @@ impl Cache {
             let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
             let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
-            if let Ok(Entered::UnderWay(fill) | Entered::SameLead(fill, _)) = &entered
+            if let Ok(Entered::UnderWay(fill) | Entered::SameSource(fill, _)) = &entered
                 && fill.is_opening()
                 && caller.source.decides()
                 && let Some(absent) = caller.source.absence()
@@ -169,8 +169,8 @@ impl Cache {
                     }
                     return Ok(found);
                 }
-                Ok(Entered::Sources(fill, opening)) => (fill, opening, Outcome::Miss),
-                Ok(Entered::SameLead(fill, opening)) => (fill, opening, Outcome::Collapsed),
+                Ok(Entered::Started(fill, opening)) => (fill, opening, Outcome::Miss),
+                Ok(Entered::SameSource(fill, opening)) => (fill, opening, Outcome::Collapsed),
             };
             if right != Right::None {
                 return found(fill, right, outcome).await;

@@ -1,13 +1,11 @@
 //! Whether the registry lets a caller read something: asked by HEAD, or by a GET of its first byte where HEAD tells too
 //! little. Whoever asks the same at the same time is told the same.
 
-use tokio::time::Instant;
-
 use super::cache::Asked;
 use super::rights::caller::Asker;
 use super::source::stopped;
 use super::{Cache, Caller, Fault, NoAnswer, Place, Principal, Proof, Retry, Said, Subject, Want};
-use crate::host::{Coalesced, Flights};
+use crate::host::{Coalesced, Flights, watched, within};
 use crate::oci::{Digest, Look};
 use crate::store::Content;
 
@@ -40,16 +38,9 @@ pub(crate) fn is_unproven(fault: &Fault) -> bool {
 /// The length that a GET of the first byte tells; one of the whole, whose body is left, where no range is taken: an empty
 /// content has none.
 async fn first_byte(caller: &Caller) -> Result<Proof, Fault> {
-    let (source, begun) = (&caller.source, Instant::now());
-    let mut opening = source.open(Want { to: Some(1), ..Want::default() });
-    let opened = match tokio::time::timeout(caller.trust.deadline, opening.as_mut()).await {
-        Ok(opened) => opened,
-        Err(_) => {
-            source.missed(begun);
-            opening.await
-        }
-    };
-    let opened = match opened {
+    let source = &caller.source;
+    let opening = source.open(Want { to: Some(1), ..Want::default() });
+    let opened = match watched(caller.trust.deadline, &**source, opening).await {
         Err(fault) if fault.said == Said::Refused || fault.unfit => source.open(Want::default()).await,
         opened => opened,
     };
@@ -116,11 +107,9 @@ impl Cache {
         if !lapsed {
             return asking.await;
         }
-        let begun = Instant::now();
-        tokio::time::timeout(caller.trust.deadline, asking).await.unwrap_or_else(|_| {
-            caller.source.missed(begun);
-            Err(Fault::new(Retry::Again, NoAnswer(caller.trust.deadline)))
-        })
+        let deadline = caller.trust.deadline;
+        let answered = within(deadline, &*caller.source, asking).await;
+        answered.unwrap_or_else(|| Err(Fault::new(Retry::Again, NoAnswer(deadline))))
     }
 
     /// What HEAD would say of stored content that the caller may have by now.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::host::Coalesced;
+use crate::host::{Coalesced, Overdue};
 use crate::oci::{Digest, Look, MediaType};
 use crate::wire::Body;
 
@@ -78,6 +78,12 @@ pub trait Source: Send + Sync + 'static {
     /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
     fn missed(&self, begun: Instant) {
         let _ = begun;
+    }
+}
+
+impl Overdue for dyn Source {
+    fn note_missed(&self, begun: Instant) {
+        self.missed(begun);
     }
 }
 

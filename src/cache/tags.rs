@@ -18,7 +18,7 @@ use super::source::stopped;
 use super::tag_answer::{Asking, Came, Said200};
 use super::whole::is_schema1;
 use super::{Cache, Caller, Fault, Freshness, Place, Principal, Reach, Retry, Said};
-use crate::host::{Coalesced, Flights};
+use crate::host::{Coalesced, Flights, within_since};
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -167,30 +167,28 @@ impl Cache {
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let begun = Instant::now();
-        let asked = tokio::time::timeout(wait, self.ask_tag(caller, question, by_content)).await;
+        let source = &*caller.source;
+        let asked = within_since(begun, wait, source, self.ask_tag(caller, question, by_content)).await;
         let asked = match asked {
             // The leader's token may have expired; this one has its own.
-            Ok(Coalesced::Joined(Err(fault))) if fault.said == Said::Denied => {
-                let alone = tokio::time::timeout(wait, self.ask_and_learn(caller, question, by_content));
+            Some(Coalesced::Joined(Err(fault))) if fault.said == Said::Denied => {
+                let alone = within_since(begun, wait, source, self.ask_and_learn(caller, question, by_content));
                 alone.await.map(Coalesced::Led)
             }
             asked => asked,
         };
         let silence = match asked {
-            Ok(Coalesced::Led(Ok(said))) => {
+            Some(Coalesced::Led(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Miss }));
             }
-            Ok(Coalesced::Joined(Ok(said))) => {
+            Some(Coalesced::Joined(Ok(said))) => {
                 return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { Outcome::Collapsed }));
             }
-            Ok(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) if fault.said != Said::Nothing => {
+            Some(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) if fault.said != Said::Nothing => {
                 return Err(fault);
             }
-            Ok(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) => fault,
-            Err(_) => {
-                caller.source.missed(begun);
-                Fault::new(Retry::Again, NoAnswer(wait))
-            }
+            Some(Coalesced::Led(Err(fault)) | Coalesced::Joined(Err(fault))) => fault,
+            None => Fault::new(Retry::Again, NoAnswer(wait)),
         };
         let Some(entry) = stand_in else { return Err(silence) };
         if standing < Standing::Good && !self.may_still(caller, &silence).await {

@@ -2,14 +2,16 @@
 //!
 //! Flow: every room above calls it directly. `units` parses sizes, times and percentages; `limits` divides files and
 //! memory; `secret`, `watched` and `changes` hold secrets and notice changed files; `flight` coalesces equal requests and
-//! `hedge` repeats a slow one; `service` notifies the service manager.
+//! `hedge` repeats a slow one; `backoff` and `deadline` pause and give up; `service` notifies the service manager.
 //! Scope: thin layers over the operating system, the runtime and the libraries that parse units.
 //! Never: know what a registry is.
 //! Reading: sd_notify(3), getrlimit(2), statvfs(3).
 
 mod address;
+mod backoff;
 mod changes;
 mod cipher;
+mod deadline;
 mod flight;
 mod hedge;
 mod limits;
@@ -22,8 +24,10 @@ mod units;
 mod watched;
 
 pub use address::reached_at;
+pub use backoff::Backoff;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
+pub use deadline::{Overdue, watched, within, within_since};
 pub use flight::{Coalesced, Flights};
 pub use hedge::asked_anew;
 pub use limits::budget::Budget;

@@ -184,6 +184,7 @@ mod tests {
 
     use super::*;
     use crate::oci::Authority;
+    use crate::upstream::Unreached;
 
     fn by_parent(source: ParentError) -> Failure {
         let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
@@ -204,7 +205,8 @@ mod tests {
     fn a_client_is_not_told_where_a_parent_is() {
         let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
         let late = Error::ConnectTimeout { to: parent, after: Duration::from_secs(5) };
-        for source in [ParentError::Reach(Arc::new(late)), ParentError::LoginWanted, ParentError::Loop] {
+        let late = Unreached { cause: Arc::new(late), is_timeout: true, is_ours: false };
+        for source in [ParentError::Reach(late), ParentError::LoginWanted, ParentError::Loop] {
             let message = by_parent(source).message;
             assert!(message.starts_with("quay.io") && !message.contains("corp.internal"), "{message}");
         }

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::proxy::{
     self, Audit, AuditError, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
 };
-use crate::upstream::{self, NoRandom, Rules, Tokens, Upstream};
+use crate::upstream::{self, AddressRules, NoTokenKey, Tokens, Upstream};
 
 /// The file that holds the key of our own tokens, in the cache folder.
 const LOCAL_TOKENS: &str = "tokens.key";
@@ -27,7 +27,7 @@ pub(super) enum Error {
     Upstream(#[from] upstream::Error),
     /// The keys for comparing secrets.
     #[error("cannot create a key")]
-    Random(#[from] NoRandom),
+    Random(#[from] NoTokenKey),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
@@ -57,8 +57,12 @@ pub(super) fn policy(
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
         settings.registries.iter().filter(|registry| registry.named).flat_map(|registry| registry.hosts.clone());
-    let rules =
-        Rules { allow: settings.tunnel.allow.clone(), deny: settings.tunnel.deny.clone(), named: named.collect(), own };
+    let rules = AddressRules {
+        allow: settings.tunnel.allow.clone(),
+        deny: settings.tunnel.deny.clone(),
+        named: named.collect(),
+        own,
+    };
     let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
     let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
     Ok(Policy::new(

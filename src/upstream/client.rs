@@ -13,23 +13,23 @@ use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::http::evidence::Evidence;
-use super::http::exchange::{Limits, exchange, is_repeatable};
-use super::http::health::Health;
-use super::http::pool::{Pool, Pools, Reader};
-use super::http::{plain, redirect};
+use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
+use super::http::health::EndpointHealth;
+use super::http::plain;
+use super::http::pool::{BodyReader, Pool, Pools};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
-use super::net::downloads::{Downloads, Places};
+use super::net::downloads::DownloadSlots;
 use super::net::egress::Egress;
 use super::net::parent::Parents;
 use super::net::resolver::Resolver;
-use super::net::rules::{Forbidden, Rules};
+use super::net::rules::{AddressRules, Forbidden};
 use super::net::sockets::Socket;
-use super::net::stream::Line;
+use super::net::stream::EgressStream;
 use super::net::tls::Roots;
-use super::outage::{Outage, Part, Probe, is_telling};
+use super::outage::{Outage, OutagePart, Probe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
-use crate::host::asked_anew;
+use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
 
@@ -41,11 +41,11 @@ pub struct Upstream {
 }
 
 struct Inner {
-    roads: Arc<Egress>,
-    ways: Pools,
-    health: Health,
-    limits: Limits,
-    places: Places,
+    egress: Arc<Egress>,
+    pools: Pools,
+    health: EndpointHealth,
+    limits: ExchangeLimits,
+    slots: DownloadSlots,
     bandwidth: Option<Bandwidth>,
     /// Where the configuration names plain http.
     plain: HashSet<Authority>,
@@ -59,14 +59,14 @@ impl Upstream {
     /// # Errors
     /// A file that cannot be read or used, a key of `upstream.hosts` that is no host, an endpoint's URL that
     /// is none.
-    pub fn new(config: &Config, endpoints: &[EndpointConfig], rules: Rules) -> Result<Self, Error> {
+    pub fn new(config: &Config, endpoints: &[EndpointConfig], rules: AddressRules) -> Result<Self, Error> {
         let parse = |config: &EndpointConfig| Endpoint::parse(config).map_err(|source| Error::Url { source });
         let endpoints: Vec<Endpoint> = endpoints.iter().map(parse).collect::<Result<_, _>>()?;
         let mut rules = rules;
         let named = endpoints.iter().filter_map(|e| e.authority().to_string().parse::<HostPattern>().ok());
         rules.named.extend(named);
         let roots = Roots::read();
-        let roads = Arc::new(Egress {
+        let egress = Arc::new(Egress {
             dialer: Dialer {
                 rules,
                 family: config.ip,
@@ -76,17 +76,17 @@ impl Upstream {
             parents: Parents::new(&config.proxy, &config.no_proxy.0, &roots)?,
         });
         let inner = Inner {
-            ways: Pools::new(&roads, &roots, &config.hosts, &endpoints)?,
+            pools: Pools::new(&egress, &roots, &config.hosts, &endpoints)?,
             plain: endpoints.iter().filter(|one| !one.is_secure()).map(|one| one.authority().clone()).collect(),
-            roads,
-            health: Health::default(),
+            egress,
+            health: EndpointHealth::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
-            places: Places::new(config.downloads_per_host.into()),
-            limits: Limits {
+            slots: DownloadSlots::new(config.downloads_per_host.into()),
+            limits: ExchangeLimits {
                 first_byte: config.first_byte_timeout.0,
                 idle: config.idle_timeout.0,
                 brisk: false,
-                reader: Reader::Us,
+                reader: BodyReader::Us,
             },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
@@ -94,7 +94,7 @@ impl Upstream {
 
     /// The token service on a registry's own host, which is reached as the registry is.
     pub(crate) fn service_at_home(&self, home: &Authority) -> Endpoint {
-        Endpoint::of_host(home).reached_by(self.inner.ways.reach_at_home(home))
+        Endpoint::of_host(home).reached_by(self.inner.pools.reach_at_home(home))
     }
 
     /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
@@ -112,7 +112,7 @@ impl Upstream {
     /// Whatever kept the head of the answer away; [`Error::Away`] where nothing was sent. A failure of the body
     /// comes from the body ([`Error::of_body`]).
     pub async fn send(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
-        self.sent(to, plain::withheld(to, request), Reader::Us).await.map(|answer| plain::heard(to, answer))
+        self.sent(to, plain::withheld(to, request), BodyReader::Us).await.map(|answer| plain::heard(to, answer))
     }
 
     /// The same for an answer whose body a client takes, at its pace.
@@ -120,7 +120,7 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`].
     pub async fn pass(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
-        self.sent(to, plain::withheld(to, request), Reader::Client).await.map(|answer| plain::heard(to, answer))
+        self.sent(to, plain::withheld(to, request), BodyReader::Client).await.map(|answer| plain::heard(to, answer))
     }
 
     /// The same of what a client says to a host of its choice over plain http: as it is, and so is the answer.
@@ -128,15 +128,15 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`].
     pub async fn relay(&self, to: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error> {
-        self.sent(to, request, Reader::Client).await
+        self.sent(to, request, BodyReader::Client).await
     }
 
-    async fn sent(&self, to: &Endpoint, request: Request<Body>, reader: Reader) -> Result<Response<Body>, Error> {
+    async fn sent(&self, to: &Endpoint, request: Request<Body>, reader: BodyReader) -> Result<Response<Body>, Error> {
         let target = request.uri().path_and_query().cloned();
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.ways.to_endpoint(to), to.authority(), request, reader).await,
+            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader).await,
             Err(error) => Err(error),
         };
         self.note(to, target.as_ref(), begun, outcome.as_ref());
@@ -145,39 +145,14 @@ impl Upstream {
 
     /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
     /// answers a probe does not say that it answers what matters.
-    pub(crate) async fn knock(
+    pub(crate) async fn send_probe(
         &self,
         to: &Endpoint,
         request: Request<Body>,
         since: Instant,
     ) -> Result<Response<Body>, Error> {
-        let way = self.inner.ways.to_endpoint(to);
-        exchange(way, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
-    }
-
-    /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
-    /// Only the first scheme, host and port sees `Authorization`, cookies and whatever else is not needed to
-    /// fetch; every hop obeys the address rules, and none leads from https to http. The answer carries a
-    /// [`FinalHop`](super::FinalHop) among its extensions. Another method is sent, and not followed.
-    ///
-    /// # Errors
-    /// As [`Upstream::send`], and for redirects that are not followed.
-    pub async fn fetch(&self, to: &Endpoint, request: Request<()>) -> Result<Response<Body>, Error> {
-        self.download(to, request, Downloads::Uncounted).await
-    }
-
-    /// As [`Upstream::fetch`], among the downloads that each host on the way serves at a time. The answer's body
-    /// keeps its place until it ends or is dropped.
-    ///
-    /// # Errors
-    /// As [`Upstream::fetch`], and [`Error::Busy`].
-    pub async fn download(
-        &self,
-        to: &Endpoint,
-        request: Request<()>,
-        downloads: Downloads,
-    ) -> Result<Response<Body>, Error> {
-        redirect::fetch(self, to, request, downloads).await
+        let pool = self.inner.pools.to_endpoint(to);
+        exchange(pool, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
     }
 
     /// A raw connection for a tunnel, by the same rules, the same `address` and the same parents. `via` is the way
@@ -185,22 +160,22 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Error::Forbidden`], or what kept the connection from being made in time.
-    pub async fn dial(&self, to: &Authority, via: &str) -> Result<Line, Error> {
+    pub async fn dial(&self, to: &Authority, via: &str) -> Result<EgressStream, Error> {
         let socket = Socket::take(to).await?;
-        self.inner.roads.line(to, self.inner.ways.to_host(to).given, Some(via), socket).await
+        self.inner.egress.stream(to, self.inner.pools.to_host(to).given, Some(via), socket).await
     }
 
     /// Whether anything is reached through a parent: then requests say by `Via` which way they came.
     #[must_use]
     pub fn has_parents(&self) -> bool {
-        self.inner.roads.parents.is_any()
+        self.inner.egress.parents.is_any()
     }
 
     /// Judges an address literal, a host with an `address`, or a name that `tunnel.deny` names, without
     /// resolving or dialling: for an early refusal. `None` says nothing about other names.
     #[must_use]
     pub fn forbidden(&self, to: &Authority) -> Option<Forbidden> {
-        self.inner.roads.forbidden(to, self.inner.ways.to_host(to).given)
+        self.inner.egress.forbidden(to, self.inner.pools.to_host(to).given)
     }
 
     /// `body` under the cap of what may come from upstreams, as part of `client`'s share.
@@ -218,15 +193,11 @@ impl Upstream {
         self.inner.health.is_well(endpoint)
     }
 
-    /// Tells that nothing answered within a deadline of the caller's what was asked of these endpoints at
-    /// `begun`: of a token service with `target`. What `send` and `fetch` see themselves they note themselves.
-    pub fn note_missed(&self, endpoints: &[Endpoint], target: Option<&PathAndQuery>, begun: Instant) {
-        for endpoint in endpoints {
-            self.inner.health.note(endpoint, Evidence::Down);
-            if let Some(outage) = &self.outage {
-                self.probe(outage, outage.missed(endpoint, target, begun));
-            }
-        }
+    /// Whom a deadline of the caller's is about: `endpoints`, asked (a token service) for `target`. For
+    /// [`within`](crate::host::within). What `send` and `fetch` see themselves they note themselves.
+    #[must_use]
+    pub fn asked_of<'a>(&'a self, endpoints: &'a [Endpoint], target: Option<&'a PathAndQuery>) -> AskedOf<'a> {
+        AskedOf { upstream: self, endpoints, target }
     }
 
     /// The endpoints in the order to ask them: healthy ones first, each group as configured.
@@ -251,9 +222,9 @@ impl Upstream {
         outcome: Result<&Response<B>, &Error>,
     ) {
         let status = outcome.map(Response::status);
-        let sign = Evidence::of(status);
-        if sign != Evidence::Error || target.is_none_or(is_telling) {
-            self.inner.health.note(endpoint, sign);
+        let evidence = Evidence::of(status);
+        if evidence != Evidence::Error || target.is_none_or(is_telling) {
+            self.inner.health.note(endpoint, evidence);
         }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
         if let Ok(response) = outcome.as_ref()
@@ -280,7 +251,7 @@ impl Upstream {
     }
 
     /// The one that a suspicion has.
-    fn probe(&self, outage: &Outage, suspect: Option<Part>) {
+    fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
         let plain = Self { inner: Arc::clone(&self.inner), outage: None };
         tokio::spawn(Probe::of(outage, part).run(plain));
@@ -291,37 +262,56 @@ impl Upstream {
         self.inner.plain.contains(host)
     }
 
-    pub(crate) fn places(&self) -> &Places {
-        &self.inner.places
+    pub(crate) fn slots(&self) -> &DownloadSlots {
+        &self.inner.slots
     }
 
-    pub(crate) fn ways(&self) -> &Pools {
-        &self.inner.ways
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.inner.pools
     }
 
     /// One exchange over `way`; the URI is absolute. A GET or HEAD that waits for its answer while the registry was away
     /// and came back is sent anew beside itself: the first one may hang for as long as `first_byte_timeout`.
     pub(crate) async fn exchange(
         &self,
-        way: &Pool,
+        pool: &Pool,
         to: &Authority,
         request: Request<Body>,
-        reader: Reader,
+        reader: BodyReader,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = Limits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
-        let Some(outage) = &self.outage else { return exchange(way, to, request, limits, None).await };
+        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
+        let Some(outage) = &self.outage else { return exchange(pool, to, request, limits, None).await };
         if !is_repeatable(&request) {
-            return exchange(way, to, request, limits, outage.opened_at(to)).await;
+            return exchange(pool, to, request, limits, outage.opened_at(to)).await;
         }
         let (head, _) = request.into_parts();
-        let ask = || exchange(way, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at(to));
+        let ask = || exchange(pool, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at(to));
         asked_anew(ask, || outage.recovered(to)).await
     }
 
     /// What was asked before this may never be answered; nobody who comes later joins it.
     pub(crate) fn changed(&self) -> Option<Instant> {
         self.outage.as_ref().map(Outage::changed)
+    }
+}
+
+/// The endpoints that a question was put to.
+pub struct AskedOf<'a> {
+    upstream: &'a Upstream,
+    endpoints: &'a [Endpoint],
+    target: Option<&'a PathAndQuery>,
+}
+
+impl Overdue for AskedOf<'_> {
+    fn note_missed(&self, begun: Instant) {
+        let Self { upstream, endpoints, target } = *self;
+        for endpoint in endpoints {
+            upstream.inner.health.note(endpoint, Evidence::Down);
+            if let Some(outage) = &upstream.outage {
+                upstream.probe(outage, outage.missed(endpoint, target, begun));
+            }
+        }
     }
 }
 
@@ -338,6 +328,6 @@ fn aimed(to: &Endpoint, request: Request<Body>) -> Result<Request<Body>, Error> 
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("dialer", &self.inner.roads.dialer).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("dialer", &self.inner.egress.dialer).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! How upstreams are reached: timeouts, address family, single hosts, the endpoints of a registry.
+//! The `upstream:` section of the configuration: timeouts, address family, parents, single hosts.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Why an upstream did not answer: facts, and whether another try can help.
+//! The errors of reaching an upstream: facts, and whether another try can help.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -10,7 +10,6 @@ use crate::host::Period;
 use crate::oci::Authority;
 use crate::wire::BodyError;
 
-use super::http::idle::LEAST;
 use super::{BadEndpoint, Forbidden, ParentError};
 
 /// What went wrong on the way to an upstream or back. Cheap to clone: many readers may learn of one failure.
@@ -37,7 +36,7 @@ pub enum Error {
     #[error(transparent)]
     Forbidden(Forbidden),
     /// No address took the connection; the last one's error.
-    #[error("{to} could not be connected to at {address}")]
+    #[error("could not connect to {to} at {address}")]
     Connect {
         /// Who was meant.
         to: Authority,
@@ -83,7 +82,7 @@ pub enum Error {
         source: Arc<dyn StdError + Send + Sync>,
     },
     /// What came is no HTTP, or more of a head than is read.
-    #[error("the answer of {to} is no HTTP that can be read")]
+    #[error("the answer of {to} cannot be read as HTTP")]
     Unreadable {
         /// From whom.
         to: Authority,
@@ -164,10 +163,12 @@ pub enum Error {
         after: Duration,
     },
     /// A body brought next to nothing for several times `upstream.idle_timeout`.
-    #[error("fewer than {LEAST} bytes from {to} in {}", Period(*.after))]
+    #[error("fewer than {least} bytes from {to} in {}", Period(*.after))]
     Trickle {
         /// From whom.
         to: Authority,
+        /// How many bytes would have been enough.
+        least: u64,
         /// How long it was waited for.
         after: Duration,
     },
@@ -180,7 +181,7 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The host has as many downloads as `upstream.downloads_per_host` allows, and this one was only to gain time.
-    #[error("{to} has {limit} downloads under way already")]
+    #[error("{to} already has {limit} downloads in progress")]
     Busy {
         /// Which host.
         to: Authority,
@@ -188,7 +189,7 @@ pub enum Error {
         limit: usize,
     },
     /// As many connections to upstreams are open as may be, and none became free in time: nothing was sent.
-    #[error("no connection to {to}: {limit} to upstreams may be open, and they are in use")]
+    #[error("no connection to {to}: the {limit} connections that may be open to upstreams are in use")]
     Crowded {
         /// Who was meant.
         to: Authority,
@@ -196,7 +197,7 @@ pub enum Error {
         limit: usize,
     },
     /// Answers that are being read hold as much memory as they may, this host's or all: it passes.
-    #[error("the answer of {to} has no room: those that are being read hold as much memory as they may")]
+    #[error("no memory for the answer of {to}: the answers that are being read have reached the limit")]
     Full {
         /// Who answered.
         to: Authority,
@@ -225,7 +226,7 @@ pub enum Error {
         from: Authority,
     },
     /// A redirect without a `Location` that can be followed.
-    #[error("{from} redirects to a location that is no http or https URL")]
+    #[error("{from} redirects to a location that is not an http or https URL")]
     BadLocation {
         /// Who redirected.
         from: Authority,

@@ -1,4 +1,4 @@
-//! How one host, or one endpoint of a registry, is reached.
+//! The configuration of how one host, or one endpoint of a registry, is reached.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -7,7 +7,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pullthrough::host::Secret;
 use pullthrough::oci::{Authority, Bearer};
-use pullthrough::upstream::{Config, Credential, HostConfig, Realm, Rules, TokenAsk, TokenError, Tokens, Upstream};
+use pullthrough::upstream::{
+    AddressRules, Config, Credential, HostConfig, Realm, TokenAsk, TokenError, Tokens, Upstream,
+};
 
 use crate::support::{self, Act, Gate, Registry, Setup, basic_value, eventually};
 
@@ -85,7 +87,7 @@ fn upstream(servers: &[&Registry]) -> Upstream {
         ..HostConfig::default()
     };
     let hosts = servers.iter().map(|server| (authority(server).to_string(), reach(server))).collect();
-    Upstream::new(&Config { hosts, ..Config::default() }, &[], Rules::default()).unwrap()
+    Upstream::new(&Config { hosts, ..Config::default() }, &[], AddressRules::default()).unwrap()
 }
 
 fn pull(repository: &str) -> Vec<String> {

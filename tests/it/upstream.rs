@@ -7,7 +7,8 @@ use http::{Request, Response, StatusCode};
 use pullthrough::host::Period;
 use pullthrough::oci::Authority;
 use pullthrough::upstream::{
-    Config, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, Retry, Rules, Side, Target, Upstream, Why,
+    AddressRules, Config, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, Retry, Side, Target, Upstream,
+    Why,
 };
 use pullthrough::wire::{Body, BodyError, collect};
 
@@ -52,7 +53,7 @@ fn hosts(servers: &[&Registry]) -> Config {
 
 fn upstream(config: &Config, registries: &[&Registry]) -> Upstream {
     let endpoints: Vec<EndpointConfig> = registries.iter().map(|registry| endpoint_config(registry)).collect();
-    Upstream::new(config, &endpoints, Rules::default()).unwrap()
+    Upstream::new(config, &endpoints, AddressRules::default()).unwrap()
 }
 
 fn get(path: &str) -> Request<()> {

@@ -21,7 +21,7 @@ use crate::proxy::{
 };
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::upstream::{Rules, Tokens, Upstream};
+use crate::upstream::{AddressRules, Tokens, Upstream};
 use crate::{ca, store};
 
 /// The registry, and who asks.
@@ -68,7 +68,7 @@ impl Stage {
             let store = Store::open(&config).unwrap();
             let metrics = Metrics::new();
             let cache = Cache::new(store.clone(), FillConfig::default(), metrics.clone()).unwrap();
-            let upstream = Upstream::new(&Default::default(), &[], Rules::default()).unwrap();
+            let upstream = Upstream::new(&Default::default(), &[], AddressRules::default()).unwrap();
             let tokens = Tokens::new(upstream.clone()).unwrap();
             let tunnel = TunnelConfig { default: TunnelDefault::Deny, ..TunnelConfig::default() };
             let registries = vec![registry.clone()];

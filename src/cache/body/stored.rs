@@ -76,7 +76,7 @@ impl Stored {
         loop {
             match cache.fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
                 Ok(Entered::Stored(blob)) => return Ok(Found::Stored(blob)),
-                Ok(Entered::Sources(guest, _) | Entered::SameLead(guest, _) | Entered::UnderWay(guest)) => {
+                Ok(Entered::Started(guest, _) | Entered::SameSource(guest, _) | Entered::UnderWay(guest)) => {
                     return Ok(Found::Filling(guest));
                 }
                 Ok(Entered::Leaving(fill)) => fill.gone().await,
@@ -104,7 +104,9 @@ impl BlobBody {
                 From::Asking(asking) => {
                     self.bytes = match ready!(asking.as_mut().poll(cx)) {
                         Ok(Found::Stored(blob)) => From::Store(Pump::new(blob)),
-                        Ok(Found::Filling(guest)) => From::Fill(Box::new(guest.go_on(self.rest, self.is_whole))),
+                        Ok(Found::Filling(guest)) => {
+                            From::Fill(Box::new(Follower::of_rest(&guest, self.rest, self.is_whole)))
+                        }
                         Err(fault) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
                     };
                 }

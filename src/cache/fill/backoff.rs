@@ -1,4 +1,4 @@
-//! How often an upstream that gains nothing is asked again, and after what pause.
+//! Decides how often a source that brings nothing is asked again, and after what pause.
 //!
 //! Threat: an upstream that answers, whatever it answers, and brings nothing, or next to nothing. Defence: what counts
 //! is the bytes that landed. A try that brings none is in vain; one that breaks off after a few costs credit, which only
@@ -9,21 +9,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::host::Backoff;
+
 /// How often in a row a source may fail in vain, before and after the first byte came.
 const TRIES_AT_FIRST: u32 = 2;
 const TRIES_LATER: u32 = 8;
 /// How often all sources of a fill together may.
 const TRIES_IN_ALL: u32 = 3 * TRIES_LATER;
-/// Between two such tries; doubled each time up to the limit.
-const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two such tries.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// So many bytes pay for one try that breaks off, and so many such tries are paid for at first, and at most.
 const PRICE: u64 = 16 << 10;
 const CREDIT: u64 = 16;
 
 /// Tries in vain, and when to try again.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct Retries {
     in_vain: u32,
     in_all: u32,
     credit: u64,
@@ -31,13 +32,13 @@ pub(crate) struct Backoff {
     until: Option<Instant>,
 }
 
-impl Default for Backoff {
+impl Default for Retries {
     fn default() -> Self {
         Self { in_vain: 0, in_all: 0, credit: CREDIT, is_tried: false, until: None }
     }
 }
 
-impl Backoff {
+impl Retries {
     /// A try broke off, or ended before it had brought all that it was to bring, after so many bytes.
     pub(crate) fn broke_off(&mut self, brought: u64) {
         self.is_tried = true;
@@ -49,8 +50,7 @@ impl Backoff {
         }
         self.in_vain += 1;
         self.in_all += 1;
-        let pause = (PAUSE * 2_u32.saturating_pow(self.in_vain.saturating_sub(1))).min(PAUSE_LIMIT);
-        self.until = Some(Instant::now() + pause);
+        self.until = Some(Instant::now() + PAUSES.nth(self.in_vain.saturating_sub(1)));
     }
 
     /// A try brought what it was to bring: nothing, if another took its bytes on.
@@ -108,29 +108,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_tries_in_vain_are_waited_after_ever_longer() {
-        let mut patience = Backoff::default();
-        patience.broke_off(PRICE);
-        assert!(patience.is_over(), "it had gained something");
+        let mut retries = Retries::default();
+        retries.broke_off(PRICE);
+        assert!(retries.is_over(), "it had gained something");
         let mut pauses = Vec::new();
-        while !patience.is_exhausted(1) {
-            patience.broke_off(0);
-            let until = patience.until().unwrap();
+        while !retries.is_exhausted(1) {
+            retries.broke_off(0);
+            let until = retries.until().unwrap();
             pauses.push((until - Instant::now()).as_millis());
             tokio::time::sleep_until(until).await;
-            assert!(patience.is_over());
+            assert!(retries.is_over());
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        patience.broke_off(PRICE);
-        assert!(patience.is_over() && !patience.is_exhausted(1));
+        retries.broke_off(PRICE);
+        assert!(retries.is_over() && !retries.is_exhausted(1));
     }
 
     #[test]
     fn next_to_nothing_counts_as_nothing_after_a_while_and_bytes_pay_for_more() {
         let tries = |brought: u64| {
-            let mut patience = Backoff::default();
+            let mut retries = Retries::default();
             (1..1000).find(|_| {
-                patience.broke_off(brought);
-                patience.is_exhausted(1)
+                retries.broke_off(brought);
+                retries.is_exhausted(1)
             })
         };
         assert_eq!(tries(0), Some(TRIES_LATER));
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn one_byte_now_and_then_keeps_no_fill_alive() {
-        let mut patience = Backoff::default();
+        let mut retries = Retries::default();
         let tried = (1..1000).find(|number| {
-            patience.broke_off(u64::from(number % 4 == 0));
-            if patience.is_exhausted(1) {
-                patience.another(); // the next caller's source is as bad
+            retries.broke_off(u64::from(number % 4 == 0));
+            if retries.is_exhausted(1) {
+                retries.another(); // the next caller's source is as bad
             }
-            patience.is_over_for_all()
+            retries.is_over_for_all()
         });
         assert!(tried.is_some_and(|tried| tried <= TRIES_IN_ALL + CREDIT as u32), "{tried:?}");
     }

@@ -1,4 +1,4 @@
-//! What has landed of a fill, remembered beside its staged file for the process that comes after this one.
+//! Saves what has landed of a fill beside its staged file, so that a restart can resume it.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Checkpoint {
 /// Remembers what has landed, for the next demand.
 pub(crate) async fn keep(fill: &Fill) {
     if let Err(error) = remember(fill).await {
-        debug!(%error, "the remembering was interrupted");
+        debug!(%error, "saving the progress of a fill was interrupted");
     }
 }
 

@@ -1,4 +1,4 @@
-//! How blobs are fetched into the cache.
+//! The `fill:` section of the configuration: how blobs are fetched into the cache.
 
 use serde::Deserialize;
 

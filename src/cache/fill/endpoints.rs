@@ -1,4 +1,4 @@
-//! Which endpoints bring the bytes of a fill, what they said, and which of them failed: the others are asked first.
+//! The endpoints that bring the bytes of a fill, what they said, and which of them failed: the others are asked first.
 //!
 //! An endpoint that answers and then stalls, or lies, is well by its answers. That it failed with this content is
 //! remembered here for the fill, and by `Fills` for the next one where the digest did not match.

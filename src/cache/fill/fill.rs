@@ -1,4 +1,4 @@
-//! The state of one fill, shared by its pilot, its lanes, its digest reader and its followers.
+//! The state of one fill, shared by its driver, its lanes, its digest reader and its followers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::Extents;
 use super::endpoints::Endpoints;
 use super::plan::claims::{GoOn, LaneId, Role};
-use super::plan::demand::Demand;
+use super::plan::demand::{Demand, ReaderId};
 use super::plan::phase::{Gone, Phase, stopping};
-use super::plan::plan::{LengthChanged, Plan, Seat};
+use super::plan::plan::{LengthChanged, Plan};
 use super::silence::Silence;
-use super::sources::{Lead, Sources, not_asked};
-use super::status::Status;
+use super::sources::{FillSource, Sources, not_asked};
+use super::status::FillStatus;
 use crate::cache::{Fault, Flow};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
@@ -28,42 +28,42 @@ pub struct Fill {
     digest: Digest,
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
-    seats: AtomicU64,
-    leads: Sources,
+    next_reader: AtomicU64,
+    sources: Sources,
     endpoints: Mutex<Endpoints>,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
-    head: Status,
+    status: FillStatus,
     silence: Silence,
-    /// Rung when the pilot should look after something.
+    /// Rung when the driver should look after something.
     bell: Notify,
     stop: CancellationToken,
 }
 
-/// What its readers and its pilot see.
+/// What its readers and its driver see.
 impl Fill {
     /// Nothing has landed.
-    pub(crate) fn new(staged: Staged, lead: Lead, endpoints: Endpoints) -> Self {
-        Self::begin(staged, Plan::new(Extents::default(), None), lead, endpoints)
+    pub(crate) fn new(staged: Staged, source: FillSource, endpoints: Endpoints) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), source, endpoints)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(crate) fn resumed(partial: Partial, lead: Lead, endpoints: Endpoints) -> Self {
-        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), lead, endpoints)
+    pub(crate) fn resumed(partial: Partial, source: FillSource, endpoints: Endpoints) -> Self {
+        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), source, endpoints)
     }
 
-    fn begin(staged: Staged, plan: Plan, lead: Lead, endpoints: Endpoints) -> Self {
-        let head = Status::new(plan.total().filter(|_| plan.progress() > 0));
+    fn begin(staged: Staged, plan: Plan, source: FillSource, endpoints: Endpoints) -> Self {
+        let status = FillStatus::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
-            seats: AtomicU64::new(1),
-            leads: Sources::new(lead),
+            next_reader: AtomicU64::new(1),
+            sources: Sources::new(source),
             endpoints: Mutex::new(endpoints),
             has_ranges: true.into(),
             is_leaving: false.into(),
-            head,
+            status,
             silence: Silence::new(),
             bell: Notify::new(),
             stop: CancellationToken::new(),
@@ -83,8 +83,8 @@ impl Fill {
     }
 
     /// What can be waited for before the first byte.
-    pub(crate) fn head(&self) -> &Status {
-        &self.head
+    pub(crate) fn status(&self) -> &FillStatus {
+        &self.status
     }
 
     /// How long nothing has come.
@@ -109,21 +109,21 @@ impl Fill {
         }
     }
 
-    /// A seat for a reader of `span`.
-    pub(crate) fn sit(&self, span: Span) -> Seat {
-        let seat = Seat(self.seats.fetch_add(1, Ordering::Relaxed));
-        self.plan().sit(seat, span);
-        seat
+    /// Joins a reader of `span`.
+    pub(crate) fn join_reader(&self, span: Span) -> ReaderId {
+        let reader = ReaderId(self.next_reader.fetch_add(1, Ordering::Relaxed));
+        self.plan().join_reader(reader, span);
+        reader
     }
 
     pub(crate) fn staged(&self) -> &Arc<Staged> {
         &self.staged
     }
 
-    pub(crate) fn readable(&self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
+    pub(crate) fn readable(&self, at: u64, hold: bool, reader: ReaderId, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
         let mut plan = self.plan();
-        let readable = plan.readable(at, hold, seat, cx);
-        let is_far = readable.is_pending() && seat != Seat::HASHER && plan.is_far(at);
+        let readable = plan.readable(at, hold, reader, cx);
+        let is_far = readable.is_pending() && reader != ReaderId::HASHER && plan.is_far(at);
         drop(plan);
         if is_far {
             self.bell.notify_one();
@@ -131,8 +131,8 @@ impl Fill {
         readable
     }
 
-    pub(crate) fn leave(&self, at: u64, seat: Seat) {
-        self.plan().leave(at, seat);
+    pub(crate) fn leave(&self, at: u64, reader: ReaderId) {
+        self.plan().leave(at, reader);
     }
 
     pub(crate) fn total(&self) -> Option<u64> {
@@ -215,7 +215,7 @@ impl Fill {
         drop(endpoints);
         match flow.total {
             Some(total) => self.learn_total(total)?,
-            None => self.head.open(None),
+            None => self.status.open(None),
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Fill {
     pub(crate) fn learn_total(&self, total: u64) -> Result<(), LengthChanged> {
         let woken = self.plan().learn_total(total)?;
         woken.into_iter().for_each(Waker::wake);
-        self.head.open(Some(total));
+        self.status.open(Some(total));
         self.bell.notify_one();
         Ok(())
     }
@@ -235,8 +235,8 @@ impl Fill {
     }
 
     /// Whose sources it has.
-    pub(crate) fn leads(&self) -> &Sources {
-        &self.leads
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Whether ranges can be asked for, as far as is known.
@@ -253,12 +253,12 @@ impl Fill {
         self.plan().claim_work(lane, chunk, least)
     }
 
-    pub(crate) fn wish(&self) -> (Option<Demand>, bool) {
-        self.plan().wish(Instant::now())
+    pub(crate) fn next_demand(&self) -> (Option<Demand>, bool) {
+        self.plan().next_demand(Instant::now())
     }
 
-    pub(crate) fn claim_wish(&self, lane: LaneId, wish: Demand) -> Option<Span> {
-        self.plan().claim_wish(lane, wish)
+    pub(crate) fn claim_demand(&self, lane: LaneId, demand: Demand) -> Option<Span> {
+        self.plan().claim_demand(lane, demand)
     }
 
     pub(crate) fn reserve(&self, lane: LaneId, wanted: u64) -> u64 {
@@ -306,31 +306,31 @@ impl Fill {
         }
         let woken = plan.end(Phase::Parked);
         drop(plan);
-        self.leads.fail(&stopping());
-        self.head.break_off(&stopping());
+        self.sources.fail(&stopping());
+        self.status.break_off(&stopping());
         woken.into_iter().for_each(Waker::wake);
         true
     }
 
     pub(crate) fn verify(&self, total: u64) {
-        self.leads.fail(&not_asked()); // nobody waits for ever for one that was not asked
-        self.end(Phase::Verified, |head| head.verify(total));
+        self.sources.fail(&not_asked()); // nobody waits for ever for one that was not asked
+        self.end(Phase::Verified, |status| status.verify(total));
     }
 
     /// The disk takes no more.
-    pub(crate) fn adrift(&self, fault: &Fault) {
-        self.leads.fail(fault);
-        self.end(Phase::Adrift(fault.clone()), |head| head.break_off(fault));
+    pub(crate) fn detach(&self, fault: &Fault) {
+        self.sources.fail(fault);
+        self.end(Phase::Detached(fault.clone()), |status| status.break_off(fault));
     }
 
     pub(crate) fn break_off(&self, fault: &Fault) {
-        self.leads.fail(fault);
-        self.end(Phase::Broken(fault.clone()), |head| head.break_off(fault));
+        self.sources.fail(fault);
+        self.end(Phase::Broken(fault.clone()), |status| status.break_off(fault));
     }
 
-    fn end(&self, phase: Phase, tell: impl FnOnce(&Status)) {
+    fn end(&self, phase: Phase, tell: impl FnOnce(&FillStatus)) {
         let woken = self.plan().end(phase);
-        tell(&self.head);
+        tell(&self.status);
         woken.into_iter().for_each(Waker::wake);
     }
 

@@ -1,21 +1,20 @@
-//! The fills under way, joined for each digest and registry.
+//! The fills in progress: callers of the same content and registry join one fill.
 //!
 //! Only callers of the same registry share a fill: another registry could feed them bytes that were never
 //! verified. What is committed is shared by all.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::FillConfig;
-use super::fill::Fill;
-use super::permit::Permit;
+use super::permit::{FillContext, Permit};
 use super::reader::waiter::Waiter;
-use super::sources::{Lead, Opening};
+use super::slots::{Key, Slot, SlotChange, Slots};
+use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
 use crate::oci::Digest;
@@ -29,24 +28,8 @@ const REMEMBERED: u64 = 1024;
 /// All fills under way.
 #[derive(Clone)]
 pub struct Fills {
-    pub(crate) store: Store,
-    pub(crate) metrics: Metrics,
-    pub(crate) config: FillConfig,
-    /// Whose bytes had the wrong digest lately, the earliest first: the others are asked first the next time.
-    pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
-    by: Arc<Mutex<HashMap<Key, Slot>>>,
+    pub(crate) context: FillContext,
     is_closed: Arc<AtomicBool>,
-}
-
-/// What a fill is of, and from which registry.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key(pub(crate) Digest, pub(crate) Arc<str>);
-
-/// A fill; or none yet, or none any more, while its file is opened or put away.
-pub(crate) struct Slot {
-    pub(crate) fill: Option<Arc<Fill>>,
-    /// Ends when that changes.
-    pub(crate) gone: watch::Receiver<()>,
 }
 
 enum Joined {
@@ -60,23 +43,13 @@ pub enum Entered {
     /// It is in the store meanwhile.
     Stored(Blob),
     /// A new fill was started with the caller's source.
-    Sources(Waiter, Opening),
+    Started(Waiter, Opening),
     /// Joined a fill, to which the same caller's source already belongs.
-    SameLead(Waiter, Opening),
+    SameSource(Waiter, Opening),
     /// A fill is under way, and was joined.
     UnderWay(Waiter),
     /// One is just beginning, or ending without content: enter again after that.
-    Leaving(Leaving),
-}
-
-/// The beginning or the end of a fill that is to be waited for.
-pub struct Leaving(watch::Receiver<()>);
-
-impl Leaving {
-    /// Waits until it is over. Cancel-safe.
-    pub async fn gone(mut self) {
-        while self.0.changed().await.is_ok() {} // its sender is dropped then, and never sends
-    }
+    Leaving(SlotChange),
 }
 
 impl Fills {
@@ -84,7 +57,8 @@ impl Fills {
     #[must_use]
     pub fn new(store: Store, config: FillConfig, metrics: Metrics) -> Self {
         let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(GRUDGE).build();
-        Self { store, metrics, config, liars, by: Arc::default(), is_closed: Arc::default() }
+        let context = FillContext { store, metrics, config, liars, slots: Slots::default() };
+        Self { context, is_closed: Arc::default() }
     }
 
     /// Joins the fill of `digest` at the caller's registry, or starts it, where an earlier one stopped if there
@@ -109,13 +83,13 @@ impl Fills {
         F: FnOnce(Ending, Opening) -> H + Send + 'static,
         H: Future<Output = ()> + Send + 'static,
     {
-        let berth = match self.join(digest, caller, permitted) {
+        let permit = match self.join(digest, caller, permitted) {
             Joined::Entered(entered) => return Ok(entered),
-            Joined::Alone(berth) => berth,
+            Joined::Alone(permit) => permit,
         };
         // Look again: a fill leaves the map only after its blob is in the store.
         if takes_stored()
-            && let Ok(Some(blob)) = self.store.read(digest)
+            && let Ok(Some(blob)) = self.context.store.read(digest)
         {
             return Ok(Entered::Stored(blob));
         }
@@ -123,43 +97,45 @@ impl Fills {
             return Err(store::Error::Closed);
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
-        let (digest, lead) = (*digest, Lead::of(caller));
-        tokio::task::spawn_blocking(move || berth.begin(&digest, lead, heed)).await.unwrap_or(Err(store::Error::Closed))
+        let (digest, source) = (*digest, FillSource::of(caller));
+        let begun = tokio::task::spawn_blocking(move || permit.begin(&digest, source, heed)).await;
+        let (waiter, opening) = begun.unwrap_or(Err(store::Error::Closed))?;
+        Ok(Entered::Started(waiter, opening))
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.
     fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
         let key = Key(*digest, caller.place.registry.clone());
-        let mut slots = self.slots();
+        let mut slots = self.context.slots.lock();
         let Some(slot) = slots.get(&key) else {
             let (gone, is_gone) = watch::channel(());
             slots.insert(key.clone(), Slot { fill: None, gone: is_gone });
             drop(slots);
-            return Joined::Alone(Permit { fills: self.clone(), key, gone });
+            return Joined::Alone(Permit { context: self.context.clone(), key, gone });
         };
         let joined = slot.fill.as_ref().and_then(|fill| Some((fill, Waiter::of(fill, caller)?)));
-        let Some((fill, guest)) = joined else { return Joined::Entered(Entered::Leaving(Leaving(slot.gone.clone()))) };
+        let Some((fill, waiter)) = joined else { return Joined::Entered(Entered::Leaving(slot.change())) };
         // While the registry is away, asking anew would only fail.
         if !caller.source.is_away() {
             fill.silence().hurry(caller.source.fresh_since());
         }
-        if let Some(lead) = fill.leads().of(caller) {
-            return Joined::Entered(Entered::SameLead(guest, lead.opening()));
+        if let Some(source) = fill.sources().of(caller) {
+            return Joined::Entered(Entered::SameSource(waiter, source.opening()));
         }
         if permitted {
-            fill.leads().add(Lead::of(caller));
+            fill.sources().add(FillSource::of(caller));
         }
-        Joined::Entered(Entered::UnderWay(guest))
+        Joined::Entered(Entered::UnderWay(waiter))
     }
 
     /// Parks everything that is under way, as at the end of the process, and waits until it is put away.
     pub async fn put_away(&self) {
         self.is_closed.store(true, Ordering::Release);
         loop {
-            let leaving: Vec<Leaving> = {
-                let slots = self.slots();
+            let leaving: Vec<SlotChange> = {
+                let slots = self.context.slots.lock();
                 slots.values().filter_map(|slot| slot.fill.as_ref()).for_each(|fill| fill.send_away());
-                slots.values().map(|slot| Leaving(slot.gone.clone())).collect()
+                slots.values().map(Slot::change).collect()
             };
             if leaving.is_empty() {
                 return;
@@ -172,28 +148,29 @@ impl Fills {
 
     /// The registry has refused `caller`: what its sources proved in fills under way proves nothing any more.
     pub fn doubt(&self, caller: &Caller) {
-        self.slots().values().filter_map(|slot| slot.fill.as_ref()).for_each(|fill| fill.leads().doubt(caller));
+        self.context
+            .slots
+            .lock()
+            .values()
+            .filter_map(|slot| slot.fill.as_ref())
+            .for_each(|fill| fill.sources().doubt(caller));
     }
 
     /// Whether one of `digest` is under way at `registry`.
     #[must_use]
     pub fn has(&self, digest: &Digest, registry: &Arc<str>) -> bool {
-        self.slots().contains_key(&Key(*digest, registry.clone()))
+        self.context.slots.lock().contains_key(&Key(*digest, registry.clone()))
     }
 
     /// How many are under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots().len()
+        self.context.slots.lock().len()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    pub(crate) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,17 +1,17 @@
-//! One download for each digest and registry, however many ask; every reader follows the growing file.
+//! Downloads each content once for each registry, however many callers ask; every reader follows the growing file.
 //!
-//! Flow: [`Fills`] joins callers of the same content; a [`Waiter`] is one caller's share. A [`Fill`] owns a staged
-//! file and a plan of what has landed. Its pilot (of the `task` that brings it home) starts lanes, each an upstream request with a claim on bytes that
-//! nobody else fetches: workers fill the content from its first hole on, one of them or, for large blobs, as many
-//! as gain something (`scale`); scouts fetch what a reader far ahead waits for (`wishes`). A digest reader
-//! follows like any other reader; when the digest matched, held bytes are released and the file is committed. A
-//! [`Follower`] is a body that reads the staged file at its own pace. A fill that nobody waits for is parked: its
-//! file and its extents are kept, and the next demand goes on from there, after a restart, too. One that has brought
-//! nothing for long is asked anew when somebody comes (`silence`). A disk that takes
-//! no more sets the readers adrift (`drift`): each goes on by a request of its own.
+//! Flow: [`Fills`] joins callers of the same content, which has one slot (`slots`) and one `permit`; a [`Waiter`] is one
+//! caller's share. A [`Fill`] owns a staged file and a plan of what has landed (`plan`). Its `task` runs the driver
+//! (`transfer`), which starts lanes, each an upstream request with a claim on bytes that nobody else fetches: workers fill
+//! the content from its first hole on, one of them or, for large blobs, as many as bring more (`parallelism`); scouts fetch
+//! what a reader far ahead waits for (`demand`). The digest reader follows like any other reader; when the digest matched,
+//! held bytes are released and the file is committed. A [`Follower`] reads the staged file at its own pace. A fill that
+//! nobody waits for is parked: its file and extents are kept, and the next demand resumes it, after a restart too. One that
+//! has brought nothing for long is asked again when a caller comes (`silence`). When the disk takes no more, each reader
+//! goes on by a request of its own (`detached`).
 //! Scope: blobs. Manifests are small and fetched whole.
-//! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the
-//! fill; let one registry's bytes reach another registry's readers before they are verified.
+//! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the fill; let one
+//! registry's bytes reach another registry's readers before they are verified.
 //! Reading: docs/architecture.md (8), docs/format.md "Fills"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
 pub(crate) mod backoff;
@@ -24,6 +24,7 @@ pub(crate) mod permit;
 pub(crate) mod plan;
 pub(crate) mod reader;
 mod silence;
+mod slots;
 pub(crate) mod sources;
 pub(crate) mod status;
 mod task;

@@ -1,26 +1,40 @@
-//! The one place that a fill of a content and registry has: taken before its file is opened, left after it was let go.
+//! The permit of a fill: it holds the one slot of a content and registry, from before the file is opened until it is let go.
 //!
-//! Whoever has it gives it back by dropping it, so that a caller that leaves or a pilot that panics blocks nobody.
+//! Whoever has it gives it back by dropping it, so that a caller that leaves or a driver that panics blocks nobody.
 
 use std::sync::Arc;
 
+use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::FillConfig;
 use super::endpoints::Endpoints;
 use super::fill::Fill;
-use super::fills::{Entered, Fills, Key};
 use super::reader::waiter::Waiter;
-use super::sources::{self, Lead, Opening};
+use super::slots::{Key, Slots};
+use super::sources::{self, FillSource, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
 use crate::oci::Digest;
-use crate::store;
+use crate::store::{self, Store};
+use crate::telemetry::Metrics;
 
-/// A slot in the map of fills.
+/// What every fill of this process needs.
+#[derive(Clone)]
+pub(crate) struct FillContext {
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) config: FillConfig,
+    /// The endpoints whose bytes had the wrong digest lately, the earliest first: the next fill asks the others first.
+    pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
+    pub(crate) slots: Slots,
+}
+
+/// A fill's hold on its slot.
 pub(crate) struct Permit {
-    pub(crate) fills: Fills,
+    pub(crate) context: FillContext,
     pub(crate) key: Key,
     /// Others wait for its end.
     pub(crate) gone: watch::Sender<()>,
@@ -33,36 +47,41 @@ struct Panicked;
 
 impl Permit {
     /// Begins the fill, where an earlier one stopped if there was one. Waits for the disk.
-    pub(crate) fn begin<F, H>(self, digest: &Digest, lead: Lead, heed: F) -> Result<Entered, store::Error>
+    pub(crate) fn begin<F, H>(
+        self,
+        digest: &Digest,
+        source: FillSource,
+        heed: F,
+    ) -> Result<(Waiter, Opening), store::Error>
     where
         F: FnOnce(Ending, Opening) -> H,
         H: Future<Output = ()> + Send + 'static,
     {
-        let (caller, opening) = (lead.caller.clone(), lead.opening());
-        let fill = Arc::new(self.open(digest, lead)?);
-        let Some(guest) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
-        let (config, metrics) = (self.fills.config, self.fills.metrics.clone());
-        let heeded = tokio::spawn(heed(guest.ending(), opening.clone()));
+        let (caller, opening) = (source.caller.clone(), source.opening());
+        let fill = Arc::new(self.open(digest, source)?);
+        let Some(waiter) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
+        let (config, metrics) = (self.context.config, self.context.metrics.clone());
+        let heeded = tokio::spawn(heed(waiter.ending(), opening.clone()));
         tokio::spawn(self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded));
-        Ok(Entered::Sources(guest, opening))
+        Ok((waiter, opening))
     }
 
-    fn open(&self, digest: &Digest, lead: Lead) -> Result<Fill, store::Error> {
-        let Fills { store, liars, .. } = &self.fills;
+    fn open(&self, digest: &Digest, source: FillSource) -> Result<Fill, store::Error> {
+        let FillContext { store, liars, .. } = &self.context;
         let registry = &*self.key.1;
         let endpoints = liars.get(&self.key).map_or_else(Endpoints::default, |liars| Endpoints::wary_of(&liars));
         match store.resume(digest, registry) {
-            Ok(Some(partial)) => return Ok(Fill::resumed(partial, lead, endpoints)),
+            Ok(Some(partial)) => return Ok(Fill::resumed(partial, source, endpoints)),
             Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "cannot resume an unfinished download"),
         }
-        Ok(Fill::new(store.stage_from(digest, registry)?, lead, endpoints))
+        Ok(Fill::new(store.stage_from(digest, registry)?, source, endpoints))
     }
 
     /// The fill may be joined from here on.
     fn occupied(mut self, fill: &Arc<Fill>) -> Self {
         let (gone, is_gone) = watch::channel(());
-        if let Some(slot) = self.fills.slots().get_mut(&self.key) {
+        if let Some(slot) = self.context.slots.lock().get_mut(&self.key) {
             slot.fill = Some(fill.clone());
             slot.gone = is_gone;
         }
@@ -72,16 +91,16 @@ impl Permit {
 
     /// Sees a fill through. Its file is let go, and what its success proves is noted, before the next one of the same
     /// content may begin.
-    async fn attend(self, pilot: impl Future<Output = ()>, fill: Arc<Fill>, heeded: JoinHandle<()>) {
-        pilot.await;
-        fill.leads().fail(&sources::not_asked());
-        if fill.head().is_verified() {
+    async fn attend(self, driver: impl Future<Output = ()>, fill: Arc<Fill>, heeded: JoinHandle<()>) {
+        driver.await;
+        fill.sources().fail(&sources::not_asked());
+        if fill.status().is_verified() {
             let _ = heeded.await; // it fails only with the runtime
         }
         if let Some(liars) = fill.endpoints().liars() {
-            self.fills.liars.insert(self.key.clone(), liars.into());
+            self.context.liars.insert(self.key.clone(), liars.into());
         }
-        if let Some(slot) = self.fills.slots().get_mut(&self.key) {
+        if let Some(slot) = self.context.slots.lock().get_mut(&self.key) {
             slot.fill = None;
         }
     }
@@ -89,13 +108,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let left = self.fills.slots().get_mut(&self.key).and_then(|slot| slot.fill.take());
+        let left = self.context.slots.lock().get_mut(&self.key).and_then(|slot| slot.fill.take());
         if let Some(fill) = left {
             tracing::error!(digest = %fill.digest(), "{Panicked}");
             fill.break_off(&Fault::new(Retry::Again, Panicked));
             fill.staged().abandon();
         }
-        self.fills.slots().remove(&self.key);
+        self.context.slots.lock().remove(&self.key);
     }
 }
 
@@ -104,13 +123,12 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::cache::fill::FillConfig;
+    use crate::cache::fill::slots::Slot;
+    use crate::cache::fill::{Entered, Fills};
     use crate::cache::rights::grants::Principal;
     use crate::cache::{Caller, Flow, Place, Proof, Source, Trust, Want, Whole};
     use crate::host::{Percent, Size};
     use crate::oci::Algorithm;
-    use crate::store::Store;
-    use crate::telemetry::Metrics;
 
     struct Silent;
 
@@ -132,10 +150,10 @@ mod tests {
         }
     }
 
-    /// A place taken for a fill that has begun, without a pilot.
+    /// A place taken for a fill that has begun, without a driver.
     struct Taken {
         fills: Fills,
-        berth: Permit,
+        permit: Permit,
         fill: Arc<Fill>,
         caller: Caller,
         digest: Digest,
@@ -147,41 +165,42 @@ mod tests {
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
         let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new());
+        let context = fills.context.clone();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let caller =
             Caller { place, principal: Principal::Anonymous, source: Arc::new(Silent), trust: Trust::default() };
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let slot = watch::channel(());
         let key = Key(digest, "quay.io".into());
-        fills.slots().insert(key.clone(), crate::cache::fill::fills::Slot { fill: None, gone: slot.1 });
-        let berth = Permit { fills: fills.clone(), key, gone: slot.0 };
-        let fill = Arc::new(berth.open(&digest, Lead::of(&caller)).unwrap());
-        Taken { fills, berth: berth.occupied(&fill), fill, caller, digest, _folder: folder }
+        context.slots.lock().insert(key.clone(), Slot { fill: None, gone: slot.1 });
+        let permit = Permit { context, key, gone: slot.0 };
+        let fill = Arc::new(permit.open(&digest, FillSource::of(&caller)).unwrap());
+        Taken { fills, permit: permit.occupied(&fill), fill, caller, digest, _folder: folder }
     }
 
     #[tokio::test]
-    async fn a_pilot_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
-        let Taken { fills, berth, fill, caller, digest, _folder } = taken();
-        let guest = Waiter::of(&fill, &caller).unwrap();
+    async fn a_driver_that_panics_breaks_its_readers_and_leaves_its_place_to_the_next() {
+        let Taken { fills, permit, fill, caller, digest, _folder } = taken();
+        let waiter = Waiter::of(&fill, &caller).unwrap();
         let heeded = tokio::spawn(std::future::ready(()));
-        let attended = tokio::spawn(berth.attend(async { panic!("on purpose") }, fill, heeded));
+        let attended = tokio::spawn(permit.attend(async { panic!("on purpose") }, fill, heeded));
         assert!(attended.await.is_err());
-        assert!(guest.length().await.is_err(), "a reader is told");
+        assert!(waiter.length().await.is_err(), "a reader is told");
         assert!(fills.is_empty());
         let entered = fills.enter(&digest, &caller, true, || false, |_, _| std::future::ready(())).await.unwrap();
-        assert!(matches!(entered, Entered::Sources(..)), "the next one begins anew");
+        assert!(matches!(entered, Entered::Started(..)), "the next one begins anew");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fill_that_succeeded_keeps_its_place_until_that_is_noted() {
-        let Taken { fills, berth, fill, _folder, .. } = taken();
+        let Taken { fills, permit, fill, _folder, .. } = taken();
         let (noted, note) = tokio::sync::oneshot::channel::<()>();
         let heeded = tokio::spawn(async move { drop(note.await) });
-        let pilot = {
+        let driver = {
             let fill = fill.clone();
-            async move { fill.head().verify(1) }
+            async move { fill.status().verify(1) }
         };
-        let mut attended = tokio::spawn(berth.attend(pilot, fill, heeded));
+        let mut attended = tokio::spawn(permit.attend(driver, fill, heeded));
         let early = tokio::time::timeout(std::time::Duration::from_secs(60), &mut attended).await;
         assert!(early.is_err() && !fills.is_empty(), "who comes now joins it");
         noted.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! How long a fill has brought nothing, and the bell by which who comes then has it asked anew.
+//! Measures how long a fill has brought nothing, and has it asked again when a new caller comes.
 //!
 //! A lane may wait for minutes on purpose: some registries store a blob before they serve it. It may also hang on a
 //! connection that leads nowhere any more. Whoever comes for the content cannot tell, and has it asked beside.

@@ -1,4 +1,4 @@
-//! Whose sources a fill has: the first one is asked, the others continue when it ends.
+//! The sources of a fill: the first one is asked, the others continue when it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ const ENOUGH: usize = 16;
 
 /// A source and how it opened, on behalf of whom.
 #[derive(Clone)]
-pub(crate) struct Lead {
+pub(crate) struct FillSource {
     pub(crate) caller: Caller,
     opened: watch::Sender<Option<Result<Reach, Fault>>>,
     /// The registry has refused its principal since: what it proved proves nothing any more.
@@ -55,7 +55,7 @@ impl Opening {
     }
 }
 
-impl Lead {
+impl FillSource {
     pub(crate) fn of(caller: &Caller) -> Self {
         Self {
             caller: caller.clone(),
@@ -104,53 +104,56 @@ impl Lead {
 }
 
 /// All of them, in the order in which they are asked.
-pub(crate) struct Sources(Mutex<Vec<Lead>>);
+pub(crate) struct Sources(Mutex<Vec<FillSource>>);
 
 impl Sources {
-    pub(crate) fn new(first: Lead) -> Self {
+    pub(crate) fn new(first: FillSource) -> Self {
         Self(Mutex::new(vec![first]))
     }
 
-    /// The lead of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
-    pub(crate) fn of(&self, caller: &Caller) -> Option<Lead> {
-        let is_good = |lead: &&Lead| lead.speaks_for(caller) && !lead.is_doubted.load(Ordering::Acquire);
+    /// The source of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
+    pub(crate) fn of(&self, caller: &Caller) -> Option<FillSource> {
+        let is_good = |source: &&FillSource| source.speaks_for(caller) && !source.is_doubted.load(Ordering::Acquire);
         // Only the first one is being asked, or was: another's opening might never come.
-        let leads = self.lock();
-        let asked = leads.iter().enumerate().filter(|(position, lead)| *position == 0 || lead.has_answered());
-        asked.map(|(_, lead)| lead).find(is_good).cloned()
+        let sources = self.lock();
+        let asked = sources.iter().enumerate().filter(|(position, source)| *position == 0 || source.has_answered());
+        asked.map(|(_, source)| source).find(is_good).cloned()
     }
 
     /// The registry has refused `caller`. Its source may go on, and proves nothing.
     pub(crate) fn doubt(&self, caller: &Caller) {
-        let leads = self.lock();
-        leads.iter().filter(|lead| lead.is_of(caller)).for_each(|lead| lead.is_doubted.store(true, Ordering::Release));
+        let sources = self.lock();
+        sources
+            .iter()
+            .filter(|source| source.is_of(caller))
+            .for_each(|source| source.is_doubted.store(true, Ordering::Release));
     }
 
     /// Another one that can continue when the present one ends.
-    pub(crate) fn add(&self, lead: Lead) {
-        let mut leads = self.lock();
-        if leads.len() < ENOUGH {
-            leads.push(lead);
+    pub(crate) fn add(&self, source: FillSource) {
+        let mut sources = self.lock();
+        if sources.len() < ENOUGH {
+            sources.push(source);
         }
     }
 
     /// The one to ask now.
-    pub(crate) fn first(&self) -> Option<Lead> {
+    pub(crate) fn first(&self) -> Option<FillSource> {
         self.lock().first().cloned()
     }
 
     /// One failed for good; another one is first now.
-    pub(crate) fn drop_one(&self, lead: &Lead, fault: &Fault) {
-        self.lock().retain(|known| !known.is(lead));
-        lead.failed(fault);
+    pub(crate) fn drop_one(&self, source: &FillSource, fault: &Fault) {
+        self.lock().retain(|known| !known.is(source));
+        source.failed(fault);
     }
 
     /// The fill ends: whoever was not asked is told so.
     pub(crate) fn fail(&self, fault: &Fault) {
-        self.lock().iter().for_each(|lead| lead.failed(fault));
+        self.lock().iter().for_each(|source| source.failed(fault));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Lead>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<FillSource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

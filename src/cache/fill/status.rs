@@ -1,4 +1,4 @@
-//! What is known of a fill before its bytes are read: its length, then that its digest matched or what broke it.
+//! The status of a fill that can be waited for: its length, then that its digest matched or what broke it.
 
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ impl News {
 }
 
 /// The latest news, and who waits for them.
-pub(crate) struct Status(watch::Sender<News>);
+pub(crate) struct FillStatus(watch::Sender<News>);
 
 /// How a fill will end, for whoever wants to know without being waited for.
 pub struct Ending(watch::Receiver<News>);
@@ -36,7 +36,7 @@ impl Ending {
     }
 }
 
-impl Status {
+impl FillStatus {
     /// Of a content whose length is known from before, or is not.
     pub(crate) fn new(total: Option<u64>) -> Self {
         Self(watch::Sender::new(total.map_or(News::Opening, |total| News::Open(Some(total)))))

@@ -1,4 +1,4 @@
-//! The task that brings a fill home: gathers, verifies, commits; or parks it, or gives it up.
+//! Runs one fill to the end: fetches, verifies and commits it; or parks it, or gives it up.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     let gathering = async {
         let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
-            Err(Halt::Adrift(fault)) => {
+            Err(Halt::Detached(fault)) => {
                 error!(digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its clients are served without it");
-                fill.adrift(fault);
+                fill.detach(fault);
             }
             Err(Halt::Broken(fault)) => fill.break_off(fault),
             Ok(()) | Err(Halt::Parked) => {}
@@ -41,9 +41,9 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             }
             fill.let_go().await;
         }
-        (Err(Halt::Adrift(_)), _) => fill.staged().abandon(),
+        (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
-            debug!(digest = %fill.digest(), %fault, "fill ended without content");
+            debug!(digest = %fill.digest(), %fault, "a fill ended without content");
             fill.break_off(&fault);
             if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
                 keep(&fill).await;

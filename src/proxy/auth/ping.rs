@@ -14,6 +14,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::token_service;
+use crate::host::within;
 use crate::oci::Look;
 use crate::proxy::context::Context;
 use crate::proxy::pull::pull::Pulled;
@@ -118,20 +119,20 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
     let deciding = context.registry.deciding_endpoints(context.authority);
     let deadline = context.deadline(context.registry.tags().deadline());
     for endpoint in context.upstream.order(&deciding) {
-        let begun = tokio::time::Instant::now();
         let request = bodiless(method, headers)?;
         let asked = async {
             let passed =
                 forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
             judged(passed.await).await
         };
-        match tokio::time::timeout(deadline, asked).await {
-            Err(_) => context.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
-            Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
+        let about = context.upstream.asked_of(std::slice::from_ref(endpoint), None);
+        match within(deadline, &about, asked).await {
+            None => {}
+            Some((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
                 return Some(Pulled::bypass(response));
             }
-            Ok((response, _)) if token_service::has_failed(response.status()) => {}
-            Ok((response, is_own_word)) => {
+            Some((response, _)) if token_service::has_failed(response.status()) => {}
+            Some((response, is_own_word)) => {
                 let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
                     remember(context, &response);

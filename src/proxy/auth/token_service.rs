@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::token_relay::Heard;
 use super::{guesses, login, token_relay};
 use crate::cache::Principal;
+use crate::host::within;
 use crate::oci::{Challenge, Code, Query, Repository};
 use crate::proxy::context::Context;
 use crate::proxy::forward;
@@ -60,10 +60,11 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) ->
                 Err(busy) => return Pulled::failure(&busy),
             };
             let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
-            let begun = Instant::now();
+            let deciding = context.registry.deciding_endpoints(context.authority);
+            let about = context.upstream.asked_of(&deciding, None);
             let verified = login::token(context, &wish, leg);
             let answered = tokio::select! {
-                answered = tokio::time::timeout(context.registry.tags().deadline(), verified) => answered.ok(),
+                answered = within(context.registry.tags().deadline(), &about, verified) => answered,
                 () = context.outage.opened() => Some(only_pulls().respond()),
             };
             match answered {
@@ -71,10 +72,7 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) ->
                     guesses::judged(guess, answer.status());
                     return Pulled::bypass(answer);
                 }
-                Some(_) => {}
-                None => {
-                    context.upstream.note_missed(&context.registry.deciding_endpoints(context.authority), None, begun)
-                }
+                Some(_) | None => {}
             }
             if let Some(guess) = guess {
                 guess.was_not_judged();
@@ -126,15 +124,14 @@ pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Req
     if context.outage.is_open() {
         return stand_in(context, &wish, Some(token)).await;
     }
-    let begun = Instant::now();
+    let about = context.upstream.asked_of(std::slice::from_ref(endpoint), target.as_ref());
     let answered = tokio::select! {
-        answered = tokio::time::timeout(context.registry.tags().deadline(), asked) => answered.ok(),
+        answered = within(context.registry.tags().deadline(), &about, asked) => answered,
         () = context.outage.opened() => return stand_in(context, &wish, Some(token)).await,
     };
     match answered {
-        None => context.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
-        Some(Heard::Answer(_)) => {}
+        Some(Heard::Answer(_)) | None => {}
         Some(Heard::NoToken(_)) => {
             tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy's own token is used instead");
         }

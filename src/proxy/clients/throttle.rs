@@ -7,12 +7,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::host::Backoff;
+
 /// So many failures together are a slip of the finger.
 const FREE_TOGETHER: u32 = 3;
 /// An address may be a whole office, and a user a whole fleet.
 const FREE_ALONE: u32 = 20;
-const FIRST: Duration = Duration::from_millis(250);
-const LONGEST: Duration = Duration::from_secs(4);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
 /// Failures are forgotten after so long without another.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
 const CAPACITY: u64 = 30_000;
@@ -77,8 +78,7 @@ fn who(client: IpAddr, user: &str) -> [(AskAs, u32); 3] {
 }
 
 fn wait(failures: u32, free: u32) -> Duration {
-    let Some(excess) = failures.checked_sub(free) else { return Duration::ZERO };
-    FIRST.saturating_mul(1_u32.checked_shl(excess).unwrap_or(u32::MAX)).min(LONGEST)
+    failures.checked_sub(free).map_or(Duration::ZERO, |excess| BACKOFF.nth(excess))
 }
 
 /// Of IPv6 the /64: whoever has one address there has all.
@@ -135,6 +135,6 @@ mod tests {
     fn an_address_is_its_network_however_it_is_written() {
         assert_eq!(network(address("::ffff:192.0.2.1")), address(HERE));
         assert_eq!(network(address("2001:db8:1:2:3:4:5:6")), address("2001:db8:1:2::"));
-        assert_eq!(wait(u32::MAX, 3), LONGEST);
+        assert_eq!(wait(u32::MAX, 3), Duration::from_secs(4));
     }
 }

@@ -14,7 +14,7 @@ use crate::oci::{Authority, Host};
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::state::Proxy;
-use crate::upstream::Line;
+use crate::upstream::EgressStream;
 use crate::wire::Rewind;
 
 const BUFFER: usize = 32 << 10;
@@ -25,7 +25,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client_address: IpAddr,
     authority: Authority,
     mut client: S,
-    mut upstream: Line,
+    mut upstream: EgressStream,
     mut record: Record,
 ) {
     let copying = async {

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
-use crate::cache::{Flow, Passing, Stored, Waiter};
+use crate::cache::{Flow, Follower, Passing, Stored, Waiter};
 use crate::oci::Digest;
 use crate::proxy::respond;
 use crate::wire::{Asked, Body, Multipart, RangeSpec, Span};
@@ -44,7 +44,7 @@ impl Content {
                 Body::full(bytes.slice(position(span.from)..position(span.to)))
             }
             Self::Stored(blob) => Body::wrap(blob.body(span)),
-            Self::Filling(fill, _) => Body::wrap(fill.follow(Some(span))),
+            Self::Filling(fill, _) => Body::wrap(Follower::of(fill, Some(span))),
         }
     }
 }

@@ -10,8 +10,8 @@ use super::ask::{Ask, Manner, Thing};
 use super::content::{self, Content};
 use super::token_holder::TokenHolder;
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Freshness, ManifestFound, Occasion, Passing, Place, Principal, Question, Said,
-    Source, TagFound, Trust, Waiter, Want,
+    self, Asking, BlobFound, Fault, Follower, Freshness, ManifestFound, Occasion, Passing, Place, Principal, Question,
+    Said, Source, TagFound, Trust, Waiter, Want,
 };
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::proxy::auth::identity;
@@ -138,7 +138,7 @@ impl Pull<'_> {
             let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
             return Ok(Pulled { stored: true, ..pulled });
         }
-        let mut response = Response::new(Body::wrap(fill.follow(None)));
+        let mut response = Response::new(Body::wrap(Follower::of(&fill, None)));
         content::describe(response.headers_mut(), &digest, LAYER_TYPE, None);
         Ok(Pulled { response, outcome, stored: true, age: None })
     }

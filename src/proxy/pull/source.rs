@@ -1,6 +1,5 @@
 //! What is asked in one caller's name as the cache's source: bytes, a proof, or a manifest, made of upstream requests.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 use super::answer_head;
 use super::ask::{Ask, Asking, read};
 use crate::cache::{Fault, Flow, Proof, Queue, Retry, Source, Want, Whole};
+use crate::host::{self, Overdue};
 use crate::proxy::answer;
 use crate::upstream::AskAs;
 use crate::upstream::is_foreign;
@@ -107,20 +107,14 @@ impl Source for Ask {
     }
 
     fn missed(&self, begun: Instant) {
-        self.upstream.note_missed(&self.registry.deciding_endpoints(&self.host), None, begun);
+        self.upstream.asked_of(&self.registry.deciding_endpoints(&self.host), None).note_missed(begun);
     }
 }
 
 impl Ask {
     /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
     async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
-        let (begun, mut answer) = (Instant::now(), pin!(answer));
-        match tokio::time::timeout(self.registry.tags().deadline(), answer.as_mut()).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                self.missed(begun);
-                answer.await
-            }
-        }
+        let about: &dyn Source = self;
+        host::watched(self.registry.tags().deadline(), about, answer).await
     }
 }

@@ -1,4 +1,4 @@
-//! In whose name a registry is asked.
+//! The name in which a registry is asked: the caller's, nobody's, or the proxy's own.
 
 use std::sync::Arc;
 

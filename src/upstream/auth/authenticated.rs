@@ -1,4 +1,4 @@
-//! A request upstream in somebody's name: the caller's, nobody's, or that of credentials that the proxy holds.
+//! Sends a request upstream in a name: the caller's, nobody's, or that of credentials that the proxy holds.
 //!
 //! A 401 is answered once, with a token or a password, as the registry's challenge says and as far as the
 //! credential may go there; a second one is the registry's word. A 429 moves the load to the next credential,
@@ -53,7 +53,7 @@ pub(crate) enum Unasked {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// No credential: its source failed.
-    #[error("a credential of the proxy's own cannot be had")]
+    #[error("could not get one of the proxy's own credentials")]
     Credential(#[from] CredentialError),
     /// None of the held credentials is for this repository.
     #[error("none of the proxy's own credentials is for this repository")]

@@ -1,4 +1,4 @@
-//! Pull limits: what a registry says is left of them, and how carefully to go on.
+//! Pull limits: what a registry says is left of them, and how sparingly the proxy goes on.
 //!
 //! Nothing is hard-coded: the headers say the limit, what remains and the window (Docker Hub's documentation,
 //! "Usage and limits"). A registry that says nothing has no limit.

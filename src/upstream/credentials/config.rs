@@ -1,4 +1,4 @@
-//! The held credentials of a registry or an endpoint, as a configuration writes them.
+//! The held credentials of a registry or an endpoint, as the configuration writes them.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Why a credential could not be had.
+//! The errors of reading a credential.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,13 +23,13 @@ pub enum CredentialError {
         path: PathBuf,
     },
     /// An environment variable is not there, empty, or no text.
-    #[error("the environment variable {name} (password_env) is not set or is no text")]
+    #[error("the environment variable {name} (password_env) is not set or is not text")]
     Variable {
         /// Which.
         name: String,
     },
     /// A docker configuration that is none.
-    #[error("{} is no docker configuration: {problem}", path.display())]
+    #[error("{} is not a docker configuration: {problem}", path.display())]
     Docker {
         /// Which file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum CredentialError {
         problem: String,
     },
     /// A helper's name that is none.
-    #[error("no credential helper: expected a name such as ecr-login, or the path of a program")]
+    #[error("not a credential helper: expected a name such as ecr-login, or the path of a program")]
     HelperName,
     /// A helper that cannot be started.
     #[error("the credential helper {program} cannot be started")]

@@ -1,4 +1,4 @@
-//! A credential helper: `docker-credential-NAME get`, asked for one server, in bounded time and output.
+//! Runs a credential helper, `docker-credential-NAME get`, for one server, in bounded time and output.
 //!
 //! The program runs with our environment (cloud helpers find their own credentials there). Its standard error
 //! is thrown away and its output never repeated, since either may hold a secret.

@@ -1,4 +1,4 @@
-//! A value that costs blocking work to get, kept for a while and got once for all who need it.
+//! Keeps a value that blocking work has made, and makes it once for all callers that need it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

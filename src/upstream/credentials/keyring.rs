@@ -1,4 +1,4 @@
-//! The held credentials of one registry: which of them is used for a repository.
+//! The held credentials of one registry: picks one of them for a repository.
 //!
 //! The narrowest entry whose `repositories` name it wins. Between equals the first that is not throttled is
 //! taken, so a 429 for one account moves the load to the next.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::source::Source;
+use super::source::CredentialSource;
 use super::{Credential, CredentialError, Held};
 use crate::oci::{Authority, Repository, RepositoryPattern};
 
@@ -31,7 +31,7 @@ pub struct Keyring {
 }
 
 struct Entry {
-    source: Source,
+    source: CredentialSource,
     repositories: Vec<RepositoryPattern>,
 }
 
@@ -43,7 +43,7 @@ impl Keyring {
     /// first.
     pub fn new(held: &Held) -> Result<Self, CredentialError> {
         let entry = |config: &super::CredentialConfig| {
-            Ok(Entry { source: Source::new(config)?, repositories: config.repositories.clone() })
+            Ok(Entry { source: CredentialSource::new(config)?, repositories: config.repositories.clone() })
         };
         let entries: Vec<Entry> = held.0.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self { throttled: Mutex::new(vec![None; entries.len()]), entries })

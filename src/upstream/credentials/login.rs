@@ -1,17 +1,17 @@
-//! One user and password for one peer: what a proxy asks for.
+//! The user and password for one parent proxy.
 
 use http::HeaderValue;
 
-use super::source::Source;
+use super::source::CredentialSource;
 use super::{CredentialConfig, CredentialError};
 
 /// Where they come from.
-pub(crate) struct Login(Source);
+pub(crate) struct Login(CredentialSource);
 
 impl Login {
     /// Reads where they are to be had.
     pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
-        Source::new(config).map(Self)
+        CredentialSource::new(config).map(Self)
     }
 
     /// `Basic`, marked as sensitive. Cancel-safe.

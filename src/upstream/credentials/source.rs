@@ -1,4 +1,4 @@
-//! Where one entry's credential comes from, ready to be asked.
+//! The source of one entry's credential: a fixed one, a file, a docker configuration, or a helper.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,14 @@ const DOCKER_LIMIT: u64 = 1 << 20;
 /// Helpers are kept for each server; patterns of registries have many.
 const SERVERS: u64 = 256;
 
-pub(crate) enum Source {
+pub(crate) enum CredentialSource {
     Fixed(Credential),
     File { file: Arc<PasswordFile>, kept: Kept<Credential> },
     Docker { file: Arc<DockerFile>, kept: Kept<Arc<DockerConfig>>, helpers: Helpers },
     Helper { name: String, helpers: Helpers },
 }
 
-impl Source {
+impl CredentialSource {
     pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
         let life = config.lifetime.map_or(LIFETIME, |lifetime| lifetime.0);
         Ok(match config.origin().ok_or(CredentialError::Entry)? {

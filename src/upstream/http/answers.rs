@@ -1,4 +1,4 @@
-//! Answers that are read whole into memory: how much of it all of them hold, and those of one host.
+//! Reads answers whole into memory, within a budget for all of them and for each host.
 //!
 //! Threat: a registry sends most of each of many manifests and then a byte now and then; who asked for them has long left.
 //! Bound: so many bytes in all, a quarter of them of one host; and one that stands still while it holds much is left.

@@ -1,4 +1,4 @@
-//! Schemes that log in a connection and not a request: Negotiate and NTLM (RFC 4559), and their kin.
+//! Keeps out the schemes that log in a connection instead of a request: Negotiate and NTLM (RFC 4559), and their kin.
 //!
 //! Threat: our connections are pooled, so the next caller on such a one would be the one before. Defence: no request
 //! carries such credentials upstream, and a connection whose answer speaks of them serves nobody else. Exposure: a

@@ -1,4 +1,4 @@
-//! What one exchange says of the host that it was with.
+//! The evidence that one exchange gives about its host.
 
 use http::StatusCode;
 
@@ -62,9 +62,9 @@ mod tests {
         let to = Authority::parse("quay.io", 443).unwrap();
         let table =
             [(403, Evidence::Nothing), (408, Evidence::Nothing), (429, Evidence::Nothing), (502, Evidence::Down)];
-        for (status, sign) in table {
+        for (status, evidence) in table {
             let refused = ParentError::Refused { status: StatusCode::from_u16(status).unwrap() };
-            assert_eq!(Evidence::of(Err(&Error::of_parent(&to, &to, refused))), sign, "{status}");
+            assert_eq!(Evidence::of(Err(&Error::of_parent(&to, &to, refused))), evidence, "{status}");
         }
     }
 
@@ -79,8 +79,8 @@ mod tests {
             (503, Evidence::Error),
             (508, Evidence::Nothing),
         ];
-        for (status, sign) in table {
-            assert_eq!(Evidence::of(Ok(StatusCode::from_u16(status).unwrap())), sign, "{status}");
+        for (status, evidence) in table {
+            assert_eq!(Evidence::of(Ok(StatusCode::from_u16(status).unwrap())), evidence, "{status}");
         }
     }
 }

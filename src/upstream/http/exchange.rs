@@ -1,4 +1,4 @@
-//! One request and its answer over one way, under the timeouts.
+//! Exchanges one request for its answer over one pool, within the timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use tokio::time::Instant;
 
-use super::fit::Question;
-use super::idle::{Pace, Watched};
+use super::fit::Expectation;
+use super::idle::{BodyPace, Watched};
 use super::interim::Interim;
-use super::pool::{Pool, Reader};
-use super::upload::{Counted, Progress, SILENCE, Stand};
+use super::pool::{BodyReader, Pool};
+use super::upload::{Counted, SILENCE, UploadProgress, UploadState};
 use super::{bound, forwarded};
 use crate::oci::Authority;
 use crate::upstream::Error;
@@ -25,14 +25,14 @@ use crate::wire::{self, Body};
 
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ExchangeLimits {
     /// To its head, since the last piece of the request's body; not while the client is waited for.
     pub(crate) first_byte: Duration,
     /// Between two pieces of its body.
     pub(crate) idle: Duration,
     /// Whether its body may not trickle.
     pub(crate) brisk: bool,
-    pub(crate) reader: Reader,
+    pub(crate) reader: BodyReader,
 }
 
 /// How many pooled connections may turn out to be dead for one request. Of HTTP/2 there is one for all: a stream that
@@ -50,10 +50,10 @@ const SLOW: Duration = Duration::from_secs(10);
 /// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection. The
 /// same where the connection is older than `since`.
 pub(crate) async fn exchange(
-    way: &Pool,
+    pool: &Pool,
     to: &Authority,
     mut request: Request<Body>,
-    limits: Limits,
+    limits: ExchangeLimits,
     since: Option<Instant>,
 ) -> Result<Response<Body>, Error> {
     if let Some(scheme) = bound::carried(request.headers()) {
@@ -68,7 +68,7 @@ pub(crate) async fn exchange(
     loop {
         let again = is_repeatable(&request).then(|| copy(&request));
         let since = since.filter(|_| old < OLD_LIMIT);
-        match (attempt(way, to, request, limits, since).await, again) {
+        match (attempt(pool, to, request, limits, since).await, again) {
             (Err(Failure::Dead { limit, .. }), Some(again)) if dead < limit => (request, dead) = (again, dead + 1),
             (Err(Failure::Old), Some(again)) => (request, old) = (again, old + 1),
             (outcome, _) => return outcome.map_err(|failure| failure.into_error(to)),
@@ -118,29 +118,29 @@ impl From<Error> for Failure {
 }
 
 async fn attempt(
-    way: &Pool,
+    pool: &Pool,
     to: &Authority,
     mut request: Request<Body>,
-    limits: Limits,
+    limits: ExchangeLimits,
     since: Option<Instant>,
 ) -> Result<Response<Body>, Failure> {
-    let question = Question::of(&request);
-    let progress = Arc::new(Progress::default());
+    let expected = Expectation::of(&request);
+    let progress = Arc::new(UploadProgress::default());
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
     let interim = Interim::of(&mut request);
     if request.uri().scheme() == Some(&Scheme::HTTP)
-        && let Some(forwarding) = way.roads.forwarding(to, way.given).await?
+        && let Some(forwarding) = pool.egress.forwarding(to, pool.given).await?
     {
         let asked = forwarded::ask(forwarding, to, request);
         let failed = |error| blamed(error, &progress).into();
         let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
-        return Ok(watched(judged(answer, to, question)?, to, question, limits, None));
+        return Ok(watched(judged(answer, to, expected)?, to, expected, limits, None));
     }
     let connection = capture_connection(&mut request);
     let unanswered = Unanswered(Some(connection.clone()));
-    let asked = way.client(limits.reader).request(request);
+    let asked = pool.client(limits.reader).request(request);
     let failed = |error| failed(to, error, &progress);
     let answer = tokio::select! {
         biased;
@@ -152,10 +152,10 @@ async fn attempt(
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
         life.mark();
     }
-    if question.misfit(&answer).is_some() || bound::is_spoken(answer.headers()) {
+    if expected.misfit(&answer).is_some() || bound::is_spoken(answer.headers()) {
         retire(&connection);
     }
-    Ok(watched(judged(answer, to, question)?, to, question, limits, Some(connection)))
+    Ok(watched(judged(answer, to, expected)?, to, expected, limits, Some(connection)))
 }
 
 /// The answer with its body under watch.
@@ -165,11 +165,11 @@ async fn attempt(
 fn watched(
     answer: Response<Incoming>,
     to: &Authority,
-    question: Question,
-    limits: Limits,
+    expected: Expectation,
+    limits: ExchangeLimits,
     connection: Option<CaptureConnection>,
 ) -> Response<Body> {
-    let pace = Pace { idle: limits.idle, brisk: limits.brisk, ends: question.has_end(&answer) };
+    let pace = BodyPace { idle: limits.idle, brisk: limits.brisk, ends: expected.has_end(&answer) };
     let broken = move |error| {
         if let Some(connection) = &connection {
             retire(connection);
@@ -197,8 +197,8 @@ fn retire(connection: &CaptureConnection) {
 }
 
 /// An answer as it goes on, if it fits the question.
-fn judged<B>(mut answer: Response<B>, to: &Authority, question: Question) -> Result<Response<B>, Error> {
-    if let Some(why) = question.misfit(&answer) {
+fn judged<B>(mut answer: Response<B>, to: &Authority, expected: Expectation) -> Result<Response<B>, Error> {
+    if let Some(why) = expected.misfit(&answer) {
         return Err(Error::Misfit { to: to.clone(), status: answer.status(), why });
     }
     bound::leave_out(answer.headers_mut());
@@ -228,8 +228,8 @@ impl Drop for Unanswered {
 async fn awaited<B, E>(
     asked: impl Future<Output = Result<Response<B>, E>>,
     to: &Authority,
-    limits: Limits,
-    progress: &Progress,
+    limits: ExchangeLimits,
+    progress: &UploadProgress,
     interim: &Interim,
     failed: impl Fn(E) -> Failure,
     slow: impl Fn(),
@@ -258,7 +258,7 @@ async fn awaited<B, E>(
             Ok(answer) => return answer.map_err(failed),
             Err(_) if progress.moved() > seen => (seen, moved) = (progress.moved(), Instant::now()),
             // Its silence ends the request. Not where nobody asks for more since the upstream has withdrawn the room.
-            Err(_) if progress.stand() == Stand::Client && moved.elapsed() < SILENCE + limits.first_byte => {}
+            Err(_) if progress.state() == UploadState::Client && moved.elapsed() < SILENCE + limits.first_byte => {}
             Err(_) => return Err(Error::FirstByteTimeout { to: to.clone(), after: limits.first_byte }.into()),
         }
     }
@@ -266,18 +266,18 @@ async fn awaited<B, E>(
 
 /// A request's body that failed on the client's side took the exchange with it. Nor is it known who is to blame where
 /// the upstream went away while it was waiting for the client.
-fn blamed(error: Error, progress: &Progress) -> Error {
+fn blamed(error: Error, progress: &UploadProgress) -> Error {
     let Error::Exchange { to, source } = error else { return error };
-    match progress.stand() {
-        Stand::Upstream => Error::Exchange { to, source },
-        Stand::Client => Error::Unfinished { to, source },
-        Stand::Broken => Error::RequestBody { to, source },
-        Stand::Silent => Error::RequestTimeout { to, after: SILENCE },
+    match progress.state() {
+        UploadState::Upstream => Error::Exchange { to, source },
+        UploadState::Client => Error::Unfinished { to, source },
+        UploadState::Broken => Error::RequestBody { to, source },
+        UploadState::Silent => Error::RequestTimeout { to, after: SILENCE },
     }
 }
 
 /// The HTTP client wraps what the connection said: our own words are taken out again.
-fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &Progress) -> Failure {
+fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &UploadProgress) -> Failure {
     if let Some(own) = Error::within(&error) {
         return own.clone().into();
     }
@@ -310,18 +310,22 @@ mod tests {
     #[test]
     fn a_broken_upload_is_the_clients_fault_and_a_broken_exchange_the_hosts() {
         let to = Authority::parse("quay.io", 443).unwrap();
-        for (stand, sign) in [
-            (Stand::Upstream, Evidence::Broken),
-            (Stand::Client, Evidence::Nothing),
-            (Stand::Broken, Evidence::Nothing),
-            (Stand::Silent, Evidence::Nothing),
+        for (state, evidence) in [
+            (UploadState::Upstream, Evidence::Broken),
+            (UploadState::Client, Evidence::Nothing),
+            (UploadState::Broken, Evidence::Nothing),
+            (UploadState::Silent, Evidence::Nothing),
         ] {
-            let progress = Progress::default();
-            progress.is(stand);
+            let progress = UploadProgress::default();
+            progress.is(state);
             let source = Arc::new(std::io::Error::other("cut"));
             let error = blamed(Error::Exchange { to: to.clone(), source }, &progress);
-            assert_eq!(Evidence::of(Err(&error)), sign, "{stand:?}");
-            assert_eq!(error.side() == Side::Client, matches!(stand, Stand::Broken | Stand::Silent), "{stand:?}");
+            assert_eq!(Evidence::of(Err(&error)), evidence, "{state:?}");
+            assert_eq!(
+                error.side() == Side::Client,
+                matches!(state, UploadState::Broken | UploadState::Silent),
+                "{state:?}"
+            );
             let late = Error::FirstByteTimeout { to: to.clone(), after: Duration::from_secs(1) };
             assert!(matches!(blamed(late, &progress), Error::FirstByteTimeout { .. }));
         }

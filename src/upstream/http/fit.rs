@@ -1,4 +1,4 @@
-//! Whether an answer fits its question: what nobody asked for is a fault of the endpoint, and reaches no client.
+//! Checks that an answer fits its question: what nobody asked for is a fault of the endpoint, and reaches no client.
 //!
 //! Threat: a part that is taken for the whole; a 304 to a client that has nothing; a 101 after which the connection
 //! speaks another protocol; a 407 for which a client gives away the password of its own proxy; a body whose end is told
@@ -11,14 +11,14 @@ use http::{Method, Request, Response, StatusCode, Version};
 
 /// What of a question decides which answers fit it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Question {
+pub(crate) struct Expectation {
     reads: bool,
     is_head: bool,
     has_range: bool,
     has_condition: bool,
 }
 
-impl Question {
+impl Expectation {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         Self {
@@ -45,14 +45,14 @@ impl Question {
         match status {
             StatusCode::PARTIAL_CONTENT if !(self.reads && self.has_range) => Some("a part that nobody asked for"),
             StatusCode::NOT_MODIFIED if !(self.reads && self.has_condition) => {
-                Some("that what nobody has is not modified")
+                Some("not modified, though the request had no condition")
             }
             // No request asks for another protocol: `Upgrade` is taken off (RFC 9110, 7.8).
             _ if status.is_informational() => Some("another protocol"),
             // These are about our connection, and would be taken for words about the client's.
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some("that a proxy wants a password"),
-            StatusCode::MISDIRECTED_REQUEST => Some("that it is not the host that was asked"),
-            _ if status.as_u16() > 599 => Some("a status that is none"),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some("a demand for a proxy password"),
+            StatusCode::MISDIRECTED_REQUEST => Some("misdirected, though that host was asked"),
+            _ if status.as_u16() > 599 => Some("a status out of range"),
             _ => None,
         }
     }
@@ -64,20 +64,20 @@ fn misframed(headers: &HeaderMap) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
-        return Some("a body in a coding that nobody asked for");
+        return Some("a body in a transfer coding that nobody asked for");
     }
     if coding.is_some() && headers.contains_key(CONTENT_LENGTH) {
-        return Some("a length beside chunks");
+        return Some("a length and chunks at once");
     }
     let mut length = None;
     for value in headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
         let digits =
             std::str::from_utf8(value.trim_ascii()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
         let Some(said) = digits.and_then(|digits| digits.parse::<u64>().ok()) else {
-            return Some("a length that is none");
+            return Some("a length that is not a number");
         };
         if length.replace(said).is_some_and(|before| before != said) {
-            return Some("two lengths");
+            return Some("two different lengths");
         }
     }
     None
@@ -112,9 +112,9 @@ mod tests {
             for name in headers {
                 request = request.header(*name, "x");
             }
-            let question = Question::of(&request.body(()).unwrap());
+            let expected = Expectation::of(&request.body(()).unwrap());
             let answer = Response::builder().status(status).body(()).unwrap();
-            assert_eq!(question.misfit(&answer).is_none(), fits, "{method} {headers:?} {status}");
+            assert_eq!(expected.misfit(&answer).is_none(), fits, "{method} {headers:?} {status}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A plain http request that goes through a parent: in absolute-form (RFC 9112, 3.2.2), on a connection of its own.
+//! Sends a plain http request through a parent: in absolute-form (RFC 9112, 3.2.2), on a connection of its own.
 //!
 //! The user and password are for the parent that the connection is to. A pool would have to know to whom each of its
 //! connections goes; plain endpoints are few, and a connection for each request is near to free beside that.
@@ -23,7 +23,7 @@ pub(crate) async fn ask(
     to: &Authority,
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, Error> {
-    let Forwarding { parent, line, login } = forwarding;
+    let Forwarding { parent, stream, login } = forwarding;
     let failed = |error: hyper::Error| match error.is_parse() {
         true => Error::Unreadable { to: to.clone(), source: Arc::new(error) },
         false => Error::Exchange { to: to.clone(), source: Arc::new(error) },
@@ -36,7 +36,7 @@ pub(crate) async fn ask(
         Some(login) => headers.insert(PROXY_AUTHORIZATION, login),
         None => headers.remove(PROXY_AUTHORIZATION),
     };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(line)).await.map_err(failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection); // what ends it is seen by the request
     let answer = sender.send_request(request).await.map_err(failed)?;
     parent.heard(to, &answer)?;

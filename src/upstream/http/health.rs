@@ -1,4 +1,4 @@
-//! Which endpoints are ill: what failed lately is asked last, and for no longer than a short deadline.
+//! The health of endpoints: one that failed lately is asked last, and only within a short deadline.
 //!
 //! Illness is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
 
@@ -9,29 +9,30 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::evidence::Evidence;
+use crate::host::Backoff;
 use crate::upstream::Endpoint;
 
 const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(120);
+const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 
 /// So many ill endpoints are remembered at most: clients choose hosts, too.
 const LIMIT: usize = 1024;
 
 /// The endpoints that are ill.
 #[derive(Debug, Default)]
-pub(crate) struct Health {
+pub(crate) struct EndpointHealth {
     ill: Mutex<HashMap<Endpoint, Illness>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Illness {
     until: Instant,
-    length: Duration,
+    backoff: Backoff,
 }
 
-impl Health {
-    pub(crate) fn note(&self, endpoint: &Endpoint, sign: Evidence) {
-        match sign {
+impl EndpointHealth {
+    pub(crate) fn note(&self, endpoint: &Endpoint, evidence: Evidence) {
+        match evidence {
             Evidence::Broken | Evidence::Nothing => {}
             Evidence::Well => {
                 self.ill().remove(endpoint);
@@ -48,16 +49,16 @@ impl Health {
     fn note_ill(&self, endpoint: &Endpoint) {
         let now = Instant::now();
         let mut ill = self.ill();
-        let length = match ill.get(endpoint) {
+        let backoff = match ill.get(endpoint) {
             Some(illness) if illness.until > now => return,
-            Some(illness) => (illness.length * 2).min(LONGEST),
-            None => FIRST,
+            Some(illness) => illness.backoff.grown(),
+            None => BACKOFF,
         };
         if ill.len() >= LIMIT {
             ill.retain(|_, illness| illness.until > now);
         }
         if ill.len() < LIMIT || ill.contains_key(endpoint) {
-            ill.insert(endpoint.clone(), Illness { until: now + length, length });
+            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff });
         }
     }
 
@@ -74,7 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn illness_passes_and_returns_for_longer() {
         let endpoint = Endpoint::of_host(&Authority::parse("quay.io", 443).unwrap());
-        let health = Health::default();
+        let health = EndpointHealth::default();
         assert!(health.is_well(&endpoint));
         for seconds in [10, 20, 40, 80, 120, 120] {
             health.note(&endpoint, Evidence::Down);
@@ -93,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_number_of_ill_hosts_fills_the_memory() {
-        let health = Health::default();
+        let health = EndpointHealth::default();
         let host = |number: usize| Endpoint::of_host(&Authority::parse(&format!("h{number}.test"), 443).unwrap());
         for number in 0..3 * LIMIT {
             health.note(&host(number), Evidence::Down);

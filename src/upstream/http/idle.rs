@@ -1,4 +1,4 @@
-//! An answer's body under watch: one that falls silent ends in an error.
+//! Watches an answer's body: one that falls silent ends in an error.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,17 +15,17 @@ use crate::upstream::Error;
 use crate::upstream::error::Broken;
 
 /// A body that brings less than this while it is waited for so many times the limit is as good as silent.
-pub(crate) const LEAST: u64 = 1 << 10;
+const LEAST: u64 = 1 << 10;
 const LIMITS: u32 = 4;
 
 /// The stream was reset before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer ended before its end")]
+#[error("the answer ended early")]
 struct Cut;
 
 /// What an answer's body has to do to be read on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct BodyPace {
     /// It brings something within so long, or ends with [`Error::Idle`].
     pub(crate) idle: Duration,
     /// It brings more than next to nothing in several times as long, or ends with [`Error::Trickle`]: it may be asked for
@@ -41,7 +41,7 @@ pub(crate) struct Pace {
 pub(crate) struct Watched<B> {
     body: B,
     from: Authority,
-    pace: Pace,
+    pace: BodyPace,
     timer: Pin<Box<Sleep>>,
     /// Since when a reader has waited for the next byte.
     waiting: Option<Instant>,
@@ -51,7 +51,7 @@ pub(crate) struct Watched<B> {
 }
 
 impl<B> Watched<B> {
-    pub(crate) fn new(body: B, from: Authority, pace: Pace) -> Self {
+    pub(crate) fn new(body: B, from: Authority, pace: BodyPace) -> Self {
         let (timer, waited) = (Box::pin(sleep_until(Instant::now())), Duration::ZERO);
         Self { body, from, pace, timer, waiting: None, waited, brought: 0 }
     }
@@ -82,7 +82,7 @@ impl<B> Watched<B> {
     fn too_late(&self) -> Broken {
         let (to, idle) = (self.from.clone(), self.pace.idle);
         Broken(match self.waiting {
-            Some(since) if since.elapsed() < idle => Error::Trickle { to, after: LIMITS * idle },
+            Some(since) if since.elapsed() < idle => Error::Trickle { to, least: LEAST, after: LIMITS * idle },
             _ => Error::Idle { to, after: idle },
         })
     }
@@ -142,7 +142,7 @@ mod tests {
     /// A piece after each of these pauses, in seconds; then nothing, for ever.
     fn paced(pauses: &'static [u64], brisk: bool) -> Watched<impl HttpBody<Data = Bytes, Error = Infallible> + Unpin> {
         let from = Authority::parse("quay.io", 443).unwrap();
-        let pace = Pace { idle: Duration::from_secs(30), brisk, ends: false };
+        let pace = BodyPace { idle: Duration::from_secs(30), brisk, ends: false };
         let stream = unfold(pauses.iter(), |mut pauses| async {
             match pauses.next() {
                 Some(pause) => sleep(Duration::from_secs(*pause)).await,
@@ -198,7 +198,7 @@ mod tests {
             sleep(Duration::from_secs(25)).await;
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 300]))), ()))
         });
-        let pace = Pace { idle: Duration::from_secs(30), brisk: true, ends: false };
+        let pace = BodyPace { idle: Duration::from_secs(30), brisk: true, ends: false };
         let mut body = Watched::new(StreamBody::new(Box::pin(stream)), Authority::parse("quay.io", 443).unwrap(), pace);
         for _ in 0..100 {
             assert!(body.frame().await.unwrap().is_ok());

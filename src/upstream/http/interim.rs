@@ -1,4 +1,4 @@
-//! Interim answers (1xx, RFC 9110, 15.2): passed over, and counted, since a server may send them for ever.
+//! Counts interim answers (1xx, RFC 9110, 15.2), which a server may send without end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,7 @@ struct Count {
 
 /// There were too many.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("it sent {LIMIT} interim answers and none that ends the request")]
+#[error("the server sent {LIMIT} interim answers and no final one")]
 pub(crate) struct TooMany;
 
 impl Interim {

@@ -1,4 +1,4 @@
-//! Where a `Location` header leads, seen from the URI that was asked (RFC 9110, 10.2.2; RFC 3986, 5.2).
+//! Resolves a `Location` header against the URI that was asked (RFC 9110, 10.2.2; RFC 3986, 5.2).
 //!
 //! A signed URL is valid as it is written: what stands in it is neither normalised nor decoded.
 
@@ -9,14 +9,14 @@ use crate::upstream::endpoint::implied_port;
 
 /// The target of one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub(crate) secure: bool,
     pub(crate) authority: Authority,
     pub(crate) target: PathAndQuery,
 }
 
 /// Reads `location`, relative to `base`. `None`: it is no http or https URL, or holds credentials.
-pub(crate) fn resolve(base: &Place, location: &[u8]) -> Option<Place> {
+pub(crate) fn resolve(base: &Location, location: &[u8]) -> Option<Location> {
     let text = escaped(location);
     let text = text.split('#').next().unwrap_or_default();
     let (secure, rest) = match scheme(text) {
@@ -30,16 +30,16 @@ pub(crate) fn resolve(base: &Place, location: &[u8]) -> Option<Place> {
         let (authority, target) = rest.split_at(end);
         let authority = Authority::parse(authority, implied_port(secure)).ok()?;
         let slash = if target.starts_with('/') { "" } else { "/" };
-        return Some(Place { secure, authority, target: format!("{slash}{target}").parse().ok()? });
+        return Some(Location { secure, authority, target: format!("{slash}{target}").parse().ok()? });
     }
     if scheme(text).is_some() || rest.is_empty() {
         return None; // `https:path` and an empty reference lead nowhere new
     }
     let target = relative(base.target.path(), rest).parse().ok()?;
-    Some(Place { target, ..base.clone() })
+    Some(Location { target, ..base.clone() })
 }
 
-impl Place {
+impl Location {
     /// As a URI for the client.
     pub(crate) fn uri(&self) -> Option<Uri> {
         crate::upstream::endpoint::absolute(self.secure, &self.authority, self.target.clone())
@@ -106,9 +106,9 @@ fn relative(base: &str, reference: &str) -> String {
 mod tests {
     use super::*;
 
-    fn base() -> Place {
+    fn base() -> Location {
         let authority = Authority::parse("r.example.com", 443).unwrap();
-        Place { secure: true, authority, target: "/v2/a/blobs/x?n=1".parse().unwrap() }
+        Location { secure: true, authority, target: "/v2/a/blobs/x?n=1".parse().unwrap() }
     }
 
     #[test]

@@ -1,22 +1,43 @@
-//! Plain HTTP, which only an endpoint has that the configuration names so: what goes there, and what is heard from there.
+//! Withholds credentials from plain HTTP, which only an endpoint has that the configuration names so.
 //!
 //! Threat: whoever is on the way reads what is sent and writes what is answered. Defence: no credential of anybody's
 //! goes there, and no challenge is heard from there, since it would send clients' credentials to a realm of somebody's
 //! choice; content by digest is verified as always. Exposure: tags, lists and permissions are what that somebody says.
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, SET_COOKIE,
-    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VIA, WWW_AUTHENTICATE,
 };
 use http::{Request, Response};
 
-use super::redirect::HARMLESS;
 use crate::upstream::Endpoint;
+
+/// What a foreign host may see. A list of what it may not would miss `Private-Token` and its like.
+const HARMLESS: [HeaderName; 12] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    CACHE_CONTROL,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+    USER_AGENT,
+    VIA,
+];
 
 /// What tells of a body that is sent.
 const OF_BODIES: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, TRANSFER_ENCODING];
 /// What would have a client send credentials, then or later.
 const ASKING: [HeaderName; 3] = [WWW_AUTHENTICATE, HeaderName::from_static("authentication-info"), SET_COOKIE];
+
+/// The headers that a foreign host may see.
+pub(crate) fn harmless(headers: &HeaderMap) -> HeaderMap {
+    headers.iter().filter(|(name, _)| HARMLESS.contains(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
 
 /// A request as `to` may see it. A list of what it may not see would miss `Private-Token` and its like.
 pub(crate) fn withheld<B>(to: &Endpoint, mut request: Request<B>) -> Request<B> {

@@ -1,6 +1,6 @@
-//! A way to a host: a pool of connections made under one `address`, one set of roots, one client certificate.
+//! The pools of connections to hosts: one for each `address`, set of roots and client certificate.
 //!
-//! Two endpoints on one host with different addresses are two ways, and never share a connection.
+//! Two endpoints on one host with different addresses are two pools, and never share a connection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::oci::Authority;
 use crate::upstream::net::connector::{Connector, Tls};
+use crate::upstream::net::downloads::Downloads;
 use crate::upstream::net::egress::Egress;
 use crate::upstream::net::parent::Hop;
 use crate::upstream::net::tls::Roots;
@@ -34,7 +35,7 @@ const BUFFER: usize = 256 << 10;
 
 /// Who takes an answer's body off its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum BodyReader {
     /// This process: a download, or what is read whole.
     Us,
     /// A client, at its pace.
@@ -44,15 +45,21 @@ pub(crate) enum Reader {
     Client,
 }
 
+impl From<Downloads> for BodyReader {
+    fn from(downloads: Downloads) -> Self {
+        if downloads == Downloads::Paced { Self::Client } else { Self::Us }
+    }
+}
+
 /// One way.
 pub(crate) struct Pool {
     pub(crate) given: Option<SocketAddr>,
     own: Client<Connector, Body>,
     paced: Client<Connector, Body>,
-    pub(crate) roads: Arc<Egress>,
+    pub(crate) egress: Arc<Egress>,
 }
 
-/// All ways, by how the configuration has hosts reached.
+/// All pools, by how the configuration has hosts reached.
 pub(crate) struct Pools {
     direct: Pool,
     by_reach: HashMap<HostConfig, Pool>,
@@ -72,36 +79,36 @@ struct Said {
 impl Pools {
     /// Reads every file that `hosts` and `endpoints` name.
     pub(crate) fn new(
-        roads: &Arc<Egress>,
+        egress: &Arc<Egress>,
         roots: &Roots,
         hosts: &BTreeMap<String, HostConfig>,
         endpoints: &[Endpoint],
     ) -> Result<Self, Error> {
-        let mut ways = Self {
-            direct: Pool::new(roads, roots, &HostConfig::default())?,
+        let mut pools = Self {
+            direct: Pool::new(egress, roots, &HostConfig::default())?,
             by_reach: HashMap::new(),
             hosts: HashMap::with_capacity(hosts.len()),
             endpoints: HashMap::with_capacity(endpoints.len()),
         };
         for (key, reach) in hosts {
             let host = Authority::parse(key, 443).map_err(|_| Error::HostKey { key: key.clone() })?;
-            ways.add(roads, roots, reach)?;
-            ways.hosts.insert(host, reach.clone());
+            pools.add(egress, roots, reach)?;
+            pools.hosts.insert(host, reach.clone());
         }
         for endpoint in endpoints {
-            let reach = merged(endpoint.reach(), ways.hosts.get(endpoint.authority()));
+            let reach = merged(endpoint.reach(), pools.hosts.get(endpoint.authority()));
             let foreign = without_certificate(endpoint.reach());
-            let foreign = merged(&foreign, ways.hosts.get(endpoint.authority()));
-            ways.add(roads, roots, &reach)?;
-            ways.add(roads, roots, &foreign)?;
-            ways.endpoints.entry(endpoint.authority().clone()).or_insert(Said { own: reach, foreign });
+            let foreign = merged(&foreign, pools.hosts.get(endpoint.authority()));
+            pools.add(egress, roots, &reach)?;
+            pools.add(egress, roots, &foreign)?;
+            pools.endpoints.entry(endpoint.authority().clone()).or_insert(Said { own: reach, foreign });
         }
-        Ok(ways)
+        Ok(pools)
     }
 
-    fn add(&mut self, roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
+    fn add(&mut self, egress: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<(), Error> {
         if !self.by_reach.contains_key(reach) {
-            self.by_reach.insert(reach.clone(), Pool::new(roads, roots, reach)?);
+            self.by_reach.insert(reach.clone(), Pool::new(egress, roots, reach)?);
         }
         Ok(())
     }
@@ -147,29 +154,29 @@ fn merged(own: &HostConfig, host: Option<&HostConfig>) -> HostConfig {
 }
 
 impl Pool {
-    fn new(roads: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
+    fn new(egress: &Arc<Egress>, roots: &Roots, reach: &HostConfig) -> Result<Self, Error> {
         let direct = Arc::new(roots.config(reach, None)?);
         let by_hop = |hop: &Hop| match hop {
             Hop::Parent(parent) if parent.ca_file().is_some() => roots.config(reach, parent.ca_file()).map(Arc::new),
             Hop::Parent(_) | Hop::Direct => Ok(Arc::clone(&direct)),
         };
-        let by_hop = roads.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
-        let linker = Connector { roads: Arc::clone(roads), given: reach.address, tls: Tls { direct, by_hop } };
-        let own = client(linker.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
-        let paced = client(linker, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
-        Ok(Self { given: reach.address, own, paced, roads: Arc::clone(roads) })
+        let by_hop = egress.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
+        let connector = Connector { egress: Arc::clone(egress), given: reach.address, tls: Tls { direct, by_hop } };
+        let own = client(connector.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
+        let paced = client(connector, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
+        Ok(Self { given: reach.address, own, paced, egress: Arc::clone(egress) })
     }
 
     /// The connections for answers that are read so.
-    pub(crate) fn client(&self, reader: Reader) -> &Client<Connector, Body> {
+    pub(crate) fn client(&self, reader: BodyReader) -> &Client<Connector, Body> {
         match reader {
-            Reader::Us => &self.own,
-            Reader::Client => &self.paced,
+            BodyReader::Us => &self.own,
+            BodyReader::Client => &self.paced,
         }
     }
 }
 
-fn client(linker: Connector, stream_window: u32, connection_window: u32) -> Client<Connector, Body> {
+fn client(connector: Connector, stream_window: u32, connection_window: u32) -> Client<Connector, Body> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -183,5 +190,5 @@ fn client(linker: Connector, stream_window: u32, connection_window: u32) -> Clie
         .http1_max_buf_size(BUFFER)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(10))
-        .build(linker)
+        .build(connector)
 }

@@ -1,4 +1,4 @@
-//! A request's body under watch: whether it moves on, and who is waited for where it does not.
+//! Watches a request's body: whether it moves on, and which side is waited for where it does not.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,16 +23,16 @@ struct Silent;
 
 /// What became of a request's body so far. One that there is none of is with the upstream from the beginning.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct UploadProgress {
     /// How many pieces were taken from it.
     moved: AtomicU64,
-    stand: AtomicU8,
+    state: AtomicU8,
 }
 
 /// Who is to do something about a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Stand {
+pub(crate) enum UploadState {
     /// The upstream: it has all of it, or does not take what there is.
     Upstream = 0,
     /// The client: it has not sent the next piece yet.
@@ -43,19 +43,19 @@ pub(crate) enum Stand {
     Silent,
 }
 
-impl Progress {
+impl UploadProgress {
     pub(crate) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn stand(&self) -> Stand {
-        let stand = self.stand.load(Ordering::Relaxed);
-        let known = [Stand::Client, Stand::Broken, Stand::Silent];
-        known.into_iter().find(|known| *known as u8 == stand).unwrap_or(Stand::Upstream)
+    pub(crate) fn state(&self) -> UploadState {
+        let state = self.state.load(Ordering::Relaxed);
+        let known = [UploadState::Client, UploadState::Broken, UploadState::Silent];
+        known.into_iter().find(|known| *known as u8 == state).unwrap_or(UploadState::Upstream)
     }
 
-    pub(crate) fn is(&self, stand: Stand) {
-        self.stand.store(stand as u8, Ordering::Relaxed);
+    pub(crate) fn is(&self, state: UploadState) {
+        self.state.store(state as u8, Ordering::Relaxed);
     }
 }
 
@@ -67,13 +67,13 @@ impl Progress {
 /// upstream, so one that does not read is not mistaken for a silent client.
 pub(crate) struct Counted {
     body: Body,
-    progress: Arc<Progress>,
+    progress: Arc<UploadProgress>,
     /// Runs while the client is waited for.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Counted {
-    pub(crate) fn new(body: Body, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(body: Body, progress: Arc<UploadProgress>) -> Self {
         Self { body, progress, timer: None }
     }
 }
@@ -83,21 +83,21 @@ impl HttpBody for Counted {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (polled, stand) = match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Err(error))) => (Some(Err(error)), Stand::Broken),
-            Poll::Ready(frame) => (frame, Stand::Upstream),
+        let (polled, state) = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => (Some(Err(error)), UploadState::Broken),
+            Poll::Ready(frame) => (frame, UploadState::Upstream),
             Poll::Pending => {
                 let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
                 if timer.as_mut().poll(cx).is_pending() {
-                    self.progress.is(Stand::Client);
+                    self.progress.is(UploadState::Client);
                     return Poll::Pending;
                 }
-                (Some(Err(BodyError::new(Silent))), Stand::Silent)
+                (Some(Err(BodyError::new(Silent))), UploadState::Silent)
             }
         };
         self.timer = None;
         self.progress.moved.fetch_add(1, Ordering::Relaxed);
-        self.progress.is(stand);
+        self.progress.is(state);
         Poll::Ready(polled)
     }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     /// A piece after each of these pauses, in seconds; then nothing, for ever.
-    fn paced(pauses: &'static [u64], progress: &Arc<Progress>) -> Counted {
+    fn paced(pauses: &'static [u64], progress: &Arc<UploadProgress>) -> Counted {
         let stream = unfold(pauses.iter(), |mut pauses| async {
             match pauses.next() {
                 Some(pause) => sleep(Duration::from_secs(*pause)).await,
@@ -134,27 +134,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upload_whose_client_falls_silent_ends_and_a_slow_one_does_not() {
         for (pauses, comes) in [(&[59, 59, 0, 59][..], 4), (&[1, 61], 1), (&[], 0)] {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(UploadProgress::default());
             let mut upload = paced(pauses, &progress);
             let mut pieces = 0;
             while let Some(Ok(_)) = upload.frame().await {
                 pieces += 1;
             }
             assert_eq!((pieces, progress.moved()), (comes, comes + 1), "{pauses:?}");
-            assert_eq!(progress.stand(), Stand::Silent, "{pauses:?}");
+            assert_eq!(progress.state(), UploadState::Silent, "{pauses:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_known_who_is_waited_for() {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(UploadProgress::default());
         let mut upload = paced(&[0, 30], &progress);
-        assert_eq!(progress.stand(), Stand::Upstream, "which does not take what there may be");
+        assert_eq!(progress.state(), UploadState::Upstream, "which does not take what there may be");
         upload.frame().await.unwrap().unwrap();
-        assert_eq!(progress.stand(), Stand::Upstream);
+        assert_eq!(progress.state(), UploadState::Upstream);
         assert!(tokio::time::timeout(Duration::from_secs(1), upload.frame()).await.is_err());
-        assert_eq!(progress.stand(), Stand::Client);
+        assert_eq!(progress.state(), UploadState::Client);
         upload.frame().await.unwrap().unwrap();
-        assert_eq!(progress.stand(), Stand::Upstream);
+        assert_eq!(progress.state(), UploadState::Upstream);
     }
 }

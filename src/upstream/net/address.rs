@@ -1,4 +1,4 @@
-//! What kind of address an address is, and what it takes to dial it.
+//! The kinds of addresses, and what it takes to dial each of them.
 //!
 //! Threat: a name, a redirect or a spelling that leads a client through us to what only this machine, its
 //! network or its cloud may see. Defence: every address is one kind; IPv4 carried inside IPv6 is judged as
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A kind of address (IANA special-purpose address registries; RFC 6890).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum AddressKind {
     /// Reachable over the Internet.
     Global,
     /// Private use: 10/8, 172.16/12, 192.168/16, fc00::/7, fec0::/10.
@@ -48,7 +48,7 @@ pub(crate) enum Needs {
     Impossible,
 }
 
-impl Kind {
+impl AddressKind {
     /// The kind of `address`; of an IPv6 address that carries IPv4 addresses, the strictest kind of these.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AddressKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Global => "a global address",
@@ -131,50 +131,50 @@ fn nat64_local(b: &[u8; 16]) -> Vec<Ipv4Addr> {
     if possible.is_empty() { vec![last] } else { possible }
 }
 
-fn plain(address: IpAddr) -> Kind {
+fn plain(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(v4) => plain_v4(v4),
         IpAddr::V6(v6) => plain_v6(v6),
     }
 }
 
-fn plain_v4(address: Ipv4Addr) -> Kind {
+fn plain_v4(address: Ipv4Addr) -> AddressKind {
     match address.octets() {
-        [0, ..] => Kind::Unspecified,
+        [0, ..] => AddressKind::Unspecified,
         // Azure, Alibaba, Oracle, and nearly everybody else.
-        [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] | [169, 254, 169, 254] => Kind::Metadata,
-        [10, ..] | [192, 168, ..] => Kind::Private,
-        [172, second, ..] if second & 0xf0 == 16 => Kind::Private,
-        [100, second, ..] if second & 0xc0 == 64 => Kind::Shared,
-        [127, ..] => Kind::Loopback,
-        [169, 254, ..] => Kind::LinkLocal,
-        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Kind::Documentation,
-        [192, 0, 0, _] | [192, 88, 99, _] => Kind::Reserved,
-        [198, 18 | 19, ..] => Kind::Benchmarking,
-        [255, 255, 255, 255] => Kind::Broadcast,
-        [first, ..] if first & 0xf0 == 224 => Kind::Multicast,
-        [first, ..] if first & 0xf0 == 240 => Kind::Reserved,
-        _ => Kind::Global,
+        [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] | [169, 254, 169, 254] => AddressKind::Metadata,
+        [10, ..] | [192, 168, ..] => AddressKind::Private,
+        [172, second, ..] if second & 0xf0 == 16 => AddressKind::Private,
+        [100, second, ..] if second & 0xc0 == 64 => AddressKind::Shared,
+        [127, ..] => AddressKind::Loopback,
+        [169, 254, ..] => AddressKind::LinkLocal,
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => AddressKind::Documentation,
+        [192, 0, 0, _] | [192, 88, 99, _] => AddressKind::Reserved,
+        [198, 18 | 19, ..] => AddressKind::Benchmarking,
+        [255, 255, 255, 255] => AddressKind::Broadcast,
+        [first, ..] if first & 0xf0 == 224 => AddressKind::Multicast,
+        [first, ..] if first & 0xf0 == 240 => AddressKind::Reserved,
+        _ => AddressKind::Global,
     }
 }
 
-fn plain_v6(address: Ipv6Addr) -> Kind {
+fn plain_v6(address: Ipv6Addr) -> AddressKind {
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Kind::Unspecified,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Loopback,
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressKind::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Loopback,
         // AWS, Google, Scaleway.
         [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254]
         | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254]
-        | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x42] => Kind::Metadata,
-        [first, ..] if first & 0xffc0 == 0xfe80 => Kind::LinkLocal,
-        [first, ..] if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0 => Kind::Private,
-        [first, ..] if first & 0xff00 == 0xff00 => Kind::Multicast,
-        [0x2001, 0x0db8, ..] => Kind::Documentation,
-        [0x3fff, second, ..] if second & 0xf000 == 0 => Kind::Documentation,
-        [0x2001, 2, 0, ..] => Kind::Benchmarking,
-        [0x2001, second, ..] if second & 0xfe00 == 0 => Kind::Reserved, // IETF protocol assignments, 2001::/23
-        [first, ..] if first & 0xe000 == 0x2000 => Kind::Global,        // the only unicast space given out
-        _ => Kind::Reserved,
+        | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x42] => AddressKind::Metadata,
+        [first, ..] if first & 0xffc0 == 0xfe80 => AddressKind::LinkLocal,
+        [first, ..] if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0 => AddressKind::Private,
+        [first, ..] if first & 0xff00 == 0xff00 => AddressKind::Multicast,
+        [0x2001, 0x0db8, ..] => AddressKind::Documentation,
+        [0x3fff, second, ..] if second & 0xf000 == 0 => AddressKind::Documentation,
+        [0x2001, 2, 0, ..] => AddressKind::Benchmarking,
+        [0x2001, second, ..] if second & 0xfe00 == 0 => AddressKind::Reserved, // IETF protocol assignments, 2001::/23
+        [first, ..] if first & 0xe000 == 0x2000 => AddressKind::Global,        // the only unicast space given out
+        _ => AddressKind::Reserved,
     }
 }
 
@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn every_address_has_its_kind() {
-        let table: [(Kind, &[&str]); 12] = [
+        let table: [(AddressKind, &[&str]); 12] = [
             (
-                Kind::Global,
+                AddressKind::Global,
                 &[
                     "1.1.1.1",
                     "9.255.255.255",
@@ -217,7 +217,7 @@ mod tests {
                 ],
             ),
             (
-                Kind::Private,
+                AddressKind::Private,
                 &[
                     "10.0.0.0",
                     "10.255.255.255",
@@ -238,16 +238,16 @@ mod tests {
                     "2606:4700::200:5efe:10.1.2.3",
                 ],
             ),
-            (Kind::Shared, &["100.64.0.0", "100.127.255.255", "::ffff:100.64.0.1"]),
+            (AddressKind::Shared, &["100.64.0.0", "100.127.255.255", "::ffff:100.64.0.1"]),
             (
-                Kind::Documentation,
+                AddressKind::Documentation,
                 &["192.0.2.1", "198.51.100.1", "203.0.113.255", "2001:db8::1", "3fff::1", "3fff:fff::1"],
             ),
-            (Kind::Benchmarking, &["198.18.0.0", "198.19.255.255", "2001:2::1"]),
-            (Kind::Multicast, &["224.0.0.1", "239.255.255.255", "ff02::1", "ffff::1"]),
-            (Kind::Broadcast, &["255.255.255.255", "::ffff:255.255.255.255"]),
+            (AddressKind::Benchmarking, &["198.18.0.0", "198.19.255.255", "2001:2::1"]),
+            (AddressKind::Multicast, &["224.0.0.1", "239.255.255.255", "ff02::1", "ffff::1"]),
+            (AddressKind::Broadcast, &["255.255.255.255", "::ffff:255.255.255.255"]),
             (
-                Kind::Reserved,
+                AddressKind::Reserved,
                 &[
                     "192.0.0.1",
                     "192.88.99.1",
@@ -262,7 +262,7 @@ mod tests {
                 ],
             ),
             (
-                Kind::Loopback,
+                AddressKind::Loopback,
                 &[
                     "127.0.0.1",
                     "127.255.255.255",
@@ -281,11 +281,11 @@ mod tests {
                 ],
             ),
             (
-                Kind::LinkLocal,
+                AddressKind::LinkLocal,
                 &["169.254.0.1", "169.254.255.255", "fe80::1", "febf::1", "::ffff:169.254.1.1", "2002:a9fe:1::"],
             ),
             (
-                Kind::Metadata,
+                AddressKind::Metadata,
                 &[
                     "169.254.169.254",
                     "168.63.129.16",
@@ -300,13 +300,13 @@ mod tests {
                 ],
             ),
             (
-                Kind::Unspecified,
+                AddressKind::Unspecified,
                 &["0.0.0.0", "0.1.2.3", "0.255.255.255", "::", "::ffff:0.0.0.0", "::0.1.2.3", "64:ff9b::", "2002::1"],
             ),
         ];
         for (kind, addresses) in table {
             for address in addresses {
-                assert_eq!(Kind::of(address.parse().unwrap()), kind, "{address}");
+                assert_eq!(AddressKind::of(address.parse().unwrap()), kind, "{address}");
             }
         }
     }
@@ -315,7 +315,7 @@ mod tests {
         #[test]
         fn an_ipv4_address_is_of_one_kind_in_every_ipv6_clothing(bits: u32) {
             let v4 = Ipv4Addr::from(bits);
-            let kind = Kind::of(v4.into());
+            let kind = AddressKind::of(v4.into());
             let (high, low) = ((bits >> 16) as u16, bits as u16);
             let clothed = [
                 v4.to_ipv6_mapped(),
@@ -324,7 +324,7 @@ mod tests {
                 Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
             ];
             for address in clothed {
-                proptest::prop_assert_eq!(Kind::of(address.into()), kind, "{}", address);
+                proptest::prop_assert_eq!(AddressKind::of(address.into()), kind, "{}", address);
             }
         }
     }

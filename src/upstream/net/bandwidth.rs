@@ -1,4 +1,4 @@
-//! A cap on what comes from upstreams, shared out fairly between the clients for whom it comes.
+//! Caps what comes from upstreams, and shares it fairly between the clients.
 //!
 //! A bucket holds the bytes that may come now. While it holds some, nobody waits; once it is empty, each body's next
 //! piece waits, and the client that has had the least goes first (start-time fair queueing, by bytes). So one client

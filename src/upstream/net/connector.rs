@@ -1,4 +1,4 @@
-//! The connections that the HTTP client is given: a line by the rules, TLS on top where the URI says https.
+//! Makes the connections of the HTTP client: a stream under the address rules, with TLS where the URI says https.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::egress::Egress;
 use super::sockets::{Socket, are_scarce};
-use super::stream::Line;
+use super::stream::EgressStream;
 use super::tls::{handshake_failed, server_name};
 use crate::oci::Authority;
 use crate::upstream::Error;
@@ -30,7 +30,7 @@ use crate::upstream::endpoint::implied_port;
 /// Makes connections for one way of reaching a host.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    pub(crate) roads: Arc<Egress>,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) given: Option<SocketAddr>,
     pub(crate) tls: Tls,
 }
@@ -44,9 +44,9 @@ pub(crate) struct Tls {
 }
 
 /// A connection, TLS or not.
-pub(crate) enum Link {
-    Plain(Line),
-    Tls(Box<TlsStream<Line>>),
+pub(crate) enum MaybeTlsStream {
+    Plain(EgressStream),
+    Tls(Box<TlsStream<EgressStream>>),
 }
 
 /// A connection's life: when it was made, and whether it has brought an answer yet. Rides along with it and with its
@@ -79,28 +79,28 @@ impl Life {
 }
 
 impl Connector {
-    async fn link(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<MaybeTlsStream>, Error> {
         let secure = uri.scheme() != Some(&Scheme::HTTP);
         let to = authority(&uri, secure)?;
         let socket = Socket::take(&to).await?; // before the clock runs: it is no time of the host's
         if !secure {
             // A plain request that goes through a parent has a connection of its own (`forwarded`).
-            let line = self.roads.straight(&to, self.given, socket).await;
-            return line.map(|line| TokioIo::new(Link::Plain(line)));
+            let stream = self.egress.straight(&to, self.given, socket).await;
+            return stream.map(|stream| TokioIo::new(MaybeTlsStream::Plain(stream)));
         }
-        let after = self.roads.dialer.connect_timeout;
+        let after = self.egress.dialer.connect_timeout;
         let begun = Instant::now();
-        let line = self.roads.line(&to, self.given, None, socket).await?;
+        let stream = self.egress.stream(&to, self.given, None, socket).await?;
         // Each parent has the timeout for itself, and so has the handshake behind it.
-        let since = if self.roads.lead_away(&to, self.given) { Instant::now() } else { begun };
-        let linked = tokio::time::timeout_at(since + after, self.handshake(&to, line)).await;
-        linked.map_err(|_| Error::ConnectTimeout { to, after })?.map(TokioIo::new)
+        let since = if self.egress.goes_through_parent(&to, self.given) { Instant::now() } else { begun };
+        let connected = tokio::time::timeout_at(since + after, self.handshake(&to, stream)).await;
+        connected.map_err(|_| Error::ConnectTimeout { to, after })?.map(TokioIo::new)
     }
 
-    async fn handshake(&self, to: &Authority, line: Line) -> Result<Link, Error> {
-        let tls = line.hop.and_then(|hop| self.tls.by_hop.get(hop)).unwrap_or(&self.tls.direct);
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name(to)?, line).await;
-        stream.map(|stream| Link::Tls(Box::new(stream))).map_err(|error| handshake_failed(to, error))
+    async fn handshake(&self, to: &Authority, stream: EgressStream) -> Result<MaybeTlsStream, Error> {
+        let tls = stream.hop.and_then(|hop| self.tls.by_hop.get(hop)).unwrap_or(&self.tls.direct);
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name(to)?, stream).await;
+        stream.map(|stream| MaybeTlsStream::Tls(Box::new(stream))).map_err(|error| handshake_failed(to, error))
     }
 }
 
@@ -111,20 +111,20 @@ fn authority(uri: &Uri, secure: bool) -> Result<Authority, Error> {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Link>;
+    type Response = TokioIo<MaybeTlsStream>;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Link>, Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<MaybeTlsStream>, Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().link(uri))
+        Box::pin(self.clone().connect(uri))
     }
 }
 
-impl Connection for Link {
+impl Connection for MaybeTlsStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(Life::new());
         match self {
@@ -138,7 +138,7 @@ impl Connection for Link {
     }
 }
 
-impl AsyncRead for Link {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -147,7 +147,7 @@ impl AsyncRead for Link {
     }
 }
 
-impl AsyncWrite for Link {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -1,4 +1,4 @@
-//! From a host to a TCP connection: resolve, judge every address, dial the judged ones in a race.
+//! Turns a host into a TCP connection: resolves it, judges every address, and dials the judged ones in a race.
 //!
 //! Never: resolve twice. What was judged is what is dialled.
 
@@ -15,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::resolver::Resolver;
-use super::rules::{Forbidden, Rules};
+use super::rules::{AddressRules, Forbidden};
 use crate::host::{self, Seldom};
 use crate::oci::{Authority, Host};
 use crate::upstream::{Error, Family, ResolveError};
@@ -28,7 +28,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    pub(crate) rules: Rules,
+    pub(crate) rules: AddressRules,
     pub(crate) family: Family,
     pub(crate) connect_timeout: Duration,
     /// Who is asked for names; none: the system.

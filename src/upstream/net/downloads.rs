@@ -1,4 +1,4 @@
-//! How many downloads one host serves us at a time, whoever asks: a crowd of fills is no attack on a registry.
+//! Limits the downloads of one host at a time, for all clients together, so that many fills do not overload a registry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -11,7 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::host::Budget;
 use crate::oci::Authority;
 use crate::upstream::Error;
-use crate::upstream::http::pool::Reader;
 use crate::wire::Body;
 
 /// What a request does where a host has as many downloads as it may.
@@ -28,15 +27,9 @@ pub enum Downloads {
     Spare,
 }
 
-impl Downloads {
-    pub(crate) fn reader(self) -> Reader {
-        if self == Self::Paced { Reader::Client } else { Reader::Us }
-    }
-}
-
 /// The places at each host.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct DownloadSlots {
     hosts: Hosts,
     all: Arc<Semaphore>,
 }
@@ -50,7 +43,7 @@ pub(crate) struct Hosts {
 
 /// A download's place.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct DownloadPermit {
     _of_host: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -71,13 +64,13 @@ pub fn downloads_used() -> (usize, usize) {
 /// So many hosts are remembered before those without a download are forgotten.
 const REMEMBERED: usize = 1024;
 
-impl Places {
+impl DownloadSlots {
     pub(crate) fn new(limit: usize) -> Self {
         Self { hosts: Hosts::new(limit), all: ALL.1.clone() }
     }
 
     /// A place at a host; `None` for what is not counted. Cancel-safe.
-    pub(crate) async fn take(&self, to: &Authority, how: Downloads) -> Result<Option<Held>, Error> {
+    pub(crate) async fn take(&self, to: &Authority, how: Downloads) -> Result<Option<DownloadPermit>, Error> {
         let busy = || Error::Busy { to: to.clone(), limit: self.hosts.limit };
         let (host, all) = (self.hosts.of(to), self.all.clone());
         let (of_host, of_all) = match how {
@@ -89,7 +82,7 @@ impl Places {
                 (host.try_acquire_owned().map_err(|_| busy())?, all.try_acquire_owned().map_err(|_| busy())?)
             }
         };
-        Ok(Some(Held { _of_host: of_host, _of_all: of_all }))
+        Ok(Some(DownloadPermit { _of_host: of_host, _of_all: of_all }))
     }
 }
 
@@ -102,18 +95,18 @@ impl Hosts {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() >= REMEMBERED {
             let limit = self.limit;
-            hosts.retain(|_, places| Arc::strong_count(places) > 1 || places.available_permits() < limit);
+            hosts.retain(|_, slots| Arc::strong_count(slots) > 1 || slots.available_permits() < limit);
         }
         hosts.entry(to.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))).clone()
     }
 }
 
 /// The body keeps the place until it ends or is dropped.
-pub(crate) fn holding(body: Body, place: Option<Held>) -> Body {
-    match place {
+pub(crate) fn holding(body: Body, permit: Option<DownloadPermit>) -> Body {
+    match permit {
         None => body,
-        Some(place) => Body::wrap(body.map_frame(move |frame: Frame<Bytes>| {
-            let _held = &place;
+        Some(permit) => Body::wrap(body.map_frame(move |frame: Frame<Bytes>| {
+            let _held = &permit;
             frame
         })),
     }
@@ -125,19 +118,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_serves_so_many_and_no_more() {
-        let places = Places::new(2);
+        let slots = DownloadSlots::new(2);
         let host = |name| Authority::parse(name, 443).unwrap();
         let (quay, other) = (host("quay.io"), host("other.example"));
-        let one = places.take(&quay, Downloads::Spare).await.unwrap();
-        let two = places.take(&quay, Downloads::Wait).await.unwrap();
-        assert!(matches!(places.take(&quay, Downloads::Spare).await, Err(Error::Busy { limit: 2, .. })));
-        assert!(places.take(&quay, Downloads::Uncounted).await.unwrap().is_none());
-        assert!(places.take(&other, Downloads::Spare).await.is_ok());
+        let one = slots.take(&quay, Downloads::Spare).await.unwrap();
+        let two = slots.take(&quay, Downloads::Wait).await.unwrap();
+        assert!(matches!(slots.take(&quay, Downloads::Spare).await, Err(Error::Busy { limit: 2, .. })));
+        assert!(slots.take(&quay, Downloads::Uncounted).await.unwrap().is_none());
+        assert!(slots.take(&other, Downloads::Spare).await.is_ok());
         let body = holding(Body::empty(), two);
         drop(one);
-        let three = places.take(&quay, Downloads::Wait).await.unwrap();
-        assert!(places.take(&quay, Downloads::Spare).await.is_err());
+        let three = slots.take(&quay, Downloads::Wait).await.unwrap();
+        assert!(slots.take(&quay, Downloads::Spare).await.is_err());
         drop((body, three));
-        assert!(places.take(&quay, Downloads::Spare).await.is_ok());
+        assert!(slots.take(&quay, Downloads::Spare).await.is_ok());
     }
 }

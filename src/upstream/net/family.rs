@@ -1,4 +1,4 @@
-//! Which address family is dialled.
+//! The address families that may be dialled.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! What kind of name a name is, where nobody here resolves it: a parent proxy will.
+//! The kinds of names, judged by themselves where a parent proxy resolves them.
 //!
 //! Threat: a name that leads to the parent's own machine, its network or its cloud. What a name resolves to there only
 //! the parent can judge; what can be told from the name itself is judged here.

@@ -1,18 +1,18 @@
-//! Which addresses may be dialled, on whose word: a pure judgement of one address for one host.
+//! The address rules: a pure judgement whether one address may be dialled for one host.
 //!
 //! The address judged is the address dialled, so a name that changes its mind in between gains nothing.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::address::{Kind, Needs, forms};
+use super::address::{AddressKind, Needs, forms};
 use super::names::NameKind;
 use crate::oci::{Authority, Host, HostPattern};
 use crate::upstream::Target;
 
 /// Who opens and closes addresses beside their kind.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub struct AddressRules {
     /// `tunnel.allow`: a name or network opens private addresses, a single address opens even loopback.
     pub allow: Vec<Target>,
     /// `tunnel.deny`: never reachable, whatever else is said.
@@ -44,7 +44,7 @@ pub enum Why {
     /// It is one of our own listeners.
     Own,
     /// Its kind is closed, and nothing in the configuration opens it.
-    Kind(IpAddr, Kind),
+    Kind(IpAddr, AddressKind),
     /// It would be resolved by a parent proxy, and the name itself says that it leads inside.
     Name(NameKind),
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Why {
     }
 }
 
-impl Rules {
+impl AddressRules {
     /// Judges dialling `address` for `to`. `given` says that the configuration's `address` names it for this
     /// host; `is_local` answers whether an address is one of this machine.
     pub(crate) fn judge(
@@ -114,7 +114,7 @@ impl Rules {
         if self.deny.iter().any(|target| names_host(target, to) || reached.any_in(target)) {
             return Some(Why::Denied);
         }
-        let kind = Kind::of(address.ip());
+        let kind = AddressKind::of(address.ip());
         if kind.needs() == Needs::Impossible {
             return Some(Why::Kind(address.ip(), kind));
         }
@@ -194,9 +194,9 @@ impl Reached {
 mod tests {
     use super::*;
 
-    fn rules(allow: &[&str], deny: &[&str]) -> Rules {
+    fn rules(allow: &[&str], deny: &[&str]) -> AddressRules {
         let targets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
-        Rules {
+        AddressRules {
             allow: targets(allow),
             deny: targets(deny),
             named: vec!["r.example.com".parse().unwrap(), "10.9.9.9:5000".parse().unwrap(), "*.lab".parse().unwrap()],
@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// Judges an address that `host` resolved to, on a machine whose one outer address is 203.0.113.9.
-    fn judge(rules: &Rules, host: &str, address: &str, given: bool) -> Option<Why> {
+    fn judge(rules: &AddressRules, host: &str, address: &str, given: bool) -> Option<Why> {
         let to = Authority::parse(host, 443).unwrap();
         let address = SocketAddr::new(address.parse().unwrap(), to.port);
         rules.judge(&to, address, given, |a| a == IpAddr::from([203, 0, 113, 9])).err().map(|forbidden| forbidden.why)
@@ -343,7 +343,7 @@ mod tests {
             let to = Authority::parse(host, 443).unwrap();
             assert_eq!(rules(allow, deny).judge_name(&to).is_ok(), *open, "{allow:?} {deny:?} {host}");
         }
-        let named = Rules { named: vec!["registry.internal".parse().unwrap()], ..Rules::default() };
+        let named = AddressRules { named: vec!["registry.internal".parse().unwrap()], ..AddressRules::default() };
         assert!(named.judge_name(&Authority::parse("registry.internal", 443).unwrap()).is_ok());
         let error = named.judge_name(&Authority::parse("other.internal", 443).unwrap()).unwrap_err().to_string();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! How many connections to upstreams there may be: a share of the files that this process may open.
+//! Limits the connections to upstreams, to a share of the files that this process may open.
 //!
 //! Threat: a client has the proxy dial hosts that are silent, or a registry falls silent, until no file is left for
 //! anybody else. Bound: so many in all, half of them to one host, and half of them kept for a next request. Whoever

@@ -1,4 +1,4 @@
-//! A connection for bytes: to a host itself, or through a parent.
+//! A connection of bytes to a host, direct or through a parent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use super::sockets::Socket;
 use crate::wire::Rewind;
 
 /// A connection whose other end is the host that was meant.
-pub struct Line {
-    pub(crate) stream: Stream,
+pub struct EgressStream {
+    pub(crate) stream: Transport,
     /// Which of the hops of `upstream.proxy` it goes through, if it goes through one.
     pub(crate) hop: Option<usize>,
     pub(crate) address: Option<SocketAddr>,
@@ -22,7 +22,7 @@ pub struct Line {
 }
 
 /// What a line is made of.
-pub(crate) enum Stream {
+pub(crate) enum Transport {
     Direct(TcpStream),
     Parent(Rewind<TcpStream>),
     Secure(Box<Rewind<TlsStream<TcpStream>>>),
@@ -31,12 +31,12 @@ pub(crate) enum Stream {
 trait Both: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
-impl Line {
+impl EgressStream {
     pub(crate) fn direct(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Stream::Direct(stream), hop: None, address: Some(address), _socket: None }
+        Self { stream: Transport::Direct(stream), hop: None, address: Some(address), _socket: None }
     }
 
-    pub(crate) fn by_hop(stream: Stream, hop: usize) -> Self {
+    pub(crate) fn by_hop(stream: Transport, hop: usize) -> Self {
         Self { stream, hop: Some(hop), address: None, _socket: None }
     }
 
@@ -53,20 +53,20 @@ impl Line {
 
     fn both(self: Pin<&mut Self>) -> Pin<&mut dyn Both> {
         match &mut self.get_mut().stream {
-            Stream::Direct(stream) => Pin::new(stream),
-            Stream::Parent(stream) => Pin::new(stream),
-            Stream::Secure(stream) => Pin::new(stream.as_mut()),
+            Transport::Direct(stream) => Pin::new(stream),
+            Transport::Parent(stream) => Pin::new(stream),
+            Transport::Secure(stream) => Pin::new(stream.as_mut()),
         }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for EgressStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.both().poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for EgressStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.both().poll_write(cx, buf)
     }
@@ -81,9 +81,9 @@ impl AsyncWrite for Line {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Direct(stream) => stream.is_write_vectored(),
-            Stream::Parent(stream) => stream.is_write_vectored(),
-            Stream::Secure(stream) => stream.is_write_vectored(),
+            Transport::Direct(stream) => stream.is_write_vectored(),
+            Transport::Parent(stream) => stream.is_write_vectored(),
+            Transport::Secure(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What `tunnel.allow` and `tunnel.deny` list: a host pattern, an address, or a network.
+//! The entries of `tunnel.allow` and `tunnel.deny`: a host pattern, an address, or a network.
 
 use std::fmt;
 use std::str::FromStr;

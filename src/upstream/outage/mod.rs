@@ -1,4 +1,4 @@
-//! Whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
+//! Tracks whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
 //!
 //! Flow: whoever asked notes how it ended ([`Outage::note`]); `part` says what counts, `hosts` weighs what each host
 //! said lately. A missed deadline, a refused connection, or several errors about several things make a part suspect:
@@ -20,6 +20,6 @@ mod state;
 mod tests;
 mod ward;
 
-pub(crate) use part::{Part, is_telling};
+pub(crate) use part::{OutagePart, is_telling};
 pub(crate) use probe::Probe;
 pub use state::Outage;

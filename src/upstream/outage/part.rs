@@ -1,4 +1,4 @@
-//! What of a registry can be away by itself, and which signs of it count.
+//! The parts of a registry that can be away by themselves, and the evidence that counts against them.
 
 use http::uri::PathAndQuery;
 
@@ -7,7 +7,7 @@ use crate::upstream::Endpoint;
 
 /// The part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum OutagePart {
     /// The registry itself: all of its endpoints that decide.
     Home,
     /// Its token service.
@@ -16,7 +16,7 @@ pub(crate) enum Part {
     Elsewhere(Authority),
 }
 
-impl Part {
+impl OutagePart {
     /// The host that it is; `None` for the registry itself, which may have several.
     pub(crate) fn host(&self) -> Option<&Authority> {
         match self {

@@ -1,5 +1,5 @@
-//! The one who asks whether a part is there: at once when it is suspected, then ever more seldom while it is away;
-//! sooner where somebody wants something.
+//! Probes whether a part is there: at once when it is suspected, then ever less often while it is away, but sooner when
+//! a request needs it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::part::Part;
+use super::part::OutagePart;
 use super::state::{Inner, Outage};
 use super::ward::{FIRST, Probed};
 use crate::host::asked_anew;
@@ -30,7 +30,7 @@ const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!(
 #[derive(Debug)]
 pub(crate) struct Probe {
     inner: Weak<Inner>,
-    part: Part,
+    part: OutagePart,
     number: u64,
     /// Connections of before lead nowhere, perhaps.
     since: Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Of a part that became suspect just now.
-    pub(crate) fn of(outage: &Outage, part: Part) -> Self {
+    pub(crate) fn of(outage: &Outage, part: OutagePart) -> Self {
         let number = outage.number(&part);
         Self { inner: Arc::downgrade(&outage.0), part, number, since: Instant::now() }
     }
@@ -50,7 +50,7 @@ impl Probe {
         if self.is_there_after_all(&upstream).await {
             return;
         }
-        if self.part == Part::Home {
+        if self.part == OutagePart::Home {
             warn!(
                 registry,
                 "the registry is unreachable; cached content is served, and the registry is probed periodically"
@@ -88,14 +88,14 @@ impl Probe {
 
     /// Asks once. Of the registry itself, all endpoints that decide: the best answer counts.
     async fn ask(&self, upstream: &Upstream, wait: Duration) -> Result<(Probed, Vec<Endpoint>), NotAsked> {
-        let knock = |method, endpoint: Endpoint, target: String| async move {
+        let send_probe = |method, endpoint: Endpoint, target: String| async move {
             let probed = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
             Ok((probed, endpoint))
         };
         match &self.part {
-            Part::Home => {
+            OutagePart::Home => {
                 let homes = self.outage().map(|outage| outage.homes().to_vec()).unwrap_or_default();
-                let asked = homes.into_iter().map(|home| knock(Method::GET, home, "/v2/".to_owned()));
+                let asked = homes.into_iter().map(|home| send_probe(Method::GET, home, "/v2/".to_owned()));
                 let asked: Vec<Result<(Probed, Endpoint), NotAsked>> = futures_util::future::join_all(asked).await;
                 let asked = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
                 let best = asked.iter().map(|(probed, _)| *probed).min();
@@ -103,12 +103,12 @@ impl Probe {
                 Ok((best.unwrap_or(Probed::Well), answered.map(|(_, endpoint)| endpoint).collect()))
             }
             // Without credentials, and without what clients ask: that it answers is enough.
-            Part::Realm(endpoint) => {
+            OutagePart::Realm(endpoint) => {
                 let path = self.outage().map(|outage| outage.realm_path(endpoint.authority())).unwrap_or_default();
-                knock(Method::GET, endpoint.clone(), path).await.map(|(probed, _)| (probed, Vec::new()))
+                send_probe(Method::GET, endpoint.clone(), path).await.map(|(probed, _)| (probed, Vec::new()))
             }
-            Part::Elsewhere(host) => {
-                let asked = knock(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await;
+            OutagePart::Elsewhere(host) => {
+                let asked = send_probe(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await;
                 asked.map(|(probed, _)| (probed, Vec::new()))
             }
         }
@@ -145,8 +145,8 @@ async fn answers(
     if request().is_err() {
         return Ok(Probed::Well); // what cannot be asked bars nobody
     }
-    let knock = || upstream.knock(endpoint, request().unwrap_or_default(), since);
-    Ok(match tokio::time::timeout(wait, asked_anew(knock, || tokio::time::sleep(ANEW))).await {
+    let send_probe = || upstream.send_probe(endpoint, request().unwrap_or_default(), since);
+    Ok(match tokio::time::timeout(wait, asked_anew(send_probe, || tokio::time::sleep(ANEW))).await {
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => Probed::Error,
         // What is forbidden, here or by a parent, never will be asked.
         Ok(Ok(_) | Err(Error::Forbidden(_))) => Probed::Well,

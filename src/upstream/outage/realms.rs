@@ -1,4 +1,4 @@
-//! Where a registry's tokens are to be had, by its own challenges.
+//! The token services of a registry, as its challenges name them.
 
 use std::collections::VecDeque;
 

@@ -8,10 +8,10 @@ use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::hosts::Taken;
-use super::part::{Part, is_telling};
-use super::parts::{Standing, State};
-use super::ward::{Cause, FIRST, Phase, Probed, Ward};
+use super::hosts::Assessment;
+use super::part::{OutagePart, is_telling};
+use super::parts::{OutageStanding, State};
+use super::ward::{Cause, FIRST, Probed, Ward, WardPhase};
 use crate::oci::Authority;
 use crate::upstream::http::evidence::Evidence;
 use crate::upstream::{Endpoint, Error};
@@ -30,7 +30,7 @@ pub(crate) struct Inner {
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
     state: Mutex<State>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<OutageStanding>,
 }
 
 impl Outage {
@@ -72,7 +72,7 @@ impl Outage {
 
     /// Ends when the registry itself is away. Cancel-safe.
     pub async fn gone(&self) {
-        self.wait(Standing::is_home_away).await;
+        self.wait(OutageStanding::is_home_away).await;
     }
 
     /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
@@ -82,11 +82,11 @@ impl Outage {
 
     /// Whether the registry itself is away, once whatever probe asks has told. Cancel-safe.
     pub async fn is_gone(&self) -> bool {
-        self.wait(|standing| !standing.held && standing.home != Phase::Suspect).await;
+        self.wait(|standing| !standing.held && standing.home != WardPhase::Suspect).await;
         self.is_home_away()
     }
 
-    async fn wait(&self, until: impl FnMut(&Standing) -> bool) {
+    async fn wait(&self, until: impl FnMut(&OutageStanding) -> bool) {
         let _ = self.0.standing.subscribe().wait_for(until).await; // the sender lives in `self`
     }
 
@@ -114,8 +114,9 @@ impl Outage {
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         let state = self.state();
-        let realms = state.realms_watched().filter(|ward| ward.phase == Phase::Away).map(|ward| ward.pause).max();
-        realms.filter(|_| state.home.phase != Phase::Away).unwrap_or(state.home.pause).max(FIRST)
+        let realms =
+            state.realms_watched().filter(|ward| ward.phase == WardPhase::Away).map(|ward| ward.backoff.pause()).max();
+        realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
     }
 
     /// Whether `endpoint` is part of it.
@@ -141,18 +142,18 @@ impl Outage {
         // Where the registry itself is away, no token for it and nothing that it redirects to is of use.
         if !is_home && state.home.is_barred() {
             state.home.wanted.notify_one();
-            return Err(state.home.pause.max(FIRST));
+            return Err(state.home.backoff.pause().max(FIRST));
         }
-        if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == Phase::Away) {
+        if let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == WardPhase::Away) {
             ward.wanted.notify_one();
-            return if ward.take_trial() { Ok(()) } else { Err(ward.pause.max(FIRST)) };
+            return if ward.take_trial() { Ok(()) } else { Err(ward.backoff.pause().max(FIRST)) };
         }
-        let realm = state.realms_watched().find(|ward| ward.phase == Phase::Away).filter(|_| is_home && !bears);
+        let realm = state.realms_watched().find(|ward| ward.phase == WardPhase::Away).filter(|_| is_home && !bears);
         match realm {
             None => Ok(()),
             Some(realm) => {
                 realm.wanted.notify_one();
-                Err(realm.pause.max(FIRST))
+                Err(realm.backoff.pause().max(FIRST))
             }
         }
     }
@@ -176,7 +177,7 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
-    ) -> Option<Part> {
+    ) -> Option<OutagePart> {
         self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
     }
 
@@ -186,21 +187,26 @@ impl Outage {
         host: &Authority,
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
-    ) -> Option<Part> {
+    ) -> Option<OutagePart> {
         if self.is_home(host) {
             return None;
         }
-        let part = Part::Elsewhere(host.clone());
+        let part = OutagePart::Elsewhere(host.clone());
         self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
-    pub(crate) fn missed(&self, endpoint: &Endpoint, target: Option<&PathAndQuery>, begun: Instant) -> Option<Part> {
+    pub(crate) fn missed(
+        &self,
+        endpoint: &Endpoint,
+        target: Option<&PathAndQuery>,
+        begun: Instant,
+    ) -> Option<OutagePart> {
         self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
     }
 
-    fn part(&self, endpoint: &Endpoint) -> Part {
-        if self.is_home(endpoint.authority()) { Part::Home } else { Part::Realm(endpoint.clone()) }
+    fn part(&self, endpoint: &Endpoint) -> OutagePart {
+        if self.is_home(endpoint.authority()) { OutagePart::Home } else { OutagePart::Realm(endpoint.clone()) }
     }
 
     fn is_home(&self, host: &Authority) -> bool {
@@ -209,40 +215,43 @@ impl Outage {
 
     fn judge(
         &self,
-        part: Part,
+        part: OutagePart,
         endpoint: &Endpoint,
         target: Option<&PathAndQuery>,
         begun: Instant,
-        sign: Evidence,
-    ) -> Option<Part> {
+        evidence: Evidence,
+    ) -> Option<OutagePart> {
         let mut state = self.state();
         let host = endpoint.authority();
-        let counts = match (&part, sign) {
+        let counts = match (&part, evidence) {
             (_, Evidence::Nothing | Evidence::Odd) => false,
             (_, Evidence::Well) => true,
-            (Part::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
+            (OutagePart::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (Part::Realm(_), Evidence::Error | Evidence::Broken) | (Part::Elsewhere(_), Evidence::Error) => false,
-            (Part::Realm(_), Evidence::Down) => target.is_none_or(|target| state.realms.is_one(host, target.path())),
-            (Part::Home | Part::Elsewhere(_), _) => true,
+            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken)
+            | (OutagePart::Elsewhere(_), Evidence::Error) => false,
+            (OutagePart::Realm(_), Evidence::Down) => {
+                target.is_none_or(|target| state.realms.is_one(host, target.path()))
+            }
+            (OutagePart::Home | OutagePart::Elsewhere(_), _) => true,
         };
-        let is_home = part == Part::Home;
+        let is_home = part == OutagePart::Home;
         if !counts || state.ward(host, is_home).is_some_and(|ward| begun < ward.changed) {
             return None;
         }
-        let taken = state.hosts.hear(host, target, begun, sign);
-        if taken == Taken::Well && is_home {
+        let assessed = state.hosts.hear(host, target, begun, evidence);
+        if assessed == Assessment::Well && is_home {
             state.down.retain(|home| home.authority() != host);
-            if state.home.phase == Phase::Away {
+            if state.home.phase == WardPhase::Away {
                 state.home.end(); // one that was let through to see
                 self.publish(state);
             }
             return None;
         }
-        if taken != Taken::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
+        if assessed != Assessment::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
-        let cause = if sign == Evidence::Down { Cause::Silence } else { Cause::Errors };
+        let cause = if evidence == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
         self.publish(state);
@@ -250,15 +259,15 @@ impl Outage {
     }
 
     /// What a probe came to. Answers whether the part is there.
-    pub(crate) fn probed(&self, part: &Part, probed: Probed, answered: &[Endpoint]) -> bool {
+    pub(crate) fn probed(&self, part: &OutagePart, probed: Probed, answered: &[Endpoint]) -> bool {
         let mut state = self.state();
-        let is_home = *part == Part::Home;
+        let is_home = *part == OutagePart::Home;
         if is_home {
             state.down = self.0.homes.iter().filter(|home| !answered.contains(home)).cloned().collect();
         }
         let Some(ward) = state.ward_of(part) else { return true };
         let is_there = ward.probed(probed, is_home) || {
-            let is_given_up = matches!(part, Part::Elsewhere(_)) && ward.vain >= PATIENCE;
+            let is_given_up = matches!(part, OutagePart::Elsewhere(_)) && ward.vain >= PATIENCE;
             if is_given_up {
                 ward.end();
             }
@@ -285,15 +294,15 @@ impl Outage {
     }
 
     /// Which suspicion of `part` this is.
-    pub(crate) fn number(&self, part: &Part) -> u64 {
+    pub(crate) fn number(&self, part: &OutagePart) -> u64 {
         self.state().ward_of(part).map_or(0, |ward| ward.number)
     }
 
     /// How long to wait before the next probe; `None` where the suspicion is over.
-    pub(crate) fn pause(&self, part: &Part, number: u64) -> Option<(Duration, Arc<Notify>)> {
+    pub(crate) fn pause(&self, part: &OutagePart, number: u64) -> Option<(Duration, Arc<Notify>)> {
         let mut state = self.state();
-        let ward = state.ward_of(part).filter(|ward| ward.number == number && ward.phase != Phase::Well)?;
-        Some((ward.pause, Arc::clone(&ward.wanted)))
+        let ward = state.ward_of(part).filter(|ward| ward.number == number && ward.phase != WardPhase::Well)?;
+        Some((ward.backoff.pause(), Arc::clone(&ward.wanted)))
     }
 
     fn look<T>(&self, host: &Authority, seen: impl FnOnce(&Ward) -> T) -> Option<T> {

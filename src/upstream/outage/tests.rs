@@ -1,4 +1,4 @@
-//! What signs and probes make of a registry's state.
+//! Tests what evidence and probes make of a registry's state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::state::Outage;
 use super::ward::{FIRST, LONGEST, Probed, SAME};
-use super::{Part, Probe};
+use super::{OutagePart, Probe};
 use crate::oci::Authority;
 use crate::upstream::{Endpoint, Error};
 
@@ -28,7 +28,7 @@ fn refused() -> Error {
     Error::ConnectTimeout { to, after: FIRST }
 }
 
-fn pause(outage: &Outage, part: &Part) -> Option<Duration> {
+fn pause(outage: &Outage, part: &OutagePart) -> Option<Duration> {
     outage.pause(part, outage.number(part)).map(|(pause, _)| pause)
 }
 
@@ -86,16 +86,16 @@ async fn a_storm_makes_it_suspect_and_single_errors_throttles_and_refusals_do_no
     }
     tokio::time::advance(FIRST).await;
     assert_eq!(error("/v2/a/manifests/y"), None);
-    assert_eq!(error("/v2/a/manifests/z"), Some(Part::Home));
+    assert_eq!(error("/v2/a/manifests/z"), Some(OutagePart::Home));
     assert!(!outage.is_open() && outage.admit(home.authority(), false).await.is_ok(), "nobody waits or is refused");
     assert_eq!(error("/v2/a/manifests/w"), None, "one probe asks");
-    assert!(outage.probed(&Part::Home, Probed::Well, std::slice::from_ref(&home)));
+    assert!(outage.probed(&OutagePart::Home, Probed::Well, std::slice::from_ref(&home)));
     for path in ["/v2/a/manifests/1", "/v2/a/manifests/2", "/v2/a/manifests/3", "/v2/a/manifests/4"] {
         assert_eq!(error(path), None, "not again so soon");
     }
     tokio::time::advance(FIRST).await;
-    assert_eq!(error("/v2/a/manifests/5"), Some(Part::Home));
-    assert!(!outage.probed(&Part::Home, Probed::Error, &[]) && outage.is_open(), "by errors, and one more");
+    assert_eq!(error("/v2/a/manifests/5"), Some(OutagePart::Home));
+    assert!(!outage.probed(&OutagePart::Home, Probed::Error, &[]) && outage.is_open(), "by errors, and one more");
     assert!(outage.admit(home.authority(), false).await.is_ok(), "some are let through to see");
     tokio::time::advance(FIRST).await;
     outage.note(&home, None, Instant::now(), OK);
@@ -105,8 +105,8 @@ async fn a_storm_makes_it_suspect_and_single_errors_throttles_and_refusals_do_no
 #[tokio::test(start_paused = true)]
 async fn a_ping_that_is_an_error_confirms_no_silence() {
     let (outage, home) = quay();
-    assert_eq!(outage.note(&home, None, Instant::now(), Err(&refused())), Some(Part::Home));
-    assert!(outage.probed(&Part::Home, Probed::Error, &[]) && !outage.is_open());
+    assert_eq!(outage.note(&home, None, Instant::now(), Err(&refused())), Some(OutagePart::Home));
+    assert!(outage.probed(&OutagePart::Home, Probed::Error, &[]) && !outage.is_open());
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn whoever_waits_hears_of_a_silence_that_came_and_went_while_nobody_looked
     assert!(futures_util::poll!(recovered.as_mut()).is_pending());
     tokio::time::advance(FIRST).await;
     assert!(outage.note(&home, None, Instant::now(), Err(&refused())).is_some());
-    assert!(outage.probed(&Part::Home, Probed::Well, std::slice::from_ref(&home)));
+    assert!(outage.probed(&OutagePart::Home, Probed::Well, std::slice::from_ref(&home)));
     recovered.await;
     assert_eq!(outage.opened_at(home.authority()), Some(outage.changed()));
     let mut again = std::pin::pin!(outage.recovered(home.authority()));
@@ -131,7 +131,7 @@ async fn a_host_that_answered_somebody_since_is_slow_and_not_away() {
     outage.note(&home, None, Instant::now(), OK);
     assert_eq!(outage.missed(&home, None, begun), None);
     tokio::time::advance(FIRST).await;
-    assert_eq!(outage.missed(&home, None, Instant::now()), Some(Part::Home));
+    assert_eq!(outage.missed(&home, None, Instant::now()), Some(OutagePart::Home));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,9 +142,9 @@ async fn a_mirror_is_no_part_of_it_and_a_second_endpoint_answers_for_the_first()
     let refused = refused();
     assert_eq!(outage.note(&one, None, Instant::now(), Err(&refused)), None);
     assert_eq!(outage.note(&one, None, Instant::now(), Err(&refused)), None);
-    assert_eq!(outage.note(&two, None, Instant::now(), Err(&refused)), Some(Part::Home));
-    assert!(!outage.probed(&Part::Home, Probed::Silence, &[]) && outage.is_home_away());
-    assert!(outage.probed(&Part::Home, Probed::Well, &[two]), "one of them is enough");
+    assert_eq!(outage.note(&two, None, Instant::now(), Err(&refused)), Some(OutagePart::Home));
+    assert!(!outage.probed(&OutagePart::Home, Probed::Silence, &[]) && outage.is_home_away());
+    assert!(outage.probed(&OutagePart::Home, Probed::Well, &[two]), "one of them is enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn a_token_service_bars_who_needs_a_token_and_a_redirects_host_itself_alon
         assert_eq!(outage.note(&auth, Some(&target), Instant::now(), ERROR), None, "clients make up what it is asked");
         assert_eq!(outage.missed(&auth, Some(&page), Instant::now()), None);
     }
-    let part = Part::Realm(auth.clone());
+    let part = OutagePart::Realm(auth.clone());
     assert_eq!(outage.note(&auth, Some(&target), Instant::now(), Err(&refused)), Some(part.clone()));
     assert!(!outage.probed(&part, Probed::Silence, &[]));
     assert!(outage.is_open() && !outage.is_home_away());
@@ -170,7 +170,7 @@ async fn a_token_service_bars_who_needs_a_token_and_a_redirects_host_itself_alon
     }
     assert!(outage.probed(&part, Probed::Error, &[]), "it is there");
     let cdn = Authority::parse("cdn.test", 443).unwrap();
-    let part = Part::Elsewhere(cdn.clone());
+    let part = OutagePart::Elsewhere(cdn.clone());
     assert_eq!(outage.note_elsewhere(&cdn, Instant::now(), Err(&refused)), Some(part.clone()));
     assert!(!outage.probed(&part, Probed::Silence, &[]) && !outage.is_open());
     assert!(outage.admit(&cdn, false).await.is_err() && outage.admit(home.authority(), false).await.is_ok());
@@ -179,8 +179,8 @@ async fn a_token_service_bars_who_needs_a_token_and_a_redirects_host_itself_alon
     }
     assert!(outage.admit(&cdn, false).await.is_ok());
     tokio::time::advance(FIRST).await;
-    assert_eq!(outage.note(&home, None, Instant::now(), Err(&refused)), Some(Part::Home));
-    assert!(!outage.probed(&Part::Home, Probed::Silence, &[]) && outage.is_home_away());
+    assert_eq!(outage.note(&home, None, Instant::now(), Err(&refused)), Some(OutagePart::Home));
+    assert!(!outage.probed(&OutagePart::Home, Probed::Silence, &[]) && outage.is_home_away());
     assert!(outage.admit(&cdn, true).await.is_err() && outage.admit(auth.authority(), true).await.is_err());
 }
 
@@ -193,19 +193,19 @@ async fn probes_grow_rare_and_what_was_asked_before_a_change_says_nothing() {
     let opens = || outage.note(&home, None, Instant::now(), Err(&error)).is_some();
     assert!(opens());
     let pauses = (0..8).map(|_| {
-        outage.probed(&Part::Home, Probed::Silence, &[]);
-        pause(&outage, &Part::Home).unwrap().as_millis()
+        outage.probed(&OutagePart::Home, Probed::Silence, &[]);
+        pause(&outage, &OutagePart::Home).unwrap().as_millis()
     });
     assert_eq!(pauses.collect::<Vec<_>>(), [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
-    assert!(outage.probed(&Part::Home, Probed::Well, std::slice::from_ref(&home)));
+    assert!(outage.probed(&OutagePart::Home, Probed::Well, std::slice::from_ref(&home)));
     assert_eq!(outage.note(&home, None, early, Err(&error)), None, "asked before the registry came back");
     tokio::time::advance(FIRST).await;
-    assert!(opens() && !outage.probed(&Part::Home, Probed::Silence, &[]));
-    assert_eq!(pause(&outage, &Part::Home), Some(LONGEST), "the same outage");
-    outage.probed(&Part::Home, Probed::Well, std::slice::from_ref(&home));
+    assert!(opens() && !outage.probed(&OutagePart::Home, Probed::Silence, &[]));
+    assert_eq!(pause(&outage, &OutagePart::Home), Some(LONGEST), "the same outage");
+    outage.probed(&OutagePart::Home, Probed::Well, std::slice::from_ref(&home));
     tokio::time::advance(SAME).await;
-    assert!(opens() && !outage.probed(&Part::Home, Probed::Silence, &[]));
-    assert_eq!(pause(&outage, &Part::Home), Some(FIRST));
+    assert!(opens() && !outage.probed(&OutagePart::Home, Probed::Silence, &[]));
+    assert_eq!(pause(&outage, &OutagePart::Home), Some(FIRST));
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_registry_that_redirects_everywhere_fills_no_memory_with_what_is_watch
 async fn a_probe_ends_with_the_registry() {
     let (outage, home) = quay();
     outage.note(&home, None, Instant::now(), Err(&refused()));
-    let probe = Probe::of(&outage, Part::Home);
+    let probe = Probe::of(&outage, OutagePart::Home);
     assert!(probe.pause().is_some());
     drop(outage);
     assert!(probe.pause().is_none());

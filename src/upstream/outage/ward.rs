@@ -1,4 +1,4 @@
-//! One part of a registry: there, suspected, or away. No more than what came of its signs and probes, and when.
+//! The state of one part of a registry: there, suspected, or away, as its evidence and its probes say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::host::Backoff;
+
 pub(crate) const FIRST: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(FIRST, LONGEST);
 /// What comes so soon after another outage or suspicion is the same one, and is probed as seldom.
 pub(crate) const SAME: Duration = Duration::from_secs(60);
 /// So many real questions are let through after a probe that was answered with an error.
@@ -15,7 +18,7 @@ const TRIALS: u32 = 3;
 
 /// How far it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum WardPhase {
     /// It is there.
     #[default]
     Well,
@@ -47,7 +50,7 @@ pub(crate) enum Probed {
 
 #[derive(Debug)]
 pub(crate) struct Ward {
-    pub(crate) phase: Phase,
+    pub(crate) phase: WardPhase,
     cause: Cause,
     /// Which suspicion this is, so that a probe of an earlier one ends.
     pub(crate) number: u64,
@@ -59,9 +62,9 @@ pub(crate) struct Ward {
     pub(crate) answered: Option<Instant>,
     /// When its last outage ended.
     pub(crate) left: Option<Instant>,
-    pub(crate) pause: Duration,
+    pub(crate) backoff: Backoff,
     /// No errors are believed for so long, from then on.
-    rest: Duration,
+    rest: Backoff,
     rested: Option<Instant>,
     trials: u32,
     /// Probes in vain, since it is away.
@@ -73,15 +76,15 @@ pub(crate) struct Ward {
 impl Ward {
     pub(crate) fn new() -> Self {
         Self {
-            phase: Phase::Well,
+            phase: WardPhase::Well,
             cause: Cause::Errors,
             number: 0,
             changed: Instant::now(),
             opened: None,
             answered: None,
             left: None,
-            pause: FIRST,
-            rest: FIRST,
+            backoff: BACKOFF,
+            rest: BACKOFF,
             rested: None,
             trials: 0,
             vain: 0,
@@ -91,16 +94,16 @@ impl Ward {
 
     /// Whether whoever wants something waits for the probe: it may be silent.
     pub(crate) fn is_held(&self) -> bool {
-        self.phase == Phase::Suspect && self.cause == Cause::Silence
+        self.phase == WardPhase::Suspect && self.cause == Cause::Silence
     }
 
     /// Takes it for suspect. Answers whether a probe is to be started.
     pub(crate) fn suspect(&mut self, cause: Cause) -> bool {
-        let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest);
-        if self.phase != Phase::Well || (rests && cause == Cause::Errors) {
+        let rests = self.rested.is_some_and(|since| since.elapsed() < self.rest.pause());
+        if self.phase != WardPhase::Well || (rests && cause == Cause::Errors) {
             return false;
         }
-        (self.phase, self.cause) = (Phase::Suspect, cause);
+        (self.phase, self.cause) = (WardPhase::Suspect, cause);
         self.number += 1;
         if cause == Cause::Silence {
             self.changed = Instant::now();
@@ -121,16 +124,18 @@ impl Ward {
             self.end();
             return true;
         }
-        if self.phase == Phase::Suspect {
-            self.phase = Phase::Away;
+        if self.phase == WardPhase::Suspect {
+            self.phase = WardPhase::Away;
             self.changed = Instant::now();
             self.opened = Some(self.changed);
             self.vain = 0;
             let is_same = self.left.is_some_and(|left| left.elapsed() < SAME);
-            self.pause = if is_same { self.pause } else { FIRST };
+            if !is_same {
+                self.backoff.reset();
+            }
         } else {
             self.vain += 1;
-            self.pause = (self.pause * 2).min(LONGEST);
+            self.backoff.grow();
         }
         self.trials = if probed == Probed::Error { TRIALS } else { 0 };
         false
@@ -139,24 +144,24 @@ impl Ward {
     /// It is there.
     pub(crate) fn end(&mut self) {
         let now = Instant::now();
-        if self.phase == Phase::Away {
+        if self.phase == WardPhase::Away {
             self.left = Some(now);
         } else {
             let is_same = self.rested.is_some_and(|since| since.elapsed() < SAME);
-            self.rest = if is_same { (self.rest * 2).min(LONGEST) } else { FIRST };
+            self.rest = if is_same { self.rest.grown() } else { BACKOFF };
             self.rested = Some(now);
         }
-        if self.phase == Phase::Away || self.cause == Cause::Silence {
+        if self.phase == WardPhase::Away || self.cause == Cause::Silence {
             self.changed = now;
             self.answered = Some(now);
         }
-        self.phase = Phase::Well;
+        self.phase = WardPhase::Well;
         self.trials = 0;
     }
 
     /// Whether no question may be asked.
     pub(crate) fn is_barred(&self) -> bool {
-        self.phase == Phase::Away && self.trials == 0
+        self.phase == WardPhase::Away && self.trials == 0
     }
 
     /// Whether one more question may be asked, to see.

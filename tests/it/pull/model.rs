@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Trust, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Place, Proof, Retry, Source, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -203,11 +203,11 @@ impl Reader {
                 // It would be passed on without the cache.
                 Err(fault) if fault.cause.downcast_ref::<store::Error>().is_some() => return true,
                 Err(_) => return false,
-                Ok(None) => (Body::wrap(guest.follow(None)), 0, total),
+                Ok(None) => (Body::wrap(Follower::of(&guest, None)), 0, total),
                 Ok(Some(length)) => {
                     assert_eq!(length, total);
                     let (from, to) = self.span.unwrap_or((0, total));
-                    (Body::wrap(guest.follow(Some(Span { from, to }))), from, to)
+                    (Body::wrap(Follower::of(&guest, Some(Span { from, to }))), from, to)
                 }
             },
         };

@@ -8,7 +8,7 @@ use crate::support::{Answering, Dns};
 
 /// An upstream whose `upstream:` section is this YAML, and which trusts the lab for these servers; where they are, only
 /// a parent knows.
-fn by_parents(yaml: &str, servers: &[&Registry], rules: Rules) -> Upstream {
+fn by_parents(yaml: &str, servers: &[&Registry], rules: AddressRules) -> Upstream {
     let mut config: Config = serde_yaml::from_str(yaml).unwrap();
     for server in servers {
         let reach = HostConfig { ca_file: Some(server.ca_file()), ..HostConfig::default() };
@@ -51,7 +51,7 @@ fn failed<T>(answer: Result<T, Error>) -> Error {
 async fn https_goes_by_connect_and_plain_http_in_absolute_form() {
     let (secure, plain) = (Registry::start("quay.io"), Registry::plain("plain.example.com"));
     let parent = Parent::start().await.knows(&secure).knows(&plain);
-    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&secure, &plain], Rules::default());
+    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&secure, &plain], AddressRules::default());
     for _ in 0..2 {
         assert_eq!(status(&upstream, &secure).await.unwrap(), 200);
         assert_eq!(status(&upstream, &plain).await.unwrap(), 200);
@@ -69,7 +69,7 @@ async fn redirects_and_token_services_and_tunnels_go_the_same_way() {
     let digest = cdn.push_blob("org/app", &b"bytes"[..]);
     registry.redirect_blobs(&cdn.url());
     let parent = Parent::start().await.knows(&registry).knows(&cdn);
-    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&registry, &cdn], Rules::default());
+    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&registry, &cdn], AddressRules::default());
     let answer = upstream.fetch(&at(&registry), get(&format!("/v2/org/app/blobs/{digest}"))).await.unwrap();
     assert_eq!(bytes(answer).await.unwrap(), "bytes");
     assert_eq!(parent.count(&format!("CONNECT {}", authority(&cdn))), 1);
@@ -89,7 +89,7 @@ async fn what_has_an_address_or_stands_in_no_proxy_goes_direct() {
     let yaml = format!("{{proxy: '{}', no_proxy: '*.inside.example', resolvers: '{}'}}", parent.url(), dns.address());
     let mut config: Config = serde_yaml::from_str(&yaml).unwrap();
     config.hosts = hosts(&[&given]).hosts;
-    let rules = Rules { allow: vec!["127.0.0.1".parse().unwrap()], ..Rules::default() };
+    let rules = AddressRules { allow: vec!["127.0.0.1".parse().unwrap()], ..AddressRules::default() };
     let upstream = Upstream::new(&config, &[], rules).unwrap();
     assert_eq!(status(&upstream, &given).await.unwrap(), 200);
     assert_eq!(upstream.dial(&authority(&exempt), "1.1 us").await.unwrap().address(), Some(exempt.address()));
@@ -101,14 +101,14 @@ async fn tls_with_a_parent_is_verified() {
     let registry = Registry::start("quay.io");
     let parent = Parent::secure("127.0.0.1").await.knows(&registry);
     let trusting = format!("proxy: {{url: '{}', ca_file: '{}'}}", parent.url(), registry.ca_file().display());
-    let upstream = by_parents(&trusting, &[&registry], Rules::default());
+    let upstream = by_parents(&trusting, &[&registry], AddressRules::default());
     assert_eq!(status(&upstream, &registry).await.unwrap(), 200);
-    let strange = by_parents(&format!("proxy: '{}'", parent.url()), &[&registry], Rules::default());
+    let strange = by_parents(&format!("proxy: '{}'", parent.url()), &[&registry], AddressRules::default());
     let error = failed(status(&strange, &registry).await);
     assert!(words(&error).contains("unknown CA"), "{}", words(&error));
     let other = Parent::secure("proxy.example").await.knows(&registry);
     let yaml = format!("proxy: {{url: '{}', ca_file: '{}'}}", other.url(), registry.ca_file().display());
-    let error = failed(status(&by_parents(&yaml, &[&registry], Rules::default()), &registry).await);
+    let error = failed(status(&by_parents(&yaml, &[&registry], AddressRules::default()), &registry).await);
     assert!(words(&error).contains("is not valid for it"), "{}", words(&error));
     assert_eq!((other.seen().len(), parent.seen().len(), registry.count("*")), (0, 1, 1));
 }
@@ -120,12 +120,12 @@ async fn a_parents_ca_is_trusted_for_what_goes_through_it_and_nothing_else() {
     let parent = Parent::start().await.knows(&registry);
     let ca_file = registry.ca_file();
     let yaml = format!("{{proxy: [{{url: '{}', ca_file: '{}'}}, direct]}}", parent.url(), ca_file.display());
-    let upstream = by_parents(&yaml, &[], Rules::default());
+    let upstream = by_parents(&yaml, &[], AddressRules::default());
     assert_eq!(status(&upstream, &registry).await.unwrap(), 200);
     let mut config: Config = serde_yaml::from_str(&yaml).unwrap();
     let reach = HostConfig { address: Some(registry.address()), ..HostConfig::default() };
     config.hosts.insert(authority(&registry).to_string(), reach);
-    let direct = Upstream::new(&config, &[], Rules::default()).unwrap();
+    let direct = Upstream::new(&config, &[], AddressRules::default()).unwrap();
     let error = failed(status(&direct, &registry).await);
     assert!(matches!(error, Error::UnknownIssuer { .. }), "{error:?}");
 }
@@ -140,7 +140,7 @@ async fn user_and_password_go_to_the_parent_and_to_nobody_else() {
     std::fs::write(&file, "hunter2\n").unwrap();
     let login = format!("auth: {{username: u, password_file: '{}'}}", file.display());
     let yaml = format!("proxy: {{url: '{}', {login}}}", parent.url());
-    let upstream = by_parents(&yaml, &[&secure, &plain], Rules::default());
+    let upstream = by_parents(&yaml, &[&secure, &plain], AddressRules::default());
     assert_eq!(status(&upstream, &secure).await.unwrap(), 200);
     assert_eq!(status(&upstream, &plain).await.unwrap(), 200);
     assert!(secure.requests().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
@@ -171,7 +171,7 @@ async fn a_hosts_own_407_is_no_word_of_the_parents() {
     let second = Parent::start().await.knows(&one).knows(&other);
     first.behave(Manner::Status("one.", 407));
     let yaml = format!("proxy: ['{}', '{}']", first.url(), second.url());
-    let upstream = by_parents(&yaml, &[&one, &other], Rules::default());
+    let upstream = by_parents(&yaml, &[&one, &other], AddressRules::default());
     let text = words(&failed(status(&upstream, &one).await));
     assert!(text.contains("the host behind the proxy answered 407"), "{text}");
     assert_eq!(status(&upstream, &other).await.unwrap(), 200);
@@ -183,15 +183,16 @@ async fn a_407_names_the_key() {
     let (secure, plain) = (Registry::start("quay.io"), Registry::plain("plain.example.com"));
     let parent = Parent::start().await.knows(&secure).knows(&plain);
     parent.require("u", "hunter2");
-    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&secure, &plain], Rules::default());
+    let upstream = by_parents(&format!("proxy: '{}'", parent.url()), &[&secure, &plain], AddressRules::default());
     let text = words(&failed(status(&upstream, &secure).await));
     assert!(text.contains("asks for a user and a password (407)") && text.contains("upstream.proxy"), "{text}");
     let challenging = challenging().await;
-    let upstream = by_parents(&format!("proxy: 'http://{challenging}'"), &[&plain], Rules::default());
+    let upstream = by_parents(&format!("proxy: 'http://{challenging}'"), &[&plain], AddressRules::default());
     let text = words(&failed(status(&upstream, &plain).await));
     assert!(text.contains("asks for a user and a password (407)") && text.contains("upstream.proxy"), "{text}");
     let login = "auth: {username: u, password: hunter3}";
-    let wrong = by_parents(&format!("proxy: {{url: '{}', {login}}}", parent.url()), &[&secure], Rules::default());
+    let wrong =
+        by_parents(&format!("proxy: {{url: '{}', {login}}}", parent.url()), &[&secure], AddressRules::default());
     let error = failed(status(&wrong, &secure).await);
     let text = words(&error);
     assert!(text.contains("does not accept the user and the password (407)"), "{text}");
@@ -206,7 +207,7 @@ async fn a_parent_that_fails_is_passed_over_and_the_next_one_asked() {
         let (ill, well) = (Parent::start().await, Parent::start().await.knows(&registry));
         ill.behave(manner.clone());
         let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 2s}}", ill.url(), well.url());
-        let upstream = by_parents(&yaml, &[&registry], Rules::default());
+        let upstream = by_parents(&yaml, &[&registry], AddressRules::default());
         for _ in 0..3 {
             upstream.dial(&authority(&registry), "1.1 us").await.unwrap();
         }
@@ -220,7 +221,7 @@ async fn a_parent_that_is_passed_over_is_asked_after_all_where_no_other_way_is_l
     let parent = Parent::start().await.knows(&registry);
     let dns = Dns::start(Answering::Truly).await; // knows nobody: `direct` leads nowhere
     let yaml = format!("{{proxy: ['{}', direct], resolvers: '{}'}}", parent.url(), dns.address());
-    let upstream = by_parents(&yaml, &[&registry], Rules::default());
+    let upstream = by_parents(&yaml, &[&registry], AddressRules::default());
     parent.behave(Manner::Closing);
     failed(status(&upstream, &registry).await);
     parent.behave(Manner::Willing);
@@ -235,7 +236,7 @@ async fn what_a_parent_says_of_one_host_is_no_word_about_itself() {
         let second = Parent::start().await.knows(&one).knows(&other);
         first.behave(Manner::Status("one.", code));
         let yaml = format!("proxy: ['{}', '{}']", first.url(), second.url());
-        let upstream = by_parents(&yaml, &[&one, &other], Rules::default());
+        let upstream = by_parents(&yaml, &[&one, &other], AddressRules::default());
         upstream.dial(&authority(&one), "1.1 us").await.unwrap();
         upstream.dial(&authority(&other), "1.1 us").await.unwrap();
         assert_eq!((first.connections(), second.connections()), (2, 1), "{code}");
@@ -248,7 +249,7 @@ async fn what_a_parent_forbids_no_other_road_allows() {
     let (strict, lax) = (Parent::start().await.knows(&registry), Parent::start().await.knows(&registry));
     strict.behave(Manner::Status("*", 403));
     let yaml = format!("proxy: ['{}', '{}']", strict.url(), lax.url());
-    let upstream = by_parents(&yaml, &[&registry], Rules::default());
+    let upstream = by_parents(&yaml, &[&registry], AddressRules::default());
     let error = failed(upstream.dial(&authority(&registry), "1.1 us").await);
     assert!(words(&error).contains("the proxy refused it (403)"), "{}", words(&error));
     assert_eq!(lax.connections(), 0);
@@ -261,7 +262,7 @@ async fn a_silent_parent_is_passed_over_though_nobody_waits_for_it_to_the_end() 
     let (silent, well) = (Parent::start().await, Parent::start().await.knows(&registry));
     silent.behave(Manner::Silent);
     let yaml = format!("{{proxy: ['{}', '{}'], connect_timeout: 4s}}", silent.url(), well.url());
-    let upstream = by_parents(&yaml, &[&registry], Rules::default());
+    let upstream = by_parents(&yaml, &[&registry], AddressRules::default());
     let to = authority(&registry);
     assert!(tokio::time::timeout(Duration::from_secs(3), upstream.dial(&to, "1.1 us")).await.is_err());
     upstream.dial(&to, "1.1 us").await.unwrap();
@@ -277,7 +278,7 @@ async fn direct_is_the_way_out_while_a_parent_is_ill_and_under_the_full_rules() 
         parent.behave(Manner::Closing);
         let dns = Dns::start(Answering::Truly).await.knows("quay.io", &["127.0.0.1"], 60);
         let yaml = format!("{{proxy: ['{}', direct], resolvers: '{}'}}", parent.url(), dns.address());
-        let upstream = by_parents(&yaml, &[&registry], Rules { allow, ..Rules::default() });
+        let upstream = by_parents(&yaml, &[&registry], AddressRules { allow, ..AddressRules::default() });
         for _ in 0..2 {
             match upstream.dial(&authority(&registry), "1.1 us").await {
                 Ok(line) => assert_eq!((line.address(), is_open), (Some(registry.address()), true)),
@@ -292,7 +293,7 @@ async fn direct_is_the_way_out_while_a_parent_is_ill_and_under_the_full_rules() 
 async fn names_and_addresses_from_inside_are_judged_before_a_parent_is_asked() {
     let parent = Parent::start().await;
     let yaml = format!("proxy: '{}'", parent.url());
-    let closed = by_parents(&yaml, &[], Rules::default());
+    let closed = by_parents(&yaml, &[], AddressRules::default());
     let hosts =
         ["10.0.0.1", "192.168.1.1", "db.local", "intranet", "a.internal", "127.0.0.1", "localhost", "169.254.169.254"];
     for host in hosts {
@@ -303,7 +304,7 @@ async fn names_and_addresses_from_inside_are_judged_before_a_parent_is_asked() {
     }
     assert_eq!(parent.connections(), 0);
     let allow = ["10.0.0.1", "db.local", "a.internal", "127.0.0.1"].map(|text| text.parse().unwrap()).to_vec();
-    let opened = by_parents(&yaml, &[], Rules { allow, ..Rules::default() });
+    let opened = by_parents(&yaml, &[], AddressRules { allow, ..AddressRules::default() });
     for host in ["10.0.0.1", "db.local", "a.internal"] {
         let error = failed(opened.dial(&Authority::parse(host, 443).unwrap(), "1.1 us").await);
         assert!(words(&error).contains("the proxy refused it (502)"), "{host}: {}", words(&error));
@@ -320,9 +321,9 @@ async fn a_parent_may_be_anywhere_but_here() {
     let registry = Registry::start("quay.io");
     let parent = Parent::start().await.knows(&registry);
     let yaml = format!("proxy: '{}'", parent.url());
-    let denied = Rules { deny: vec!["127.0.0.0/8".parse().unwrap()], ..Rules::default() };
+    let denied = AddressRules { deny: vec!["127.0.0.0/8".parse().unwrap()], ..AddressRules::default() };
     assert_eq!(status(&by_parents(&yaml, &[&registry], denied), &registry).await.unwrap(), 200);
-    let own = Rules { own: vec![parent.address()], ..Rules::default() };
+    let own = AddressRules { own: vec![parent.address()], ..AddressRules::default() };
     let error = failed(status(&by_parents(&yaml, &[&registry], own), &registry).await);
     assert!(words(&error).contains("that is this proxy itself"), "{}", words(&error));
     assert_eq!(parent.connections(), 1);

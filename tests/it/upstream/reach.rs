@@ -10,7 +10,7 @@ async fn asked(certificate: Certificate, ca_file: bool) -> Result<Response<Body>
     let registry = Registry::with(Setup { certificate: Some(certificate), ..Setup::named("quay.io") });
     let mut config = endpoint_config(&registry);
     config.ca_file = config.ca_file.filter(|_| ca_file);
-    let upstream = Upstream::new(&Config::default(), std::slice::from_ref(&config), Rules::default()).unwrap();
+    let upstream = Upstream::new(&Config::default(), std::slice::from_ref(&config), AddressRules::default()).unwrap();
     let answer = upstream.send(&Endpoint::parse(&config).unwrap(), exchange("/v2/")).await;
     assert_eq!(registry.count("*") == 0, answer.is_err());
     answer
@@ -38,7 +38,8 @@ async fn a_client_certificate_is_shown_where_it_is_configured_and_nowhere_else()
     let without = endpoint_config(&registry);
     let with =
         EndpointConfig { client_cert_file: Some(cert), client_key_file: Some(key), ..endpoint_config(&registry) };
-    let upstream = Upstream::new(&Config::default(), &[without.clone(), with.clone()], Rules::default()).unwrap();
+    let upstream =
+        Upstream::new(&Config::default(), &[without.clone(), with.clone()], AddressRules::default()).unwrap();
     let answer = upstream.send(&Endpoint::parse(&with).unwrap(), exchange("/v2/")).await.unwrap();
     assert_eq!(answer.status(), 200);
     let error = upstream.send(&Endpoint::parse(&without).unwrap(), exchange("/v2/")).await.unwrap_err();
@@ -93,7 +94,7 @@ async fn a_token_service_is_asked_with_a_registrys_client_certificate_at_that_re
 async fn a_server_without_tls_is_no_https_endpoint() {
     let registry = Registry::plain("quay.io");
     let config = EndpointConfig { url: registry.url().replace("http:", "https:"), ..endpoint_config(&registry) };
-    let upstream = Upstream::new(&Config::default(), std::slice::from_ref(&config), Rules::default()).unwrap();
+    let upstream = Upstream::new(&Config::default(), std::slice::from_ref(&config), AddressRules::default()).unwrap();
     let error = upstream.send(&Endpoint::parse(&config).unwrap(), exchange("/v2/")).await.unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
 }
@@ -104,7 +105,8 @@ async fn host_and_prefix_are_those_of_the_endpoint() {
         let registry = Registry::with(Setup { h2, ..Setup::named("harbor.example") });
         let digest = registry.push_blob("proj/org/app", &b"bytes"[..]);
         let config = EndpointConfig { url: format!("{}/proj", registry.url()), ..endpoint_config(&registry) };
-        let upstream = Upstream::new(&Config::default(), std::slice::from_ref(&config), Rules::default()).unwrap();
+        let upstream =
+            Upstream::new(&Config::default(), std::slice::from_ref(&config), AddressRules::default()).unwrap();
         let request =
             Request::get(format!("/v2/org/app/blobs/{digest}?a=b")).header("host", "evil.example").body(()).unwrap();
         let answer = upstream.fetch(&Endpoint::parse(&config).unwrap(), request).await.unwrap();
@@ -120,7 +122,7 @@ async fn two_addresses_of_one_host_are_two_ways() {
     let (one, two) = (Registry::start("quay.io"), Registry::start("quay.io"));
     two.script("*", Act::Status(404));
     let configs = [&one, &two].map(|r| EndpointConfig { url: "https://quay.io".to_owned(), ..endpoint_config(r) });
-    let upstream = Upstream::new(&Config::default(), &configs, Rules::default()).unwrap();
+    let upstream = Upstream::new(&Config::default(), &configs, AddressRules::default()).unwrap();
     let ends = configs.each_ref().map(|config| Endpoint::parse(config).unwrap());
     for _ in 0..2 {
         assert_eq!(upstream.send(&ends[0], exchange("/v2/")).await.unwrap().status(), 200);
@@ -142,7 +144,7 @@ async fn a_host_without_words_of_its_own_is_reached_as_upstream_hosts_says() {
 
 fn with_rules(allow: &[&str], deny: &[&str], own: &[SocketAddr]) -> Upstream {
     let targets = |list: &[&str]| -> Vec<Target> { list.iter().map(|text| text.parse().unwrap()).collect() };
-    let rules = Rules { allow: targets(allow), deny: targets(deny), named: Vec::new(), own: own.to_vec() };
+    let rules = AddressRules { allow: targets(allow), deny: targets(deny), named: Vec::new(), own: own.to_vec() };
     Upstream::new(&Config::default(), &[], rules).unwrap()
 }
 
@@ -190,7 +192,7 @@ async fn our_own_listeners_are_not_dialled_by_any_name() {
 #[tokio::test]
 async fn only_the_family_asked_for_is_dialled() {
     let config = Config { ip: Family::V6, ..Config::default() };
-    let rules = Rules { allow: vec!["127.0.0.1".parse().unwrap()], ..Rules::default() };
+    let rules = AddressRules { allow: vec!["127.0.0.1".parse().unwrap()], ..AddressRules::default() };
     let upstream = Upstream::new(&config, &[], rules).unwrap();
     let error = upstream.dial(&Authority::parse("127.0.0.1:1", 443).unwrap(), "1.1 test").await;
     let Err(error) = error else { panic!("it was reached") };
@@ -211,7 +213,7 @@ fn a_file_that_cannot_be_used_is_named() {
         authoritative: false,
     };
     let new = |config: &EndpointConfig| {
-        Upstream::new(&Config::default(), std::slice::from_ref(config), Rules::default()).unwrap_err()
+        Upstream::new(&Config::default(), std::slice::from_ref(config), AddressRules::default()).unwrap_err()
     };
     assert!(matches!(new(&config), Error::File { path: named, .. } if named == path));
     std::fs::write(&path, "no certificate").unwrap();

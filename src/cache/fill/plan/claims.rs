@@ -1,4 +1,4 @@
-//! Which lane fetches which bytes: disjoint claims over what has not landed. Pure.
+//! Assigns bytes to lanes: disjoint claims over what has not landed. Pure.
 //!
 //! No two lanes ever write the same byte: what one has reserved is out of every other's reach until that lane
 //! let go of it, so that bytes which were hashed are never written over.

@@ -1,4 +1,4 @@
-//! Which bytes readers want that no lane brings soon: pure.
+//! Finds the bytes that readers want and no lane brings soon. Pure.
 //!
 //! A reader just ahead of a lane follows it; one far ahead gets a lane of its own, short at first and longer as
 //! it is used, which takes along what other readers want next to it.
@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 use super::claims::{Claim, Claims, Ground, Role};
-use super::plan::Seat;
 use crate::wire::Span;
 
 /// So many bytes ahead of a lane count as about to land, whatever its rate.
@@ -24,6 +23,14 @@ const GAP: u64 = 128 << 10;
 /// How many lanes' ends are remembered, to let the next one be longer.
 const REMEMBERED: usize = 64;
 
+/// One reader's place in the plan. [`ReaderId::HASHER`] is the digest reader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReaderId(pub(crate) u64);
+
+impl ReaderId {
+    pub(crate) const HASHER: Self = Self(0);
+}
+
 /// Bytes to fetch for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
@@ -34,9 +41,9 @@ pub(crate) struct Demand {
 /// Where readers are and where they go.
 #[derive(Debug, Default)]
 pub(crate) struct Demands {
-    readers: BTreeMap<Seat, Span>,
+    readers: BTreeMap<ReaderId, Span>,
     granted: VecDeque<(u64, u64)>,
-    /// Where the last wish was: the next one after it comes first, so that nobody is passed over for ever.
+    /// Where the last demand was: the next one after it comes first, so that nobody is passed over for ever.
     last: u64,
 }
 
@@ -50,18 +57,18 @@ fn is_soon(claim: &Claim, at: u64, now: Instant) -> bool {
 }
 
 impl Demands {
-    pub(crate) fn sit(&mut self, seat: Seat, span: Span) {
-        self.readers.insert(seat, span);
+    pub(crate) fn join_reader(&mut self, reader: ReaderId, span: Span) {
+        self.readers.insert(reader, span);
     }
 
-    pub(crate) fn moved(&mut self, seat: Seat, at: u64) {
-        if let Some(span) = self.readers.get_mut(&seat) {
+    pub(crate) fn moved(&mut self, reader: ReaderId, at: u64) {
+        if let Some(span) = self.readers.get_mut(&reader) {
             span.from = at;
         }
     }
 
-    pub(crate) fn leave(&mut self, seat: Seat) {
-        self.readers.remove(&seat);
+    pub(crate) fn leave(&mut self, reader: ReaderId) {
+        self.readers.remove(&reader);
     }
 
     /// Whether a reader wants any of `span`.
@@ -69,7 +76,7 @@ impl Demands {
         self.readers.values().any(|reader| reader.from < span.to && reader.to > span.from)
     }
 
-    /// A wish was granted: a reader that comes to its end gets twice as much the next time.
+    /// A demand was granted: a reader that comes to its end gets twice as much the next time.
     pub(crate) fn granted(&mut self, span: Span, length: u64) {
         self.last = span.from;
         self.granted.push_back((span.to, length));
@@ -78,11 +85,11 @@ impl Demands {
         }
     }
 
-    /// The next wish, of those who wait before those who will; and whether somebody relies on a lane's rate,
+    /// The next demand, of those who wait before those who will; and whether somebody relies on a lane's rate,
     /// which may fall.
     pub(crate) fn next(
         &self,
-        waiting: impl Iterator<Item = (u64, Seat)>,
+        waiting: impl Iterator<Item = (u64, ReaderId)>,
         claims: &Claims,
         ground: Ground<'_>,
         now: Instant,
@@ -139,10 +146,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn next(wishes: &Demands, claims: &Claims, waiting: &[u64]) -> (Option<Demand>, bool) {
+    fn next(demands: &Demands, claims: &Claims, waiting: &[u64]) -> (Option<Demand>, bool) {
         let landed = Extents::default();
         let ground = Ground { landed: &landed, total: Some(1000 * MIB) };
-        wishes.next(waiting.iter().map(|at| (*at, Seat(1))), claims, ground, Instant::now())
+        demands.next(waiting.iter().map(|at| (*at, ReaderId(1))), claims, ground, Instant::now())
     }
 
     #[test]
@@ -151,49 +158,53 @@ mod tests {
         let mut claims = Claims::default();
         let ground = Ground { landed: &landed, total: Some(1000 * MIB) };
         claims.claim(LaneId(1), Role::Worker, 0, u64::MAX, ground);
-        let mut wishes = Demands::default();
-        assert_eq!(next(&wishes, &claims, &[0, MIB]), (None, false));
-        wishes.sit(Seat(1), Span { from: 50 * MIB, to: 50 * MIB + 10 });
-        let wish = Some(Demand { at: 50 * MIB, length: LEAST });
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]), (wish, false));
+        let mut demands = Demands::default();
+        assert_eq!(next(&demands, &claims, &[0, MIB]), (None, false));
+        demands.join_reader(ReaderId(1), Span { from: 50 * MIB, to: 50 * MIB + 10 });
+        let demand = Some(Demand { at: 50 * MIB, length: LEAST });
+        assert_eq!(next(&demands, &claims, &[50 * MIB]), (demand, false));
         claims.measured(LaneId(1), 60 * MIB, Instant::now());
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]), (None, true), "at this rate it is there soon");
+        assert_eq!(next(&demands, &claims, &[50 * MIB]), (None, true), "at this rate it is there soon");
         claims.measured(LaneId(1), MIB, Instant::now());
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, wish, "but it fell");
+        assert_eq!(next(&demands, &claims, &[50 * MIB]).0, demand, "but it fell");
         claims.measured(LaneId(1), 60 * MIB, Instant::now() - Duration::from_secs(1));
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, wish, "what was measured before it stalled is not believed");
+        assert_eq!(
+            next(&demands, &claims, &[50 * MIB]).0,
+            demand,
+            "what was measured before it stalled is not believed"
+        );
     }
 
     #[test]
     fn what_is_used_grows_and_neighbours_come_along() {
         let claims = Claims::default();
-        let mut wishes = Demands::default();
-        wishes.sit(Seat(1), Span { from: 50 * MIB, to: 1000 * MIB });
+        let mut demands = Demands::default();
+        demands.join_reader(ReaderId(1), Span { from: 50 * MIB, to: 1000 * MIB });
         let mut at = 50 * MIB;
         for expected in [1, 2, 4, 8, 16, 16] {
-            let wish = next(&wishes, &claims, &[at]).0.unwrap();
-            assert_eq!(wish, Demand { at, length: expected * MIB });
-            wishes.granted(Span { from: at, to: at + wish.length }, wish.length);
-            at += wish.length;
-            wishes.moved(Seat(1), at);
+            let demand = next(&demands, &claims, &[at]).0.unwrap();
+            assert_eq!(demand, Demand { at, length: expected * MIB });
+            demands.granted(Span { from: at, to: at + demand.length }, demand.length);
+            at += demand.length;
+            demands.moved(ReaderId(1), at);
         }
-        let mut wishes = Demands::default();
+        let mut demands = Demands::default();
         for part in 0..4 {
             let from = 50 * MIB + part * 150_000;
-            wishes.sit(Seat(part + 1), Span { from, to: from + 50_000 });
+            demands.join_reader(ReaderId(part + 1), Span { from, to: from + 50_000 });
         }
-        assert_eq!(next(&wishes, &claims, &[50 * MIB]).0, Some(Demand { at: 50 * MIB, length: 500_000 }));
+        assert_eq!(next(&demands, &claims, &[50 * MIB]).0, Some(Demand { at: 50 * MIB, length: 500_000 }));
     }
 
     #[test]
     fn nobody_is_passed_over_for_ever() {
         let claims = Claims::default();
-        let mut wishes = Demands::default();
+        let mut demands = Demands::default();
         let mut seen = Vec::new();
         for _ in 0..3 {
-            let wish = next(&wishes, &claims, &[50 * MIB, 200 * MIB, 400 * MIB]).0.unwrap();
-            wishes.granted(Span { from: wish.at, to: wish.at + wish.length }, wish.length);
-            seen.push(wish.at / MIB);
+            let demand = next(&demands, &claims, &[50 * MIB, 200 * MIB, 400 * MIB]).0.unwrap();
+            demands.granted(Span { from: demand.at, to: demand.at + demand.length }, demand.length);
+            seen.push(demand.at / MIB);
         }
         assert_eq!(seen, [50, 200, 400]);
     }

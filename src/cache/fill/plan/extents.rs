@@ -1,4 +1,4 @@
-//! Which bytes of a content are there: disjoint extents, merged where they touch.
+//! The bytes of a content that are there: disjoint extents, merged where they touch.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,6 @@
-//! How many lanes a fill uses: all of them are tried at once, and as many are kept as they gained. Pure, counted
-//! in ticks.
+//! Finds how many lanes a fill uses: it tries all of them at once, and keeps as many as brought more. Pure, counted in ticks.
 //!
-//! Trying one more at a time would take longer than most layers: a connection needs half a second to get up to
-//! its speed.
+//! Trying one more at a time would take longer than most layers: a connection needs half a second to get up to its speed.
 
 use std::time::Duration;
 
@@ -95,11 +93,11 @@ mod tests {
     use super::*;
 
     fn settled(most: usize, ticks: usize, rate: impl Fn(usize) -> u64) -> usize {
-        let mut scale = Parallelism::new(most);
+        let mut parallelism = Parallelism::new(most);
         for _ in 0..ticks {
-            scale.tick(rate(scale.lanes()));
+            parallelism.tick(rate(parallelism.lanes()));
         }
-        scale.lanes()
+        parallelism.lanes()
     }
 
     #[test]
@@ -114,24 +112,24 @@ mod tests {
 
     #[test]
     fn another_trial_comes_after_a_rest_and_a_vain_one_changes_nothing() {
-        let mut scale = Parallelism::new(4);
+        let mut parallelism = Parallelism::new(4);
         let mut most = 0;
         for tick in 0..1000 {
-            scale.tick(if tick < 200 { 1000 } else { 1000 * scale.lanes() as u64 });
-            most = most.max(scale.lanes());
-            assert!([0, 10_000].contains(&scale.lane_rate()) || tick > 200, "while it is tried, too");
+            parallelism.tick(if tick < 200 { 1000 } else { 1000 * parallelism.lanes() as u64 });
+            most = most.max(parallelism.lanes());
+            assert!([0, 10_000].contains(&parallelism.lane_rate()) || tick > 200, "while it is tried, too");
         }
-        assert_eq!((most, scale.lanes()), (4, 4), "the link was full and is not any more");
+        assert_eq!((most, parallelism.lanes()), (4, 4), "the link was full and is not any more");
     }
 
     #[test]
     fn a_refusal_holds_for_a_while() {
-        let mut scale = Parallelism::new(4);
-        (0..20).for_each(|_| scale.tick(1000 * scale.lanes() as u64));
-        scale.hold(2);
-        (0..REST).for_each(|_| scale.tick(2000));
-        assert_eq!(scale.lanes(), 2);
-        (0..20).for_each(|_| scale.tick(1000 * scale.lanes() as u64));
-        assert_eq!(scale.lanes(), 4);
+        let mut parallelism = Parallelism::new(4);
+        (0..20).for_each(|_| parallelism.tick(1000 * parallelism.lanes() as u64));
+        parallelism.hold(2);
+        (0..REST).for_each(|_| parallelism.tick(2000));
+        assert_eq!(parallelism.lanes(), 2);
+        (0..20).for_each(|_| parallelism.tick(1000 * parallelism.lanes() as u64));
+        assert_eq!(parallelism.lanes(), 4);
     }
 }

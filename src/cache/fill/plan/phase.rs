@@ -1,4 +1,4 @@
-//! How far a fill is, and why a reader gets nothing more from it.
+//! The phases of a fill, and why a reader gets nothing more from it.
 
 use crate::cache::{Fault, Retry};
 
@@ -12,7 +12,7 @@ pub(crate) enum Phase {
     /// It stopped for want of readers; nobody may join any more.
     Parked,
     /// The disk takes no more: what has landed can be read, the rest each reader fetches itself.
-    Adrift(Fault),
+    Detached(Fault),
     /// It failed for good.
     Broken(Fault),
 }
@@ -22,8 +22,8 @@ pub(crate) enum Phase {
 pub(crate) enum Gone {
     /// [`Phase::Broken`].
     Broken(Fault),
-    /// [`Phase::Adrift`].
-    Adrift(Fault),
+    /// [`Phase::Detached`].
+    Detached(Fault),
 }
 
 /// The process ends while somebody reads.

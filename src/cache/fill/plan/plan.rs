@@ -1,4 +1,4 @@
-//! What has landed of a fill, who reads where, who fetches what, and how it ended: pure, no I/O, no clock.
+//! The plan of a fill: what has landed, who reads where, which lane fetches what, and how it ended. Pure: no I/O, no clock.
 //!
 //! The hold: a reader of the whole content gets its last byte only once the digest matched, so that no
 //! client can take a wrong content for a finished one.
@@ -9,18 +9,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::claims::{Claims, GoOn, Ground, LaneId, Role};
-use super::demand::{Demand, Demands};
+use super::demand::{Demand, Demands, ReaderId};
 use super::phase::{Gone, Phase, stopping};
 use crate::cache::fill::Extents;
 use crate::wire::Span;
-
-/// One reader's place in the plan. [`Seat::HASHER`] is the digest reader's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seat(pub(crate) u64);
-
-impl Seat {
-    pub(crate) const HASHER: Self = Self(0);
-}
 
 /// The state that the lanes, the digest reader and all followers share.
 #[derive(Debug)]
@@ -28,15 +20,15 @@ pub(crate) struct Plan {
     total: Option<u64>,
     landed: Extents,
     claims: Claims,
-    wishes: Demands,
-    waiting: BTreeMap<(u64, Seat), Waker>,
-    guests: usize,
+    demands: Demands,
+    waiting: BTreeMap<(u64, ReaderId), Waker>,
+    waiters: usize,
     phase: Phase,
 }
 
 /// A source contradicted what is known of the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream says {said} bytes where {known} were said before")]
+#[error("the upstream announces {said} bytes, but {known} were announced before")]
 pub(crate) struct LengthChanged {
     known: u64,
     said: u64,
@@ -49,9 +41,9 @@ impl Plan {
             total,
             landed,
             claims: Claims::default(),
-            wishes: Demands::default(),
+            demands: Demands::default(),
             waiting: BTreeMap::new(),
-            guests: 0,
+            waiters: 0,
             phase: Phase::Filling,
         }
     }
@@ -84,24 +76,24 @@ impl Plan {
     /// Somebody waits for the content, or is about to. Not once it has ended without success.
     pub(crate) fn enter(&mut self) -> bool {
         let open = matches!(self.phase, Phase::Filling | Phase::Verified);
-        self.guests += usize::from(open);
+        self.waiters += usize::from(open);
         open
     }
 
     /// One who is here brings another.
     pub(crate) fn enter_with_another(&mut self) {
-        self.guests += 1;
+        self.waiters += 1;
     }
 
     /// One who entered has left. Whether nobody is here any more.
     pub(crate) fn exit(&mut self) -> bool {
-        self.guests = self.guests.saturating_sub(1);
-        self.guests == 0
+        self.waiters = self.waiters.saturating_sub(1);
+        self.waiters == 0
     }
 
     /// Whether nobody waits for it.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.guests == 0
+        self.waiters == 0
     }
 
     /// Learns the length; whoever waits for it is to be woken.
@@ -127,19 +119,20 @@ impl Plan {
     }
 
     /// A lane for a reader.
-    pub(crate) fn claim_wish(&mut self, lane: LaneId, wish: Demand) -> Option<Span> {
+    pub(crate) fn claim_demand(&mut self, lane: LaneId, demand: Demand) -> Option<Span> {
         let ground = Ground { landed: &self.landed, total: self.total };
-        let span = self.claims.claim(lane, Role::Scout, wish.at, wish.length, ground)?;
-        self.wishes.granted(span, wish.length);
+        let span = self.claims.claim(lane, Role::Scout, demand.at, demand.length, ground)?;
+        self.demands.granted(span, demand.length);
         Some(span)
     }
 
     /// The next reader that waits for what no lane brings soon; and whether there is one that should be looked at
     /// again later.
-    pub(crate) fn wish(&mut self, now: Instant) -> (Option<Demand>, bool) {
+    pub(crate) fn next_demand(&mut self, now: Instant) -> (Option<Demand>, bool) {
         let Some(total) = self.total else { return (None, false) };
-        let waiting = self.waiting.keys().filter(|(_, seat)| *seat != Seat::HASHER).map(|(at, seat)| (*at, *seat));
-        self.wishes.next(waiting, &self.claims, Ground { landed: &self.landed, total: Some(total) }, now)
+        let waiting =
+            self.waiting.keys().filter(|(_, reader)| *reader != ReaderId::HASHER).map(|(at, reader)| (*at, *reader));
+        self.demands.next(waiting, &self.claims, Ground { landed: &self.landed, total: Some(total) }, now)
     }
 
     /// See [`Claims::reserve`].
@@ -174,35 +167,41 @@ impl Plan {
 
     /// Whether a reader wants anything of what a lane still brings.
     pub(crate) fn is_wanted(&self, lane: LaneId) -> bool {
-        self.claims.of(lane).is_some_and(|claim| self.wishes.touch(claim.span()))
+        self.claims.of(lane).is_some_and(|claim| self.demands.touch(claim.span()))
     }
 
-    /// A reader of `span` takes its seat, whether it begins now or later.
-    pub(crate) fn sit(&mut self, seat: Seat, span: Span) {
-        self.wishes.sit(seat, span);
+    /// A reader of `span` joins, whether it begins now or later.
+    pub(crate) fn join_reader(&mut self, reader: ReaderId, span: Span) {
+        self.demands.join_reader(reader, span);
     }
 
     /// Up to where a reader at `at` may read now; `at` itself at the end of a verified content. Checks and
     /// registers under one borrow, so no landing is missed.
-    pub(crate) fn readable(&mut self, at: u64, hold: bool, seat: Seat, cx: &Context<'_>) -> Poll<Result<u64, Gone>> {
-        self.wishes.moved(seat, at);
+    pub(crate) fn readable(
+        &mut self,
+        at: u64,
+        hold: bool,
+        reader: ReaderId,
+        cx: &Context<'_>,
+    ) -> Poll<Result<u64, Gone>> {
+        self.demands.moved(reader, at);
         let landed = self.landed.end_from(at);
         let free = match &self.phase {
             Phase::Verified => return Poll::Ready(Ok(landed)),
             Phase::Broken(fault) => return Poll::Ready(Err(Gone::Broken(fault.clone()))),
-            Phase::Parked if seat == Seat::HASHER => return Poll::Ready(Err(Gone::Broken(stopping()))),
-            Phase::Filling | Phase::Parked | Phase::Adrift(_) if hold => self.held_end(landed),
-            Phase::Filling | Phase::Parked | Phase::Adrift(_) => landed,
+            Phase::Parked if reader == ReaderId::HASHER => return Poll::Ready(Err(Gone::Broken(stopping()))),
+            Phase::Filling | Phase::Parked | Phase::Detached(_) if hold => self.held_end(landed),
+            Phase::Filling | Phase::Parked | Phase::Detached(_) => landed,
         };
         if free > at || (!hold && self.total == Some(at)) {
             return Poll::Ready(Ok(free.max(at)));
         }
         match &self.phase {
-            Phase::Adrift(fault) => return Poll::Ready(Err(Gone::Adrift(fault.clone()))),
+            Phase::Detached(fault) => return Poll::Ready(Err(Gone::Detached(fault.clone()))),
             Phase::Parked => return Poll::Ready(Err(Gone::Broken(stopping()))), // readers are left when we stop
             _ => {}
         }
-        self.waiting.insert((at, seat), cx.waker().clone());
+        self.waiting.insert((at, reader), cx.waker().clone());
         Poll::Pending
     }
 
@@ -224,15 +223,15 @@ impl Plan {
         self.landed.insert(span);
         self.claims.landed(lane, span.to);
         let reach = self.landed.end_from(span.from);
-        let first = (span.from.saturating_sub(1), Seat(0)); // a held reader waits one byte before the front
-        let keys: Vec<_> = self.waiting.range(first..(reach, Seat(0))).map(|(key, _)| *key).collect();
+        let first = (span.from.saturating_sub(1), ReaderId(0)); // a held reader waits one byte before the front
+        let keys: Vec<_> = self.waiting.range(first..(reach, ReaderId(0))).map(|(key, _)| *key).collect();
         keys.iter().filter_map(|key| self.waiting.remove(key)).collect()
     }
 
     /// A reader has left.
-    pub(crate) fn leave(&mut self, at: u64, seat: Seat) {
-        self.waiting.remove(&(at, seat));
-        self.wishes.leave(seat);
+    pub(crate) fn leave(&mut self, at: u64, reader: ReaderId) {
+        self.waiting.remove(&(at, reader));
+        self.demands.leave(reader);
     }
 
     /// The fill ends; everybody is to be woken.
@@ -276,9 +275,9 @@ mod tests {
 
     fn read(plan: &mut Plan, at: u64, hold: bool, count: &Arc<Count>) -> Option<Result<u64, String>> {
         let waker = Waker::from(count.clone());
-        match plan.readable(at, hold, Seat(1), &Context::from_waker(&waker)) {
+        match plan.readable(at, hold, ReaderId(1), &Context::from_waker(&waker)) {
             Poll::Ready(Ok(end)) => Some(Ok(end)),
-            Poll::Ready(Err(Gone::Broken(fault) | Gone::Adrift(fault))) => Some(Err(fault.to_string())),
+            Poll::Ready(Err(Gone::Broken(fault) | Gone::Detached(fault))) => Some(Err(fault.to_string())),
             Poll::Pending => None,
         }
     }
@@ -323,7 +322,7 @@ mod tests {
         let fault = || Fault::new(Retry::Never, std::io::Error::other("gone"));
         land(&mut plan, 0, 4);
         assert_eq!(read(&mut plan, 4, false, &count), None);
-        plan.end(Phase::Adrift(fault())).into_iter().for_each(Waker::wake);
+        plan.end(Phase::Detached(fault())).into_iter().for_each(Waker::wake);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert_eq!(read(&mut plan, 0, false, &count), Some(Ok(4)));
         assert_eq!(read(&mut plan, 4, false, &count), Some(Err("gone".to_owned())));

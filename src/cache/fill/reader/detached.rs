@@ -1,4 +1,4 @@
-//! A reader whose fill the disk takes no more of: it goes on by an upstream request of its own.
+//! Continues a reader by an upstream request of its own, when the disk takes no more of its fill.
 //!
 //! A reader of the whole is verified all the same: what it has had is hashed from the file, the rest as it
 //! comes, and its last bytes stay back until the digest matched.
@@ -9,9 +9,9 @@ use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
-use super::hashing::{self, Proof};
+use super::hashing::{self, ContentHash};
 use super::waiter::Waiter;
-use crate::cache::fill::backoff::Backoff;
+use crate::cache::fill::backoff::Retries;
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry, Want};
 
@@ -28,12 +28,12 @@ struct TooLittle(u64);
 
 impl Detached {
     /// Goes on at `at`, up to `end` if it is known. With `hold` it is a whole that is read.
-    pub(crate) fn begin(guest: &Waiter, at: u64, end: Option<u64>, hold: bool) -> Self {
+    pub(crate) fn begin(waiter: &Waiter, at: u64, end: Option<u64>, hold: bool) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let drifting = Detaching { guest: guest.clone(), at, end, proof: None, held: Bytes::new(), sender };
+        let detaching = Detaching { waiter: waiter.clone(), at, end, hash: None, held: Bytes::new(), sender };
         tokio::spawn(async move {
-            let sender = drifting.sender.clone();
-            if let Err(Stop::Fault(fault)) = drifting.run(hold).await {
+            let sender = detaching.sender.clone();
+            if let Err(Stop::Fault(fault)) = detaching.run(hold).await {
                 let _ = sender.send(Err(fault)).await; // a reader that has left is fine
             }
         });
@@ -46,10 +46,10 @@ impl Detached {
 }
 
 struct Detaching {
-    guest: Waiter,
+    waiter: Waiter,
     at: u64,
     end: Option<u64>,
-    proof: Option<Proof>,
+    hash: Option<ContentHash>,
     held: Bytes,
     sender: mpsc::Sender<Result<Bytes, Fault>>,
 }
@@ -62,12 +62,12 @@ enum Stop {
 
 impl Detaching {
     async fn run(mut self, hold: bool) -> Result<(), Stop> {
-        let fill = self.guest.fill().clone();
+        let fill = self.waiter.fill().clone();
         if hold {
-            let proof = Proof::new(fill.digest().algorithm());
-            self.proof = Some(hashing::take(proof, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
+            let hash = ContentHash::new(fill.digest().algorithm());
+            self.hash = Some(hashing::take(hash, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
         }
-        let mut patience = Backoff::default();
+        let mut retries = Retries::default();
         let mut way = 0;
         let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
@@ -82,17 +82,17 @@ impl Detaching {
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            patience.broke_off(self.at - before);
+            retries.broke_off(self.at - before);
             way += 1;
-            if fault.retry == Retry::Never || patience.is_exhausted(self.at) {
+            if fault.retry == Retry::Never || retries.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
             }
-            if let Some(until) = patience.until() {
+            if let Some(until) = retries.until() {
                 tokio::time::sleep_until(until).await;
             }
         }
-        if let Some(proof) = self.proof.take() {
-            let (wanted, (found, _)) = (*fill.digest(), proof.finish());
+        if let Some(hash) = self.hash.take() {
+            let (wanted, (found, _)) = (*fill.digest(), hash.finish());
             if wanted != found {
                 return Err(Stop::Fault(Fault::new(Retry::Never, Mismatch { wanted, found })));
             }
@@ -104,7 +104,7 @@ impl Detaching {
     /// Asks for the rest and passes on what comes of it.
     async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
         let want = Want { from: self.at, to: self.end, way, ..Want::default() };
-        let flow = self.guest.caller().source.open(want).await.map_err(Stop::Fault)?;
+        let flow = self.waiter.caller().source.open(want).await.map_err(Stop::Fault)?;
         self.end = self.end.or(flow.total);
         let mut skip = self.at.saturating_sub(flow.at);
         let mut body = flow.body;
@@ -136,10 +136,10 @@ impl Detaching {
     /// Of a whole, the latest piece stays back.
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
         self.at += bytes.len() as u64;
-        let ready = match &mut self.proof {
+        let ready = match &mut self.hash {
             None => bytes,
-            Some(proof) => {
-                proof.update(&bytes);
+            Some(hash) => {
+                hash.update(&bytes);
                 std::mem::replace(&mut self.held, bytes)
             }
         };
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::cache::fill::endpoints::Endpoints;
     use crate::cache::fill::fill::Fill;
-    use crate::cache::fill::sources::Lead;
+    use crate::cache::fill::sources::FillSource;
     use crate::cache::{Caller, Flow, Place, Principal, Proof, Source, Trust, Whole};
     use crate::host::{Percent, Size};
     use crate::oci::{Algorithm, Digest};
@@ -219,15 +219,15 @@ mod tests {
             let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
             let caller = Caller { place, principal, source, trust: Trust::default() };
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
-            let fill = Arc::new(Fill::new(staged, Lead::of(&caller), Endpoints::default()));
-            let guest = Waiter::of(&fill, &caller).unwrap();
-            let mut drift = Detached::begin(&guest, 10, Some(1000), false);
+            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default()));
+            let waiter = Waiter::of(&fill, &caller).unwrap();
+            let mut detached = Detached::begin(&waiter, 10, Some(1000), false);
             if leaves {
                 tokio::task::yield_now().await;
-                drop(drift);
+                drop(detached);
                 tokio::time::sleep(std::time::Duration::from_secs(600)).await;
             } else {
-                while let Some(Ok(_)) = std::future::poll_fn(|cx| drift.poll(cx)).await {}
+                while let Some(Ok(_)) = std::future::poll_fn(|cx| detached.poll(cx)).await {}
             }
             assert_eq!(miser.asked.load(Ordering::SeqCst), most, "right {is_right}, leaves {leaves}");
         }

@@ -10,45 +10,61 @@ use http_body::{Body, Frame, SizeHint};
 use super::detached::Detached;
 use super::waiter::Waiter;
 use crate::cache::body::pump::Pump;
+use crate::cache::fill::plan::demand::ReaderId;
 use crate::cache::fill::plan::phase::Gone;
-use crate::cache::fill::plan::plan::Seat;
 use crate::store::Staged;
 use crate::wire::{BodyError, Span};
 
 /// Follows a fill over a span, or to its end.
 pub struct Follower {
-    guest: Waiter,
-    seat: Seat,
+    waiter: Waiter,
+    reader: ReaderId,
     at: u64,
     end: Option<u64>,
     hold: bool,
     pump: Pump<Arc<Staged>>,
     /// Since the disk takes no more.
-    drift: Option<Detached>,
+    detached: Option<Detached>,
 }
 
 impl Follower {
-    pub(crate) fn new(guest: Waiter, span: Option<Span>, hold: bool) -> Self {
-        let end = span.map(|span| span.to).or_else(|| guest.fill().total());
+    /// A reader of the whole content (`span` is `None`) or of a part of it. The last byte of a whole, and of a part
+    /// from 0 to the end, is held back until the digest matched.
+    #[must_use]
+    pub fn of(waiter: &Waiter, span: Option<Span>) -> Self {
+        let total = waiter.fill().total();
+        let hold = span.is_none_or(|span| span.from == 0 && total.is_none_or(|total| span.to >= total));
+        Self::new(waiter.clone(), span, hold)
+    }
+
+    /// A reader that goes on with a content of which it has had the bytes before `span`. `hold` says that it reads the
+    /// whole.
+    #[must_use]
+    pub fn of_rest(waiter: &Waiter, span: Span, hold: bool) -> Self {
+        Self::new(waiter.clone(), Some(span), hold)
+    }
+
+    fn new(waiter: Waiter, span: Option<Span>, hold: bool) -> Self {
+        let end = span.map(|span| span.to).or_else(|| waiter.fill().total());
         let at = span.map_or(0, |span| span.from);
-        let seat = guest.fill().sit(Span { from: at, to: end.unwrap_or(u64::MAX) });
-        let pump = Pump::new(guest.fill().staged().clone());
-        Self { guest, seat, at, end, hold, pump, drift: None }
+        let reader = waiter.fill().join_reader(Span { from: at, to: end.unwrap_or(u64::MAX) });
+        let pump = Pump::new(waiter.fill().staged().clone());
+        Self { waiter, reader, at, end, hold, pump, detached: None }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         if self.end == Some(self.at) {
             return Poll::Ready(None);
         }
-        if let Some(drift) = &mut self.drift {
-            return drift.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
+        if let Some(detached) = &mut self.detached {
+            return detached.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map_err(BodyError::new)));
         }
-        let readable = match ready!(self.guest.fill().readable(self.at, self.hold, self.seat, cx)) {
+        let readable = match ready!(self.waiter.fill().readable(self.at, self.hold, self.reader, cx)) {
             Ok(end) => self.end.map_or(end, |own| own.min(end)),
             Err(Gone::Broken(fault)) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
-            Err(Gone::Adrift(_)) => {
-                let end = self.end.or_else(|| self.guest.fill().total());
-                self.drift = Some(Detached::begin(&self.guest, self.at, end, self.hold));
+            Err(Gone::Detached(_)) => {
+                let end = self.end.or_else(|| self.waiter.fill().total());
+                self.detached = Some(Detached::begin(&self.waiter, self.at, end, self.hold));
                 return self.poll_bytes(cx);
             }
         };
@@ -76,7 +92,7 @@ impl Body for Follower {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.end == Some(self.at) && (!self.hold || self.drift.is_some() || self.guest.fill().verified_now())
+        self.end == Some(self.at) && (!self.hold || self.detached.is_some() || self.waiter.fill().verified_now())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -86,6 +102,6 @@ impl Body for Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.guest.fill().leave(self.at, self.seat);
+        self.waiter.fill().leave(self.at, self.reader);
     }
 }

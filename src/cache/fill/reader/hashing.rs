@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cache::fill::fill::Fill;
+use crate::cache::fill::plan::demand::ReaderId;
 use crate::cache::fill::plan::phase::Gone;
-use crate::cache::fill::plan::plan::Seat;
 use crate::cache::{Fault, Retry};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::store::{Checksums, Staged};
@@ -17,12 +17,12 @@ const CHUNK: usize = 256 << 10;
 const STRETCH: u64 = 16 << 20;
 
 /// What is computed over the bytes in order: the digest, and what the store keeps to recognise damage.
-pub(crate) struct Proof {
+pub(crate) struct ContentHash {
     hasher: Hasher,
     checksums: Checksums,
 }
 
-impl Proof {
+impl ContentHash {
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         Self { hasher: Hasher::new(algorithm), checksums: Checksums::new() }
     }
@@ -39,22 +39,27 @@ impl Proof {
 
 /// Reads the file as it grows, on blocking threads that read the page cache.
 pub(crate) async fn prove(fill: &Fill) -> Result<(Digest, Checksums), Fault> {
-    let mut proof = Proof::new(fill.digest().algorithm());
+    let mut hash = ContentHash::new(fill.digest().algorithm());
     let mut at = 0;
     loop {
-        let readable = std::future::poll_fn(|cx| fill.readable(at, false, Seat::HASHER, cx)).await;
-        let end = readable.map_err(|(Gone::Broken(fault) | Gone::Adrift(fault))| fault)?;
+        let readable = std::future::poll_fn(|cx| fill.readable(at, false, ReaderId::HASHER, cx)).await;
+        let end = readable.map_err(|(Gone::Broken(fault) | Gone::Detached(fault))| fault)?;
         if end == at {
-            return Ok(proof.finish());
+            return Ok(hash.finish());
         }
         let end = end.min(at + STRETCH);
-        proof = take(proof, fill.staged().clone(), at, end).await?;
+        hash = take(hash, fill.staged().clone(), at, end).await?;
         at = end;
     }
 }
 
-/// Takes the bytes from `at` to `end` of a staged file into `proof`.
-pub(crate) async fn take(mut proof: Proof, staged: Arc<Staged>, mut at: u64, end: u64) -> Result<Proof, Fault> {
+/// Takes the bytes from `at` to `end` of a staged file into `hash`.
+pub(crate) async fn take(
+    mut hash: ContentHash,
+    staged: Arc<Staged>,
+    mut at: u64,
+    end: u64,
+) -> Result<ContentHash, Fault> {
     let taken = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; CHUNK];
         while at < end {
@@ -62,13 +67,13 @@ pub(crate) async fn take(mut proof: Proof, staged: Arc<Staged>, mut at: u64, end
             match staged.read_at(at, &mut buffer[..wanted])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => {
-                    proof.update(&buffer[..read]);
+                    hash.update(&buffer[..read]);
                     at += read as u64;
                 }
             }
         }
-        Ok(proof)
+        Ok(hash)
     });
-    let taken: io::Result<Proof> = taken.await.unwrap_or_else(|_| Err(io::Error::other("interrupted")));
+    let taken: io::Result<ContentHash> = taken.await.unwrap_or_else(|_| Err(io::Error::other("interrupted")));
     taken.map_err(|cause| Fault::new(Retry::Never, cause))
 }

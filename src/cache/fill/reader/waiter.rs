@@ -1,16 +1,14 @@
-//! One who waits for a fill: as long as a guest is there, the fill goes on.
+//! A caller that waits for a fill: as long as there is one, the fill goes on.
 
 use std::sync::Arc;
 
-use crate::cache::fill::Follower;
 use crate::cache::fill::fill::Fill;
-use crate::cache::fill::sources::Lead;
+use crate::cache::fill::sources::FillSource;
 use crate::cache::fill::status::Ending;
 use crate::cache::{Caller, Fault};
 use crate::oci::Digest;
-use crate::wire::Span;
 
-/// A caller's share in a fill. Cloning it is another guest.
+/// A caller's share in a fill. Cloning it is another waiter.
 pub struct Waiter {
     fill: Arc<Fill>,
     caller: Caller,
@@ -34,13 +32,13 @@ impl Waiter {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn length(&self) -> Result<Option<u64>, Fault> {
-        self.fill.head().length().await
+        self.fill.status().length().await
     }
 
     /// Whether no source has answered yet.
     #[must_use]
     pub fn is_opening(&self) -> bool {
-        self.fill.head().is_opening()
+        self.fill.status().is_opening()
     }
 
     /// Waits until the digest matched and answers the length in bytes. Cancel-safe.
@@ -48,7 +46,7 @@ impl Waiter {
     /// # Errors
     /// The fault that broke the fill.
     pub async fn verified(&self) -> Result<u64, Fault> {
-        self.fill.head().verified().await
+        self.fill.status().verified().await
     }
 
     /// How many bytes have landed.
@@ -59,28 +57,12 @@ impl Waiter {
 
     /// Its caller has proven meanwhile that it may read: its source can continue the fill from here on.
     pub fn take_part(&self) {
-        self.fill.leads().add(Lead::of(&self.caller));
+        self.fill.sources().add(FillSource::of(&self.caller));
     }
 
-    /// How the fill will end, without waiting for it as a guest does.
+    /// How the fill will end, without waiting for it as a waiter does.
     pub fn ending(&self) -> Ending {
-        self.fill.head().ending()
-    }
-
-    /// A reader of the whole content (`span` is `None`) or of a part of it. A whole, and a part from 0 to the
-    /// end, is held back by its last byte until the digest matched.
-    #[must_use]
-    pub fn follow(&self, span: Option<Span>) -> Follower {
-        let total = self.fill.total();
-        let hold = span.is_none_or(|span| span.from == 0 && total.is_none_or(|total| span.to >= total));
-        Follower::new(self.clone(), span, hold)
-    }
-
-    /// A reader that goes on with a content of which it has had what lies before `span`. `hold` says that it
-    /// reads the whole.
-    #[must_use]
-    pub fn go_on(&self, span: Span, hold: bool) -> Follower {
-        Follower::new(self.clone(), Some(span), hold)
+        self.fill.status().ending()
     }
 
     pub(crate) fn fill(&self) -> &Arc<Fill> {

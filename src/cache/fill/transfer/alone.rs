@@ -1,4 +1,4 @@
-//! Whether a fill that nobody waits for still brings enough to be worth its connection.
+//! Measures whether a fill that nobody waits for still brings enough to be worth its connection.
 //!
 //! Threat: an upstream that sends a byte now and then, for ever, to a fill whose reader has left. Before the first byte
 //! there is no such measure: a registry that fetches before it serves takes minutes, and its client comes back.

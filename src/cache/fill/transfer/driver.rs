@@ -1,4 +1,4 @@
-//! The pilot of a fill: starts lanes until nothing is missing.
+//! The driver of a fill starts lanes until nothing is missing.
 //!
 //! A cut, a stall or an expired address is not an error here as long as bytes keep coming: the rest is
 //! asked for again. Only a source that gains nothing several times in a row is given up for the next.
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::alone::Alone;
-use super::lane::{Lane, Outcome};
+use super::lane::{Lane, LaneEnd};
 use crate::cache::fill::FillConfig;
-use crate::cache::fill::backoff::Backoff;
+use crate::cache::fill::backoff::Retries;
 use crate::cache::fill::checkpoint::Checkpoint;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{LaneId, Role};
@@ -40,7 +40,7 @@ struct NoSource;
 /// Why the lanes stopped before all was there.
 pub(crate) enum Halt {
     Parked,
-    Adrift(Fault),
+    Detached(Fault),
     Broken(Fault),
 }
 
@@ -48,16 +48,16 @@ pub(crate) struct Driver<'a> {
     fill: &'a Arc<Fill>,
     config: FillConfig,
     metrics: &'a Metrics,
-    lanes: JoinSet<(Lane, Outcome)>,
+    lanes: JoinSet<(Lane, LaneEnd)>,
     next: u64,
-    scale: Parallelism,
-    patience: Backoff,
-    /// As `patience`, for the lanes of readers far ahead.
-    scouting: Backoff,
+    parallelism: Parallelism,
+    retries: Retries,
+    /// As `retries`, for the lanes of readers far ahead.
+    scouting: Retries,
     alone: Alone,
     way: usize,
     last: Last,
-    memory: Checkpoint,
+    checkpoint: Checkpoint,
 }
 
 /// The last failure, and whose it was.
@@ -77,26 +77,26 @@ impl<'a> Driver<'a> {
             metrics,
             lanes: JoinSet::new(),
             next: 0,
-            scale: Parallelism::new(config.lanes.into()),
-            patience: Backoff::default(),
-            scouting: Backoff::default(),
+            parallelism: Parallelism::new(config.lanes.into()),
+            retries: Retries::default(),
+            scouting: Retries::default(),
             alone: Alone::default(),
             way: 0,
             last: Last { fault: Fault::new(Retry::Again, NoSource), place: None, endpoint: None, tries: 0 },
-            memory: Checkpoint::of(fill),
+            checkpoint: Checkpoint::of(fill),
         }
     }
 
     /// Fetches until nothing is missing. Whatever it answers, no lane is left.
     pub(crate) async fn gather(&mut self) -> Result<(), Halt> {
-        let gathered = self.fly().await;
+        let gathered = self.run().await;
         self.fill.stop();
         while self.lanes.join_next().await.is_some() {}
-        self.memory.settle().await;
+        self.checkpoint.settle().await;
         gathered
     }
 
-    async fn fly(&mut self) -> Result<(), Halt> {
+    async fn run(&mut self) -> Result<(), Halt> {
         let (mut tick, mut seen) = (Instant::now() + TICK, self.fill.progress());
         loop {
             if self.fill.is_deserted() && self.is_to_be_parked() && self.fill.park() {
@@ -105,7 +105,7 @@ impl<'a> Driver<'a> {
             if self.is_futile() && self.fill.park() {
                 // That a registry is away is told once, and not by each of its fills.
                 if !self.is_away() {
-                    self.tell("nobody waits for this blob, and its upstream brings nothing: the fill is given up");
+                    self.tell("gave up a fill that no client waits for: its upstream delivers nothing");
                 }
                 return Err(Halt::Parked);
             }
@@ -114,11 +114,11 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             let ticks = is_watching || self.is_parallel();
-            let wakes = [ticks.then_some(tick), self.patience.until(), self.scouting.until(), self.alone.until()];
+            let wakes = [ticks.then_some(tick), self.retries.until(), self.scouting.until(), self.alone.until()];
             let wake = wakes.into_iter().flatten().min();
             tokio::select! {
                 Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => match ended {
-                    Ok((lane, outcome)) => self.ended(&lane, outcome)?,
+                    Ok((lane, end)) => self.ended(&lane, end)?,
                     Err(_) => return Err(Halt::Broken(self.last.fault.clone())), // the runtime is going down
                 },
                 () = self.fill.stirred() => {}
@@ -127,11 +127,11 @@ impl<'a> Driver<'a> {
             if ticks && tick <= Instant::now() {
                 let progress = self.fill.progress();
                 if self.is_parallel() {
-                    self.scale.tick(progress - seen);
+                    self.parallelism.tick(progress - seen);
                 }
                 (tick, seen) = (Instant::now() + TICK, progress);
             }
-            self.memory.refresh(self.fill);
+            self.checkpoint.refresh(self.fill);
         }
     }
 
@@ -146,11 +146,11 @@ impl<'a> Driver<'a> {
     /// Whether nobody waits for it, and it gains nothing worth going on for.
     fn is_futile(&mut self) -> bool {
         self.alone.is_too_slow(self.fill.is_deserted(), self.fill.progress())
-            || (self.fill.is_deserted() && self.patience.in_vain() >= ALONE_TRIES)
+            || (self.fill.is_deserted() && self.retries.in_vain() >= ALONE_TRIES)
     }
 
     fn is_away(&self) -> bool {
-        self.fill.leads().first().is_some_and(|lead| lead.caller.source.is_away())
+        self.fill.sources().first().is_some_and(|source| source.caller.source.is_away())
     }
 
     fn is_parallel(&self) -> bool {
@@ -159,10 +159,10 @@ impl<'a> Driver<'a> {
 
     /// Starts the lanes that should run and do not. Whether there is somebody to look after again soon.
     fn dispatch(&mut self) -> Result<bool, Halt> {
-        if !self.patience.is_over() {
+        if !self.retries.is_over() {
             return Ok(false);
         }
-        let target = if self.is_parallel() { self.scale.lanes() } else { 1 };
+        let target = if self.is_parallel() { self.parallelism.lanes() } else { 1 };
         let mut workers = self.fill.lanes(Role::Worker);
         while workers < target {
             let alone = target == 1;
@@ -171,7 +171,7 @@ impl<'a> Driver<'a> {
             let least = if workers == 0 { u64::MAX } else { CUT_LEAST };
             let Some(claim) = self.fill.claim_work(id, chunk, least) else { break };
             let bounded = !alone || self.fill.is_followed_by_much(claim.to);
-            if workers == 0 && self.patience.is_tried() && claim.from > 0 {
+            if workers == 0 && self.retries.is_tried() && claim.from > 0 {
                 self.metrics.fill_resumed();
             }
             let queue = if workers == 0 { Queue::Wait } else { Queue::Spare };
@@ -183,13 +183,13 @@ impl<'a> Driver<'a> {
 
     fn scout(&mut self) -> Result<bool, Halt> {
         while self.fill.has_ranges() && self.scouting.is_over() {
-            let (wish, is_watching) = self.fill.wish();
-            let Some(wish) = wish else { return Ok(is_watching) };
+            let (demand, is_watching) = self.fill.next_demand();
+            let Some(demand) = demand else { return Ok(is_watching) };
             if self.fill.lanes(Role::Scout) >= SCOUTS {
                 return Ok(false); // a lane's end is the next occasion
             }
             let id = self.id();
-            let Some(claim) = self.fill.claim_wish(id, wish) else { return Ok(true) };
+            let Some(claim) = self.fill.claim_demand(id, demand) else { return Ok(true) };
             let lane = self.lane(id, Role::Scout, claim, true, Queue::Wait)?;
             self.start(Lane { way: self.way + usize::try_from(id.0).unwrap_or(0), ..lane });
         }
@@ -209,11 +209,11 @@ impl<'a> Driver<'a> {
         bounded: bool,
         queue: Queue,
     ) -> Result<Lane, Halt> {
-        match self.fill.leads().first() {
-            Some(lead) => Ok(Lane {
+        match self.fill.sources().first() {
+            Some(source) => Ok(Lane {
                 id,
                 role,
-                lead,
+                source,
                 claim,
                 bounded,
                 way: 0,
@@ -231,46 +231,46 @@ impl<'a> Driver<'a> {
 
     fn start(&mut self, lane: Lane) {
         // What one source's opening proves is its own: it takes the first way.
-        let is_proven = lane.lead.has_answered();
+        let is_proven = lane.source.has_answered();
         let lane = Lane { way: if is_proven { lane.way } else { 0 }, ..lane };
         self.lanes.spawn(lane.run(self.fill.clone()));
     }
 
     fn chunk(&self) -> u64 {
-        self.scale.lane_rate().saturating_mul(CHUNK_SECONDS).clamp(CHUNK_LEAST, CHUNK_MOST)
+        self.parallelism.lane_rate().saturating_mul(CHUNK_SECONDS).clamp(CHUNK_LEAST, CHUNK_MOST)
     }
 
-    fn ended(&mut self, lane: &Lane, outcome: Outcome) -> Result<(), Halt> {
+    fn ended(&mut self, lane: &Lane, end: LaneEnd) -> Result<(), Halt> {
         self.fill.release(lane.id); // here, so that the next lane is started only after this one was judged
-        if let (Outcome::Failed(_), Some(endpoint)) = (&outcome, &lane.endpoint) {
+        if let (LaneEnd::Failed(_), Some(endpoint)) = (&end, &lane.endpoint) {
             self.fill.endpoints().failed(endpoint);
         }
-        match (outcome, lane.role) {
-            (Outcome::Done, Role::Scout) => self.scouting.finished(lane.brought),
-            (Outcome::Done, Role::Worker) => self.patience.finished(lane.brought),
-            (Outcome::NoRanges | Outcome::Left, _) => {}
-            (Outcome::Unstorable(fault), _) => return Err(Halt::Adrift(fault)),
-            (Outcome::Failed(fault) | Outcome::Short(fault), Role::Scout) => {
-                debug!(digest = %self.fill.digest(), %fault, "a range far ahead could not be had");
+        match (end, lane.role) {
+            (LaneEnd::Done, Role::Scout) => self.scouting.finished(lane.brought),
+            (LaneEnd::Done, Role::Worker) => self.retries.finished(lane.brought),
+            (LaneEnd::NoRanges | LaneEnd::Left, _) => {}
+            (LaneEnd::Unstorable(fault), _) => return Err(Halt::Detached(fault)),
+            (LaneEnd::Failed(fault) | LaneEnd::Short(fault), Role::Scout) => {
+                debug!(digest = %self.fill.digest(), %fault, "could not fetch a range far ahead");
                 self.scouting.broke_off(lane.brought);
                 if fault.retry == Retry::Never || self.scouting.in_vain() >= SCOUT_TRIES {
                     self.fill.doubt_ranges(); // its readers wait for the others then
                 }
             }
-            (Outcome::Short(fault), Role::Worker) => {
-                self.patience.broke_off(lane.brought);
-                if self.patience.in_vain() > 0 {
+            (LaneEnd::Short(fault), Role::Worker) => {
+                self.retries.broke_off(lane.brought);
+                if self.retries.in_vain() > 0 {
                     self.give_up_or_wait(lane, fault)?;
                 }
             }
-            (Outcome::Failed(fault), Role::Worker) => {
+            (LaneEnd::Failed(fault), Role::Worker) => {
                 let others = self.fill.lanes(Role::Worker);
                 if others > 0 {
                     debug!(digest = %self.fill.digest(), %fault, others, "one lane of several failed");
-                    self.scale.hold(others);
+                    self.parallelism.hold(others);
                 } else {
                     if fault.retry == Retry::Again {
-                        self.patience.broke_off(lane.brought);
+                        self.retries.broke_off(lane.brought);
                     }
                     self.give_up_or_wait(lane, fault)?;
                 }
@@ -285,24 +285,24 @@ impl<'a> Driver<'a> {
         self.last = Last {
             fault,
             tries: self.last.tries + 1,
-            place: Some(lane.lead.caller.place.clone()),
+            place: Some(lane.source.caller.place.clone()),
             endpoint: lane.endpoint.clone(),
         };
         let (fault, progress) = (&self.last.fault, self.fill.progress());
-        if fault.retry == Retry::Again && !self.patience.is_exhausted(progress) {
+        if fault.retry == Retry::Again && !self.retries.is_exhausted(progress) {
             info!(digest = %self.fill.digest(), at = progress, %fault, "the upstream cut off the response; requesting the rest");
             return Ok(());
         }
-        self.fill.leads().drop_one(&lane.lead, fault);
+        self.fill.sources().drop_one(&lane.source, fault);
         // Whose answer may have been a page reads along by it: another's bytes are not for its caller.
-        let is_over = lane.is_doubtful || self.patience.is_over_for_all() || self.fill.leads().first().is_none();
-        self.patience.another();
+        let is_over = lane.is_doubtful || self.retries.is_over_for_all() || self.fill.sources().first().is_none();
+        self.retries.another();
         if !is_over {
             return Ok(());
         }
         // A refusal is an answer like others, unless bytes came before it, also one to a question in nobody's name, which
         // says nothing of the caller; and that a registry is away is told once.
-        let source = &lane.lead.caller.source;
+        let source = &lane.source.caller.source;
         let is_denial = fault.retry == Retry::Never && source.is_lent();
         let is_told = match fault.said {
             Said::Nothing => progress == 0 && (source.is_away() || is_denial),
@@ -310,7 +310,7 @@ impl<'a> Driver<'a> {
             Said::Missing | Said::Challenged | Said::Denied | Said::Forbidden => true,
         };
         if !is_told {
-            self.tell("the fill is given up: its upstream does not bring the blob");
+            self.tell("gave up a fill: its upstream does not deliver the blob");
         }
         Err(Halt::Broken(self.last.fault.clone()))
     }

@@ -1,4 +1,4 @@
-//! One lane: an upstream request, and the bytes that it brings, put where its claim says.
+//! One lane: an upstream request, whose bytes are written where its claim says.
 //!
 //! A lane is never aborted: told to stop, it lets the write under way end before it lets go of its claim, so
 //! that nothing is ever written late over bytes that were hashed.
@@ -9,11 +9,11 @@ use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::writer::Writer;
+use super::writer::StagedWriter;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{GoOn, LaneId, Role};
 use crate::cache::fill::plan::plan::LengthChanged;
-use crate::cache::fill::sources::Lead;
+use crate::cache::fill::sources::FillSource;
 use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
 use crate::host::asked_anew;
 use crate::oci::Look;
@@ -26,7 +26,7 @@ const SKIP: u64 = 1 << 20;
 pub(crate) struct Lane {
     pub(crate) id: LaneId,
     pub(crate) role: Role,
-    pub(crate) lead: Lead,
+    pub(crate) source: FillSource,
     pub(crate) claim: Span,
     /// Ask for the claim alone, not for everything from there on.
     pub(crate) bounded: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Lane {
 
 /// How a lane ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum LaneEnd {
     /// All of its claim has landed.
     Done,
     /// The answer ended where it said, and had only some of the claim's bytes.
@@ -77,19 +77,19 @@ struct TooLittle {
 
 /// The upstream answered, and not with what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream's answer has none of the bytes from {at} on, which it was asked for")]
+#[error("the upstream's answer has none of the requested bytes from {at} on")]
 struct Nothing {
     at: u64,
 }
 
 /// The upstream's part is shorter than what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream answers no more than {brought} bytes at a time")]
+#[error("the upstream delivers at most {brought} bytes at a time")]
 struct Little {
     brought: u64,
 }
 
-impl From<LengthChanged> for Outcome {
+impl From<LengthChanged> for LaneEnd {
     fn from(changed: LengthChanged) -> Self {
         Self::Failed(Fault::new(Retry::Never, changed))
     }
@@ -97,13 +97,13 @@ impl From<LengthChanged> for Outcome {
 
 impl Lane {
     /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
-    /// file then; the pilot releases its claim.
-    pub(crate) async fn run(mut self, fill: Arc<Fill>) -> (Self, Outcome) {
-        let outcome = self.fetch(&fill).await.unwrap_or_else(|outcome| outcome);
-        (self, outcome)
+    /// file then; the driver releases its claim.
+    pub(crate) async fn run(mut self, fill: Arc<Fill>) -> (Self, LaneEnd) {
+        let end = self.fetch(&fill).await.unwrap_or_else(|end| end);
+        (self, end)
     }
 
-    async fn fetch(&mut self, fill: &Fill) -> Result<Outcome, Outcome> {
+    async fn fetch(&mut self, fill: &Fill) -> Result<LaneEnd, LaneEnd> {
         let want = {
             let endpoints = fill.endpoints();
             Want {
@@ -115,14 +115,14 @@ impl Lane {
                 queue: self.queue,
             }
         };
-        let source = &self.lead.caller.source;
+        let source = &self.source.caller.source;
         let flow = tokio::select! {
-            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(Outcome::Failed)?,
-            () = fill.stopped() => return Ok(Outcome::Left),
+            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(LaneEnd::Failed)?,
+            () = fill.stopped() => return Ok(LaneEnd::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
         if let Some(total) = flow.total {
-            fill.staged().expect(total).map_err(|cause| Outcome::Unstorable(Fault::new(Retry::Never, cause)))?;
+            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::new(Retry::Never, cause)))?;
         }
         let was_known = fill.total();
         fill.opened(&flow)?;
@@ -132,18 +132,18 @@ impl Lane {
         self.is_doubtful = reach == Reach::Content && flow.proof.look() != Look::Content;
         let knows_it = flow.total == was_known && (was_known.is_some() || !self.is_doubtful);
         if fill.progress() == 0 || knows_it || (was_known.is_none() && !self.is_doubtful) {
-            self.lead.succeeded(reach);
+            self.source.succeeded(reach);
         } else {
-            self.lead.proves_nothing();
+            self.source.proves_nothing();
         }
         // Reading from the beginning is for the last one that is left.
         if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
-            return Ok(Outcome::NoRanges);
+            return Ok(LaneEnd::NoRanges);
         }
         let stream_to = flow.to.or(flow.total);
         let mut stream = Stream {
             id: self.id,
-            writer: Writer::new(fill.staged().clone(), self.claim.from),
+            writer: StagedWriter::new(fill.staged().clone(), self.claim.from),
             skip: self.claim.from.saturating_sub(flow.at),
             surplus: Bytes::new(),
             stream_to,
@@ -161,11 +161,11 @@ impl Lane {
 
     /// What a stream that ended by itself is worth. One that ended where it said has not failed, even if the claim
     /// reached further; but one that brought nothing has, whatever it said.
-    fn judge_end(&self, fill: &Fill, stream: &Stream) -> Result<Outcome, Outcome> {
+    fn judge_end(&self, fill: &Fill, stream: &Stream) -> Result<LaneEnd, LaneEnd> {
         let (at, brought) = (stream.position(), stream.brought);
-        let failed = |cause: Fault| Err(Outcome::Failed(cause));
+        let failed = |cause: Fault| Err(LaneEnd::Failed(cause));
         if fill.is_stopped() {
-            return Ok(Outcome::Left);
+            return Ok(LaneEnd::Left);
         }
         let Some(total) = fill.total() else {
             // The end of what the upstream sends is the end of the content, but not that of a part, nor one before the
@@ -174,14 +174,14 @@ impl Lane {
                 return failed(Fault::new(Retry::Again, Nothing { at }));
             }
             fill.learn_total(at)?;
-            return Ok(Outcome::Done);
+            return Ok(LaneEnd::Done);
         };
         let rest = fill.unclaimed_rest(self.id);
         if rest == 0 {
-            return Ok(Outcome::Done);
+            return Ok(LaneEnd::Done);
         }
         if self.role == Role::Scout && !fill.is_wanted(self.id) {
-            return Ok(Outcome::Left);
+            return Ok(LaneEnd::Left);
         }
         let missing = stream.stream_to.unwrap_or(total).min(total).saturating_sub(at).min(rest);
         if brought == 0 {
@@ -190,14 +190,14 @@ impl Lane {
         if missing > 0 {
             return failed(Fault::new(Retry::Again, TooLittle { at, missing }));
         }
-        Ok(Outcome::Short(Fault::new(Retry::Again, Little { brought })))
+        Ok(LaneEnd::Short(Fault::new(Retry::Again, Little { brought })))
     }
 }
 
 /// A stream on its way to the file.
 struct Stream {
     id: LaneId,
-    writer: Writer,
+    writer: StagedWriter,
     /// Bytes to leave out before the next one that is wanted.
     skip: u64,
     /// Bytes that came and have no place yet.
@@ -214,7 +214,7 @@ impl Stream {
         self.writer.position()
     }
 
-    async fn pour(&mut self, fill: &Fill, flow: Flow, role: Role) -> Result<(), Outcome> {
+    async fn pour(&mut self, fill: &Fill, flow: Flow, role: Role) -> Result<(), LaneEnd> {
         let mut body: Body = flow.body;
         let mut ended = false;
         loop {
@@ -227,17 +227,17 @@ impl Stream {
             tokio::select! {
                 frame = body.frame(), if !ended && self.surplus.is_empty() => match frame {
                     None => ended = true,
-                    Some(Err(cause)) => return Err(Outcome::Failed(Fault::new(Retry::Again, cause))),
+                    Some(Err(cause)) => return Err(LaneEnd::Failed(Fault::new(Retry::Again, cause))),
                     Some(Ok(frame)) => self.surplus = frame.into_data().unwrap_or_default(),
                 },
                 landed = self.writer.landed(), if self.writer.is_busy() => {
-                    self.land(fill, landed.map_err(Outcome::Unstorable)?);
+                    self.land(fill, landed.map_err(LaneEnd::Unstorable)?);
                     if role == Role::Scout && !fill.is_wanted(self.id) {
                         return Ok(()); // its readers are gone
                     }
                 }
                 () = fill.silence().hurried(), if !ended && self.surplus.is_empty() && !self.writer.is_busy() => {
-                    return Err(Outcome::Failed(Fault::new(Retry::Again, Silent)));
+                    return Err(LaneEnd::Failed(Fault::new(Retry::Again, Silent)));
                 }
                 () = fill.stopped() => return Ok(()),
             }
@@ -245,7 +245,7 @@ impl Stream {
     }
 
     /// Hands over what came, as far as there is room. Whether there is nothing more to do for this stream.
-    fn place(&mut self, fill: &Fill) -> Result<bool, Outcome> {
+    fn place(&mut self, fill: &Fill) -> Result<bool, LaneEnd> {
         while !self.surplus.is_empty() && (self.skip > 0 || self.writer.has_room()) {
             let left_out = self.skip.min(self.surplus.len() as u64);
             self.surplus.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
@@ -264,16 +264,16 @@ impl Stream {
                     self.writer.jump(count);
                 }
                 GoOn::Stop => return Ok(true),
-                GoOn::TooMuch => return Err(Outcome::Failed(Fault::new(Retry::Never, TooMuch))),
+                GoOn::TooMuch => return Err(LaneEnd::Failed(Fault::new(Retry::Never, TooMuch))),
             }
         }
         Ok(false)
     }
 
     /// Waits until nothing is on its way to the file any more.
-    async fn settle(&mut self, fill: &Fill) -> Result<(), Outcome> {
+    async fn settle(&mut self, fill: &Fill) -> Result<(), LaneEnd> {
         while self.writer.is_busy() {
-            let landed = self.writer.landed().await.map_err(Outcome::Unstorable)?;
+            let landed = self.writer.landed().await.map_err(LaneEnd::Unstorable)?;
             self.land(fill, landed);
         }
         Ok(())

@@ -11,11 +11,11 @@ use crate::store::{self, Staged};
 use crate::wire::Span;
 
 /// Bytes may wait here while a write is under way; past this the upstream is not read, so that a slow disk
-/// costs this much memory a lane and no more.
+/// costs this much checkpoint a lane and no more.
 const PENDING_LIMIT: usize = 2 << 20;
 
 /// Writes to a staged file from one position on.
-pub(crate) struct Writer {
+pub(crate) struct StagedWriter {
     staged: Arc<Staged>,
     at: u64,
     pending: VecDeque<(u64, Bytes)>,
@@ -23,12 +23,12 @@ pub(crate) struct Writer {
     writing: Option<JoinHandle<Result<Span, store::Error>>>,
 }
 
-impl Writer {
+impl StagedWriter {
     pub(crate) fn new(staged: Arc<Staged>, at: u64) -> Self {
         Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None }
     }
 
-    /// Where the next byte given to [`Writer::push`] goes.
+    /// Where the next byte given to [`StagedWriter::push`] goes.
     pub(crate) fn position(&self) -> u64 {
         self.at
     }

@@ -1,4 +1,4 @@
-//! A token service's answer: the token, and for how long it may be used.
+//! Reads a token service's answer: the token, and how long it may be used.
 
 use std::time::{Duration, SystemTime};
 

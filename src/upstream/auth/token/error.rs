@@ -1,4 +1,4 @@
-//! Why there is no token.
+//! The errors of getting a token.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The two ways to write a request for a token: a GET with a query, a POST with a form.
+//! Writes a request for a token: a GET with a query, or a POST with a form.
 
 use std::fmt::Write;
 

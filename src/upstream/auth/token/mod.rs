@@ -1,4 +1,4 @@
-//! Bearer tokens: a registry's challenge, and a credential or none, become a token of its token service.
+//! Gets bearer tokens: a registry's challenge and a credential, or none, become a token of its token service.
 //!
 //! Flow: a [`TokenAsk`] is judged (`realm`: may this credential go there?), looked up, and asked once however
 //! many need it ([`Tokens::bearer`]): by GET with Basic, or by POST (`form`), whose answer (`answer`) says how
@@ -21,4 +21,4 @@ pub(crate) mod tokens;
 
 pub use error::TokenError;
 pub use realm::Realm;
-pub use tokens::{NoRandom, TokenAsk, Tokens};
+pub use tokens::{NoTokenKey, TokenAsk, Tokens};

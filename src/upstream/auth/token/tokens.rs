@@ -1,4 +1,4 @@
-//! The tokens that are there, and how another one is asked for.
+//! Keeps tokens, and asks for new ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::Token;
 use super::{Realm, TokenError, form};
-use crate::host::{Coalesced, Flights};
+use crate::host::{Coalesced, Flights, within};
 use crate::oci::{Authority, Bearer};
 use crate::upstream::auth::quota;
 use crate::upstream::{Credential, Endpoint, Error, FinalHop, Upstream, collect};
@@ -19,7 +19,7 @@ use crate::wire::Body;
 
 /// All tries for one token together: a client waits behind this.
 /// It is less than a registry's usual deadline, so that the silence is put down to the token service.
-const PATIENCE: Duration = Duration::from_secs(8);
+const DEADLINE: Duration = Duration::from_secs(8);
 const ANSWER_LIMIT: usize = 256 << 10;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Tokens are kilobytes each.
@@ -98,15 +98,15 @@ impl Kept {
 /// The system has no random numbers.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the system's random numbers cannot be read")]
-pub struct NoRandom;
+pub struct NoTokenKey;
 
 impl Tokens {
     /// No tokens yet. They are asked for over `upstream`, under its address rules.
     ///
     /// # Errors
-    /// [`NoRandom`].
-    pub fn new(upstream: Upstream) -> Result<Self, NoRandom> {
-        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
+    /// [`NoTokenKey`].
+    pub fn new(upstream: Upstream) -> Result<Self, NoTokenKey> {
+        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoTokenKey)?;
         let weigh = |key: &Key, kept: &Kept| {
             let scopes: usize = key.scopes.iter().map(String::len).sum();
             u32::try_from(512 + scopes + kept.header.len()).unwrap_or(u32::MAX)
@@ -197,14 +197,12 @@ impl Inner {
 
 impl Tokens {
     async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<Kept, TokenError> {
-        let begun = Instant::now();
-        let asked = tokio::time::timeout(PATIENCE, self.token(&key, credential.as_ref())).await;
-        let token = asked.map_err(|_| {
-            let scopes: Vec<String> = key.scopes.iter().cloned().collect();
-            let target = form::query(&key.realm, key.service.as_deref(), &scopes, None).parse().ok();
-            self.upstream.note_missed(&[Endpoint::of_host(key.realm.authority())], target.as_ref(), begun);
-            TokenError::Slow { realm: key.realm.clone(), after: PATIENCE }
-        })??;
+        let scopes: Vec<String> = key.scopes.iter().cloned().collect();
+        let target = form::query(&key.realm, key.service.as_deref(), &scopes, None).parse().ok();
+        let endpoints = [Endpoint::of_host(key.realm.authority())];
+        let about = self.upstream.asked_of(&endpoints, target.as_ref());
+        let token = within(DEADLINE, &about, self.token(&key, credential.as_ref())).await;
+        let token = token.ok_or_else(|| TokenError::Slow { realm: key.realm.clone(), after: DEADLINE })??;
         let kept = Kept::new(token);
         self.inner.kept.insert(key, kept.clone());
         Ok(kept)

@@ -1,5 +1,7 @@
-//! Why a parent did not open the way to a host.
+//! The errors of reaching a host through a parent.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +9,14 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::host::Period;
-use crate::upstream::{CredentialError, Error};
+use crate::upstream::CredentialError;
 
 /// What went wrong with a proxy of `upstream.proxy`. No variant holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ParentError {
     /// It cannot be reached itself.
     #[error(transparent)]
-    Reach(Arc<Error>),
+    Reach(Unreached),
     /// It did not answer the CONNECT.
     #[error("the proxy did not answer within {}", Period(*.after))]
     Silent {
@@ -47,6 +49,37 @@ pub enum ParentError {
     Loop,
 }
 
+/// Why a parent was not reached. It reads as its cause does.
+#[derive(Clone, Debug)]
+pub struct Unreached {
+    /// What dialling it said.
+    pub(crate) cause: Arc<dyn StdError + Send + Sync>,
+    /// Whether a timeout passed.
+    pub(crate) is_timeout: bool,
+    /// Whether it is for want of file descriptors or connections here.
+    pub(crate) is_ours: bool,
+}
+
+impl Unreached {
+    /// Whether a timeout passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.is_timeout
+    }
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl StdError for Unreached {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.source()
+    }
+}
+
 impl ParentError {
     /// What an answer to CONNECT means that is no 2xx. `had_login` says whether user and password were sent.
     pub(crate) fn of(status: StatusCode, had_login: bool) -> Self {
@@ -65,7 +98,7 @@ impl ParentError {
 
     /// Whether it is for want of file descriptors here.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Reach(error) if error.is_ours())
+        matches!(self, Self::Reach(unreached) if unreached.is_ours)
     }
 
     /// Whether it has too much to do, or wants us to be quicker: nothing is said of the host that was asked for.

@@ -1,4 +1,4 @@
-//! Whether a parent is ill: passed over for a while, longer after each failure, then tried by one.
+//! The health of a parent: one that fails is skipped for a while, longer after each failure, then tried by one request.
 //!
 //! Its silence about one host may be that host's fault: then it is passed over for that host. Silent about two, and
 //! answering nobody meanwhile, it is ill itself.
@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::host::Backoff;
 use crate::oci::Authority;
 
 const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(120);
+const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 /// Whoever tries it again has so long to say how that went, before another one tries.
 const TRIAL: Duration = Duration::from_secs(10);
 /// So many hosts that it was silent about are remembered: clients choose them.
@@ -20,7 +21,7 @@ const HOSTS: usize = 1000;
 
 /// What is known of one parent.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<State>);
+pub(crate) struct ParentHealth(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -33,7 +34,7 @@ struct State {
 struct Ill {
     noted: Instant,
     until: Instant,
-    length: Duration,
+    backoff: Backoff,
     on_trial: bool,
 }
 
@@ -41,12 +42,12 @@ impl Ill {
     /// After another failure. Those of connections that were under way together are one: `None`.
     fn after(earlier: Option<Self>) -> Option<Self> {
         let now = Instant::now();
-        let length = match earlier {
+        let backoff = match earlier {
             Some(Self { until, on_trial: false, .. }) if until > now => return None,
-            Some(Self { length, .. }) => (length * 2).min(LONGEST),
-            None => FIRST,
+            Some(Self { backoff, .. }) => backoff.grown(),
+            None => BACKOFF,
         };
-        Some(Self { noted: now, until: now + length, length, on_trial: false })
+        Some(Self { noted: now, until: now + backoff.pause(), backoff, on_trial: false })
     }
 
     /// Somebody tries whether it is over; the others wait for what that finds out.
@@ -55,8 +56,8 @@ impl Ill {
     }
 }
 
-impl Health {
-    /// Whether others are to be tried before it, on the way to this host. Of those who ask after an illness's time, the
+impl ParentHealth {
+    /// Whether others are to be tried before it, on the way to this host. Of those who ask after a pause, the
     /// first is told so.
     pub(crate) fn is_passed_over(&self, to: &Authority) -> bool {
         let (now, mut state) = (Instant::now(), self.state());
@@ -143,90 +144,90 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_ill_parent_is_passed_over_and_then_tried_by_one() {
-        let (illness, to) = (Health::default(), host("quay.io"));
-        assert!(!illness.is_passed_over(&to));
+        let (health, to) = (ParentHealth::default(), host("quay.io"));
+        assert!(!health.is_passed_over(&to));
         for seconds in [10, 20, 40, 80, 120, 120] {
-            illness.note_ill();
-            illness.note_ill();
+            health.note_ill();
+            health.note_ill();
             tokio::time::advance(Duration::from_secs(seconds - 1)).await;
-            assert!(illness.is_passed_over(&to), "{seconds}");
+            assert!(health.is_passed_over(&to), "{seconds}");
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert!(!illness.is_passed_over(&to), "{seconds}");
-            assert!(illness.is_passed_over(&host("ghcr.io")), "the first one tries it alone");
+            assert!(!health.is_passed_over(&to), "{seconds}");
+            assert!(health.is_passed_over(&host("ghcr.io")), "the first one tries it alone");
         }
-        assert!(illness.note_well(&to));
-        assert!(!illness.is_passed_over(&to));
+        assert!(health.note_well(&to));
+        assert!(!health.is_passed_over(&to));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_that_nobody_ends_is_followed_by_another() {
-        let (illness, to) = (Health::default(), host("quay.io"));
-        illness.note_ill();
+        let (health, to) = (ParentHealth::default(), host("quay.io"));
+        health.note_ill();
         tokio::time::advance(FIRST).await;
-        assert!(!illness.is_passed_over(&to));
+        assert!(!health.is_passed_over(&to));
         tokio::time::advance(TRIAL).await;
-        assert!(!illness.is_passed_over(&to));
+        assert!(!health.is_passed_over(&to));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_one_host_is_for_that_host_alone() {
-        let (illness, dead, other) = (Health::default(), host("dead.test"), host("quay.io"));
+        let (health, dead, other) = (ParentHealth::default(), host("dead.test"), host("quay.io"));
         for seconds in [10, 20] {
-            assert!(!illness.note_silence(&dead, Instant::now()));
-            assert!(illness.is_passed_over(&dead) && !illness.is_passed_over(&other));
+            assert!(!health.note_silence(&dead, Instant::now()));
+            assert!(health.is_passed_over(&dead) && !health.is_passed_over(&other));
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            assert!(!illness.is_passed_over(&dead) && illness.is_passed_over(&dead), "one tries it");
+            assert!(!health.is_passed_over(&dead) && health.is_passed_over(&dead), "one tries it");
         }
-        illness.note_well(&dead);
-        assert!(!illness.is_passed_over(&dead));
+        health.note_well(&dead);
+        assert!(!health.is_passed_over(&dead));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_about_two_is_its_own_unless_it_answers_others() {
-        let (illness, one, two) = (Health::default(), host("one.test"), host("two.test"));
+        let (health, one, two) = (ParentHealth::default(), host("one.test"), host("two.test"));
         let begun = Instant::now();
         tokio::time::advance(Duration::from_secs(5)).await;
-        illness.note_silence(&one, begun);
-        illness.note_well(&host("quay.io"));
-        assert!(!illness.note_silence(&two, begun), "it has answered since");
+        health.note_silence(&one, begun);
+        health.note_well(&host("quay.io"));
+        assert!(!health.note_silence(&two, begun), "it has answered since");
         tokio::time::advance(Duration::from_secs(1)).await;
         let begun = Instant::now();
-        assert!(!illness.note_silence(&one, begun) && !illness.is_passed_over(&host("quay.io")));
-        assert!(illness.note_silence(&two, begun), "news");
-        assert!(illness.is_passed_over(&host("quay.io")));
+        assert!(!health.note_silence(&one, begun) && !health.is_passed_over(&host("quay.io")));
+        assert!(health.note_silence(&two, begun), "news");
+        assert!(health.is_passed_over(&host("quay.io")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_parent_that_is_back_is_back_for_all_hosts() {
-        let (illness, one, two) = (Health::default(), host("one.test"), host("two.test"));
+        let (health, one, two) = (ParentHealth::default(), host("one.test"), host("two.test"));
         let begun = Instant::now();
-        illness.note_silence(&one, begun);
-        assert!(illness.note_silence(&two, begun));
-        assert!(illness.note_well(&host("quay.io")));
-        assert!(!illness.is_passed_over(&one) && !illness.is_passed_over(&two));
+        health.note_silence(&one, begun);
+        assert!(health.note_silence(&two, begun));
+        assert!(health.note_well(&host("quay.io")));
+        assert!(!health.is_passed_over(&one) && !health.is_passed_over(&two));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_left_before_it_was_reached_blames_it_and_no_host() {
-        let (illness, to) = (Health::default(), host("quay.io"));
+        let (health, to) = (ParentHealth::default(), host("quay.io"));
         let begun = Instant::now();
-        illness.note_well(&to);
-        assert!(!illness.note_unreached(begun), "it has answered since");
+        health.note_well(&to);
+        assert!(!health.note_unreached(begun), "it has answered since");
         tokio::time::advance(FIRST).await;
-        assert!(illness.note_unreached(Instant::now()) && illness.is_passed_over(&host("ghcr.io")));
+        assert!(health.note_unreached(Instant::now()) && health.is_passed_over(&host("ghcr.io")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn hosts_that_clients_invent_are_not_remembered_without_end() {
-        let illness = Health::default();
-        illness.note_well(&host("quay.io"));
+        let health = ParentHealth::default();
+        health.note_well(&host("quay.io"));
         let begun = Instant::now();
         for number in 0..HOSTS + 10 {
-            illness.note_silence(&host(&format!("h{number}.test")), begun);
+            health.note_silence(&host(&format!("h{number}.test")), begun);
         }
-        assert_eq!(illness.state().silent.len(), HOSTS);
+        assert_eq!(health.state().silent.len(), HOSTS);
         tokio::time::advance(FIRST).await;
-        illness.note_silence(&host("last.test"), Instant::now());
-        assert_eq!(illness.state().silent.len(), 1);
+        health.note_silence(&host("last.test"), Instant::now());
+        assert_eq!(health.state().silent.len(), 1);
     }
 }

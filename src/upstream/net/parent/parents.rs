@@ -1,9 +1,9 @@
-//! All parents, and which hosts are not for them.
+//! All parents, and the hosts that are not reached through them.
 
 use super::config::{HopConfig, ProxyConfig};
 use super::peer::Parent;
 use crate::oci::{Authority, Host};
-use crate::upstream::net::address::{Kind, Needs};
+use crate::upstream::net::address::{AddressKind, Needs};
 use crate::upstream::net::names::NameKind;
 use crate::upstream::net::tls::Roots;
 use crate::upstream::{Error, Target};
@@ -51,7 +51,7 @@ impl Parents {
 
 fn is_own(host: &Host) -> bool {
     match host {
-        Host::Address(address) => Kind::of(*address).needs() >= Needs::VeryAddress,
+        Host::Address(address) => AddressKind::of(*address).needs() >= Needs::VeryAddress,
         Host::Name(name) => matches!(NameKind::of(name), NameKind::Machine | NameKind::Metadata),
     }
 }

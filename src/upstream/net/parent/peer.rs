@@ -1,4 +1,4 @@
-//! One parent: how it is reached, and how it is asked for a tunnel.
+//! One parent: connects to it, and asks it for a tunnel.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::config::{ParentConfig, Site};
-use super::error::ParentError;
-use super::health::Health;
+use super::error::{ParentError, Unreached};
+use super::health::ParentHealth;
 use super::tunnel;
 use crate::oci::Authority;
 use crate::upstream::credentials::Login;
 use crate::upstream::net::dial::Dialer;
-use crate::upstream::net::stream::Stream;
+use crate::upstream::net::stream::Transport;
 use crate::upstream::net::tls::{Roots, handshake_failed, server_name};
 use crate::upstream::{Error, HostConfig};
 use crate::wire::Rewind;
@@ -31,7 +31,7 @@ pub(crate) struct Parent {
     tls: Option<Arc<ClientConfig>>,
     ca_file: Option<Box<Path>>,
     login: Option<Login>,
-    illness: Health,
+    health: ParentHealth,
 }
 
 /// Somebody waits for it. Whoever gives up after a while has learnt that it is silent, and leaves that behind: callers
@@ -79,7 +79,7 @@ impl Parent {
             ca_file: config.ca_file.as_deref().map(Into::into),
             login: login.map_err(unreadable)?,
             authority,
-            illness: Health::default(),
+            health: ParentHealth::default(),
         })
     }
 
@@ -95,11 +95,11 @@ impl Parent {
 
     /// Whether others are to be tried before it on the way to `to`.
     pub(crate) fn is_passed_over(&self, to: &Authority) -> bool {
-        self.illness.is_passed_over(to)
+        self.health.is_passed_over(to)
     }
 
     /// A tunnel to `to`. `via` is the way that the question has come.
-    pub(crate) async fn tunnel(&self, dialer: &Dialer, to: &Authority, via: Option<&str>) -> Result<Stream, Error> {
+    pub(crate) async fn tunnel(&self, dialer: &Dialer, to: &Authority, via: Option<&str>) -> Result<Transport, Error> {
         let login = self.login(to).await?;
         let mut wait = self.wait(dialer, to);
         let begun = wait.begun;
@@ -107,11 +107,11 @@ impl Parent {
         let stream = match reached {
             Reached::Plain(mut stream) => {
                 let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
-                Stream::Parent(Rewind::new(ahead, stream))
+                Transport::Parent(Rewind::new(ahead, stream))
             }
             Reached::Tls(mut stream) => {
                 let ahead = self.connect(dialer, &mut stream, to, login.as_ref(), via, begun).await?;
-                Stream::Secure(Box::new(Rewind::new(ahead, *stream)))
+                Transport::Secure(Box::new(Rewind::new(ahead, *stream)))
             }
         };
         wait.over();
@@ -119,14 +119,18 @@ impl Parent {
     }
 
     /// A connection to the proxy itself, for one request in absolute-form to `to`, and the header that it asks for.
-    pub(crate) async fn open(&self, dialer: &Dialer, to: &Authority) -> Result<(Stream, Option<HeaderValue>), Error> {
+    pub(crate) async fn open(
+        &self,
+        dialer: &Dialer,
+        to: &Authority,
+    ) -> Result<(Transport, Option<HeaderValue>), Error> {
         let login = self.login(to).await?;
         let mut wait = self.wait(dialer, to);
         let reached = wait.reached(self.reach(dialer, to).await)?;
         wait.over();
         let stream = match reached {
-            Reached::Plain(stream) => Stream::Parent(Rewind::new(bytes::Bytes::new(), stream)),
-            Reached::Tls(stream) => Stream::Secure(Box::new(Rewind::new(bytes::Bytes::new(), *stream))),
+            Reached::Plain(stream) => Transport::Parent(Rewind::new(bytes::Bytes::new(), stream)),
+            Reached::Tls(stream) => Transport::Secure(Box::new(Rewind::new(bytes::Bytes::new(), *stream))),
         };
         Ok((stream, login))
     }
@@ -150,17 +154,18 @@ impl Parent {
 
     async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
         let after = dialer.connect_timeout;
-        let reached = timeout(after, self.link(dialer)).await;
+        let reached = timeout(after, self.dial(dialer)).await;
         let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), after });
         reached.unwrap_or_else(late).map_err(|error| {
-            if !error.is_ours() {
+            let (is_timeout, is_ours) = (error.is_timeout(), error.is_ours());
+            if !is_ours {
                 self.note_ill(&error);
             }
-            self.failed(to, ParentError::Reach(Arc::new(error)))
+            self.failed(to, ParentError::Reach(Unreached { cause: Arc::new(error), is_timeout, is_ours }))
         })
     }
 
-    async fn link(&self, dialer: &Dialer) -> Result<Reached, Error> {
+    async fn dial(&self, dialer: &Dialer) -> Result<Reached, Error> {
         let (stream, address) = dialer.dial_parent(&self.authority).await?;
         tracing::debug!(parent = %self.authority, %address, secure = self.tls.is_some(), "connected to the proxy");
         let Some(tls) = &self.tls else { return Ok(Reached::Plain(stream)) };
@@ -214,14 +219,14 @@ impl Parent {
     }
 
     fn silent(&self, to: &Authority, begun: Instant, error: ParentError) -> Error {
-        if self.illness.note_silence(to, begun) {
+        if self.health.note_silence(to, begun) {
             self.tell(&error);
         }
         self.failed(to, error)
     }
 
     fn note_ill(&self, error: &(dyn std::error::Error + 'static)) {
-        if self.illness.note_ill() {
+        if self.health.note_ill() {
             self.tell(error);
         }
     }
@@ -231,7 +236,7 @@ impl Parent {
     }
 
     fn note_well(&self, to: &Authority) {
-        if self.illness.note_well(to) {
+        if self.health.note_well(to) {
             tracing::info!(parent = %self.authority, "a proxy of upstream.proxy is usable again");
         }
     }
@@ -255,11 +260,11 @@ impl Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        let (waited, illness) = (self.begun.elapsed(), &self.parent.illness);
+        let (waited, health) = (self.begun.elapsed(), &self.parent.health);
         let is_news = waited >= self.patience
             && match self.stage {
-                Stage::Reaching => illness.note_unreached(self.begun),
-                Stage::Asking => illness.note_silence(self.to, self.begun),
+                Stage::Reaching => health.note_unreached(self.begun),
+                Stage::Asking => health.note_silence(self.to, self.begun),
                 Stage::Over => false,
             };
         if is_news {

@@ -1,4 +1,4 @@
-//! CONNECT as a client says it: one request, and the head of its answer.
+//! Speaks CONNECT as a client: one request, and the head of its answer.
 //!
 //! Threat: an answer made to fill memory, or to be read as another. Bound: 16 KiB of head, and one status line.
 

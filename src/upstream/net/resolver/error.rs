@@ -1,16 +1,16 @@
-//! Why the configured DNS servers have no address for a name.
+//! The errors of resolving a name with the configured DNS servers.
 
 /// What they said of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// There is no such name.
-    #[error("there is no such name, says the DNS server {server}")]
+    #[error("the DNS server {server} says that the name does not exist")]
     NoName {
         /// Who said so.
         server: super::Nameserver,
     },
     /// The name has no address of the family that is wanted.
-    #[error("the name has no address, says the DNS server {server}")]
+    #[error("the DNS server {server} has no address for the name")]
     NoAddress {
         /// Who said so.
         server: super::Nameserver,

@@ -1,4 +1,4 @@
-//! One question to one server: by UDP, and by TCP where the answer did not fit.
+//! Asks one question of one DNS server: by UDP, and by TCP where the answer did not fit.
 //!
 //! Threat: forged answers (RFC 5452). Defence: a socket of its own, and so a port of the system's choice, for each
 //! question; it is connected, so only the server's address is heard; a random id; and the question must be ours.

@@ -1,4 +1,4 @@
-//! The question and the answer on the wire.
+//! Writes DNS questions and reads DNS answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

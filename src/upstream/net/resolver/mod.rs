@@ -1,4 +1,4 @@
-//! Names asked of the DNS servers of `upstream.resolvers`, in place of the system's resolver.
+//! Resolves names with the DNS servers of `upstream.resolvers`, in place of the system's resolver.
 //!
 //! Flow: [`Resolver`] answers from what it has kept, for as long as the records' TTL says, else asks for A and AAAA
 //! records, as `upstream.ip` wants them: the server that answered last first (`resolver`), by UDP, and again by TCP

@@ -1,4 +1,4 @@
-//! Names to addresses: what is kept, and whom to ask.
+//! Turns names into addresses: keeps answers, and picks the DNS server to ask.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
