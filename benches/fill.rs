@@ -11,7 +11,8 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Trust, Waiter, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Place, Proof, Retry, Source, Trust, Waiter, Want,
+    Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -89,15 +90,15 @@ impl Bench {
         let caller =
             Caller { place, principal: self.cache.principal("quay.io", None), source, trust: Trust::default() };
         match self.cache.blob(&caller, digest).await.unwrap() {
-            BlobFound::Filling(guest, _) => guest,
+            BlobFound::Filling(waiter, _) => waiter,
             _ => panic!("it is not filling"),
         }
     }
 }
 
-async fn read(guest: Waiter) -> u64 {
-    let (mut body, mut got) = (guest.follow(None), 0);
-    drop(guest);
+async fn read(waiter: Waiter) -> u64 {
+    let (mut body, mut got) = (Follower::of(&waiter, None), 0);
+    drop(waiter);
     while let Some(frame) = body.frame().await {
         got += frame.unwrap().into_data().unwrap().len() as u64;
     }

@@ -136,6 +136,8 @@ impl Drop for Charge {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -152,5 +154,32 @@ mod tests {
         assert_eq!((ledger.usage().bytes, ledger.usage().entries), (0, 0));
         drop(evicted);
         assert_eq!(ledger.bytes(), 25, "an eviction that the catalog never took is not one");
+    }
+
+    #[test]
+    fn charges_of_several_threads_add_up_whatever_the_schedule() {
+        let ledger = Arc::new(Ledger::new(100, 0, 0));
+        let stage = || {
+            for _ in 0..3 {
+                let mut staged = ledger.charge(10, 0);
+                thread::yield_now();
+                staged.become_bytes(7, 1);
+            }
+        };
+        let publish = || {
+            for entries in 1..4 {
+                let known = Totals { bytes: 5 * entries, entries };
+                let stored = ledger.charge(5, 1);
+                thread::yield_now();
+                ledger.publish(known, [stored].into_iter());
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(stage);
+            }
+            scope.spawn(publish);
+        });
+        assert_eq!((ledger.usage().bytes, ledger.usage().entries), (15, 3));
     }
 }

@@ -25,12 +25,12 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/landed.rs"]
 pub(crate) mod fuzzing;
+mod handle;
 mod health;
 mod layout;
 mod ledger;
 mod lock;
 mod operate;
-mod store;
 
 pub use care::scrub::ScrubPace;
 pub use catalog::{CachedImage, Extent, Purge, Scope, Share, Spared, StoredBlob, Survey};
@@ -42,7 +42,7 @@ pub use content::staged::{Partial, Staged};
 pub use content::verify::Verification;
 pub use disk::{Disk, DiskStep, Witness};
 pub use error::Error;
+pub use handle::Store;
 pub use health::DiskFault;
 pub use ledger::StoreUsage;
 pub use operate::Pinned;
-pub use store::Store;

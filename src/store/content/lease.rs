@@ -77,6 +77,9 @@ impl Drop for Eviction {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
     use crate::oci::Algorithm;
 
@@ -94,5 +97,38 @@ mod tests {
         assert!(eviction.is_some() && leases.take(&digest).is_none() && leases.evict(&digest).is_none());
         drop(eviction);
         assert!(leases.take(&digest).is_some());
+    }
+
+    #[test]
+    fn readers_and_evictions_never_overlap_whatever_the_schedule() {
+        let (leases, digest) = (Arc::new(Leases::default()), Digest::of(Algorithm::Sha256, b"x"));
+        let (readers, is_evicted) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let read = || {
+            for _ in 0..4 {
+                let Some(_lease) = leases.take(&digest) else { continue };
+                readers.fetch_add(1, Ordering::SeqCst);
+                thread::yield_now();
+                assert!(!is_evicted.load(Ordering::SeqCst));
+                readers.fetch_sub(1, Ordering::SeqCst);
+            }
+        };
+        let evict = || {
+            for _ in 0..4 {
+                let Some(_eviction) = leases.evict(&digest) else { continue };
+                is_evicted.store(true, Ordering::SeqCst);
+                thread::yield_now();
+                assert_eq!(readers.load(Ordering::SeqCst), 0);
+                is_evicted.store(false, Ordering::SeqCst);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(read);
+            }
+            for _ in 0..2 {
+                scope.spawn(evict);
+            }
+        });
+        assert!(!leases.holds(&digest));
     }
 }

@@ -76,6 +76,9 @@ impl<T> OpenBlobs<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
     use crate::oci::Algorithm;
 
@@ -109,5 +112,38 @@ mod tests {
         let kept = opened.share(&digest(), Arc::new(2), after);
         opened.forget(&digest());
         assert!(*kept == 2 && opened.get(&digest()).is_err(), "its readers keep it, and new readers do not find it");
+    }
+
+    #[test]
+    fn a_removed_file_is_never_shared_whatever_the_schedule() {
+        let (opened, file) = (OpenBlobs::new(), AtomicUsize::new(0));
+        let read = || {
+            for _ in 0..6 {
+                let open = match opened.get(&digest()) {
+                    Ok(open) => open,
+                    Err(not_open) => {
+                        let found = file.load(Ordering::SeqCst); // as a reader opens the file that has the name
+                        opened.share(&digest(), Arc::new(found), not_open)
+                    }
+                };
+                thread::yield_now();
+                drop(open);
+                opened.closed(&digest());
+            }
+        };
+        let replace = || {
+            for version in 1..5 {
+                file.store(version, Ordering::SeqCst);
+                opened.forget(&digest());
+                thread::yield_now();
+                assert!(opened.get(&digest()).map_or(true, |open| *open >= version));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(read);
+            }
+            scope.spawn(replace);
+        });
     }
 }

@@ -60,7 +60,8 @@ fn with_certificate() -> (Registry, EndpointConfig) {
 async fn a_registry_that_redirects_to_another_gets_nothing_by_that_ones_client_certificate() {
     let (private, config) = with_certificate();
     let evil = private.sibling(Setup::named("evil.example"));
-    let upstream = Upstream::new(&Config::default(), &[endpoint_config(&evil), config.clone()], Rules::default());
+    let upstream =
+        Upstream::new(&Config::default(), &[endpoint_config(&evil), config.clone()], AddressRules::default());
     let upstream = upstream.unwrap();
     evil.script("*", Act::Redirect { status: 307, location: format!("{}/v2/", private.url()) });
     let error = upstream.fetch(&endpoint(&evil), get("/v2/team/app/manifests/1")).await.unwrap_err();
@@ -77,7 +78,8 @@ async fn a_token_service_is_asked_with_a_registrys_client_certificate_at_that_re
     let service = Tokens::new().public("public/*");
     private.serve_tokens(&service);
     let evil = private.sibling(Setup::named("evil.example"));
-    let upstream = Upstream::new(&Config::default(), &[endpoint_config(&evil), config], Rules::default()).unwrap();
+    let upstream =
+        Upstream::new(&Config::default(), &[endpoint_config(&evil), config], AddressRules::default()).unwrap();
     let tokens = pullthrough::upstream::Tokens::new(upstream).unwrap();
     let realm = format!("{}/token", private.url());
     let challenge = Bearer { realm, ..Bearer::default() };
