@@ -18,9 +18,13 @@ use super::why::{self, WhyFlags};
 use super::{generate, serve};
 use crate::config::{self, Mistakes};
 
-/// A caching forward proxy for container images.
+/// The command line of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
-#[command(name = "pullthrough", version, about)]
+#[command(
+    name = "pullthrough",
+    version,
+    about = "Caching forward proxy for container images; clients set HTTPS_PROXY and trust its CA"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -107,7 +107,8 @@ fn unknown(name: &str) -> String {
 }
 
 /// Whether Kubernetes has set the variable. It gives every pod variables about the services of its namespace; those of
-/// a service called `pullthrough` or `pullthrough-admin` begin as ours do (its documentation, "Accessing the Service", environment variables).
+/// a service called `pullthrough` or `pullthrough-admin` begin as ours do (its
+/// documentation, "Accessing the Service", environment variables).
 fn is_service_link(rest: &str) -> bool {
     let rest = format!("_{rest}");
     let port_of = |tail: &str| tail.starts_with(|c: char| c.is_ascii_digit());

@@ -120,7 +120,7 @@ fn ends_in_number(text: &str) -> bool {
         || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Parses the forms that `inet_aton` accepts in addition to the dotted quad: `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`.
+/// Parses the forms that `inet_aton` accepts besides the dotted quad: `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`.
 /// Threat: a resolver that accepts them reaches loopback past a check of the text. So they are parsed here, and checked
 /// as addresses.
 fn numeric(text: &str) -> Result<IpAddr, BadAuthority> {

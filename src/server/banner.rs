@@ -45,8 +45,8 @@ pub(super) fn words(
         let _ = write!(
             text,
             "\nThe root key is still on this machine ({}). Once your list of registries is final, run\n\
-             `pullthrough ca seal` to remove it: a thief of this machine can then impersonate these registries and\n\
-             nothing else.\n",
+             `pullthrough ca seal` to remove it: anyone who steals this machine can then impersonate these registries\n\
+             and nothing else.\n",
             key.display()
         );
     }

@@ -252,13 +252,13 @@ fn certificate_files_are_read_when_they_are_checked() {
     let table = [
         ("ca_file: a.crt", None),
         ("ca_file: a.crt, client_cert_file: a.crt, client_key_file: a.key", None),
-        ("ca_file: a.key", Some("ca_file: a.key: holds no certificate")),
-        ("ca_file: empty.crt", Some("ca_file: empty.crt: holds no certificate")),
+        ("ca_file: a.key", Some("ca_file: a.key: contains no certificate")),
+        ("ca_file: empty.crt", Some("ca_file: empty.crt: contains no certificate")),
         ("ca_file: .", Some("ca_file: .: Is a directory")),
         ("client_cert_file: a.crt", Some("client_cert_file: has no key")),
         ("client_key_file: a.key", Some("client_key_file: has no certificate")),
-        ("client_cert_file: a.crt, client_key_file: a.crt", Some("client_key_file: a.crt: holds no private key")),
-        ("client_cert_file: a.crt, client_key_file: b.key", Some("client_key_file: is not the key of")),
+        ("client_cert_file: a.crt, client_key_file: a.crt", Some("client_key_file: a.crt: contains no private key")),
+        ("client_cert_file: a.crt, client_key_file: b.key", Some("client_key_file: does not match")),
     ];
     for (body, expected) in table {
         write(&folder.path().join("f.yaml"), &format!("upstream: {{hosts: {{a.example: {{{body}}}}}}}\n"), 0o644);

@@ -69,7 +69,7 @@ fn its_environment_is_a_configuration() {
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(said.ends_with("3 registries: docker.io, ghcr.io, quay.io\n"), "{said}");
     let checked = program("check", &[("SEND_TIMEOUT", "60s")]);
-    assert!(String::from_utf8(checked.stdout).unwrap().starts_with("note: SEND_TIMEOUT has no meaning here"));
+    assert!(String::from_utf8(checked.stdout).unwrap().starts_with("note: SEND_TIMEOUT has no effect"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! library's message into a sentence, `cuts` maps the path to the path in the file, and `locate` finds the line there. A
 //! key that a variable or a flag has set is reported with their name. At the end all mistakes are returned at once
 //! ([`mistake::Mistakes`]), sorted by place.
-//! Scope: words and places. What is a mistake is decided by `decode` and `judge`.
+//! Scope: texts and places. `decode` and `judge` decide what counts as a mistake.
 //! Never: stop at the first mistake; report more than 100; repeat a secret.
 //! Reading: docs.rs/serde_path_to_error.
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// The limit in bytes: the least of the machine's memory and the limits of the control group and of those above it (v2 `memory.max`,
-/// v1 `memory.limit_in_bytes`).
+/// The limit in bytes: the least of the machine's memory and the limits of the control group and of those above it
+/// (v2 `memory.max`, v1 `memory.limit_in_bytes`).
 #[must_use]
 pub fn memory_limit() -> u64 {
     let limit = group_limit(Path::new("/"));

@@ -83,7 +83,8 @@ impl fmt::Display for Route {
 }
 
 /// Parses the endpoints of a repository. A name may itself contain `blobs` or `manifests` as a component, so the endings
-/// are read from the right, and only those of the specification: `a/blobs/uploads/manifests/x` is a manifest of `a/blobs/uploads` to a registry.
+/// are read from the right, and only those of the specification: to a registry, `a/blobs/uploads/manifests/x` is a
+/// manifest of `a/blobs/uploads`.
 fn parse_named(rest: &str) -> Option<Route> {
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return Some(Route::Tags(name.parse().ok()?));

@@ -78,7 +78,7 @@ fn what_a_newer_program_asks_is_refused_in_words() {
     let cases = [
         ("/v2/cache/ls", "{}", "404", "does not know /v2/cache/ls"),
         ("/v1/cache/frobnicate", "{}", "404", "does not know the command frobnicate"),
-        ("/v1/cache/ls", r#"{"command":"ls","sort":"size"}"#, "400", "does not understand the order"),
+        ("/v1/cache/ls", r#"{"command":"ls","sort":"size"}"#, "400", "does not understand the command"),
         ("/v1/cache/ls", r#"{"command":"rm","name":"quay.io"}"#, "400", "another command"),
         ("/v1/cache/rm", r#"{"command":"rm"}"#, "200", "needs a name"),
         ("/v1/cache/ls", r#"{"command":"ls"}"#, "200", "\"end\""),

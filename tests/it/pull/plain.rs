@@ -98,7 +98,7 @@ async fn held_credentials_for_plain_http_are_a_mistake_of_the_configuration() {
     let checked = program(folder.path()).args(["check", "--config", "pullthrough.yaml"]).output().unwrap();
     assert!(!checked.status.success());
     let told = String::from_utf8(checked.stderr).unwrap();
-    assert!(told.contains("registries.plain.test.auth") && told.contains("in the clear"), "{told}");
+    assert!(told.contains("registries.plain.test.auth") && told.contains("in clear text"), "{told}");
 }
 
 #[tokio::test]
@@ -153,8 +153,8 @@ async fn plain_http_is_told_by_check_and_in_the_log() {
     assert!(checked.status.success());
     let told = String::from_utf8(checked.stdout).unwrap();
     let notes = [
-        ("pullthrough.yaml:1: registries.plain.test.endpoints[0].url: ", "is plain HTTP"),
-        ("upstream.proxy[0]: ", "in the clear"),
+        ("pullthrough.yaml:1: registries.plain.test.endpoints[0].url: ", "plain HTTP: "),
+        ("upstream.proxy[0]: ", "in clear text"),
     ];
     for (place, words) in notes {
         let line = told.lines().find(|line| line.starts_with("note: ") && line.contains(place));
