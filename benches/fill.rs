@@ -11,7 +11,7 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Waiter, Place, Proof, Retry, Source, Trust, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Place, Proof, Retry, Source, Trust, Waiter, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};

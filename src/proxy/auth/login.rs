@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use zeroize::Zeroizing;
 
-use super::ping;
+use super::own_word;
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::Challenge;
@@ -61,7 +61,7 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
     let Some(basic) = credential.basic() else {
         return Ok(respond::unauthorized("the registry takes no identity tokens"));
     };
-    let (response, is_own_word) = ping::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
+    let (response, is_own_word) = own_word::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
     if !is_own_word || is_foreign(&response, endpoint) {
         return Ok(respond::unauthorized("the registry does not know this user and password"));
     }

@@ -7,13 +7,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 
-use super::token_service;
+use super::challenge::{challenge, has_failed};
+use super::own_word::judged;
 use crate::oci::Look;
 use crate::proxy::context::Context;
 use crate::proxy::pull::pull::Pulled;
@@ -22,7 +20,7 @@ use crate::proxy::tokens::bearers;
 use crate::proxy::{forward, respond};
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
-use crate::wire::{self, Body, collect};
+use crate::wire::{self, Body};
 
 /// What decides who answers a ping.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +94,9 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
         Word::Welcome => Pulled::bypass(welcome(method)),
         Word::LastKnown => {
             let known = recall(context, method).await;
-            known.unwrap_or_else(|| Pulled::bypass(token_service::challenge(context, None)))
+            known.unwrap_or_else(|| Pulled::bypass(challenge(context, None)))
         }
-        Word::Challenge | Word::Theirs => Pulled::bypass(token_service::challenge(context, None)),
+        Word::Challenge | Word::Theirs => Pulled::bypass(challenge(context, None)),
     }
 }
 
@@ -130,7 +128,7 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
             Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
                 return Some(Pulled::bypass(response));
             }
-            Ok((response, _)) if token_service::has_failed(response.status()) => {}
+            Ok((response, _)) if has_failed(response.status()) => {}
             Ok((response, is_own_word)) => {
                 let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
@@ -141,38 +139,6 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
         }
     }
     None
-}
-
-/// An answer to a ping, and whether it is the registry's own 200: it says the version of the API, or nothing but `{}`.
-pub(crate) async fn judged(response: Response<Body>) -> (Response<Body>, bool) {
-    const SHORT: usize = 64;
-    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let is_short = length.is_some_and(|length| length <= SHORT);
-    if response.status() != StatusCode::OK || !is_short {
-        let is_own_word = response.status() == StatusCode::OK && says_version(response.headers());
-        return (response, is_own_word);
-    }
-    let (parts, body) = response.into_parts();
-    match collect(body, SHORT).await {
-        Ok(bytes) => {
-            let is_own_word = says_version(&parts.headers) || (!is_page(&parts.headers) && bytes.trim_ascii() == b"{}");
-            (Response::from_parts(parts, Body::full(bytes)), is_own_word)
-        }
-        Err(cause) => {
-            let broken = futures_util::stream::iter([Err::<Frame<Bytes>, _>(cause)]);
-            (Response::from_parts(parts, Body::wrap(StreamBody::new(broken))), false)
-        }
-    }
-}
-
-/// A server before a registry may say the version on its own pages, too.
-fn says_version(headers: &HeaderMap) -> bool {
-    !is_page(headers)
-        && headers.get(respond::API_VERSION).is_some_and(|value| value.as_bytes().starts_with(b"registry/"))
-}
-
-fn is_page(headers: &HeaderMap) -> bool {
-    Look::of(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())) == Look::Page
 }
 
 fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {

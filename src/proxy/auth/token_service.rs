@@ -4,15 +4,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::challenge::has_failed;
 use super::token_relay::Heard;
 use super::{guesses, login, token_relay};
 use crate::cache::Principal;
-use crate::oci::{Challenge, Code, Query, Repository};
+use crate::oci::{Code, Query};
 use crate::proxy::context::Context;
 use crate::proxy::forward;
 use crate::proxy::pull::pull::Pulled;
@@ -30,19 +31,6 @@ const FORM_LIMIT: usize = 64 << 10;
 const LATER: u32 = 30;
 /// One of these is in every request for a token by GET.
 const TELLING: [&str; 3] = ["service", "scope", "account"];
-
-/// 401: a token is to be had from us. With a repository, for pulling from it.
-pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Response<Body> {
-    let scopes = repository.map(|name| format!("repository:{name}:pull"));
-    let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
-    let message = "authentication required; while the registry is away, this proxy hands out the token";
-    let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
-    let mut response = failure.respond();
-    if let Ok(value) = HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
-        response.headers_mut().insert(WWW_AUTHENTICATE, value);
-    }
-    response
-}
 
 /// A request to our own token service.
 pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) -> Pulled {
@@ -155,11 +143,6 @@ async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Resp
         Ok(_) => Pulled::bypass(token),
         Err(busy) => Pulled::failure(&busy),
     }
-}
-
-/// Whether a service says that it cannot, or not now: what is cached needs no token of it.
-pub(crate) fn has_failed(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {

@@ -25,8 +25,9 @@ pub(crate) mod rules;
 pub(crate) mod shared_address;
 pub(crate) mod throttle;
 
+pub use audit::error::AuditError;
 pub use audit::line::{AuditLine, AuditOutcome};
-pub use audit::log::{Audit, AuditError};
+pub use audit::log::Audit;
 pub use client::{Client, Clients};
 pub(crate) use guesses::{Guess, Guesses};
 pub use htpasswd::{Flaw, Users};

@@ -58,20 +58,20 @@ impl Proxy {
         };
         if spoken == Spoken::Http2 {
             let stream = Coalesce::new(stream);
-            let line = Connection::new(&self.limiter, client, stream.is_blocked());
-            let opened = line.clone();
+            let connected = self.limiter.connection(client, stream.is_blocked());
+            let opened = connected.clone();
             let service = service_fn(move |request| answer(request, opened.open()));
-            let connection = http2::Builder::new(Tasks(line.clone()))
+            let connection = http2::Builder::new(Tasks(connected.clone()))
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(if self.limiter.are_many() { STREAMS_OF_MANY } else { STREAMS })
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &connected).await
         } else {
-            let line = Connection::new(&self.limiter, client, Arc::default());
-            let opened = line.clone();
+            let connected = self.limiter.connection(client, Arc::default());
+            let opened = connected.clone();
             let service = service_fn(move |request| answer(request, opened.open_alone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -80,18 +80,18 @@ impl Proxy {
                 .max_headers(FIELDS)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &connected).await
         }
     }
 
-    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when its
-    /// `line` is told so. Boxed, so that what a connection waits in is no larger than what it speaks.
+    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when
+    /// `connected` is told so. Boxed, so that what a connection waits in is no larger than what it speaks.
     async fn attend<C>(
         &self,
         connection: C,
         finish: impl FnOnce(Pin<&mut C>),
         asked: &CancellationToken,
-        line: &Connection,
+        connected: &Connection,
     ) -> io::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
@@ -101,12 +101,12 @@ impl Proxy {
             biased; // what it waits for most
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = self.leaving(asked) => {}
-            () = line.told(Order::Finish) => {}
+            () = connected.told(Order::Finish) => {}
         }
         finish(connection.as_mut());
         tokio::select! {
             ended = connection => ended.map_err(io::Error::other),
-            () = line.told(Order::Close) => Ok(()),
+            () = connected.told(Order::Close) => Ok(()),
         }
     }
 }

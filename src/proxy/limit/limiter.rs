@@ -6,14 +6,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::connection::{Connection, Order};
+use super::refusal::Refusal;
+use super::settings::Limits;
 use super::shared::Shared;
 use super::usage::Usage;
 use super::waiting::{Lobby, Waiting};
-use super::{Connection, Limits, Order, Refusal};
 
 /// Room is made so often at most.
 const ROOM: Duration = Duration::from_millis(100);
@@ -22,8 +24,8 @@ const ROOM: Duration = Duration::from_millis(100);
 pub(crate) struct Limiter {
     by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
     shared: Arc<Shared>,
-    /// Their connections of HTTP/2.
-    pub(crate) lines: Mutex<Vec<Weak<Connection>>>,
+    /// Their connections.
+    connections: Mutex<Vec<Weak<Connection>>>,
     lobby: Arc<Lobby>,
     /// When room was made last.
     room: Mutex<Option<Instant>>,
@@ -40,7 +42,7 @@ impl Limiter {
         Arc::new(Self {
             by: Mutex::default(),
             shared: Arc::new(Shared::new(limits)),
-            lines: Mutex::default(),
+            connections: Mutex::default(),
             lobby: Arc::default(),
             room: Mutex::default(),
         })
@@ -81,6 +83,25 @@ impl Limiter {
         self.lobby.enter(network(address), self.shared.limits.load().lobby)
     }
 
+    /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be
+    /// written to it.
+    pub(crate) fn connection(&self, client: Arc<Usage>, blocked: Arc<AtomicBool>) -> Arc<Connection> {
+        let connection = Arc::new(Connection::new(client, blocked));
+        self.listed().push(Arc::downgrade(&connection));
+        connection
+    }
+
+    /// The connections that are there.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
+        let mut listed = self.listed();
+        listed.retain(|connection| connection.strong_count() > 0);
+        listed.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks idle connections to end where few places are left: of whoever has most, those first that were idle longest.
     ///
     /// Threat: a few addresses open all connections that may be, and keep them open by answering pings.
@@ -94,30 +115,27 @@ impl Limiter {
         let mut counts: HashMap<IpAddr, usize> =
             self.by().iter().map(|(network, client)| (*network, client.connections.now())).collect();
         let mut idle: HashMap<IpAddr, Vec<Arc<Connection>>> = HashMap::new();
-        let lines: Vec<_> = {
-            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().filter_map(Weak::upgrade).collect()
-        };
-        for line in lines {
-            if line.is_told(Order::Finish) {
+        for connection in self.connections() {
+            let network = connection.traffic.client.address;
+            if connection.is_told(Order::Finish) {
                 // It goes already.
-                counts.entry(line.client.address).and_modify(|count| *count = count.saturating_sub(1));
-            } else if line.is_idle() {
-                idle.entry(line.client.address).or_default().push(line);
+                counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
+            } else if connection.is_idle() {
+                idle.entry(network).or_default().push(connection);
             }
         }
         // The latest to have moved stand first, so that they go last.
-        idle.values_mut().for_each(|lines| lines.sort_by_key(|line| std::cmp::Reverse(line.moved())));
+        idle.values_mut().for_each(|list| list.sort_by_key(|one| std::cmp::Reverse(one.traffic.moved())));
         let wanted = 2 * spare(most);
         let mut left = counts.values().sum::<usize>();
         while left + wanted > most {
             let largest = idle.iter().max_by_key(|(network, _)| counts.get(network).copied().unwrap_or_default());
             let Some(network) = largest.map(|(network, _)| *network) else { return };
-            let Some(line) = idle.get_mut(&network).and_then(Vec::pop) else {
+            let Some(connection) = idle.get_mut(&network).and_then(Vec::pop) else {
                 idle.remove(&network);
                 continue;
             };
-            line.tell(Order::Finish);
+            connection.tell(Order::Finish);
             counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
             left = left.saturating_sub(1);
         }
@@ -229,12 +247,12 @@ pub(crate) mod tests {
     fn who_has_most_makes_room_with_what_is_idle() {
         let clients = Limiter::new(Limits { connections: 32, connections_each: 32, ..limits() });
         let enter = |address: [u8; 4]| clients.enter(address.into()).unwrap();
-        let line = |place: &Place| Connection::new(&clients, place.client().clone(), Arc::default());
+        let open = |place: &Place| clients.connection(place.client().clone(), Arc::default());
         let few: Vec<_> = (0..5).map(|_| enter(THERE)).collect();
         let many: Vec<_> = (0..24).map(|_| enter(HERE)).collect();
-        let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(line).collect(), many.iter().map(line).collect());
-        let streams: Vec<_> = of_many[..20].iter().map(Connection::open).collect();
-        let told = |lines: &[Arc<Connection>]| lines.iter().filter(|line| line.is_told(Order::Finish)).count();
+        let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(open).collect(), many.iter().map(open).collect());
+        let streams: Vec<_> = of_many[..20].iter().map(|connection| connection.open()).collect();
+        let told = |list: &[Arc<Connection>]| list.iter().filter(|one| one.is_told(Order::Finish)).count();
         let next = enter(THERE);
         assert_eq!((told(&of_few), told(&of_many)), (0, 0), "there is room");
         let last = enter(THERE);

@@ -20,6 +20,7 @@ mod settings;
 mod shared;
 mod stream;
 mod sweep;
+mod traffic;
 pub(crate) mod usage;
 mod waiting;
 

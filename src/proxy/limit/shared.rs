@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tracing::warn;
 
-use super::{Limits, Refusal};
+use super::refusal::Refusal;
+use super::settings::Limits;
 use crate::host::{Count, Seldom};
 
 /// What they have in common.

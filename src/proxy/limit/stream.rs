@@ -10,8 +10,9 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
 
+use super::refusal::Refusal;
+use super::traffic::Traffic;
 use super::usage::{Tunnel, Usage};
-use super::{Connection, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
 
@@ -38,8 +39,8 @@ pub(crate) struct Stream {
 pub(crate) enum Owner {
     #[cfg(test)]
     Usage(Arc<Usage>),
-    Alone(Arc<Connection>),
-    Connection(Arc<Connection>),
+    Alone(Arc<Traffic>),
+    Connection(Arc<Traffic>),
 }
 
 /// Its place on a connection of HTTP/2.
@@ -88,7 +89,7 @@ impl Stream {
         match &self.owner {
             #[cfg(test)]
             Owner::Usage(client) => client,
-            Owner::Alone(line) | Owner::Connection(line) => &line.client,
+            Owner::Alone(traffic) | Owner::Connection(traffic) => &traffic.client,
         }
     }
 
@@ -181,11 +182,11 @@ impl Stream {
 
     /// The connection took so many bytes from it.
     fn took(&self, bytes: usize) {
-        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
-            let (passed, now) = line.took(place.number, bytes as u64);
+        if let (Some(place), Owner::Connection(traffic)) = (&self.of, &self.owner) {
+            let (passed, now) = traffic.took(place.number, bytes as u64);
             place.last.store(now, Ordering::Relaxed);
             place.passed.store(passed, Ordering::Relaxed);
-            place.opened.store(line.opened(), Ordering::Relaxed);
+            place.opened.store(traffic.opened(), Ordering::Relaxed);
         }
     }
 
@@ -215,14 +216,14 @@ impl Drop for Stream {
         if let Some(blob) = self.blob.get() {
             self.client().closed(blob);
         }
-        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
-            line.left(place.slot);
+        if let (Some(place), Owner::Connection(traffic)) = (&self.of, &self.owner) {
+            traffic.give_back(place.slot);
         }
         if self.is_counted.load(Ordering::Relaxed) {
             self.client().leave();
         }
-        if let Owner::Alone(line) = &self.owner {
-            line.alone.leave();
+        if let Owner::Alone(traffic) = &self.owner {
+            traffic.leave_alone();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Refusal;
+use super::refusal::Refusal;
 use super::shared::Shared;
 use crate::host::Count;
 use crate::oci::Digest;

@@ -11,8 +11,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::endpoint::endpoint;
 use super::{listing, push};
 use crate::oci::{Authority, Code, Reference, Route};
+use crate::proxy::auth::challenge::challenge;
 use crate::proxy::auth::{guesses, ping, token_service};
 use crate::proxy::clients::clearance::{self, Clearance};
 use crate::proxy::clients::refused::Asked;
@@ -28,7 +30,6 @@ use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Endpoint;
 use crate::wire::{self, Body};
 
 /// Servers that speak HTTP/2 may end a connection, which others share, over a longer target.
@@ -252,7 +253,7 @@ async fn read(context: &Context<'_>, route: &Route, method: &Method, headers: &H
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
     let carries = context.holder.is_some() || headers.contains_key(AUTHORIZATION);
     if is_away(&pulled) && context.outage.is_open() && !carries && !ping::is_open_to_all(context).await {
-        return Pulled::bypass(token_service::challenge(context, route.repository()));
+        return Pulled::bypass(challenge(context, route.repository()));
     }
     pulled
 }
@@ -289,25 +290,6 @@ fn mark(pulled: Pulled, record: &mut Record) -> Response<Body> {
         response.headers_mut().insert(respond::CACHE_STATUS, value);
     }
     response
-}
-
-/// Where what is not pulled goes: under `/v2/` to the registry, else to the very host that was asked, which may be
-/// a token service, or an alias with pages of its own.
-pub(crate) fn endpoint(context: &Context<'_>, route: &Route) -> Endpoint {
-    let Context { registry, authority, .. } = context;
-    let deciding = registry.deciding_endpoints(authority);
-    if registry.is_at(authority)
-        && is_under_v2(route)
-        && let Some(endpoint) = context.upstream.order(&deciding).first()
-    {
-        return (*endpoint).clone();
-    }
-    let asked = deciding.iter().find(|endpoint| endpoint.authority() == *authority);
-    asked.cloned().unwrap_or_else(|| Endpoint::of_host(authority))
-}
-
-fn is_under_v2(route: &Route) -> bool {
-    !matches!(route, Route::Other(path) if !path.as_str().starts_with("/v2/"))
 }
 
 /// Shows a pull that was answered to whoever tells clients behind one address apart. Where each has to give a

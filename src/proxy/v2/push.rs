@@ -3,7 +3,7 @@
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::dispatch::endpoint;
+use super::endpoint::endpoint;
 use crate::cache::Place;
 use crate::oci::{Reference, Route};
 use crate::proxy::clients::clearance::Clearance;

@@ -1,5 +1,6 @@
 //! ESSAY
 
+pub(crate) mod error;
 pub(crate) mod flood;
 pub(crate) mod journal;
 pub(crate) mod line;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::error;
 
+use super::error::AuditError;
 use super::journal::{Journal, SOCKET};
-use super::log::AuditError;
 use crate::proxy::clients::rule_config::AuditConfig;
 
 /// Where lines go.
