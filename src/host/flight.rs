@@ -9,6 +9,8 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::request_id::carried;
+
 /// What is being asked now, by key. A value is an answer or a failure; everybody gets the same. Clones share it.
 #[derive(Clone)]
 pub struct Flights<K, V: Clone> {
@@ -73,11 +75,11 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         by.insert(key.clone(), flight.clone());
         drop(by); // a task that a shutdown ends at once leaves its place here
         let (place, asking) = (Place { by: self.by.clone(), key, flight: flight.clone() }, make());
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             let value = asking.await;
             drop(place); // before anybody hears of it, so that whoever asks then asks anew
             let _ = answer.send(value); // nobody left to hear it is fine
-        });
+        }));
         (flight, true)
     }
 }

@@ -1,6 +1,6 @@
 //! The machine and the units people use for it: sizes, times, percentages; limits and how they are divided, folders, free
 //! space; secrets and the files that hold them; files that change, the service manager, and the ciphers that the
-//! processor is quick at; one asking for all who ask the same, and one that is asked anew.
+//! processor is quick at; one asking for all who ask the same, and one that is asked anew; which request a task works for.
 //!
 //! Scope: thin faces over the operating system, the runtime and the libraries that parse units. Nothing here knows
 //! what a registry is.
@@ -12,6 +12,7 @@ mod flight;
 mod hedge;
 mod limits;
 mod os;
+mod request_id;
 mod reserved;
 mod secret;
 mod seldom;
@@ -30,6 +31,7 @@ pub use limits::limit::{Count, Limit, Taken};
 pub use limits::memory::memory_limit;
 pub use limits::spare::Spare;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
+pub use request_id::{Entered, RequestId, carried, carried_over};
 pub use reserved::Reserved;
 pub use secret::Secret;
 pub use seldom::Seldom;

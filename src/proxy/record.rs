@@ -12,6 +12,7 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::respond::head_only;
+use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
 use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
 use crate::wire::{Body, BodyError};
@@ -55,6 +56,7 @@ impl Record {
             status: CLIENT_LEFT,
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
+            request_id: RequestId::current().unwrap_or_else(RequestId::next),
             detail: None,
         };
         Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
@@ -146,6 +148,7 @@ impl http_body::Body for Recorded {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        let _entered = this.record.line.request_id.enter();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             None => this.ended = true,

@@ -16,6 +16,7 @@ use super::policy::Policy;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
+use crate::host::carried;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wire::Pseudonym;
@@ -91,9 +92,9 @@ impl Proxy {
         self.changed.subscribe()
     }
 
-    /// Runs a task that a drain waits for.
+    /// Runs a task that a drain waits for, in the span and for the request of whoever starts it.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        self.tasks.spawn(carried(task));
     }
 
     /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it

@@ -18,6 +18,7 @@ use super::reader::waiter::Waiter;
 use super::sources::{Lead, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
+use crate::host::carried_over;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -124,7 +125,9 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, lead) = (*digest, Lead::of(caller));
-        tokio::task::spawn_blocking(move || berth.begin(&digest, lead, heed)).await.unwrap_or(Err(store::Error::Closed))
+        tokio::task::spawn_blocking(carried_over(move || berth.begin(&digest, lead, heed)))
+            .await
+            .unwrap_or(Err(store::Error::Closed))
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.

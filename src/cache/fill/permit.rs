@@ -15,6 +15,7 @@ use super::sources::{self, Lead, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
+use crate::host::carried;
 use crate::oci::Digest;
 use crate::store;
 
@@ -42,8 +43,10 @@ impl Permit {
         let fill = Arc::new(self.open(digest, lead)?);
         let Some(guest) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.fills.config, self.fills.metrics.clone());
-        let heeded = tokio::spawn(heed(guest.ending(), opening.clone()));
-        tokio::spawn(self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded));
+        let heeded = tokio::spawn(carried(heed(guest.ending(), opening.clone())));
+        let span = tracing::debug_span!("fill", %digest, registry = &*self.key.1);
+        let attended = self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded);
+        tokio::spawn(span.in_scope(|| carried(attended)));
         Ok(Entered::Sources(guest, opening))
     }
 

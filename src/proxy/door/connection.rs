@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument as _, debug, debug_span};
 
 use super::first_bytes::{Spoken, sniff};
 use super::{connect, intercept, overload, pages};
@@ -35,7 +35,8 @@ impl Proxy {
             Ok(place) => place,
             Err(refusal) => return overload::serve(self, stream, address, Some(refusal)),
         };
-        self.spawn(async move {
+        let span = debug_span!("connection", client = %address);
+        let served = async move {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
@@ -44,7 +45,8 @@ impl Proxy {
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
-        });
+        };
+        self.spawn(served.instrument(span));
     }
 
     pub(crate) async fn serve_stream<S, H, F>(

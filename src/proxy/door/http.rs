@@ -15,8 +15,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use super::first_bytes::Spoken;
+use crate::host::RequestId;
 use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Coalesce, FIELDS};
@@ -50,10 +52,11 @@ impl Proxy {
     {
         let asked = CancellationToken::new();
         let first = asked.clone();
-        let answer = move |request, stream: Arc<Stream>| {
+        let answer = move |request: Request<Incoming>, stream: Arc<Stream>| {
             first.cancel();
             // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
-            let answer = Box::pin(handle(request, stream.clone()));
+            let (id, span) = (RequestId::next(), debug_span!("request", method = %request.method()));
+            let answer = Box::pin(id.scope(handle(request, stream.clone()).instrument(span)));
             answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
         };
         if spoken == Spoken::Http2 {
