@@ -1,5 +1,6 @@
 //! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::respond::API_VERSION;
-use crate::cache::{Fault, Retry, Said};
+use crate::cache::{Fault, NoAnswer, Retry, Said};
 use crate::oci::{Authority, Look, document};
+use crate::store;
 use crate::upstream::Unasked;
 use crate::upstream::{self, Endpoint, Error};
 use crate::wire::Body;
@@ -60,6 +62,14 @@ pub(crate) struct Elsewhere {
 pub(crate) struct NoEndpoint;
 
 impl Refused {
+    /// The refusal that a fault is, if it is one.
+    pub(crate) fn within(fault: &Fault) -> Option<&Self> {
+        match FaultCause::of(fault) {
+            FaultCause::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+
     /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
     pub(crate) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
         let (parts, body) = response.into_parts();
@@ -90,10 +100,45 @@ impl Refused {
     }
 }
 
+/// Why the cache has no answer, of what it or this room knows. Here, and nowhere else, a fault's cause is told by its type.
+pub(crate) enum FaultCause<'a> {
+    /// An upstream refused.
+    Refused(&'a Refused),
+    /// An exchange with an upstream failed.
+    Upstream(&'a Error),
+    /// A request was not made, or not in the name that it needed.
+    Unasked(&'a Unasked),
+    /// The cache's disk failed.
+    Store(&'a store::Error),
+    /// The registry did not answer in time.
+    NoAnswer,
+    /// Anything else, for its words alone.
+    Other,
+}
+
+impl<'a> FaultCause<'a> {
+    pub(crate) fn of(fault: &'a Fault) -> Self {
+        let cause: &(dyn StdError + 'static) = &*fault.cause;
+        let upstream = cause.downcast_ref().or_else(|| cause.source()?.downcast_ref());
+        if let Some(refused) = cause.downcast_ref() {
+            Self::Refused(refused)
+        } else if let Some(error) = upstream {
+            Self::Upstream(error)
+        } else if let Some(unasked) = cause.downcast_ref() {
+            Self::Unasked(unasked)
+        } else if let Some(error) = cause.downcast_ref() {
+            Self::Store(error)
+        } else if cause.is::<NoAnswer>() {
+            Self::NoAnswer
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Whether a fault is a 404, or a 410, whoever said it.
 pub(crate) fn is_missing(fault: &Fault) -> bool {
-    let refused = fault.cause.downcast_ref::<Refused>();
-    refused.is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+    Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
 
 /// A head that is larger than any challenge needs is left out: what was refused is kept for a while.

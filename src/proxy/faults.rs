@@ -2,33 +2,22 @@
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 
-use std::error::Error as _;
-
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::answer::Refused;
+use super::answer::{FaultCause, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
-use crate::store;
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
 use crate::upstream::Unasked;
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
 
-/// What a fault becomes: the registry's own answer, if it gave one, else ours.
-pub(crate) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
-    match fault.cause.downcast_ref::<Refused>() {
-        Some(refused) => pass_on(refused, kind),
-        None => failure(fault).respond(),
-    }
-}
-
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
 /// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
-fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
+pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     let mut response = Response::new(Body::full(refused.body.clone()));
     *response.status_mut() = refused.status;
     *response.headers_mut() = refused.headers.clone();
@@ -56,27 +45,20 @@ fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
 }
 
 /// The words for a fault that no registry gave.
-fn failure(fault: &Fault) -> Failure {
-    if let Some(error) =
-        fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
-    {
-        return of_registry(error);
+pub(crate) fn failure(fault: &Fault) -> Failure {
+    match FaultCause::of(fault) {
+        FaultCause::Upstream(error) => of_registry(error),
+        FaultCause::Unasked(unasked) => of_unasked(unasked),
+        FaultCause::Store(error) if error.is_exhausted() => out_of_files(chain(fault)),
+        FaultCause::Store(_) => {
+            let message = format!("the cache's disk failed: {}", chain(fault));
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
+        }
+        FaultCause::NoAnswer => no_answer(),
+        FaultCause::Refused(_) | FaultCause::Other => {
+            Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
+        }
     }
-    if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
-        return of_unasked(unasked);
-    }
-    if fault.cause.downcast_ref().is_some_and(store::Error::is_exhausted) {
-        return out_of_files(chain(fault));
-    }
-    if fault.cause.is::<store::Error>() {
-        let message = format!("the cache's disk failed: {}", chain(fault));
-        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
-            .later(5);
-    }
-    if fault.cause.is::<crate::cache::NoAnswer>() {
-        return no_answer();
-    }
-    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
 }
 
 /// The registry could not be asked in the name that it would have taken.

@@ -12,7 +12,8 @@ use super::faults;
 use super::record::Record;
 use super::registry::registry::{Registry, Whose};
 use super::registry::verdict::Verdict;
-use super::respond::{self, Failure};
+use super::respond::{self, Failure, Rendered};
+use super::served::Answer;
 use super::state::Proxy;
 use crate::host::Seldom;
 use crate::oci::{Authority, Code};
@@ -29,13 +30,13 @@ pub(crate) async fn pass<B>(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<B>,
-) -> Response<Body>
+) -> Answer
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if kind == Kind::Token && !endpoint.is_secure() {
-        return respond::no_plain_token(registry.name()); // its form may hold a password
+        return respond::no_plain_token(registry.name()).into(); // its form may hold a password
     }
     let (mut parts, body) = request.into_parts();
     prepare(&mut parts, &proxy.pseudonym);
@@ -58,12 +59,12 @@ where
         proxy.metrics.upstream_request(registry.name(), kind, status);
     }
     match sent {
-        Ok(response) => counted(proxy, registry, returned(response)),
-        Err(error @ Error::Away { .. }) => faults::of_registry(&error).respond(),
-        Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).respond(),
+        Ok(response) => counted(proxy, registry, returned(response)).into(),
+        Err(error @ Error::Away { .. }) => faults::of_registry(&error).into(),
+        Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).into(),
         Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request broke off");
-            respond::last_of_connection(faults::of_registry(&error).respond())
+            faults::of_registry(&error).closing().into()
         }
         Err(error) => {
             // A client can have as many of them fail as it likes.
@@ -72,7 +73,7 @@ where
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on; others like it are not told for a minute");
             }
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
-            faults::of_registry(&error).respond()
+            faults::of_registry(&error).into()
         }
     }
 }
@@ -81,21 +82,20 @@ where
 ///
 /// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
 /// connection to a registry is left for the others.
-pub(crate) async fn within_share(
-    proxy: &Proxy,
-    client: IpAddr,
-    answer: impl Future<Output = Response<Body>>,
-) -> Response<Body> {
+pub(crate) async fn within_share(proxy: &Proxy, client: IpAddr, answer: impl Future<Output = Answer>) -> Answer {
     let place = match proxy.limiter.of(client).relay() {
         Ok(place) => place,
-        Err(refusal) => return respond::too_many(&refusal).respond(),
+        Err(refusal) => return respond::too_many(&refusal).into(),
     };
-    answer.await.map(|body| {
-        Body::wrap(body.map_frame(move |frame| {
-            let _held = &place;
-            frame
-        }))
-    })
+    match answer.await {
+        Answer::Message(response) => Answer::Message(response.map(|body| {
+            Body::wrap(body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            }))
+        })),
+        words => words, // no connection is held for them any longer
+    }
 }
 
 pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
@@ -109,7 +109,7 @@ pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Rendered {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -119,32 +119,32 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "http");
     let version = request.version();
     let judged = judge_absolute(proxy, &request, &text);
-    let mut response = match judged {
+    let mut rendered = match judged {
         Ok(_) if wire::ends_here(&mut request) => {
             record.verdict("own", 405);
-            respond::no_further().respond()
+            respond::no_further().render()
         }
         Err(failure) => {
             record.verdict("refuse", failure.status.as_u16());
             record.detail(failure.message.clone());
-            failure.respond()
+            failure.render()
         }
         Ok(endpoint) => {
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
             prepare(&mut parts, &proxy.pseudonym);
             match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
-                Ok(response) => returned(response),
+                Ok(response) => returned(response).into(),
                 Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
-                    respond::last_of_connection(faults::of_upstream(&error).respond())
+                    faults::of_upstream(&error).closing().render()
                 }
-                Err(error) => faults::of_upstream(&error).respond(),
+                Err(error) => faults::of_upstream(&error).render(),
             }
         }
     };
-    respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
-    wire::via(response.headers_mut(), version);
-    record.attach(response)
+    respond::mark(rendered.response.headers_mut(), Outcome::Bypass, false, None);
+    wire::via(rendered.response.headers_mut(), version);
+    rendered.map(|response| record.attach(response))
 }
 
 fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -> Result<Endpoint, Failure> {

@@ -28,6 +28,7 @@ mod pull;
 mod record;
 mod registry;
 mod respond;
+mod served;
 mod state;
 mod tokens;
 mod v2;

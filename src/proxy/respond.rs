@@ -28,20 +28,15 @@ pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("docker-distr
 /// The `Proxy-Status` of what is not asked, as the registry is away.
 const AWAY: &str = "destination_unavailable";
 
-/// Marks such an answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Away;
-
 /// The `Proxy-Status` of what is not asked for want of files that may be open here.
 const OURS: &str = "connection_limit_reached";
 
-/// Marks such an answer: it says nothing of the registry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ours;
-
-/// Marks an answer by which the proxy refuses a request, with the reason: the audit log has not been told yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Declined(pub(crate) String);
+/// An answer as a client gets it, and what the audit log is to be told of it.
+pub(crate) struct Rendered {
+    pub(crate) response: Response<Body>,
+    /// Why the proxy refuses the request, where it does and the audit log was not told so yet.
+    pub(crate) declined: Option<String>,
+}
 
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
@@ -52,15 +47,50 @@ pub(crate) struct Failure {
     /// A Proxy-Status error type (RFC 9209, 2.3).
     pub(crate) error: &'static str,
     pub(crate) retry_after: Option<u32>,
+    /// Further fields, in place of those that every answer has.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// The audit log has been told of it.
+    pub(crate) is_told: bool,
 }
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: Code, error: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), error, retry_after: None }
+        Self { status, code, message: message.into(), error, retry_after: None, fields: Vec::new(), is_told: false }
     }
 
     pub(crate) fn later(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// With this field besides.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// With the word that the connection ends behind it: what follows on it may be no request.
+    pub(crate) fn closing(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The same, of which the audit log was told already.
+    pub(crate) fn told(self) -> Self {
+        Self { is_told: true, ..self }
+    }
+
+    /// Whether nobody was asked, as the registry is away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.error == AWAY
+    }
+
+    /// Whether nobody was asked for want of files or memory here.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.error == OURS
+    }
+
+    /// Why the proxy refuses the request, if it does and the audit log was not told so yet.
+    pub(crate) fn declined(&self) -> Option<&str> {
+        (self.declines() && !self.is_told).then_some(&*self.message)
     }
 
     /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too late.
@@ -74,7 +104,7 @@ impl Failure {
     }
 
     /// The answer.
-    pub(crate) fn respond(&self) -> Response<Body> {
+    pub(crate) fn render(&self) -> Rendered {
         let mut response = Response::new(Body::full(error_body(self.code, &self.message)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -91,16 +121,23 @@ impl Failure {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.error == AWAY {
-            response.extensions_mut().insert(Away);
+        for (name, value) in &self.fields {
+            headers.insert(name, value.clone());
         }
-        if self.error == OURS {
-            response.extensions_mut().insert(Ours);
-        }
-        if self.declines() {
-            response.extensions_mut().insert(Declined(self.message.clone()));
-        }
-        response
+        Rendered { response, declined: self.declined().map(str::to_owned) }
+    }
+}
+
+impl From<Response<Body>> for Rendered {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, declined: None }
+    }
+}
+
+impl Rendered {
+    /// With another response made of this one.
+    pub(crate) fn map(self, change: impl FnOnce(Response<Body>) -> Response<Body>) -> Self {
+        Self { response: change(self.response), ..self }
     }
 }
 
@@ -149,7 +186,7 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
         "http_request_error",
         "the range lies outside the content",
     );
-    let mut response = failure.respond();
+    let mut response = failure.render().response;
     if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
         response.headers_mut().insert(CONTENT_RANGE, range);
     }
@@ -157,11 +194,11 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
 }
 
 /// 405: the proxy is for pulling.
-pub(crate) fn no_push(registry: &str) -> Response<Body> {
+pub(crate) fn no_push(registry: &str) -> Failure {
     let message = format!(
         "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
     );
-    no_method(&message).respond()
+    no_method(&message)
 }
 
 /// 405: a method that no registry has.
@@ -193,22 +230,10 @@ pub(crate) fn ambiguous(message: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
 }
 
-/// The answer, with the word that the connection ends behind it: what follows on it may be no request.
-pub(crate) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The answer to what the audit log was told already.
-pub(crate) fn told_of(mut response: Response<Body>) -> Response<Body> {
-    response.extensions_mut().remove::<Declined>();
-    response
-}
-
 /// 403: a rule of `clients.rules` says no.
-pub(crate) fn no_entry(rule: &str) -> Response<Body> {
+pub(crate) fn no_entry(rule: &str) -> Failure {
     let message = format!("the rule {rule} of this proxy does not allow this");
-    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
 /// 503: too many passwords of one address are being looked at.
@@ -218,23 +243,20 @@ pub(crate) fn crowded() -> Failure {
 }
 
 /// 403: whoever is on the way would read it.
-pub(crate) fn no_plain_token(registry: &str) -> Response<Body> {
+pub(crate) fn no_plain_token(registry: &str) -> Failure {
     let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
-    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
 /// 401, without a challenge: the client has answered one already.
-pub(crate) fn unauthorized(message: &str) -> Response<Body> {
-    Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()
+pub(crate) fn unauthorized(message: &str) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message)
 }
 
 /// 421: the request is for another host than the connection was opened to.
-pub(crate) fn misdirected() -> Response<Body> {
+pub(crate) fn misdirected() -> Failure {
     let message = "this connection was opened to another host than the request names";
-    let mut response =
-        Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+    Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).closing()
 }
 
 /// Says where the answer came from, and how old a remembered one is.
@@ -261,7 +283,7 @@ pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
 }
 
 /// 508: the request was here before. Two proxies are each other's parent.
-pub(crate) fn looped() -> Response<Body> {
+pub(crate) fn looped() -> Failure {
     let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
-    Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
+    Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message)
 }

@@ -1,25 +1,23 @@
 //! The challenge that sends a client to our own token service, and when a registry's has failed.
 
+use http::StatusCode;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
 
 use crate::oci::{Challenge, Code, Repository};
 use crate::proxy::context::Context;
 use crate::proxy::respond::Failure;
 use crate::proxy::tokens::local::LocalTokens;
-use crate::wire::Body;
 
 /// 401: a token is to be had from us. With a repository, for pulling from it.
-pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Response<Body> {
+pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Failure {
     let scopes = repository.map(|name| format!("repository:{name}:pull"));
     let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
     let message = "authentication required; while the registry is away, this proxy hands out the token";
     let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
-    let mut response = failure.respond();
-    if let Ok(value) = HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
-        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    match HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
+        Ok(value) => failure.with(WWW_AUTHENTICATE, value),
+        Err(_) => failure,
     }
-    response
 }
 
 /// Whether a service says that it cannot, or not now: what is cached needs no token of it.

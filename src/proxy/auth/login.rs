@@ -16,10 +16,11 @@ use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::Challenge;
 use crate::proxy::context::Context;
+use crate::proxy::served::Answer;
 use crate::proxy::tokens::bearers::{self, Leg};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
-use crate::proxy::{answer, faults, respond};
+use crate::proxy::{answer, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
 use crate::upstream::{Credential, Endpoint};
@@ -27,21 +28,21 @@ use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
 /// The answer to one who asks our token service with credentials.
-pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Response<Body> {
+pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Answer {
     verify(context, wish, leg)
         .await
-        .unwrap_or_else(|unasked| faults::fault(&answer::fault_of_unasked(unasked), Kind::Token))
+        .unwrap_or_else(|unasked| Answer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
-async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {
+async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Answer, Unasked> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
     let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
-        return Ok(respond::unauthorized("these credentials cannot be verified here"));
+        return Ok(respond::unauthorized("these credentials cannot be verified here").into());
     };
     // Anybody on the way could say yes to everything, or where passwords are to go.
     if !endpoint.is_secure() {
-        return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
+        return Ok(respond::unauthorized("credentials are not verified over plain HTTP").into());
     }
     let response = ask_ping(context, endpoint, None).await?;
     let challenges = upstream::challenges(response.headers());
@@ -56,14 +57,14 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
         if let Some(leg) = leg {
             context.proxy.bearers.bind(&context.proxy.cache, context.authority, &leg, body.as_bytes());
         }
-        return Ok(json(&body));
+        return Ok(json(&body).into());
     }
     let Some(basic) = credential.basic() else {
-        return Ok(respond::unauthorized("the registry takes no identity tokens"));
+        return Ok(respond::unauthorized("the registry takes no identity tokens").into());
     };
     let (response, is_own_word) = own_word::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
     if !is_own_word || is_foreign(&response, endpoint) {
-        return Ok(respond::unauthorized("the registry does not know this user and password"));
+        return Ok(respond::unauthorized("the registry does not know this user and password").into());
     }
     let (cache, now) = (&context.proxy.cache, SystemTime::now());
     let mac = wish.credential().map(|credential| bearers::mac(cache, credential));
@@ -73,7 +74,7 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
     };
     let token = context.proxy.local.mint(&context.origin, holder, now);
     context.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
-    Ok(json(&LocalTokens::answer(&token, now)))
+    Ok(json(&LocalTokens::answer(&token, now)).into())
 }
 
 async fn ask_ping(

@@ -14,8 +14,8 @@ use super::challenge::{challenge, has_failed};
 use super::own_word::judged;
 use crate::oci::Look;
 use crate::proxy::context::Context;
-use crate::proxy::pull::pull::Pulled;
 use crate::proxy::registry::registry::Whose;
+use crate::proxy::served::{Answer, Served};
 use crate::proxy::tokens::bearers;
 use crate::proxy::{forward, respond};
 use crate::store::Ping;
@@ -70,7 +70,7 @@ impl Door {
 }
 
 /// Answers a ping.
-pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Pulled {
+pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Served {
     let carried = match (&context.holder, headers.contains_key(AUTHORIZATION)) {
         (Some(_), _) => Carried::Local,
         (None, true) => Carried::Own,
@@ -79,32 +79,32 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
     let held = match context.registry.whose() {
         Whose::Client => false,
         // Nobody needs credentials, and none would be used.
-        Whose::Nobody => return Pulled::bypass(welcome(method)),
+        Whose::Nobody => return Served::bypass(welcome(method)),
         Whose::Held(_) => true,
     };
     let door = Door { away: context.outage.is_open(), held, carried };
     let word = match door.word() {
         Word::Theirs => match asked(context, method, headers).await {
-            Some(pulled) => return pulled,
+            Some(served) => return served,
             None => Door { away: true, ..door }.word(),
         },
         word => word,
     };
     match word {
-        Word::Welcome => Pulled::bypass(welcome(method)),
+        Word::Welcome => Served::bypass(welcome(method)),
         Word::LastKnown => {
             let known = recall(context, method).await;
-            known.unwrap_or_else(|| Pulled::bypass(challenge(context, None)))
+            known.unwrap_or_else(|| Served::bypass(challenge(context, None)))
         }
-        Word::Challenge | Word::Theirs => Pulled::bypass(challenge(context, None)),
+        Word::Challenge | Word::Theirs => Served::bypass(challenge(context, None)),
     }
 }
 
 /// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
-async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let before = context.outage.changed();
-    if let Some(pulled) = ask(context, method, headers).await {
-        return Some(pulled);
+    if let Some(served) = ask(context, method, headers).await {
+        return Some(served);
     }
     context.outage.settled().await;
     let was_silent = context.outage.changed() != before;
@@ -112,7 +112,7 @@ async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> O
 }
 
 /// The registry's answer, if it has one but that it cannot, or not now.
-async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let deadline = context.deadline(context.registry.tags().deadline());
     for endpoint in context.upstream.order(&deciding) {
@@ -121,20 +121,22 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
         let asked = async {
             let passed =
                 forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
-            judged(passed.await).await
+            match passed.await {
+                Answer::Message(response) => Ok(judged(response).await),
+                words => Err(words),
+            }
         };
         match tokio::time::timeout(deadline, asked).await {
             Err(_) => context.upstream.note_missed(std::slice::from_ref(endpoint), None, begun),
-            Ok((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
-                return Some(Pulled::bypass(response));
-            }
-            Ok((response, _)) if has_failed(response.status()) => {}
-            Ok((response, is_own_word)) => {
+            Ok(Err(words)) if words.is_ours() || !has_failed(words.status()) => return Some(Served::bypass(words)),
+            Ok(Err(_)) => {}
+            Ok(Ok((response, _))) if has_failed(response.status()) => {}
+            Ok(Ok((response, is_own_word))) => {
                 let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
                     remember(context, &response);
                 }
-                return Some(Pulled::bypass(response));
+                return Some(Served::bypass(response));
             }
         }
     }
@@ -180,7 +182,7 @@ async fn last_known(context: &Context<'_>) -> Option<Ping> {
 }
 
 /// The last 200 of a registry that wants no credentials.
-async fn recall(context: &Context<'_>, method: &Method) -> Option<Pulled> {
+async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     let ping = last_known(context).await?;
     let mut response = Response::new(body(method));
     for (name, value) in &ping.headers {
@@ -189,7 +191,7 @@ async fn recall(context: &Context<'_>, method: &Method) -> Option<Pulled> {
         }
     }
     let age = ping.seen.elapsed().unwrap_or_default();
-    Some(Pulled { response, outcome: Outcome::Stale, stored: false, age: Some(age) })
+    Some(Served { outcome: Outcome::Stale, age: Some(age), ..Served::bypass(response) })
 }
 
 /// Ours to whoever has a token of ours.

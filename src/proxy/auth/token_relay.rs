@@ -8,6 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 
 use crate::oci::Authority;
+use crate::proxy::served::Answer;
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::bearers::Leg;
 use crate::wire::Body;
@@ -18,32 +19,35 @@ const ANSWER_LIMIT: usize = 256 << 10;
 /// What a token service answered.
 pub(crate) enum Heard {
     /// Whatever it is, passed on.
-    Answer(Response<Body>),
+    Answer(Answer),
     /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
-    NoToken(Response<Body>),
+    NoToken(Answer),
 }
 
 impl Heard {
     /// The answer as it came.
-    pub(crate) fn response(self) -> Response<Body> {
-        let (Self::Answer(response) | Self::NoToken(response)) = self;
-        response
+    pub(crate) fn answer(self) -> Answer {
+        let (Self::Answer(answer) | Self::NoToken(answer)) = self;
+        answer
     }
 }
 
 /// Notes the tokens that `realm` answered to `leg`.
-pub(crate) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, response: Response<Body>) -> Heard {
-    let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return Heard::Answer(response) };
+pub(crate) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, answer: Answer) -> Heard {
+    let (leg, response) = match (leg, answer) {
+        (Some(leg), Answer::Message(response)) if response.status() == StatusCode::OK => (leg, response),
+        (_, answer) => return Heard::Answer(answer),
+    };
     let (mut parts, body) = response.into_parts();
     match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
             let has_token = proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
             parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
-            let response = Response::from_parts(parts, Body::full(bytes));
-            if has_token { Heard::Answer(response) } else { Heard::NoToken(response) }
+            let answer = Response::from_parts(parts, Body::full(bytes)).into();
+            if has_token { Heard::Answer(answer) } else { Heard::NoToken(answer) }
         }
-        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body)),
-        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body)),
+        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body).into()),
+        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body).into()),
     }
 }
 

@@ -16,9 +16,9 @@ use crate::cache::Principal;
 use crate::oci::{Code, Query};
 use crate::proxy::context::Context;
 use crate::proxy::forward;
-use crate::proxy::pull::pull::Pulled;
 use crate::proxy::registry::registry::Whose;
 use crate::proxy::respond::{self, Failure};
+use crate::proxy::served::{Answer, Served};
 use crate::proxy::tokens::bearers::{self, Leg};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
@@ -33,11 +33,10 @@ const LATER: u32 = 30;
 const TELLING: [&str; 3] = ["service", "scope", "account"];
 
 /// A request to our own token service.
-pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) -> Pulled {
+pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) -> Served {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        let mut response = respond::no_method("a token is to be had by GET or POST").respond();
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
-        return Pulled::bypass(response);
+        let failure = respond::no_method("a token is to be had by GET or POST");
+        return Served::bypass(failure.with(ALLOW, HeaderValue::from_static("GET, POST")));
     }
     let read = read(request).await;
     context.outage.settled().await;
@@ -45,19 +44,19 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) ->
         Ok((parts, form, wish)) if is_verified(context) && wish.credential().is_some() => {
             let guess = match guesses::admit(context, &wish).await {
                 Ok(guess) => guess,
-                Err(busy) => return Pulled::failure(&busy),
+                Err(busy) => return Served::failure(busy),
             };
             let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
             let begun = Instant::now();
             let verified = login::token(context, &wish, leg);
             let answered = tokio::select! {
                 answered = tokio::time::timeout(context.registry.tags().deadline(), verified) => answered.ok(),
-                () = context.outage.opened() => Some(only_pulls().respond()),
+                () = context.outage.opened() => Some(only_pulls().into()),
             };
             match answered {
                 Some(answer) if !has_failed(answer.status()) => {
                     guesses::judged(guess, answer.status());
-                    return Pulled::bypass(answer);
+                    return Served::bypass(answer);
                 }
                 Some(_) => {}
                 None => {
@@ -72,8 +71,10 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) ->
         Ok((_, _, wish)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
             stand_in(context, &wish, hand_out(context, &wish, true)).await
         }
-        Ok((_, _, wish)) => Pulled::bypass(hand_out(context, &wish, false).unwrap_or_else(|| only_pulls().respond())),
-        Err(failure) => Pulled::failure(&failure),
+        Ok((_, _, wish)) => {
+            Served::bypass(hand_out(context, &wish, false).map_or_else(|| only_pulls().into(), Answer::from))
+        }
+        Err(failure) => Served::failure(failure),
     }
 }
 
@@ -93,10 +94,10 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
 }
 
 /// A request to the registry's own token service: its answer, or one of ours where it has none in time.
-pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Request<Incoming>) -> Pulled {
+pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Incoming>) -> Served {
     let (parts, form, wish) = match read(request).await {
         Ok(read) => read,
-        Err(failure) => return Pulled::failure(&failure),
+        Err(failure) => return Served::failure(failure),
     };
     let target = parts.uri.path_and_query().cloned();
     let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
@@ -109,7 +110,7 @@ pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Req
         token_relay::heard(context.proxy, context.authority, leg, answer).await
     };
     let Some(token) = hand_out(context, &wish, true).filter(|_| !context.is_shared) else {
-        return Pulled::bypass(asked.await.response());
+        return Served::bypass(asked.await.answer());
     };
     if context.outage.is_open() {
         return stand_in(context, &wish, Some(token)).await;
@@ -121,7 +122,7 @@ pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Req
     };
     match answered {
         None => context.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
-        Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
+        Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Served::bypass(answer),
         Some(Heard::Answer(_)) => {}
         Some(Heard::NoToken(_)) => {
             tracing::warn!(registry = %context.origin, "the token service answered without a token: ours stands in for it");
@@ -131,17 +132,17 @@ pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Req
 }
 
 /// A token that says whose it is, though no password was verified for it: what it opens tells whether that was right.
-async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Response<Body>>) -> Pulled {
-    let Some(token) = token else { return Pulled::failure(&only_pulls()) };
+async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Response<Body>>) -> Served {
+    let Some(token) = token else { return Served::failure(only_pulls()) };
     if !guesses::is_known(context, wish)
         && let Some(open) = hand_out(context, wish, false)
         && guesses::is_for_all(context, wish).await
     {
-        return Pulled::bypass(open);
+        return Served::bypass(open);
     }
     match guesses::admit(context, wish).await {
-        Ok(_) => Pulled::bypass(token),
-        Err(busy) => Pulled::failure(&busy),
+        Ok(_) => Served::bypass(token),
+        Err(busy) => Served::failure(busy),
     }
 }
 

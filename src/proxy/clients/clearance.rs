@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 use super::{Action, AuditLine, AuditOutcome, Client, Clients, Intent, Judgement, Named, Rules};
 use crate::oci::{Authority, BadPath, BadQuery, Enclosed, Query, Reference, Repository, Route};
 use crate::proxy::registry::registry::Registry;
-use crate::proxy::respond::{CONTENT_DIGEST, Declined};
+use crate::proxy::served::Served;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::telemetry::Kind;
-use crate::wire::Body;
 
 /// The paths that registries use for a token service on their own host.
 const TOKEN_PATHS: [&str; 8] = [
@@ -220,23 +219,22 @@ impl Clearance {
     }
 
     /// Notes how a manifest's pull ended.
-    pub(crate) fn note_answer(&self, clients: &Clients, response: &Response<Body>, rule: Option<Arc<str>>) {
-        let outcome = match response.status() {
+    pub(crate) fn note_answer(&self, clients: &Clients, served: &Served, rule: Option<Arc<str>>) {
+        let outcome = match served.status() {
             status if status.is_success() || status == StatusCode::NOT_MODIFIED => AuditOutcome::Pulled,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => AuditOutcome::Denied,
             StatusCode::NOT_FOUND => AuditOutcome::Missing,
             _ => AuditOutcome::Failed,
         };
         let (Some(audit), Route::Manifest(repository, reference)) = (&clients.audit, &self.route) else { return };
-        if self.action != Action::Pull || response.extensions().get::<Declined>().is_some() {
+        if self.action != Action::Pull || served.answer.declined().is_some() {
             return; // the proxy's own refusals have a line of their own
         }
-        let digest = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
-        let line = self.asked.line(outcome, response.status());
+        let line = self.asked.line(outcome, served.status());
         audit.write(AuditLine {
             repository: Some(repository.clone()),
             reference: Some(reference.clone()),
-            digest,
+            digest: served.digest,
             rule,
             ..line
         });

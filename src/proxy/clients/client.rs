@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
-use http::{Response, StatusCode};
 
 use super::{Admission, Audit, Logins, Offer, Rules};
 use crate::oci::{Challenge, Code};
 use crate::proxy::respond::Failure;
-use crate::wire::Body;
 
 /// A client: its address, and who it has proven to be.
 #[derive(Clone, Debug)]
@@ -36,7 +35,7 @@ impl Clients {
     ///
     /// # Errors
     /// The answer to one who is not let in: 407 with a challenge (RFC 9110, 15.5.8), or 503.
-    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Response<Body>>> {
+    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Failure>> {
         let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
         let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
         let admission = match &offer {
@@ -47,10 +46,12 @@ impl Clients {
             Admission::Welcome(user) => Ok(Client { address: client, user: Some(user) }),
             Admission::Busy => {
                 let message = "too many passwords are being verified; try again";
-                Err(Box::new(
-                    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
-                        .respond(),
-                ))
+                Err(Box::new(Failure::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Code::Unavailable,
+                    "proxy_internal_error",
+                    message,
+                )))
             }
             Admission::Wrong => {
                 let message = match offer {
@@ -63,12 +64,11 @@ impl Clients {
                     "http_request_denied",
                     message,
                 );
-                let mut response = failure.respond();
                 let challenge = Challenge::Basic { realm: Some("pullthrough".to_owned()) }.to_string();
-                if let Ok(value) = HeaderValue::from_str(&challenge) {
-                    response.headers_mut().insert(PROXY_AUTHENTICATE, value);
-                }
-                Err(Box::new(response))
+                Err(Box::new(match HeaderValue::from_str(&challenge) {
+                    Ok(value) => failure.with(PROXY_AUTHENTICATE, value),
+                    Err(_) => failure,
+                }))
             }
         }
     }

@@ -9,11 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{Method, Request, Response};
+use http::{Method, Request, StatusCode};
 
 use super::{AuditLine, AuditOutcome, Clients};
-use crate::proxy::respond::Declined;
-use crate::wire::Body;
 
 /// What a request says of itself, kept while it is answered.
 pub(crate) struct Asked {
@@ -35,26 +33,25 @@ impl Asked {
         Some(Self { client, method: request.method().clone(), host, path: path.map(AuditLine::cut) })
     }
 
-    /// Notes that `response` refuses it, if it does and nobody has noted it yet.
+    /// Notes that it was refused, with this status and reason.
     pub(crate) fn note(
         self,
         clients: &Clients,
         user: Option<Arc<str>>,
         registry: Option<Arc<str>>,
-        response: &mut Response<Body>,
+        status: StatusCode,
+        reason: &str,
     ) {
-        let (Some(Declined(reason)), Some(audit)) = (response.extensions_mut().remove(), &clients.audit) else {
-            return;
-        };
+        let Some(audit) = &clients.audit else { return };
         let Self { client, method, host, path } = self;
-        let line = AuditLine::new(client, AuditOutcome::Refused, response.status().as_u16());
+        let line = AuditLine::new(client, AuditOutcome::Refused, status.as_u16());
         audit.write(AuditLine {
             user,
             registry,
             host,
             method: Some(method),
             path,
-            reason: Some(AuditLine::cut(&reason)),
+            reason: Some(AuditLine::cut(reason)),
             ..line
         });
     }

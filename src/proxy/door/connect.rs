@@ -14,12 +14,12 @@ use crate::proxy::clients::Client;
 use crate::proxy::faults;
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
-use crate::proxy::respond::{self, Failure};
+use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
 use crate::wire::Body;
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Rendered {
     let client = who.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
@@ -83,10 +83,10 @@ fn target<B>(request: &Request<B>) -> Result<Authority, BadAuthority> {
     }
 }
 
-fn refuse(mut record: Record, failure: &Failure) -> Response<Body> {
+fn refuse(mut record: Record, failure: &Failure) -> Rendered {
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
-    failure.respond()
+    failure.render()
 }
 
 /// 200, and `then` with the raw connection once the client has it.
@@ -94,7 +94,7 @@ fn upgrade<F>(
     proxy: &Arc<Proxy>,
     request: Request<Incoming>,
     then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
-) -> Response<Body>
+) -> Rendered
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -106,7 +106,7 @@ where
             Err(error) => debug!(%error, "the client left before its tunnel was open"),
         }
     });
-    Response::new(Body::empty())
+    Response::new(Body::empty()).into()
 }
 
 #[cfg(test)]

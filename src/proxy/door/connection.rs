@@ -18,6 +18,7 @@ use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::Asked;
 use crate::proxy::limit::{Stream, Usage};
+use crate::proxy::respond::Rendered;
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, respond};
 use crate::wire::{self, Body, Guarded, Rewind};
@@ -101,9 +102,9 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let asked = Asked::of(&proxy.policy().clients, client, &request);
     let mut user = None;
-    let mut response = received(&proxy, client, request, stream, &mut user).await;
-    if let Some(asked) = asked {
-        asked.note(&proxy.policy().clients, user, None, &mut response);
+    let Rendered { response, declined } = received(&proxy, client, request, stream, &mut user).await;
+    if let (Some(asked), Some(reason)) = (asked, declined) {
+        asked.note(&proxy.policy().clients, user, None, response.status(), &reason);
     }
     response
 }
@@ -115,7 +116,7 @@ async fn received(
     request: Request<Incoming>,
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
-) -> Response<Body> {
+) -> Rendered {
     let is_stranger = !proxy.policy().admits(client);
     if is_stranger && !pages::is_for_anybody(&request) {
         return pages::stranger(proxy, client, &request);
@@ -123,7 +124,7 @@ async fn received(
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return pages::turned_away(proxy, client, &request, respond::last_of_connection(failure.respond()));
+        return pages::turned_away(proxy, client, &request, &failure.closing());
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -136,11 +137,11 @@ async fn received(
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let who = match proxy.policy().clients.admit(client, request.headers()).await {
             Ok(who) => who,
-            Err(refusal) => return pages::turned_away(proxy, client, &request, *refusal),
+            Err(refusal) => return pages::turned_away(proxy, client, &request, &refusal),
         };
         user.clone_from(&who.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return pages::turned_away(proxy, client, &request, respond::looped());
+            return pages::turned_away(proxy, client, &request, &respond::looped());
         }
         if connects {
             return connect::answer(proxy, who, request).await;
@@ -152,7 +153,7 @@ async fn received(
                 stream.keep(tunnel);
                 response
             }
-            Err(refusal) => pages::refused(proxy, client, &request, &refusal),
+            Err(refusal) => pages::refused(proxy, client, &request, &refusal).into(),
         };
     }
     Box::pin(pages::answer(proxy, client, &request)).await

@@ -52,10 +52,10 @@ async fn answer(
     let is_stranger = !proxy.policy().admits(client);
     let mut response = match refusal {
         _ if is_for_us && (!is_stranger || pages::is_for_anybody(&request)) => {
-            Box::pin(pages::answer(&proxy, client, &request)).await
+            Box::pin(pages::answer(&proxy, client, &request)).await.response
         }
         Some(refusal) if !is_stranger => pages::refused(&proxy, client, &request, &refusal),
-        _ => pages::stranger(&proxy, client, &request),
+        _ => pages::stranger(&proxy, client, &request).response,
     };
     if !is_h2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

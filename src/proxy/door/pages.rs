@@ -10,7 +10,7 @@ use crate::oci::{Algorithm, Code, Digest};
 use crate::proxy::clients::refused::Asked;
 use crate::proxy::limit::Refusal;
 use crate::proxy::record::Record;
-use crate::proxy::respond::{self, Declined, Failure};
+use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
 use crate::setup::{Client, UnknownClient};
@@ -19,16 +19,15 @@ use crate::wire::Body;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers a request that names no other host.
-pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
     let head = *request.method() == Method::HEAD;
-    let mut response = if *request.method() == Method::GET || head {
-        page(proxy, request).await
+    let (mut response, declined) = if *request.method() == Method::GET || head {
+        (page(proxy, request).await, None)
     } else {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response.extensions_mut().insert(Declined("only GET and HEAD".to_owned()));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        response
+        (response, Some("only GET and HEAD".to_owned()))
     };
     if head {
         *response.body_mut() = Body::empty();
@@ -37,7 +36,7 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
         record.quiet();
     }
-    record.attach(response)
+    Rendered { response: record.attach(response), declined }
 }
 
 /// Whether it is answered to those outside of `clients.allow`, too: whoever asks whether the proxy is well, and for its
@@ -71,7 +70,7 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
 }
 
 fn missing(message: impl Into<String>) -> Response<Body> {
-    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).render().response
 }
 
 /// By which name this client reaches the proxy.
@@ -134,14 +133,15 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 }
 
 /// 403 for an address that is not in `clients.allow`.
-pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
     record.verdict("refuse", 403);
     record.detail("not in clients.allow");
     proxy.metrics.connect("stranger");
-    record.attach(Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond())
+    let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
+    failure.render().map(|response| record.attach(response))
 }
 
 /// The answer to one that is too many, noted.
@@ -151,27 +151,22 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     let failure = respond::too_many(refusal);
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
-    let mut response = record.attach(failure.respond());
+    let Rendered { response, declined } = failure.render();
     let clients = &proxy.policy().clients;
-    if let Some(asked) = Asked::of(clients, client, request) {
-        asked.note(clients, None, None, &mut response);
+    if let (Some(asked), Some(reason)) = (Asked::of(clients, client, request), declined) {
+        asked.note(clients, None, None, failure.status, &reason);
     }
-    response
+    record.attach(response)
 }
 
 /// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
 /// or wrong, or it was here before.
-pub(crate) fn turned_away<B>(
-    proxy: &Proxy,
-    client: IpAddr,
-    request: &Request<B>,
-    refusal: Response<Body>,
-) -> Response<Body> {
+pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
-    record.verdict("refuse", refusal.status().as_u16());
+    record.verdict("refuse", refusal.status.as_u16());
     proxy.metrics.connect("login");
-    record.attach(refusal)
+    refusal.render().map(|response| record.attach(response))
 }
 
 fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {

@@ -15,7 +15,7 @@ fn ids(log: &str, words: &[&str]) -> Vec<String> {
 
 #[tokio::test]
 async fn what_is_logged_of_a_failed_pull_has_the_id_of_its_access_line() {
-    let registry = Registry::start("quay.io").await;
+    let registry = Registry::start("quay.io");
     let broken: Vec<Digest> = (1..4).map(|seed| registry.push_blob("a", layer(10_000, seed))).collect();
     registry.script("GET */blobs/*", Act::WrongByte(100));
     let folder = tempfile::tempdir().unwrap();
