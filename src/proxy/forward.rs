@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::faults;
 use super::record::Record;
@@ -19,7 +18,7 @@ use crate::host::Seldom;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
-use crate::wire::{self, Body, BodyError, Pseudonym};
+use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
@@ -109,7 +108,7 @@ pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Rendered {
+pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Received>) -> Rendered {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -147,7 +146,7 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
     rendered.map(|response| record.attach(response))
 }
 
-fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -> Result<Endpoint, Failure> {
+fn judge_absolute(proxy: &Proxy, request: &Request<Received>, authority: &str) -> Result<Endpoint, Failure> {
     let refuse = |message: &str| Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message);
     if request.uri().scheme_str() != Some("http") {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
@@ -21,7 +20,7 @@ use crate::proxy::forward;
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
-use crate::wire::{self, Body};
+use crate::wire::{self, Body, Received};
 
 /// A client that says no more is waited for so long, in the stage's time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -53,7 +52,7 @@ async fn answer(
     proxy: Arc<Proxy>,
     registry: Arc<Registry>,
     journal: Journal,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Response<Body> {
     let (policy, to) = (proxy.policy(), authority());
     let refused = |status| {

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::challenge::has_failed;
@@ -24,7 +23,7 @@ use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
 use crate::telemetry::Kind;
 use crate::upstream::Endpoint;
-use crate::wire::{Body, collect};
+use crate::wire::{Body, Received, collect};
 
 /// A form with a token in it is shorter.
 const FORM_LIMIT: usize = 64 << 10;
@@ -33,7 +32,7 @@ const LATER: u32 = 30;
 const TELLING: [&str; 3] = ["service", "scope", "account"];
 
 /// A request to our own token service.
-pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) -> Served {
+pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) -> Served {
     if !matches!(*request.method(), Method::GET | Method::POST) {
         let failure = respond::no_method("a token is to be had by GET or POST");
         return Served::bypass(failure.with(ALLOW, HeaderValue::from_static("GET, POST")));
@@ -85,7 +84,7 @@ fn is_verified(context: &Context<'_>) -> bool {
 
 /// Whether a request to a token service's host is one for a token, and no page: where the registry says that tokens are to
 /// be had; as long as it has said nothing, one that looks like it.
-pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: &Request<Incoming>) -> bool {
+pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: &Request<Received>) -> bool {
     let (uri, query) = (request.uri(), request.uri().query().unwrap_or_default());
     let names =
         |query: &str| Query::parse(query).is_ok_and(|query| query.iter().any(|(name, _)| TELLING.contains(&name)));
@@ -94,7 +93,7 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
 }
 
 /// A request to the registry's own token service: its answer, or one of ours where it has none in time.
-pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Incoming>) -> Served {
+pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Received>) -> Served {
     let (parts, form, wish) = match read(request).await {
         Ok(read) => read,
         Err(failure) => return Served::failure(failure),
@@ -146,7 +145,7 @@ async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Resp
     }
 }
 
-async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {
+async fn read(request: Request<Received>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {
     let (parts, body) = request.into_parts();
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
     let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not come to its end")) };

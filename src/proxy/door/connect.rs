@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
@@ -16,10 +15,10 @@ use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
-use crate::wire::Body;
+use crate::wire::{Body, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Rendered {
+pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Received>) -> Rendered {
     let client = who.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
@@ -92,7 +91,7 @@ fn refuse(mut record: Record, failure: &Failure) -> Rendered {
 /// 200, and `then` with the raw connection once the client has it.
 fn upgrade<F>(
     proxy: &Arc<Proxy>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
 ) -> Rendered
 where

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::respond::Rendered;
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, respond};
-use crate::wire::{self, Body, Guarded, Rewind};
+use crate::wire::{self, Body, Guarded, Received, Rewind};
 
 impl Proxy {
     /// Serves one accepted connection in a task of its own; of one too many, only what it asks of the proxy itself.
@@ -59,7 +58,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
@@ -68,7 +67,7 @@ impl Proxy {
                 let accepted = intercept::accept_own(self, address, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-                let handle = move |mut request: Request<Incoming>, stream| {
+                let handle = move |mut request: Request<Received>, stream| {
                     request.extensions_mut().insert(ByTls);
                     handle(request, stream)
                 };
@@ -97,7 +96,7 @@ struct ByTls;
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
     client: IpAddr,
-    request: Request<Incoming>,
+    request: Request<Received>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
     let asked = Asked::of(&proxy.policy().clients, client, &request);
@@ -113,7 +112,7 @@ pub(crate) async fn answer(
 async fn received(
     proxy: &Arc<Proxy>,
     client: IpAddr,
-    request: Request<Incoming>,
+    request: Request<Received>,
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
 ) -> Rendered {

@@ -21,7 +21,7 @@ use super::first_bytes::Spoken;
 use crate::host::RequestId;
 use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Coalesce, FIELDS};
+use crate::wire::{Body, Coalesce, FIELDS, Received};
 
 /// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
 const HEAD: Duration = Duration::from_secs(120);
@@ -47,7 +47,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> F + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let asked = CancellationToken::new();
@@ -56,7 +56,14 @@ impl Proxy {
             first.cancel();
             // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
             let (id, span) = (RequestId::next(), debug_span!("request", method = %request.method()));
-            let answer = Box::pin(id.scope(handle(request, stream.clone()).instrument(span)));
+            let (request, leftover) = Received::of(request);
+            let handled = handle(request, stream.clone());
+            let answered = async move {
+                let response = handled.await;
+                leftover.read_off().await;
+                response
+            };
+            let answer = Box::pin(id.scope(answered.instrument(span)));
             answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
         };
         if spoken == Spoken::Http2 {

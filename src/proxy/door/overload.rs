@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
 use super::pages;
 use crate::proxy::limit::Refusal;
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Guarded};
+use crate::wire::{Body, Guarded, Received};
 
 /// How long one may stay.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ async fn answer(
     proxy: Arc<Proxy>,
     client: IpAddr,
     refusal: Option<Refusal>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<Body> {
     let is_h2 = request.version() == Version::HTTP_2;
     let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());

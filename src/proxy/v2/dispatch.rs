@@ -8,7 +8,6 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap};
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::endpoint::endpoint;
@@ -31,7 +30,7 @@ use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
 use crate::telemetry::{Kind, Outcome};
-use crate::wire::{self, Body};
+use crate::wire::{self, Body, Received};
 
 /// Servers that speak HTTP/2 may end a connection, which others share, over a longer target.
 const TARGET_BYTES: usize = 4 << 10;
@@ -43,7 +42,7 @@ pub(crate) async fn answer(
     proxy: Arc<Proxy>,
     client: Client,
     authority: Authority,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<Body> {
     let policy = proxy.policy();
     let asked = Asked::of(&policy.clients, client.address, &request);
@@ -60,7 +59,7 @@ async fn judged(
     policy: &Policy,
     client: &Client,
     authority: &Authority,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client.address, request.method(), authority.short(443), "other");
     if let Some(failure) = malformed(&mut request).await {
@@ -113,7 +112,7 @@ async fn judged(
 
 /// What no request to a registry may be: without a host or with two, a question for a tunnel or about the server as a
 /// whole, or one that reads and brings a body. The last would be passed on as the body of nothing.
-pub(crate) async fn malformed(request: &mut Request<Incoming>) -> Option<Failure> {
+pub(crate) async fn malformed(request: &mut Request<Received>) -> Option<Failure> {
     let bad =
         |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
     if let Some(flaw) = wire::malformed(request) {
@@ -151,7 +150,7 @@ async fn dispatch(
     registry: Arc<Registry>,
     authority: &Authority,
     clearance: &Clearance,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
     record: &mut Record,
 ) -> Result<Served, Failure> {
     let is_registry = registry.is_at(authority);
@@ -196,7 +195,7 @@ async fn pass_on(
     context: &Context<'_>,
     policy: &Policy,
     clearance: &Clearance,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Served {
     let (route, kind) = (clearance.route(), clearance.kind());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);

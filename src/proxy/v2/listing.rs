@@ -3,7 +3,6 @@
 
 use http::Request;
 use http::header::{AUTHORIZATION, COOKIE};
-use hyper::body::Incoming;
 
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
@@ -15,6 +14,7 @@ use crate::telemetry::Kind;
 use crate::upstream::AskAs;
 use crate::upstream::Sending;
 use crate::upstream::{Downloads, Endpoint, Error};
+use crate::wire::Received;
 
 /// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is told
 /// so, as those who ask after it are.
@@ -23,7 +23,7 @@ pub(crate) async fn pass(
     repository: &Repository,
     endpoint: &Endpoint,
     kind: Kind,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Answer {
     let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
     let answered = passed(context, repository, endpoint, kind, request).await;
@@ -43,7 +43,7 @@ async fn passed(
     repository: &Repository,
     endpoint: &Endpoint,
     kind: Kind,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Answer {
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     let registry = context.registry;

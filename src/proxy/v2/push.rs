@@ -1,7 +1,6 @@
 //! A push or a delete that may pass: streamed through; what the cache believed of its target is forgotten.
 
 use http::Request;
-use hyper::body::Incoming;
 
 use super::endpoint::endpoint;
 use crate::cache::Place;
@@ -11,9 +10,10 @@ use crate::proxy::context::Context;
 use crate::proxy::forward;
 use crate::proxy::served::Served;
 use crate::telemetry::Kind;
+use crate::wire::Received;
 
 /// Streams it to the registry, and its answer back.
-pub(crate) async fn answer(context: &Context<'_>, errand: &Clearance, request: Request<Incoming>) -> Served {
+pub(crate) async fn answer(context: &Context<'_>, errand: &Clearance, request: Request<Received>) -> Served {
     let Context { proxy, registry, .. } = context;
     let endpoint = endpoint(context, errand.route());
     let answer = forward::within_share(
