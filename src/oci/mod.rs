@@ -7,6 +7,7 @@
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
 mod authority;
+mod authorization;
 mod challenge;
 mod descriptor;
 mod digest;
@@ -21,6 +22,7 @@ mod pattern;
 mod request;
 
 pub use authority::{Authority, BadAuthority, Host};
+pub use authorization::Authorization;
 pub use challenge::{Bearer, Challenge};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};

@@ -11,7 +11,7 @@ use super::policy::Policy;
 use super::registry::registry::Registry;
 use super::state::Proxy;
 use super::tokens::local::{Holder, LocalTokens};
-use crate::oci::Authority;
+use crate::oci::{Authority, Authorization};
 use crate::upstream::Authenticated;
 use crate::upstream::{Outage, Upstream};
 
@@ -33,6 +33,8 @@ pub(crate) struct Context<'a> {
     pub(crate) access: Authenticated,
     /// A token service of several registries: it is no part of one's outage.
     pub(crate) is_shared: bool,
+    /// The client's own credentials, as they may go upstream.
+    pub(crate) authorization: Option<Authorization>,
     /// For whom a token of ours stands, if the request carried a good one.
     pub(crate) holder: Option<Holder>,
 }
@@ -48,11 +50,11 @@ impl<'a> Context<'a> {
         headers: &mut HeaderMap,
     ) -> Self {
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
-        let holder = take(proxy, &origin, headers);
+        let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
         let upstream = if is_shared { policy.upstream.clone() } else { policy.upstream.of_registry(&outage) };
         let access = policy.access.over(&upstream);
-        Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, holder }
+        Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, authorization, holder }
     }
 
     /// How long the registry may take where `deadline` is what it has: one that has missed one lately is not waited
@@ -64,14 +66,21 @@ impl<'a> Context<'a> {
     }
 }
 
-fn take(proxy: &Proxy, origin: &str, headers: &mut HeaderMap) -> Option<Holder> {
+/// The client's own credentials, and for whom a token of ours stands.
+fn take(proxy: &Proxy, origin: &str, headers: &mut HeaderMap) -> (Option<Authorization>, Option<Holder>) {
+    let mut read = headers.get_all(AUTHORIZATION).iter().map(|value| Authorization::parse(value.as_bytes()));
+    let Some(first) = read.next() else { return (None, None) };
     // Another header beside it would be forwarded with whatever it holds.
-    let ours = headers.get_all(AUTHORIZATION).iter().find_map(LocalTokens::within)?.to_owned();
+    let further = read.find(|authorization| LocalTokens::within(authorization).is_some());
+    let Some(ours) = LocalTokens::within(&first).or_else(|| LocalTokens::within(further.as_ref()?)) else {
+        return (Some(first), None);
+    };
     headers.remove(AUTHORIZATION);
-    let holder = proxy.local.validate(origin, &ours, std::time::SystemTime::now()).ok()?;
-    if let Some(header) = proxy.bearers.stood_for(&proxy.cache, &ours) {
+    let Ok(holder) = proxy.local.validate(origin, ours, std::time::SystemTime::now()) else { return (None, None) };
+    if let Some(header) = proxy.bearers.stood_for(&proxy.cache, ours) {
+        let authorization = Authorization::parse(header.as_bytes());
         headers.insert(AUTHORIZATION, header);
-        return None;
+        return (Some(authorization), None);
     }
-    Some(holder)
+    (None, Some(holder))
 }

@@ -5,8 +5,15 @@ use http::{HeaderValue, Method, Uri};
 
 use super::stage::{authority, on_stage};
 use crate::fuzzing::naive;
+use crate::oci::Authorization;
 use crate::proxy::tokens::bearers::{Bearers, Bears, Leg};
 use crate::proxy::tokens::request::TokenRequest;
+
+fn parts(method: Method, uri: Uri, headers: HeaderMap) -> http::request::Parts {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.headers) = (method, uri, headers);
+    parts
+}
 
 /// Lines: `Authorization`, a query, a form. A wish that is understood says each of its words once, to every service.
 pub fn token_request(data: &[u8]) {
@@ -19,12 +26,13 @@ pub fn token_request(data: &[u8]) {
     {
         headers.insert(AUTHORIZATION, value);
     }
+    let Ok(wish) = TokenRequest::read(&headers, query, form) else { return };
     if let Ok(uri) = format!("/token?{query}").parse::<Uri>() {
         for method in [Method::GET, Method::POST] {
-            on_stage(|stage| Leg::of(&stage.proxy.cache, &method, &uri, &headers, form));
+            let parts = parts(method, uri.clone(), headers.clone());
+            on_stage(|stage| Leg::of(&stage.proxy.cache, &parts, form, &wish));
         }
     }
-    let Ok(wish) = TokenRequest::read(&headers, query, form) else { return };
     let form = std::str::from_utf8(form).expect("a form that was understood is text");
     let pairs = [naive::form(query), naive::form(form)].concat();
     let only = |name: &str| {
@@ -39,7 +47,8 @@ pub fn token_request(data: &[u8]) {
     let is_said = headers.contains_key(AUTHORIZATION) || refresh.is_some() || (user.is_some() && password.is_some());
     assert_eq!(wish.credential().is_some(), is_said);
     if let Some(header) = headers.get(AUTHORIZATION) {
-        assert_eq!(wish.credential(), Some(header.as_bytes()));
+        let read = wish.credential().map(Authorization::identifying);
+        assert_eq!(read, Some(Authorization::parse(header.as_bytes()).identifying()));
     }
     assert!(!wish.is_a_grant() || matches!(grant, Some("password" | "refresh_token")));
     let is_pull = |scope: &String| scope.ends_with(":pull");
@@ -51,12 +60,16 @@ pub fn bearers(data: &[u8]) {
     on_stage(|stage| {
         let (cache, bearers, realm) = (&stage.proxy.cache, Bearers::new(), authority());
         let uri = "/token?scope=repository:team/app:pull".parse().unwrap();
-        let leg = Leg::of(cache, &Method::GET, &uri, &HeaderMap::new(), &[]).expect("a plain request");
+        let parts = parts(Method::GET, uri, HeaderMap::new());
+        let wish =
+            TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &[]).expect("a plain query");
+        let leg = Leg::of(cache, &parts, &[], &wish).expect("a plain request");
         let is_bound = bearers.bind(cache, &realm, &leg, data);
         let value = naive::json(data).unwrap_or_default();
         let tokens = ["token", "access_token"].map(|name| value[name].as_str().unwrap_or_default());
         let bears = |token: &str, repository: &str| {
             let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+            let header = Authorization::parse(header.as_bytes());
             Some(bearers.bears(cache, &stage.registry, &realm, &repository.parse().unwrap(), Some(&header)))
         };
         // Others come in no header.

@@ -3,8 +3,7 @@
 //! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or because
 //! the proxy holds credentials of its own, they are paced here.
 
-use http::header::{AUTHORIZATION, HeaderMap};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
@@ -12,7 +11,7 @@ use crate::proxy::clients::Guess;
 use crate::proxy::context::Context;
 use crate::proxy::respond::{self, Failure};
 use crate::proxy::tokens::bearers;
-use crate::proxy::tokens::request::{TokenRequest, user_of};
+use crate::proxy::tokens::request::TokenRequest;
 
 /// Lets who asks for a token with a password wait as long as it has to. `None` where it is no guess: it brings none, or
 /// that of somebody who has shown a right where the token is for.
@@ -55,13 +54,9 @@ pub(crate) async fn is_for_all(context: &Context<'_>, wish: &TokenRequest) -> bo
 ///
 /// # Errors
 /// As [`admit`].
-pub(crate) async fn admit_reader(
-    context: &Context<'_>,
-    repository: &Repository,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
-    let credential = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    let Some(user) = user_of(credential) else { return Ok(()) };
+pub(crate) async fn admit_reader(context: &Context<'_>, repository: &Repository) -> Result<(), Failure> {
+    let Some(credential) = &context.authorization else { return Ok(()) };
+    let Some(user) = credential.user() else { return Ok(()) };
     let mac = bearers::mac(&context.proxy.cache, credential);
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     if is_granted(context, &place, &mac) || is_public(context, &place).await {

@@ -44,7 +44,10 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
             return Identity { principal, who: AskAs::Nobody, public, lapsed: false };
         }
         Some(Holder::Nobody) => Bears::Nobody,
-        None => context.proxy.bearers.bears(cache, context.registry, context.authority, &place.repository, header),
+        None => {
+            let Context { registry, authority, authorization, .. } = context;
+            context.proxy.bearers.bears(cache, registry, authority, &place.repository, authorization.as_ref())
+        }
     };
     let known = cache.is_public(place, trust).await;
     let public = known.is_some();

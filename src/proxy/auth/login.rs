@@ -6,7 +6,6 @@
 
 use std::time::SystemTime;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use zeroize::Zeroizing;
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 use super::own_word;
 use crate::cache::Principal;
 use crate::host::Secret;
-use crate::oci::Challenge;
+use crate::oci::{Authorization, Challenge};
 use crate::proxy::context::Context;
 use crate::proxy::served::Answer;
 use crate::proxy::tokens::bearers::{self, Leg};
@@ -49,7 +48,8 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
         let (header, left) =
             context.access.token_for(context.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
-        let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+        let issued = Authorization::parse(header.as_bytes());
+        let token = issued.bearer().unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);
         let body =
@@ -92,14 +92,12 @@ async fn ask_ping(
     Ok(context.upstream.fetch(endpoint, request).await?)
 }
 
-/// A credential that is written as a header would have it.
-fn credential_of(written: &[u8]) -> Option<Credential> {
-    let (scheme, rest) = std::str::from_utf8(written).ok()?.split_once(' ')?;
-    if scheme == "Identity" {
-        return Some(Credential::Identity { token: Secret::new(rest.to_owned()) });
+/// The credential that is sent to a token service.
+fn credential_of(authorization: &Authorization) -> Option<Credential> {
+    if let Some(token) = authorization.identity() {
+        return Some(Credential::Identity { token: Secret::new(token.to_owned()) });
     }
-    let bytes = Zeroizing::new(scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(rest).ok())??);
-    let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    let (user, password) = authorization.login()?;
     Some(Credential::new(user.to_owned(), Secret::new(password.to_owned())))
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::challenge::{challenge, has_failed};
@@ -71,7 +71,7 @@ impl Door {
 
 /// Answers a ping.
 pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Served {
-    let carried = match (&context.holder, headers.contains_key(AUTHORIZATION)) {
+    let carried = match (&context.holder, context.authorization.is_some()) {
         (Some(_), _) => Carried::Local,
         (None, true) => Carried::Own,
         (None, false) => Carried::Nothing,
@@ -132,7 +132,7 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
             Ok(Err(_)) => {}
             Ok(Ok((response, _))) if has_failed(response.status()) => {}
             Ok(Ok((response, is_own_word))) => {
-                let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
+                let is_to_nobody = context.authorization.is_none() && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
                     remember(context, &response);
                 }

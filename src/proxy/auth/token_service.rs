@@ -45,7 +45,7 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
                 Ok(guess) => guess,
                 Err(busy) => return Served::failure(busy),
             };
-            let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+            let leg = Leg::of(&context.proxy.cache, &parts, &form, &wish);
             let begun = Instant::now();
             let verified = login::token(context, &wish, leg);
             let answered = tokio::select! {
@@ -99,7 +99,7 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
         Err(failure) => return Served::failure(failure),
     };
     let target = parts.uri.path_and_query().cloned();
-    let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+    let leg = Leg::of(&context.proxy.cache, &parts, &form, &wish);
     let mut request = Request::from_parts(parts, Body::full(form));
     // So that the answer can be read; it is small.
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -9,19 +9,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::Method;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
     HOST, HeaderMap, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
-use http::{Method, Uri};
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::request::TokenRequest;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
-use crate::oci::{Authority, Query, Repository, document};
+use crate::oci::{Authority, Authorization, Query, Repository, document};
 use crate::proxy::registry::registry::Registry;
 
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
@@ -124,20 +122,20 @@ impl Bearers {
         tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
     }
 
-    /// Whose `header` is, at `registry`, asked as `asked` for something in `repository`.
+    /// Whose `authorization` is, at `registry`, asked as `asked` for something in `repository`.
     pub(crate) fn bears(
         &self,
         cache: &Cache,
         registry: &Registry,
         asked: &Authority,
         repository: &Repository,
-        header: Option<&HeaderValue>,
+        authorization: Option<&Authorization>,
     ) -> Bears {
-        let Some(header) = header else { return Bears::Nobody };
-        if basic(header.as_bytes()).is_some() {
-            return Bears::Credential { mac: mac(cache, header.as_bytes()), lapsed: false };
+        let Some(authorization) = authorization else { return Bears::Nobody };
+        if authorization.pair().is_some() {
+            return Bears::Credential { mac: mac(cache, authorization), lapsed: false };
         }
-        let bound = bearer(header).and_then(|token| self.bound.get(&key(cache, token)));
+        let bound = authorization.bearer().and_then(|token| self.bound.get(&key(cache, token)));
         let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
             return Bears::Itself;
         };
@@ -156,24 +154,31 @@ fn remembered(lives: Lives) -> Duration {
 }
 
 impl Leg {
-    /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
-    pub(crate) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
-        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+    /// What a request for a token says, whose `token_request` was read from it. `form` is a POST's body. `None` where it
+    /// says more than we understand.
+    pub(crate) fn of(
+        cache: &Cache,
+        parts: &http::request::Parts,
+        form: &[u8],
+        token_request: &TokenRequest,
+    ) -> Option<Self> {
+        if !is_plain(&parts.headers) || parts.headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
-        let query = uri.query().unwrap_or_default();
+        let query = parts.uri.query().unwrap_or_default();
         if !Query::parse(query).ok()?.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name)) {
             return None;
         }
-        let wish = TokenRequest::read(headers, query, form).ok()?;
-        let is_understood = match (method, headers.get(AUTHORIZATION)) {
-            (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
-            (&Method::GET, None) => form.is_empty(),
-            (&Method::POST, None) => wish.is_a_grant(),
+        let credential = token_request.credential();
+        let is_basic = credential.is_some_and(|credential| credential.pair().is_some());
+        let is_understood = match (&parts.method, parts.headers.contains_key(AUTHORIZATION)) {
+            (&Method::GET, true) => form.is_empty() && is_basic,
+            (&Method::GET, false) => form.is_empty(),
+            (&Method::POST, false) => token_request.is_a_grant(),
             _ => false,
         };
-        let credential = wish.credential().map(|credential| mac(cache, credential));
-        is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
+        let credential = credential.map(|credential| mac(cache, credential));
+        is_understood.then(|| Self { credential, repositories: repositories(token_request.scopes()) })
     }
 
     /// One, and one more for each 256 bytes of what it is for: a client writes that.
@@ -201,24 +206,9 @@ fn repositories(scopes: &[String]) -> Option<Arc<[String]>> {
     (!is_of_something_else).then_some(names)
 }
 
-/// The MAC of a credential that is written as an `Authorization` header would have it, from wherever it came.
-pub(crate) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
-    match basic(credential) {
-        Some(pair) => cache.mac(&[b"password", &pair]),
-        None => cache.mac(&[b"other", credential]),
-    }
-}
-
-/// User and password of `Basic`, as bytes.
-pub(crate) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
-    let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
-    Some(Zeroizing::new(bytes))
-}
-
-fn bearer(header: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The MAC of a credential, from wherever it came.
+pub(crate) fn mac(cache: &Cache, credential: &Authorization) -> [u8; 32] {
+    cache.mac(&credential.identifying())
 }
 
 fn key(cache: &Cache, token: &str) -> [u8; 32] {

@@ -12,10 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::{hmac, rand};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::oci::{Authority, Bearer};
+use crate::oci::{Authority, Authorization, Bearer};
 
 /// How long a token lives.
 pub const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
@@ -165,10 +164,8 @@ impl LocalTokens {
     /// The local token that an `Authorization` header carries, whether it is good or not: such a header is
     /// never forwarded.
     #[must_use]
-    pub fn within(authorization: &HeaderValue) -> Option<&str> {
-        let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
-        let token = token.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(PREFIX)).then_some(token)
+    pub fn within(authorization: &Authorization) -> Option<&str> {
+        authorization.bearer().filter(|token| token.starts_with(PREFIX))
     }
 
     /// The body of the answer that hands a token out (distribution-spec, "Token Response Fields").
@@ -273,7 +270,7 @@ mod tests {
     #[test]
     fn a_local_token_is_known_by_its_first_letters() {
         let token = tokens(1).mint("quay.io", Holder::Nobody, now());
-        let header = |text: String| HeaderValue::from_str(&text).unwrap();
+        let header = |text: String| Authorization::parse(text.as_bytes());
         assert_eq!(LocalTokens::within(&header(format!("bearer {token}"))), Some(token.as_str()));
         assert_eq!(LocalTokens::within(&header(format!("Bearer {PREFIX}broken"))), Some(&*format!("{PREFIX}broken")));
         for other in ["Bearer eyJhbGciOi", "Basic dTpw", "x"] {

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, HeaderMap};
+use http::header::{HOST, HeaderMap};
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -262,7 +262,7 @@ async fn read(context: &Context<'_>, route: &Route, method: &Method, headers: &H
     // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
-    let carries = context.holder.is_some() || headers.contains_key(AUTHORIZATION);
+    let carries = context.holder.is_some() || context.authorization.is_some();
     if served.answer.is_away() && context.outage.is_open() && !carries && !ping::is_open_to_all(context).await {
         return Served::bypass(challenge(context, route.repository()));
     }
@@ -272,7 +272,7 @@ async fn read(context: &Context<'_>, route: &Route, method: &Method, headers: &H
 async fn content(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Served {
     if context.outage.is_open()
         && let Some(repository) = route.repository()
-        && let Err(busy) = Box::pin(guesses::admit_reader(context, repository, headers)).await
+        && let Err(busy) = Box::pin(guesses::admit_reader(context, repository)).await
     {
         return Served::failure(busy);
     }
