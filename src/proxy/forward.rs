@@ -12,7 +12,7 @@ use super::record::Record;
 use super::registry::registry::{Registry, Whose};
 use super::registry::verdict::Verdict;
 use super::respond::{self, Failure, Rendered};
-use super::served::Answer;
+use super::served::ServedAnswer;
 use super::state::Proxy;
 use crate::host::Seldom;
 use crate::oci::{Authority, Code};
@@ -29,7 +29,7 @@ pub(crate) async fn pass<B>(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<B>,
-) -> Answer
+) -> ServedAnswer
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -81,13 +81,17 @@ where
 ///
 /// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
 /// connection to a registry is left for the others.
-pub(crate) async fn within_share(proxy: &Proxy, client: IpAddr, answer: impl Future<Output = Answer>) -> Answer {
+pub(crate) async fn within_share(
+    proxy: &Proxy,
+    client: IpAddr,
+    answer: impl Future<Output = ServedAnswer>,
+) -> ServedAnswer {
     let place = match proxy.limiter.of(client).relay() {
         Ok(place) => place,
         Err(refusal) => return respond::too_many(&refusal).into(),
     };
     match answer.await {
-        Answer::Message(response) => Answer::Message(response.map(|body| {
+        ServedAnswer::Message(response) => ServedAnswer::Message(response.map(|body| {
             Body::wrap(body.map_frame(move |frame| {
                 let _held = &place;
                 frame

@@ -36,8 +36,8 @@ mod v2;
 pub use crate::upstream::Authenticated;
 pub use clients::config::ClientsConfig;
 pub use clients::{
-    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadOffer, Client, Clients, Effect,
-    Flaw, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
+    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLine, BadOffer, Client, Clients,
+    Effect, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
 };
 pub use door::config::ListenConfig;
 pub use limit::Limits;

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::limit::Refusal;
+use super::limit::Exceeded;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Outcome;
 pub(crate) use crate::telemetry::chain;
@@ -169,7 +169,7 @@ pub(crate) fn no_answer() -> Failure {
 }
 
 /// 503, or 429 where it is this client alone that has too much: it comes back when some of that is done.
-pub(crate) fn too_many(refusal: &Refusal) -> Failure {
+pub(crate) fn too_many(refusal: &Exceeded) -> Failure {
     let (status, code, kind) = if refusal.is_clients_own() {
         (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_denied")
     } else {
@@ -237,7 +237,7 @@ pub(crate) fn no_entry(rule: &str) -> Failure {
 }
 
 /// 503: too many passwords of one address are being looked at.
-pub(crate) fn crowded() -> Failure {
+pub(crate) fn too_many_passwords() -> Failure {
     let message = "too many passwords from this address are being looked at; ask again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
 }

@@ -18,7 +18,7 @@ use crate::wire::Body;
 
 /// An answer, and where it came from.
 pub(crate) struct Served {
-    pub(crate) answer: Answer,
+    pub(crate) answer: ServedAnswer,
     pub(crate) outcome: Outcome,
     /// It is stored on its way.
     pub(crate) stored: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Served {
 }
 
 /// An answer that is not rendered yet.
-pub(crate) enum Answer {
+pub(crate) enum ServedAnswer {
     /// Content, or what an upstream said, with a body that streams.
     Message(Response<Body>),
     /// A registry's refusal of a question for something of this kind.
@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     Failure(Box<Failure>),
 }
 
-impl Answer {
+impl ServedAnswer {
     /// The registry's own answer, if a fault is one, else ours.
     pub(crate) fn of_fault(fault: &Fault, kind: Kind) -> Self {
         match Refused::within(fault) {
@@ -82,13 +82,13 @@ impl Answer {
     }
 }
 
-impl From<Response<Body>> for Answer {
+impl From<Response<Body>> for ServedAnswer {
     fn from(response: Response<Body>) -> Self {
         Self::Message(response)
     }
 }
 
-impl From<Failure> for Answer {
+impl From<Failure> for ServedAnswer {
     fn from(failure: Failure) -> Self {
         Self::Failure(Box::new(failure))
     }
@@ -96,15 +96,15 @@ impl From<Failure> for Answer {
 
 impl Served {
     /// What is passed on and not kept.
-    pub(crate) fn bypass(answer: impl Into<Answer>) -> Self {
+    pub(crate) fn bypass(answer: impl Into<ServedAnswer>) -> Self {
         Self { answer: answer.into(), outcome: Outcome::Bypass, stored: false, age: None, digest: None }
     }
 
     /// An upstream's answer that is passed on and not kept; it may say which content it is.
-    pub(crate) fn passed(answer: Answer) -> Self {
+    pub(crate) fn passed(answer: ServedAnswer) -> Self {
         let said =
             |response: &Response<Body>| response.headers().get(respond::CONTENT_DIGEST)?.to_str().ok()?.parse().ok();
-        let digest = if let Answer::Message(response) = &answer { said(response) } else { None };
+        let digest = if let ServedAnswer::Message(response) = &answer { said(response) } else { None };
         Self { digest, ..Self::bypass(answer) }
     }
 
@@ -115,7 +115,7 @@ impl Served {
 
     /// What a fault becomes: the registry's own answer, if it gave one, else ours.
     pub(crate) fn fault(fault: &Fault, kind: Kind) -> Self {
-        Self { outcome: Outcome::Miss, ..Self::bypass(Answer::of_fault(fault, kind)) }
+        Self { outcome: Outcome::Miss, ..Self::bypass(ServedAnswer::of_fault(fault, kind)) }
     }
 
     pub(crate) fn status(&self) -> StatusCode {

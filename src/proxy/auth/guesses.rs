@@ -18,27 +18,30 @@ use crate::proxy::tokens::request::TokenRequest;
 ///
 /// # Errors
 /// Too many of its address are being looked at.
-pub(crate) async fn admit<'a>(context: &Context<'a>, wish: &TokenRequest) -> Result<Option<Guess<'a>>, Failure> {
-    let Some((user, mac)) = offered(context, wish) else { return Ok(None) };
-    if has_shown_a_right(context, wish, &mac) { Ok(None) } else { wait(context, &user, mac).await.map(Some) }
+pub(crate) async fn admit<'a>(
+    context: &Context<'a>,
+    token_request: &TokenRequest,
+) -> Result<Option<Guess<'a>>, Failure> {
+    let Some((user, mac)) = offered(context, token_request) else { return Ok(None) };
+    if has_shown_a_right(context, token_request, &mac) { Ok(None) } else { wait(context, &user, mac).await.map(Some) }
 }
 
 /// Whether [`admit`] would take it for no guess.
-pub(crate) fn is_known(context: &Context<'_>, wish: &TokenRequest) -> bool {
-    offered(context, wish).is_none_or(|(_, mac)| has_shown_a_right(context, wish, &mac))
+pub(crate) fn is_known(context: &Context<'_>, token_request: &TokenRequest) -> bool {
+    offered(context, token_request).is_none_or(|(_, mac)| has_shown_a_right(context, token_request, &mac))
 }
 
-fn offered(context: &Context<'_>, wish: &TokenRequest) -> Option<(String, [u8; 32])> {
-    Some((wish.user()?, bearers::mac(&context.proxy.cache, wish.credential()?)))
+fn offered(context: &Context<'_>, token_request: &TokenRequest) -> Option<(String, [u8; 32])> {
+    Some((token_request.user()?, bearers::mac(&context.proxy.cache, token_request.credential()?)))
 }
 
-fn has_shown_a_right(context: &Context<'_>, wish: &TokenRequest, mac: &[u8; 32]) -> bool {
-    places(context, wish).any(|place| is_granted(context, &place, mac))
+fn has_shown_a_right(context: &Context<'_>, token_request: &TokenRequest, mac: &[u8; 32]) -> bool {
+    places(context, token_request).any(|place| is_granted(context, &place, mac))
 }
 
 /// Whether anybody may read all that a token is wished for: then one that is nobody's will do, and tells nothing.
-pub(crate) async fn is_for_all(context: &Context<'_>, wish: &TokenRequest) -> bool {
-    let mut places = places(context, wish).peekable();
+pub(crate) async fn is_for_all(context: &Context<'_>, token_request: &TokenRequest) -> bool {
+    let mut places = places(context, token_request).peekable();
     if places.peek().is_none() {
         return false;
     }
@@ -65,8 +68,8 @@ pub(crate) async fn admit_reader(context: &Context<'_>, repository: &Repository)
     wait(context, &user, mac).await.map(drop)
 }
 
-fn places(context: &Context<'_>, wish: &TokenRequest) -> impl Iterator<Item = Place> {
-    let names = wish.scopes().iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+fn places(context: &Context<'_>, token_request: &TokenRequest) -> impl Iterator<Item = Place> {
+    let names = token_request.scopes().iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
     let repositories = names.filter_map(|(name, _)| name.parse().ok());
     repositories.map(|repository| Place { registry: context.origin.clone(), repository })
 }
@@ -86,7 +89,7 @@ fn trust(context: &Context<'_>) -> Trust {
 }
 
 async fn wait<'a>(context: &Context<'a>, user: &str, mac: [u8; 32]) -> Result<Guess<'a>, Failure> {
-    context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::crowded)
+    context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::too_many_passwords)
 }
 
 /// What the registry said of one.

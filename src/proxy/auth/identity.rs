@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use crate::cache::{Place, Principal, Trust};
 use crate::proxy::context::Context;
 use crate::proxy::registry::registry::Whose;
-use crate::proxy::tokens::bearers::Bears;
+use crate::proxy::tokens::bearers::Presented;
 use crate::proxy::tokens::local::Holder;
 use crate::upstream::AskAs;
 
@@ -43,7 +43,7 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
             }
             return Identity { principal, who: AskAs::Nobody, public, lapsed: false };
         }
-        Some(Holder::Nobody) => Bears::Nobody,
+        Some(Holder::Nobody) => Presented::Nobody,
         None => {
             let Context { registry, authority, authorization, .. } = context;
             context.proxy.bearers.bears(cache, registry, authority, &place.repository, authorization.as_ref())
@@ -51,7 +51,7 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
     };
     let known = cache.is_public(place, trust).await;
     let public = known.is_some();
-    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (context.registry.whose(), bears) {
+    if let (Whose::Held(keyring), Presented::Nobody | Presented::Anybody { .. }) = (context.registry.whose(), bears) {
         let listed = keyring.lists(&place.repository);
         if !listed && known != Some(true) {
             return nobody(false); // its answer is the proof, if it is one
@@ -62,16 +62,16 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
     let header = || header.cloned();
     match bears {
         // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
-        Bears::Nobody if public || context.holder.is_some() => nobody(false),
-        Bears::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
-        Bears::Anybody { lapsed } => {
+        Presented::Nobody if public || context.holder.is_some() => nobody(false),
+        Presented::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
+        Presented::Anybody { lapsed } => {
             Identity { principal: Principal::Anybody, who: AskAs::Caller(header()), public, lapsed }
         }
-        Bears::Credential { mac, lapsed } => {
+        Presented::Credential { mac, lapsed } => {
             let principal = cache.principal(&place.registry, Some(&mac));
             Identity { principal, who: AskAs::Caller(header()), public, lapsed }
         }
-        Bears::Itself => {
+        Presented::Itself => {
             let principal = cache.principal(&place.registry, header().as_ref().map(|header| header.as_bytes()));
             Identity { principal, who: AskAs::Caller(header()), public, lapsed: false }
         }

@@ -15,8 +15,8 @@ use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::{Authorization, Challenge};
 use crate::proxy::context::Context;
-use crate::proxy::served::Answer;
-use crate::proxy::tokens::bearers::{self, Leg};
+use crate::proxy::served::ServedAnswer;
+use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
 use crate::proxy::{answer, respond};
@@ -27,16 +27,24 @@ use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
 /// The answer to one who asks our token service with credentials.
-pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Answer {
-    verify(context, wish, leg)
+pub(crate) async fn token(
+    context: &Context<'_>,
+    token_request: &TokenRequest,
+    binding: Option<TokenBinding>,
+) -> ServedAnswer {
+    verify(context, token_request, binding)
         .await
-        .unwrap_or_else(|unasked| Answer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
+        .unwrap_or_else(|unasked| ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
-async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Answer, Unasked> {
+async fn verify(
+    context: &Context<'_>,
+    token_request: &TokenRequest,
+    binding: Option<TokenBinding>,
+) -> Result<ServedAnswer, Unasked> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
-    let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
+    let (Some(endpoint), Some(credential)) = (own, token_request.credential().and_then(credential_of)) else {
         return Ok(respond::unauthorized("these credentials cannot be verified here").into());
     };
     // Anybody on the way could say yes to everything, or where passwords are to go.
@@ -46,16 +54,18 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
     let response = ask_ping(context, endpoint, None).await?;
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
-        let (header, left) =
-            context.access.token_for(context.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
+        let (header, left) = context
+            .access
+            .token_for(context.registry.realms(), endpoint, bearer, token_request.scopes(), &credential)
+            .await?;
         let issued = Authorization::parse(header.as_bytes());
         let token = issued.bearer().unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);
         let body =
             Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
-        if let Some(leg) = leg {
-            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &leg, body.as_bytes());
+        if let Some(binding) = binding {
+            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &binding, body.as_bytes());
         }
         return Ok(json(&body).into());
     }
@@ -67,7 +77,7 @@ async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) ->
         return Ok(respond::unauthorized("the registry does not know this user and password").into());
     }
     let (cache, now) = (&context.proxy.cache, SystemTime::now());
-    let mac = wish.credential().map(|credential| bearers::mac(cache, credential));
+    let mac = token_request.credential().map(|credential| bearers::mac(cache, credential));
     let holder = match cache.principal(&context.origin, mac.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),
         Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,

@@ -2,7 +2,7 @@
 //!
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
 //! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and
-//! everybody else is sent to our own token service. A page that answers everything with 200 is not that word.
+//! everybody else is sent to our own token service. A page that answers everything with 200 is not that answerer.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use super::own_word::judged;
 use crate::oci::Look;
 use crate::proxy::context::Context;
 use crate::proxy::registry::registry::Whose;
-use crate::proxy::served::{Answer, Served};
+use crate::proxy::served::{Served, ServedAnswer};
 use crate::proxy::tokens::bearers;
 use crate::proxy::{forward, respond};
 use crate::store::Ping;
@@ -24,7 +24,7 @@ use crate::wire::{self, Body};
 
 /// What decides who answers a ping.
 #[derive(Clone, Copy, Debug)]
-struct Door {
+struct PingCase {
     /// The registry is away, or has just failed to answer.
     away: bool,
     /// The proxy has credentials of its own for it: clients need none, but have to ask us for a token that says so.
@@ -45,7 +45,7 @@ enum Carried {
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum Answerer {
     /// The registry.
     Theirs,
     /// We, with 200.
@@ -56,15 +56,15 @@ enum Word {
     Challenge,
 }
 
-impl Door {
-    fn word(self) -> Word {
+impl PingCase {
+    fn answerer(self) -> Answerer {
         match self {
             Self { away: true, carried: Carried::Local, .. } | Self { held: true, carried: Carried::Local, .. } => {
-                Word::Welcome
+                Answerer::Welcome
             }
-            Self { held: true, carried: Carried::Nothing, .. } => Word::Challenge,
-            Self { away: true, .. } => Word::LastKnown,
-            Self { away: false, .. } => Word::Theirs,
+            Self { held: true, carried: Carried::Nothing, .. } => Answerer::Challenge,
+            Self { away: true, .. } => Answerer::LastKnown,
+            Self { away: false, .. } => Answerer::Theirs,
         }
     }
 }
@@ -82,21 +82,21 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
         Whose::Nobody => return Served::bypass(welcome(method)),
         Whose::Held(_) => true,
     };
-    let door = Door { away: context.outage.is_open(), held, carried };
-    let word = match door.word() {
-        Word::Theirs => match asked(context, method, headers).await {
+    let case = PingCase { away: context.outage.is_open(), held, carried };
+    let answerer = match case.answerer() {
+        Answerer::Theirs => match asked(context, method, headers).await {
             Some(served) => return served,
-            None => Door { away: true, ..door }.word(),
+            None => PingCase { away: true, ..case }.answerer(),
         },
-        word => word,
+        answerer => answerer,
     };
-    match word {
-        Word::Welcome => Served::bypass(welcome(method)),
-        Word::LastKnown => {
+    match answerer {
+        Answerer::Welcome => Served::bypass(welcome(method)),
+        Answerer::LastKnown => {
             let known = recall(context, method).await;
             known.unwrap_or_else(|| Served::bypass(challenge(context, None)))
         }
-        Word::Challenge | Word::Theirs => Served::bypass(challenge(context, None)),
+        Answerer::Challenge | Answerer::Theirs => Served::bypass(challenge(context, None)),
     }
 }
 
@@ -122,7 +122,7 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
             let passed =
                 forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
             match passed.await {
-                Answer::Message(response) => Ok(judged(response).await),
+                ServedAnswer::Message(response) => Ok(judged(response).await),
                 words => Err(words),
             }
         };
@@ -172,7 +172,7 @@ pub(crate) async fn is_open_to_all(context: &Context<'_>) -> bool {
 }
 
 async fn last_known(context: &Context<'_>) -> Option<Ping> {
-    // An earlier version took a page for the registry's word.
+    // An earlier version took a page for the registry's answerer.
     let is_page = |ping: &Ping| {
         let said = ping.headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
         Look::of(said.map(|(_, value)| value.as_str())) == Look::Page
@@ -213,21 +213,21 @@ mod tests {
     #[test]
     fn each_client_learns_from_its_ping_what_its_protocol_needs() {
         let table = [
-            (false, false, Carried::Nothing, Word::Theirs),
-            (false, false, Carried::Own, Word::Theirs),
-            (false, false, Carried::Local, Word::Theirs),
-            (true, false, Carried::Nothing, Word::LastKnown),
-            (true, false, Carried::Own, Word::LastKnown),
-            (true, false, Carried::Local, Word::Welcome),
-            (false, true, Carried::Nothing, Word::Challenge),
-            (false, true, Carried::Own, Word::Theirs),
-            (false, true, Carried::Local, Word::Welcome),
-            (true, true, Carried::Nothing, Word::Challenge),
-            (true, true, Carried::Own, Word::LastKnown),
-            (true, true, Carried::Local, Word::Welcome),
+            (false, false, Carried::Nothing, Answerer::Theirs),
+            (false, false, Carried::Own, Answerer::Theirs),
+            (false, false, Carried::Local, Answerer::Theirs),
+            (true, false, Carried::Nothing, Answerer::LastKnown),
+            (true, false, Carried::Own, Answerer::LastKnown),
+            (true, false, Carried::Local, Answerer::Welcome),
+            (false, true, Carried::Nothing, Answerer::Challenge),
+            (false, true, Carried::Own, Answerer::Theirs),
+            (false, true, Carried::Local, Answerer::Welcome),
+            (true, true, Carried::Nothing, Answerer::Challenge),
+            (true, true, Carried::Own, Answerer::LastKnown),
+            (true, true, Carried::Local, Answerer::Welcome),
         ];
         for (away, held, carried, expected) in table {
-            assert_eq!(Door { away, held, carried }.word(), expected, "away {away}, held {held}, {carried:?}");
+            assert_eq!(PingCase { away, held, carried }.answerer(), expected, "away {away}, held {held}, {carried:?}");
         }
     }
 }

@@ -8,9 +8,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 
 use crate::oci::Authority;
-use crate::proxy::served::Answer;
+use crate::proxy::served::ServedAnswer;
 use crate::proxy::state::Proxy;
-use crate::proxy::tokens::bearers::Leg;
+use crate::proxy::tokens::bearers::TokenBinding;
 use crate::wire::Body;
 
 /// An answer with a token; a longer one passes without being read.
@@ -19,29 +19,34 @@ const ANSWER_LIMIT: usize = 256 << 10;
 /// What a token service answered.
 pub(crate) enum Heard {
     /// Whatever it is, passed on.
-    Answer(Answer),
+    Answer(ServedAnswer),
     /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
-    NoToken(Answer),
+    NoToken(ServedAnswer),
 }
 
 impl Heard {
     /// The answer as it came.
-    pub(crate) fn answer(self) -> Answer {
+    pub(crate) fn answer(self) -> ServedAnswer {
         let (Self::Answer(answer) | Self::NoToken(answer)) = self;
         answer
     }
 }
 
-/// Notes the tokens that `realm` answered to `leg`.
-pub(crate) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, answer: Answer) -> Heard {
-    let (leg, response) = match (leg, answer) {
-        (Some(leg), Answer::Message(response)) if response.status() == StatusCode::OK => (leg, response),
+/// Notes the tokens that `issuer` answered to `binding`.
+pub(crate) async fn heard(
+    proxy: &Proxy,
+    issuer: &Authority,
+    binding: Option<TokenBinding>,
+    answer: ServedAnswer,
+) -> Heard {
+    let (binding, response) = match (binding, answer) {
+        (Some(binding), ServedAnswer::Message(response)) if response.status() == StatusCode::OK => (binding, response),
         (_, answer) => return Heard::Answer(answer),
     };
     let (mut parts, body) = response.into_parts();
     match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
-            let has_token = proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
+            let has_token = proxy.bearers.bind(&proxy.cache, issuer, &binding, &bytes);
             parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
             let answer = Response::from_parts(parts, Body::full(bytes)).into();
             if has_token { Heard::Answer(answer) } else { Heard::NoToken(answer) }

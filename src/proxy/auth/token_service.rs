@@ -17,8 +17,8 @@ use crate::proxy::context::Context;
 use crate::proxy::forward;
 use crate::proxy::registry::registry::Whose;
 use crate::proxy::respond::{self, Failure};
-use crate::proxy::served::{Answer, Served};
-use crate::proxy::tokens::bearers::{self, Leg};
+use crate::proxy::served::{Served, ServedAnswer};
+use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
 use crate::telemetry::Kind;
@@ -40,14 +40,14 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
     let read = read(request).await;
     context.outage.settled().await;
     match read {
-        Ok((parts, form, wish)) if is_verified(context) && wish.credential().is_some() => {
-            let guess = match guesses::admit(context, &wish).await {
+        Ok((parts, form, token_request)) if is_verified(context) && token_request.credential().is_some() => {
+            let guess = match guesses::admit(context, &token_request).await {
                 Ok(guess) => guess,
                 Err(busy) => return Served::failure(busy),
             };
-            let leg = Leg::of(&context.proxy.cache, &parts, &form, &wish);
+            let binding = TokenBinding::of(&context.proxy.cache, &parts, &form, &token_request);
             let begun = Instant::now();
-            let verified = login::token(context, &wish, leg);
+            let verified = login::token(context, &token_request, binding);
             let answered = tokio::select! {
                 answered = tokio::time::timeout(context.registry.tags().deadline(), verified) => answered.ok(),
                 () = context.outage.opened() => Some(only_pulls().into()),
@@ -65,14 +65,14 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
             if let Some(guess) = guess {
                 guess.was_not_judged();
             }
-            stand_in(context, &wish, hand_out(context, &wish, true)).await
+            stand_in(context, &token_request, hand_out(context, &token_request, true)).await
         }
-        Ok((_, _, wish)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
-            stand_in(context, &wish, hand_out(context, &wish, true)).await
+        Ok((_, _, token_request)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
+            stand_in(context, &token_request, hand_out(context, &token_request, true)).await
         }
-        Ok((_, _, wish)) => {
-            Served::bypass(hand_out(context, &wish, false).map_or_else(|| only_pulls().into(), Answer::from))
-        }
+        Ok((_, _, token_request)) => Served::bypass(
+            hand_out(context, &token_request, false).map_or_else(|| only_pulls().into(), ServedAnswer::from),
+        ),
         Err(failure) => Served::failure(failure),
     }
 }
@@ -94,30 +94,30 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
 
 /// A request to the registry's own token service: its answer, or one of ours where it has none in time.
 pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Received>) -> Served {
-    let (parts, form, wish) = match read(request).await {
+    let (parts, form, token_request) = match read(request).await {
         Ok(read) => read,
         Err(failure) => return Served::failure(failure),
     };
     let target = parts.uri.path_and_query().cloned();
-    let leg = Leg::of(&context.proxy.cache, &parts, &form, &wish);
+    let binding = TokenBinding::of(&context.proxy.cache, &parts, &form, &token_request);
     let mut request = Request::from_parts(parts, Body::full(form));
     // So that the answer can be read; it is small.
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let asked = async {
         let answer =
             forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Token, request).await;
-        token_relay::heard(context.proxy, context.authority, leg, answer).await
+        token_relay::heard(context.proxy, context.authority, binding, answer).await
     };
-    let Some(token) = hand_out(context, &wish, true).filter(|_| !context.is_shared) else {
+    let Some(token) = hand_out(context, &token_request, true).filter(|_| !context.is_shared) else {
         return Served::bypass(asked.await.answer());
     };
     if context.outage.is_open() {
-        return stand_in(context, &wish, Some(token)).await;
+        return stand_in(context, &token_request, Some(token)).await;
     }
     let begun = Instant::now();
     let answered = tokio::select! {
         answered = tokio::time::timeout(context.registry.tags().deadline(), asked) => answered.ok(),
-        () = context.outage.opened() => return stand_in(context, &wish, Some(token)).await,
+        () = context.outage.opened() => return stand_in(context, &token_request, Some(token)).await,
     };
     match answered {
         None => context.upstream.note_missed(std::slice::from_ref(endpoint), target.as_ref(), begun),
@@ -127,19 +127,19 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
             tracing::warn!(registry = %context.origin, "the token service answered without a token: ours stands in for it");
         }
     }
-    stand_in(context, &wish, Some(token)).await
+    stand_in(context, &token_request, Some(token)).await
 }
 
 /// A token that says whose it is, though no password was verified for it: what it opens tells whether that was right.
-async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Response<Body>>) -> Served {
+async fn stand_in(context: &Context<'_>, token_request: &TokenRequest, token: Option<Response<Body>>) -> Served {
     let Some(token) = token else { return Served::failure(only_pulls()) };
-    if !guesses::is_known(context, wish)
-        && let Some(open) = hand_out(context, wish, false)
-        && guesses::is_for_all(context, wish).await
+    if !guesses::is_known(context, token_request)
+        && let Some(open) = hand_out(context, token_request, false)
+        && guesses::is_for_all(context, token_request).await
     {
         return Served::bypass(open);
     }
-    match guesses::admit(context, wish).await {
+    match guesses::admit(context, token_request).await {
         Ok(_) => Served::bypass(token),
         Err(busy) => Served::failure(busy),
     }
@@ -150,17 +150,19 @@ async fn read(request: Request<Received>) -> Result<(http::request::Parts, bytes
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
     let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not come to its end")) };
     let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
-    let wish = TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
-    wish.map(|wish| (parts, form, wish)).map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
+    let token_request = TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
+    token_request
+        .map(|token_request| (parts, form, token_request))
+        .map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }
 
 /// A token of ours, if that is what can be wished for. Only where we stand in for the registry does it say whose
 /// it is: no password is verified for it, and what its holder has proven counts for longer then.
-fn hand_out(context: &Context<'_>, wish: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
-    if !wish.is_to_pull() {
+fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
+    if !token_request.is_to_pull() {
         return None;
     }
-    let credential = wish.credential().filter(|_| stands_in);
+    let credential = token_request.credential().filter(|_| stands_in);
     let credential = credential.map(|credential| bearers::mac(&context.proxy.cache, credential));
     let holder = match context.proxy.cache.principal(&context.origin, credential.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),

@@ -42,7 +42,7 @@ pub(crate) struct Clearance {
 struct Asked {
     registry: Arc<str>,
     host: Authority,
-    who: Client,
+    client: Client,
     method: Method,
 }
 
@@ -79,7 +79,7 @@ pub(crate) enum Flaw {
 /// [`Flaw`], which has been noted in the audit log.
 pub(crate) fn of<B: http_body::Body>(
     registry: &Registry,
-    who: &Client,
+    client: &Client,
     authority: &Authority,
     request: &Request<B>,
     clients: &Clients,
@@ -87,7 +87,7 @@ pub(crate) fn of<B: http_body::Body>(
     let asked = Asked {
         registry: registry.name().clone(),
         host: authority.clone(),
-        who: who.clone(),
+        client: client.clone(),
         method: request.method().clone(),
     };
     let read = || {
@@ -156,7 +156,7 @@ fn mount(query: &Query) -> Result<Mount, Flaw> {
 
 impl Clearance {
     pub(crate) fn client(&self) -> IpAddr {
-        self.asked.who.address
+        self.asked.client.address
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -196,10 +196,10 @@ impl Clearance {
         if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }
-        let Asked { registry, host, who, .. } = &self.asked;
-        let errand = |repository, action| Intent {
-            user: who.user.as_deref(),
-            client: who.address,
+        let Asked { registry, host, client, .. } = &self.asked;
+        let intent = |repository, action| Intent {
+            user: client.user.as_deref(),
+            client: client.address,
             registry,
             host,
             repository,
@@ -211,11 +211,11 @@ impl Clearance {
             Mount::Anywhere => Some(Named::Any),
         };
         if let Some(source) = source
-            && let Judgement::Denied(rule) = rules.judge(&errand(source, Action::Pull))
+            && let Judgement::Denied(rule) = rules.judge(&intent(source, Action::Pull))
         {
             return Judgement::Denied(rule);
         }
-        rules.judge(&errand(self.route.repository().map_or(Named::Any, Named::One), self.action))
+        rules.judge(&intent(self.route.repository().map_or(Named::Any, Named::One), self.action))
     }
 
     /// Notes how a manifest's pull ended.
@@ -251,15 +251,15 @@ impl Asked {
     fn note_refused(
         &self,
         clients: &Clients,
-        wanted: Option<&Clearance>,
+        clearance: Option<&Clearance>,
         uri: &Uri,
         (rule, reason): (Option<Arc<str>>, Option<String>),
         status: StatusCode,
     ) {
         let Some(audit) = &clients.audit else { return };
         audit.write(AuditLine {
-            repository: wanted.and_then(|wanted| wanted.route.repository().cloned()),
-            reference: wanted.and_then(Clearance::reference),
+            repository: clearance.and_then(|clearance| clearance.route.repository().cloned()),
+            reference: clearance.and_then(Clearance::reference),
             path: Some(AuditLine::cut(uri.path())),
             rule,
             reason: reason.as_deref().map(AuditLine::cut),
@@ -269,10 +269,10 @@ impl Asked {
 
     fn line(&self, outcome: AuditOutcome, status: StatusCode) -> AuditLine {
         AuditLine {
-            user: self.who.user.clone(),
+            user: self.client.user.clone(),
             registry: Some(self.registry.clone()),
             method: Some(self.method.clone()),
-            ..AuditLine::new(self.who.address, outcome, status.as_u16())
+            ..AuditLine::new(self.client.address, outcome, status.as_u16())
         }
     }
 }

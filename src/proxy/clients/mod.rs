@@ -30,7 +30,7 @@ pub use audit::line::{AuditLine, AuditOutcome};
 pub use audit::log::Audit;
 pub use client::{Client, Clients};
 pub(crate) use guesses::{Guess, Guesses};
-pub use htpasswd::{Flaw, Users};
+pub use htpasswd::{BadLine, Users};
 pub use offer::{BadOffer, Offer};
 pub use password::{Admission, LoginError, Logins};
 pub use rule_config::{Action, AuditConfig, Effect, RuleConfig};

@@ -14,14 +14,14 @@ use http::{Method, Request, StatusCode};
 use super::{AuditLine, AuditOutcome, Clients};
 
 /// What a request says of itself, kept while it is answered.
-pub(crate) struct Asked {
+pub(crate) struct RefusedRequest {
     client: IpAddr,
     method: Method,
     host: Option<String>,
     path: Option<String>,
 }
 
-impl Asked {
+impl RefusedRequest {
     /// Nothing where nothing is written down.
     pub(crate) fn of<B>(clients: &Clients, client: IpAddr, request: &Request<B>) -> Option<Self> {
         clients.audit.as_ref()?;

@@ -64,15 +64,15 @@ impl Rules {
     /// Judges a request: the first deny that speaks of it, else the first allow that does, else nobody, unless
     /// some allow has this action.
     #[must_use]
-    pub fn judge(&self, errand: &Intent<'_>) -> Judgement {
+    pub fn judge(&self, intent: &Intent<'_>) -> Judgement {
         let of = |effect: Effect| self.0.iter().filter(move |(_, rule)| rule.effect == effect);
-        if let Some((name, _)) = of(Effect::Deny).find(|(_, rule)| rule.speaks_of(errand)) {
+        if let Some((name, _)) = of(Effect::Deny).find(|(_, rule)| rule.speaks_of(intent)) {
             return Judgement::Denied(name.clone());
         }
-        if let Some((name, _)) = of(Effect::Allow).find(|(_, rule)| rule.speaks_of(errand)) {
+        if let Some((name, _)) = of(Effect::Allow).find(|(_, rule)| rule.speaks_of(intent)) {
             return Judgement::Allowed(Some(name.clone()));
         }
-        if of(Effect::Allow).any(|(_, rule)| rule.actions.contains(&errand.action)) {
+        if of(Effect::Allow).any(|(_, rule)| rule.actions.contains(&intent.action)) {
             return Judgement::Denied(DEFAULT.into());
         }
         Judgement::Allowed(None)
@@ -80,14 +80,14 @@ impl Rules {
 }
 
 impl RuleConfig {
-    fn speaks_of(&self, errand: &Intent<'_>) -> bool {
-        self.actions.contains(&errand.action)
-            && fits(&self.users, |user| errand.user.is_some_and(|name| user == "*" || user == name))
-            && fits(&self.networks, |network| network.contains(&errand.client.to_canonical()))
+    fn speaks_of(&self, intent: &Intent<'_>) -> bool {
+        self.actions.contains(&intent.action)
+            && fits(&self.users, |user| intent.user.is_some_and(|name| user == "*" || user == name))
+            && fits(&self.networks, |network| network.contains(&intent.client.to_canonical()))
             && fits(&self.registries, |registry| {
-                registry.to_string() == errand.registry || registry.matches(errand.host, 443)
+                registry.to_string() == intent.registry || registry.matches(intent.host, 443)
             })
-            && match errand.repository {
+            && match intent.repository {
                 Named::One(name) => fits(&self.repositories, |pattern| pattern.matches(name)),
                 // What is denied somewhere is denied, what is allowed somewhere is not allowed.
                 Named::Any => self.repositories.is_empty() || self.effect == Effect::Deny,
@@ -120,7 +120,7 @@ mod tests {
         let host = Authority::parse(host, 443).unwrap();
         let registry = if host.to_string().ends_with(".pkg.dev:443") { "*.pkg.dev".into() } else { host.short(443) };
         let repository: Option<Repository> = (!repository.is_empty()).then(|| repository.parse().unwrap());
-        let errand = Intent {
+        let intent = Intent {
             user: (!user.is_empty()).then_some(user),
             client: client.parse().unwrap(),
             registry: &registry,
@@ -128,7 +128,7 @@ mod tests {
             repository: repository.as_ref().map_or(Named::Any, Named::One),
             action,
         };
-        match rules.judge(&errand) {
+        match rules.judge(&intent) {
             Judgement::Allowed(rule) => format!("allowed {}", rule.as_deref().unwrap_or("-")),
             Judgement::Denied(rule) => format!("denied {rule}"),
         }

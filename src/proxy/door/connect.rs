@@ -18,11 +18,11 @@ use crate::proxy::state::Proxy;
 use crate::wire::{Body, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Received>) -> Rendered {
-    let client = who.address;
+pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<Received>) -> Rendered {
+    let address = client.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
+    let mut record = Record::new(&proxy.metrics, address, request.method(), host, "connect");
     let Ok(authority) = parsed else {
         proxy.metrics.connect("malformed");
         let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
@@ -43,7 +43,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Rec
             record.verdict("intercept", 200);
             upgrade(proxy, request, move |proxy, stream| async move {
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, who, authority, stream).await;
+                intercept::run(proxy, client, authority, stream).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
@@ -51,18 +51,18 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Rec
                 return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            let tunnel = match proxy.limiter.of(client).tunnel() {
+            let tunnel = match proxy.limiter.of(address).tunnel() {
                 Ok(tunnel) => tunnel,
                 Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
             };
-            let way = proxy.pseudonym.way(request.headers(), request.version());
-            match Box::pin(policy.upstream.dial(&authority, &way)).await {
+            let via = proxy.pseudonym.way(request.headers(), request.version());
+            match Box::pin(policy.upstream.dial(&authority, &via)).await {
                 Err(error) => refuse(record, &faults::of_upstream(&error)),
                 Ok(upstream) => {
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
-                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
+                        tunnel::run(proxy, address, authority, stream, upstream, record).await;
                     })
                 }
             }

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span};
 
-use super::first_bytes::{Spoken, sniff};
+use super::first_bytes::{SpokenProtocol, sniff};
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
-use crate::proxy::clients::refused::Asked;
+use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::respond::Rendered;
 use crate::proxy::state::Proxy;
@@ -63,7 +63,7 @@ impl Proxy {
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {
-            Spoken::Tls => {
+            SpokenProtocol::Tls => {
                 let accepted = intercept::accept_own(self, address, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
@@ -79,7 +79,10 @@ impl Proxy {
     }
 
     /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
-    pub(crate) async fn sniff<S: AsyncRead + Unpin>(&self, stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+    pub(crate) async fn sniff<S: AsyncRead + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<Option<(SpokenProtocol, Rewind<S>)>> {
         let asked = CancellationToken::new(); // not yet
         tokio::select! {
             told = sniff(stream) => told,
@@ -95,13 +98,13 @@ struct ByTls;
 /// One request at the door itself, not inside an intercepted connection.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
-    client: IpAddr,
+    address: IpAddr,
     request: Request<Received>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
-    let asked = Asked::of(&proxy.policy().clients, client, &request);
+    let asked = RefusedRequest::of(&proxy.policy().clients, address, &request);
     let mut user = None;
-    let Rendered { response, declined } = received(&proxy, client, request, stream, &mut user).await;
+    let Rendered { response, declined } = received(&proxy, address, request, stream, &mut user).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
         asked.note(&proxy.policy().clients, user, None, response.status(), &reason);
     }
@@ -111,49 +114,49 @@ pub(crate) async fn answer(
 /// The same; `user` is who it was found to be.
 async fn received(
     proxy: &Arc<Proxy>,
-    client: IpAddr,
+    address: IpAddr,
     request: Request<Received>,
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
 ) -> Rendered {
-    let is_stranger = !proxy.policy().admits(client);
-    if is_stranger && !pages::is_for_anybody(&request) {
-        return pages::stranger(proxy, client, &request);
+    let is_unknown = !proxy.policy().admits(address);
+    if is_unknown && !pages::is_for_anybody(&request) {
+        return pages::unknown_client(proxy, address, &request);
     }
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return pages::turned_away(proxy, client, &request, &failure.closing());
+        return pages::turned_away(proxy, address, &request, &failure.closing());
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
     let proxied = connects || (request.uri().authority().is_some() && !is_own);
-    if is_stranger && proxied {
-        return pages::stranger(proxy, client, &request);
+    if is_unknown && proxied {
+        return pages::unknown_client(proxy, address, &request);
     }
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
-        let who = match proxy.policy().clients.admit(client, request.headers()).await {
-            Ok(who) => who,
-            Err(refusal) => return pages::turned_away(proxy, client, &request, &refusal),
+        let client = match proxy.policy().clients.admit(address, request.headers()).await {
+            Ok(client) => client,
+            Err(refusal) => return pages::turned_away(proxy, address, &request, &refusal),
         };
-        user.clone_from(&who.user);
+        user.clone_from(&client.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return pages::turned_away(proxy, client, &request, &respond::looped());
+            return pages::turned_away(proxy, address, &request, &respond::looped());
         }
         if connects {
-            return connect::answer(proxy, who, request).await;
+            return connect::answer(proxy, client, request).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
-        return match proxy.limiter.of(client).tunnel() {
+        return match proxy.limiter.of(address).tunnel() {
             Ok(tunnel) => {
-                let response = Box::pin(forward::absolute(proxy, client, request)).await;
+                let response = Box::pin(forward::absolute(proxy, address, request)).await;
                 stream.keep(tunnel);
                 response
             }
-            Err(refusal) => pages::refused(proxy, client, &request, &refusal).into(),
+            Err(refusal) => pages::refused(proxy, address, &request, &refusal).into(),
         };
     }
-    Box::pin(pages::answer(proxy, client, &request)).await
+    Box::pin(pages::answer(proxy, address, &request)).await
 }

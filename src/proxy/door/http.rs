@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span};
 
-use super::first_bytes::Spoken;
+use super::first_bytes::SpokenProtocol;
 use crate::host::RequestId;
-use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
+use crate::proxy::limit::{Connection, ConnectionOrder, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Coalesce, FIELDS, Received};
 
@@ -40,7 +40,7 @@ impl Proxy {
     /// request's stream, which counts for nothing yet.
     pub(crate) async fn serve_http<S, H, F>(
         &self,
-        spoken: Spoken,
+        spoken: SpokenProtocol,
         stream: S,
         client: Arc<Usage>,
         handle: H,
@@ -66,7 +66,7 @@ impl Proxy {
             let answer = Box::pin(id.scope(answered.instrument(span)));
             answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
         };
-        if spoken == Spoken::Http2 {
+        if spoken == SpokenProtocol::Http2 {
             let stream = Coalesce::new(stream);
             let connected = self.limiter.connection(client, stream.is_blocked());
             let opened = connected.clone();
@@ -111,12 +111,12 @@ impl Proxy {
             biased; // what it waits for most
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = self.leaving(asked) => {}
-            () = connected.told(Order::Finish) => {}
+            () = connected.told(ConnectionOrder::Finish) => {}
         }
         finish(connection.as_mut());
         tokio::select! {
             ended = connection => ended.map_err(io::Error::other),
-            () = connected.told(Order::Close) => Ok(()),
+            () = connected.told(ConnectionOrder::Close) => Ok(()),
         }
     }
 }

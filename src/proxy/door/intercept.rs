@@ -37,34 +37,34 @@ pub(crate) type Secure<S> = Bounded<TlsStream<S>>;
 /// Serves an intercepted connection to `authority` until it ends.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     proxy: Arc<Proxy>,
-    who: Client,
+    client: Client,
     authority: Authority,
     stream: S,
 ) {
-    let (client, host) = (who.address, authority.host.clone());
+    let (address, host) = (client.address, authority.host.clone());
     let to = authority.short(443);
-    let handshake = Box::pin(accept(&proxy, client, &to, stream, |_| Ok(host))); // what it needs goes with it
+    let handshake = Box::pin(accept(&proxy, address, &to, stream, |_| Ok(host))); // what it needs goes with it
     let Some(stream) = handshake.await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
-            let (target, user) = (authority.clone(), who.user.clone());
+            let (target, user) = (authority.clone(), client.user.clone());
             let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
-                Ok(()) => Either::Left(dispatch::answer(handed.clone(), who.clone(), target.clone(), asked)),
-                Err(refusal) => Either::Right(ready(pages::refused(&handed, client, &asked, &refusal))),
+                Ok(()) => Either::Left(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
+                Err(refusal) => Either::Right(ready(pages::refused(&handed, address, &asked, &refusal))),
             };
-            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(client), handle).await;
+            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(address), handle).await;
             served.inspect_err(|error| {
                 let policy = proxy.policy();
                 let registry = policy.registry(&authority).map(|registry| registry.name().clone());
-                refused::note_unread(&policy.clients, client, user.as_ref(), registry.as_ref(), error);
+                refused::note_unread(&policy.clients, address, user.as_ref(), registry.as_ref(), error);
             })
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     if let Err(error) = served {
-        debug!(%client, %authority, %error, "intercepted connection ended");
+        debug!(client = %address, %authority, %error, "intercepted connection ended");
     }
 }
 

@@ -13,7 +13,7 @@ use http::{Method, Request, Response, Version};
 use tokio::net::TcpStream;
 
 use super::pages;
-use crate::proxy::limit::Refusal;
+use crate::proxy::limit::Exceeded;
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Guarded, Received};
 
@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 
 /// Serves a connection beyond the limit in a task of its own, or one of an address outside of `clients.allow` (no
 /// `refusal`). Where there are many of those, an earlier one is closed.
-pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Refusal>) {
+pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Exceeded>) {
     if refusal.is_some() {
         proxy.metrics.connect("crowded");
     }
@@ -43,18 +43,18 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
 async fn answer(
     proxy: Arc<Proxy>,
     client: IpAddr,
-    refusal: Option<Refusal>,
+    refusal: Option<Exceeded>,
     request: Request<Received>,
 ) -> Response<Body> {
     let is_h2 = request.version() == Version::HTTP_2;
     let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());
-    let is_stranger = !proxy.policy().admits(client);
+    let is_unknown = !proxy.policy().admits(client);
     let mut response = match refusal {
-        _ if is_for_us && (!is_stranger || pages::is_for_anybody(&request)) => {
+        _ if is_for_us && (!is_unknown || pages::is_for_anybody(&request)) => {
             Box::pin(pages::answer(&proxy, client, &request)).await.response
         }
-        Some(refusal) if !is_stranger => pages::refused(&proxy, client, &request, &refusal),
-        _ => pages::stranger(&proxy, client, &request).response,
+        Some(refusal) if !is_unknown => pages::refused(&proxy, client, &request, &refusal),
+        _ => pages::unknown_client(&proxy, client, &request).response,
     };
     if !is_h2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -7,8 +7,8 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::oci::{Algorithm, Code, Digest};
-use crate::proxy::clients::refused::Asked;
-use crate::proxy::limit::Refusal;
+use crate::proxy::clients::refused::RefusedRequest;
+use crate::proxy::limit::Exceeded;
 use crate::proxy::record::Record;
 use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
@@ -133,7 +133,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 }
 
 /// 403 for an address that is not in `clients.allow`.
-pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
+pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
@@ -145,7 +145,7 @@ pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -
 }
 
 /// The answer to one that is too many, noted.
-pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Refusal) -> Response<Body> {
+pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
     let failure = respond::too_many(refusal);
@@ -153,7 +153,7 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     record.detail(failure.message.clone());
     let Rendered { response, declined } = failure.render();
     let clients = &proxy.policy().clients;
-    if let (Some(asked), Some(reason)) = (Asked::of(clients, client, request), declined) {
+    if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, client, request), declined) {
         asked.note(clients, None, None, failure.status, &reason);
     }
     record.attach(response)

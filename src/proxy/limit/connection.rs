@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
 
-use super::stream::{Owner, Place, Stream};
+use super::stream::{Owner, Stream, StreamSlot};
 use super::traffic::Traffic;
 use super::usage::Usage;
 
@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 /// What a connection may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Order {
+pub(crate) enum ConnectionOrder {
     /// Take no new streams.
     Finish = 1,
     /// End.
@@ -56,7 +56,7 @@ impl Connection {
         let number = self.traffic.open();
         let mut list = self.list();
         let slot = self.traffic.free_slot().unwrap_or(list.slots.len());
-        let place = Place {
+        let place = StreamSlot {
             number,
             slot,
             answering: AtomicWaker::new(),
@@ -88,7 +88,7 @@ impl Connection {
 
     /// Ends when it is told so, or more. Cancel-safe. Looked at with each step of a connection, so this is no token,
     /// which would take a lock each time.
-    pub(crate) async fn told(&self, order: Order) {
+    pub(crate) async fn told(&self, order: ConnectionOrder) {
         std::future::poll_fn(|cx| {
             if self.is_told(order) {
                 return Poll::Ready(());
@@ -99,12 +99,12 @@ impl Connection {
         .await
     }
 
-    pub(crate) fn tell(&self, order: Order) {
+    pub(crate) fn tell(&self, order: ConnectionOrder) {
         self.order.fetch_max(order as u8, Ordering::SeqCst);
         self.told.wake();
     }
 
-    pub(crate) fn is_told(&self, order: Order) -> bool {
+    pub(crate) fn is_told(&self, order: ConnectionOrder) -> bool {
         self.order.load(Ordering::SeqCst) >= order as u8
     }
 

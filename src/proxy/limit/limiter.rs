@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Order};
-use super::refusal::Refusal;
+use super::connection::{Connection, ConnectionOrder};
+use super::exceeded::Exceeded;
 use super::settings::Limits;
-use super::shared::Shared;
+use super::totals::ClientTotals;
 use super::usage::Usage;
 use super::waiting::{Lobby, Waiting};
 
@@ -23,7 +23,7 @@ const ROOM: Duration = Duration::from_millis(100);
 /// All clients.
 pub(crate) struct Limiter {
     by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
-    shared: Arc<Shared>,
+    totals: Arc<ClientTotals>,
     /// Their connections.
     connections: Mutex<Vec<Weak<Connection>>>,
     lobby: Arc<Lobby>,
@@ -32,7 +32,7 @@ pub(crate) struct Limiter {
 }
 
 /// One connection's place, given back when it is dropped.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     clients: Arc<Limiter>,
     client: Arc<Usage>,
 }
@@ -41,7 +41,7 @@ impl Limiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             by: Mutex::default(),
-            shared: Arc::new(Shared::new(limits)),
+            totals: Arc::new(ClientTotals::new(limits)),
             connections: Mutex::default(),
             lobby: Arc::default(),
             room: Mutex::default(),
@@ -50,37 +50,37 @@ impl Limiter {
 
     /// Other limits from now on. What is under way goes on.
     pub(crate) fn adopt(&self, limits: Limits) {
-        self.shared.adopt(limits);
+        self.totals.adopt(limits);
     }
 
     /// A place for a connection from `address`.
     ///
     /// # Errors
     /// What there are too many of.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
-        let limits = self.shared.limits.load();
-        if self.shared.connections.now() + spare(limits.connections) >= limits.connections {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Exceeded> {
+        let limits = self.totals.limits.load();
+        if self.totals.connections.now() + spare(limits.connections) >= limits.connections {
             self.make_room(limits.connections);
         }
         let address = network(address);
         let mut by = self.by();
-        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.shared)).clone();
+        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.totals)).clone();
         let refusal = if !client.connections.enter(limits.connections_each) {
-            Refusal::ConnectionsEach(limits.connections_each)
-        } else if !self.shared.connections.enter(limits.connections) {
+            Exceeded::ConnectionsEach(limits.connections_each)
+        } else if !self.totals.connections.enter(limits.connections) {
             client.connections.leave();
-            Refusal::Connections(limits.connections)
+            Exceeded::Connections(limits.connections)
         } else {
-            return Ok(Place { clients: self.clone(), client });
+            return Ok(ConnectionPermit { clients: self.clone(), client });
         };
         forget(by.entry(address));
         drop(by);
-        Err(self.shared.refused(address, refusal))
+        Err(self.totals.refused(address, refusal))
     }
 
     /// A place for one that is too many: there always is one.
     pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
-        self.lobby.enter(network(address), self.shared.limits.load().lobby)
+        self.lobby.enter(network(address), self.totals.limits.load().lobby)
     }
 
     /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be
@@ -117,7 +117,7 @@ impl Limiter {
         let mut idle: HashMap<IpAddr, Vec<Arc<Connection>>> = HashMap::new();
         for connection in self.connections() {
             let network = connection.traffic.client.address;
-            if connection.is_told(Order::Finish) {
+            if connection.is_told(ConnectionOrder::Finish) {
                 // It goes already.
                 counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
             } else if connection.is_idle() {
@@ -135,7 +135,7 @@ impl Limiter {
                 idle.remove(&network);
                 continue;
             };
-            connection.tell(Order::Finish);
+            connection.tell(ConnectionOrder::Finish);
             counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
             left = left.saturating_sub(1);
         }
@@ -145,30 +145,30 @@ impl Limiter {
     pub(crate) fn of(&self, address: IpAddr) -> Arc<Usage> {
         let address = network(address);
         let known = self.by().get(&address).cloned();
-        known.unwrap_or_else(|| Usage::new(address, &self.shared))
+        known.unwrap_or_else(|| Usage::new(address, &self.totals))
     }
 
     /// How many connections there are and may be, and how many streams.
     pub(crate) fn usage(&self) -> [(usize, usize); 2] {
-        let limits = self.shared.limits.load();
-        [(self.shared.connections.now(), limits.connections), (self.shared.streams.now(), limits.streams)]
+        let limits = self.totals.limits.load();
+        [(self.totals.connections.now(), limits.connections), (self.totals.streams.now(), limits.streams)]
     }
 
     /// What was refused and given up: why, and how often.
     pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let refused = self.shared.refused.iter().map(|(refused, _)| count(refused));
-        let given_up = ("stalled", count(&self.shared.given_up.0));
-        Refusal::LABELS.into_iter().zip(refused).chain([given_up]).collect()
+        let refused = self.totals.refused.iter().map(|(refused, _)| count(refused));
+        let given_up = ("stalled", count(&self.totals.given_up.0));
+        Exceeded::LABELS.into_iter().zip(refused).chain([given_up]).collect()
     }
 
     /// Whether so many connections are open that each may have fewer streams.
     pub(crate) fn are_many(&self) -> bool {
-        self.shared.connections.now() > self.shared.limits.load().connections / 8
+        self.totals.connections.now() > self.totals.limits.load().connections / 8
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn totals(&self) -> &Arc<ClientTotals> {
+        &self.totals
     }
 
     fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Usage>>> {
@@ -198,18 +198,18 @@ fn forget(entry: Entry<'_, IpAddr, Arc<Usage>>) {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Whose it is.
     pub(crate) fn client(&self) -> &Arc<Usage> {
         &self.client
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let (mut by, shared) = (self.clients.by(), &self.clients.shared);
+        let (mut by, totals) = (self.clients.by(), &self.clients.totals);
         self.client.connections.leave();
-        shared.connections.leave();
+        totals.connections.leave();
         forget(by.entry(self.client.address));
     }
 }
@@ -232,10 +232,10 @@ pub(crate) mod tests {
         let enter = |address: [u8; 4]| clients.enter(address.into());
         let first = [enter(HERE), enter(HERE)];
         assert!(first.iter().all(Result::is_ok));
-        assert_eq!(enter(HERE).err(), Some(Refusal::ConnectionsEach(2)));
+        assert_eq!(enter(HERE).err(), Some(Exceeded::ConnectionsEach(2)));
         let third = enter(THERE);
         assert!(third.is_ok());
-        assert_eq!(enter(THERE).err(), Some(Refusal::Connections(3)));
+        assert_eq!(enter(THERE).err(), Some(Exceeded::Connections(3)));
         drop(third);
         assert!(enter(THERE).is_ok() && enter(HERE).is_err());
         drop(first);
@@ -247,12 +247,12 @@ pub(crate) mod tests {
     fn who_has_most_makes_room_with_what_is_idle() {
         let clients = Limiter::new(Limits { connections: 32, connections_each: 32, ..limits() });
         let enter = |address: [u8; 4]| clients.enter(address.into()).unwrap();
-        let open = |place: &Place| clients.connection(place.client().clone(), Arc::default());
+        let open = |place: &ConnectionPermit| clients.connection(place.client().clone(), Arc::default());
         let few: Vec<_> = (0..5).map(|_| enter(THERE)).collect();
         let many: Vec<_> = (0..24).map(|_| enter(HERE)).collect();
         let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(open).collect(), many.iter().map(open).collect());
         let streams: Vec<_> = of_many[..20].iter().map(|connection| connection.open()).collect();
-        let told = |list: &[Arc<Connection>]| list.iter().filter(|one| one.is_told(Order::Finish)).count();
+        let told = |list: &[Arc<Connection>]| list.iter().filter(|one| one.is_told(ConnectionOrder::Finish)).count();
         let next = enter(THERE);
         assert_eq!((told(&of_few), told(&of_many)), (0, 0), "there is room");
         let last = enter(THERE);
@@ -267,7 +267,7 @@ pub(crate) mod tests {
         let enter = |address: &str| clients.enter(address.parse().unwrap());
         let first = enter("2001:db8:0:1::1");
         assert!(first.is_ok());
-        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Refusal::ConnectionsEach(1)));
+        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Exceeded::ConnectionsEach(1)));
         assert!(enter("2001:db8:0:2::1").is_ok() && enter("::ffff:10.0.0.1").is_ok() && enter("10.0.0.2").is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! How much of this process one client may have at a time, and all of them.
 //!
-//! Flow: a connection takes a [`Place`] when it is accepted ([`Limiter::enter`]) and keeps it until its socket is
+//! Flow: a connection takes a [`ConnectionPermit`](limiter::ConnectionPermit) when it is accepted ([`Limiter::enter`]) and keeps it until its socket is
 //! closed; beyond the limit it gets one in the lobby ([`Limiter::wait`]), where only questions to the proxy itself are answered.
 //! Where few places are left, idle connections of whoever has most are asked to end. Each
 //! request is a [`Stream`] from its head until the last byte of its answer has left this process: what it may is asked
@@ -13,22 +13,22 @@
 
 mod bounded;
 pub(crate) mod connection;
+mod exceeded;
 pub(crate) mod limiter;
 mod outgoing;
-mod refusal;
 mod settings;
-mod shared;
 mod stream;
 mod sweep;
+mod totals;
 mod traffic;
 pub(crate) mod usage;
 mod waiting;
 
 pub(crate) use bounded::Bounded;
-pub(crate) use connection::{Connection, Order, Tasks};
+pub(crate) use connection::{Connection, ConnectionOrder, Tasks};
+pub(crate) use exceeded::Exceeded;
 pub(crate) use limiter::Limiter;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use refusal::Refusal;
 pub use settings::Limits;
 pub(crate) use stream::Stream;
 pub(crate) use sweep::keep_sweeping;

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
 
-use super::refusal::Refusal;
+use super::exceeded::Exceeded;
 use super::traffic::Traffic;
 use super::usage::{Tunnel, Usage};
 use crate::host::{BUFFERS, Buffers};
@@ -32,7 +32,7 @@ pub(crate) struct Stream {
     /// Rung when some of them are gone, if somebody waits for that.
     gone: AtomicWaker,
     is_awaited: AtomicBool,
-    pub(crate) of: Option<Place>,
+    pub(crate) of: Option<StreamSlot>,
 }
 
 /// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
@@ -44,7 +44,7 @@ pub(crate) enum Owner {
 }
 
 /// Its place on a connection of HTTP/2.
-pub(crate) struct Place {
+pub(crate) struct StreamSlot {
     pub(crate) number: u64,
     pub(crate) slot: usize,
     /// The task that answers it, and whether that has come to its end.
@@ -72,7 +72,7 @@ impl Stream {
         Self::on(Owner::Usage(client), None)
     }
 
-    pub(crate) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
+    pub(crate) fn on(owner: Owner, of: Option<StreamSlot>) -> Arc<Self> {
         Arc::new(Self {
             owner,
             is_counted: false.into(),
@@ -97,7 +97,7 @@ impl Stream {
     ///
     /// # Errors
     /// What there is too much of.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Exceeded> {
         self.client().begin()?;
         self.is_counted.store(true, Ordering::Relaxed);
         if let Some(blob) = blob_of(request) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::connection::{Connection, Order};
+use super::connection::{Connection, ConnectionOrder};
 use super::limiter::Limiter;
 use super::stream::Stream;
 use crate::cache;
@@ -56,7 +56,7 @@ impl Seen {
 
 /// Looks until the clients are gone.
 pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
-    let stall = |clients: &Limiter| clients.shared().limits.load().stall;
+    let stall = |clients: &Limiter| clients.totals().limits.load().stall;
     let Some(pause) = clients.upgrade().map(|clients| stall(&clients) / LOOKS) else { return };
     let (mut looked, mut now) = (Instant::now(), Duration::ZERO);
     loop {
@@ -73,7 +73,7 @@ pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
 
 /// One look, at this time.
 fn sweep(clients: &Limiter, now: Duration, stall: Duration) {
-    clients.shared().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    clients.totals().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     clients.connections().iter().for_each(|connection| look(connection, now, stall));
 }
 
@@ -89,16 +89,16 @@ fn look(connection: &Connection, now: Duration, stall: Duration) {
         if seen(stream, connection, waiting, now).is_some_and(|seen| seen.is_stalled(stall)) {
             given_up += 1;
             if !stream.give_up() {
-                connection.tell(Order::Finish);
+                connection.tell(ConnectionOrder::Finish);
             }
         } else {
             moving += 1;
         }
     }
-    if connection.is_told(Order::Finish) && moving == 0 {
-        connection.tell(Order::Close);
+    if connection.is_told(ConnectionOrder::Finish) && moving == 0 {
+        connection.tell(ConnectionOrder::Close);
     }
-    let (count, said) = &connection.traffic.client.shared.given_up;
+    let (count, said) = &connection.traffic.client.totals.given_up;
     count.fetch_add(given_up, Ordering::Relaxed);
     if given_up > 0 && said.is_due() {
         warn!(
@@ -187,7 +187,7 @@ mod tests {
         }
 
         fn given_up(&self) -> u64 {
-            self.clients.shared().given_up.0.load(Ordering::Relaxed)
+            self.clients.totals().given_up.0.load(Ordering::Relaxed)
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
         let (first, mut small) = lab.open();
         small.advance(10);
         lab.pass(10);
-        assert!(!is_ended(&first).await && !lab.connection.is_told(Order::Finish));
+        assert!(!is_ended(&first).await && !lab.connection.is_told(ConnectionOrder::Finish));
     }
 
     #[tokio::test]
@@ -251,12 +251,15 @@ mod tests {
         lab.pass(10);
         moving.advance(10);
         lab.pass(55);
-        assert!(lab.connection.is_told(Order::Finish) && !lab.connection.is_told(Order::Close), "another one moves");
+        assert!(
+            lab.connection.is_told(ConnectionOrder::Finish) && !lab.connection.is_told(ConnectionOrder::Close),
+            "another one moves"
+        );
         assert!(other.give_up(), "as its task ends when the client has all of it");
         assert!(is_ended(&other).await);
         drop((other, moving));
         lab.pass(10);
-        assert!(lab.connection.is_told(Order::Close));
+        assert!(lab.connection.is_told(ConnectionOrder::Close));
         assert_eq!(lab.given_up(), 1, "once");
     }
 }

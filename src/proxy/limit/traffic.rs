@@ -26,7 +26,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(client: Arc<Usage>) -> Self {
-        let now = client.shared.now.load(Ordering::Relaxed);
+        let now = client.totals.now.load(Ordering::Relaxed);
         Self {
             client,
             opened: 0.into(),
@@ -106,7 +106,7 @@ impl Traffic {
 
     /// The time in milliseconds, as the sweep counts it.
     pub(crate) fn now(&self) -> u64 {
-        self.client.shared.now.load(Ordering::Relaxed)
+        self.client.totals.now.load(Ordering::Relaxed)
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<usize>> {

@@ -50,7 +50,7 @@ const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id",
 
 /// Whose a request is, as far as its `Authorization` header tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bears {
+pub(crate) enum Presented {
     /// It has none.
     Nobody,
     /// It has a token that anybody is given. `lapsed`: its time is over.
@@ -63,7 +63,7 @@ pub(crate) enum Bears {
 
 /// Who asks for a token, and for which repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Leg {
+pub(crate) struct TokenBinding {
     /// The MAC of the credential; `None` for nobody's.
     credential: Option<[u8; 32]>,
     /// `None`: all of them, as services that know none want it (`scope=aws`).
@@ -79,9 +79,9 @@ pub(crate) struct Bearers {
 }
 
 struct Bound {
-    leg: Leg,
+    binding: TokenBinding,
     /// Who issued it.
-    realm: Authority,
+    issuer: Authority,
     since: Instant,
     life: Duration,
 }
@@ -96,7 +96,7 @@ struct Answer {
 impl Bearers {
     pub(crate) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
-        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.leg.weight();
+        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.binding.weight();
         let bound = moka::sync::Cache::builder().weigher(weigh).max_capacity(CAPACITY).time_to_live(longest).build();
         let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
         Self { bound, stand_ins }
@@ -112,11 +112,12 @@ impl Bearers {
         self.stand_ins.get(&key(cache, token)).filter(|(_, end)| *end > Instant::now()).map(|(header, _)| header)
     }
 
-    /// Notes the tokens of an answer of `realm`. Answers whether it had any.
-    pub(crate) fn bind(&self, cache: &Cache, realm: &Authority, leg: &Leg, body: &[u8]) -> bool {
+    /// Notes the tokens of an answer of `issuer`. Answers whether it had any.
+    pub(crate) fn bind(&self, cache: &Cache, issuer: &Authority, binding: &TokenBinding, body: &[u8]) -> bool {
         let Some(answer) = document::<Answer>(body) else { return false };
         let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
-        let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
+        let bound =
+            Bound { binding: binding.clone(), issuer: issuer.clone(), since: Instant::now(), life: life.min(MOST) };
         let bound = Arc::new(bound);
         let tokens = [answer.token, answer.access_token].into_iter().flatten().filter(|token| !token.is_empty());
         tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
@@ -130,21 +131,21 @@ impl Bearers {
         asked: &Authority,
         repository: &Repository,
         authorization: Option<&Authorization>,
-    ) -> Bears {
-        let Some(authorization) = authorization else { return Bears::Nobody };
+    ) -> Presented {
+        let Some(authorization) = authorization else { return Presented::Nobody };
         if authorization.pair().is_some() {
-            return Bears::Credential { mac: mac(cache, authorization), lapsed: false };
+            return Presented::Credential { mac: mac(cache, authorization), lapsed: false };
         }
         let bound = authorization.bearer().and_then(|token| self.bound.get(&key(cache, token)));
-        let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
-            return Bears::Itself;
+        let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.issuer, asked)) else {
+            return Presented::Itself;
         };
         let age = bound.since.elapsed();
-        if !bound.leg.reaches(repository) || age > bound.life + remembered(registry.lives()) {
-            return Bears::Itself;
+        if !bound.binding.reaches(repository) || age > bound.life + remembered(registry.lives()) {
+            return Presented::Itself;
         }
         let lapsed = age > bound.life;
-        bound.leg.credential.map_or(Bears::Anybody { lapsed }, |mac| Bears::Credential { mac, lapsed })
+        bound.binding.credential.map_or(Presented::Anybody { lapsed }, |mac| Presented::Credential { mac, lapsed })
     }
 }
 
@@ -153,7 +154,7 @@ fn remembered(lives: Lives) -> Duration {
     lives.life.max(lives.outage)
 }
 
-impl Leg {
+impl TokenBinding {
     /// What a request for a token says, whose `token_request` was read from it. `form` is a POST's body. `None` where it
     /// says more than we understand.
     pub(crate) fn of(

@@ -120,8 +120,11 @@ mod tests {
     #[test]
     fn one_name_is_one_name_however_it_is_spelt_and_is_there_once() {
         let none = HeaderMap::new();
-        let wish = TokenRequest::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
-        assert_eq!((wish.scopes(), wish.is_to_pull()), (&["repository:a:push".to_owned()][..], false));
+        let token_request = TokenRequest::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
+        assert_eq!(
+            (token_request.scopes(), token_request.is_to_pull()),
+            (&["repository:a:push".to_owned()][..], false)
+        );
         let twice = [
             ("", "username=u&%75sername=v&password=p"),
             ("", "username=u&password=p&Password=q"),

@@ -16,7 +16,7 @@ use crate::oci::{Authority, Code, Reference, Route};
 use crate::proxy::auth::challenge::challenge;
 use crate::proxy::auth::{guesses, ping, token_service};
 use crate::proxy::clients::clearance::{self, Clearance};
-use crate::proxy::clients::refused::Asked;
+use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::clients::{Client, Judgement};
 use crate::proxy::context::Context;
 use crate::proxy::policy::Policy;
@@ -45,7 +45,7 @@ pub(crate) async fn answer(
     request: Request<Received>,
 ) -> Response<Body> {
     let policy = proxy.policy();
-    let asked = Asked::of(&policy.clients, client.address, &request);
+    let asked = RefusedRequest::of(&policy.clients, client.address, &request);
     let Rendered { response, declined } = judged(&proxy, &policy, &client, &authority, request).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
         let registry = policy.registry(&authority).map(|registry| registry.name().clone());

@@ -8,7 +8,7 @@ use crate::cache::{Place, Trust};
 use crate::oci::Repository;
 use crate::proxy::auth::identity;
 use crate::proxy::context::Context;
-use crate::proxy::served::Answer;
+use crate::proxy::served::ServedAnswer;
 use crate::proxy::{answer, faults, forward};
 use crate::telemetry::Kind;
 use crate::upstream::AskAs;
@@ -24,7 +24,7 @@ pub(crate) async fn pass(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<Received>,
-) -> Answer {
+) -> ServedAnswer {
     let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
     let answered = passed(context, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
@@ -44,7 +44,7 @@ async fn passed(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<Received>,
-) -> Answer {
+) -> ServedAnswer {
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     let registry = context.registry;
     let away = context.outage.is_home_away();
@@ -74,6 +74,6 @@ async fn passed(
     context.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {
         Ok(response) => forward::counted(context.proxy, registry, forward::returned(response)).into(),
-        Err(unasked) => Answer::of_fault(&answer::fault_of_unasked(unasked), kind),
+        Err(unasked) => ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), kind),
     }
 }

@@ -13,9 +13,9 @@ use crate::telemetry::Kind;
 use crate::wire::Received;
 
 /// Streams it to the registry, and its answer back.
-pub(crate) async fn answer(context: &Context<'_>, errand: &Clearance, request: Request<Received>) -> Served {
+pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request: Request<Received>) -> Served {
     let Context { proxy, registry, .. } = context;
-    let endpoint = endpoint(context, errand.route());
+    let endpoint = endpoint(context, clearance.route());
     let answer = forward::within_share(
         proxy,
         context.client,
@@ -24,7 +24,7 @@ pub(crate) async fn answer(context: &Context<'_>, errand: &Clearance, request: R
     .await;
     if answer.status().is_success() {
         proxy.cache.forget_missing();
-        if let Route::Manifest(repository, Reference::Tag(tag)) = errand.route() {
+        if let Route::Manifest(repository, Reference::Tag(tag)) = clearance.route() {
             proxy.cache.forget_tag(&Place { registry: context.origin.clone(), repository: repository.clone() }, tag);
         }
     }

@@ -2,7 +2,7 @@
 
 /// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum Exceeded {
     /// All clients together.
     #[error("the proxy has {0} connections, as many as it may (clients.connections)")]
     Connections(usize),
@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     BlobsEach(usize),
 }
 
-impl Refusal {
+impl Exceeded {
     /// Every label.
     pub(crate) const LABELS: [&'static str; 7] =
         ["connections", "connections_each", "streams", "streams_each", "tunnels", "tunnels_each", "blobs_each"];
