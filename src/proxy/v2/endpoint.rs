@@ -1,4 +1,4 @@
-//! The endpoint that takes what is not pulled.
+//! Chooses the endpoint for a request that is not pulled.
 
 use crate::oci::Route;
 use crate::proxy::context::Context;

@@ -1,5 +1,4 @@
-//! What is read and not cached, the tags of a repository and what refers to a manifest: asked in whose name a pull
-//! there would be.
+//! Passes on what is read and not cached, tags and referrers, in the name that a pull there would have.
 
 use http::Request;
 use http::header::{AUTHORIZATION, COOKIE};

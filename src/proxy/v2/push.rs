@@ -1,4 +1,4 @@
-//! A push or a delete that may pass: streamed through; what the cache believed of its target is forgotten.
+//! Streams a push or a delete through, and has the cache forget what it believed of its target.
 
 use http::Request;
 
