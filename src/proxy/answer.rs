@@ -1,4 +1,4 @@
-//! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
+//! Keeps what an upstream said instead of content, as facts, until `respond` makes an answer of it.
 
 use std::error::Error as StdError;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where a request was made to: the registry behind the host, the way to it, whether it is away.
+//! Puts together what one request knows of its registry: its name in the cache, the way to it, whether it is away.
 
 use std::net::IpAddr;
 use std::sync::Arc;

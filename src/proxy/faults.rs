@@ -1,4 +1,4 @@
-//! Which answer a fault gets: of an upstream, of a parent proxy, of the cache's disk.
+//! Chooses the answer for a fault of an upstream, of a parent proxy, or of the cache's disk.
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 

@@ -1,4 +1,4 @@
-//! What is not cached streams through: tokens, lists, referrers, pushes, and plain HTTP by absolute-form.
+//! Streams through what is not cached: tokens, lists, referrers, pushes, and plain HTTP by absolute-form.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the configuration says now: swapped as a whole on reload, read anew by every request.
+//! Holds what the configuration says now: swapped as a whole on reload, read anew by every request.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What is noted of one request while it lasts: one access line and the metrics, whenever and however it ends.
+//! Records one request while it lasts: one access line and the metrics, whenever and however it ends.
 
 use std::net::IpAddr;
 use std::pin::Pin;

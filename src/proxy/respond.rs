@@ -1,4 +1,4 @@
-//! The one place where facts become an answer: status, OCI error body, `Cache-Status`, `Proxy-Status`.
+//! Turns facts into an answer of the proxy's own: status, OCI error body, `Cache-Status`, `Proxy-Status`.
 //!
 //! Reading: RFC 9211 (Cache-Status), RFC 9209 (Proxy-Status), RFC 9110 section 15, distribution-spec "Errors".
 

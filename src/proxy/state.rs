@@ -1,4 +1,4 @@
-//! The proxy: what all connections share, and the drain that ends it.
+//! Holds what all connections share, and ends them in a drain.
 
 use std::future::Future;
 use std::sync::Arc;

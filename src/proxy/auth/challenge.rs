@@ -1,4 +1,4 @@
-//! The challenge that sends a client to our own token service, and when a registry's has failed.
+//! Sends a client to our own token service, and tells when a registry's service has failed.
 
 use http::StatusCode;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};

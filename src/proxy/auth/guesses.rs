@@ -1,4 +1,4 @@
-//! Which passwords for a registry are guesses: those of nobody who is known to have a right.
+//! Paces passwords for a registry that come from somebody who is not known to have a right.
 //!
 //! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or because
 //! the proxy holds credentials of its own, they are paced here.

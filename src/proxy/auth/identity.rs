@@ -1,4 +1,4 @@
-//! Who asks for something in a repository, and in whose name the registry is asked for it.
+//! Tells who asks for something in a repository, and in whose name the registry is asked for it.
 //!
 //! A caller's own credentials decide, as if the proxy were not there. Where the operator has said so, nobody's
 //! are used, or the proxy's own for callers who bring none: those serve what is public and what `repositories`

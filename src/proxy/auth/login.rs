@@ -1,4 +1,4 @@
-//! A caller's own credentials where the proxy holds some: verified by the registry before they count.
+//! Has the registry verify a client's own credentials before they count, where the proxy holds some.
 //!
 //! Its clients are sent to our token service by the ping, whatever they have. Whoever brings credentials there
 //! gets a token that the registry's own service gave for them; a registry that takes passwords alone is asked

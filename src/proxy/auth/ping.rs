@@ -1,4 +1,4 @@
-//! `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
+//! Answers `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
 //!
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
 //! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and

@@ -1,4 +1,4 @@
-//! The answer to a request for a token, on its way through us: passed on unaltered, and remembered for whom it was.
+//! Passes the answer to a request for a token on unaltered, and remembers whose token it is.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;

@@ -1,4 +1,4 @@
-//! Our own token service: it stands in for a registry's while that is away, and hands out tokens of ours.
+//! Stands in for a registry's token service while that is away, and hands out tokens of ours.
 //!
 //! Such a token is a claim, not a right: what it opens, the cache's grants decide, and what is public.
 

@@ -1,4 +1,4 @@
-//! What a who wants of a registry: read once, judged by the rules, written down by the audit log.
+//! Reads once what a client wants of a registry, has the rules judge it, and notes it in the audit log.
 //!
 //! What goes upstream is printed from what was read here ([`Clearance::target`]), never from the bytes that came.
 

@@ -1,4 +1,4 @@
-//! Who is on the other side of a connection, and the check at the door.
+//! Knows who is on the other side of a connection, and admits clients with a password.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who may use the proxy, and how much of it at a time.
+//! Configures who may use the proxy, and how much of it at a time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Passwords for a registry that this proxy answers for in its place: paced as those for the proxy itself.
+//! Paces passwords for a registry that this proxy answers for in its place, as those for the proxy itself.
 //!
 //! Threat: passwords guessed at the token service that stands in for a registry's, whose tokens tell by what they open
 //! whether a guess was right; or, where it verifies, at the registry in this proxy's name. Defence: as in `throttle`, but

@@ -1,4 +1,4 @@
-//! An htpasswd file: users and the bcrypt hashes of their passwords. Other hashes are refused by name.
+//! Parses an htpasswd file: users and the bcrypt hashes of their passwords. Other hashes are refused by name.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! User and password as a client sends them: `Proxy-Authorization`, or `Authorization` on the mirror's door.
+//! Checks user and password as a client sends them in `Proxy-Authorization`.
 
 use http::HeaderValue;
 

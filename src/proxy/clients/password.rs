@@ -1,4 +1,4 @@
-//! Verifying a user's password: off the network task, slowed after failures, remembered after successes.
+//! Verifies a user's password: off the network task, slowed after failures, remembered after successes.
 
 use std::net::IpAddr;
 use std::num::NonZero;

@@ -1,4 +1,4 @@
-//! The rules and the audit log, as a configuration writes them.
+//! Configures the rules and the audit log.
 
 use std::path::PathBuf;
 

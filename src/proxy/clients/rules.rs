@@ -1,4 +1,4 @@
-//! The rules of `clients.rules`: a pure judgement of one request by one client.
+//! Judges one request by the rules of `clients.rules`, without side effects.
 
 use std::net::IpAddr;
 use std::sync::Arc;

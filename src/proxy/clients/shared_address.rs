@@ -1,5 +1,5 @@
-//! Whether all who pull come from one address and are several: behind NAT, `clients.allow` lets everybody in who is
-//! behind it.
+//! Finds out whether several machines pull from behind the only address that is seen: behind NAT, `clients.allow` lets
+//! everybody in who is behind it.
 //!
 //! Numbers tell nothing: one node makes a thousand connections in a day, ten behind a gateway make thirty in a
 //! rollout. What one machine does not do is run two versions of one client at the same time, or pull a layer again

@@ -1,4 +1,4 @@
-//! How long a login waits before it is looked at, after others that failed.
+//! Says how long a login waits after others that failed.
 //!
 //! Threat: passwords guessed through an open door. Defence: failures are counted by address and user together,
 //! and by each alone, and every one above a few doubles the wait, up to four seconds. Exposure: many addresses

@@ -1,4 +1,4 @@
-//! What a client says first in a tunnel: if it is TLS, to which name.
+//! Reads the name that a client asks TLS for in a tunnel.
 //!
 //! Threat: a registry that is reached by its address, or by another of its names, in a tunnel that nobody reads: past
 //! rules, `push` and the audit log. Defence: its name in the ClientHello, which registries need to choose a certificate.

@@ -1,4 +1,4 @@
-//! CONNECT: judged by name, then refused, tunnelled or intercepted.
+//! Answers CONNECT: judged by name, then refused, tunnelled or intercepted.
 
 use std::sync::Arc;
 

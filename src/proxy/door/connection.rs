@@ -1,4 +1,4 @@
-//! The door: one accepted connection, and each request on it handed on.
+//! Serves one accepted connection and hands each request on.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! The first bytes of a connection say what it speaks: TLS, HTTP/1.1 or HTTP/2.
+//! Tells by its first bytes what a connection speaks: TLS, HTTP/1.1 or HTTP/2.
 //!
 //! The protocol is chosen by bytes, not by ALPN: Go negotiates h2 with an https proxy and then writes an
 //! HTTP/1.1 CONNECT.

@@ -1,4 +1,4 @@
-//! HTTP on a connection: HTTP/1.1 or HTTP/2, each request with a stream of its own, until the end or a drain.
+//! Serves HTTP/1.1 or HTTP/2 on a connection, each request with a stream of its own, until the end or a drain.
 
 use std::convert::Infallible;
 use std::future::Future;

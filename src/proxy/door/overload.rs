@@ -1,4 +1,4 @@
-//! Connections that are too many: whoever asks whether the proxy is well gets an answer, others are told to come back.
+//! Serves connections beyond the limit: health checks get an answer, others are told to come back.
 //!
 //! Threat: clients fill the door, and the probe that asks whether the proxy lives finds it closed: the proxy is
 //! restarted, and all pulls with it. Bound: so many at a time, each for a moment; another one takes the place of the

@@ -1,4 +1,4 @@
-//! Requests for the proxy itself: what this is, the CA to trust, how to be set up, and whether it is alive and ready.
+//! Answers requests for the proxy itself: what this is, the CA to trust, setup scripts, health and readiness.
 
 use std::net::IpAddr;
 use std::time::SystemTime;

@@ -1,5 +1,6 @@
-//! A tunnel: bytes both ways until one side ends or a new configuration denies the host. Nothing is read of them but
-//! the name that TLS asks for: a registry's is closed, as it would pass everything that holds for registries.
+//! Copies bytes both ways until one side ends or a new configuration denies the host.
+//!
+//! Only the name that TLS asks for is read: a tunnel to a registry is closed, as it would escape everything that holds for registries.
 
 use std::io;
 use std::net::IpAddr;

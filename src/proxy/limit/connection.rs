@@ -1,4 +1,4 @@
-//! One connection and the streams on it, of which HTTP/2 has several: finds them, tells the connection to end, ends one stream.
+//! Finds the streams of one connection, ends one of them, and tells the connection to end.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

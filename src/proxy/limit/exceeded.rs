@@ -1,4 +1,4 @@
-//! What there is too much of, so that something new is refused.
+//! Names the limits that a request or a connection can exceed.
 
 /// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

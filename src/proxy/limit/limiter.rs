@@ -1,4 +1,4 @@
-//! The clients that have a connection, and what each of them has under way.
+//! Counts the connections of all clients, and makes room where few are left.
 //!
 //! Threat: one client, broken or ill-willed, takes all connections, requests, files or memory. Each is counted for its
 //! address and in all; what is too much is refused, and that is said once a minute with the address.

@@ -1,4 +1,4 @@
-//! One request from its head until the last byte of its answer has left this process.
+//! Counts one request from its head until the last byte of its answer has left this process.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What all clients have in common: the limits, how much there is of each thing, and what was refused.
+//! Counts what all clients have together, and what was refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What one address has under way.
+//! Counts what one address has under way.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

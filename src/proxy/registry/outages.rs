@@ -1,4 +1,4 @@
-//! The outages of one configured registry: one for each name that it has in the cache.
+//! Keeps the outages of one configured registry: one for each name that it has in the cache.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What becomes of a CONNECT: refused, tunnelled, or intercepted. Pure: no name is resolved here.
+//! Judges a CONNECT: refused, tunnelled, or intercepted. Pure: no name is resolved here.
 //!
 //! Registries and their token services are intercepted by name alone; every other host is judged by the
 //! tunnel's lists, and the addresses behind it once more when it is dialled.

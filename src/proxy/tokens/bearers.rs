@@ -1,4 +1,4 @@
-//! Which credential obtained a bearer: token requests pass through us, so their answers are known.
+//! Remembers which credential obtained a bearer: token requests pass through us, so their answers are known.
 //!
 //! A thousand nodes with one pull secret have a thousand bearers, and are one principal. What is kept is MACs
 //! under a key that dies with the process; never a token, never a password.

@@ -1,4 +1,4 @@
-//! Tokens of our own, for while a registry's token service is away: `registry, holder, expiry` under a MAC.
+//! Mints tokens of our own, for while a registry's token service is away: `registry, holder, expiry` under a MAC.
 //!
 //! Threat: a token made by a client, taken to another registry, or used for ever. Defence: an HMAC under a key
 //! that never leaves its file, the registry inside the MAC, an end after 300 s. Exposure: who reads the key file

@@ -1,4 +1,4 @@
-//! What a client asks of a token service: for which scopes, and with whose credentials.
+//! Reads what a client asks of a token service: for which scopes, and with whose credentials.
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use zeroize::Zeroizing;

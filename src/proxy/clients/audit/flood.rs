@@ -1,4 +1,4 @@
-//! How many refusals are written down: each, as long as nobody floods the disk with them.
+//! Bounds how many refusals are written: each, as long as nobody floods the disk with them.
 //!
 //! Threat: a client sends nothing but what is refused, as fast as it can, and the audit log fills the disk or buries what
 //! others did. Bound: each client has a share, by /64 in IPv6, and all together have one; what is beyond it is counted.

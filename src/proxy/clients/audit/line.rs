@@ -1,4 +1,4 @@
-//! One line of the audit log: a manifest that was pulled, or a request that was refused, as JSON.
+//! Formats one line of the audit log as JSON: a manifest that was pulled, or a request that was refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;

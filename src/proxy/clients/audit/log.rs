@@ -1,4 +1,4 @@
-//! The audit log: one JSON line for each manifest pulled and each request refused, written off the network task.
+//! Queues audit lines and writes them off the network task.
 //!
 //! A pull never waits for the log's disk. Where the queue is full or the disk refuses, lines are lost, and that
 //! is counted, told in the log, and written into the audit log itself as soon as it can be. Refusals of a client that

@@ -1,4 +1,4 @@
-//! Where audit lines go: a file, systemd's journal, standard error.
+//! Writes audit lines to a file, systemd's journal, or standard error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
