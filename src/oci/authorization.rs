@@ -1,7 +1,8 @@
 //! What an `Authorization` header says, or another place that brings the same: read once and carried as a value.
 //!
-//! `Basic` is a user and a password (RFC 7617, 2), `Bearer` a token (RFC 6750, 2.1). A refresh token of a token service,
-//! which comes in a form, is an `Identity` here. Never: a secret in `Debug`; a secret left in memory when this is dropped.
+//! `Basic` is a user and a password (RFC 7617, 2), `Bearer` a token (RFC 6750, 2.1). A refresh token of a token
+//! service, which comes in a form, is an `Identity` here. Never: a secret in `Debug`; a secret left in memory when
+//! this is dropped.
 
 use std::fmt;
 

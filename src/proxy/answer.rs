@@ -19,14 +19,14 @@ use crate::wire::Body;
 const HEAD_LIMIT: usize = 32 << 10;
 /// An error body is passed on up to this length.
 const BODY_LIMIT: usize = 64 << 10;
-/// And if it ends within so long: its head has said what counts.
+/// An error body is passed on if it ends within this time: its head has said what counts.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// What we are, for upstreams whose client said nothing of itself.
+/// The `User-Agent` where the client sent none.
 pub(crate) const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
-/// An upstream's answer that is no success.
+/// An upstream's answer that is not a success.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the registry answered {status}")]
 pub(crate) struct Refused {
@@ -35,7 +35,7 @@ pub(crate) struct Refused {
     pub(crate) body: Bytes,
 }
 
-/// A success that is none to what was asked: a part for the whole, another part, an empty answer.
+/// A success that does not answer the request: a part for the whole, another part, an empty answer.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream answered {status} with {why}")]
 pub(crate) struct Misfit {
@@ -43,12 +43,12 @@ pub(crate) struct Misfit {
     pub(crate) why: &'static str,
 }
 
-/// HTML where a blob was asked for: a login or an error that a gateway shows in the registry's place.
+/// HTML in answer to a request for a blob: a login or an error that a gateway shows in the registry's place.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the upstream answered a question for a blob with an HTML page")]
+#[error("the upstream answered a request for a blob with an HTML page")]
 pub(crate) struct Page;
 
-/// A host to which the registry redirected refused. Its words are not passed on.
+/// A refusal by a host to which the registry redirected. Its body is not passed on.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{authority}, to which the registry redirects, answered {status}")]
 pub(crate) struct Elsewhere {
@@ -70,7 +70,7 @@ impl Refused {
         }
     }
 
-    /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
+    /// Keeps what a client may need of it, without a body that is too long or incomplete.
     pub(crate) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
         let (parts, body) = response.into_parts();
         let body = upstream::collect(body, endpoint.authority(), BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
@@ -100,7 +100,8 @@ impl Refused {
     }
 }
 
-/// Why the cache has no answer, of what it or this room knows. Here, and nowhere else, a fault's cause is told by its type.
+/// Why the cache has no answer, of what it or this room knows. Here, and nowhere else, a fault's cause is told by
+/// its type.
 pub(crate) enum FaultCause<'a> {
     /// An upstream refused.
     Refused(&'a Refused),

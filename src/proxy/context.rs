@@ -15,7 +15,7 @@ use crate::oci::{Authority, Authorization};
 use crate::upstream::Authenticated;
 use crate::upstream::{Outage, Upstream};
 
-/// How long a registry that is known to be ill may take to revalidate a tag.
+/// How long a registry that is known to be unhealthy may take to revalidate a tag.
 const ILL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One host of a registry, for one request.
@@ -27,20 +27,20 @@ pub(crate) struct Context<'a> {
     /// The registry's name in the cache.
     pub(crate) origin: Arc<str>,
     pub(crate) outage: Outage,
-    /// What is sent by it makes up the outage.
+    /// Requests sent through it are evidence for the outage.
     pub(crate) upstream: Upstream,
-    /// Tokens are asked for by it.
+    /// Requests tokens.
     pub(crate) access: Authenticated,
-    /// A token service of several registries: it is no part of one's outage.
+    /// It is a token service of several registries, and so no part of one registry's outage.
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
     pub(crate) authorization: Option<Authorization>,
-    /// For whom a token of ours stands, if the request carried a good one.
+    /// The holder of the token of ours that the request carried, if it was valid.
     pub(crate) holder: Option<Holder>,
 }
 
 impl<'a> Context<'a> {
-    /// Takes a token of ours out of the headers, good or bad: below here nothing can forward it.
+    /// Takes a token of ours out of the headers, valid or not, so that nothing below can forward it.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,
         policy: &Policy,
@@ -57,8 +57,7 @@ impl<'a> Context<'a> {
         Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, authorization, holder }
     }
 
-    /// How long the registry may take where `deadline` is what it has: one that has missed one lately is not waited
-    /// for as long.
+    /// How long the registry may take: `deadline`, or less where it has missed one lately.
     pub(crate) fn deadline(&self, deadline: Duration) -> Duration {
         let deciding = self.registry.deciding_endpoints(self.authority);
         let is_well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));

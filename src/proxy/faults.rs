@@ -44,7 +44,7 @@ fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
     }
 }
 
-/// The words for a fault that no registry gave.
+/// The proxy's own answer for a fault that is not a registry's answer.
 pub(crate) fn failure(fault: &Fault) -> Failure {
     match FaultCause::of(fault) {
         FaultCause::Upstream(error) => of_registry(error),
@@ -80,8 +80,8 @@ fn of_unasked(unasked: &Unasked) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
 }
 
-/// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
-/// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
+/// A registry, or a host that it leads to, could not be asked. Where that host is forbidden, the client is not at
+/// fault, as it named the registry only: 502, as RFC 9209, 2.3.5, recommends.
 pub(crate) fn of_registry(error: &Error) -> Failure {
     let failure = of_upstream(error);
     if matches!(error, Error::Forbidden(_)) {
@@ -90,7 +90,7 @@ pub(crate) fn of_registry(error: &Error) -> Failure {
     failure
 }
 
-/// An upstream could not be asked that the client has named.
+/// An upstream that the client named could not be asked.
 pub(crate) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
@@ -126,13 +126,13 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
     Failure::new(status, code, kind, told(error))
 }
 
-/// What a client may know of an error: of a parent neither its address nor the password's file, which are the
-/// operator's, and so are for the log.
+/// What a client may know of an error. A parent's address and its password file are the operator's, and for the log
+/// only.
 fn told(error: &Error) -> String {
     let Error::Parent { to, source, .. } = error else { return chain(error) };
-    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy did not lead there");
+    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy did not connect to the upstream");
     match &**source {
-        ParentError::Reach(_) => format!("{to} could not be reached: the proxy that leads there cannot be reached"),
+        ParentError::Reach(_) => format!("{to} could not be reached: the parent proxy is unreachable"),
         source => format!("{to} could not be reached: {source}"),
     }
 }

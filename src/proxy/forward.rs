@@ -62,22 +62,22 @@ where
         Err(error @ Error::Away { .. }) => faults::of_registry(&error).into(),
         Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).into(),
         Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
-            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request broke off");
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request was cut off");
             faults::of_registry(&error).closing().into()
         }
         Err(error) => {
             // A client can have as many of them fail as it likes.
             static SAID: Seldom = Seldom::new();
             if SAID.is_due() {
-                tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on; others like it are not told for a minute");
+                tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }
-            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be passed on");
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");
             faults::of_registry(&error).into()
         }
     }
 }
 
-/// One that may take its time, within its client's share of those, until its answer has ended.
+/// Runs a request that may take long within its client's share of such requests, until its answer has ended.
 ///
 /// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
 /// connection to a registry is left for the others.
@@ -169,7 +169,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Received>, authority: &str) -
     Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
 }
 
-/// A request as it goes on: end-to-end headers only. Its framing is set where it is sent.
+/// Prepares a request for the upstream: end-to-end headers only. Its framing is set where it is sent.
 pub(crate) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     wire::end_to_end(&mut parts.headers);
     pseudonym.mark(&mut parts.headers, parts.version);
@@ -181,7 +181,7 @@ pub(crate) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     }
 }
 
-/// An answer as it comes back: end-to-end headers only.
+/// Prepares an upstream's answer for the client: end-to-end headers only.
 pub(crate) fn returned(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     wire::end_to_end(&mut parts.headers);

@@ -1,11 +1,12 @@
 //! Serves clients: takes their connections, judges what they ask, and answers it.
 //!
 //! Flow: [`Proxy::serve`] takes a connection (`door`), whose share of the process `limit` bounds. A CONNECT is refused,
-//! tunnelled, or intercepted with a leaf of the local CA. Each request inside an intercepted connection goes to `v2`, which
-//! checks its form, has the rules judge it (`clients`), and sends it on: to a pull (`pull`, where cache and upstream meet),
-//! to the answers about credentials (`auth`: ping, tokens, logins), or upstream as it is (`forward`). A `Context` is the
-//! registry as one request sees it; `Policy` is what the configuration says now. What comes back is a `Served`, which stays
-//! facts until it is rendered at the end; `respond` and `faults` have the proxy's own words, `record` writes the access line.
+//! tunnelled, or intercepted with a leaf of the local CA. Each request inside an intercepted connection goes to
+//! `v2`, which checks its form, has the rules judge it (`clients`), and sends it on: to a pull (`pull`, where cache
+//! and upstream meet), to the answers about credentials (`auth`: ping, tokens, logins), or upstream as it is
+//! (`forward`). A `Context` is the registry as one request sees it; `Policy` is what the configuration says now.
+//! What comes back is a `Served`, which stays facts until it is rendered at the end; `respond` and `faults` have the
+//! proxy's own words, `record` writes the access line.
 //! Scope: everything that a client sees. Imports run door, v2, pull and auth, context, state, policy, clients, tokens,
 //! registry; respond, record and limit lie below.
 //! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.

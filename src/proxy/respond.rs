@@ -25,10 +25,10 @@ pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 /// `Docker-Distribution-Api-Version`
 pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// The `Proxy-Status` of what is not asked, as the registry is away.
+/// The `Proxy-Status` where the registry is not asked, as it is unreachable.
 const AWAY: &str = "destination_unavailable";
 
-/// The `Proxy-Status` of what is not asked for want of files that may be open here.
+/// The `Proxy-Status` where the registry is not asked, as too many files are open here.
 const OURS: &str = "connection_limit_reached";
 
 /// An answer as a client gets it, and what the audit log is to be told of it.
@@ -93,7 +93,8 @@ impl Failure {
         (self.declines() && !self.is_told).then_some(&*self.message)
     }
 
-    /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too late.
+    /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too
+    /// late.
     fn declines(&self) -> bool {
         let is_ours = matches!(
             self.error,
@@ -152,23 +153,23 @@ pub(crate) fn head_only(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// It is for want of files or memory here, and passes.
+/// 503: too many files are open or too much memory is in use here; this passes.
 pub(crate) fn out_of_files(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }
 
-/// The registry is away, and what was asked is not cached; for seconds.
+/// 503: the registry is unreachable, and the content is not cached; try again in so many seconds.
 pub(crate) fn away(message: impl Into<String>, seconds: u32) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
 }
 
-/// The registry has not answered in the time that clients wait; what was begun goes on.
+/// 503: the registry has not answered in the time that clients wait; the download continues.
 pub(crate) fn no_answer() -> Failure {
-    let message = "the registry has not answered yet; the request goes on behind, ask again";
+    let message = "the registry has not answered yet; the download continues, try again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
 }
 
-/// 503, or 429 where it is this client alone that has too much: it comes back when some of that is done.
+/// 503, or 429 where this client alone exceeds a limit and can come back when some of its requests are done.
 pub(crate) fn too_many(refusal: &Exceeded) -> Failure {
     let (status, code, kind) = if refusal.is_clients_own() {
         (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_denied")
@@ -184,7 +185,7 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
         StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Unknown,
         "http_request_error",
-        "the range lies outside the content",
+        "the range is outside the content",
     );
     let mut response = failure.render().response;
     if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
@@ -196,22 +197,22 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
 /// 405: the proxy is for pulling.
 pub(crate) fn no_push(registry: &str) -> Failure {
     let message = format!(
-        "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
+        "this proxy does not allow pushes and deletes to {registry}: set push: allow for it, or push without the proxy"
     );
     no_method(&message)
 }
 
-/// 405: a method that no registry has.
+/// 405: no registry has this method.
 pub(crate) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
 }
 
-/// 405: the proxy itself is asked, as `Max-Forwards` says (RFC 9110, 7.6.2).
+/// 405: `Max-Forwards` makes the proxy the recipient (RFC 9110, 7.6.2).
 pub(crate) fn no_further() -> Failure {
-    no_method("this is the proxy: the request goes no further than its Max-Forwards says")
+    no_method("this is the proxy: Max-Forwards stops the request here")
 }
 
-/// 400 or 501: a request that has not the form that HTTP prescribes.
+/// 400 or 501: the request does not have the form that HTTP prescribes.
 pub(crate) fn malformed(flaw: Malformed) -> Failure {
     Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
@@ -219,13 +220,13 @@ pub(crate) fn malformed(flaw: Malformed) -> Failure {
 /// 414 or 431: a server could end the connection over it, which others share.
 pub(crate) fn oversized(status: StatusCode) -> Failure {
     let message = match status {
-        StatusCode::URI_TOO_LONG => "the request's target is longer than registries take",
-        _ => "a field of the request is longer than registries take",
+        StatusCode::URI_TOO_LONG => "the request's target is longer than registries accept",
+        _ => "a header of the request is longer than registries accept",
     };
     Failure::new(status, Code::Unsupported, "http_request_error", message)
 }
 
-/// 400: servers could read another request in it than this proxy does.
+/// 400: servers could read the request in another way than this proxy does.
 pub(crate) fn ambiguous(message: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
 }
@@ -236,15 +237,15 @@ pub(crate) fn no_entry(rule: &str) -> Failure {
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
-/// 503: too many passwords of one address are being looked at.
+/// 503: too many passwords from one address are being checked.
 pub(crate) fn too_many_passwords() -> Failure {
-    let message = "too many passwords from this address are being looked at; ask again";
+    let message = "too many passwords from this address are being checked; try again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
 }
 
-/// 403: whoever is on the way would read it.
+/// 403: anybody on the path could read it.
 pub(crate) fn no_plain_token(registry: &str) -> Failure {
-    let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
+    let message = format!("{registry} is reached over plain HTTP: token requests are not sent there");
     Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
@@ -255,11 +256,11 @@ pub(crate) fn unauthorized(message: &str) -> Failure {
 
 /// 421: the request is for another host than the connection was opened to.
 pub(crate) fn misdirected() -> Failure {
-    let message = "this connection was opened to another host than the request names";
+    let message = "the request names another host than this connection was opened to";
     Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).closing()
 }
 
-/// Says where the answer came from, and how old a remembered one is.
+/// Marks where the answer came from, and how old a remembered one is.
 pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age: Option<Duration>) {
     let value = match outcome {
         Outcome::Hit => "pullthrough; hit",
@@ -282,8 +283,9 @@ pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
     }
 }
 
-/// 508: the request was here before. Two proxies are each other's parent.
+/// 508: the request has been here before, so two proxies are each other's parent.
 pub(crate) fn looped() -> Failure {
-    let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
+    let message =
+        "the request has passed through this proxy before: no two proxies may be each other's parent (upstream.proxy)";
     Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message)
 }

@@ -1,7 +1,7 @@
 //! Holds what a request is served, as facts, until it is rendered as the last step before the client.
 //!
-//! Outage, probe, prefetch, audit log and the check of shared addresses decide on these facts; none of them reads a header
-//! or an extension of a response back.
+//! Outage, probe, prefetch, audit log and the check of shared addresses decide on these facts; none of them reads a
+//! header or an extension of a response back.
 
 use std::time::Duration;
 

@@ -21,8 +21,8 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wire::Pseudonym;
 
-/// How long a drain leaves to a connection that was accepted and has not asked for anything yet: its client was
-/// not refused, so it gets its answer.
+/// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
+/// gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The proxy: what all connections share.
@@ -35,10 +35,10 @@ pub struct Proxy {
     pub metrics: Metrics,
     pub(crate) bearers: Bearers,
     pub(crate) guesses: Guesses,
-    /// Who this is to other proxies.
+    /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    /// Tokens of our own, for while a registry is away.
+    /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
@@ -48,7 +48,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy under its first policy. Call within a runtime.
+    /// Creates a proxy under its first policy. Call within a runtime.
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         let limiter = Limiter::new(policy.limits);
@@ -76,8 +76,8 @@ impl Proxy {
         self.policy.load_full()
     }
 
-    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. Where it
-    /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. With `asks_anew`,
+    /// where registries or the way to them have changed, it forgets what callers have proven.
     pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
         self.limiter.adopt(policy.limits);
@@ -97,27 +97,27 @@ impl Proxy {
         self.tasks.spawn(carried(task));
     }
 
-    /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
-    /// has `asked` before.
+    /// Returns when a drain has begun and a connection may be closed between two requests: at once if it has `asked`
+    /// before.
     pub(crate) async fn leaving(&self, asked: &CancellationToken) {
         self.stop.cancelled().await;
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
-    /// How many connections of clients there are and may be, and how many requests under way.
+    /// How many connections of clients and how many requests are in progress, each with its limit.
     #[must_use]
     pub fn usage(&self) -> [(usize, usize); 2] {
         self.limiter.usage()
     }
 
-    /// What was refused or given up as there was too much of it: why, and how often.
+    /// What was refused or given up because of a limit: the limit, and how often.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         self.limiter.refused()
     }
 
-    /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers
-    /// whether all had ended by then.
+    /// Lets requests in progress finish and takes no new ones; tunnels end when `deadline` passes. Returns whether all
+    /// had ended by then.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.tasks.close();

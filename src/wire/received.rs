@@ -1,8 +1,9 @@
 //! The body of a request, of which a little that nobody reads is read off before the answer goes out.
 //!
 //! Threat: none; a courtesy to clients. A stream of HTTP/2 that is answered before its body has come is reset, and some
-//! clients (curl 7.88) then show the reset in place of the answer, even where it is `NO_ERROR` (RFC 9113, 8.1). Bound: so
-//! many bytes for so long, and nothing of them is kept. A longer body, and one that waits for a `100 Continue`, is left.
+//! clients (curl 7.88) then show the reset in place of the answer, even where it is `NO_ERROR` (RFC 9113, 8.1).
+//! Bound: so many bytes for so long, and nothing of them is kept. A longer body, and one that waits for a `100
+//! Continue`, is left.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

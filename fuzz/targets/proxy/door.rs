@@ -40,8 +40,8 @@ pub fn first_bytes(data: &[u8]) {
     });
 }
 
-/// A connection is answered in what it speaks. An answer is a status, and never that something of ours failed. A CONNECT
-/// gets its 200 only for the registry, and only where it says nothing that could be read in another way.
+/// A connection is answered in what it speaks. An answer is a status, and never that something of ours failed. A
+/// CONNECT gets its 200 only for the registry, and only where it says nothing that could be read in another way.
 pub fn door(data: &[u8]) {
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {

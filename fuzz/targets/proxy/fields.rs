@@ -15,8 +15,8 @@ use crate::proxy::tokens::local::Holder;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
-/// A header's value: a user and a password are what Basic says (RFC 7617), a token what Bearer says (RFC 6750), for everything that reads it. Nothing but the
-/// very token that was minted is one of ours, whatever of it is changed.
+/// A header's value: a user and a password are what Basic says (RFC 7617), a token what Bearer says (RFC 6750), for
+/// everything that reads it. Nothing but the very token that was minted is one of ours, whatever of it is changed.
 pub fn authorization(data: &[u8]) {
     if let Ok(header) = HeaderValue::from_bytes(data) {
         let pair = pair(data);

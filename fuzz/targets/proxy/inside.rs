@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What of a request goes upstream.
 type Journal = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Nothing that goes upstream is of `internal/`, which a rule denies, however a server reads it; each request that does is
-/// one request to a strict server.
+/// Nothing that goes upstream is of `internal/`, which a rule denies, however a server reads it; each request that
+/// does is one request to a strict server.
 pub fn inside(data: &[u8]) {
     let journal = Journal::default();
     on_stage(|stage| {

@@ -15,7 +15,8 @@ fn parts(method: Method, uri: Uri, headers: HeaderMap) -> http::request::Parts {
     parts
 }
 
-/// Lines: `Authorization`, a query, a form. A token_request that is understood says each of its words once, to every service.
+/// Lines: `Authorization`, a query, a form. A token_request that is understood says each of its words once, to every
+/// service.
 pub fn token_request(data: &[u8]) {
     let mut lines = data.splitn(3, |byte| *byte == b'\n');
     let [header, query, form] = [(); 3].map(|()| lines.next().unwrap_or_default());

@@ -12,7 +12,7 @@ use crate::proxy::tokens::local::LocalTokens;
 pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Failure {
     let scopes = repository.map(|name| format!("repository:{name}:pull"));
     let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
-    let message = "authentication required; while the registry is away, this proxy hands out the token";
+    let message = "authentication required; while the registry is unreachable, this proxy issues the token";
     let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
     match HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
         Ok(value) => failure.with(WWW_AUTHENTICATE, value),

@@ -1,7 +1,7 @@
 //! Paces passwords for a registry that come from somebody who is not known to have a right.
 //!
-//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or because
-//! the proxy holds credentials of its own, they are paced here.
+//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or
+//! because the proxy holds credentials of its own, they are paced here.
 
 use http::StatusCode;
 
@@ -13,11 +13,11 @@ use crate::proxy::respond::{self, Failure};
 use crate::proxy::tokens::bearers;
 use crate::proxy::tokens::request::TokenRequest;
 
-/// Lets who asks for a token with a password wait as long as it has to. `None` where it is no guess: it brings none, or
-/// that of somebody who has shown a right where the token is for.
+/// Delays a request for a token with a password as long as it must wait. `None` where it is not a guess: it has no
+/// password, or that of somebody who has shown a right in a repository of the token.
 ///
 /// # Errors
-/// Too many of its address are being looked at.
+/// Too many passwords from its address are being checked.
 pub(crate) async fn admit<'a>(
     context: &Context<'a>,
     token_request: &TokenRequest,
@@ -39,7 +39,7 @@ fn has_shown_a_right(context: &Context<'_>, token_request: &TokenRequest, mac: &
     places(context, token_request).any(|place| is_granted(context, &place, mac))
 }
 
-/// Whether anybody may read all that a token is wished for: then one that is nobody's will do, and tells nothing.
+/// Whether anybody may read everything that the token is for: then nobody's token will do, and reveals nothing.
 pub(crate) async fn is_for_all(context: &Context<'_>, token_request: &TokenRequest) -> bool {
     let mut places = places(context, token_request).peekable();
     if places.peek().is_none() {
@@ -53,7 +53,7 @@ pub(crate) async fn is_for_all(context: &Context<'_>, token_request: &TokenReque
     true
 }
 
-/// The same as [`admit`] for who reads in `repository` with a password in hand while the registry is away.
+/// The same as [`admit`] for a read in `repository` with a password while the registry is unreachable.
 ///
 /// # Errors
 /// As [`admit`].
@@ -92,7 +92,7 @@ async fn wait<'a>(context: &Context<'a>, user: &str, mac: [u8; 32]) -> Result<Gu
     context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::too_many_passwords)
 }
 
-/// What the registry said of one.
+/// Notes what the registry said of a guess.
 pub(crate) fn judged(guess: Option<Guess<'_>>, status: StatusCode) {
     match (guess, status) {
         (Some(guess), StatusCode::OK) => guess.was_right(),

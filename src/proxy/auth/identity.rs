@@ -19,13 +19,13 @@ use crate::upstream::AskAs;
 pub(crate) struct Identity {
     pub(crate) principal: Principal,
     pub(crate) who: AskAs,
-    /// Anybody may read here, as far as is known: a no to the caller's token is no reason not to.
+    /// Anybody may read here, as far as is known, even where the caller's token is refused.
     pub(crate) public: bool,
     /// The caller's token has expired.
     pub(crate) lapsed: bool,
 }
 
-/// Tells who a request to `context` with these `headers` is from, at its place.
+/// Tells who sent a request with these `headers` to `context`, and with which rights at its place.
 pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap, trust: &Trust) -> Identity {
     let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };

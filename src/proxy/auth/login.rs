@@ -26,7 +26,7 @@ use crate::upstream::{Credential, Endpoint};
 use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
-/// The answer to one who asks our token service with credentials.
+/// Answers a request to our token service with credentials.
 pub(crate) async fn token(
     context: &Context<'_>,
     token_request: &TokenRequest,
@@ -70,7 +70,7 @@ async fn verify(
         return Ok(json(&body).into());
     }
     let Some(basic) = credential.basic() else {
-        return Ok(respond::unauthorized("the registry takes no identity tokens").into());
+        return Ok(respond::unauthorized("the registry does not accept identity tokens").into());
     };
     let (response, is_own_word) = own_word::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
     if !is_own_word || is_foreign(&response, endpoint) {

@@ -22,7 +22,7 @@ use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::{self, Body};
 
-/// What decides who answers a ping.
+/// The facts that decide who answers a ping.
 #[derive(Clone, Copy, Debug)]
 struct PingCase {
     /// The registry is away, or has just failed to answer.
@@ -100,7 +100,7 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
     }
 }
 
-/// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
+/// The registry's answer, if it gives one; asked again where our probe was answered and the ping was not.
 async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let before = context.outage.changed();
     if let Some(served) = ask(context, method, headers).await {
@@ -111,7 +111,7 @@ async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> O
     if was_silent && !context.outage.is_open() { ask(context, method, headers).await } else { None }
 }
 
-/// The registry's answer, if it has one but that it cannot, or not now.
+/// The registry's answer, unless it says that it cannot answer, or not now.
 async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let deadline = context.deadline(context.registry.tags().deadline());
@@ -166,7 +166,7 @@ fn remember(context: &Context<'_>, response: &Response<Body>) {
     });
 }
 
-/// Whether the registry wants no credentials, as far as is known: it answered 200 to somebody without.
+/// Whether the registry requires no credentials, as far as is known: it answered 200 to a request without any.
 pub(crate) async fn is_open_to_all(context: &Context<'_>) -> bool {
     matches!(context.registry.whose(), Whose::Nobody) || last_known(context).await.is_some()
 }
@@ -181,7 +181,7 @@ async fn last_known(context: &Context<'_>) -> Option<Ping> {
     known.filter(|ping| ping.status == 200 && !is_page(ping))
 }
 
-/// The last 200 of a registry that wants no credentials.
+/// The last 200 of a registry that requires no credentials.
 async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     let ping = last_known(context).await?;
     let mut response = Response::new(body(method));
@@ -194,7 +194,7 @@ async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     Some(Served { outcome: Outcome::Stale, age: Some(age), ..Served::bypass(response) })
 }
 
-/// Ours to whoever has a token of ours.
+/// Our 200, for the holder of a token of ours.
 fn welcome(method: &Method) -> Response<Body> {
     let mut response = Response::new(body(method));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

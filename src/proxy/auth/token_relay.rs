@@ -13,12 +13,12 @@ use crate::proxy::state::Proxy;
 use crate::proxy::tokens::bearers::TokenBinding;
 use crate::wire::Body;
 
-/// An answer with a token; a longer one passes without being read.
+/// No answer with a token is longer; a longer one passes unread.
 const ANSWER_LIMIT: usize = 256 << 10;
 
 /// What a token service answered.
 pub(crate) enum Heard {
-    /// Whatever it is, passed on.
+    /// Any answer, passed on.
     Answer(ServedAnswer),
     /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
     NoToken(ServedAnswer),
@@ -56,7 +56,7 @@ pub(crate) async fn heard(
     }
 }
 
-/// A body that was looked into.
+/// A body of which the beginning was read.
 enum Ahead {
     /// All of it.
     Whole(Bytes),

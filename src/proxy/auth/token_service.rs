@@ -31,10 +31,10 @@ const LATER: u32 = 30;
 /// One of these is in every request for a token by GET.
 const TELLING: [&str; 3] = ["service", "scope", "account"];
 
-/// A request to our own token service.
+/// Answers a request to our own token service.
 pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) -> Served {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        let failure = respond::no_method("a token is to be had by GET or POST");
+        let failure = respond::no_method("tokens are issued to GET and POST only");
         return Served::bypass(failure.with(ALLOW, HeaderValue::from_static("GET, POST")));
     }
     let read = read(request).await;
@@ -77,13 +77,13 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
     }
 }
 
-/// Whether callers' own credentials are verified now: the ping sends them here where the proxy holds some.
+/// Whether clients' own credentials are verified now: the ping sends them here where the proxy holds some.
 fn is_verified(context: &Context<'_>) -> bool {
     matches!(context.registry.whose(), Whose::Held(_)) && !context.outage.is_open()
 }
 
-/// Whether a request to a token service's host is one for a token, and no page: where the registry says that tokens are to
-/// be had; as long as it has said nothing, one that looks like it.
+/// Whether a request to a token service's host is for a token and not for a page: by the path that the registry
+/// named, or, as long as it has named none, by its form.
 pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: &Request<Received>) -> bool {
     let (uri, query) = (request.uri(), request.uri().query().unwrap_or_default());
     let names =
@@ -92,7 +92,7 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
         && (*request.method() == Method::POST || names(query))
 }
 
-/// A request to the registry's own token service: its answer, or one of ours where it has none in time.
+/// Relays a request to the registry's own token service: its answer, or one of ours where it gives none in time.
 pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Received>) -> Served {
     let (parts, form, token_request) = match read(request).await {
         Ok(read) => read,
@@ -124,13 +124,14 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Served::bypass(answer),
         Some(Heard::Answer(_)) => {}
         Some(Heard::NoToken(_)) => {
-            tracing::warn!(registry = %context.origin, "the token service answered without a token: ours stands in for it");
+            tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy issues its own");
         }
     }
     stand_in(context, &token_request, Some(token)).await
 }
 
-/// A token that says whose it is, though no password was verified for it: what it opens tells whether that was right.
+/// Gives out a token that names its holder, though no password was verified for it: what it opens reveals whether the
+/// password was right, so this is paced.
 async fn stand_in(context: &Context<'_>, token_request: &TokenRequest, token: Option<Response<Body>>) -> Served {
     let Some(token) = token else { return Served::failure(only_pulls()) };
     if !guesses::is_known(context, token_request)
@@ -148,16 +149,16 @@ async fn stand_in(context: &Context<'_>, token_request: &TokenRequest, token: Op
 async fn read(request: Request<Received>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {
     let (parts, body) = request.into_parts();
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
-    let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not come to its end")) };
-    let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
+    let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time")) };
+    let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or incomplete")) };
     let token_request = TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
     token_request
         .map(|token_request| (parts, form, token_request))
         .map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }
 
-/// A token of ours, if that is what can be wished for. Only where we stand in for the registry does it say whose
-/// it is: no password is verified for it, and what its holder has proven counts for longer then.
+/// Mints a token of ours, where the request allows that. Only where we stand in for the registry does it name its
+/// holder: no password is verified for it, and what its holder has proven counts for longer then.
 fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
     if !token_request.is_to_pull() {
         return None;

@@ -28,7 +28,7 @@ const TOKEN_PATHS: [&str; 8] = [
     "/service/token",
 ];
 
-/// One request as rules and audit log see it.
+/// One request as the rules and the audit log see it.
 pub(crate) struct Clearance {
     asked: Asked,
     route: Route,
@@ -46,12 +46,12 @@ struct Asked {
     method: Method,
 }
 
-/// What a push takes a blob from without bringing it: that is pulled from as well.
+/// The repository that a push mounts a blob from without uploading it: that is a pull there as well.
 #[derive(Debug, PartialEq, Eq)]
 enum Mount {
     None,
     From(Repository),
-    /// From wherever the registry finds it.
+    /// The registry chooses it.
     Anywhere,
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum Flaw {
     Path(#[from] BadPath),
     #[error(transparent)]
     Query(#[from] BadQuery),
-    #[error("the parameter from names no repository")]
+    #[error("the parameter from does not name a repository")]
     From,
     #[error("the request has more than one Authorization field")]
     Authorization,
@@ -73,7 +73,7 @@ pub(crate) enum Flaw {
     Enclosed,
 }
 
-/// Reads a request that was made to `authority`.
+/// Reads a request to `authority`.
 ///
 /// # Errors
 /// [`Flaw`], which has been noted in the audit log.
@@ -122,7 +122,8 @@ pub(crate) fn of<B: http_body::Body>(
 }
 
 /// A token service on the registry's own host, ours among them, is known by its path. On a host of its own, everything
-/// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services' do.
+/// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services'
+/// do.
 fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
     let Route::Other(plain) = route else { return Kind::from(route) };
     let path = plain.as_str().trim_end_matches('/');
@@ -134,8 +135,8 @@ fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
     if is_token { Kind::Token } else { Kind::from(route) }
 }
 
-/// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol, take
-/// other methods for other reasons.
+/// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol,
+/// take other methods for other reasons.
 fn action(method: &Method, kind: Kind, is_of_protocol: bool) -> Action {
     match *method {
         Method::GET | Method::HEAD => Action::Pull,
@@ -167,12 +168,12 @@ impl Clearance {
         self.kind
     }
 
-    /// Whether a registry is asked to change something: what `push` allows or denies.
+    /// Whether a registry is asked to change something, which `push` allows or denies.
     pub(crate) fn is_push(&self) -> bool {
         self.action == Action::Push && self.route.is_of_protocol()
     }
 
-    /// What is asked for by tag or digest.
+    /// The tag or digest that is asked for.
     pub(crate) fn reference(&self) -> Option<Reference> {
         match &self.route {
             Route::Manifest(_, reference) => Some(reference.clone()),
@@ -240,7 +241,7 @@ impl Clearance {
         });
     }
 
-    /// Notes that the proxy refused it, whatever it was for: by a rule, or because pushes do not pass.
+    /// Notes that the proxy refused it: by a rule, or because pushes do not pass.
     pub(crate) fn note_refused(&self, clients: &Clients, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
         let reason = rule.is_none().then(|| "pushes do not pass".to_owned());
         self.asked.note_refused(clients, Some(self), uri, (rule, reason), status);

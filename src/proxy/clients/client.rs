@@ -10,7 +10,7 @@ use super::{Admission, Audit, Logins, Offer, Rules};
 use crate::oci::{Challenge, Code};
 use crate::proxy::respond::Failure;
 
-/// A client: its address, and who it has proven to be.
+/// A client: its address, and the user that it has proven to be.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// Its address; IPv4 mapped into IPv6 is IPv4.
@@ -19,10 +19,10 @@ pub struct Client {
     pub user: Option<Arc<str>>,
 }
 
-/// What the `clients:` section means, ready to be asked.
+/// The `clients:` section, ready for use.
 #[derive(Clone, Default)]
 pub struct Clients {
-    /// Users and passwords; `None`: nobody needs one.
+    /// Users and passwords; `None` where no password is needed.
     pub logins: Option<Logins>,
     /// Who may pull and push what.
     pub rules: Rules,
@@ -31,10 +31,10 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Lets a client in who asks for the proxy's services with these headers.
+    /// Admits a client that sends these headers.
     ///
     /// # Errors
-    /// The answer to one who is not let in: 407 with a challenge (RFC 9110, 15.5.8), or 503.
+    /// The answer to a client that is not admitted: 407 with a challenge (RFC 9110, 15.5.8), or 503.
     pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Failure>> {
         let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
         let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
@@ -55,8 +55,10 @@ impl Clients {
             }
             Admission::Wrong => {
                 let message = match offer {
-                    Some(_) => "user or password for this proxy is wrong",
-                    None => "this proxy wants a user and a password: http://USER:PASSWORD@HOST:PORT as the proxy's URL",
+                    Some(_) => "the user or password for this proxy is wrong",
+                    None => {
+                        "this proxy requires a user and a password: set http://USER:PASSWORD@HOST:PORT as the proxy's URL"
+                    }
                 };
                 let failure = Failure::new(
                     StatusCode::PROXY_AUTHENTICATION_REQUIRED,

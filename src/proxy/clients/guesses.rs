@@ -1,10 +1,10 @@
 //! Paces passwords for a registry that this proxy answers for in its place, as those for the proxy itself.
 //!
 //! Threat: passwords guessed at the token service that stands in for a registry's, whose tokens tell by what they open
-//! whether a guess was right; or, where it verifies, at the registry in this proxy's name. Defence: as in `throttle`, but
-//! each offer is counted as it comes and taken back if it was right, so that many at a time gain nothing; and few of one
-//! address are looked at together. Whoever is known to have a right waits for nothing. Exposure: as there; besides,
-//! others behind an address that guesses wait their turn, unless they are known.
+//! whether a guess was right; or, where it verifies, at the registry in this proxy's name. Defence: as in
+//! `throttle`, but each offer is counted as it comes and taken back if it was right, so that many at a time gain
+//! nothing; and few of one address are looked at together. Whoever is known to have a right waits for nothing.
+//! Exposure: as there; besides, others behind an address that guesses wait their turn, unless they are known.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 use super::throttle::{LoginThrottle, network};
 
-/// What was right is believed to be for so long.
+/// A password that was right is remembered for this time.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
 const REMEMBERED: u64 = 10_000;
-/// So many of one address are looked at together, and so long the next one waits for its turn.
+/// At most so many passwords of one address are checked together; the next one waits this long for its turn.
 const TOGETHER: usize = 16;
 const QUEUE: Duration = Duration::from_secs(10);
 
-/// The guesses of late.
+/// The recent guesses.
 pub(crate) struct Guesses {
     throttle: LoginThrottle,
     right: moka::sync::Cache<[u8; 32], ()>,
@@ -32,7 +32,7 @@ pub(crate) struct Guesses {
     turns: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
-/// One that has waited long enough: it counts as wrong unless it is said what became of it.
+/// A guess that has waited long enough: it counts as wrong until its outcome is noted.
 pub(crate) struct Guess<'a> {
     guesses: &'a Guesses,
     client: IpAddr,

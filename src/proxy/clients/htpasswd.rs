@@ -44,10 +44,7 @@ impl Users {
             match entry(row) {
                 Err(text) => bad_lines.push(BadLine { line, text }),
                 Ok((user, ..)) if hashes.contains_key(user) => {
-                    bad_lines.push(BadLine {
-                        line,
-                        text: format!("{user:?} stands here a second time; expected each user once"),
-                    });
+                    bad_lines.push(BadLine { line, text: format!("{user:?} is a duplicate; expected each user once") });
                 }
                 Ok((user, hash, cost)) => {
                     let hash: Arc<str> = hash.into();
@@ -61,7 +58,7 @@ impl Users {
         match decoy {
             Some((_, decoy)) if bad_lines.is_empty() => Ok(Self { hashes, decoy }),
             None if bad_lines.is_empty() => {
-                let text = "the file names no user; expected lines such as those of htpasswd -B".into();
+                let text = "the file does not name any user; expected lines as htpasswd -B writes them".into();
                 Err(vec![BadLine { line: 1, text }])
             }
             _ => Err(bad_lines),

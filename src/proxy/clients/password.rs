@@ -160,20 +160,20 @@ impl Inner {
                 Ok(users) => Some(Arc::new(users)),
                 Err(bad_lines) => {
                     for bad_line in bad_lines.iter().take(10) {
-                        error!(%path, flaw = %bad_line, "the htpasswd file was not read again, the earlier users stay in force");
+                        error!(%path, flaw = %bad_line, "the htpasswd file was not reloaded; the earlier users stay in force");
                     }
                     None
                 }
             },
             Err(error) => {
-                error!(%path, %error, "the htpasswd file cannot be read, the earlier users stay in force");
+                error!(%path, %error, "the htpasswd file cannot be read; the earlier users stay in force");
                 None
             }
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(users) = read {
             if users.count() != state.users.count() {
-                info!(%path, users = users.count(), "the htpasswd file was read again");
+                info!(%path, users = users.count(), "reloaded the htpasswd file");
             }
             state.users = users;
         }

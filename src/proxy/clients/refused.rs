@@ -1,7 +1,7 @@
 //! Notes requests that the proxy refuses, at whatever door, each as one line of the audit log.
 //!
-//! What a registry's request was for is known better by its errand, which writes its own lines; here is the rest: a form
-//! that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
+//! What a registry's request was for is known better by its errand, which writes its own lines; here is the rest: a
+//! form that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
 //! Never: a query, a user's password, a header, but the name of the host.
 
 use std::io;

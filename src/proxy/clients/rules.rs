@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::rule_config::{Action, Effect, RuleConfig};
 use crate::oci::{Authority, Repository};
 
-/// Told where no rule that allows speaks of a request; no configured rule may have this name.
+/// The rule's name where no rule that allows matches a request; no configured rule may have this name.
 pub(crate) const DEFAULT: &str = "default";
 
-/// What a client wants.
+/// What a client wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Intent<'a> {
     /// Who it is, if it said and proved so.

@@ -17,15 +17,15 @@ use tracing::warn;
 
 use crate::oci::{Digest, Route};
 
-/// What is further apart is no evidence: a client that was upgraded, an image that was deleted.
+/// Events further apart are no evidence: a client that was upgraded, an image that was deleted.
 const WINDOW: Duration = Duration::from_secs(600);
-/// So often within that time nobody needs the same layer whole.
+/// No single machine needs the same whole layer so often within that time.
 const OFTEN: u32 = 5;
 /// So much is remembered at most.
 const AGENTS: usize = 32;
 const LAYERS: usize = 4096;
 
-/// What it was known by.
+/// The evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SharedBy {
     /// Two versions of one client.
@@ -34,7 +34,7 @@ pub(crate) enum SharedBy {
     Layer(Digest),
 }
 
-/// Looks for signs until there is one, or until it is known that there are several addresses.
+/// Looks for evidence until there is some, or until several addresses are known.
 #[derive(Debug, Default)]
 pub(crate) struct SharedAddress {
     is_settled: AtomicBool,
@@ -50,7 +50,7 @@ struct Seen {
 }
 
 impl SharedAddress {
-    /// Says it once if a pull of `client` that was answered shows that others are behind that address.
+    /// Warns once if an answered pull of `client` shows that several machines share its address.
     pub(crate) fn look<B>(&self, client: IpAddr, route: &Route, request: &Request<B>) {
         let headers = request.headers();
         let is_whole = *request.method() == Method::GET && !headers.contains_key(RANGE);

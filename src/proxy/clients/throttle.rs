@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// So many failures together are a slip of the finger.
+/// So many failures together may be typing errors.
 const FREE_TOGETHER: u32 = 3;
 /// An address may be a whole office, and a user a whole fleet.
 const FREE_ALONE: u32 = 20;
@@ -19,7 +19,7 @@ const CAPACITY: u64 = 30_000;
 /// A longer name is of no user: they share one count.
 const USER_LIMIT: usize = 255;
 
-/// The failures of late.
+/// The recent failures.
 pub(crate) struct LoginThrottle {
     failures: moka::sync::Cache<FailureKey, u32>,
 }
@@ -36,7 +36,7 @@ impl LoginThrottle {
         Self { failures: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MEMORY).build() }
     }
 
-    /// How long this login waits.
+    /// How long this login must wait.
     pub(crate) fn wait(&self, client: IpAddr, user: &str) -> Duration {
         let waits = keys(client, user).map(|(key, free)| wait(self.failures.get(&key).unwrap_or(0), free));
         waits.into_iter().max().unwrap_or_default()
@@ -50,7 +50,7 @@ impl LoginThrottle {
         }
     }
 
-    /// One that was counted as a failure ahead was none.
+    /// Takes back a failure that was counted in advance.
     pub(crate) fn taken_back(&self, client: IpAddr, user: &str) {
         for (key, _) in keys(client, user) {
             self.failures

@@ -1,8 +1,9 @@
 //! Reads the name that a client asks TLS for in a tunnel.
 //!
 //! Threat: a registry that is reached by its address, or by another of its names, in a tunnel that nobody reads: past
-//! rules, `push` and the audit log. Defence: its name in the ClientHello, which registries need to choose a certificate.
-//! A hello that keeps the name from us (ECH, or none at all) passes as the address does: see docs/threat-model.md.
+//! rules, `push` and the audit log. Defence: its name in the ClientHello, which registries need to choose a
+//! certificate. A hello that keeps the name from us (ECH, or none at all) passes as the address does: see
+//! docs/threat-model.md.
 
 use std::io;
 use std::time::Duration;
@@ -20,8 +21,8 @@ const HELLO_BYTES: usize = 64 << 10;
 const PIECE: usize = 4 << 10;
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Lets both sides speak until the client has said whom it wants, and answers the names that it may mean. What it said
-/// is read again from the stream that comes back. Where the server speaks first, it is no TLS.
+/// Relays until the client has sent its hello, and returns the names that it may mean. The returned stream reads the
+/// hello again. Where the server speaks first, this is not TLS.
 pub(crate) async fn listen<C, U>(client: C, upstream: &mut U) -> io::Result<(Vec<Host>, Rewind<C>)>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -66,7 +67,7 @@ async fn names<C: AsyncRead + Unpin>(client: &mut C, said: &mut BytesMut) -> io:
     }
 }
 
-/// Whatever in a hello that we cannot read looks like a name. The byte before it may look like a part of it.
+/// Everything in an unreadable hello that looks like a name. The byte before a name may look like a part of it.
 fn written(said: &[u8]) -> Vec<Host> {
     let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let words = said.split(|byte| !is_of_name(byte)).filter(|word| word.contains(&b'.'));

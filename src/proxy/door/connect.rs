@@ -102,7 +102,7 @@ where
     proxy.spawn(async move {
         match upgraded.await {
             Ok(stream) => then(handed, TokioIo::new(stream)).await,
-            Err(error) => debug!(%error, "the client left before its tunnel was open"),
+            Err(error) => debug!(%error, "the client disconnected before its tunnel was open"),
         }
     });
     Response::new(Body::empty()).into()

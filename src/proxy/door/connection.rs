@@ -23,8 +23,8 @@ use crate::proxy::{forward, respond};
 use crate::wire::{self, Body, Guarded, Received, Rewind};
 
 impl Proxy {
-    /// Serves one accepted connection in a task of its own; of one too many, only what it asks of the proxy itself.
-    /// `TCP_NODELAY`, keep-alive and the time that its peer may take nothing are as its listener had them.
+    /// Serves one accepted connection in a task of its own; beyond the limits, only requests for the proxy itself.
+    /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
         let address = peer.ip().to_canonical();
@@ -78,7 +78,7 @@ impl Proxy {
         served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
     }
 
-    /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
+    /// As [`sniff`]; a silent connection delays a drain for a moment only.
     pub(crate) async fn sniff<S: AsyncRead + Unpin>(
         &self,
         stream: S,
@@ -95,7 +95,7 @@ impl Proxy {
 #[derive(Clone, Copy, Debug)]
 struct ByTls;
 
-/// One request at the door itself, not inside an intercepted connection.
+/// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
     address: IpAddr,
@@ -111,7 +111,7 @@ pub(crate) async fn answer(
     response
 }
 
-/// The same; `user` is who it was found to be.
+/// Answers it. `user` is set to the user that the client has proven to be.
 async fn received(
     proxy: &Arc<Proxy>,
     address: IpAddr,

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wire::Rewind;
 
-/// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
+/// Threat: connections that are opened and left idle. A client that means to use one sends a byte within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -23,7 +23,7 @@ pub(crate) enum SpokenProtocol {
     Http2,
 }
 
-/// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
+/// Reads just enough to tell; `None` if the client closed without sending anything. A partial preface has the same
 /// deadline as the first byte.
 pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(SpokenProtocol, Rewind<S>)>> {
     let mut ahead = BytesMut::with_capacity(512);

@@ -23,9 +23,9 @@ use crate::proxy::limit::{Connection, ConnectionOrder, Outgoing, Stream, Tasks, 
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Coalesce, FIELDS, Received};
 
-/// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
+/// The time between two requests, and for a request's head. Go itself closes an idle connection after 90 s.
 const HEAD: Duration = Duration::from_secs(120);
-/// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
+/// One write of HTTP/1.1 coalesces up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
 const WRITE_BUFFER: usize = 64 << 10;
 /// How many streams a connection of HTTP/2 may have: where there are many connections as few as clients should be able
 /// to count on (RFC 9113, 6.5.2), since what each waits in takes memory, too.
@@ -36,8 +36,8 @@ const STREAMS_OF_MANY: u32 = 100;
 const HEAD_BYTES: u32 = 64 << 10;
 
 impl Proxy {
-    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
-    /// request's stream, which counts for nothing yet.
+    /// Serves HTTP on `stream` until it ends, or until its last request has finished in a drain. The handler gets the
+    /// request's stream, which does not count against a limit yet.
     pub(crate) async fn serve_http<S, H, F>(
         &self,
         spoken: SpokenProtocol,

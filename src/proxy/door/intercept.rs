@@ -78,7 +78,7 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     accept(proxy, client, "the proxy itself", stream, own).await
 }
 
-/// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
+/// Performs the handshake. `name` chooses the leaf's host by the name that the client asked for.
 pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
@@ -135,7 +135,7 @@ async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(Bounded::new(stream, TLS_BUFFER))
 }
 
-/// A handshake that failed: a word for the metrics and the facts for the log.
+/// A failed handshake: a reason for the metrics and the facts for the log.
 struct Failed {
     reason: &'static str,
     error: String,
@@ -155,7 +155,7 @@ impl Failed {
     }
 
     fn wrong_name() -> Self {
-        Self { reason: "wrong_name", error: "the client asked TLS for another name than CONNECT".into() }
+        Self { reason: "wrong_name", error: "TLS asks for another name than CONNECT did".into() }
     }
 
     fn unnamed(error: &'static str) -> Self {
@@ -167,7 +167,7 @@ impl Failed {
     }
 }
 
-/// The alerts of a client that does not accept our chain: Go says bad_certificate, OpenSSL unknown_ca, Java
+/// The alerts of a client that does not accept our chain: Go sends bad_certificate, OpenSSL unknown_ca, Java
 /// certificate_unknown.
 fn distrusts(alert: AlertDescription) -> bool {
     matches!(

@@ -1,8 +1,8 @@
 //! Serves connections beyond the limit: health checks get an answer, others are told to come back.
 //!
-//! Threat: clients fill the door, and the probe that asks whether the proxy lives finds it closed: the proxy is
-//! restarted, and all pulls with it. Bound: so many at a time, each for a moment; another one takes the place of the
-//! earliest of the address that has most.
+//! Threat: clients use up all connections, the liveness probe is refused, and the proxy is restarted with all its
+//! pulls.
+//! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::proxy::limit::Exceeded;
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Guarded, Received};
 
-/// How long one may stay.
+/// How long such a connection may stay.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// Serves a connection beyond the limit in a task of its own, or one of an address outside of `clients.allow` (no
-/// `refusal`). Where there are many of those, an earlier one is closed.
+/// Serves a connection beyond the limit, or from an address outside `clients.allow` (no `refusal`), in a task of its
+/// own. Where there are many of them, an earlier one is closed.
 pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Exceeded>) {
     if refusal.is_some() {
         proxy.metrics.connect("crowded");

@@ -18,7 +18,7 @@ use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers a request that names no other host.
+/// Answers a request that does not name another host.
 pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
     let head = *request.method() == Method::HEAD;
@@ -39,7 +39,7 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     Rendered { response: record.attach(response), declined }
 }
 
-/// Whether it is answered to those outside of `clients.allow`, too: whoever asks whether the proxy is well, and for its
+/// Whether clients outside `clients.allow` get an answer, too: to health checks, and to requests for the
 /// certificate, which is public.
 pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
@@ -60,7 +60,7 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
         path if path.starts_with("/v2/") => {
-            missing("this proxy is no registry mirror (not available yet): name it in HTTPS_PROXY, not as a mirror")
+            missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
         }
         path => match path.strip_prefix("/setup/") {
             Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
@@ -73,18 +73,21 @@ fn missing(message: impl Into<String>) -> Response<Body> {
     Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).render().response
 }
 
-/// By which name this client reaches the proxy.
+/// The name by which this client reaches the proxy.
 fn asked_host<B>(request: &Request<B>) -> String {
     let header = || request.headers().get(HOST).and_then(|value| value.to_str().ok());
     request.uri().authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default().to_owned()
 }
 
-/// The script that sets a client's machine up, for the very address by which it was fetched.
+/// The script that sets a client's machine up, for the address by which it was fetched.
 fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
     let Ok(client) = client.parse::<Client>() else { return missing(UnknownClient.to_string()) };
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else {
-        return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");
+        return text(
+            StatusCode::BAD_REQUEST,
+            "the request does not name a host, so the script cannot name its proxy\n",
+        );
     };
     match guide::script(client, &url, users) {
         Some(script) => {
@@ -144,7 +147,7 @@ pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request
     failure.render().map(|response| record.attach(response))
 }
 
-/// The answer to one that is too many, noted.
+/// Refuses a request beyond a limit, and records it.
 pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
@@ -159,8 +162,8 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     record.attach(response)
 }
 
-/// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
-/// or wrong, or it was here before.
+/// Refuses a request before its target is judged, and records it: its user or password is missing or wrong, or it
+/// has been here before.
 pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");

@@ -1,6 +1,7 @@
 //! Copies bytes both ways until one side ends or a new configuration denies the host.
 //!
-//! Only the name that TLS asks for is read: a tunnel to a registry is closed, as it would escape everything that holds for registries.
+//! Only the name that TLS asks for is read: a tunnel to a registry is closed, as it would escape everything that
+//! holds for registries.
 
 use std::io;
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             proxy.metrics.handshake_failure("wrong_name");
             warn!(
                 client = %client_address, to = %authority, registry = %name,
-                "a registry was asked for in a tunnel to another host, which was closed: CONNECT has to name the registry"
+                "closed a tunnel to another host in which TLS asks for a registry: CONNECT must name the registry"
             );
             client.write_all(&UNRECOGNIZED_NAME).await?;
             client.flush().await?;
@@ -45,7 +46,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let copied = tokio::select! {
         copied = copying => copied,
         () = denied(&proxy, client_address, &authority) => {
-            record.detail("closed: a new configuration does not tunnel to this host");
+            record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
     };
@@ -55,14 +56,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The registry that TLS asks for where CONNECT named another host.
+/// The registry that TLS asks for although CONNECT named another host.
 fn registry_of<'a>(proxy: &Proxy, authority: &Authority, names: &'a [Host]) -> Option<&'a Host> {
     let policy = proxy.policy();
     let is_registry = |host: &Host| policy.is_registry(host, 443) || policy.is_registry(host, authority.port);
     names.iter().find(|name| **name != authority.host && is_registry(name))
 }
 
-/// Waits until the configuration says another thing than to tunnel. Cancel-safe.
+/// Waits until the configuration no longer allows the tunnel. Cancel-safe.
 async fn denied(proxy: &Proxy, client: IpAddr, authority: &Authority) {
     let mut changes = proxy.changes();
     while changes.changed().await.is_ok() {

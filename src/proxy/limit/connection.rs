@@ -17,7 +17,7 @@ pub(crate) struct Connection {
     /// Whether its peer takes nothing at the moment: then the system says whether it is alive.
     blocked: Arc<AtomicBool>,
     streams: Mutex<List>,
-    /// What it was told, and the task that is to hear it.
+    /// What it was told, and the task that acts on it.
     order: AtomicU8,
     told: AtomicWaker,
 }

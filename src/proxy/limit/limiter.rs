@@ -17,7 +17,7 @@ use super::totals::ClientTotals;
 use super::usage::Usage;
 use super::waiting::{Lobby, Waiting};
 
-/// Room is made so often at most.
+/// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
 
 /// All clients.
@@ -31,7 +31,7 @@ pub(crate) struct Limiter {
     room: Mutex<Option<Instant>>,
 }
 
-/// One connection's place, given back when it is dropped.
+/// One connection's permit, given back when it is dropped.
 pub(crate) struct ConnectionPermit {
     clients: Arc<Limiter>,
     client: Arc<Usage>,
@@ -48,12 +48,12 @@ impl Limiter {
         })
     }
 
-    /// Other limits from now on. What is under way goes on.
+    /// Puts other limits in force. Requests in progress go on.
     pub(crate) fn adopt(&self, limits: Limits) {
         self.totals.adopt(limits);
     }
 
-    /// A place for a connection from `address`.
+    /// A permit for a connection from `address`.
     ///
     /// # Errors
     /// What there are too many of.
@@ -78,7 +78,7 @@ impl Limiter {
         Err(self.totals.refused(address, refusal))
     }
 
-    /// A place for one that is too many: there always is one.
+    /// A place for a connection beyond the limit: there always is one.
     pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
         self.lobby.enter(network(address), self.totals.limits.load().lobby)
     }
@@ -176,7 +176,7 @@ impl Limiter {
     }
 }
 
-/// So many places of `most` are kept for those who come.
+/// So many permits of `most` are kept free for new connections.
 fn spare(most: usize) -> usize {
     (most / 16).clamp(1, 256)
 }

@@ -1,11 +1,12 @@
 //! Bounds how much of this process one client may have at a time, and all clients together.
 //!
-//! Flow: a connection takes a [permit](limiter::ConnectionPermit) when it is accepted ([`Limiter::enter`]) and keeps it until
-//! its socket is closed; beyond the limit it waits in the lobby ([`Limiter::wait`]), where only requests for the proxy itself
-//! are answered. Where few permits are left, idle connections of the client with the most are asked to end. Each request is
-//! a [`Stream`] from its head until the last byte of its answer has left this process: [`Stream::admit`] checks the limits
-//! once, and [`Outgoing`] counts the answer's bytes on their way out. A tunnel is a stream, too. The [`sweep`](sweep) ends a
-//! stream of HTTP/2 whose client takes nothing of it; the system ends a connection whose peer takes nothing (`TCP_USER_TIMEOUT`).
+//! Flow: a connection takes a [permit](limiter::ConnectionPermit) when it is accepted ([`Limiter::enter`]) and keeps
+//! it until its socket is closed; beyond the limit it waits in the lobby ([`Limiter::wait`]), where only requests
+//! for the proxy itself are answered. Where few permits are left, idle connections of the client with the most are
+//! asked to end. Each request is a [`Stream`] from its head until the last byte of its answer has left this process:
+//! [`Stream::admit`] checks the limits once, and [`Outgoing`] counts the answer's bytes on their way out. A tunnel
+//! is a stream, too. The [`sweep`](sweep) ends a stream of HTTP/2 whose client takes nothing of it; the system ends
+//! a connection whose peer takes nothing (`TCP_USER_TIMEOUT`).
 //! Scope: counting, refusing and giving up. `respond` decides what a refusal looks like.
 //! Never: refuse what is under way; hold back health, readiness, metrics, the CA's certificate or the control socket.
 //! Reading: RFC 6585 section 4 (429), RFC 9113 section 5.2 (flow control), tcp(7).

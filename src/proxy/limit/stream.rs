@@ -21,15 +21,15 @@ const COUNTED: usize = 4 << 10;
 /// What a piece takes besides its bytes, here and with the connection.
 const PIECE: usize = 256;
 
-/// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
+/// A stream; its share of the limits is given back when it and the last of its pieces are dropped.
 pub(crate) struct Stream {
     owner: Owner,
     is_counted: AtomicBool,
     blob: OnceLock<Digest>,
     tunnel: OnceLock<Tunnel>,
-    /// Bytes that lie with the connection.
+    /// Bytes that the connection holds.
     under_way: AtomicUsize,
-    /// Rung when some of them are gone, if somebody waits for that.
+    /// Woken when some of them are gone, if somebody waits for that.
     gone: AtomicWaker,
     is_awaited: AtomicBool,
     pub(crate) of: Option<StreamSlot>,
@@ -93,7 +93,7 @@ impl Stream {
         }
     }
 
-    /// Whether this request may be begun. From here on it counts.
+    /// Checks whether this request may begin. From here on it counts.
     ///
     /// # Errors
     /// What there is too much of.

@@ -103,7 +103,7 @@ fn look(connection: &Connection, now: Duration, stall: Duration) {
     if given_up > 0 && said.is_due() {
         warn!(
             client = %connection.traffic.client.address, streams = given_up, seconds = stall.as_secs(),
-            "gave up answers that a client has asked for and takes nothing of"
+            "gave up answers that a client requested and does not read"
         );
     }
 }

@@ -55,7 +55,7 @@ impl ClientTotals {
         let (count, said) = &self.refused[refusal.place()];
         count.fetch_add(1, Ordering::Relaxed);
         if said.is_due() {
-            warn!(%client, reason = refusal.label(), "refused, as is whatever exceeds the same limit: {refusal}");
+            warn!(%client, reason = refusal.label(), "refused, as is everything beyond the same limit: {refusal}");
         }
         refusal
     }

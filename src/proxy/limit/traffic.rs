@@ -1,6 +1,7 @@
 //! What moves on one connection: how many streams it has had, and what its client has taken of them.
 //!
-//! The streams of a connection hold it, and the connection finds its streams by weak references: neither keeps the other.
+//! The streams of a connection hold it, and the connection finds its streams by weak references: neither keeps the
+//! other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -41,7 +41,7 @@ impl Usage {
         })
     }
 
-    /// One more request under way; each is to [`leave`](Self::leave).
+    /// Counts one more request; each must [`leave`](Self::leave).
     pub(crate) fn begin(&self) -> Result<(), Exceeded> {
         let each = self.totals.streams_each.load(Ordering::Relaxed);
         let most = self.totals.streams_most.load(Ordering::Relaxed);
@@ -74,8 +74,8 @@ impl Usage {
         tunnel
     }
 
-    /// A request under way that is passed on as it is, over a connection that its client may hold for as long as it likes:
-    /// counted with the tunnels.
+    /// A request under way that is passed on as it is, over a connection that its client may hold for as long as it
+    /// likes: counted with the tunnels.
     ///
     /// # Errors
     /// What there are too many of.

@@ -25,11 +25,11 @@ use crate::proxy::registry::registry::Registry;
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(12 * 3600);
-/// So many passwords are stood for.
+/// At most so many stand-ins are kept.
 const STAND_INS: u64 = 10_000;
-/// So many bearers are remembered.
+/// At most so many bearers are remembered.
 const CAPACITY: u64 = 200_000;
-/// What says nothing of who asks.
+/// Headers that do not identify the client.
 const PLAIN: [HeaderName; 14] = [
     ACCEPT,
     ACCEPT_ENCODING,
@@ -48,7 +48,7 @@ const PLAIN: [HeaderName; 14] = [
 ];
 const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id", "offline_token", "access_type"];
 
-/// Whose a request is, as far as its `Authorization` header tells.
+/// Whose a request is, as far as its credentials tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presented {
     /// It has none.
@@ -61,7 +61,7 @@ pub(crate) enum Presented {
     Itself,
 }
 
-/// Who asks for a token, and for which repositories.
+/// What a token is bound to: the credential that obtained it, and its repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenBinding {
     /// The MAC of the credential; `None` for nobody's.
@@ -70,7 +70,7 @@ pub(crate) struct TokenBinding {
     repositories: Option<Arc<[String]>>,
 }
 
-/// The bearers that were handed out through us.
+/// The bearers that token services issued through us.
 #[derive(Clone)]
 pub(crate) struct Bearers {
     bound: moka::sync::Cache<[u8; 32], Arc<Bound>>,
@@ -80,7 +80,7 @@ pub(crate) struct Bearers {
 
 struct Bound {
     binding: TokenBinding,
-    /// Who issued it.
+    /// The token service that issued it.
     issuer: Authority,
     since: Instant,
     life: Duration,
@@ -102,7 +102,7 @@ impl Bearers {
         Self { bound, stand_ins }
     }
 
-    /// Has `token`, one of ours, stand for `header` upstream for `life`.
+    /// Makes `token`, one of ours, stand for `header` upstream for `life`.
     pub(crate) fn stand_in(&self, cache: &Cache, token: &str, header: HeaderValue, life: Duration) {
         self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
     }
@@ -155,8 +155,8 @@ fn remembered(lives: Lives) -> Duration {
 }
 
 impl TokenBinding {
-    /// What a request for a token says, whose `token_request` was read from it. `form` is a POST's body. `None` where it
-    /// says more than we understand.
+    /// What a request for a token says, whose `token_request` was read from it. `form` is a POST's body. `None`
+    /// where it says more than we understand.
     pub(crate) fn of(
         cache: &Cache,
         parts: &http::request::Parts,
@@ -194,7 +194,7 @@ impl TokenBinding {
     }
 }
 
-/// Whether nothing but `Authorization` says who asks.
+/// Whether nothing but `Authorization` identifies the client.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
 }

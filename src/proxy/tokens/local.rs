@@ -46,7 +46,7 @@ pub struct LocalTokens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLocalToken {
     /// It is none of ours, or was changed.
-    #[error("the token is none of this proxy's")]
+    #[error("the token was not issued by this proxy")]
     Forged,
     /// It is for another registry.
     #[error("the token is for another registry")]
@@ -63,10 +63,10 @@ pub enum KeyError {
     #[error("{} cannot be read or written", .0.display())]
     File(PathBuf, #[source] io::Error),
     /// Others may read it.
-    #[error("{} can be read by others; expected mode 0600 (or delete it: a new one is made)", .0.display())]
+    #[error("{} can be read by others; expected mode 0600 (or delete it: the proxy creates a new one)", .0.display())]
     Open(PathBuf),
     /// It is not 32 bytes long.
-    #[error("{} is no key of 32 bytes; delete it: a new one is made", .0.display())]
+    #[error("{} is not a key of 32 bytes; delete it: the proxy creates a new one", .0.display())]
     Length(PathBuf),
     /// The system has no random numbers.
     #[error("the system's random numbers cannot be read")]

@@ -30,7 +30,7 @@ use crate::proxy::{forward, respond};
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::{self, Body, Received};
 
-/// Servers that speak HTTP/2 may end a connection, which others share, over a longer target.
+/// Servers that speak HTTP/2 may end a connection, which other requests share, over a longer target.
 const TARGET_BYTES: usize = 4 << 10;
 /// A request for a token may list many scopes.
 const TOKEN_TARGET_BYTES: usize = 8 << 10;
@@ -108,8 +108,8 @@ async fn judged(
     rendered.map(|response| record.attach(response))
 }
 
-/// What no request to a registry may be: without a host or with two, a question for a tunnel or about the server as a
-/// whole, or one that reads and brings a body. The last would be passed on as the body of nothing.
+/// Why a request cannot be one to a registry: it has no host or two, is for a tunnel or about the server as a whole, or
+/// reads and has a body, which nothing upstream would belong to.
 pub(crate) async fn malformed(request: &mut Request<Received>) -> Option<Failure> {
     let bad =
         |message: &str| Some(Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message));
@@ -120,19 +120,19 @@ pub(crate) async fn malformed(request: &mut Request<Received>) -> Option<Failure
         return Some(respond::oversized(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Some(respond::no_method("a registry answers neither CONNECT nor TRACE"));
+        return Some(respond::no_method("registries do not answer CONNECT or TRACE"));
     }
     if request.uri().path() == "*" {
-        return bad("the request names no path");
+        return bad("the request does not name a path");
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if reads && !request.body().is_end_stream() && Box::pin(wire::is_unexpected(request)).await {
-        return bad("a request that reads brings no body");
+        return bad("a GET or HEAD must not have a body");
     }
     None
 }
 
-/// Whether the request is for the host that CONNECT named, by TLS. HTTP/2 says it in `:authority`, HTTP/1.1 in Host.
+/// Whether the request is for the host that CONNECT named, over TLS. HTTP/2 names it in `:authority`, HTTP/1.1 in Host.
 pub(crate) fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let target = request.uri().authority().map(|authority| authority.as_str());
@@ -170,7 +170,7 @@ async fn dispatch(
     }
     // What goes on is what was judged.
     let Some(target) = clearance.target() else {
-        return Err(respond::ambiguous("the path or the query cannot be sent on"));
+        return Err(respond::ambiguous("the path or the query cannot be forwarded"));
     };
     let most = if kind == Kind::Token { TOKEN_TARGET_BYTES } else { TARGET_BYTES };
     if target.as_str().len() > most && !is_own_token_service {
@@ -188,7 +188,7 @@ async fn dispatch(
     })
 }
 
-/// What is read, or asked of a token service, and not cached.
+/// Forwards reads that are not cached, and requests to a token service.
 async fn pass_on(
     context: &Context<'_>,
     policy: &Policy,
@@ -231,8 +231,7 @@ async fn pass_on(
     }
 }
 
-/// Shows a pull that was answered to whoever tells clients behind one address apart. Where each has to give a
-/// password they are told apart by it.
+/// Shows an answered pull to the check for shared addresses. Where clients need a password, that tells them apart.
 fn look_for_shared_address<B>(context: &Context<'_>, route: &Route, request: &Request<B>, status: StatusCode) {
     if status.is_success() && context.proxy.policy().clients.logins.is_none() {
         context.proxy.shared_address.look(context.client, route, request);

@@ -15,8 +15,8 @@ use crate::upstream::Sending;
 use crate::upstream::{Downloads, Endpoint, Error};
 use crate::wire::Received;
 
-/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is told
-/// so, as those who ask after it are.
+/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is
+/// told so, as those who ask after it are.
 pub(crate) async fn pass(
     context: &Context<'_>,
     repository: &Repository,

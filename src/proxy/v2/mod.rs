@@ -1,8 +1,9 @@
 //! Answers one request of the registry protocol inside an intercepted connection.
 //!
-//! Flow: `dispatch` checks form and host, has `clients::clearance` read and judge the request, and routes it: to `pull`, to
-//! `auth`, to a push (`push`), to a listing (`listing`), or upstream as it is. While a registry is being found to be away,
-//! `retry_away` answers again from what is cached. `endpoint` says where a request goes that is not pulled.
+//! Flow: `dispatch` checks form and host, has `clients::clearance` read and judge the request, and routes it: to
+//! `pull`, to `auth`, to a push (`push`), to a listing (`listing`), or upstream as it is. While a registry is being
+//! found to be away, `retry_away` answers again from what is cached. `endpoint` says where a request goes that is
+//! not pulled.
 //! Scope: requests to registries and their token services, whatever their method.
 //! Never: forward a request that servers could read in two ways; print upstream what the rules did not judge.
 //! Reading: OCI distribution-spec, "Endpoints"; RFC 9110 section 15.5.20 (421).

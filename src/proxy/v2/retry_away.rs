@@ -14,8 +14,9 @@ use crate::proxy::pull::pull::{PATIENCE, Pull};
 use crate::proxy::respond;
 use crate::proxy::served::Served;
 
-/// What can be answered from the cache: by the registry's word while it is there, without it when it is away.
-/// Where that turns out on the way, what can be answered now is. What was begun goes on behind it.
+/// Answers what may be cached: on the registry's word while it is reachable, without it otherwise. Where the
+/// registry turns out to be unreachable meanwhile, it answers what it can now; the first attempt continues in the
+/// background.
 pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Served {
     let until = Instant::now() + PATIENCE;
     let once = || async {

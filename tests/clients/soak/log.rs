@@ -21,7 +21,7 @@ struct Expected {
 
 const EXPECTED: [Expected; 5] = [
     Expected { words: "the registry is away", near: true, rate: 1 },
-    Expected { words: "a request could not be passed on", near: true, rate: 1 },
+    Expected { words: "a request could not be forwarded", near: true, rate: 1 },
     // Connections are cut outside of windows, too: that is what nobody is to notice.
     Expected { words: "upstream broke off, asking for the rest", near: false, rate: 1 },
     // What is read, staged or pinned cannot go, and that is sometimes more than this small cache holds.

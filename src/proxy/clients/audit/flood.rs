@@ -1,7 +1,8 @@
 //! Bounds how many refusals are written: each, as long as nobody floods the disk with them.
 //!
-//! Threat: a client sends nothing but what is refused, as fast as it can, and the audit log fills the disk or buries what
-//! others did. Bound: each client has a share, by /64 in IPv6, and all together have one; what is beyond it is counted.
+//! Threat: a client sends nothing but what is refused, as fast as it can, and the audit log fills the disk or buries
+//! what others did. Bound: each client has a share, by /64 in IPv6, and all together have one; what is beyond it is
+//! counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -90,7 +90,7 @@ impl Drop for Inner {
         drop(self.queue.take()); // ends the writer once the queue is empty
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            error!("the audit log's writer broke off");
+            error!("the audit log's writer failed");
         }
     }
 }
@@ -125,7 +125,7 @@ fn write(mut sink: Sink, lines: &Receiver<Arc<AuditLine>>, counts: &Counts) {
         match sink.write(&line.json()) {
             Ok(()) if failing => {
                 failing = false;
-                info!("the audit log is written again");
+                info!("the audit log can be written again");
             }
             Ok(()) => {}
             Err(error) => {

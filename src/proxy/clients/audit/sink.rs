@@ -49,12 +49,12 @@ impl Sink {
             Self::File(path, file) => match open(path) {
                 Ok(new) => *file = new,
                 Err(error) => {
-                    error!(path = %path.display(), %error, "the audit log cannot be opened anew; the old file is written on")
+                    error!(path = %path.display(), %error, "the audit log cannot be reopened; the old file stays in use")
                 }
             },
             Self::Journal(journal) => match Journal::open(Path::new(SOCKET)) {
                 Ok(new) => *journal = new,
-                Err(error) => error!(%error, "the journal cannot be reached anew"),
+                Err(error) => error!(%error, "the journal cannot be reopened"),
             },
             _ => {}
         }
