@@ -44,11 +44,11 @@ where
         parts.headers.remove(http::header::AUTHORIZATION);
         parts.headers.remove(http::header::COOKIE);
     }
-    // One that reads was looked at: what framed an empty body frames none when it goes on.
+    // A read was checked before: a framed empty body is sent on without framing.
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
     let request = Request::from_parts(parts, body);
-    // What is small goes over the connection that the next question will need.
+    // Small requests go over the connection that the next request will need.
     let sent = match kind {
         Kind::Ping | Kind::Token => upstream.send(endpoint, request).await,
         _ => upstream.pass(endpoint, request).await,

@@ -137,7 +137,7 @@ fn owed(response: &Response<Body>) -> Option<u64> {
 struct Recorded {
     body: Body,
     record: Record,
-    /// What the answer still owes, in bytes, where its length was known: hyper asks no further at 0.
+    /// The bytes that the answer still owes, where its length was known: hyper does not poll again at 0.
     left: Option<u64>,
     ended: bool,
 }

@@ -95,7 +95,7 @@ impl From<Failure> for ServedAnswer {
 }
 
 impl Served {
-    /// What is passed on and not kept.
+    /// An answer that is passed on and not kept.
     pub(crate) fn bypass(answer: impl Into<ServedAnswer>) -> Self {
         Self { answer: answer.into(), outcome: Outcome::Bypass, stored: false, age: None, digest: None }
     }
@@ -113,7 +113,7 @@ impl Served {
         Self { outcome: Outcome::Miss, ..Self::bypass(failure) }
     }
 
-    /// What a fault becomes: the registry's own answer, if it gave one, else ours.
+    /// The answer to a fault: the registry's own, if it gave one, else ours.
     pub(crate) fn fault(fault: &Fault, kind: Kind) -> Self {
         Self { outcome: Outcome::Miss, ..Self::bypass(ServedAnswer::of_fault(fault, kind)) }
     }

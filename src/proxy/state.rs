@@ -70,7 +70,7 @@ impl Proxy {
         })
     }
 
-    /// What the configuration says now.
+    /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
@@ -110,7 +110,7 @@ impl Proxy {
         self.limiter.usage()
     }
 
-    /// What was refused or given up because of a limit: the limit, and how often.
+    /// The limits because of which something was refused or given up, and how often.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         self.limiter.refused()

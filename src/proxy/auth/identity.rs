@@ -15,7 +15,7 @@ use crate::proxy::tokens::bearers::Presented;
 use crate::proxy::tokens::local::Holder;
 use crate::upstream::AskAs;
 
-/// Who asks, and how.
+/// The client of a request, and the name in which the registry is asked.
 pub(crate) struct Identity {
     pub(crate) principal: Principal,
     pub(crate) who: AskAs,
@@ -61,7 +61,7 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
     }
     let header = || header.cloned();
     match bears {
-        // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
+        // The holder of a token of ours cannot authenticate again, and gets what anybody is given.
         Presented::Nobody if public || context.holder.is_some() => nobody(false),
         Presented::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
         Presented::Anybody { lapsed } => {

@@ -29,7 +29,7 @@ struct PingCase {
     away: bool,
     /// The proxy has credentials of its own for it: clients need none, but have to ask us for a token that says so.
     held: bool,
-    /// What the client carries.
+    /// The client's credentials.
     carried: Carried,
 }
 
@@ -43,7 +43,7 @@ enum Carried {
     Own,
 }
 
-/// Who answers.
+/// The one that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answerer {
     /// The registry.

@@ -16,7 +16,7 @@ use crate::wire::Body;
 /// No answer with a token is longer; a longer one passes unread.
 const ANSWER_LIMIT: usize = 256 << 10;
 
-/// What a token service answered.
+/// The answer of a token service.
 pub(crate) enum Heard {
     /// Any answer, passed on.
     Answer(ServedAnswer),

@@ -38,7 +38,7 @@ pub(crate) struct Clearance {
     mount: Mount,
 }
 
-/// Who asked where.
+/// The client, and where it sent its request.
 struct Asked {
     registry: Arc<str>,
     host: Authority,
@@ -189,7 +189,7 @@ impl Clearance {
         target.parse().ok()
     }
 
-    /// What the rules say. Pings and tokens name no repository and are judged by nobody: a client needs them to
+    /// The rules' judgement. Pings and tokens name no repository and are not judged: a client needs them to
     /// learn that it may not. A request of the protocol that names none is judged as one for any of them.
     pub(crate) fn judge(&self, rules: &Rules) -> Judgement {
         let asks_to_learn = self.action == Action::Pull && (self.kind == Kind::Token || self.route == Route::Ping);

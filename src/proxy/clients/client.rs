@@ -24,7 +24,7 @@ pub struct Client {
 pub struct Clients {
     /// Users and passwords; `None` where no password is needed.
     pub logins: Option<Logins>,
-    /// Who may pull and push what.
+    /// The rules for pulls and pushes.
     pub rules: Rules,
     /// Where manifests pulled and refused are written down.
     pub audit: Option<Audit>,

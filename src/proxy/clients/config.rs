@@ -39,7 +39,7 @@ pub struct ClientsConfig {
 }
 
 impl ClientsConfig {
-    /// What may be under way on this machine.
+    /// The limits on this machine.
     #[must_use]
     pub fn limits(&self) -> Limits {
         let budget = Budget::of_process(self.connections);

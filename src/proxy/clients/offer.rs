@@ -5,13 +5,13 @@ use http::HeaderValue;
 use crate::host::Secret;
 use crate::oci::Authorization;
 
-/// What bcrypt reads of a password; a longer one is for something else.
+/// The longest user and password together, in bytes; longer ones are meant for something else.
 const LONGEST: usize = 1024;
 
 /// A user and a password, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Who it says it is.
+    /// The user that it claims to be.
     pub user: String,
     /// The password.
     pub password: Secret,

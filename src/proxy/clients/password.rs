@@ -24,14 +24,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const FILE_LIMIT: u64 = 4 << 20;
 /// How long a login waits for a free core.
 const QUEUE: Duration = Duration::from_secs(10);
-/// What becomes of credentials for the proxy.
+/// The result of verifying credentials for the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// They are this user's.
     Welcome(Arc<str>),
     /// They are nobody's: 407 (or 401 on the mirror).
     Wrong,
-    /// Too many are being looked at: 503.
+    /// Too many are being checked: 503.
     Busy,
 }
 
@@ -108,7 +108,7 @@ impl Logins {
         let Ok(Ok(turn)) = tokio::time::timeout(QUEUE, self.0.turns.clone().acquire_owned()).await else {
             return Admission::Busy;
         };
-        // A fleet that starts together has one password: whoever waited may find it remembered.
+        // A fleet that starts together has one password: a login that waited may find it remembered.
         if let Some((user, _)) = found.as_ref().filter(|_| remembered()) {
             return Admission::Welcome(user.clone());
         }

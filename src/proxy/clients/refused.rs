@@ -1,6 +1,6 @@
 //! Notes requests that the proxy refuses, at whatever door, each as one line of the audit log.
 //!
-//! What a registry's request was for is known better by its errand, which writes its own lines; here is the rest: a
+//! A request to a registry is noted by its clearance, which knows more of it; here is the rest: a
 //! form that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
 //! Never: a query, a user's password, a header, but the name of the host.
 
@@ -13,7 +13,7 @@ use http::{Method, Request, StatusCode};
 
 use super::{AuditLine, AuditOutcome, Clients};
 
-/// What a request says of itself, kept while it is answered.
+/// The facts of a request for the audit log, kept while it is answered.
 pub(crate) struct RefusedRequest {
     client: IpAddr,
     method: Method,

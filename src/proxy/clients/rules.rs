@@ -12,7 +12,7 @@ pub(crate) const DEFAULT: &str = "default";
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Intent<'a> {
-    /// Who it is, if it said and proved so.
+    /// Its user, if it has proven to be one.
     pub user: Option<&'a str>,
     /// Its address.
     pub client: IpAddr,
@@ -22,7 +22,7 @@ pub struct Intent<'a> {
     pub host: &'a Authority,
     /// The repository.
     pub repository: Named<'a>,
-    /// What it wants to do there.
+    /// The action there.
     pub action: Action,
 }
 
@@ -35,7 +35,7 @@ pub enum Named<'a> {
     Any,
 }
 
-/// What the rules say.
+/// The judgement of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// It may; by this rule, or because none speaks of it.
@@ -89,7 +89,7 @@ impl RuleConfig {
             })
             && match intent.repository {
                 Named::One(name) => fits(&self.repositories, |pattern| pattern.matches(name)),
-                // What is denied somewhere is denied, what is allowed somewhere is not allowed.
+                // A deny for some repositories denies this, an allow for some does not allow it.
                 Named::Any => self.repositories.is_empty() || self.effect == Effect::Deny,
             }
     }

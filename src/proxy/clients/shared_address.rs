@@ -21,7 +21,7 @@ use crate::oci::{Digest, Route};
 const WINDOW: Duration = Duration::from_secs(600);
 /// No single machine needs the same whole layer so often within that time.
 const OFTEN: u32 = 5;
-/// So much is remembered at most.
+/// At most so many are remembered.
 const AGENTS: usize = 32;
 const LAYERS: usize = 4096;
 

@@ -59,7 +59,7 @@ impl LoginThrottle {
         }
     }
 
-    /// Whoever got in made a slip of the finger before; that says nothing of others at the same address.
+    /// After a success, earlier failures were typing errors; that says nothing of others at the same address.
     pub(crate) fn succeeded(&self, client: IpAddr, user: &str) {
         let [(both, _), ..] = keys(client, user);
         self.failures.invalidate(&both);

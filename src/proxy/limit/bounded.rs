@@ -34,7 +34,7 @@ impl<S> Bounded<S> {
         Self { stream, limit, unflushed: 0, counted: 0, buffers }
     }
 
-    /// What waits is counted while it waits; who is never kept waiting counts nothing.
+    /// Counts bytes while they wait; a peer that is never slow counts nothing.
     fn count(&mut self, bytes: usize) {
         let bytes = bytes.min(self.limit);
         self.buffers.hold(bytes);

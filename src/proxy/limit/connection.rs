@@ -17,12 +17,12 @@ pub(crate) struct Connection {
     /// Whether its peer takes nothing at the moment: then the system says whether it is alive.
     blocked: Arc<AtomicBool>,
     streams: Mutex<List>,
-    /// What it was told, and the task that acts on it.
+    /// The order that it was given, and the task that acts on it.
     order: AtomicU8,
     told: AtomicWaker,
 }
 
-/// What a connection may be told.
+/// The orders to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum ConnectionOrder {

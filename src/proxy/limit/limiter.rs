@@ -20,7 +20,7 @@ use super::waiting::{Lobby, Waiting};
 /// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
 
-/// All clients.
+/// The clients that have a connection.
 pub(crate) struct Limiter {
     by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
     totals: Arc<ClientTotals>,
@@ -56,7 +56,7 @@ impl Limiter {
     /// A permit for a connection from `address`.
     ///
     /// # Errors
-    /// What there are too many of.
+    /// The limit that is exceeded.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Exceeded> {
         let limits = self.totals.limits.load();
         if self.totals.connections.now() + spare(limits.connections) >= limits.connections {
@@ -154,7 +154,7 @@ impl Limiter {
         [(self.totals.connections.now(), limits.connections), (self.totals.streams.now(), limits.streams)]
     }
 
-    /// What was refused and given up: why, and how often.
+    /// The limits because of which something was refused or given up, and how often.
     pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let refused = self.totals.refused.iter().map(|(refused, _)| count(refused));
@@ -181,7 +181,7 @@ fn spare(most: usize) -> usize {
     (most / 16).clamp(1, 256)
 }
 
-/// Whose address it is: of IPv6 one machine has a whole /64.
+/// The network of one machine: of IPv6 a whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(((u128::from(address) >> 64) << 64).into()),
@@ -199,7 +199,7 @@ fn forget(entry: Entry<'_, IpAddr, Arc<Usage>>) {
 }
 
 impl ConnectionPermit {
-    /// Whose it is.
+    /// Its client.
     pub(crate) fn client(&self) -> &Arc<Usage> {
         &self.client
     }

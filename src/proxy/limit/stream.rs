@@ -18,7 +18,7 @@ use crate::oci::Digest;
 
 /// A smaller piece is bounded by the number of streams, if it is the only one of its own that is under way.
 const COUNTED: usize = 4 << 10;
-/// What a piece takes besides its bytes, here and with the connection.
+/// The memory that a piece takes besides its bytes, here and in the connection.
 const PIECE: usize = 256;
 
 /// A stream; its share of the limits is given back when it and the last of its pieces are dropped.
@@ -35,7 +35,7 @@ pub(crate) struct Stream {
     pub(crate) of: Option<StreamSlot>,
 }
 
-/// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
+/// The connection that it is on: alone, or as one of several streams of HTTP/2.
 pub(crate) enum Owner {
     #[cfg(test)]
     Usage(Arc<Usage>),
@@ -96,7 +96,7 @@ impl Stream {
     /// Checks whether this request may begin. From here on it counts.
     ///
     /// # Errors
-    /// What there is too much of.
+    /// The limit that is exceeded.
     pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Exceeded> {
         self.client().begin()?;
         self.is_counted.store(true, Ordering::Relaxed);

@@ -20,14 +20,14 @@ use super::limiter::Limiter;
 use super::stream::Stream;
 use crate::cache;
 
-/// So much of each stream passes before a stream that could have moved moves: what h2 holds of one.
+/// So many bytes of each other stream pass before a stream that can move does: h2 holds as much of one.
 const TURN: u64 = 1 << 20;
 /// On a connection that moves, but slowly, its turn may be long in coming; not so long.
 const LONG: u32 = 10;
 /// In the time that a client has, it is looked at so often.
 const LOOKS: u32 = 12;
 
-/// What is known of a stream of which some bytes wait.
+/// The state of a stream of which some bytes wait.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     /// Since it took something.
@@ -49,7 +49,7 @@ impl Seen {
         }
         // A peer that takes nothing from its socket is the system's to judge, which sees each byte that goes.
         let nobody_moves = self.connection_idle >= stall && !self.blocked;
-        // Who waits for the connection's window, or for the network, waits in a queue: later ones come after it.
+        // A stream that waits for the connection's window or the network is in a queue: later ones come after it.
         nobody_moves || self.overtaken || self.passed >= TURN || self.idle >= stall * LONG
     }
 }
@@ -65,7 +65,7 @@ pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
         // A process that was stopped for a while, or had no processor, has not seen what its clients did.
         now += looked.elapsed().min(pause * 2);
         looked = Instant::now();
-        // Whoever took something since the last look is taken to have done so at that look.
+        // A client that took something since the last sweep counts as having done so at that sweep.
         sweep(&clients, now, stall(&clients) + pause * 2);
         cache::trim_buffers();
     }

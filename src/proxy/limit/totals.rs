@@ -11,7 +11,7 @@ use super::exceeded::Exceeded;
 use super::settings::Limits;
 use crate::host::{Count, Seldom};
 
-/// What they have in common.
+/// The limits and counts of all clients together.
 pub(crate) struct ClientTotals {
     pub(crate) limits: ArcSwap<Limits>,
     pub(crate) connections: Count,

@@ -1,4 +1,4 @@
-//! What moves on one connection: how many streams it has had, and what its client has taken of them.
+//! Counts what moves on one connection: how many streams it has had, and how much its client has taken of them.
 //!
 //! The streams of a connection hold it, and the connection finds its streams by weak references: neither keeps the
 //! other.

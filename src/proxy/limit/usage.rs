@@ -64,7 +64,7 @@ impl Usage {
     /// A connection to a host of its choice, which is a stream as well.
     ///
     /// # Errors
-    /// What there are too many of.
+    /// The limit that is exceeded.
     pub(crate) fn tunnel(self: &Arc<Self>) -> Result<Tunnel, Exceeded> {
         self.begin()?;
         let tunnel = self.enter(true);
@@ -78,7 +78,7 @@ impl Usage {
     /// likes: counted with the tunnels.
     ///
     /// # Errors
-    /// What there are too many of.
+    /// The limit that is exceeded.
     pub(crate) fn relay(self: &Arc<Self>) -> Result<Tunnel, Exceeded> {
         self.enter(false)
     }

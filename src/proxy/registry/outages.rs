@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::upstream::Outage;
 
-/// So many are remembered at most: under a pattern, clients choose the hosts.
+/// At most so many are remembered: under a pattern, clients choose the hosts.
 const LIMIT: usize = 1024;
 
-/// Who is away, by origin.
+/// The outages by origin.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<Known>);
 

@@ -10,7 +10,7 @@ use super::registry::Registry;
 use crate::oci::{Authority, Host};
 use crate::upstream::Target;
 
-/// What is to be done.
+/// The proxy's answer to a CONNECT.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Answer 403, with the reason.

@@ -107,7 +107,7 @@ impl Bearers {
         self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
     }
 
-    /// What `token` stands for.
+    /// The header that `token` stands for.
     pub(crate) fn stood_for(&self, cache: &Cache, token: &str) -> Option<HeaderValue> {
         self.stand_ins.get(&key(cache, token)).filter(|(_, end)| *end > Instant::now()).map(|(header, _)| header)
     }

@@ -24,10 +24,10 @@ pub const LOCAL_TOKEN_PATH: &str = "/v2/_pullthrough/token";
 /// Tells ours from every registry's: no JWT and no opaque token of a registry begins so.
 const PREFIX: &str = "pullthrough-local-1.";
 const KEY_BYTES: usize = 32;
-/// What the MAC is for, so that the key's other uses, if there ever are any, make no tokens.
+/// The purpose of the MAC, so that other uses of the key, if there ever are any, make no tokens.
 const PURPOSE: &[u8] = b"pullthrough local token 1\0";
 
-/// Whom a token stands for.
+/// The holder that a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// Somebody without credentials: public content, or the proxy's own credentials.

@@ -16,7 +16,7 @@ impl TokenRequest {
     /// Reads a request's headers, query and form.
     ///
     /// # Errors
-    /// What its service could read in another way: a broken escape, or one of the parameters that tell who asks twice.
+    /// Its service could read it in another way: a broken escape, or one of the parameters that tell who asks twice.
     pub(crate) fn read(headers: &HeaderMap, query: &str, form: &[u8]) -> Result<Self, BadQuery> {
         let form = std::str::from_utf8(form).map_err(|_| BadQuery::Escape)?;
         let (query, form) = (Query::parse(query)?, Query::parse(form)?);
@@ -37,7 +37,7 @@ impl TokenRequest {
         Ok(Self { scopes: scopes.collect(), grant, credential })
     }
 
-    /// Whose it is: the credentials, from wherever they came.
+    /// The credentials, from wherever they came.
     pub(crate) fn credential(&self) -> Option<&Authorization> {
         self.credential.as_ref()
     }
@@ -47,7 +47,7 @@ impl TokenRequest {
         self.credential()?.user()
     }
 
-    /// What it is asked for, one by one.
+    /// The scopes, one by one.
     pub(crate) fn scopes(&self) -> &[String] {
         &self.scopes
     }

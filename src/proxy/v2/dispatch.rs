@@ -168,7 +168,7 @@ async fn dispatch(
         clearance.note_refused(&policy.clients, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
         return Err(respond::no_push(registry.name()).told());
     }
-    // What goes on is what was judged.
+    // The request is sent on as it was judged.
     let Some(target) = clearance.target() else {
         return Err(respond::ambiguous("the path or the query cannot be forwarded"));
     };
@@ -221,7 +221,7 @@ async fn pass_on(
             let upstream = if is_protocol { &context.upstream } else { &policy.upstream };
             let asked = forward::pass(context.proxy, upstream, context.registry, &endpoint, kind, request);
             let asked = forward::within_share(context.proxy, context.client, asked);
-            // Whoever reads has an answer within what clients wait. Another method may take its time.
+            // A read is answered within the time that clients wait. Another method may take longer.
             let patience = if reads { PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked).await {
                 Ok(answer) => Served::passed(answer),

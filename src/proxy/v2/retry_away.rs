@@ -31,7 +31,7 @@ pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, 
         () = context.outage.opened(), if !was_open => None,
         () = context.outage.gone(), if was_open && !was_gone => None,
     };
-    // Whoever finds out that it cannot be reached is told what those are who come after it.
+    // The client whose request reveals the outage gets the same answer as later ones.
     if served.as_ref().is_some_and(|served| served.status().is_server_error()) {
         context.outage.settled().await;
     }
