@@ -18,6 +18,7 @@ use pullthrough::cache::{
     Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question,
     Source, Trust, Want, Whole,
 };
+use pullthrough::host::RequestId;
 use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPattern, Reference, Route};
 use pullthrough::store::{self, Store};
 use pullthrough::telemetry::{self, AccessLine, Kind, Metrics, Outcome};
@@ -186,6 +187,7 @@ fn access(bench: &mut Bench) -> anyhow::Result<()> {
         status: 200,
         bytes: 1234,
         elapsed: Duration::from_micros(123),
+        request_id: RequestId::next(),
         detail: None,
     };
     bench.bench_function("access line", |b| b.iter(|| black_box(&line).emit()));

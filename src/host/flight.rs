@@ -9,6 +9,8 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::request_id::carried;
+
 /// The requests in progress, by key. A value is an answer or a failure; all callers get the same one. Clones share it.
 #[derive(Clone)]
 pub struct Flights<K, V: Clone> {
@@ -73,11 +75,11 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         by.insert(key.clone(), flight.clone());
         drop(by); // a task that a shutdown ends at once removes its entry here
         let (place, asking) = (Place { by: self.by.clone(), key, flight: flight.clone() }, make());
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             let value = asking.await;
             drop(place); // before the answer is sent, so that later callers start a new request
             let _ = answer.send(value); // all callers may have left
-        });
+        }));
         (flight, true)
     }
 }

@@ -8,6 +8,7 @@
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
 mod authority;
+mod authorization;
 mod challenge;
 mod descriptor;
 mod digest;
@@ -22,6 +23,7 @@ mod pattern;
 mod request;
 
 pub use authority::{Authority, BadAuthority, Host};
+pub use authorization::Authorization;
 pub use challenge::{Bearer, Challenge};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};

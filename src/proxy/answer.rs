@@ -1,5 +1,6 @@
-//! What an upstream said instead of content: kept as facts until `respond` makes an answer of it.
+//! Keeps what an upstream said instead of content, as facts, until `respond` makes an answer of it.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::respond::API_VERSION;
-use crate::cache::{Fault, Retry, Said};
+use crate::cache::{Fault, NoAnswer, Retry, Said};
 use crate::oci::{Authority, Look, document};
+use crate::store;
 use crate::upstream::Unasked;
 use crate::upstream::{self, Endpoint, Error};
 use crate::wire::Body;
@@ -17,14 +19,14 @@ use crate::wire::Body;
 const HEAD_LIMIT: usize = 32 << 10;
 /// An error body is passed on up to this length.
 const BODY_LIMIT: usize = 64 << 10;
-/// And if it ends within so long: its head has said what counts.
+/// An error body is passed on if it ends within this time: its head has said what counts.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// What we are, for upstreams whose client said nothing of itself.
+/// The `User-Agent` where the client sent none.
 pub(crate) const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
-/// An upstream's answer that is no success.
+/// An upstream's answer that is not a success.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the registry answered {status}")]
 pub(crate) struct Refused {
@@ -33,7 +35,7 @@ pub(crate) struct Refused {
     pub(crate) body: Bytes,
 }
 
-/// A success that is none to what was asked: a part for the whole, another part, an empty answer.
+/// A success that does not answer the request: a part for the whole, another part, an empty answer.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream answered {status} with {why}")]
 pub(crate) struct Misfit {
@@ -41,12 +43,12 @@ pub(crate) struct Misfit {
     pub(crate) why: &'static str,
 }
 
-/// HTML where a blob was asked for: a login or an error that a gateway shows in the registry's place.
+/// HTML in answer to a request for a blob: a login or an error that a gateway shows in the registry's place.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the upstream answered a question for a blob with an HTML page")]
+#[error("the upstream answered a request for a blob with an HTML page")]
 pub(crate) struct Page;
 
-/// A host to which the registry redirected refused. Its words are not passed on.
+/// A refusal by a host to which the registry redirected. Its body is not passed on.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{authority}, to which the registry redirects, answered {status}")]
 pub(crate) struct Elsewhere {
@@ -60,7 +62,15 @@ pub(crate) struct Elsewhere {
 pub(crate) struct NoEndpoint;
 
 impl Refused {
-    /// Keeps what a client may need of it; a body that is too long or breaks off is left out.
+    /// The refusal that a fault is, if it is one.
+    pub(crate) fn within(fault: &Fault) -> Option<&Self> {
+        match FaultCause::of(fault) {
+            FaultCause::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+
+    /// Keeps what a client may need of it, without a body that is too long or incomplete.
     pub(crate) async fn read(response: Response<Body>, endpoint: &Endpoint) -> Self {
         let (parts, body) = response.into_parts();
         let body = upstream::collect(body, endpoint.authority(), BODY_LIMIT, BODY_TIME).await.unwrap_or_default();
@@ -90,10 +100,46 @@ impl Refused {
     }
 }
 
+/// Why the cache has no answer, of what it or this room knows. Here, and nowhere else, a fault's cause is told by
+/// its type.
+pub(crate) enum FaultCause<'a> {
+    /// An upstream refused.
+    Refused(&'a Refused),
+    /// An exchange with an upstream failed.
+    Upstream(&'a Error),
+    /// A request was not made, or not in the name that it needed.
+    Unasked(&'a Unasked),
+    /// The cache's disk failed.
+    Store(&'a store::Error),
+    /// The registry did not answer in time.
+    NoAnswer,
+    /// Anything else, for its words alone.
+    Other,
+}
+
+impl<'a> FaultCause<'a> {
+    pub(crate) fn of(fault: &'a Fault) -> Self {
+        let cause: &(dyn StdError + 'static) = &*fault.cause;
+        let upstream = cause.downcast_ref().or_else(|| cause.source()?.downcast_ref());
+        if let Some(refused) = cause.downcast_ref() {
+            Self::Refused(refused)
+        } else if let Some(error) = upstream {
+            Self::Upstream(error)
+        } else if let Some(unasked) = cause.downcast_ref() {
+            Self::Unasked(unasked)
+        } else if let Some(error) = cause.downcast_ref() {
+            Self::Store(error)
+        } else if cause.is::<NoAnswer>() {
+            Self::NoAnswer
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Whether a fault is a 404, or a 410, whoever said it.
 pub(crate) fn is_missing(fault: &Fault) -> bool {
-    let refused = fault.cause.downcast_ref::<Refused>();
-    refused.is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+    Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
 
 /// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
@@ -105,7 +151,7 @@ fn bounded(headers: HeaderMap) -> HeaderMap {
 /// An exchange that failed, as the cache understands it.
 pub(crate) fn fault_of(error: Error) -> Fault {
     let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
-    // What the caller carries cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
+    // The caller's credentials cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
     let unfit = matches!(error, Error::Misfit { .. });
     Fault { said, unfit, ..Fault::new(retry, error) }

@@ -1,34 +1,23 @@
-//! Which answer a fault gets: of an upstream, of a parent proxy, of the cache's disk.
+//! Chooses the answer for a fault of an upstream, of a parent proxy, or of the cache's disk.
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
-
-use std::error::Error as _;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::answer::Refused;
+use super::answer::{FaultCause, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
-use crate::store;
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
 use crate::upstream::Unasked;
 use crate::upstream::{Error, ParentError, TokenError};
 use crate::wire::{Body, end_to_end};
 
-/// What a fault becomes: the registry's own answer, if it gave one, else ours.
-pub(crate) fn fault(fault: &Fault, kind: Kind) -> Response<Body> {
-    match fault.cause.downcast_ref::<Refused>() {
-        Some(refused) => pass_on(refused, kind),
-        None => failure(fault).respond(),
-    }
-}
-
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
 /// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
-fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
+pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     let mut response = Response::new(Body::full(refused.body.clone()));
     *response.status_mut() = refused.status;
     *response.headers_mut() = refused.headers.clone();
@@ -55,28 +44,21 @@ fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
     }
 }
 
-/// The words for a fault that no registry gave.
-fn failure(fault: &Fault) -> Failure {
-    if let Some(error) =
-        fault.cause.downcast_ref::<Error>().or_else(|| fault.cause.source().and_then(|source| source.downcast_ref()))
-    {
-        return of_registry(error);
+/// The proxy's own answer for a fault that is not a registry's answer.
+pub(crate) fn failure(fault: &Fault) -> Failure {
+    match FaultCause::of(fault) {
+        FaultCause::Upstream(error) => of_registry(error),
+        FaultCause::Unasked(unasked) => of_unasked(unasked),
+        FaultCause::Store(error) if error.is_exhausted() => out_of_files(chain(fault)),
+        FaultCause::Store(_) => {
+            let message = format!("the cache's disk failed: {}", chain(fault));
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
+        }
+        FaultCause::NoAnswer => no_answer(),
+        FaultCause::Refused(_) | FaultCause::Other => {
+            Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
+        }
     }
-    if let Some(unasked) = fault.cause.downcast_ref::<Unasked>() {
-        return of_unasked(unasked);
-    }
-    if fault.cause.downcast_ref().is_some_and(store::Error::is_exhausted) {
-        return out_of_files(chain(fault));
-    }
-    if fault.cause.is::<store::Error>() {
-        let message = format!("the cache's disk failed: {}", chain(fault));
-        return Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
-            .later(5);
-    }
-    if fault.cause.is::<crate::cache::NoAnswer>() {
-        return no_answer();
-    }
-    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
 }
 
 /// The registry could not be asked in the name that it would have taken.
@@ -98,8 +80,8 @@ fn of_unasked(unasked: &Unasked) -> Failure {
     Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
 }
 
-/// A registry could not be asked, or what it leads to. That this is forbidden is nothing that the client did, who has
-/// named the registry alone: 502, as RFC 9209, 2.3.5, recommends.
+/// A registry, or a host that it leads to, could not be asked. Where that host is forbidden, the client is not at
+/// fault, as it named the registry only: 502, as RFC 9209, 2.3.5, recommends.
 pub(crate) fn of_registry(error: &Error) -> Failure {
     let failure = of_upstream(error);
     if matches!(error, Error::Forbidden(_)) {
@@ -108,7 +90,7 @@ pub(crate) fn of_registry(error: &Error) -> Failure {
     failure
 }
 
-/// An upstream could not be asked that the client has named.
+/// An upstream that the client named could not be asked.
 pub(crate) fn of_upstream(error: &Error) -> Failure {
     let (status, kind) = match error {
         Error::Resolve { .. } | Error::NoAddress { .. } => (StatusCode::BAD_GATEWAY, "dns_error"),
@@ -144,13 +126,13 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
     Failure::new(status, code, kind, told(error))
 }
 
-/// What a client may know of an error: of a parent neither its address nor the password's file, which are the
-/// operator's, and so are for the log.
+/// What a client may know of an error. A parent's address and its password file are the operator's, and for the log
+/// only.
 fn told(error: &Error) -> String {
     let Error::Parent { to, source, .. } = error else { return chain(error) };
     tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host");
     match &**source {
-        ParentError::Reach(_) => format!("{to} could not be reached: the proxy that leads there cannot be reached"),
+        ParentError::Reach(_) => format!("{to} could not be reached: the parent proxy is unreachable"),
         source => format!("{to} could not be reached: {source}"),
     }
 }

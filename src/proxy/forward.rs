@@ -1,4 +1,4 @@
-//! What is not cached streams through: tokens, lists, referrers, pushes, and plain HTTP by absolute-form.
+//! Streams through what is not cached: tokens, lists, referrers, pushes, and plain HTTP by absolute-form.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::faults;
 use super::record::Record;
 use super::registry::registry::{Registry, Whose};
 use super::registry::verdict::Verdict;
-use super::respond::{self, Failure};
+use super::respond::{self, Failure, Rendered};
+use super::served::ServedAnswer;
 use super::state::Proxy;
 use crate::host::Seldom;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
-use crate::wire::{self, Body, BodyError, Pseudonym};
+use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
@@ -29,13 +29,13 @@ pub(crate) async fn pass<B>(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<B>,
-) -> Response<Body>
+) -> ServedAnswer
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if kind == Kind::Token && !endpoint.is_secure() {
-        return respond::no_plain_token(registry.name()); // its form may hold a password
+        return respond::no_plain_token(registry.name()).into(); // its form may hold a password
     }
     let (mut parts, body) = request.into_parts();
     prepare(&mut parts, &proxy.pseudonym);
@@ -44,11 +44,11 @@ where
         parts.headers.remove(http::header::AUTHORIZATION);
         parts.headers.remove(http::header::COOKIE);
     }
-    // One that reads was looked at: what framed an empty body frames none when it goes on.
+    // A read was checked before: a framed empty body is sent on without framing.
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
     let request = Request::from_parts(parts, body);
-    // What is small goes over the connection that the next question will need.
+    // Small requests go over the connection that the next request will need.
     let sent = match kind {
         Kind::Ping | Kind::Token => upstream.send(endpoint, request).await,
         _ => upstream.pass(endpoint, request).await,
@@ -58,12 +58,12 @@ where
         proxy.metrics.upstream_request(registry.name(), kind, status);
     }
     match sent {
-        Ok(response) => counted(proxy, registry, returned(response)),
-        Err(error @ Error::Away { .. }) => faults::of_registry(&error).respond(),
-        Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).respond(),
+        Ok(response) => counted(proxy, registry, returned(response)).into(),
+        Err(error @ Error::Away { .. }) => faults::of_registry(&error).into(),
+        Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).into(),
         Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
-            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request broke off");
-            respond::last_of_connection(faults::of_registry(&error).respond())
+            tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request was cut off");
+            faults::of_registry(&error).closing().into()
         }
         Err(error) => {
             // A client can have as many of them fail as it likes.
@@ -72,30 +72,33 @@ where
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");
-            faults::of_registry(&error).respond()
+            faults::of_registry(&error).into()
         }
     }
 }
 
-/// One that may take its time, within its client's share of those, until its answer has ended.
+/// Runs a request that may take long within its client's share of such requests, until its answer has ended.
 ///
 /// Threat: one client has requests passed on that are answered late or never, or takes nothing of the answers, until no
 /// connection to a registry is left for the others.
 pub(crate) async fn within_share(
     proxy: &Proxy,
     client: IpAddr,
-    answer: impl Future<Output = Response<Body>>,
-) -> Response<Body> {
+    answer: impl Future<Output = ServedAnswer>,
+) -> ServedAnswer {
     let place = match proxy.limiter.of(client).relay() {
         Ok(place) => place,
-        Err(refusal) => return respond::too_many(&refusal).respond(),
+        Err(refusal) => return respond::too_many(&refusal).into(),
     };
-    answer.await.map(|body| {
-        Body::wrap(body.map_frame(move |frame| {
-            let _held = &place;
-            frame
-        }))
-    })
+    match answer.await {
+        ServedAnswer::Message(response) => ServedAnswer::Message(response.map(|body| {
+            Body::wrap(body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            }))
+        })),
+        words => words, // no connection is held for them any longer
+    }
 }
 
 pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
@@ -109,7 +112,7 @@ pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Bod
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Received>) -> Rendered {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
@@ -119,35 +122,35 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "http");
     let version = request.version();
     let judged = judge_absolute(proxy, &request, &text);
-    let mut response = match judged {
+    let mut rendered = match judged {
         Ok(_) if wire::ends_here(&mut request) => {
             record.verdict("own", 405);
-            respond::no_further().respond()
+            respond::no_further().render()
         }
         Err(failure) => {
             record.verdict("refuse", failure.status.as_u16());
             record.detail(failure.message.clone());
-            failure.respond()
+            failure.render()
         }
         Ok(endpoint) => {
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
             prepare(&mut parts, &proxy.pseudonym);
             match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
-                Ok(response) => returned(response),
+                Ok(response) => returned(response).into(),
                 Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
-                    respond::last_of_connection(faults::of_upstream(&error).respond())
+                    faults::of_upstream(&error).closing().render()
                 }
-                Err(error) => faults::of_upstream(&error).respond(),
+                Err(error) => faults::of_upstream(&error).render(),
             }
         }
     };
-    respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
-    wire::via(response.headers_mut(), version);
-    record.attach(response)
+    respond::mark(rendered.response.headers_mut(), Outcome::Bypass, false, None);
+    wire::via(rendered.response.headers_mut(), version);
+    rendered.map(|response| record.attach(response))
 }
 
-fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -> Result<Endpoint, Failure> {
+fn judge_absolute(proxy: &Proxy, request: &Request<Received>, authority: &str) -> Result<Endpoint, Failure> {
     let refuse = |message: &str| Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message);
     if request.uri().scheme_str() != Some("http") {
@@ -166,7 +169,7 @@ fn judge_absolute(proxy: &Proxy, request: &Request<Incoming>, authority: &str) -
     Endpoint::parse(&EndpointConfig::of_url(format!("http://{authority}"))).map_err(|error| bad(&error.to_string()))
 }
 
-/// A request as it goes on: end-to-end headers only. Its framing is set where it is sent.
+/// Prepares a request for the upstream: end-to-end headers only. Its framing is set where it is sent.
 pub(crate) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     wire::end_to_end(&mut parts.headers);
     pseudonym.mark(&mut parts.headers, parts.version);
@@ -178,7 +181,7 @@ pub(crate) fn prepare(parts: &mut http::request::Parts, pseudonym: &Pseudonym) {
     }
 }
 
-/// An answer as it comes back: end-to-end headers only.
+/// Prepares an upstream's answer for the client: end-to-end headers only.
 pub(crate) fn returned(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     wire::end_to_end(&mut parts.headers);

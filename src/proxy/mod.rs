@@ -1,14 +1,14 @@
-//! Doors and requests: what comes in is told apart, judged, and answered.
+//! Serves clients: takes their connections, judges what they ask, and answers it.
 //!
-//! Flow: [`Proxy::serve`] takes a connection; its first bytes say TLS, HTTP/1.1 or HTTP/2 (`connection`, `http`), and how much its client may have is `limit`'s. A
-//! CONNECT is judged (`verdict`) and refused, tunnelled (`tunnel`) or intercepted: TLS is taken off with a
-//! leaf of the local CA (`intercept`), and each request inside is routed (`request`) to a pull (`pull`, which
-//! joins the cache with upstream requests, `ask`), or passed on untouched (`forward`). Who asks is told by
-//! `identity` (a bearer by the credential that obtained it, `bearers`), and `access` sends a request in a name:
-//! the caller's, nobody's, or that of credentials that the proxy holds. Facts become answers
-//! in `respond`; `content` sends bytes; `record` writes the access line. Requests for the proxy itself are
-//! `own`.
-//! Scope: everything that a client sees. Configuration may change under it at any time ([`Policy`]).
+//! Flow: [`Proxy::serve`] takes a connection (`door`), whose share of the process `limit` bounds. A CONNECT is refused,
+//! tunnelled, or intercepted with a leaf of the local CA. Each request inside an intercepted connection goes to
+//! `v2`, which checks its form, has the rules judge it (`clients`), and sends it on: to a pull (`pull`, where cache
+//! and upstream meet), to the answers about credentials (`auth`: ping, tokens, logins), or upstream as it is
+//! (`forward`). A `Context` is the registry as one request sees it; `Policy` is what the configuration says now.
+//! What comes back is a `Served`, which stays facts until it is rendered at the end; `respond` and `faults` have the
+//! proxy's own words, `record` writes the access line.
+//! Scope: everything that a client sees. Imports run door, v2, pull and auth, context, state, policy, clients, tokens,
+//! registry; respond, record and limit lie below.
 //! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.
 //! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
@@ -28,6 +28,7 @@ mod pull;
 mod record;
 mod registry;
 mod respond;
+mod served;
 mod state;
 mod tokens;
 mod v2;
@@ -35,8 +36,8 @@ mod v2;
 pub use crate::upstream::Authenticated;
 pub use clients::config::ClientsConfig;
 pub use clients::{
-    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadOffer, Client, Clients, Effect,
-    Flaw, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
+    Action, Admission, Audit, AuditConfig, AuditError, AuditLine, AuditOutcome, BadLine, BadOffer, Client, Clients,
+    Effect, Intent, Judgement, LoginError, Logins, Named, Offer, RuleConfig, Rules, Users,
 };
 pub use door::config::ListenConfig;
 pub use limit::Limits;

@@ -1,4 +1,4 @@
-//! What the configuration says now: swapped as a whole on reload, read anew by every request.
+//! Holds what the configuration says now: swapped as a whole on reload, read anew by every request.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,11 +21,11 @@ use crate::upstream::{Tokens, Upstream};
 pub struct Policy {
     /// The registries.
     pub registries: Vec<Arc<Registry>>,
-    /// Where other hosts may be reached.
+    /// Which other hosts may be reached.
     pub tunnel: TunnelConfig,
     /// The networks that may use the proxy.
     pub networks: Vec<IpNet>,
-    /// How much may be under way.
+    /// How much may be in progress.
     pub limits: Limits,
     /// The way to upstreams.
     pub upstream: Upstream,
@@ -65,13 +65,13 @@ impl Policy {
         }
     }
 
-    /// The same with users, rules and an audit log.
+    /// Adds users, rules and an audit log.
     #[must_use]
     pub fn with(self, clients: Clients) -> Self {
         Self { clients, ..self }
     }
 
-    /// Takes the place of `before`, so that what is counted goes on.
+    /// Takes the place of `before` and continues its counts.
     pub(crate) fn after(mut self, before: &Self) -> Self {
         self.access = self.access.after(&before.access, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
@@ -92,7 +92,7 @@ impl Policy {
         self.networks.iter().any(|network| network.contains(&client))
     }
 
-    /// What becomes of a CONNECT to `authority`. A registry that the CA does not cover is warned about once.
+    /// Judges a CONNECT to `authority`. Warns once of a registry that the CA does not cover.
     #[must_use]
     pub fn judge(&self, authority: &Authority) -> Verdict {
         let verdict = judge(&self.registries, &self.tunnel, |host| self.ca.covers(host), authority);

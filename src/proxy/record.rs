@@ -1,4 +1,4 @@
-//! What is noted of one request while it lasts: one access line and the metrics, whenever and however it ends.
+//! Records one request while it lasts: one access line and the metrics, whenever and however it ends.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -12,11 +12,12 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::respond::head_only;
+use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
 use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
 use crate::wire::{Body, BodyError};
 
-/// nginx's word for a client that left before its answer.
+/// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
 /// The record of one request. Dropping it writes it.
@@ -55,30 +56,31 @@ impl Record {
             status: CLIENT_LEFT,
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
+            request_id: RequestId::current().unwrap_or_else(RequestId::next),
             detail: None,
         };
         Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
     }
 
-    /// It is for this registry, and counts in its metrics.
+    /// Notes the registry; the request counts in its metrics.
     pub(crate) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
         self.line.registry = Some(name.clone());
         self.line.kind = kind.label();
         self.counted = Some(Counted { registry: name.clone(), kind, outcome: Outcome::Bypass });
     }
 
-    /// It is for this thing.
+    /// Notes what the request is for.
     pub(crate) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
         self.line.repository = repository;
         self.line.reference = reference;
     }
 
-    /// It is a probe, asked every few seconds: it writes no line.
+    /// Writes no line: it is a health check, sent every few seconds.
     pub(crate) fn quiet(&mut self) {
         self.quiet = true;
     }
 
-    /// Where its answer came from.
+    /// Notes where the answer came from.
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         self.line.outcome = outcome.label();
         if let Some(counted) = self.counted.as_mut() {
@@ -86,23 +88,23 @@ impl Record {
         }
     }
 
-    /// What became of it, where that is no outcome of the cache.
+    /// Notes what became of it, where that is not an outcome of the cache.
     pub(crate) fn verdict(&mut self, verdict: &'static str, status: u16) {
         self.line.outcome = verdict;
         self.line.status = status;
     }
 
-    /// Why, in a few words.
+    /// Notes why, in a few words.
     pub(crate) fn detail(&mut self, detail: impl Into<String>) {
         self.line.detail = Some(detail.into());
     }
 
-    /// Bytes that went to the client.
+    /// Counts bytes that went to the client.
     pub(crate) fn sent(&mut self, bytes: u64) {
         self.line.bytes += bytes;
     }
 
-    /// Goes along with the answer's body until its end.
+    /// Follows the answer's body to its end.
     pub(crate) fn attach(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
         // hyper leaves a body out of the answer to a HEAD in HTTP/1.1, and sends it in HTTP/2.
@@ -125,17 +127,17 @@ impl Drop for Record {
     }
 }
 
-/// How many bytes the answer has, where that is known: an upstream's that is passed on may say it in its head only.
+/// How many bytes the answer has, where that is known: a forwarded answer may say so in its head only.
 fn owed(response: &Response<Body>) -> Option<u64> {
     let said = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     response.body().size_hint().exact().or_else(said)
 }
 
-/// A body whose bytes and end are noted.
+/// Records a body's bytes and its end.
 struct Recorded {
     body: Body,
     record: Record,
-    /// What the answer still owes, in bytes, where its length was known: hyper asks no further at 0.
+    /// The bytes that the answer still owes, where its length was known: hyper does not poll again at 0.
     left: Option<u64>,
     ended: bool,
 }
@@ -146,6 +148,7 @@ impl http_body::Body for Recorded {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        let _entered = this.record.line.request_id.enter();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             None => this.ended = true,
@@ -174,7 +177,7 @@ impl http_body::Body for Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         if !self.ended && self.left != Some(0) && !self.body.is_end_stream() {
-            self.record.line.detail.get_or_insert_with(|| "the client left before the end".into());
+            self.record.line.detail.get_or_insert_with(|| "the client disconnected before the end".into());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one place where facts become an answer: status, OCI error body, `Cache-Status`, `Proxy-Status`.
+//! Turns facts into an answer of the proxy's own: status, OCI error body, `Cache-Status`, `Proxy-Status`.
 //!
 //! Reading: RFC 9211 (Cache-Status), RFC 9209 (Proxy-Status), RFC 9110 section 15, distribution-spec "Errors".
 
@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::limit::Refusal;
+use super::limit::Exceeded;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Outcome;
 pub(crate) use crate::telemetry::chain;
@@ -25,23 +25,18 @@ pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 /// `Docker-Distribution-Api-Version`
 pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// The `Proxy-Status` of what is not asked, as the registry is away.
+/// The `Proxy-Status` where the registry is not asked, as it is unreachable.
 const AWAY: &str = "destination_unavailable";
 
-/// Marks such an answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Away;
-
-/// The `Proxy-Status` of what is not asked for want of files that may be open here.
+/// The `Proxy-Status` where the registry is not asked, as too many files are open here.
 const OURS: &str = "connection_limit_reached";
 
-/// Marks such an answer: it says nothing of the registry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ours;
-
-/// Marks an answer by which the proxy refuses a request, with the reason: the audit log has not been told yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Declined(pub(crate) String);
+/// An answer as a client gets it, and what the audit log is to be told of it.
+pub(crate) struct Rendered {
+    pub(crate) response: Response<Body>,
+    /// Why the proxy refuses the request, where it does and the audit log was not told so yet.
+    pub(crate) declined: Option<String>,
+}
 
 /// An answer that the proxy itself gives, in words.
 #[derive(Clone, Debug)]
@@ -52,18 +47,54 @@ pub(crate) struct Failure {
     /// A Proxy-Status error type (RFC 9209, 2.3).
     pub(crate) error: &'static str,
     pub(crate) retry_after: Option<u32>,
+    /// Further fields, in place of those that every answer has.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// The audit log has been told of it.
+    pub(crate) is_told: bool,
 }
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, code: Code, error: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), error, retry_after: None }
+        Self { status, code, message: message.into(), error, retry_after: None, fields: Vec::new(), is_told: false }
     }
 
     pub(crate) fn later(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too late.
+    /// With this field besides.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// With the word that the connection ends behind it: what follows on it may be no request.
+    pub(crate) fn closing(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The same, of which the audit log was told already.
+    pub(crate) fn told(self) -> Self {
+        Self { is_told: true, ..self }
+    }
+
+    /// Whether nobody was asked, as the registry is away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.error == AWAY
+    }
+
+    /// Whether nobody was asked for want of files or memory here.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.error == OURS
+    }
+
+    /// Why the proxy refuses the request, if it does and the audit log was not told so yet.
+    pub(crate) fn declined(&self) -> Option<&str> {
+        (self.declines() && !self.is_told).then_some(&*self.message)
+    }
+
+    /// Whether the proxy refuses what was asked: neither 401, which asks for more, nor what is not there or came too
+    /// late.
     fn declines(&self) -> bool {
         let is_ours = matches!(
             self.error,
@@ -74,7 +105,7 @@ impl Failure {
     }
 
     /// The answer.
-    pub(crate) fn respond(&self) -> Response<Body> {
+    pub(crate) fn render(&self) -> Rendered {
         let mut response = Response::new(Body::full(error_body(self.code, &self.message)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -91,16 +122,23 @@ impl Failure {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.error == AWAY {
-            response.extensions_mut().insert(Away);
+        for (name, value) in &self.fields {
+            headers.insert(name, value.clone());
         }
-        if self.error == OURS {
-            response.extensions_mut().insert(Ours);
-        }
-        if self.declines() {
-            response.extensions_mut().insert(Declined(self.message.clone()));
-        }
-        response
+        Rendered { response, declined: self.declined().map(str::to_owned) }
+    }
+}
+
+impl From<Response<Body>> for Rendered {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, declined: None }
+    }
+}
+
+impl Rendered {
+    /// With another response made of this one.
+    pub(crate) fn map(self, change: impl FnOnce(Response<Body>) -> Response<Body>) -> Self {
+        Self { response: change(self.response), ..self }
     }
 }
 
@@ -115,24 +153,24 @@ pub(crate) fn head_only(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// It is for want of files or memory here, and passes.
+/// 503: too many files are open or too much memory is in use here; this passes.
 pub(crate) fn out_of_files(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }
 
-/// The registry is away, and what was asked is not cached; for seconds.
+/// 503: the registry is unreachable, and the content is not cached; try again in so many seconds.
 pub(crate) fn away(message: impl Into<String>, seconds: u32) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)
 }
 
-/// The registry has not answered in the time that clients wait; what was begun goes on.
+/// 503: the registry has not answered in the time that clients wait; the download continues.
 pub(crate) fn no_answer() -> Failure {
-    let message = "the registry has not answered yet; the request goes on behind, ask again";
+    let message = "the registry has not answered yet; the download continues, try again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
 }
 
-/// 503, or 429 where it is this client alone that has too much: it comes back when some of that is done.
-pub(crate) fn too_many(refusal: &Refusal) -> Failure {
+/// 503, or 429 where this client alone exceeds a limit and can come back when some of its requests are done.
+pub(crate) fn too_many(refusal: &Exceeded) -> Failure {
     let (status, code, kind) = if refusal.is_clients_own() {
         (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_denied")
     } else {
@@ -147,9 +185,9 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
         StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Unknown,
         "http_request_error",
-        "the range lies outside the content",
+        "the range is outside the content",
     );
-    let mut response = failure.respond();
+    let mut response = failure.render().response;
     if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
         response.headers_mut().insert(CONTENT_RANGE, range);
     }
@@ -157,24 +195,24 @@ pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
 }
 
 /// 405: the proxy is for pulling.
-pub(crate) fn no_push(registry: &str) -> Response<Body> {
+pub(crate) fn no_push(registry: &str) -> Failure {
     let message = format!(
-        "pushes and deletes to {registry} do not pass this proxy: set push: allow for it, or push without the proxy"
+        "this proxy does not allow pushes and deletes to {registry}: set push: allow for it, or push without the proxy"
     );
-    no_method(&message).respond()
+    no_method(&message)
 }
 
-/// 405: a method that no registry has.
+/// 405: no registry has this method.
 pub(crate) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)
 }
 
-/// 405: the proxy itself is asked, as `Max-Forwards` says (RFC 9110, 7.6.2).
+/// 405: `Max-Forwards` makes the proxy the recipient (RFC 9110, 7.6.2).
 pub(crate) fn no_further() -> Failure {
-    no_method("this is the proxy: the request goes no further than its Max-Forwards says")
+    no_method("this is the proxy: Max-Forwards stops the request here")
 }
 
-/// 400 or 501: a request that has not the form that HTTP prescribes.
+/// 400 or 501: the request does not have the form that HTTP prescribes.
 pub(crate) fn malformed(flaw: Malformed) -> Failure {
     Failure::new(flaw.status(), Code::Unsupported, "http_request_error", flaw.to_string())
 }
@@ -182,62 +220,47 @@ pub(crate) fn malformed(flaw: Malformed) -> Failure {
 /// 414 or 431: a server could end the connection over it, which others share.
 pub(crate) fn oversized(status: StatusCode) -> Failure {
     let message = match status {
-        StatusCode::URI_TOO_LONG => "the request's target is longer than registries take",
-        _ => "a field of the request is longer than registries take",
+        StatusCode::URI_TOO_LONG => "the request's target is longer than registries accept",
+        _ => "a header of the request is longer than registries accept",
     };
     Failure::new(status, Code::Unsupported, "http_request_error", message)
 }
 
-/// 400: servers could read another request in it than this proxy does.
+/// 400: servers could read the request in another way than this proxy does.
 pub(crate) fn ambiguous(message: &str) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message)
 }
 
-/// The answer, with the word that the connection ends behind it: what follows on it may be no request.
-pub(crate) fn last_of_connection(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The answer to what the audit log was told already.
-pub(crate) fn told_of(mut response: Response<Body>) -> Response<Body> {
-    response.extensions_mut().remove::<Declined>();
-    response
-}
-
 /// 403: a rule of `clients.rules` says no.
-pub(crate) fn no_entry(rule: &str) -> Response<Body> {
+pub(crate) fn no_entry(rule: &str) -> Failure {
     let message = format!("the rule {rule} of this proxy does not allow this");
-    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
-/// 503: too many passwords of one address are being looked at.
-pub(crate) fn crowded() -> Failure {
-    let message = "too many passwords from this address are being looked at; ask again";
+/// 503: too many passwords from one address are being checked.
+pub(crate) fn too_many_passwords() -> Failure {
+    let message = "too many passwords from this address are being checked; try again";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests, "proxy_internal_response", message).later(5)
 }
 
-/// 403: whoever is on the way would read it.
-pub(crate) fn no_plain_token(registry: &str) -> Response<Body> {
-    let message = format!("{registry} is reached over plain HTTP: no request for a token goes there");
-    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond()
+/// 403: anybody on the path could read it.
+pub(crate) fn no_plain_token(registry: &str) -> Failure {
+    let message = format!("{registry} is reached over plain HTTP: token requests are not sent there");
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message)
 }
 
 /// 401, without a challenge: the client has answered one already.
-pub(crate) fn unauthorized(message: &str) -> Response<Body> {
-    Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message).respond()
+pub(crate) fn unauthorized(message: &str) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message)
 }
 
 /// 421: the request is for another host than the connection was opened to.
-pub(crate) fn misdirected() -> Response<Body> {
-    let message = "this connection was opened to another host than the request names";
-    let mut response =
-        Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).respond();
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+pub(crate) fn misdirected() -> Failure {
+    let message = "the request names another host than this connection was opened to";
+    Failure::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, "http_request_denied", message).closing()
 }
 
-/// Says where the answer came from, and how old a remembered one is.
+/// Marks where the answer came from, and how old a remembered one is.
 pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age: Option<Duration>) {
     let value = match outcome {
         Outcome::Hit => "pullthrough; hit",
@@ -260,8 +283,9 @@ pub(crate) fn mark(headers: &mut HeaderMap, outcome: Outcome, stored: bool, age:
     }
 }
 
-/// 508: the request was here before. Two proxies are each other's parent.
-pub(crate) fn looped() -> Response<Body> {
-    let message = "the request was at this proxy before: no two proxies may be each other's parent (upstream.proxy)";
-    Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message).respond()
+/// 508: the request has been here before, so two proxies are each other's parent.
+pub(crate) fn looped() -> Failure {
+    let message =
+        "the request has passed through this proxy before: no two proxies may be each other's parent (upstream.proxy)";
+    Failure::new(StatusCode::LOOP_DETECTED, Code::Unavailable, "proxy_loop_detected", message)
 }

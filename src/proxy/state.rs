@@ -1,4 +1,4 @@
-//! The proxy: what all connections share, and the drain that ends it.
+//! Holds what all connections share, and ends them in a drain.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use super::policy::Policy;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
+use crate::host::carried;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wire::Pseudonym;
 
-/// How long a drain leaves to a connection that was accepted and has not asked for anything yet: its client was
-/// not refused, so it gets its answer.
+/// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
+/// gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The proxy: what all connections share.
@@ -34,10 +35,10 @@ pub struct Proxy {
     pub metrics: Metrics,
     pub(crate) bearers: Bearers,
     pub(crate) guesses: Guesses,
-    /// Who this is to other proxies.
+    /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    /// Tokens of our own, for while a registry is away.
+    /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
@@ -47,7 +48,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy under its first policy. Call within a runtime.
+    /// Creates a proxy under its first policy. Call within a runtime.
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         let limiter = Limiter::new(policy.limits);
@@ -69,14 +70,14 @@ impl Proxy {
         })
     }
 
-    /// What the configuration says now.
+    /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
     }
 
-    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. Where it
-    /// `asks_anew`, since registries or the way to them are others, what callers have proven is forgotten.
+    /// Puts a new policy in force: for the next request of every connection, and for tunnels at once. With `asks_anew`,
+    /// where registries or the way to them have changed, it forgets what callers have proven.
     pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
         self.limiter.adopt(policy.limits);
@@ -91,32 +92,32 @@ impl Proxy {
         self.changed.subscribe()
     }
 
-    /// Runs a task that a drain waits for.
+    /// Runs a task that a drain waits for, in the span and for the request of whoever starts it.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        self.tasks.spawn(carried(task));
     }
 
-    /// Comes back when a drain has begun and a connection may be closed between two requests: at once if it
-    /// has `asked` before.
+    /// Returns when a drain has begun and a connection may be closed between two requests: at once if it has `asked`
+    /// before.
     pub(crate) async fn leaving(&self, asked: &CancellationToken) {
         self.stop.cancelled().await;
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
-    /// How many connections of clients there are and may be, and how many requests under way.
+    /// How many connections of clients and how many requests are in progress, each with its limit.
     #[must_use]
     pub fn usage(&self) -> [(usize, usize); 2] {
         self.limiter.usage()
     }
 
-    /// What was refused or given up as there was too much of it: why, and how often.
+    /// The limits because of which something was refused or given up, and how often.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         self.limiter.refused()
     }
 
-    /// Lets requests under way finish and takes no new ones; tunnels end when `deadline` passes. Answers
-    /// whether all had ended by then.
+    /// Lets requests in progress finish and takes no new ones; tunnels end when `deadline` passes. Returns whether all
+    /// had ended by then.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.tasks.close();

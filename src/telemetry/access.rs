@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Method;
 use tracing::info;
 
+use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
 
 /// The tracing target of the lines, by which `log.access` turns them off.
@@ -40,6 +41,8 @@ pub struct AccessLine {
     pub bytes: u64,
     /// The time from the first byte of the request to the last of the answer.
     pub elapsed: Duration,
+    /// The request's id, which the warnings about it bear too.
+    pub request_id: RequestId,
     /// The reason in a few words, if there is one.
     pub detail: Option<String>,
 }
@@ -49,6 +52,7 @@ impl AccessLine {
     pub fn emit(&self) {
         info!(
             target: TARGET,
+            parent: None, // the line says all by itself
             client = Short::of(&self.client.to_canonical()).as_str(),
             method = self.method.as_str(),
             host = &*self.host,
@@ -60,6 +64,7 @@ impl AccessLine {
             status = self.status,
             bytes = self.bytes,
             ms = milliseconds(self.elapsed),
+            request_id = Short::of(&self.request_id).as_str(),
             detail = self.detail.as_deref(),
             "access"
         );

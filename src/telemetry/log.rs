@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access;
+use super::follow::Following;
 use super::text::TextFields;
 use super::writer::LogWriter;
 use super::{Config, Format};
@@ -74,10 +75,12 @@ where
     match config.format {
         Format::Text => {
             let layer = fmt::layer().with_timer(Utc).with_ansi(colour).with_target(false).fmt_fields(TextFields);
+            let layer = layer.map_event_format(|format| Following::text(format.with_ansi(colour)));
             Box::new(registry.with(layer.with_writer(writer)))
         }
         Format::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_timer(Utc).with_current_span(false);
+            let layer = layer.map_event_format(Following::json);
             Box::new(registry.with(layer.with_writer(writer)))
         }
     }
@@ -112,6 +115,7 @@ mod tests {
     use tracing::{debug, info, warn};
 
     use super::*;
+    use crate::host::RequestId;
     use crate::telemetry::AccessLine;
 
     #[derive(Clone, Default)]
@@ -149,19 +153,24 @@ mod tests {
             status: 200,
             bytes: 1234,
             elapsed: Duration::from_micros(1500),
+            request_id: RequestId::next(),
             detail: Some("a b\n2026 forged".into()),
         }
     }
 
     #[test]
     fn an_access_line_is_one_line_of_text_whatever_it_holds() {
-        let text = logged(&Config::default(), LevelFilter::INFO, || line().emit());
+        let line = line();
+        let text = logged(&Config::default(), LevelFilter::INFO, || line.emit());
         let (time, rest) = text.split_once(' ').unwrap();
         assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
         assert_eq!(
             rest.trim_start(),
-            "INFO access client=10.0.0.7 method=GET host=quay.io registry=quay.io repository=org/app kind=manifest \
-             outcome=hit status=200 bytes=1234 ms=1.5 detail=\"a b\\n2026 forged\"\n"
+            format!(
+                "INFO access client=10.0.0.7 method=GET host=quay.io registry=quay.io repository=org/app kind=manifest \
+                 outcome=hit status=200 bytes=1234 ms=1.5 request_id={} detail=\"a b\\n2026 forged\"\n",
+                line.request_id
+            )
         );
     }
 
@@ -177,6 +186,28 @@ mod tests {
         assert_eq!(json["detail"], "a b\n2026 forged");
         assert_eq!(json.get("reference"), None);
         assert!(humantime::parse_rfc3339(json["timestamp"].as_str().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn what_is_written_for_a_request_has_its_id_once() {
+        let write = |access: &AccessLine| {
+            warn!(fault = "a b", "before");
+            let entered = access.request_id.enter();
+            warn!(fault = "a b", "within");
+            access.emit();
+            drop(entered);
+        };
+        let access = line();
+        let id = access.request_id.to_string();
+        let text = logged(&Config::default(), LevelFilter::INFO, || write(&access));
+        let found: Vec<_> = text.lines().map(|line| line.matches(&format!("request_id={id}")).count()).collect();
+        assert_eq!(found, [0, 1, 1], "{text}");
+        assert!(text.contains(&format!("WARN within fault=\"a b\" request_id={id}\n")), "{text}");
+        let config = Config { format: Format::Json, access: true };
+        let json = logged(&config, LevelFilter::INFO, || write(&access));
+        let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ids: Vec<_> = lines.iter().map(|line| line["request_id"].as_str()).collect();
+        assert_eq!(ids, [None, Some(&*id), Some(&*id)], "{json}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod access;
 mod chain;
 mod config;
+mod follow;
 mod labels;
 mod log;
 mod metrics;

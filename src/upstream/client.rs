@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 
 use super::http::evidence::Evidence;
 use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
@@ -281,13 +282,16 @@ impl Upstream {
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
         let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
-        let Some(outage) = &self.outage else { return exchange(pool, to, request, limits, None).await };
+        let span = debug_span!("upstream", host = %to, method = %request.method());
+        let Some(outage) = &self.outage else {
+            return exchange(pool, to, request, limits, None).instrument(span).await;
+        };
         if !is_repeatable(&request) {
-            return exchange(pool, to, request, limits, outage.opened_at(to)).await;
+            return exchange(pool, to, request, limits, outage.opened_at(to)).instrument(span).await;
         }
         let (head, _) = request.into_parts();
         let ask = || exchange(pool, to, Request::from_parts(head.clone(), Body::empty()), limits, outage.opened_at(to));
-        asked_anew(ask, || outage.recovered(to)).await
+        asked_anew(ask, || outage.recovered(to)).instrument(span).await
     }
 
     /// What was asked before this may never be answered; nobody who comes later joins it.

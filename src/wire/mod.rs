@@ -13,6 +13,7 @@ mod guarded;
 mod header;
 mod multipart;
 mod range;
+mod received;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
@@ -23,4 +24,5 @@ pub use guarded::Guarded;
 pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use multipart::Multipart;
 pub use range::{Asked, RangeSpec, Span};
+pub use received::{Leftover, Received};
 pub use rewind::Rewind;

@@ -133,7 +133,7 @@ async fn a_changed_file_counts_within_a_second_and_forgets_who_left() {
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_no_start() {
     let broken = File::with("alice:{SHA}x\nbob:y\n");
-    let Err(LoginError::Flaws(_, flaws)) = Logins::open(broken.path()) else { panic!("it was opened") };
+    let Err(LoginError::BadLines(_, flaws)) = Logins::open(broken.path()) else { panic!("it was opened") };
     assert_eq!(flaws.iter().map(|flaw| flaw.line).collect::<Vec<_>>(), [1, 2]);
     assert!(matches!(Logins::open("/nowhere/htpasswd".into()), Err(LoginError::File(..))));
 }

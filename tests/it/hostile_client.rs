@@ -21,3 +21,4 @@ mod site;
 mod slow;
 mod speech;
 mod table;
+mod unread;

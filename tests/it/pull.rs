@@ -8,6 +8,7 @@ mod damage;
 mod doorkeeping;
 mod doors;
 mod fills;
+mod followed;
 mod guesses;
 mod held;
 mod identity;

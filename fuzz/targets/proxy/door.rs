@@ -5,8 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::stage::{CLIENT, authority, on_stage};
 use crate::oci::Authority;
 use crate::proxy::door::connection::answer;
-use crate::proxy::door::first_bytes::{Spoken, sniff, tell};
-use crate::proxy::door::http::Answer;
+use crate::proxy::door::first_bytes::{SpokenProtocol, sniff, tell};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -14,10 +13,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub fn first_bytes(data: &[u8]) {
     let (pieces, data) = data.split_first().map_or((1, data), |(pieces, data)| (usize::from(*pieces) + 1, data));
     let spoken = match data {
-        [22, ..] => Some(Spoken::Tls),
-        _ if data.starts_with(PREFACE) => Some(Spoken::Http2),
+        [22, ..] => Some(SpokenProtocol::Tls),
+        _ if data.starts_with(PREFACE) => Some(SpokenProtocol::Http2),
         _ if PREFACE.starts_with(data) => None,
-        _ => Some(Spoken::Http1),
+        _ => Some(SpokenProtocol::Http1),
     };
     assert_eq!(tell(data), spoken);
     let first = (0..=data.len()).find_map(|end| tell(&data[..end]));
@@ -41,21 +40,21 @@ pub fn first_bytes(data: &[u8]) {
     });
 }
 
-/// A connection is answered in what it speaks. An answer is a status, and never that something of ours failed. A CONNECT
-/// gets its 200 only for the registry, and only where it says nothing that could be read in another way.
+/// A connection is answered in what it speaks. An answer is a status, and never that something of ours failed. A
+/// CONNECT gets its 200 only for the registry, and only where it says nothing that could be read in another way.
 pub fn door(data: &[u8]) {
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {
             let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
-            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), CLIENT, request, stream)) };
+            let handle = move |request, stream| answer(door.clone(), CLIENT, request, stream);
             let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })
     });
     let Some(first) = answer.first() else { return };
     match tell(data) {
-        Some(Spoken::Tls) => assert!((20..=23).contains(first), "TLS is answered by TLS"),
-        Some(Spoken::Http2) => assert_eq!(answer.get(3), Some(&4), "HTTP/2 begins with SETTINGS"),
-        Some(Spoken::Http1) => {
+        Some(SpokenProtocol::Tls) => assert!((20..=23).contains(first), "TLS is answered by TLS"),
+        Some(SpokenProtocol::Http2) => assert_eq!(answer.get(3), Some(&4), "HTTP/2 begins with SETTINGS"),
+        Some(SpokenProtocol::Http1) => {
             let status = status(&answer);
             let is_ours = matches!(status, 200 | 400 | 403 | 404 | 405 | 407 | 414 | 421 | 431 | 503 | 505 | 508);
             assert!(is_ours, "{}", String::from_utf8_lossy(&answer));

@@ -8,19 +8,22 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::stage::{authority, on_stage};
 use crate::fuzzing::naive;
+use crate::oci::Authorization;
 use crate::proxy::clients::Offer;
 use crate::proxy::pull::answer_head;
-use crate::proxy::tokens::bearers;
 use crate::proxy::tokens::local::Holder;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
-/// A header's value: a user and a password are what Basic says (RFC 7617), for everything that reads it. Nothing but the
-/// very token that was minted is one of ours, whatever of it is changed.
+/// A header's value: a user and a password are what Basic says (RFC 7617), a token what Bearer says (RFC 6750), for
+/// everything that reads it. Nothing but the very token that was minted is one of ours, whatever of it is changed.
 pub fn authorization(data: &[u8]) {
     if let Ok(header) = HeaderValue::from_bytes(data) {
         let pair = pair(data);
-        assert_eq!(bearers::basic(data).map(|pair| pair.to_vec()), pair);
+        let read = Authorization::parse(data);
+        assert_eq!(read.pair(), pair.as_deref());
+        assert_eq!(read.bearer().map(str::to_owned), bearer(&header));
+        assert!(read.pair().is_none() || read.bearer().is_none());
         if let Ok(offer) = Offer::parse(&header) {
             let text = format!("{}:{}", offer.user, offer.password.expose());
             assert_eq!(Some(text.as_bytes()), pair.as_deref());
@@ -43,6 +46,11 @@ pub fn authorization(data: &[u8]) {
             }
         }
     });
+}
+
+fn bearer(header: &HeaderValue) -> Option<String> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 fn pair(header: &[u8]) -> Option<Vec<u8>> {

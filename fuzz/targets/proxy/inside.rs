@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
@@ -17,12 +16,11 @@ use crate::fuzzing::naive;
 use crate::oci::Route;
 use crate::proxy::clients::clearance;
 use crate::proxy::clients::{Client, Judgement};
-use crate::proxy::door::http::Answer;
 use crate::proxy::forward;
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
-use crate::wire::{self, Body};
+use crate::wire::{self, Body, Received};
 
 /// A client that says no more is waited for so long, in the stage's time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What of a request goes upstream.
 type Journal = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Nothing that goes upstream is of `internal/`, which a rule denies, however a server reads it; each request that does is
-/// one request to a strict server.
+/// Nothing that goes upstream is of `internal/`, which a rule denies, however a server reads it; each request that
+/// does is one request to a strict server.
 pub fn inside(data: &[u8]) {
     let journal = Journal::default();
     on_stage(|stage| {
@@ -39,9 +37,7 @@ pub fn inside(data: &[u8]) {
         stage.talk(data, |proxy, stream| async move {
             let Ok(Some((spoken, stream))) = proxy.sniff(stream).await else { return };
             let answering = proxy.clone();
-            let handle = move |asked, _| -> Answer {
-                Box::pin(answer(answering.clone(), registry.clone(), noted.clone(), asked))
-            };
+            let handle = move |asked, _| answer(answering.clone(), registry.clone(), noted.clone(), asked);
             let client = proxy.limiter.of(CLIENT);
             let _ = proxy.serve_http(spoken, stream, client, handle).await; // how it ended is for the log
         })
@@ -56,7 +52,7 @@ async fn answer(
     proxy: Arc<Proxy>,
     registry: Arc<Registry>,
     journal: Journal,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Response<Body> {
     let (policy, to) = (proxy.policy(), authority());
     let refused = |status| {

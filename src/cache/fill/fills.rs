@@ -17,6 +17,7 @@ use super::slots::{Key, Slot, SlotChange, Slots};
 use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
+use crate::host::carried_over;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -98,7 +99,7 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, source) = (*digest, FillSource::of(caller));
-        let begun = tokio::task::spawn_blocking(move || permit.begin(&digest, source, heed)).await;
+        let begun = tokio::task::spawn_blocking(carried_over(move || permit.begin(&digest, source, heed))).await;
         let (waiter, opening) = begun.unwrap_or(Err(store::Error::Closed))?;
         Ok(Entered::Started(waiter, opening))
     }

@@ -17,6 +17,7 @@ use super::sources::{self, FillSource, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
+use crate::host::carried;
 use crate::oci::Digest;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -61,8 +62,10 @@ impl Permit {
         let fill = Arc::new(self.open(digest, source)?);
         let Some(waiter) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
         let (config, metrics) = (self.context.config, self.context.metrics.clone());
-        let heeded = tokio::spawn(heed(waiter.ending(), opening.clone()));
-        tokio::spawn(self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded));
+        let heeded = tokio::spawn(carried(heed(waiter.ending(), opening.clone())));
+        let span = tracing::debug_span!("fill", %digest, registry = &*self.key.1);
+        let attended = self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded);
+        tokio::spawn(span.in_scope(|| carried(attended)));
         Ok((waiter, opening))
     }
 

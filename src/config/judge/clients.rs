@@ -8,7 +8,7 @@ use crate::config::mistakes::report::Report;
 use crate::config::presets::PRESETS;
 use crate::config::tree::KeyPath;
 use crate::oci::{Authority, HostPattern};
-use crate::proxy::{AuditConfig, ClientsConfig, Flaw, RegistrySettings, RuleConfig, Users};
+use crate::proxy::{AuditConfig, BadLine, ClientsConfig, RegistrySettings, RuleConfig, Users};
 
 /// Checks the section; its files become relative to the folder of the configuration, unless a variable names them.
 pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Report<'_>) {
@@ -49,7 +49,7 @@ fn users(file: &Path, path: &KeyPath, report: &mut Report<'_>) -> Option<Users> 
             return None;
         }
     };
-    let tell = |Flaw { line, text }: Flaw| report.say(path, format!("{}:{line}: {text}", file.display()));
+    let tell = |BadLine { line, text }: BadLine| report.say(path, format!("{}:{line}: {text}", file.display()));
     Users::parse(&bytes).map_err(|flaws| flaws.into_iter().for_each(tell)).ok()
 }
 

@@ -1,10 +1,9 @@
-//! Which passwords for a registry are guesses: those of nobody who is known to have a right.
+//! Paces passwords for a registry that come from somebody who is not known to have a right.
 //!
-//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or because
-//! the proxy holds credentials of its own, they are paced here.
+//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or
+//! because the proxy holds credentials of its own, they are paced here.
 
-use http::header::{AUTHORIZATION, HeaderMap};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
@@ -12,34 +11,37 @@ use crate::proxy::clients::Guess;
 use crate::proxy::context::Context;
 use crate::proxy::respond::{self, Failure};
 use crate::proxy::tokens::bearers;
-use crate::proxy::tokens::request::{TokenRequest, user_of};
+use crate::proxy::tokens::request::TokenRequest;
 
-/// Lets who asks for a token with a password wait as long as it has to. `None` where it is no guess: it brings none, or
-/// that of somebody who has shown a right where the token is for.
+/// Delays a request for a token with a password as long as it must wait. `None` where it is not a guess: it has no
+/// password, or that of somebody who has shown a right in a repository of the token.
 ///
 /// # Errors
-/// Too many of its address are being looked at.
-pub(crate) async fn admit<'a>(context: &Context<'a>, wish: &TokenRequest) -> Result<Option<Guess<'a>>, Failure> {
-    let Some((user, mac)) = offered(context, wish) else { return Ok(None) };
-    if has_shown_a_right(context, wish, &mac) { Ok(None) } else { wait(context, &user, mac).await.map(Some) }
+/// Too many passwords from its address are being checked.
+pub(crate) async fn admit<'a>(
+    context: &Context<'a>,
+    token_request: &TokenRequest,
+) -> Result<Option<Guess<'a>>, Failure> {
+    let Some((user, mac)) = offered(context, token_request) else { return Ok(None) };
+    if has_shown_a_right(context, token_request, &mac) { Ok(None) } else { wait(context, &user, mac).await.map(Some) }
 }
 
 /// Whether [`admit`] would take it for no guess.
-pub(crate) fn is_known(context: &Context<'_>, wish: &TokenRequest) -> bool {
-    offered(context, wish).is_none_or(|(_, mac)| has_shown_a_right(context, wish, &mac))
+pub(crate) fn is_known(context: &Context<'_>, token_request: &TokenRequest) -> bool {
+    offered(context, token_request).is_none_or(|(_, mac)| has_shown_a_right(context, token_request, &mac))
 }
 
-fn offered(context: &Context<'_>, wish: &TokenRequest) -> Option<(String, [u8; 32])> {
-    Some((wish.user()?, bearers::mac(&context.proxy.cache, wish.credential()?)))
+fn offered(context: &Context<'_>, token_request: &TokenRequest) -> Option<(String, [u8; 32])> {
+    Some((token_request.user()?, bearers::mac(&context.proxy.cache, token_request.credential()?)))
 }
 
-fn has_shown_a_right(context: &Context<'_>, wish: &TokenRequest, mac: &[u8; 32]) -> bool {
-    places(context, wish).any(|place| is_granted(context, &place, mac))
+fn has_shown_a_right(context: &Context<'_>, token_request: &TokenRequest, mac: &[u8; 32]) -> bool {
+    places(context, token_request).any(|place| is_granted(context, &place, mac))
 }
 
-/// Whether anybody may read all that a token is wished for: then one that is nobody's will do, and tells nothing.
-pub(crate) async fn is_for_all(context: &Context<'_>, wish: &TokenRequest) -> bool {
-    let mut places = places(context, wish).peekable();
+/// Whether anybody may read everything that the token is for: then nobody's token will do, and reveals nothing.
+pub(crate) async fn is_for_all(context: &Context<'_>, token_request: &TokenRequest) -> bool {
+    let mut places = places(context, token_request).peekable();
     if places.peek().is_none() {
         return false;
     }
@@ -51,17 +53,13 @@ pub(crate) async fn is_for_all(context: &Context<'_>, wish: &TokenRequest) -> bo
     true
 }
 
-/// The same as [`admit`] for who reads in `repository` with a password in hand while the registry is away.
+/// The same as [`admit`] for a read in `repository` with a password while the registry is unreachable.
 ///
 /// # Errors
 /// As [`admit`].
-pub(crate) async fn admit_reader(
-    context: &Context<'_>,
-    repository: &Repository,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
-    let credential = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    let Some(user) = user_of(credential) else { return Ok(()) };
+pub(crate) async fn admit_reader(context: &Context<'_>, repository: &Repository) -> Result<(), Failure> {
+    let Some(credential) = &context.authorization else { return Ok(()) };
+    let Some(user) = credential.user() else { return Ok(()) };
     let mac = bearers::mac(&context.proxy.cache, credential);
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     if is_granted(context, &place, &mac) || is_public(context, &place).await {
@@ -70,8 +68,8 @@ pub(crate) async fn admit_reader(
     wait(context, &user, mac).await.map(drop)
 }
 
-fn places(context: &Context<'_>, wish: &TokenRequest) -> impl Iterator<Item = Place> {
-    let names = wish.scopes().iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+fn places(context: &Context<'_>, token_request: &TokenRequest) -> impl Iterator<Item = Place> {
+    let names = token_request.scopes().iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
     let repositories = names.filter_map(|(name, _)| name.parse().ok());
     repositories.map(|repository| Place { registry: context.origin.clone(), repository })
 }
@@ -91,10 +89,10 @@ fn trust(context: &Context<'_>) -> Trust {
 }
 
 async fn wait<'a>(context: &Context<'a>, user: &str, mac: [u8; 32]) -> Result<Guess<'a>, Failure> {
-    context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::crowded)
+    context.proxy.guesses.admit(context.client, user, mac).await.ok_or_else(respond::too_many_passwords)
 }
 
-/// What the registry said of one.
+/// Notes what the registry said of a guess.
 pub(crate) fn judged(guess: Option<Guess<'_>>, status: StatusCode) {
     match (guess, status) {
         (Some(guess), StatusCode::OK) => guess.was_right(),

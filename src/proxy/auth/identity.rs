@@ -1,4 +1,4 @@
-//! Who asks for something in a repository, and in whose name the registry is asked for it.
+//! Tells who asks for something in a repository, and in whose name the registry is asked for it.
 //!
 //! A caller's own credentials decide, as if the proxy were not there. Where the operator has said so, nobody's
 //! are used, or the proxy's own for callers who bring none: those serve what is public and what `repositories`
@@ -11,21 +11,21 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use crate::cache::{Place, Principal, Trust};
 use crate::proxy::context::Context;
 use crate::proxy::registry::registry::Whose;
-use crate::proxy::tokens::bearers::Bears;
+use crate::proxy::tokens::bearers::Presented;
 use crate::proxy::tokens::local::Holder;
 use crate::upstream::AskAs;
 
-/// Who asks, and how.
+/// The client of a request, and the name in which the registry is asked.
 pub(crate) struct Identity {
     pub(crate) principal: Principal,
     pub(crate) who: AskAs,
-    /// Anybody may read here, as far as is known: a no to the caller's token is no reason not to.
+    /// Anybody may read here, as far as is known, even where the caller's token is refused.
     pub(crate) public: bool,
     /// The caller's token has expired.
     pub(crate) lapsed: bool,
 }
 
-/// Tells who a request to `context` with these `headers` is from, at its place.
+/// Tells who sent a request with these `headers` to `context`, and with which rights at its place.
 pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap, trust: &Trust) -> Identity {
     let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };
@@ -43,12 +43,15 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
             }
             return Identity { principal, who: AskAs::Nobody, public, lapsed: false };
         }
-        Some(Holder::Nobody) => Bears::Nobody,
-        None => context.proxy.bearers.bears(cache, context.registry, context.authority, &place.repository, header),
+        Some(Holder::Nobody) => Presented::Nobody,
+        None => {
+            let Context { registry, authority, authorization, .. } = context;
+            context.proxy.bearers.bears(cache, registry, authority, &place.repository, authorization.as_ref())
+        }
     };
     let known = cache.is_public(place, trust).await;
     let public = known.is_some();
-    if let (Whose::Held(keyring), Bears::Nobody | Bears::Anybody { .. }) = (context.registry.whose(), bears) {
+    if let (Whose::Held(keyring), Presented::Nobody | Presented::Anybody { .. }) = (context.registry.whose(), bears) {
         let listed = keyring.lists(&place.repository);
         if !listed && known != Some(true) {
             return nobody(false); // its answer is the proof, if it is one
@@ -58,17 +61,17 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
     }
     let header = || header.cloned();
     match bears {
-        // Who holds a token of ours cannot authenticate again: it gets what anybody is given.
-        Bears::Nobody if public || context.holder.is_some() => nobody(false),
-        Bears::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
-        Bears::Anybody { lapsed } => {
+        // The holder of a token of ours cannot authenticate again, and gets what anybody is given.
+        Presented::Nobody if public || context.holder.is_some() => nobody(false),
+        Presented::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
+        Presented::Anybody { lapsed } => {
             Identity { principal: Principal::Anybody, who: AskAs::Caller(header()), public, lapsed }
         }
-        Bears::Credential { mac, lapsed } => {
+        Presented::Credential { mac, lapsed } => {
             let principal = cache.principal(&place.registry, Some(&mac));
             Identity { principal, who: AskAs::Caller(header()), public, lapsed }
         }
-        Bears::Itself => {
+        Presented::Itself => {
             let principal = cache.principal(&place.registry, header().as_ref().map(|header| header.as_bytes()));
             Identity { principal, who: AskAs::Caller(header()), public, lapsed: false }
         }

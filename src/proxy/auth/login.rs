@@ -1,4 +1,4 @@
-//! A caller's own credentials where the proxy holds some: verified by the registry before they count.
+//! Has the registry verify a client's own credentials before they count, where the proxy holds some.
 //!
 //! Its clients are sent to our token service by the ping, whatever they have. Whoever brings credentials there
 //! gets a token that the registry's own service gave for them; a registry that takes passwords alone is asked
@@ -6,74 +6,85 @@
 
 use std::time::SystemTime;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use zeroize::Zeroizing;
 
-use super::ping;
+use super::own_word;
 use crate::cache::Principal;
 use crate::host::Secret;
-use crate::oci::Challenge;
+use crate::oci::{Authorization, Challenge};
 use crate::proxy::context::Context;
-use crate::proxy::tokens::bearers::{self, Leg};
+use crate::proxy::served::ServedAnswer;
+use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
-use crate::proxy::{answer, faults, respond};
+use crate::proxy::{answer, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
 use crate::upstream::{Credential, Endpoint};
 use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
-/// The answer to one who asks our token service with credentials.
-pub(crate) async fn token(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Response<Body> {
-    verify(context, wish, leg)
+/// Answers a request to our token service with credentials.
+pub(crate) async fn token(
+    context: &Context<'_>,
+    token_request: &TokenRequest,
+    binding: Option<TokenBinding>,
+) -> ServedAnswer {
+    verify(context, token_request, binding)
         .await
-        .unwrap_or_else(|unasked| faults::fault(&answer::fault_of_unasked(unasked), Kind::Token))
+        .unwrap_or_else(|unasked| ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
-async fn verify(context: &Context<'_>, wish: &TokenRequest, leg: Option<Leg>) -> Result<Response<Body>, Unasked> {
+async fn verify(
+    context: &Context<'_>,
+    token_request: &TokenRequest,
+    binding: Option<TokenBinding>,
+) -> Result<ServedAnswer, Unasked> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
-    let (Some(endpoint), Some(credential)) = (own, wish.credential().and_then(credential_of)) else {
-        return Ok(respond::unauthorized("these credentials cannot be verified here"));
+    let (Some(endpoint), Some(credential)) = (own, token_request.credential().and_then(credential_of)) else {
+        return Ok(respond::unauthorized("these credentials cannot be verified here").into());
     };
     // Anybody on the way could say yes to everything, or where passwords are to go.
     if !endpoint.is_secure() {
-        return Ok(respond::unauthorized("credentials are not verified over plain HTTP"));
+        return Ok(respond::unauthorized("credentials are not verified over plain HTTP").into());
     }
     let response = ask_ping(context, endpoint, None).await?;
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
-        let (header, left) =
-            context.access.token_for(context.registry.realms(), endpoint, bearer, wish.scopes(), &credential).await?;
-        let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+        let (header, left) = context
+            .access
+            .token_for(context.registry.realms(), endpoint, bearer, token_request.scopes(), &credential)
+            .await?;
+        let issued = Authorization::parse(header.as_bytes());
+        let token = issued.bearer().unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);
         let body =
             Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
-        if let Some(leg) = leg {
-            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &leg, body.as_bytes());
+        if let Some(binding) = binding {
+            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &binding, body.as_bytes());
         }
-        return Ok(json(&body));
+        return Ok(json(&body).into());
     }
     let Some(basic) = credential.basic() else {
-        return Ok(respond::unauthorized("the registry takes no identity tokens"));
+        return Ok(respond::unauthorized("the registry does not accept identity tokens").into());
     };
-    let (response, is_own_word) = ping::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
+    let (response, is_own_word) = own_word::judged(ask_ping(context, endpoint, Some(basic.clone())).await?).await;
     if !is_own_word || is_foreign(&response, endpoint) {
-        return Ok(respond::unauthorized("the registry does not know this user and password"));
+        return Ok(respond::unauthorized("the registry does not know this user and password").into());
     }
     let (cache, now) = (&context.proxy.cache, SystemTime::now());
-    let mac = wish.credential().map(|credential| bearers::mac(cache, credential));
+    let mac = token_request.credential().map(|credential| bearers::mac(cache, credential));
     let holder = match cache.principal(&context.origin, mac.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),
         Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,
     };
     let token = context.proxy.local.mint(&context.origin, holder, now);
     context.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
-    Ok(json(&LocalTokens::answer(&token, now)))
+    Ok(json(&LocalTokens::answer(&token, now)).into())
 }
 
 async fn ask_ping(
@@ -91,14 +102,12 @@ async fn ask_ping(
     Ok(context.upstream.fetch(endpoint, request).await?)
 }
 
-/// A credential that is written as a header would have it.
-fn credential_of(written: &[u8]) -> Option<Credential> {
-    let (scheme, rest) = std::str::from_utf8(written).ok()?.split_once(' ')?;
-    if scheme == "Identity" {
-        return Some(Credential::Identity { token: Secret::new(rest.to_owned()) });
+/// The credential that is sent to a token service.
+fn credential_of(authorization: &Authorization) -> Option<Credential> {
+    if let Some(token) = authorization.identity() {
+        return Some(Credential::Identity { token: Secret::new(token.to_owned()) });
     }
-    let bytes = Zeroizing::new(scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(rest).ok())??);
-    let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    let (user, password) = authorization.login()?;
     Some(Credential::new(user.to_owned(), Secret::new(password.to_owned())))
 }
 

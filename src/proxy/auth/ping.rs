@@ -1,38 +1,36 @@
-//! `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
+//! Answers `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
 //!
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
 //! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and
-//! everybody else is sent to our own token service. A page that answers everything with 200 is not that word.
+//! everybody else is sent to our own token service. A page that answers everything with 200 is not that answerer.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 
-use super::token_service;
+use super::challenge::{challenge, has_failed};
+use super::own_word::judged;
 use crate::host::within;
 use crate::oci::Look;
 use crate::proxy::context::Context;
-use crate::proxy::pull::pull::Pulled;
 use crate::proxy::registry::registry::Whose;
+use crate::proxy::served::{Served, ServedAnswer};
 use crate::proxy::tokens::bearers;
 use crate::proxy::{forward, respond};
 use crate::store::Ping;
 use crate::telemetry::{Kind, Outcome};
-use crate::wire::{self, Body, collect};
+use crate::wire::{self, Body};
 
-/// What decides who answers a ping.
+/// The facts that decide who answers a ping.
 #[derive(Clone, Copy, Debug)]
-struct Door {
+struct PingCase {
     /// The registry is away, or has just failed to answer.
     away: bool,
     /// The proxy has credentials of its own for it: clients need none, but have to ask us for a token that says so.
     held: bool,
-    /// What the client carries.
+    /// The client's credentials.
     carried: Carried,
 }
 
@@ -46,9 +44,9 @@ enum Carried {
     Own,
 }
 
-/// Who answers.
+/// The one that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum Answerer {
     /// The registry.
     Theirs,
     /// We, with 200.
@@ -59,22 +57,22 @@ enum Word {
     Challenge,
 }
 
-impl Door {
-    fn word(self) -> Word {
+impl PingCase {
+    fn answerer(self) -> Answerer {
         match self {
             Self { away: true, carried: Carried::Local, .. } | Self { held: true, carried: Carried::Local, .. } => {
-                Word::Welcome
+                Answerer::Welcome
             }
-            Self { held: true, carried: Carried::Nothing, .. } => Word::Challenge,
-            Self { away: true, .. } => Word::LastKnown,
-            Self { away: false, .. } => Word::Theirs,
+            Self { held: true, carried: Carried::Nothing, .. } => Answerer::Challenge,
+            Self { away: true, .. } => Answerer::LastKnown,
+            Self { away: false, .. } => Answerer::Theirs,
         }
     }
 }
 
 /// Answers a ping.
-pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Pulled {
-    let carried = match (&context.holder, headers.contains_key(AUTHORIZATION)) {
+pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Served {
+    let carried = match (&context.holder, context.authorization.is_some()) {
         (Some(_), _) => Carried::Local,
         (None, true) => Carried::Own,
         (None, false) => Carried::Nothing,
@@ -82,40 +80,40 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
     let held = match context.registry.whose() {
         Whose::Client => false,
         // Nobody needs credentials, and none would be used.
-        Whose::Nobody => return Pulled::bypass(welcome(method)),
+        Whose::Nobody => return Served::bypass(welcome(method)),
         Whose::Held(_) => true,
     };
-    let door = Door { away: context.outage.is_open(), held, carried };
-    let word = match door.word() {
-        Word::Theirs => match asked(context, method, headers).await {
-            Some(pulled) => return pulled,
-            None => Door { away: true, ..door }.word(),
+    let case = PingCase { away: context.outage.is_open(), held, carried };
+    let answerer = match case.answerer() {
+        Answerer::Theirs => match asked(context, method, headers).await {
+            Some(served) => return served,
+            None => PingCase { away: true, ..case }.answerer(),
         },
-        word => word,
+        answerer => answerer,
     };
-    match word {
-        Word::Welcome => Pulled::bypass(welcome(method)),
-        Word::LastKnown => {
+    match answerer {
+        Answerer::Welcome => Served::bypass(welcome(method)),
+        Answerer::LastKnown => {
             let known = recall(context, method).await;
-            known.unwrap_or_else(|| Pulled::bypass(token_service::challenge(context, None)))
+            known.unwrap_or_else(|| Served::bypass(challenge(context, None)))
         }
-        Word::Challenge | Word::Theirs => Pulled::bypass(token_service::challenge(context, None)),
+        Answerer::Challenge | Answerer::Theirs => Served::bypass(challenge(context, None)),
     }
 }
 
-/// The registry's answer, if it has one; asked again where a probe of ours was answered and the question was not.
-async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+/// The registry's answer, if it gives one; asked again where our probe was answered and the ping was not.
+async fn asked(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let before = context.outage.changed();
-    if let Some(pulled) = ask(context, method, headers).await {
-        return Some(pulled);
+    if let Some(served) = ask(context, method, headers).await {
+        return Some(served);
     }
     context.outage.settled().await;
     let was_silent = context.outage.changed() != before;
     if was_silent && !context.outage.is_open() { ask(context, method, headers).await } else { None }
 }
 
-/// The registry's answer, if it has one but that it cannot, or not now.
-async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Pulled> {
+/// The registry's answer, unless it says that it cannot answer, or not now.
+async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Option<Served> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let deadline = context.deadline(context.registry.tags().deadline());
     for endpoint in context.upstream.order(&deciding) {
@@ -123,57 +121,27 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
         let asked = async {
             let passed =
                 forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
-            judged(passed.await).await
+            match passed.await {
+                ServedAnswer::Message(response) => Ok(judged(response).await),
+                words => Err(words),
+            }
         };
         let about = context.upstream.asked_of(std::slice::from_ref(endpoint), None);
         match within(deadline, &about, asked).await {
             None => {}
-            Some((response, _)) if response.extensions().get::<respond::Ours>().is_some() => {
-                return Some(Pulled::bypass(response));
-            }
-            Some((response, _)) if token_service::has_failed(response.status()) => {}
-            Some((response, is_own_word)) => {
-                let is_to_nobody = !headers.contains_key(AUTHORIZATION) && bearers::is_plain(headers);
+            Some(Err(words)) if words.is_ours() || !has_failed(words.status()) => return Some(Served::bypass(words)),
+            Some(Err(_)) => {}
+            Some(Ok((response, _))) if has_failed(response.status()) => {}
+            Some(Ok((response, is_own_word))) => {
+                let is_to_nobody = context.authorization.is_none() && bearers::is_plain(headers);
                 if is_to_nobody && (is_own_word || response.status() == StatusCode::UNAUTHORIZED) {
                     remember(context, &response);
                 }
-                return Some(Pulled::bypass(response));
+                return Some(Served::bypass(response));
             }
         }
     }
     None
-}
-
-/// An answer to a ping, and whether it is the registry's own 200: it says the version of the API, or nothing but `{}`.
-pub(crate) async fn judged(response: Response<Body>) -> (Response<Body>, bool) {
-    const SHORT: usize = 64;
-    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let is_short = length.is_some_and(|length| length <= SHORT);
-    if response.status() != StatusCode::OK || !is_short {
-        let is_own_word = response.status() == StatusCode::OK && says_version(response.headers());
-        return (response, is_own_word);
-    }
-    let (parts, body) = response.into_parts();
-    match collect(body, SHORT).await {
-        Ok(bytes) => {
-            let is_own_word = says_version(&parts.headers) || (!is_page(&parts.headers) && bytes.trim_ascii() == b"{}");
-            (Response::from_parts(parts, Body::full(bytes)), is_own_word)
-        }
-        Err(cause) => {
-            let broken = futures_util::stream::iter([Err::<Frame<Bytes>, _>(cause)]);
-            (Response::from_parts(parts, Body::wrap(StreamBody::new(broken))), false)
-        }
-    }
-}
-
-/// A server before a registry may say the version on its own pages, too.
-fn says_version(headers: &HeaderMap) -> bool {
-    !is_page(headers)
-        && headers.get(respond::API_VERSION).is_some_and(|value| value.as_bytes().starts_with(b"registry/"))
-}
-
-fn is_page(headers: &HeaderMap) -> bool {
-    Look::of(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())) == Look::Page
 }
 
 fn bodiless(method: &Method, headers: &HeaderMap) -> Option<Request<Body>> {
@@ -199,13 +167,13 @@ fn remember(context: &Context<'_>, response: &Response<Body>) {
     });
 }
 
-/// Whether the registry wants no credentials, as far as is known: it answered 200 to somebody without.
+/// Whether the registry requires no credentials, as far as is known: it answered 200 to a request without any.
 pub(crate) async fn is_open_to_all(context: &Context<'_>) -> bool {
     matches!(context.registry.whose(), Whose::Nobody) || last_known(context).await.is_some()
 }
 
 async fn last_known(context: &Context<'_>) -> Option<Ping> {
-    // An earlier version took a page for the registry's word.
+    // An earlier version took a page for the registry's answerer.
     let is_page = |ping: &Ping| {
         let said = ping.headers.iter().find(|(name, _)| name == CONTENT_TYPE.as_str());
         Look::of(said.map(|(_, value)| value.as_str())) == Look::Page
@@ -214,8 +182,8 @@ async fn last_known(context: &Context<'_>) -> Option<Ping> {
     known.filter(|ping| ping.status == 200 && !is_page(ping))
 }
 
-/// The last 200 of a registry that wants no credentials.
-async fn recall(context: &Context<'_>, method: &Method) -> Option<Pulled> {
+/// The last 200 of a registry that requires no credentials.
+async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     let ping = last_known(context).await?;
     let mut response = Response::new(body(method));
     for (name, value) in &ping.headers {
@@ -224,10 +192,10 @@ async fn recall(context: &Context<'_>, method: &Method) -> Option<Pulled> {
         }
     }
     let age = ping.seen.elapsed().unwrap_or_default();
-    Some(Pulled { response, outcome: Outcome::Stale, stored: false, age: Some(age) })
+    Some(Served { outcome: Outcome::Stale, age: Some(age), ..Served::bypass(response) })
 }
 
-/// Ours to whoever has a token of ours.
+/// Our 200, for the holder of a token of ours.
 fn welcome(method: &Method) -> Response<Body> {
     let mut response = Response::new(body(method));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -246,21 +214,21 @@ mod tests {
     #[test]
     fn each_client_learns_from_its_ping_what_its_protocol_needs() {
         let table = [
-            (false, false, Carried::Nothing, Word::Theirs),
-            (false, false, Carried::Own, Word::Theirs),
-            (false, false, Carried::Local, Word::Theirs),
-            (true, false, Carried::Nothing, Word::LastKnown),
-            (true, false, Carried::Own, Word::LastKnown),
-            (true, false, Carried::Local, Word::Welcome),
-            (false, true, Carried::Nothing, Word::Challenge),
-            (false, true, Carried::Own, Word::Theirs),
-            (false, true, Carried::Local, Word::Welcome),
-            (true, true, Carried::Nothing, Word::Challenge),
-            (true, true, Carried::Own, Word::LastKnown),
-            (true, true, Carried::Local, Word::Welcome),
+            (false, false, Carried::Nothing, Answerer::Theirs),
+            (false, false, Carried::Own, Answerer::Theirs),
+            (false, false, Carried::Local, Answerer::Theirs),
+            (true, false, Carried::Nothing, Answerer::LastKnown),
+            (true, false, Carried::Own, Answerer::LastKnown),
+            (true, false, Carried::Local, Answerer::Welcome),
+            (false, true, Carried::Nothing, Answerer::Challenge),
+            (false, true, Carried::Own, Answerer::Theirs),
+            (false, true, Carried::Local, Answerer::Welcome),
+            (true, true, Carried::Nothing, Answerer::Challenge),
+            (true, true, Carried::Own, Answerer::LastKnown),
+            (true, true, Carried::Local, Answerer::Welcome),
         ];
         for (away, held, carried, expected) in table {
-            assert_eq!(Door { away, held, carried }.word(), expected, "away {away}, held {held}, {carried:?}");
+            assert_eq!(PingCase { away, held, carried }.answerer(), expected, "away {away}, held {held}, {carried:?}");
         }
     }
 }

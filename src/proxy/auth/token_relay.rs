@@ -1,4 +1,4 @@
-//! The answer to a request for a token, on its way through us: passed on unaltered, and remembered for whom it was.
+//! Passes the answer to a request for a token on unaltered, and remembers whose token it is.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -8,46 +8,55 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 
 use crate::oci::Authority;
+use crate::proxy::served::ServedAnswer;
 use crate::proxy::state::Proxy;
-use crate::proxy::tokens::bearers::Leg;
+use crate::proxy::tokens::bearers::TokenBinding;
 use crate::wire::Body;
 
-/// An answer with a token; a longer one passes without being read.
+/// No answer with a token is longer; a longer one passes unread.
 const ANSWER_LIMIT: usize = 256 << 10;
 
-/// What a token service answered.
+/// The answer of a token service.
 pub(crate) enum Heard {
-    /// Whatever it is, passed on.
-    Answer(Response<Body>),
+    /// Any answer, passed on.
+    Answer(ServedAnswer),
     /// A 200 that broke off or has no token in it, to a request for one: the service does not work.
-    NoToken(Response<Body>),
+    NoToken(ServedAnswer),
 }
 
 impl Heard {
     /// The answer as it came.
-    pub(crate) fn response(self) -> Response<Body> {
-        let (Self::Answer(response) | Self::NoToken(response)) = self;
-        response
+    pub(crate) fn answer(self) -> ServedAnswer {
+        let (Self::Answer(answer) | Self::NoToken(answer)) = self;
+        answer
     }
 }
 
-/// Notes the tokens that `realm` answered to `leg`.
-pub(crate) async fn heard(proxy: &Proxy, realm: &Authority, leg: Option<Leg>, response: Response<Body>) -> Heard {
-    let Some(leg) = leg.filter(|_| response.status() == StatusCode::OK) else { return Heard::Answer(response) };
+/// Notes the tokens that `issuer` answered to `binding`.
+pub(crate) async fn heard(
+    proxy: &Proxy,
+    issuer: &Authority,
+    binding: Option<TokenBinding>,
+    answer: ServedAnswer,
+) -> Heard {
+    let (binding, response) = match (binding, answer) {
+        (Some(binding), ServedAnswer::Message(response)) if response.status() == StatusCode::OK => (binding, response),
+        (_, answer) => return Heard::Answer(answer),
+    };
     let (mut parts, body) = response.into_parts();
     match ahead(body, ANSWER_LIMIT).await {
         Ahead::Whole(bytes) => {
-            let has_token = proxy.bearers.bind(&proxy.cache, realm, &leg, &bytes);
+            let has_token = proxy.bearers.bind(&proxy.cache, issuer, &binding, &bytes);
             parts.headers.remove(CONTENT_LENGTH); // the body that was read says it
-            let response = Response::from_parts(parts, Body::full(bytes));
-            if has_token { Heard::Answer(response) } else { Heard::NoToken(response) }
+            let answer = Response::from_parts(parts, Body::full(bytes)).into();
+            if has_token { Heard::Answer(answer) } else { Heard::NoToken(answer) }
         }
-        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body)),
-        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body)),
+        Ahead::Long(body) => Heard::Answer(Response::from_parts(parts, body).into()),
+        Ahead::Broken(body) => Heard::NoToken(Response::from_parts(parts, body).into()),
     }
 }
 
-/// A body that was looked into.
+/// A body of which the beginning was read.
 enum Ahead {
     /// All of it.
     Whole(Bytes),

@@ -1,29 +1,29 @@
-//! Our own token service: it stands in for a registry's while that is away, and hands out tokens of ours.
+//! Stands in for a registry's token service while that is away, and hands out tokens of ours.
 //!
 //! Such a token is a claim, not a right: what it opens, the cache's grants decide, and what is public.
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
+use super::challenge::has_failed;
 use super::token_relay::Heard;
 use super::{guesses, login, token_relay};
 use crate::cache::Principal;
 use crate::host::within;
-use crate::oci::{Challenge, Code, Query, Repository};
+use crate::oci::{Code, Query};
 use crate::proxy::context::Context;
 use crate::proxy::forward;
-use crate::proxy::pull::pull::Pulled;
 use crate::proxy::registry::registry::Whose;
 use crate::proxy::respond::{self, Failure};
-use crate::proxy::tokens::bearers::{self, Leg};
+use crate::proxy::served::{Served, ServedAnswer};
+use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
 use crate::proxy::tokens::request::TokenRequest;
 use crate::telemetry::Kind;
 use crate::upstream::Endpoint;
-use crate::wire::{Body, collect};
+use crate::wire::{Body, Received, collect};
 
 /// A form with a token in it is shorter.
 const FORM_LIMIT: usize = 64 << 10;
@@ -31,70 +31,58 @@ const LATER: u32 = 30;
 /// One of these is in every request for a token by GET.
 const TELLING: [&str; 3] = ["service", "scope", "account"];
 
-/// 401: a token is to be had from us. With a repository, for pulling from it.
-pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Response<Body> {
-    let scopes = repository.map(|name| format!("repository:{name}:pull"));
-    let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
-    let message = "authentication required; while the registry is away, this proxy hands out the token";
-    let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
-    let mut response = failure.respond();
-    if let Ok(value) = HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
-        response.headers_mut().insert(WWW_AUTHENTICATE, value);
-    }
-    response
-}
-
-/// A request to our own token service.
-pub(crate) async fn answer(context: &Context<'_>, request: Request<Incoming>) -> Pulled {
+/// Answers a request to our own token service.
+pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) -> Served {
     if !matches!(*request.method(), Method::GET | Method::POST) {
-        let mut response = respond::no_method("a token is to be had by GET or POST").respond();
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
-        return Pulled::bypass(response);
+        let failure = respond::no_method("tokens are issued to GET and POST only");
+        return Served::bypass(failure.with(ALLOW, HeaderValue::from_static("GET, POST")));
     }
     let read = read(request).await;
     context.outage.settled().await;
     match read {
-        Ok((parts, form, wish)) if is_verified(context) && wish.credential().is_some() => {
-            let guess = match guesses::admit(context, &wish).await {
+        Ok((parts, form, token_request)) if is_verified(context) && token_request.credential().is_some() => {
+            let guess = match guesses::admit(context, &token_request).await {
                 Ok(guess) => guess,
-                Err(busy) => return Pulled::failure(&busy),
+                Err(busy) => return Served::failure(busy),
             };
-            let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+            let binding = TokenBinding::of(&context.proxy.cache, &parts, &form, &token_request);
             let deciding = context.registry.deciding_endpoints(context.authority);
             let about = context.upstream.asked_of(&deciding, None);
-            let verified = login::token(context, &wish, leg);
+            let verified = login::token(context, &token_request, binding);
             let answered = tokio::select! {
                 answered = within(context.registry.tags().deadline(), &about, verified) => answered,
-                () = context.outage.opened() => Some(only_pulls().respond()),
+                () = context.outage.opened() => Some(only_pulls().into()),
             };
             match answered {
                 Some(answer) if !has_failed(answer.status()) => {
                     guesses::judged(guess, answer.status());
-                    return Pulled::bypass(answer);
+                    return Served::bypass(answer);
                 }
                 Some(_) | None => {}
             }
             if let Some(guess) = guess {
                 guess.was_not_judged();
             }
-            stand_in(context, &wish, hand_out(context, &wish, true)).await
+            stand_in(context, &token_request, hand_out(context, &token_request, true)).await
         }
-        Ok((_, _, wish)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
-            stand_in(context, &wish, hand_out(context, &wish, true)).await
+        Ok((_, _, token_request)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
+            stand_in(context, &token_request, hand_out(context, &token_request, true)).await
         }
-        Ok((_, _, wish)) => Pulled::bypass(hand_out(context, &wish, false).unwrap_or_else(|| only_pulls().respond())),
-        Err(failure) => Pulled::failure(&failure),
+        Ok((_, _, token_request)) => Served::bypass(
+            hand_out(context, &token_request, false).map_or_else(|| only_pulls().into(), ServedAnswer::from),
+        ),
+        Err(failure) => Served::failure(failure),
     }
 }
 
-/// Whether callers' own credentials are verified now: the ping sends them here where the proxy holds some.
+/// Whether clients' own credentials are verified now: the ping sends them here where the proxy holds some.
 fn is_verified(context: &Context<'_>) -> bool {
     matches!(context.registry.whose(), Whose::Held(_)) && !context.outage.is_open()
 }
 
-/// Whether a request to a token service's host is one for a token, and no page: where the registry says that tokens are to
-/// be had; as long as it has said nothing, one that looks like it.
-pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: &Request<Incoming>) -> bool {
+/// Whether a request to a token service's host is for a token and not for a page: by the path that the registry
+/// named, or, as long as it has named none, by its form.
+pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: &Request<Received>) -> bool {
     let (uri, query) = (request.uri(), request.uri().query().unwrap_or_default());
     let names =
         |query: &str| Query::parse(query).is_ok_and(|query| query.iter().any(|(name, _)| TELLING.contains(&name)));
@@ -102,79 +90,77 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
         && (*request.method() == Method::POST || names(query))
 }
 
-/// A request to the registry's own token service: its answer, or one of ours where it has none in time.
-pub(crate) async fn leg(context: &Context<'_>, endpoint: &Endpoint, request: Request<Incoming>) -> Pulled {
-    let (parts, form, wish) = match read(request).await {
+/// Relays a request to the registry's own token service: its answer, or one of ours where it gives none in time.
+pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Received>) -> Served {
+    let (parts, form, token_request) = match read(request).await {
         Ok(read) => read,
-        Err(failure) => return Pulled::failure(&failure),
+        Err(failure) => return Served::failure(failure),
     };
     let target = parts.uri.path_and_query().cloned();
-    let leg = Leg::of(&context.proxy.cache, &parts.method, &parts.uri, &parts.headers, &form);
+    let binding = TokenBinding::of(&context.proxy.cache, &parts, &form, &token_request);
     let mut request = Request::from_parts(parts, Body::full(form));
     // So that the answer can be read; it is small.
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let asked = async {
         let answer =
             forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Token, request).await;
-        token_relay::heard(context.proxy, context.authority, leg, answer).await
+        token_relay::heard(context.proxy, context.authority, binding, answer).await
     };
-    let Some(token) = hand_out(context, &wish, true).filter(|_| !context.is_shared) else {
-        return Pulled::bypass(asked.await.response());
+    let Some(token) = hand_out(context, &token_request, true).filter(|_| !context.is_shared) else {
+        return Served::bypass(asked.await.answer());
     };
     if context.outage.is_open() {
-        return stand_in(context, &wish, Some(token)).await;
+        return stand_in(context, &token_request, Some(token)).await;
     }
     let about = context.upstream.asked_of(std::slice::from_ref(endpoint), target.as_ref());
     let answered = tokio::select! {
         answered = within(context.registry.tags().deadline(), &about, asked) => answered,
-        () = context.outage.opened() => return stand_in(context, &wish, Some(token)).await,
+        () = context.outage.opened() => return stand_in(context, &token_request, Some(token)).await,
     };
     match answered {
-        Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Pulled::bypass(answer),
+        Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Served::bypass(answer),
         Some(Heard::Answer(_)) | None => {}
         Some(Heard::NoToken(_)) => {
             tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy's own token is used instead");
         }
     }
-    stand_in(context, &wish, Some(token)).await
+    stand_in(context, &token_request, Some(token)).await
 }
 
-/// A token that says whose it is, though no password was verified for it: what it opens tells whether that was right.
-async fn stand_in(context: &Context<'_>, wish: &TokenRequest, token: Option<Response<Body>>) -> Pulled {
-    let Some(token) = token else { return Pulled::failure(&only_pulls()) };
-    if !guesses::is_known(context, wish)
-        && let Some(open) = hand_out(context, wish, false)
-        && guesses::is_for_all(context, wish).await
+/// Gives out a token that names its holder, though no password was verified for it: what it opens reveals whether the
+/// password was right, so this is paced.
+async fn stand_in(context: &Context<'_>, token_request: &TokenRequest, token: Option<Response<Body>>) -> Served {
+    let Some(token) = token else { return Served::failure(only_pulls()) };
+    if !guesses::is_known(context, token_request)
+        && let Some(open) = hand_out(context, token_request, false)
+        && guesses::is_for_all(context, token_request).await
     {
-        return Pulled::bypass(open);
+        return Served::bypass(open);
     }
-    match guesses::admit(context, wish).await {
-        Ok(_) => Pulled::bypass(token),
-        Err(busy) => Pulled::failure(&busy),
+    match guesses::admit(context, token_request).await {
+        Ok(_) => Served::bypass(token),
+        Err(busy) => Served::failure(busy),
     }
 }
 
-/// Whether a service says that it cannot, or not now: what is cached needs no token of it.
-pub(crate) fn has_failed(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-}
-
-async fn read(request: Request<Incoming>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {
+async fn read(request: Request<Received>) -> Result<(http::request::Parts, bytes::Bytes, TokenRequest), Failure> {
     let (parts, body) = request.into_parts();
     let form = tokio::time::timeout(Duration::from_secs(10), collect(Body::wrap(body), FORM_LIMIT)).await;
-    let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not come to its end")) };
-    let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or broke off")) };
-    let wish = TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
-    wish.map(|wish| (parts, form, wish)).map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
+    let Ok(form) = form else { return Err(refused(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time")) };
+    let Ok(form) = form else { return Err(refused(StatusCode::BAD_REQUEST, "the form is too long or incomplete")) };
+    let token_request = TokenRequest::read(&parts.headers, parts.uri.query().unwrap_or_default(), &form);
+    token_request
+        .map(|token_request| (parts, form, token_request))
+        .map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }
 
-/// A token of ours, if that is what can be wished for. Only where we stand in for the registry does it say whose
-/// it is: no password is verified for it, and what its holder has proven counts for longer then.
-fn hand_out(context: &Context<'_>, wish: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
-    if !wish.is_to_pull() {
+/// Mints a token of ours, where the request allows that. Only where we stand in for the registry does it name its
+/// holder: no password is verified for it, and what its holder has proven counts for longer then.
+fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
+    if !token_request.is_to_pull() {
         return None;
     }
-    let credential = wish.credential().filter(|_| stands_in);
+    let credential = token_request.credential().filter(|_| stands_in);
     let credential = credential.map(|credential| bearers::mac(&context.proxy.cache, credential));
     let holder = match context.proxy.cache.principal(&context.origin, credential.as_ref().map(|mac| &mac[..])) {
         Principal::Known(known) => Holder::Known(known),

@@ -1,4 +1,4 @@
-//! What a who wants of a registry: read once, judged by the rules, written down by the audit log.
+//! Reads once what a client wants of a registry, has the rules judge it, and notes it in the audit log.
 //!
 //! What goes upstream is printed from what was read here ([`Clearance::target`]), never from the bytes that came.
 
@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 use super::{Action, AuditLine, AuditOutcome, Client, Clients, Intent, Judgement, Named, Rules};
 use crate::oci::{Authority, BadPath, BadQuery, Enclosed, Query, Reference, Repository, Route};
 use crate::proxy::registry::registry::Registry;
-use crate::proxy::respond::{CONTENT_DIGEST, Declined};
+use crate::proxy::served::Served;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::telemetry::Kind;
-use crate::wire::Body;
 
 /// The paths that registries use for a token service on their own host.
 const TOKEN_PATHS: [&str; 8] = [
@@ -29,7 +28,7 @@ const TOKEN_PATHS: [&str; 8] = [
     "/service/token",
 ];
 
-/// One request as rules and audit log see it.
+/// One request as the rules and the audit log see it.
 pub(crate) struct Clearance {
     asked: Asked,
     route: Route,
@@ -39,20 +38,20 @@ pub(crate) struct Clearance {
     mount: Mount,
 }
 
-/// Who asked where.
+/// The client, and where it sent its request.
 struct Asked {
     registry: Arc<str>,
     host: Authority,
-    who: Client,
+    client: Client,
     method: Method,
 }
 
-/// What a push takes a blob from without bringing it: that is pulled from as well.
+/// The repository that a push mounts a blob from without uploading it: that is a pull there as well.
 #[derive(Debug, PartialEq, Eq)]
 enum Mount {
     None,
     From(Repository),
-    /// From wherever the registry finds it.
+    /// The registry chooses it.
     Anywhere,
 }
 
@@ -63,7 +62,7 @@ pub(crate) enum Flaw {
     Path(#[from] BadPath),
     #[error(transparent)]
     Query(#[from] BadQuery),
-    #[error("the parameter from names no repository")]
+    #[error("the parameter from does not name a repository")]
     From,
     #[error("the request has more than one Authorization field")]
     Authorization,
@@ -74,13 +73,13 @@ pub(crate) enum Flaw {
     Enclosed,
 }
 
-/// Reads a request that was made to `authority`.
+/// Reads a request to `authority`.
 ///
 /// # Errors
 /// [`Flaw`], which has been noted in the audit log.
 pub(crate) fn of<B: http_body::Body>(
     registry: &Registry,
-    who: &Client,
+    client: &Client,
     authority: &Authority,
     request: &Request<B>,
     clients: &Clients,
@@ -88,7 +87,7 @@ pub(crate) fn of<B: http_body::Body>(
     let asked = Asked {
         registry: registry.name().clone(),
         host: authority.clone(),
-        who: who.clone(),
+        client: client.clone(),
         method: request.method().clone(),
     };
     let read = || {
@@ -123,7 +122,8 @@ pub(crate) fn of<B: http_body::Body>(
 }
 
 /// A token service on the registry's own host, ours among them, is known by its path. On a host of its own, everything
-/// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services' do.
+/// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services'
+/// do.
 fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
     let Route::Other(plain) = route else { return Kind::from(route) };
     let path = plain.as_str().trim_end_matches('/');
@@ -135,8 +135,8 @@ fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {
     if is_token { Kind::Token } else { Kind::from(route) }
 }
 
-/// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol, take
-/// other methods for other reasons.
+/// Under `/v2/` whatever is neither GET nor HEAD is a push. A token service, and pages that are not of the protocol,
+/// take other methods for other reasons.
 fn action(method: &Method, kind: Kind, is_of_protocol: bool) -> Action {
     match *method {
         Method::GET | Method::HEAD => Action::Pull,
@@ -157,7 +157,7 @@ fn mount(query: &Query) -> Result<Mount, Flaw> {
 
 impl Clearance {
     pub(crate) fn client(&self) -> IpAddr {
-        self.asked.who.address
+        self.asked.client.address
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -168,12 +168,12 @@ impl Clearance {
         self.kind
     }
 
-    /// Whether a registry is asked to change something: what `push` allows or denies.
+    /// Whether a registry is asked to change something, which `push` allows or denies.
     pub(crate) fn is_push(&self) -> bool {
         self.action == Action::Push && self.route.is_of_protocol()
     }
 
-    /// What is asked for by tag or digest.
+    /// The tag or digest that is asked for.
     pub(crate) fn reference(&self) -> Option<Reference> {
         match &self.route {
             Route::Manifest(_, reference) => Some(reference.clone()),
@@ -189,7 +189,7 @@ impl Clearance {
         target.parse().ok()
     }
 
-    /// What the rules say. Pings and tokens name no repository and are judged by nobody: a client needs them to
+    /// The rules' judgement. Pings and tokens name no repository and are not judged: a client needs them to
     /// learn that it may not. A request of the protocol that names none is judged as one for any of them.
     pub(crate) fn judge(&self, rules: &Rules) -> Judgement {
         let asks_to_learn = self.action == Action::Pull && (self.kind == Kind::Token || self.route == Route::Ping);
@@ -197,10 +197,10 @@ impl Clearance {
         if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }
-        let Asked { registry, host, who, .. } = &self.asked;
-        let errand = |repository, action| Intent {
-            user: who.user.as_deref(),
-            client: who.address,
+        let Asked { registry, host, client, .. } = &self.asked;
+        let intent = |repository, action| Intent {
+            user: client.user.as_deref(),
+            client: client.address,
             registry,
             host,
             repository,
@@ -212,37 +212,36 @@ impl Clearance {
             Mount::Anywhere => Some(Named::Any),
         };
         if let Some(source) = source
-            && let Judgement::Denied(rule) = rules.judge(&errand(source, Action::Pull))
+            && let Judgement::Denied(rule) = rules.judge(&intent(source, Action::Pull))
         {
             return Judgement::Denied(rule);
         }
-        rules.judge(&errand(self.route.repository().map_or(Named::Any, Named::One), self.action))
+        rules.judge(&intent(self.route.repository().map_or(Named::Any, Named::One), self.action))
     }
 
     /// Notes how a manifest's pull ended.
-    pub(crate) fn note_answer(&self, clients: &Clients, response: &Response<Body>, rule: Option<Arc<str>>) {
-        let outcome = match response.status() {
+    pub(crate) fn note_answer(&self, clients: &Clients, served: &Served, rule: Option<Arc<str>>) {
+        let outcome = match served.status() {
             status if status.is_success() || status == StatusCode::NOT_MODIFIED => AuditOutcome::Pulled,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => AuditOutcome::Denied,
             StatusCode::NOT_FOUND => AuditOutcome::Missing,
             _ => AuditOutcome::Failed,
         };
         let (Some(audit), Route::Manifest(repository, reference)) = (&clients.audit, &self.route) else { return };
-        if self.action != Action::Pull || response.extensions().get::<Declined>().is_some() {
+        if self.action != Action::Pull || served.answer.declined().is_some() {
             return; // the proxy's own refusals have a line of their own
         }
-        let digest = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
-        let line = self.asked.line(outcome, response.status());
+        let line = self.asked.line(outcome, served.status());
         audit.write(AuditLine {
             repository: Some(repository.clone()),
             reference: Some(reference.clone()),
-            digest,
+            digest: served.digest,
             rule,
             ..line
         });
     }
 
-    /// Notes that the proxy refused it, whatever it was for: by a rule, or because pushes do not pass.
+    /// Notes that the proxy refused it: by a rule, or because pushes do not pass.
     pub(crate) fn note_refused(&self, clients: &Clients, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
         let reason = rule.is_none().then(|| "pushes do not pass".to_owned());
         self.asked.note_refused(clients, Some(self), uri, (rule, reason), status);
@@ -253,15 +252,15 @@ impl Asked {
     fn note_refused(
         &self,
         clients: &Clients,
-        wanted: Option<&Clearance>,
+        clearance: Option<&Clearance>,
         uri: &Uri,
         (rule, reason): (Option<Arc<str>>, Option<String>),
         status: StatusCode,
     ) {
         let Some(audit) = &clients.audit else { return };
         audit.write(AuditLine {
-            repository: wanted.and_then(|wanted| wanted.route.repository().cloned()),
-            reference: wanted.and_then(Clearance::reference),
+            repository: clearance.and_then(|clearance| clearance.route.repository().cloned()),
+            reference: clearance.and_then(Clearance::reference),
             path: Some(AuditLine::cut(uri.path())),
             rule,
             reason: reason.as_deref().map(AuditLine::cut),
@@ -271,10 +270,10 @@ impl Asked {
 
     fn line(&self, outcome: AuditOutcome, status: StatusCode) -> AuditLine {
         AuditLine {
-            user: self.who.user.clone(),
+            user: self.client.user.clone(),
             registry: Some(self.registry.clone()),
             method: Some(self.method.clone()),
-            ..AuditLine::new(self.who.address, outcome, status.as_u16())
+            ..AuditLine::new(self.client.address, outcome, status.as_u16())
         }
     }
 }

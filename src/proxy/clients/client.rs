@@ -1,17 +1,16 @@
-//! Who is on the other side of a connection, and the check at the door.
+//! Knows who is on the other side of a connection, and admits clients with a password.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
-use http::{Response, StatusCode};
 
 use super::{Admission, Audit, Logins, Offer, Rules};
 use crate::oci::{Challenge, Code};
 use crate::proxy::respond::Failure;
-use crate::wire::Body;
 
-/// A client: its address, and who it has proven to be.
+/// A client: its address, and the user that it has proven to be.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// Its address; IPv4 mapped into IPv6 is IPv4.
@@ -20,23 +19,23 @@ pub struct Client {
     pub user: Option<Arc<str>>,
 }
 
-/// What the `clients:` section means, ready to be asked.
+/// The `clients:` section, ready for use.
 #[derive(Clone, Default)]
 pub struct Clients {
-    /// Users and passwords; `None`: nobody needs one.
+    /// Users and passwords; `None` where no password is needed.
     pub logins: Option<Logins>,
-    /// Who may pull and push what.
+    /// The rules for pulls and pushes.
     pub rules: Rules,
     /// Where manifests pulled and refused are written down.
     pub audit: Option<Audit>,
 }
 
 impl Clients {
-    /// Lets a client in who asks for the proxy's services with these headers.
+    /// Admits a client that sends these headers.
     ///
     /// # Errors
-    /// The answer to one who is not let in: 407 with a challenge (RFC 9110, 15.5.8), or 503.
-    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Response<Body>>> {
+    /// The answer to a client that is not admitted: 407 with a challenge (RFC 9110, 15.5.8), or 503.
+    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Failure>> {
         let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
         let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
         let admission = match &offer {
@@ -47,15 +46,19 @@ impl Clients {
             Admission::Welcome(user) => Ok(Client { address: client, user: Some(user) }),
             Admission::Busy => {
                 let message = "too many passwords are being verified; try again";
-                Err(Box::new(
-                    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message)
-                        .respond(),
-                ))
+                Err(Box::new(Failure::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Code::Unavailable,
+                    "proxy_internal_error",
+                    message,
+                )))
             }
             Admission::Wrong => {
                 let message = match offer {
-                    Some(_) => "user or password for this proxy is wrong",
-                    None => "this proxy wants a user and a password: http://USER:PASSWORD@HOST:PORT as the proxy's URL",
+                    Some(_) => "the user or password for this proxy is wrong",
+                    None => {
+                        "this proxy requires a user and a password: set http://USER:PASSWORD@HOST:PORT as the proxy's URL"
+                    }
                 };
                 let failure = Failure::new(
                     StatusCode::PROXY_AUTHENTICATION_REQUIRED,
@@ -63,12 +66,11 @@ impl Clients {
                     "http_request_denied",
                     message,
                 );
-                let mut response = failure.respond();
                 let challenge = Challenge::Basic { realm: Some("pullthrough".to_owned()) }.to_string();
-                if let Ok(value) = HeaderValue::from_str(&challenge) {
-                    response.headers_mut().insert(PROXY_AUTHENTICATE, value);
-                }
-                Err(Box::new(response))
+                Err(Box::new(match HeaderValue::from_str(&challenge) {
+                    Ok(value) => failure.with(PROXY_AUTHENTICATE, value),
+                    Err(_) => failure,
+                }))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who may use the proxy, and how much of it at a time.
+//! Configures who may use the proxy, and how much of it at a time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct ClientsConfig {
 }
 
 impl ClientsConfig {
-    /// What may be under way on this machine.
+    /// The limits on this machine.
     #[must_use]
     pub fn limits(&self) -> Limits {
         let budget = Budget::of_process(self.connections);

@@ -1,10 +1,10 @@
-//! Passwords for a registry that this proxy answers for in its place: paced as those for the proxy itself.
+//! Paces passwords for a registry that this proxy answers for in its place, as those for the proxy itself.
 //!
 //! Threat: passwords guessed at the token service that stands in for a registry's, whose tokens tell by what they open
-//! whether a guess was right; or, where it verifies, at the registry in this proxy's name. Defence: as in `pace`, but
-//! each offer is counted as it comes and taken back if it was right, so that many at a time gain nothing; and few of one
-//! address are looked at together. Whoever is known to have a right waits for nothing. Exposure: as there; besides,
-//! others behind an address that guesses wait their turn, unless they are known.
+//! whether a guess was right; or, where it verifies, at the registry in this proxy's name. Defence: as in
+//! `throttle`, but each offer is counted as it comes and taken back if it was right, so that many at a time gain
+//! nothing; and few of one address are looked at together. Whoever is known to have a right waits for nothing.
+//! Exposure: as there; besides, others behind an address that guesses wait their turn, unless they are known.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,25 +14,25 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::throttle::{Pace, network};
+use super::throttle::{LoginThrottle, network};
 
-/// What was right is believed to be for so long.
+/// A password that was right is remembered for this time.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
 const REMEMBERED: u64 = 10_000;
-/// So many of one address are looked at together, and so long the next one waits for its turn.
+/// At most so many passwords of one address are checked together; the next one waits this long for its turn.
 const TOGETHER: usize = 16;
 const QUEUE: Duration = Duration::from_secs(10);
 
-/// The guesses of late.
+/// The recent guesses.
 pub(crate) struct Guesses {
-    pace: Pace,
+    throttle: LoginThrottle,
     right: moka::sync::Cache<[u8; 32], ()>,
     /// Rung when something was right: it may be what others wait with.
     told: Notify,
     turns: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
-/// One that has waited long enough: it counts as wrong unless it is said what became of it.
+/// A guess that has waited long enough: it counts as wrong until its outcome is noted.
 pub(crate) struct Guess<'a> {
     guesses: &'a Guesses,
     client: IpAddr,
@@ -44,7 +44,7 @@ pub(crate) struct Guess<'a> {
 impl Guesses {
     pub(crate) fn new() -> Self {
         Self {
-            pace: Pace::new(),
+            throttle: LoginThrottle::new(),
             right: moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(MEMORY).build(),
             told: Notify::new(),
             turns: Mutex::default(),
@@ -54,8 +54,8 @@ impl Guesses {
     /// Waits as long as this offer of `client` has to; `None` where too many of its address do. `credential` is the MAC
     /// of user and password. Cancel-safe, and counted all the same.
     pub(crate) async fn admit(&self, client: IpAddr, user: &str, credential: [u8; 32]) -> Option<Guess<'_>> {
-        let wait = self.pace.wait(client, user);
-        self.pace.failed(client, user);
+        let wait = self.throttle.wait(client, user);
+        self.throttle.failed(client, user);
         let mut guess = Guess { guesses: self, client, user: user.to_owned(), credential, turn: None };
         let turns = self.turns().entry(network(client)).or_insert_with(|| Arc::new(Semaphore::new(TOGETHER))).clone();
         let queue = Instant::now() + QUEUE;
@@ -89,15 +89,15 @@ impl Guesses {
 impl Guess<'_> {
     /// It was right.
     pub(crate) fn was_right(self) {
-        self.guesses.pace.taken_back(self.client, &self.user);
-        self.guesses.pace.succeeded(self.client, &self.user);
+        self.guesses.throttle.taken_back(self.client, &self.user);
+        self.guesses.throttle.succeeded(self.client, &self.user);
         self.guesses.right.insert(self.credential, ());
         self.guesses.told.notify_waiters();
     }
 
     /// Nobody could say whether it was right.
     pub(crate) fn was_not_judged(self) {
-        self.guesses.pace.taken_back(self.client, &self.user);
+        self.guesses.throttle.taken_back(self.client, &self.user);
     }
 }
 

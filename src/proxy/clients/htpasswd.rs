@@ -1,4 +1,4 @@
-//! An htpasswd file: users and the bcrypt hashes of their passwords. Other hashes are refused by name.
+//! Parses an htpasswd file: users and the bcrypt hashes of their passwords. Other hashes are refused by name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Users {
 /// A line that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text}")]
-pub struct Flaw {
+pub struct BadLine {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong with it, and what was expected; nothing of a hash.
@@ -30,11 +30,11 @@ impl Users {
     ///
     /// # Errors
     /// Each line that cannot be used; line 1 for a file without users.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Flaw>> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BadLine>> {
         let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(vec![Flaw { line: 1, text: "the file is not UTF-8; expected text".into() }]);
+            return Err(vec![BadLine { line: 1, text: "the file is not UTF-8; expected text".into() }]);
         };
-        let (mut hashes, mut flaws) = (HashMap::<Arc<str>, Arc<str>>::new(), Vec::new());
+        let (mut hashes, mut bad_lines) = (HashMap::<Arc<str>, Arc<str>>::new(), Vec::new());
         let mut decoy: Option<(u32, Arc<str>)> = None;
         for (line, row) in (1..).zip(text.lines()) {
             let row = row.trim_end();
@@ -42,9 +42,9 @@ impl Users {
                 continue;
             }
             match entry(row) {
-                Err(text) => flaws.push(Flaw { line, text }),
+                Err(text) => bad_lines.push(BadLine { line, text }),
                 Ok((user, ..)) if hashes.contains_key(user) => {
-                    flaws.push(Flaw { line, text: format!("duplicate user {user:?}; expected each user once") });
+                    bad_lines.push(BadLine { line, text: format!("duplicate user {user:?}; expected each user once") });
                 }
                 Ok((user, hash, cost)) => {
                     let hash: Arc<str> = hash.into();
@@ -56,12 +56,12 @@ impl Users {
             }
         }
         match decoy {
-            Some((_, decoy)) if flaws.is_empty() => Ok(Self { hashes, decoy }),
-            None if flaws.is_empty() => {
+            Some((_, decoy)) if bad_lines.is_empty() => Ok(Self { hashes, decoy }),
+            None if bad_lines.is_empty() => {
                 let text = "the file contains no users; expected lines such as those of htpasswd -B".into();
-                Err(vec![Flaw { line: 1, text }])
+                Err(vec![BadLine { line: 1, text }])
             }
-            _ => Err(flaws),
+            _ => Err(bad_lines),
         }
     }
 
@@ -152,10 +152,10 @@ mod tests {
             (&format!("a:{}", HASH.replace("$04$", "$31$")), "cost of 31"),
         ];
         for (row, expected) in table {
-            let flaws = Users::parse(format!("# first\n{row}\n").as_bytes()).unwrap_err();
-            assert_eq!(flaws.len(), 1, "{row}: {flaws:?}");
-            assert!(flaws[0].line == 2 && flaws[0].text.contains(expected), "{row}: {}", flaws[0]);
-            assert!(!flaws[0].text.contains("canary"));
+            let bad_lines = Users::parse(format!("# first\n{row}\n").as_bytes()).unwrap_err();
+            assert_eq!(bad_lines.len(), 1, "{row}: {bad_lines:?}");
+            assert!(bad_lines[0].line == 2 && bad_lines[0].text.contains(expected), "{row}: {}", bad_lines[0]);
+            assert!(!bad_lines[0].text.contains("canary"));
         }
         let twice = format!("a:{HASH}\na:{HASH}\n");
         assert_eq!(Users::parse(twice.as_bytes()).unwrap_err()[0].line, 2);

@@ -1,18 +1,17 @@
-//! User and password as a client sends them: `Proxy-Authorization`, or `Authorization` on the mirror's door.
+//! Checks user and password as a client sends them in `Proxy-Authorization`.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::HeaderValue;
-use zeroize::Zeroizing;
 
 use crate::host::Secret;
+use crate::oci::Authorization;
 
-/// What bcrypt reads of a password; a longer one is for something else.
+/// The longest user and password together, in bytes; longer ones are meant for something else.
 const LONGEST: usize = 1024;
 
 /// A user and a password, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Who it says it is.
+    /// The user that it claims to be.
     pub user: String,
     /// The password.
     pub password: Secret,
@@ -29,16 +28,11 @@ impl Offer {
     /// # Errors
     /// [`BadOffer`].
     pub fn parse(header: &HeaderValue) -> Result<Self, BadOffer> {
-        let text = header.to_str().map_err(|_| BadOffer)?;
-        let (scheme, encoded) = text.split_once(' ').ok_or(BadOffer)?;
-        if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > 2 * LONGEST {
-            return Err(BadOffer);
-        }
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim()).map_err(|_| BadOffer)?);
-        let plain = std::str::from_utf8(&bytes).map_err(|_| BadOffer)?;
-        let (user, password) = plain.split_once(':').ok_or(BadOffer)?;
+        let authorization = Authorization::parse(header.as_bytes());
+        let (user, password) = authorization.login().ok_or(BadOffer)?;
         // bcrypt repeats the password with a NUL between: one that holds NULs could equal another.
-        if user.is_empty() || plain.chars().any(char::is_control) || plain.len() > LONGEST {
+        let has_control = [user, password].iter().any(|text| text.chars().any(char::is_control));
+        if user.is_empty() || has_control || user.len() + 1 + password.len() > LONGEST {
             return Err(BadOffer);
         }
         Ok(Self { user: user.to_owned(), password: Secret::new(password.to_owned()) })
@@ -47,6 +41,8 @@ impl Offer {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+
     use super::*;
 
     fn header(plain: &str) -> HeaderValue {

@@ -1,4 +1,4 @@
-//! Verifying a user's password: off the network task, slowed after failures, remembered after successes.
+//! Verifies a user's password: off the network task, slowed after failures, remembered after successes.
 
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::htpasswd::{Flaw, Users};
+use super::htpasswd::{BadLine, Users};
 use super::offer::Offer;
-use super::throttle::Pace;
+use super::throttle::LoginThrottle;
 use crate::host::WatchedFile;
 
 /// A password that was right is believed for so long, as long as the file's hash is the same.
@@ -24,14 +24,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const FILE_LIMIT: u64 = 4 << 20;
 /// How long a login waits for a free core.
 const QUEUE: Duration = Duration::from_secs(10);
-/// What becomes of credentials for the proxy.
+/// The result of verifying credentials for the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// They are this user's.
     Welcome(Arc<str>),
     /// They are nobody's: 407 (or 401 on the mirror).
     Wrong,
-    /// Too many are being looked at: 503.
+    /// Too many are being checked: 503.
     Busy,
 }
 
@@ -43,7 +43,7 @@ pub enum LoginError {
     File(PathBuf, #[source] std::io::Error),
     /// It has lines that cannot be used.
     #[error("{}: {}", .0.display(), .1.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Flaws(PathBuf, Vec<Flaw>),
+    BadLines(PathBuf, Vec<BadLine>),
     /// The system has no random numbers.
     #[error("the system's random numbers cannot be read")]
     NoRandom,
@@ -58,7 +58,7 @@ struct Inner {
     state: Mutex<State>,
     mac: hmac::Key,
     good: moka::sync::Cache<[u8; 32], ()>,
-    pace: Pace,
+    throttle: LoginThrottle,
     turns: Arc<Semaphore>,
 }
 
@@ -76,7 +76,7 @@ impl Logins {
         let file = WatchedFile::new(path, FILE_LIMIT);
         let read = file.read_if_changed().map_err(|source| LoginError::File(file.path().to_owned(), source))?;
         let users = Users::parse(&read.unwrap_or_default())
-            .map_err(|flaws| LoginError::Flaws(file.path().to_owned(), flaws))?;
+            .map_err(|bad_lines| LoginError::BadLines(file.path().to_owned(), bad_lines))?;
         let mac =
             hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| LoginError::NoRandom)?;
         // Half of the cores: pulls go on while passwords are guessed.
@@ -86,7 +86,7 @@ impl Logins {
             state: Mutex::new(State { users: Arc::new(users), looked: Instant::now() }),
             mac,
             good: moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(MEMORY).build(),
-            pace: Pace::new(),
+            throttle: LoginThrottle::new(),
             turns: Arc::new(Semaphore::new(turns)),
         })))
     }
@@ -101,14 +101,14 @@ impl Logins {
         if let Some((user, _)) = found.as_ref().filter(|_| remembered()) {
             return Admission::Welcome(user.clone());
         }
-        let wait = self.0.pace.wait(client, &offer.user);
+        let wait = self.0.throttle.wait(client, &offer.user);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
         let Ok(Ok(turn)) = tokio::time::timeout(QUEUE, self.0.turns.clone().acquire_owned()).await else {
             return Admission::Busy;
         };
-        // A fleet that starts together has one password: whoever waited may find it remembered.
+        // A fleet that starts together has one password: a login that waited may find it remembered.
         if let Some((user, _)) = found.as_ref().filter(|_| remembered()) {
             return Admission::Welcome(user.clone());
         }
@@ -121,11 +121,11 @@ impl Logins {
         match (verified.await, found, mac) {
             (Ok(true), Some((user, _)), Some(mac)) => {
                 self.0.good.insert(mac, ());
-                self.0.pace.succeeded(client, &offer.user);
+                self.0.throttle.succeeded(client, &offer.user);
                 Admission::Welcome(user)
             }
             (Ok(_), ..) => {
-                self.0.pace.failed(client, &offer.user);
+                self.0.throttle.failed(client, &offer.user);
                 Admission::Wrong
             }
             (Err(_), ..) => Admission::Busy,
@@ -158,9 +158,9 @@ impl Inner {
             Ok(None) => None,
             Ok(Some(bytes)) => match Users::parse(&bytes) {
                 Ok(users) => Some(Arc::new(users)),
-                Err(flaws) => {
-                    for flaw in flaws.iter().take(10) {
-                        error!(%path, %flaw, "the htpasswd file has mistakes; the earlier users stay in effect");
+                Err(bad_lines) => {
+                    for bad_line in bad_lines.iter().take(10) {
+                        error!(%path, flaw = %bad_line, "the htpasswd file has mistakes; the earlier users stay in effect");
                     }
                     None
                 }
@@ -173,7 +173,7 @@ impl Inner {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(users) = read {
             if users.count() != state.users.count() {
-                info!(%path, users = users.count(), "the htpasswd file was read again");
+                info!(%path, users = users.count(), "reloaded the htpasswd file");
             }
             state.users = users;
         }

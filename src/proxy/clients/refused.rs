@@ -1,7 +1,7 @@
-//! Requests that the proxy refuses, at whatever door: each is one line of the audit log.
+//! Notes requests that the proxy refuses, at whatever door, each as one line of the audit log.
 //!
-//! What a registry's request was for is known better by its errand, which writes its own lines; here is the rest: a form
-//! that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
+//! A request to a registry is noted by its clearance, which knows more of it; here is the rest: a
+//! form that HTTP does not have, a host that the connection is not for, a place that may not be reached, a password.
 //! Never: a query, a user's password, a header, but the name of the host.
 
 use std::io;
@@ -9,21 +9,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{Method, Request, Response};
+use http::{Method, Request, StatusCode};
 
 use super::{AuditLine, AuditOutcome, Clients};
-use crate::proxy::respond::Declined;
-use crate::wire::Body;
 
-/// What a request says of itself, kept while it is answered.
-pub(crate) struct Asked {
+/// The facts of a request for the audit log, kept while it is answered.
+pub(crate) struct RefusedRequest {
     client: IpAddr,
     method: Method,
     host: Option<String>,
     path: Option<String>,
 }
 
-impl Asked {
+impl RefusedRequest {
     /// Nothing where nothing is written down.
     pub(crate) fn of<B>(clients: &Clients, client: IpAddr, request: &Request<B>) -> Option<Self> {
         clients.audit.as_ref()?;
@@ -35,26 +33,25 @@ impl Asked {
         Some(Self { client, method: request.method().clone(), host, path: path.map(AuditLine::cut) })
     }
 
-    /// Notes that `response` refuses it, if it does and nobody has noted it yet.
+    /// Notes that it was refused, with this status and reason.
     pub(crate) fn note(
         self,
         clients: &Clients,
         user: Option<Arc<str>>,
         registry: Option<Arc<str>>,
-        response: &mut Response<Body>,
+        status: StatusCode,
+        reason: &str,
     ) {
-        let (Some(Declined(reason)), Some(audit)) = (response.extensions_mut().remove(), &clients.audit) else {
-            return;
-        };
+        let Some(audit) = &clients.audit else { return };
         let Self { client, method, host, path } = self;
-        let line = AuditLine::new(client, AuditOutcome::Refused, response.status().as_u16());
+        let line = AuditLine::new(client, AuditOutcome::Refused, status.as_u16());
         audit.write(AuditLine {
             user,
             registry,
             host,
             method: Some(method),
             path,
-            reason: Some(AuditLine::cut(&reason)),
+            reason: Some(AuditLine::cut(reason)),
             ..line
         });
     }

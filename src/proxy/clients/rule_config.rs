@@ -1,4 +1,4 @@
-//! The rules and the audit log, as a configuration writes them.
+//! Configures the rules and the audit log.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ pub enum Action {
     Push,
 }
 
-/// What a rule does.
+/// The effect of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {

@@ -1,4 +1,4 @@
-//! The rules of `clients.rules`: a pure judgement of one request by one client.
+//! Judges one request by the rules of `clients.rules`, without side effects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::rule_config::{Action, Effect, RuleConfig};
 use crate::oci::{Authority, Repository};
 
-/// Told where no rule that allows speaks of a request; no configured rule may have this name.
+/// The rule's name where no rule that allows matches a request; no configured rule may have this name.
 pub(crate) const DEFAULT: &str = "default";
 
-/// What a client wants.
+/// What a client wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Intent<'a> {
-    /// Who it is, if it said and proved so.
+    /// Its user, if it has proven to be one.
     pub user: Option<&'a str>,
     /// Its address.
     pub client: IpAddr,
@@ -22,7 +22,7 @@ pub struct Intent<'a> {
     pub host: &'a Authority,
     /// The repository.
     pub repository: Named<'a>,
-    /// What it wants to do there.
+    /// The action there.
     pub action: Action,
 }
 
@@ -35,7 +35,7 @@ pub enum Named<'a> {
     Any,
 }
 
-/// What the rules say.
+/// The judgement of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// It may; by this rule, or because none speaks of it.
@@ -64,15 +64,15 @@ impl Rules {
     /// Judges a request: the first deny that speaks of it, else the first allow that does, else nobody, unless
     /// some allow has this action.
     #[must_use]
-    pub fn judge(&self, errand: &Intent<'_>) -> Judgement {
+    pub fn judge(&self, intent: &Intent<'_>) -> Judgement {
         let of = |effect: Effect| self.0.iter().filter(move |(_, rule)| rule.effect == effect);
-        if let Some((name, _)) = of(Effect::Deny).find(|(_, rule)| rule.speaks_of(errand)) {
+        if let Some((name, _)) = of(Effect::Deny).find(|(_, rule)| rule.speaks_of(intent)) {
             return Judgement::Denied(name.clone());
         }
-        if let Some((name, _)) = of(Effect::Allow).find(|(_, rule)| rule.speaks_of(errand)) {
+        if let Some((name, _)) = of(Effect::Allow).find(|(_, rule)| rule.speaks_of(intent)) {
             return Judgement::Allowed(Some(name.clone()));
         }
-        if of(Effect::Allow).any(|(_, rule)| rule.actions.contains(&errand.action)) {
+        if of(Effect::Allow).any(|(_, rule)| rule.actions.contains(&intent.action)) {
             return Judgement::Denied(DEFAULT.into());
         }
         Judgement::Allowed(None)
@@ -80,16 +80,16 @@ impl Rules {
 }
 
 impl RuleConfig {
-    fn speaks_of(&self, errand: &Intent<'_>) -> bool {
-        self.actions.contains(&errand.action)
-            && fits(&self.users, |user| errand.user.is_some_and(|name| user == "*" || user == name))
-            && fits(&self.networks, |network| network.contains(&errand.client.to_canonical()))
+    fn speaks_of(&self, intent: &Intent<'_>) -> bool {
+        self.actions.contains(&intent.action)
+            && fits(&self.users, |user| intent.user.is_some_and(|name| user == "*" || user == name))
+            && fits(&self.networks, |network| network.contains(&intent.client.to_canonical()))
             && fits(&self.registries, |registry| {
-                registry.to_string() == errand.registry || registry.matches(errand.host, 443)
+                registry.to_string() == intent.registry || registry.matches(intent.host, 443)
             })
-            && match errand.repository {
+            && match intent.repository {
                 Named::One(name) => fits(&self.repositories, |pattern| pattern.matches(name)),
-                // What is denied somewhere is denied, what is allowed somewhere is not allowed.
+                // A deny for some repositories denies this, an allow for some does not allow it.
                 Named::Any => self.repositories.is_empty() || self.effect == Effect::Deny,
             }
     }
@@ -120,7 +120,7 @@ mod tests {
         let host = Authority::parse(host, 443).unwrap();
         let registry = if host.to_string().ends_with(".pkg.dev:443") { "*.pkg.dev".into() } else { host.short(443) };
         let repository: Option<Repository> = (!repository.is_empty()).then(|| repository.parse().unwrap());
-        let errand = Intent {
+        let intent = Intent {
             user: (!user.is_empty()).then_some(user),
             client: client.parse().unwrap(),
             registry: &registry,
@@ -128,7 +128,7 @@ mod tests {
             repository: repository.as_ref().map_or(Named::Any, Named::One),
             action,
         };
-        match rules.judge(&errand) {
+        match rules.judge(&intent) {
             Judgement::Allowed(rule) => format!("allowed {}", rule.as_deref().unwrap_or("-")),
             Judgement::Denied(rule) => format!("denied {rule}"),
         }

@@ -1,5 +1,5 @@
-//! Whether all who pull come from one address and are several: behind NAT, `clients.allow` lets everybody in who is
-//! behind it.
+//! Finds out whether several machines pull from behind the only address that is seen: behind NAT, `clients.allow` lets
+//! everybody in who is behind it.
 //!
 //! Numbers tell nothing: one node makes a thousand connections in a day, ten behind a gateway make thirty in a
 //! rollout. What one machine does not do is run two versions of one client at the same time, or pull a layer again
@@ -17,24 +17,24 @@ use tracing::warn;
 
 use crate::oci::{Digest, Route};
 
-/// What is further apart is no sign: a client that was upgraded, an image that was deleted.
+/// Events further apart are no evidence: a client that was upgraded, an image that was deleted.
 const WINDOW: Duration = Duration::from_secs(600);
-/// So often within that time nobody needs the same layer whole.
+/// No single machine needs the same whole layer so often within that time.
 const OFTEN: u32 = 5;
-/// So much is remembered at most.
+/// At most so many are remembered.
 const AGENTS: usize = 32;
 const LAYERS: usize = 4096;
 
-/// What it was known by.
+/// The evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(crate) enum SharedBy {
     /// Two versions of one client.
     Clients(String, String),
     /// A layer that was pulled so often.
     Layer(Digest),
 }
 
-/// Looks for signs until there is one, or until it is known that there are several addresses.
+/// Looks for evidence until there is some, or until several addresses are known.
 #[derive(Debug, Default)]
 pub(crate) struct SharedAddress {
     is_settled: AtomicBool,
@@ -50,15 +50,15 @@ struct Seen {
 }
 
 impl SharedAddress {
-    /// Says it once if a pull of `client` that was answered shows that others are behind that address.
+    /// Warns once if an answered pull of `client` shows that several machines share its address.
     pub(crate) fn look<B>(&self, client: IpAddr, route: &Route, request: &Request<B>) {
         let headers = request.headers();
         let is_whole = *request.method() == Method::GET && !headers.contains_key(RANGE);
         let layer = if let Route::Blob(_, digest) = route { Some(digest).filter(|_| is_whole) } else { None };
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        if let Some(sign) = self.pulled(client, agent, layer, Instant::now()) {
+        if let Some(evidence) = self.pulled(client, agent, layer, Instant::now()) {
             warn!(
-                %client, ?sign,
+                %client, ?evidence,
                 "several machines pull from behind one address (NAT, a container network, a port published by a userland proxy), and nobody from another: clients.allow lets everybody in who comes that way; clients.htpasswd tells them apart"
             );
         }
@@ -66,7 +66,7 @@ impl SharedAddress {
 
     /// A pull of `client`, by a program that calls itself `agent`, of a `layer` if it takes one whole. Answers once
     /// by what it is known that others are behind that address.
-    fn pulled(&self, client: IpAddr, agent: Option<&str>, layer: Option<&Digest>, now: Instant) -> Option<Sign> {
+    fn pulled(&self, client: IpAddr, agent: Option<&str>, layer: Option<&Digest>, now: Instant) -> Option<SharedBy> {
         if client.is_loopback() || self.is_settled.load(Ordering::Relaxed) {
             return None;
         }
@@ -74,27 +74,27 @@ impl SharedAddress {
         let Ok(mut seen) = self.seen.try_lock() else { return None };
         let seen = seen.get_or_insert_with(|| Seen { address: client, agents: HashMap::new(), layers: HashMap::new() });
         let is_alone = seen.address == client;
-        let sign = is_alone.then(|| seen.sign(agent, layer, now)).flatten();
-        if is_alone && sign.is_none() {
+        let evidence = is_alone.then(|| seen.evidence(agent, layer, now)).flatten();
+        if is_alone && evidence.is_none() {
             return None;
         }
         (seen.agents, seen.layers) = (HashMap::new(), HashMap::new());
         let was_settled = self.is_settled.swap(true, Ordering::Relaxed);
-        sign.filter(|_| !was_settled)
+        evidence.filter(|_| !was_settled)
     }
 }
 
 impl Seen {
-    fn sign(&mut self, agent: Option<&str>, layer: Option<&Digest>, now: Instant) -> Option<Sign> {
+    fn evidence(&mut self, agent: Option<&str>, layer: Option<&Digest>, now: Instant) -> Option<SharedBy> {
         let by_agent = agent.and_then(|agent| self.agent(agent, now));
         by_agent.or_else(|| layer.and_then(|layer| self.layer(layer, now)))
     }
 
-    fn agent(&mut self, agent: &str, now: Instant) -> Option<Sign> {
+    fn agent(&mut self, agent: &str, now: Instant) -> Option<SharedBy> {
         let (name, version) = client_of(agent)?;
         if let Some((known, at)) = self.agents.get_mut(name) {
             if known != version && now.duration_since(*at) < WINDOW {
-                return Some(Sign::Clients(format!("{name}/{known}"), format!("{name}/{version}")));
+                return Some(SharedBy::Clients(format!("{name}/{known}"), format!("{name}/{version}")));
             }
             (*known, *at) = (version.to_owned(), now);
         } else if self.agents.len() < AGENTS {
@@ -103,7 +103,7 @@ impl Seen {
         None
     }
 
-    fn layer(&mut self, layer: &Digest, now: Instant) -> Option<Sign> {
+    fn layer(&mut self, layer: &Digest, now: Instant) -> Option<SharedBy> {
         if self.layers.len() >= LAYERS {
             self.layers.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
         }
@@ -115,7 +115,7 @@ impl Seen {
             (*times, *since) = (0, now);
         }
         *times += 1;
-        (*times >= OFTEN).then_some(Sign::Layer(*layer))
+        (*times >= OFTEN).then_some(SharedBy::Layer(*layer))
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
             Self { shared_address: SharedAddress::default(), start: Instant::now() }
         }
 
-        fn at(&self, seconds: u64, client: &str, agent: &str, layer: Option<&[u8]>) -> Option<Sign> {
+        fn at(&self, seconds: u64, client: &str, agent: &str, layer: Option<&[u8]>) -> Option<SharedBy> {
             let layer = layer.map(|bytes| Digest::of(Algorithm::Sha256, bytes));
             let now = self.start + Duration::from_secs(seconds);
             self.shared_address.pulled(client.parse().unwrap(), Some(agent), layer.as_ref(), now)
@@ -159,7 +159,7 @@ mod tests {
         let office = Office::new();
         assert_eq!(office.at(0, "172.17.0.1", DOCKER, None), None);
         let versions = [DOCKER, OTHER].map(str::to_owned);
-        let expected = Some(Sign::Clients(versions[0].clone(), versions[1].clone()));
+        let expected = Some(SharedBy::Clients(versions[0].clone(), versions[1].clone()));
         assert_eq!(office.at(1, "172.17.0.1", OTHER, None), expected);
         assert_eq!(office.at(2, "172.17.0.1", DOCKER, None), None, "once");
     }

@@ -1,4 +1,4 @@
-//! How long a login waits before it is looked at, after others that failed.
+//! Says how long a login waits after others that failed.
 //!
 //! Threat: passwords guessed through an open door. Defence: failures are counted by address and user together,
 //! and by each alone, and every one above a few doubles the wait, up to four seconds. Exposure: many addresses
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::host::Backoff;
 
-/// So many failures together are a slip of the finger.
+/// So many failures together may be typing errors.
 const FREE_TOGETHER: u32 = 3;
 /// An address may be a whole office, and a user a whole fleet.
 const FREE_ALONE: u32 = 20;
@@ -20,60 +20,60 @@ const CAPACITY: u64 = 30_000;
 /// A longer name is of no user: they share one count.
 const USER_LIMIT: usize = 255;
 
-/// The failures of late.
-pub(crate) struct Pace {
-    failures: moka::sync::Cache<AskAs, u32>,
+/// The recent failures.
+pub(crate) struct LoginThrottle {
+    failures: moka::sync::Cache<FailureKey, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum AskAs {
+enum FailureKey {
     Both(IpAddr, Box<str>),
     Address(IpAddr),
     User(Box<str>),
 }
 
-impl Pace {
+impl LoginThrottle {
     pub(crate) fn new() -> Self {
         Self { failures: moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(MEMORY).build() }
     }
 
-    /// How long this login waits.
+    /// How long this login must wait.
     pub(crate) fn wait(&self, client: IpAddr, user: &str) -> Duration {
-        let waits = who(client, user).map(|(who, free)| wait(self.failures.get(&who).unwrap_or(0), free));
+        let waits = keys(client, user).map(|(key, free)| wait(self.failures.get(&key).unwrap_or(0), free));
         waits.into_iter().max().unwrap_or_default()
     }
 
     pub(crate) fn failed(&self, client: IpAddr, user: &str) {
-        for (who, _) in who(client, user) {
+        for (key, _) in keys(client, user) {
             self.failures
-                .entry(who)
+                .entry(key)
                 .and_upsert_with(|count| count.map_or(1, |count| count.into_value().saturating_add(1)));
         }
     }
 
-    /// One that was counted as a failure ahead was none.
+    /// Takes back a failure that was counted in advance.
     pub(crate) fn taken_back(&self, client: IpAddr, user: &str) {
-        for (who, _) in who(client, user) {
+        for (key, _) in keys(client, user) {
             self.failures
-                .entry(who)
+                .entry(key)
                 .and_upsert_with(|count| count.map_or(0, |count| count.into_value().saturating_sub(1)));
         }
     }
 
-    /// Whoever got in made a slip of the finger before; that says nothing of others at the same address.
+    /// After a success, earlier failures were typing errors; that says nothing of others at the same address.
     pub(crate) fn succeeded(&self, client: IpAddr, user: &str) {
-        let [(both, _), ..] = who(client, user);
+        let [(both, _), ..] = keys(client, user);
         self.failures.invalidate(&both);
     }
 }
 
-fn who(client: IpAddr, user: &str) -> [(AskAs, u32); 3] {
+fn keys(client: IpAddr, user: &str) -> [(FailureKey, u32); 3] {
     let client = network(client);
     let user: Box<str> = if user.len() <= USER_LIMIT { user.into() } else { "".into() };
     [
-        (AskAs::Both(client, user.clone()), FREE_TOGETHER),
-        (AskAs::Address(client), FREE_ALONE),
-        (AskAs::User(user), FREE_ALONE),
+        (FailureKey::Both(client, user.clone()), FREE_TOGETHER),
+        (FailureKey::Address(client), FREE_ALONE),
+        (FailureKey::User(user), FREE_ALONE),
     ]
 }
 
@@ -102,33 +102,33 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn waits(pace: &Pace, client: &str, user: &str) -> u128 {
-        pace.wait(address(client), user).as_millis()
+    fn waits(throttle: &LoginThrottle, client: &str, user: &str) -> u128 {
+        throttle.wait(address(client), user).as_millis()
     }
 
     #[test]
     fn each_failure_above_a_few_doubles_the_wait_up_to_a_bound() {
-        let pace = Pace::new();
+        let throttle = LoginThrottle::new();
         for expected in [0, 0, 0, 250, 500, 1000, 2000, 4000, 4000] {
-            assert_eq!(waits(&pace, HERE, "alice"), expected);
-            pace.failed(address(HERE), "alice");
+            assert_eq!(waits(&throttle, HERE, "alice"), expected);
+            throttle.failed(address(HERE), "alice");
         }
-        assert_eq!(waits(&pace, HERE, "bob"), 0, "another user at the same address");
-        assert_eq!(waits(&pace, "192.0.2.2", "alice"), 0, "the same user from elsewhere");
-        pace.succeeded(address(HERE), "alice");
-        assert_eq!(waits(&pace, HERE, "alice"), 0);
+        assert_eq!(waits(&throttle, HERE, "bob"), 0, "another user at the same address");
+        assert_eq!(waits(&throttle, "192.0.2.2", "alice"), 0, "the same user from elsewhere");
+        throttle.succeeded(address(HERE), "alice");
+        assert_eq!(waits(&throttle, HERE, "alice"), 0);
     }
 
     #[test]
     fn many_users_of_one_address_and_many_addresses_of_one_user_wait_too() {
-        let pace = Pace::new();
+        let throttle = LoginThrottle::new();
         for number in 0..21 {
-            pace.failed(address(HERE), &format!("user{number}"));
-            pace.failed(address(&format!("198.51.100.{number}")), "root");
+            throttle.failed(address(HERE), &format!("user{number}"));
+            throttle.failed(address(&format!("198.51.100.{number}")), "root");
         }
-        assert!(waits(&pace, HERE, "new") > 0);
-        assert!(waits(&pace, "203.0.113.9", "root") > 0);
-        assert_eq!(waits(&pace, "203.0.113.9", "new"), 0);
+        assert!(waits(&throttle, HERE, "new") > 0);
+        assert!(waits(&throttle, "203.0.113.9", "root") > 0);
+        assert_eq!(waits(&throttle, "203.0.113.9", "new"), 0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where the proxy listens.
+//! Configures where the proxy listens.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

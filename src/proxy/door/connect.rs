@@ -1,10 +1,9 @@
-//! CONNECT: judged by name, then refused, tunnelled or intercepted.
+//! Answers CONNECT: judged by name, then refused, tunnelled or intercepted.
 
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
@@ -14,16 +13,16 @@ use crate::proxy::clients::Client;
 use crate::proxy::faults;
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
-use crate::proxy::respond::{self, Failure};
+use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
-use crate::wire::Body;
+use crate::wire::{Body, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Incoming>) -> Response<Body> {
-    let client = who.address;
+pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<Received>) -> Rendered {
+    let address = client.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "connect");
+    let mut record = Record::new(&proxy.metrics, address, request.method(), host, "connect");
     let Ok(authority) = parsed else {
         proxy.metrics.connect("malformed");
         let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
@@ -44,7 +43,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Inc
             record.verdict("intercept", 200);
             upgrade(proxy, request, move |proxy, stream| async move {
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, who, authority, stream).await;
+                intercept::run(proxy, client, authority, stream).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
@@ -52,18 +51,18 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, who: Client, request: Request<Inc
                 return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            let tunnel = match proxy.limiter.of(client).tunnel() {
+            let tunnel = match proxy.limiter.of(address).tunnel() {
                 Ok(tunnel) => tunnel,
                 Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
             };
-            let way = proxy.pseudonym.via_entries(request.headers(), request.version());
-            match Box::pin(policy.upstream.dial(&authority, &way)).await {
+            let via = proxy.pseudonym.via_entries(request.headers(), request.version());
+            match Box::pin(policy.upstream.dial(&authority, &via)).await {
                 Err(error) => refuse(record, &faults::of_upstream(&error)),
                 Ok(upstream) => {
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
-                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
+                        tunnel::run(proxy, address, authority, stream, upstream, record).await;
                     })
                 }
             }
@@ -83,18 +82,18 @@ fn target<B>(request: &Request<B>) -> Result<Authority, BadAuthority> {
     }
 }
 
-fn refuse(mut record: Record, failure: &Failure) -> Response<Body> {
+fn refuse(mut record: Record, failure: &Failure) -> Rendered {
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
-    failure.respond()
+    failure.render()
 }
 
 /// 200, and `then` with the raw connection once the client has it.
 fn upgrade<F>(
     proxy: &Arc<Proxy>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
-) -> Response<Body>
+) -> Rendered
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -103,10 +102,10 @@ where
     proxy.spawn(async move {
         match upgraded.await {
             Ok(stream) => then(handed, TokioIo::new(stream)).await,
-            Err(error) => debug!(%error, "the client left before its tunnel was open"),
+            Err(error) => debug!(%error, "the client disconnected before its tunnel was open"),
         }
     });
-    Response::new(Body::empty())
+    Response::new(Body::empty()).into()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The door: one accepted connection, and each request on it handed on.
+//! Serves one accepted connection and hands each request on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,25 +6,24 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument as _, debug, debug_span};
 
-use super::first_bytes::{Spoken, sniff};
-use super::http::Answer;
+use super::first_bytes::{SpokenProtocol, sniff};
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
-use crate::proxy::clients::refused::Asked;
+use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::{Stream, Usage};
+use crate::proxy::respond::Rendered;
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, respond};
-use crate::wire::{self, Body, Guarded, Rewind};
+use crate::wire::{self, Body, Guarded, Received, Rewind};
 
 impl Proxy {
-    /// Serves one accepted connection in a task of its own; of one too many, only what it asks of the proxy itself.
-    /// `TCP_NODELAY`, keep-alive and the time that its peer may take nothing are as its listener had them.
+    /// Serves one accepted connection in a task of its own; beyond the limits, only requests for the proxy itself.
+    /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
     pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let proxy = self.clone();
         let address = peer.ip().to_canonical();
@@ -35,19 +34,21 @@ impl Proxy {
             Ok(place) => place,
             Err(refusal) => return overload::serve(self, stream, address, Some(refusal)),
         };
-        self.spawn(async move {
+        let span = debug_span!("connection", client = %address);
+        let served = async move {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
             let door = proxy.clone();
-            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), address, request, stream)) };
+            let handle = move |request, stream| answer(door.clone(), address, request, stream);
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
-        });
+        };
+        self.spawn(served.instrument(span));
     }
 
-    pub(crate) async fn serve_stream<S, H>(
+    pub(crate) async fn serve_stream<S, H, F>(
         &self,
         stream: S,
         address: IpAddr,
@@ -56,15 +57,16 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> Answer + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {
-            Spoken::Tls => {
+            SpokenProtocol::Tls => {
                 let accepted = intercept::accept_own(self, address, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
-                let handle = move |mut request: Request<Incoming>, stream| {
+                let handle = move |mut request: Request<Received>, stream| {
                     request.extensions_mut().insert(ByTls);
                     handle(request, stream)
                 };
@@ -75,8 +77,11 @@ impl Proxy {
         served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
     }
 
-    /// As [`sniff`]; a connection that does not speak holds a drain for a moment only.
-    pub(crate) async fn sniff<S: AsyncRead + Unpin>(&self, stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+    /// As [`sniff`]; a silent connection delays a drain for a moment only.
+    pub(crate) async fn sniff<S: AsyncRead + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<Option<(SpokenProtocol, Rewind<S>)>> {
         let asked = CancellationToken::new(); // not yet
         tokio::select! {
             told = sniff(stream) => told,
@@ -89,68 +94,68 @@ impl Proxy {
 #[derive(Clone, Copy, Debug)]
 struct ByTls;
 
-/// One request at the door itself, not inside an intercepted connection.
+/// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
-    client: IpAddr,
-    request: Request<Incoming>,
+    address: IpAddr,
+    request: Request<Received>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
-    let asked = Asked::of(&proxy.policy().clients, client, &request);
+    let asked = RefusedRequest::of(&proxy.policy().clients, address, &request);
     let mut user = None;
-    let mut response = received(&proxy, client, request, stream, &mut user).await;
-    if let Some(asked) = asked {
-        asked.note(&proxy.policy().clients, user, None, &mut response);
+    let Rendered { response, declined } = received(&proxy, address, request, stream, &mut user).await;
+    if let (Some(asked), Some(reason)) = (asked, declined) {
+        asked.note(&proxy.policy().clients, user, None, response.status(), &reason);
     }
     response
 }
 
-/// The same; `user` is who it was found to be.
+/// Answers it. `user` is set to the user that the client has proven to be.
 async fn received(
     proxy: &Arc<Proxy>,
-    client: IpAddr,
-    request: Request<Incoming>,
+    address: IpAddr,
+    request: Request<Received>,
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
-) -> Response<Body> {
-    let is_stranger = !proxy.policy().admits(client);
-    if is_stranger && !pages::is_for_anybody(&request) {
-        return pages::stranger(proxy, client, &request);
+) -> Rendered {
+    let is_unknown = !proxy.policy().admits(address);
+    if is_unknown && !pages::is_for_anybody(&request) {
+        return pages::unknown_client(proxy, address, &request);
     }
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return pages::turned_away(proxy, client, &request, respond::last_of_connection(failure.respond()));
+        return pages::turned_away(proxy, address, &request, &failure.closing());
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
     let proxied = connects || (request.uri().authority().is_some() && !is_own);
-    if is_stranger && proxied {
-        return pages::stranger(proxy, client, &request);
+    if is_unknown && proxied {
+        return pages::unknown_client(proxy, address, &request);
     }
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
-        let who = match proxy.policy().clients.admit(client, request.headers()).await {
-            Ok(who) => who,
-            Err(refusal) => return pages::turned_away(proxy, client, &request, *refusal),
+        let client = match proxy.policy().clients.admit(address, request.headers()).await {
+            Ok(client) => client,
+            Err(refusal) => return pages::turned_away(proxy, address, &request, &refusal),
         };
-        user.clone_from(&who.user);
+        user.clone_from(&client.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return pages::turned_away(proxy, client, &request, respond::looped());
+            return pages::turned_away(proxy, address, &request, &respond::looped());
         }
         if connects {
-            return connect::answer(proxy, who, request).await;
+            return connect::answer(proxy, client, request).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
-        return match proxy.limiter.of(client).tunnel() {
+        return match proxy.limiter.of(address).tunnel() {
             Ok(tunnel) => {
-                let response = Box::pin(forward::absolute(proxy, client, request)).await;
+                let response = Box::pin(forward::absolute(proxy, address, request)).await;
                 stream.keep(tunnel);
                 response
             }
-            Err(refusal) => pages::refused(proxy, client, &request, &refusal),
+            Err(refusal) => pages::refused(proxy, address, &request, &refusal).into(),
         };
     }
-    Box::pin(pages::answer(proxy, client, &request)).await
+    Box::pin(pages::answer(proxy, address, &request)).await
 }

@@ -1,4 +1,4 @@
-//! The first bytes of a connection say what it speaks: TLS, HTTP/1.1 or HTTP/2.
+//! Tells by its first bytes what a connection speaks: TLS, HTTP/1.1 or HTTP/2.
 //!
 //! The protocol is chosen by bytes, not by ALPN: Go negotiates h2 with an https proxy and then writes an
 //! HTTP/1.1 CONNECT.
@@ -11,21 +11,21 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wire::Rewind;
 
-/// Threat: connections that are opened and left. A client that opened one to use it speaks within this time.
+/// Threat: connections that are opened and left idle. A client that means to use one sends a byte within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a connection speaks.
+/// The protocol that a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub(crate) enum SpokenProtocol {
     Tls,
     Http1,
     Http2,
 }
 
-/// Reads just enough to tell; `None` if the client closed without a word. A partial preface has the same
+/// Reads just enough to tell; `None` if the client closed without sending anything. A partial preface has the same
 /// deadline as the first byte.
-pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(Spoken, Rewind<S>)>> {
+pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Option<(SpokenProtocol, Rewind<S>)>> {
     let mut ahead = BytesMut::with_capacity(512);
     let told = tokio::time::timeout(FIRST_BYTE, async {
         loop {
@@ -42,13 +42,13 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Opt
 }
 
 /// `None` while the bytes are a beginning of the HTTP/2 preface (RFC 9113, 3.4).
-pub(crate) fn tell(ahead: &[u8]) -> Option<Spoken> {
+pub(crate) fn tell(ahead: &[u8]) -> Option<SpokenProtocol> {
     const TLS_HANDSHAKE: u8 = 22;
     match ahead.first()? {
-        &TLS_HANDSHAKE => Some(Spoken::Tls),
-        _ if ahead.starts_with(PREFACE) => Some(Spoken::Http2),
+        &TLS_HANDSHAKE => Some(SpokenProtocol::Tls),
+        _ if ahead.starts_with(PREFACE) => Some(SpokenProtocol::Http2),
         _ if PREFACE.starts_with(ahead) => None,
-        _ => Some(Spoken::Http1),
+        _ => Some(SpokenProtocol::Http1),
     }
 }
 
@@ -58,14 +58,14 @@ mod tests {
 
     #[test]
     fn the_first_bytes_tell_the_protocol() {
-        let table: [(&[u8], Option<Spoken>); 7] = [
+        let table: [(&[u8], Option<SpokenProtocol>); 7] = [
             (b"", None),
-            (b"\x16\x03\x01", Some(Spoken::Tls)),
-            (b"CONNECT quay.io:443 HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"\x16\x03\x01", Some(SpokenProtocol::Tls)),
+            (b"CONNECT quay.io:443 HTTP/1.1\r\n", Some(SpokenProtocol::Http1)),
             (b"P", None),
             (b"PRI * HTTP/2.0\r\n\r\n", None),
-            (PREFACE, Some(Spoken::Http2)),
-            (b"PUT / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (PREFACE, Some(SpokenProtocol::Http2)),
+            (b"PUT / HTTP/1.1\r\n", Some(SpokenProtocol::Http1)),
         ];
         for (bytes, expected) in table {
             assert_eq!(tell(bytes), expected, "{bytes:?}");

@@ -1,4 +1,4 @@
-//! HTTP on a connection: HTTP/1.1 or HTTP/2, each request with a stream of its own, until the end or a drain.
+//! Serves HTTP/1.1 or HTTP/2 on a connection, each request with a stream of its own, until the end or a drain.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,19 +15,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
-use super::first_bytes::Spoken;
-use crate::proxy::limit::{Connection, Order, Outgoing, Stream, Tasks, Usage};
+use super::first_bytes::SpokenProtocol;
+use crate::host::RequestId;
+use crate::proxy::limit::{Connection, ConnectionOrder, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Coalesce, FIELDS};
+use crate::wire::{Body, Coalesce, FIELDS, Received};
 
-/// A request's answer to come. Boxed where it is made: an idle connection keeps no room for it, HTTP/2 moves it to a task
-/// of its own, and what is moved is a pointer.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
-/// Between two requests, and for a request's head. Go closes an idle connection after 90 s itself.
+/// The time between two requests, and for a request's head. Go itself closes an idle connection after 90 s.
 const HEAD: Duration = Duration::from_secs(120);
-/// One h1 write gathers up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
+/// One write of HTTP/1.1 coalesces up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
 const WRITE_BUFFER: usize = 64 << 10;
 /// How many streams a connection of HTTP/2 may have: where there are many connections as few as clients should be able
 /// to count on (RFC 9113, 6.5.2), since what each waits in takes memory, too.
@@ -38,42 +36,52 @@ const STREAMS_OF_MANY: u32 = 100;
 const HEAD_BYTES: u32 = 64 << 10;
 
 impl Proxy {
-    /// Serves HTTP on `stream` until it ends, or until the drain has let its last request finish. A handler has the
-    /// request's stream, which counts for nothing yet.
-    pub(crate) async fn serve_http<S, H>(
+    /// Serves HTTP on `stream` until it ends, or until its last request has finished in a drain. The handler gets the
+    /// request's stream, which does not count against a limit yet.
+    pub(crate) async fn serve_http<S, H, F>(
         &self,
-        spoken: Spoken,
+        spoken: SpokenProtocol,
         stream: S,
         client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Incoming>, Arc<Stream>) -> Answer + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
     {
         let asked = CancellationToken::new();
         let first = asked.clone();
-        let answer = move |request, stream: Arc<Stream>| {
+        let answer = move |request: Request<Incoming>, stream: Arc<Stream>| {
             first.cancel();
-            handle(request, stream.clone())
-                .map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
+            // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
+            let (id, span) = (RequestId::next(), debug_span!("request", method = %request.method()));
+            let (request, leftover) = Received::of(request);
+            let handled = handle(request, stream.clone());
+            let answered = async move {
+                let response = handled.await;
+                leftover.read_off().await;
+                response
+            };
+            let answer = Box::pin(id.scope(answered.instrument(span)));
+            answer.map(|response| Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, stream))))
         };
-        if spoken == Spoken::Http2 {
+        if spoken == SpokenProtocol::Http2 {
             let stream = Coalesce::new(stream);
-            let line = Connection::new(&self.limiter, client, stream.is_blocked());
-            let opened = line.clone();
+            let connected = self.limiter.connection(client, stream.is_blocked());
+            let opened = connected.clone();
             let service = service_fn(move |request| answer(request, opened.open()));
-            let connection = http2::Builder::new(Tasks(line.clone()))
+            let connection = http2::Builder::new(Tasks(connected.clone()))
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(if self.limiter.are_many() { STREAMS_OF_MANY } else { STREAMS })
                 .keep_alive_interval(Duration::from_secs(60))
                 .max_send_buf_size(512 << 10)
                 .max_header_list_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &connected).await
         } else {
-            let line = Connection::new(&self.limiter, client, Arc::default());
-            let opened = line.clone();
+            let connected = self.limiter.connection(client, Arc::default());
+            let opened = connected.clone();
             let service = service_fn(move |request| answer(request, opened.open_alone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -82,18 +90,18 @@ impl Proxy {
                 .max_headers(FIELDS)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
-            self.attend(connection, |c| c.graceful_shutdown(), &asked, &line).await
+            self.attend(connection, |c| c.graceful_shutdown(), &asked, &connected).await
         }
     }
 
-    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when its
-    /// `line` is told so. Boxed, so that what a connection waits in is no larger than what it speaks.
+    /// Runs a connection until it ends; asks it to end after its last request when a drain has begun, or when
+    /// `connected` is told so. Boxed, so that what a connection waits in is no larger than what it speaks.
     async fn attend<C>(
         &self,
         connection: C,
         finish: impl FnOnce(Pin<&mut C>),
         asked: &CancellationToken,
-        line: &Connection,
+        connected: &Connection,
     ) -> io::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
@@ -103,12 +111,12 @@ impl Proxy {
             biased; // what it waits for most
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = self.leaving(asked) => {}
-            () = line.told(Order::Finish) => {}
+            () = connected.told(ConnectionOrder::Finish) => {}
         }
         finish(connection.as_mut());
         tokio::select! {
             ended = connection => ended.map_err(io::Error::other),
-            () = line.told(Order::Close) => Ok(()),
+            () = connected.told(ConnectionOrder::Close) => Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::ready;
+use futures_util::future::{Either, ready};
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,7 +16,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
-use super::http::Answer;
 use super::pages;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -38,36 +37,34 @@ pub(crate) type Secure<S> = Bounded<TlsStream<S>>;
 /// Serves an intercepted connection to `authority` until it ends.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     proxy: Arc<Proxy>,
-    who: Client,
+    client: Client,
     authority: Authority,
     stream: S,
 ) {
-    let (client, host) = (who.address, authority.host.clone());
+    let (address, host) = (client.address, authority.host.clone());
     let to = authority.short(443);
-    let handshake = Box::pin(accept(&proxy, client, &to, stream, |_| Ok(host))); // what it needs goes with it
+    let handshake = Box::pin(accept(&proxy, address, &to, stream, |_| Ok(host))); // what it needs goes with it
     let Some(stream) = handshake.await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
-            let (target, user) = (authority.clone(), who.user.clone());
-            let handle = move |asked, stream: Arc<Stream>| -> Answer {
-                match stream.admit(&asked) {
-                    Ok(()) => Box::pin(dispatch::answer(handed.clone(), who.clone(), target.clone(), asked)),
-                    Err(refusal) => Box::pin(ready(pages::refused(&handed, client, &asked, &refusal))),
-                }
+            let (target, user) = (authority.clone(), client.user.clone());
+            let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
+                Ok(()) => Either::Left(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
+                Err(refusal) => Either::Right(ready(pages::refused(&handed, address, &asked, &refusal))),
             };
-            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(client), handle).await;
+            let served = proxy.serve_http(spoken, stream, proxy.limiter.of(address), handle).await;
             served.inspect_err(|error| {
                 let policy = proxy.policy();
                 let registry = policy.registry(&authority).map(|registry| registry.name().clone());
-                refused::note_unread(&policy.clients, client, user.as_ref(), registry.as_ref(), error);
+                refused::note_unread(&policy.clients, address, user.as_ref(), registry.as_ref(), error);
             })
         }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     if let Err(error) = served {
-        debug!(%client, %authority, %error, "intercepted connection ended");
+        debug!(client = %address, %authority, %error, "intercepted connection ended");
     }
 }
 
@@ -81,7 +78,7 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     accept(proxy, client, "the proxy itself", stream, own).await
 }
 
-/// The handshake. `name` says, by the name that the client asked for, whose leaf it gets.
+/// Performs the handshake. `name` chooses the leaf's host by the name that the client asked for.
 pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
@@ -138,7 +135,7 @@ async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(Bounded::new(stream, TLS_BUFFER))
 }
 
-/// A handshake that failed: a word for the metrics and the facts for the log.
+/// A failed handshake: a reason for the metrics and the facts for the log.
 struct Failed {
     reason: &'static str,
     error: String,
@@ -158,7 +155,7 @@ impl Failed {
     }
 
     fn wrong_name() -> Self {
-        Self { reason: "wrong_name", error: "the client asked TLS for another name than CONNECT".into() }
+        Self { reason: "wrong_name", error: "TLS asks for another name than CONNECT did".into() }
     }
 
     fn unnamed(error: &'static str) -> Self {
@@ -170,7 +167,7 @@ impl Failed {
     }
 }
 
-/// The alerts of a client that does not accept our chain: Go says bad_certificate, OpenSSL unknown_ca, Java
+/// The alerts of a client that does not accept our chain: Go sends bad_certificate, OpenSSL unknown_ca, Java
 /// certificate_unknown.
 fn distrusts(alert: AlertDescription) -> bool {
     matches!(

@@ -1,8 +1,8 @@
-//! Connections that are too many: whoever asks whether the proxy is well gets an answer, others are told to come back.
+//! Serves connections beyond the limit: health checks get an answer, others are told to come back.
 //!
-//! Threat: clients fill the door, and the probe that asks whether the proxy lives finds it closed: the proxy is
-//! restarted, and all pulls with it. Bound: so many at a time, each for a moment; another one takes the place of the
-//! earliest of the address that has most.
+//! Threat: clients use up all connections, the liveness probe is refused, and the proxy is restarted with all its
+//! pulls.
+//! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,21 +10,19 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::http::Answer;
 use super::pages;
-use crate::proxy::limit::Refusal;
+use crate::proxy::limit::Exceeded;
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Guarded};
+use crate::wire::{Body, Guarded, Received};
 
-/// How long one may stay.
+/// How long such a connection may stay.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// Serves a connection beyond the limit in a task of its own, or one of an address outside of `clients.allow` (no
-/// `refusal`). Where there are many of those, an earlier one is closed.
-pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Refusal>) {
+/// Serves a connection beyond the limit, or from an address outside `clients.allow` (no `refusal`), in a task of its
+/// own. Where there are many of them, an earlier one is closed.
+pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Exceeded>) {
     if refusal.is_some() {
         proxy.metrics.connect("crowded");
     }
@@ -35,7 +33,7 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
         let client = proxy.limiter.of(address);
         let stream = Guarded::new(stream, waiting);
         let handed = proxy.clone();
-        let handle = move |request, _| -> Answer { Box::pin(answer(handed.clone(), address, refusal, request)) };
+        let handle = move |request, _| answer(handed.clone(), address, refusal, request);
         let served = proxy.serve_stream(stream, address, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
@@ -45,18 +43,18 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
 async fn answer(
     proxy: Arc<Proxy>,
     client: IpAddr,
-    refusal: Option<Refusal>,
-    request: Request<Incoming>,
+    refusal: Option<Exceeded>,
+    request: Request<Received>,
 ) -> Response<Body> {
     let is_h2 = request.version() == Version::HTTP_2;
     let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());
-    let is_stranger = !proxy.policy().admits(client);
+    let is_unknown = !proxy.policy().admits(client);
     let mut response = match refusal {
-        _ if is_for_us && (!is_stranger || pages::is_for_anybody(&request)) => {
-            Box::pin(pages::answer(&proxy, client, &request)).await
+        _ if is_for_us && (!is_unknown || pages::is_for_anybody(&request)) => {
+            Box::pin(pages::answer(&proxy, client, &request)).await.response
         }
-        Some(refusal) if !is_stranger => pages::refused(&proxy, client, &request, &refusal),
-        _ => pages::stranger(&proxy, client, &request),
+        Some(refusal) if !is_unknown => pages::refused(&proxy, client, &request, &refusal),
+        _ => pages::unknown_client(&proxy, client, &request).response,
     };
     if !is_h2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,4 +1,4 @@
-//! Requests for the proxy itself: what this is, the CA to trust, how to be set up, and whether it is alive and ready.
+//! Answers requests for the proxy itself: what this is, the CA to trust, setup scripts, health and readiness.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -7,10 +7,10 @@ use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::oci::{Algorithm, Code, Digest};
-use crate::proxy::clients::refused::Asked;
-use crate::proxy::limit::Refusal;
+use crate::proxy::clients::refused::RefusedRequest;
+use crate::proxy::limit::Exceeded;
 use crate::proxy::record::Record;
-use crate::proxy::respond::{self, Declined, Failure};
+use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
 use crate::setup::{ClientKind, UnknownClient};
@@ -18,17 +18,16 @@ use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers a request that names no other host.
-pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+/// Answers a request that does not name another host.
+pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
     let head = *request.method() == Method::HEAD;
-    let mut response = if *request.method() == Method::GET || head {
-        page(proxy, request).await
+    let (mut response, declined) = if *request.method() == Method::GET || head {
+        (page(proxy, request).await, None)
     } else {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response.extensions_mut().insert(Declined("only GET and HEAD".to_owned()));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        response
+        (response, Some("only GET and HEAD".to_owned()))
     };
     if head {
         *response.body_mut() = Body::empty();
@@ -37,10 +36,10 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
         record.quiet();
     }
-    record.attach(response)
+    Rendered { response: record.attach(response), declined }
 }
 
-/// Whether it is answered to those outside of `clients.allow`, too: whoever asks whether the proxy is well, and for its
+/// Whether clients outside `clients.allow` get an answer, too: to health checks, and to requests for the
 /// certificate, which is public.
 pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
@@ -61,7 +60,7 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
         path if path.starts_with("/v2/") => {
-            missing("this proxy is no registry mirror (not available yet): name it in HTTPS_PROXY, not as a mirror")
+            missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
         }
         path => match path.strip_prefix("/setup/") {
             Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
@@ -71,21 +70,24 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
 }
 
 fn missing(message: impl Into<String>) -> Response<Body> {
-    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).respond()
+    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).render().response
 }
 
-/// By which name this client reaches the proxy.
+/// The name by which this client reaches the proxy.
 fn asked_host<B>(request: &Request<B>) -> String {
     let header = || request.headers().get(HOST).and_then(|value| value.to_str().ok());
     request.uri().authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default().to_owned()
 }
 
-/// The script that sets a client's machine up, for the very address by which it was fetched.
+/// The script that sets a client's machine up, for the address by which it was fetched.
 fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
     let Ok(client) = client.parse::<ClientKind>() else { return missing(UnknownClient.to_string()) };
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else {
-        return text(StatusCode::BAD_REQUEST, "the request names no host: the script would not know its proxy\n");
+        return text(
+            StatusCode::BAD_REQUEST,
+            "the request does not name a host, so the script cannot name its proxy\n",
+        );
     };
     match guide::script(client, &url, users) {
         Some(script) => {
@@ -134,44 +136,40 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 }
 
 /// 403 for an address that is not in `clients.allow`.
-pub(crate) fn stranger<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Response<Body> {
+pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
     record.verdict("refuse", 403);
     record.detail("not in clients.allow");
     proxy.metrics.connect("stranger");
-    record.attach(Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message).respond())
+    let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
+    failure.render().map(|response| record.attach(response))
 }
 
-/// The answer to one that is too many, noted.
-pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Refusal) -> Response<Body> {
+/// Refuses a request beyond a limit, and records it.
+pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
     let failure = respond::too_many(refusal);
     record.verdict("refuse", failure.status.as_u16());
     record.detail(failure.message.clone());
-    let mut response = record.attach(failure.respond());
+    let Rendered { response, declined } = failure.render();
     let clients = &proxy.policy().clients;
-    if let Some(asked) = Asked::of(clients, client, request) {
-        asked.note(clients, None, None, &mut response);
+    if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, client, request), declined) {
+        asked.note(clients, None, None, failure.status, &reason);
     }
-    response
+    record.attach(response)
 }
 
-/// The answer to one that is refused before it is judged where it wants to go, noted: its user or password is missing
-/// or wrong, or it was here before.
-pub(crate) fn turned_away<B>(
-    proxy: &Proxy,
-    client: IpAddr,
-    request: &Request<B>,
-    refusal: Response<Body>,
-) -> Response<Body> {
+/// Refuses a request before its target is judged, and records it: its user or password is missing or wrong, or it
+/// has been here before.
+pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
-    record.verdict("refuse", refusal.status().as_u16());
+    record.verdict("refuse", refusal.status.as_u16());
     proxy.metrics.connect("login");
-    record.attach(refusal)
+    refusal.render().map(|response| record.attach(response))
 }
 
 fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {

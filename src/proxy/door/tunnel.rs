@@ -1,5 +1,7 @@
-//! A tunnel: bytes both ways until one side ends or a new configuration denies the host. Nothing is read of them but
-//! the name that TLS asks for: a registry's is closed, as it would pass everything that holds for registries.
+//! Copies bytes both ways until one side ends or a new configuration denies the host.
+//!
+//! Only the name that TLS asks for is read: a tunnel to a registry is closed, as it would escape everything that
+//! holds for registries.
 
 use std::io;
 use std::net::IpAddr;
@@ -51,7 +53,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let copied = tokio::select! {
         copied = copying => copied,
         () = denied(&proxy, client_address, &authority) => {
-            record.detail("closed: a new configuration does not tunnel to this host");
+            record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
     };
@@ -67,7 +69,7 @@ fn is_refused(proxy: &Proxy, authority: &Authority, name: &Host) -> bool {
     *name != authority.host && (policy.is_registry(name, 443) || policy.is_registry(name, authority.port))
 }
 
-/// Waits until the configuration says another thing than to tunnel. Cancel-safe.
+/// Waits until the configuration no longer allows the tunnel. Cancel-safe.
 async fn denied(proxy: &Proxy, client: IpAddr, authority: &Authority) {
     let mut changes = proxy.changes();
     while changes.changed().await.is_ok() {

@@ -1,4 +1,4 @@
-//! A stream of TLS that holds little for a peer that does not read, where all of them together hold much.
+//! Bounds how much a stream of TLS holds for a peer that does not read, where all of them together hold much.
 //!
 //! TLS takes up to its limit of plaintext before its socket takes any. Of thousands of connections that stand still
 //! that is much memory: it is counted while it waits, and while too much waits each takes a new write only once the
@@ -34,7 +34,7 @@ impl<S> Bounded<S> {
         Self { stream, limit, unflushed: 0, counted: 0, buffers }
     }
 
-    /// What waits is counted while it waits; who is never kept waiting counts nothing.
+    /// Counts bytes while they wait; a peer that is never slow counts nothing.
     fn count(&mut self, bytes: usize) {
         let bytes = bytes.min(self.limit);
         self.buffers.hold(bytes);

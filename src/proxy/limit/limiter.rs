@@ -1,4 +1,4 @@
-//! The clients that have a connection, and what each of them has under way.
+//! Counts the connections of all clients, and makes room where few are left.
 //!
 //! Threat: one client, broken or ill-willed, takes all connections, requests, files or memory. Each is counted for its
 //! address and in all; what is too much is refused, and that is said once a minute with the address.
@@ -6,31 +6,33 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::shared::Shared;
+use super::connection::{Connection, ConnectionOrder};
+use super::exceeded::Exceeded;
+use super::settings::Limits;
+use super::totals::ClientTotals;
 use super::usage::Usage;
 use super::waiting::{Lobby, Waiting};
-use super::{Connection, Limits, Order, Refusal};
 
-/// Room is made so often at most.
+/// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
 
-/// All clients.
+/// The clients that have a connection.
 pub(crate) struct Limiter {
     by: Mutex<HashMap<IpAddr, Arc<Usage>>>,
-    shared: Arc<Shared>,
-    /// Their connections of HTTP/2.
-    pub(crate) lines: Mutex<Vec<Weak<Connection>>>,
+    totals: Arc<ClientTotals>,
+    /// Their connections.
+    connections: Mutex<Vec<Weak<Connection>>>,
     lobby: Arc<Lobby>,
     /// When room was made last.
     room: Mutex<Option<Instant>>,
 }
 
-/// One connection's place, given back when it is dropped.
-pub(crate) struct Place {
+/// One connection's permit, given back when it is dropped.
+pub(crate) struct ConnectionPermit {
     clients: Arc<Limiter>,
     client: Arc<Usage>,
 }
@@ -39,46 +41,65 @@ impl Limiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             by: Mutex::default(),
-            shared: Arc::new(Shared::new(limits)),
-            lines: Mutex::default(),
+            totals: Arc::new(ClientTotals::new(limits)),
+            connections: Mutex::default(),
             lobby: Arc::default(),
             room: Mutex::default(),
         })
     }
 
-    /// Other limits from now on. What is under way goes on.
+    /// Puts other limits in force. Requests in progress go on.
     pub(crate) fn adopt(&self, limits: Limits) {
-        self.shared.adopt(limits);
+        self.totals.adopt(limits);
     }
 
-    /// A place for a connection from `address`.
+    /// A permit for a connection from `address`.
     ///
     /// # Errors
-    /// What there are too many of.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
-        let limits = self.shared.limits.load();
-        if self.shared.connections.now() + spare(limits.connections) >= limits.connections {
+    /// The limit that is exceeded.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Exceeded> {
+        let limits = self.totals.limits.load();
+        if self.totals.connections.now() + spare(limits.connections) >= limits.connections {
             self.make_room(limits.connections);
         }
         let address = network(address);
         let mut by = self.by();
-        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.shared)).clone();
+        let client = by.entry(address).or_insert_with(|| Usage::new(address, &self.totals)).clone();
         let refusal = if !client.connections.enter(limits.connections_each) {
-            Refusal::ConnectionsEach(limits.connections_each)
-        } else if !self.shared.connections.enter(limits.connections) {
+            Exceeded::ConnectionsEach(limits.connections_each)
+        } else if !self.totals.connections.enter(limits.connections) {
             client.connections.leave();
-            Refusal::Connections(limits.connections)
+            Exceeded::Connections(limits.connections)
         } else {
-            return Ok(Place { clients: self.clone(), client });
+            return Ok(ConnectionPermit { clients: self.clone(), client });
         };
         forget(by.entry(address));
         drop(by);
-        Err(self.shared.refused(address, refusal))
+        Err(self.totals.refused(address, refusal))
     }
 
-    /// A place for one that is too many: there always is one.
+    /// A place for a connection beyond the limit: there always is one.
     pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
-        self.lobby.enter(network(address), self.shared.limits.load().lobby)
+        self.lobby.enter(network(address), self.totals.limits.load().lobby)
+    }
+
+    /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be
+    /// written to it.
+    pub(crate) fn connection(&self, client: Arc<Usage>, blocked: Arc<AtomicBool>) -> Arc<Connection> {
+        let connection = Arc::new(Connection::new(client, blocked));
+        self.listed().push(Arc::downgrade(&connection));
+        connection
+    }
+
+    /// The connections that are there.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
+        let mut listed = self.listed();
+        listed.retain(|connection| connection.strong_count() > 0);
+        listed.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks idle connections to end where few places are left: of whoever has most, those first that were idle longest.
@@ -94,30 +115,27 @@ impl Limiter {
         let mut counts: HashMap<IpAddr, usize> =
             self.by().iter().map(|(network, client)| (*network, client.connections.now())).collect();
         let mut idle: HashMap<IpAddr, Vec<Arc<Connection>>> = HashMap::new();
-        let lines: Vec<_> = {
-            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().filter_map(Weak::upgrade).collect()
-        };
-        for line in lines {
-            if line.is_told(Order::Finish) {
+        for connection in self.connections() {
+            let network = connection.traffic.client.address;
+            if connection.is_told(ConnectionOrder::Finish) {
                 // It goes already.
-                counts.entry(line.client.address).and_modify(|count| *count = count.saturating_sub(1));
-            } else if line.is_idle() {
-                idle.entry(line.client.address).or_default().push(line);
+                counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
+            } else if connection.is_idle() {
+                idle.entry(network).or_default().push(connection);
             }
         }
         // The latest to have moved stand first, so that they go last.
-        idle.values_mut().for_each(|lines| lines.sort_by_key(|line| std::cmp::Reverse(line.moved())));
+        idle.values_mut().for_each(|list| list.sort_by_key(|one| std::cmp::Reverse(one.traffic.moved())));
         let wanted = 2 * spare(most);
         let mut left = counts.values().sum::<usize>();
         while left + wanted > most {
             let largest = idle.iter().max_by_key(|(network, _)| counts.get(network).copied().unwrap_or_default());
             let Some(network) = largest.map(|(network, _)| *network) else { return };
-            let Some(line) = idle.get_mut(&network).and_then(Vec::pop) else {
+            let Some(connection) = idle.get_mut(&network).and_then(Vec::pop) else {
                 idle.remove(&network);
                 continue;
             };
-            line.tell(Order::Finish);
+            connection.tell(ConnectionOrder::Finish);
             counts.entry(network).and_modify(|count| *count = count.saturating_sub(1));
             left = left.saturating_sub(1);
         }
@@ -127,30 +145,30 @@ impl Limiter {
     pub(crate) fn of(&self, address: IpAddr) -> Arc<Usage> {
         let address = network(address);
         let known = self.by().get(&address).cloned();
-        known.unwrap_or_else(|| Usage::new(address, &self.shared))
+        known.unwrap_or_else(|| Usage::new(address, &self.totals))
     }
 
     /// How many connections there are and may be, and how many streams.
     pub(crate) fn usage(&self) -> [(usize, usize); 2] {
-        let limits = self.shared.limits.load();
-        [(self.shared.connections.now(), limits.connections), (self.shared.streams.now(), limits.streams)]
+        let limits = self.totals.limits.load();
+        [(self.totals.connections.now(), limits.connections), (self.totals.streams.now(), limits.streams)]
     }
 
-    /// What was refused and given up: why, and how often.
+    /// The limits because of which something was refused or given up, and how often.
     pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let refused = self.shared.refused.iter().map(|(refused, _)| count(refused));
-        let given_up = ("stalled", count(&self.shared.given_up.0));
-        Refusal::LABELS.into_iter().zip(refused).chain([given_up]).collect()
+        let refused = self.totals.refused.iter().map(|(refused, _)| count(refused));
+        let given_up = ("stalled", count(&self.totals.given_up.0));
+        Exceeded::LABELS.into_iter().zip(refused).chain([given_up]).collect()
     }
 
     /// Whether so many connections are open that each may have fewer streams.
     pub(crate) fn are_many(&self) -> bool {
-        self.shared.connections.now() > self.shared.limits.load().connections / 8
+        self.totals.connections.now() > self.totals.limits.load().connections / 8
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn totals(&self) -> &Arc<ClientTotals> {
+        &self.totals
     }
 
     fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Usage>>> {
@@ -158,12 +176,12 @@ impl Limiter {
     }
 }
 
-/// So many places of `most` are kept for those who come.
+/// So many permits of `most` are kept free for new connections.
 fn spare(most: usize) -> usize {
     (most / 16).clamp(1, 256)
 }
 
-/// Whose address it is: of IPv6 one machine has a whole /64.
+/// The network of one machine: of IPv6 a whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(((u128::from(address) >> 64) << 64).into()),
@@ -180,18 +198,18 @@ fn forget(entry: Entry<'_, IpAddr, Arc<Usage>>) {
     }
 }
 
-impl Place {
-    /// Whose it is.
+impl ConnectionPermit {
+    /// Its client.
     pub(crate) fn client(&self) -> &Arc<Usage> {
         &self.client
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let (mut by, shared) = (self.clients.by(), &self.clients.shared);
+        let (mut by, totals) = (self.clients.by(), &self.clients.totals);
         self.client.connections.leave();
-        shared.connections.leave();
+        totals.connections.leave();
         forget(by.entry(self.client.address));
     }
 }
@@ -214,10 +232,10 @@ pub(crate) mod tests {
         let enter = |address: [u8; 4]| clients.enter(address.into());
         let first = [enter(HERE), enter(HERE)];
         assert!(first.iter().all(Result::is_ok));
-        assert_eq!(enter(HERE).err(), Some(Refusal::ConnectionsEach(2)));
+        assert_eq!(enter(HERE).err(), Some(Exceeded::ConnectionsEach(2)));
         let third = enter(THERE);
         assert!(third.is_ok());
-        assert_eq!(enter(THERE).err(), Some(Refusal::Connections(3)));
+        assert_eq!(enter(THERE).err(), Some(Exceeded::Connections(3)));
         drop(third);
         assert!(enter(THERE).is_ok() && enter(HERE).is_err());
         drop(first);
@@ -229,12 +247,12 @@ pub(crate) mod tests {
     fn who_has_most_makes_room_with_what_is_idle() {
         let clients = Limiter::new(Limits { connections: 32, connections_each: 32, ..limits() });
         let enter = |address: [u8; 4]| clients.enter(address.into()).unwrap();
-        let line = |place: &Place| Connection::new(&clients, place.client().clone(), Arc::default());
+        let open = |place: &ConnectionPermit| clients.connection(place.client().clone(), Arc::default());
         let few: Vec<_> = (0..5).map(|_| enter(THERE)).collect();
         let many: Vec<_> = (0..24).map(|_| enter(HERE)).collect();
-        let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(line).collect(), many.iter().map(line).collect());
-        let streams: Vec<_> = of_many[..20].iter().map(Connection::open).collect();
-        let told = |lines: &[Arc<Connection>]| lines.iter().filter(|line| line.is_told(Order::Finish)).count();
+        let (of_few, of_many): (Vec<_>, Vec<_>) = (few.iter().map(open).collect(), many.iter().map(open).collect());
+        let streams: Vec<_> = of_many[..20].iter().map(|connection| connection.open()).collect();
+        let told = |list: &[Arc<Connection>]| list.iter().filter(|one| one.is_told(ConnectionOrder::Finish)).count();
         let next = enter(THERE);
         assert_eq!((told(&of_few), told(&of_many)), (0, 0), "there is room");
         let last = enter(THERE);
@@ -249,7 +267,7 @@ pub(crate) mod tests {
         let enter = |address: &str| clients.enter(address.parse().unwrap());
         let first = enter("2001:db8:0:1::1");
         assert!(first.is_ok());
-        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Refusal::ConnectionsEach(1)));
+        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Exceeded::ConnectionsEach(1)));
         assert!(enter("2001:db8:0:2::1").is_ok() && enter("::ffff:10.0.0.1").is_ok() && enter("10.0.0.2").is_ok());
     }
 }

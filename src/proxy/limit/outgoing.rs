@@ -1,4 +1,4 @@
-//! An answer's body on its way out: its bytes are counted until they have left, and held back where too many wait.
+//! Counts the bytes of an answer until they have left, and holds them back where too many wait.
 
 use std::pin::Pin;
 use std::sync::Arc;

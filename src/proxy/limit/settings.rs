@@ -1,4 +1,4 @@
-//! The limits, as the configuration and the machine have them.
+//! Holds the limits, as the configuration and the machine have them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One request from its head until the last byte of its answer has left this process.
+//! Counts one request from its head until the last byte of its answer has left this process.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,40 +10,41 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use http::{Method, Request};
 
+use super::exceeded::Exceeded;
+use super::traffic::Traffic;
 use super::usage::{Tunnel, Usage};
-use super::{Connection, Refusal};
 use crate::host::{BUFFERS, Buffers};
 use crate::oci::Digest;
 
 /// A smaller piece is bounded by the number of streams, if it is the only one of its own that is under way.
 const COUNTED: usize = 4 << 10;
-/// What a piece takes besides its bytes, here and with the connection.
+/// The memory that a piece takes besides its bytes, here and in the connection.
 const PIECE: usize = 256;
 
-/// A stream; what it counts for is given back when it is dropped, with the last of its pieces.
+/// A stream; its share of the limits is given back when it and the last of its pieces are dropped.
 pub(crate) struct Stream {
     owner: Owner,
     is_counted: AtomicBool,
     blob: OnceLock<Digest>,
     tunnel: OnceLock<Tunnel>,
-    /// Bytes that lie with the connection.
+    /// Bytes that the connection holds.
     under_way: AtomicUsize,
-    /// Rung when some of them are gone, if somebody waits for that.
+    /// Woken when some of them are gone, if somebody waits for that.
     gone: AtomicWaker,
     is_awaited: AtomicBool,
-    pub(crate) of: Option<Place>,
+    pub(crate) of: Option<StreamSlot>,
 }
 
-/// Whose it is: alone on its connection, or one of several on a connection of HTTP/2.
+/// The connection that it is on: alone, or as one of several streams of HTTP/2.
 pub(crate) enum Owner {
     #[cfg(test)]
     Usage(Arc<Usage>),
-    Alone(Arc<Connection>),
-    Connection(Arc<Connection>),
+    Alone(Arc<Traffic>),
+    Connection(Arc<Traffic>),
 }
 
 /// Its place on a connection of HTTP/2.
-pub(crate) struct Place {
+pub(crate) struct StreamSlot {
     pub(crate) number: u64,
     pub(crate) slot: usize,
     /// The task that answers it, and whether that has come to its end.
@@ -71,7 +72,7 @@ impl Stream {
         Self::on(Owner::Usage(client), None)
     }
 
-    pub(crate) fn on(owner: Owner, of: Option<Place>) -> Arc<Self> {
+    pub(crate) fn on(owner: Owner, of: Option<StreamSlot>) -> Arc<Self> {
         Arc::new(Self {
             owner,
             is_counted: false.into(),
@@ -88,15 +89,15 @@ impl Stream {
         match &self.owner {
             #[cfg(test)]
             Owner::Usage(client) => client,
-            Owner::Alone(line) | Owner::Connection(line) => &line.client,
+            Owner::Alone(traffic) | Owner::Connection(traffic) => &traffic.client,
         }
     }
 
-    /// Whether this request may be begun. From here on it counts.
+    /// Checks whether this request may begin. From here on it counts.
     ///
     /// # Errors
-    /// What there is too much of.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    /// The limit that is exceeded.
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> Result<(), Exceeded> {
         self.client().begin()?;
         self.is_counted.store(true, Ordering::Relaxed);
         if let Some(blob) = blob_of(request) {
@@ -181,11 +182,11 @@ impl Stream {
 
     /// The connection took so many bytes from it.
     fn took(&self, bytes: usize) {
-        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
-            let (passed, now) = line.took(place.number, bytes as u64);
+        if let (Some(place), Owner::Connection(traffic)) = (&self.of, &self.owner) {
+            let (passed, now) = traffic.took(place.number, bytes as u64);
             place.last.store(now, Ordering::Relaxed);
             place.passed.store(passed, Ordering::Relaxed);
-            place.opened.store(line.opened(), Ordering::Relaxed);
+            place.opened.store(traffic.opened(), Ordering::Relaxed);
         }
     }
 
@@ -215,14 +216,14 @@ impl Drop for Stream {
         if let Some(blob) = self.blob.get() {
             self.client().closed(blob);
         }
-        if let (Some(place), Owner::Connection(line)) = (&self.of, &self.owner) {
-            line.left(place.slot);
+        if let (Some(place), Owner::Connection(traffic)) = (&self.of, &self.owner) {
+            traffic.give_back(place.slot);
         }
         if self.is_counted.load(Ordering::Relaxed) {
             self.client().leave();
         }
-        if let Owner::Alone(line) = &self.owner {
-            line.alone.leave();
+        if let Owner::Alone(traffic) = &self.owner {
+            traffic.leave_alone();
         }
     }
 }

@@ -8,31 +8,32 @@
 //! The danger is to end a slow reader. Bytes that wait may wait for the stream's own window, for the connection's or
 //! for the network; only the first is a client that takes nothing.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::connection::{Connection, ConnectionOrder};
 use super::limiter::Limiter;
-use super::{Connection, Order, Stream};
+use super::stream::Stream;
 use crate::cache;
 
-/// So much of each stream passes before a stream that could have moved moves: what h2 holds of one.
+/// So many bytes of each other stream pass before a stream that can move does: h2 holds as much of one.
 const TURN: u64 = 1 << 20;
 /// On a connection that moves, but slowly, its turn may be long in coming; not so long.
 const LONG: u32 = 10;
 /// In the time that a client has, it is looked at so often.
 const LOOKS: u32 = 12;
 
-/// What is known of a stream of which some bytes wait.
+/// The state of a stream of which some bytes wait.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     /// Since it took something.
     idle: Duration,
     /// Since anybody on its connection did.
-    line_idle: Duration,
+    connection_idle: Duration,
     /// Whether nothing can be written to the connection at the moment.
     blocked: bool,
     /// A stream that was opened after it took something last has taken something since.
@@ -47,15 +48,15 @@ impl Seen {
             return false;
         }
         // A peer that takes nothing from its socket is the system's to judge, which sees each byte that goes.
-        let nobody_moves = self.line_idle >= stall && !self.blocked;
-        // Who waits for the connection's window, or for the network, waits in a queue: later ones come after it.
+        let nobody_moves = self.connection_idle >= stall && !self.blocked;
+        // A stream that waits for the connection's window or the network is in a queue: later ones come after it.
         nobody_moves || self.overtaken || self.passed >= TURN || self.idle >= stall * LONG
     }
 }
 
 /// Looks until the clients are gone.
 pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
-    let stall = |clients: &Limiter| clients.shared().limits.load().stall;
+    let stall = |clients: &Limiter| clients.totals().limits.load().stall;
     let Some(pause) = clients.upgrade().map(|clients| stall(&clients) / LOOKS) else { return };
     let (mut looked, mut now) = (Instant::now(), Duration::ZERO);
     loop {
@@ -64,7 +65,7 @@ pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
         // A process that was stopped for a while, or had no processor, has not seen what its clients did.
         now += looked.elapsed().min(pause * 2);
         looked = Instant::now();
-        // Whoever took something since the last look is taken to have done so at that look.
+        // A client that took something since the last sweep counts as having done so at that sweep.
         sweep(&clients, now, stall(&clients) + pause * 2);
         cache::trim_buffers();
     }
@@ -72,61 +73,58 @@ pub(crate) async fn keep_sweeping(clients: Weak<Limiter>) {
 
 /// One look, at this time.
 fn sweep(clients: &Limiter, now: Duration, stall: Duration) {
-    clients.shared().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    let lines: Vec<Arc<Connection>> = {
-        let mut lines = clients.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|line| line.strong_count() > 0);
-        lines.iter().filter_map(Weak::upgrade).collect()
-    };
-    lines.iter().for_each(|line| look(line, now, stall));
+    clients.totals().now.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    clients.connections().iter().for_each(|connection| look(connection, now, stall));
 }
 
-fn look(line: &Connection, now: Duration, stall: Duration) {
-    let streams = line.streams();
+fn look(connection: &Connection, now: Duration, stall: Duration) {
+    let streams = connection.streams();
     let waiting = streams.iter().filter(|stream| stream.under_way() > 0).count().max(1);
-    let (mut given_up, mut moving) = (0, line.alone.now());
+    let (mut given_up, mut moving) = (0, connection.traffic.alone());
     for stream in &streams {
         let Some(place) = &stream.of else { continue };
         if place.is_given_up.load(Ordering::Relaxed) {
             continue;
         }
-        if seen(stream, line, waiting, now).is_some_and(|seen| seen.is_stalled(stall)) {
+        if seen(stream, connection, waiting, now).is_some_and(|seen| seen.is_stalled(stall)) {
             given_up += 1;
             if !stream.give_up() {
-                line.tell(Order::Finish);
+                connection.tell(ConnectionOrder::Finish);
             }
         } else {
             moving += 1;
         }
     }
-    if line.is_told(Order::Finish) && moving == 0 {
-        line.tell(Order::Close);
+    if connection.is_told(ConnectionOrder::Finish) && moving == 0 {
+        connection.tell(ConnectionOrder::Close);
     }
-    let (count, said) = &line.client.shared.given_up;
+    let (count, said) = &connection.traffic.client.totals.given_up;
     count.fetch_add(given_up, Ordering::Relaxed);
     if given_up > 0 && said.is_due() {
         warn!(
-            client = %line.client.address, streams = given_up, seconds = stall.as_secs(),
-            "gave up answers that a client requested but does not read"
+            client = %connection.traffic.client.address, streams = given_up, seconds = stall.as_secs(),
+            "gave up answers that a client requested and does not read"
         );
     }
 }
 
 /// `None` where nothing waits for the client: its answer waits for us.
-fn seen(stream: &Stream, line: &Connection, waiting: usize, now: Duration) -> Option<Seen> {
+fn seen(stream: &Stream, connection: &Connection, waiting: usize, now: Duration) -> Option<Seen> {
     let place = stream.of.as_ref().filter(|_| stream.under_way() > 0)?;
-    let passed = line.passed().saturating_sub(place.passed.load(Ordering::Relaxed));
+    let traffic = &connection.traffic;
+    let passed = traffic.passed().saturating_sub(place.passed.load(Ordering::Relaxed));
     Some(Seen {
         idle: stream.idle(now),
-        line_idle: line.idle(now),
-        blocked: line.is_blocked(),
-        overtaken: line.newest() > place.opened.load(Ordering::Relaxed),
+        connection_idle: traffic.idle(now),
+        blocked: connection.is_blocked(),
+        overtaken: traffic.newest() > place.opened.load(Ordering::Relaxed),
         passed: passed / waiting as u64,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use bytes::{Buf, Bytes};
@@ -142,8 +140,8 @@ mod tests {
 
     #[test]
     fn only_a_client_that_takes_nothing_of_a_stream_is_given_up() {
-        let seen = Seen { idle: STALL, line_idle: STALL, blocked: false, overtaken: false, passed: 0 };
-        let moving = Seen { line_idle: Duration::ZERO, ..seen };
+        let seen = Seen { idle: STALL, connection_idle: STALL, blocked: false, overtaken: false, passed: 0 };
+        let moving = Seen { connection_idle: Duration::ZERO, ..seen };
         let table = [
             ("nobody on the connection takes anything", seen, true),
             ("it took something less than a minute ago", Seen { idle: STALL / 2, ..seen }, false),
@@ -162,7 +160,7 @@ mod tests {
     /// A connection, and how often it was looked at.
     struct Lab {
         clients: Arc<Limiter>,
-        line: Arc<Connection>,
+        connection: Arc<Connection>,
         blocked: Arc<AtomicBool>,
         now: Duration,
     }
@@ -171,14 +169,14 @@ mod tests {
         fn new() -> Self {
             let clients = Limiter::new(limits());
             let blocked = Arc::new(AtomicBool::new(false));
-            let line = Connection::new(&clients, clients.of([10, 0, 0, 1].into()), blocked.clone());
-            Self { clients, line, blocked, now: Duration::ZERO }
+            let connection = clients.connection(clients.of([10, 0, 0, 1].into()), blocked.clone());
+            Self { clients, connection, blocked, now: Duration::ZERO }
         }
 
         /// A stream with a piece under way, whose task never ends by itself.
         fn open(&self) -> (Arc<Stream>, Piece) {
-            let stream = self.line.open();
-            Tasks(self.line.clone()).execute(std::future::pending());
+            let stream = self.connection.open();
+            Tasks(self.connection.clone()).execute(std::future::pending());
             let piece = stream.piece(Bytes::from(vec![0; 100_000]));
             (stream, piece)
         }
@@ -189,7 +187,7 @@ mod tests {
         }
 
         fn given_up(&self) -> u64 {
-            self.clients.shared().given_up.0.load(Ordering::Relaxed)
+            self.clients.totals().given_up.0.load(Ordering::Relaxed)
         }
     }
 
@@ -211,7 +209,7 @@ mod tests {
         let (first, mut small) = lab.open();
         small.advance(10);
         lab.pass(10);
-        assert!(!is_ended(&first).await && !lab.line.is_told(Order::Finish));
+        assert!(!is_ended(&first).await && !lab.connection.is_told(ConnectionOrder::Finish));
     }
 
     #[tokio::test]
@@ -245,20 +243,23 @@ mod tests {
     #[tokio::test]
     async fn a_connection_with_an_answer_out_of_reach_ends_with_the_last_one_that_moves() {
         let mut lab = Lab::new();
-        let stream = lab.line.open();
-        Tasks(lab.line.clone()).execute(std::future::ready(()).map(drop));
+        let stream = lab.connection.open();
+        Tasks(lab.connection.clone()).execute(std::future::ready(()).map(drop));
         tokio::task::yield_now().await;
         let _piece = stream.piece(Bytes::from_static(b"a manifest"));
         let (other, mut moving) = lab.open();
         lab.pass(10);
         moving.advance(10);
         lab.pass(55);
-        assert!(lab.line.is_told(Order::Finish) && !lab.line.is_told(Order::Close), "another one moves");
+        assert!(
+            lab.connection.is_told(ConnectionOrder::Finish) && !lab.connection.is_told(ConnectionOrder::Close),
+            "another one moves"
+        );
         assert!(other.give_up(), "as its task ends when the client has all of it");
         assert!(is_ended(&other).await);
         drop((other, moving));
         lab.pass(10);
-        assert!(lab.line.is_told(Order::Close));
+        assert!(lab.connection.is_told(ConnectionOrder::Close));
         assert_eq!(lab.given_up(), 1, "once");
     }
 }

@@ -1,4 +1,4 @@
-//! What one address has under way.
+//! Counts what one address has under way.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Refusal;
-use super::shared::Shared;
+use super::exceeded::Exceeded;
+use super::totals::ClientTotals;
 use crate::host::Count;
 use crate::oci::Digest;
 
 /// One address, or one network of IPv6.
 pub(crate) struct Usage {
     pub(crate) address: IpAddr,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) totals: Arc<ClientTotals>,
     pub(crate) connections: Count,
     streams: Count,
     tunnels: Count,
@@ -29,10 +29,10 @@ pub(crate) struct Tunnel {
 }
 
 impl Usage {
-    pub(crate) fn new(address: IpAddr, shared: &Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(address: IpAddr, totals: &Arc<ClientTotals>) -> Arc<Self> {
         Arc::new(Self {
             address,
-            shared: shared.clone(),
+            totals: totals.clone(),
             connections: Count::default(),
             streams: Count::default(),
             tunnels: Count::default(),
@@ -41,31 +41,31 @@ impl Usage {
         })
     }
 
-    /// One more request under way; each is to [`leave`](Self::leave).
-    pub(crate) fn begin(&self) -> Result<(), Refusal> {
-        let each = self.shared.streams_each.load(Ordering::Relaxed);
-        let most = self.shared.streams_most.load(Ordering::Relaxed);
+    /// Counts one more request; each must [`leave`](Self::leave).
+    pub(crate) fn begin(&self) -> Result<(), Exceeded> {
+        let each = self.totals.streams_each.load(Ordering::Relaxed);
+        let most = self.totals.streams_most.load(Ordering::Relaxed);
         let refusal = if !self.streams.enter(each) {
-            Refusal::StreamsEach(each)
-        } else if !self.shared.streams.enter(most) {
+            Exceeded::StreamsEach(each)
+        } else if !self.totals.streams.enter(most) {
             self.streams.leave();
-            Refusal::Streams(most)
+            Exceeded::Streams(most)
         } else {
             return Ok(());
         };
-        Err(self.shared.refused(self.address, refusal))
+        Err(self.totals.refused(self.address, refusal))
     }
 
     pub(crate) fn leave(&self) {
         self.streams.leave();
-        self.shared.streams.leave();
+        self.totals.streams.leave();
     }
 
     /// A connection to a host of its choice, which is a stream as well.
     ///
     /// # Errors
-    /// What there are too many of.
-    pub(crate) fn tunnel(self: &Arc<Self>) -> Result<Tunnel, Refusal> {
+    /// The limit that is exceeded.
+    pub(crate) fn tunnel(self: &Arc<Self>) -> Result<Tunnel, Exceeded> {
         self.begin()?;
         let tunnel = self.enter(true);
         if tunnel.is_err() {
@@ -74,36 +74,36 @@ impl Usage {
         tunnel
     }
 
-    /// A request under way that is passed on as it is, over a connection that its client may hold for as long as it likes:
-    /// counted with the tunnels.
+    /// A request under way that is passed on as it is, over a connection that its client may hold for as long as it
+    /// likes: counted with the tunnels.
     ///
     /// # Errors
-    /// What there are too many of.
-    pub(crate) fn relay(self: &Arc<Self>) -> Result<Tunnel, Refusal> {
+    /// The limit that is exceeded.
+    pub(crate) fn relay(self: &Arc<Self>) -> Result<Tunnel, Exceeded> {
         self.enter(false)
     }
 
-    fn enter(self: &Arc<Self>, is_stream: bool) -> Result<Tunnel, Refusal> {
-        let limits = self.shared.limits.load();
+    fn enter(self: &Arc<Self>, is_stream: bool) -> Result<Tunnel, Exceeded> {
+        let limits = self.totals.limits.load();
         let refusal = if !self.tunnels.enter(limits.tunnels_each) {
-            Refusal::TunnelsEach(limits.tunnels_each)
-        } else if !self.shared.tunnels.enter(limits.tunnels) {
+            Exceeded::TunnelsEach(limits.tunnels_each)
+        } else if !self.totals.tunnels.enter(limits.tunnels) {
             self.tunnels.leave();
-            Refusal::Tunnels(limits.tunnels)
+            Exceeded::Tunnels(limits.tunnels)
         } else {
             return Ok(Tunnel { of: self.clone(), is_stream });
         };
-        Err(self.shared.refused(self.address, refusal))
+        Err(self.totals.refused(self.address, refusal))
     }
 
     /// It reads this blob once more; each time is to be [`closed`](Self::closed). Threat: one client reads as many
     /// blobs as files may be open.
-    pub(crate) fn open(&self, blob: &Digest) -> Result<(), Refusal> {
-        let each = self.shared.limits.load().blobs_each;
+    pub(crate) fn open(&self, blob: &Digest) -> Result<(), Exceeded> {
+        let each = self.totals.limits.load().blobs_each;
         let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
         if blobs.len() >= each && !blobs.contains_key(blob) {
             drop(blobs);
-            return Err(self.shared.refused(self.address, Refusal::BlobsEach(each)));
+            return Err(self.totals.refused(self.address, Exceeded::BlobsEach(each)));
         }
         *blobs.entry(*blob).or_default() += 1;
         Ok(())
@@ -121,14 +121,14 @@ impl Usage {
 
     /// Whether more waits for it than its share of the buffers.
     pub(crate) fn holds_its_share(&self) -> bool {
-        self.buffered.load(Ordering::Relaxed) >= self.shared.buffers_each.load(Ordering::Relaxed)
+        self.buffered.load(Ordering::Relaxed) >= self.totals.buffers_each.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.of.tunnels.leave();
-        self.of.shared.tunnels.leave();
+        self.of.totals.tunnels.leave();
         if self.is_stream {
             self.of.leave();
         }
@@ -149,14 +149,14 @@ mod tests {
         let clients = Limiter::new(limits);
         let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
         let tunnel = one.tunnel();
-        assert_eq!(one.tunnel().err(), Some(Refusal::TunnelsEach(1)));
+        assert_eq!(one.tunnel().err(), Some(Exceeded::TunnelsEach(1)));
         let other = two.tunnel();
-        assert_eq!(three.tunnel().err(), Some(Refusal::Tunnels(2)));
+        assert_eq!(three.tunnel().err(), Some(Exceeded::Tunnels(2)));
         assert_eq!(clients.usage()[1], (2, 5), "a tunnel is a request under way, and one refused is none");
         assert!(one.begin().is_ok() && one.begin().is_ok());
-        assert_eq!(one.begin().err(), Some(Refusal::StreamsEach(3)));
+        assert_eq!(one.begin().err(), Some(Exceeded::StreamsEach(3)));
         assert!(two.begin().is_ok());
-        assert_eq!(two.begin().err(), Some(Refusal::Streams(5)));
+        assert_eq!(two.begin().err(), Some(Exceeded::Streams(5)));
         drop((tunnel, other));
         assert!(two.begin().is_ok() && one.tunnel().is_ok());
     }
@@ -166,10 +166,10 @@ mod tests {
         let clients = Limiter::new(Limits { tunnels: 2, tunnels_each: 1, ..limits() });
         let [one, two, three] = [HERE, THERE, [10, 0, 0, 3]].map(|address| clients.of(address.into()));
         let relay = one.relay();
-        assert_eq!(one.relay().err(), Some(Refusal::TunnelsEach(1)));
+        assert_eq!(one.relay().err(), Some(Exceeded::TunnelsEach(1)));
         let tunnel = two.tunnel();
         assert!(relay.is_ok() && tunnel.is_ok());
-        assert_eq!(three.relay().err(), Some(Refusal::Tunnels(2)));
+        assert_eq!(three.relay().err(), Some(Exceeded::Tunnels(2)));
         assert_eq!(clients.usage()[1].0, 1, "its request is counted already");
         drop((relay, tunnel));
         assert_eq!(clients.usage()[1].0, 0);
@@ -182,7 +182,7 @@ mod tests {
         let client = clients.of(HERE.into());
         let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(Algorithm::Sha256, bytes));
         assert!(client.open(&a).is_ok() && client.open(&b).is_ok() && client.open(&a).is_ok());
-        assert_eq!(client.open(&c).err(), Some(Refusal::BlobsEach(2)));
+        assert_eq!(client.open(&c).err(), Some(Exceeded::BlobsEach(2)));
         client.closed(&a);
         assert!(client.open(&c).is_err(), "it is read once more");
         client.closed(&a);
@@ -195,6 +195,6 @@ mod tests {
         let client = clients.of(HERE.into());
         assert!(client.begin().is_ok());
         clients.adopt(Limits { streams_each: 1, ..limits() });
-        assert_eq!(client.begin().err(), Some(Refusal::StreamsEach(1)));
+        assert_eq!(client.begin().err(), Some(Exceeded::StreamsEach(1)));
     }
 }

@@ -16,8 +16,8 @@ use crate::cache::{
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::proxy::auth::identity;
 use crate::proxy::context::Context;
-use crate::proxy::faults;
-use crate::proxy::respond::{self, Failure};
+use crate::proxy::respond;
+use crate::proxy::served::Served;
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::AskAs;
@@ -38,51 +38,29 @@ pub(crate) struct Pull<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// A response, and where it came from.
-pub(crate) struct Pulled {
-    pub(crate) response: Response<Body>,
-    pub(crate) outcome: Outcome,
-    pub(crate) stored: bool,
-    pub(crate) age: Option<Duration>,
-}
-
-impl Pulled {
-    pub(crate) fn bypass(response: Response<Body>) -> Self {
-        Self { response, outcome: Outcome::Bypass, stored: false, age: None }
-    }
-
-    fn fault(fault: &Fault, kind: Kind) -> Self {
-        Self { response: faults::fault(fault, kind), outcome: Outcome::Miss, stored: false, age: None }
-    }
-
-    pub(crate) fn failure(failure: &Failure) -> Self {
-        Self { response: failure.respond(), outcome: Outcome::Miss, stored: false, age: None }
-    }
-}
-
 impl Pull<'_> {
     /// A blob by digest.
-    pub(crate) async fn blob(&self, digest: Digest) -> Pulled {
+    pub(crate) async fn blob(&self, digest: Digest) -> Served {
         let (caller, ask) = self.parts(Thing::Blob(digest)).await;
         let pulled = self.blob_of(&caller, &ask, digest).await;
         self.probe(&caller, &ask, &pulled);
         pulled
     }
 
-    async fn blob_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, digest: Digest) -> Pulled {
+    async fn blob_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, digest: Digest) -> Served {
         if *self.method == Method::HEAD {
             return match self.context.proxy.cache.blob_head(caller, &digest).await {
                 Ok((length, outcome)) => {
                     let response = content::head(self.headers, &digest, LAYER_TYPE, length);
-                    Pulled { response, outcome, stored: false, age: None }
+                    Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
                 }
-                Err(fault) => Pulled::fault(&fault, Kind::Blob),
+                Err(fault) => Served::fault(&fault, Kind::Blob),
             };
         }
         let pulled = self.blob_for(caller, digest, ask).await;
         if self.headers.contains_key(RANGE) {
             self.context.proxy.cache.wants_pieces(caller, &digest);
-        } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
+        } else if pulled.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
             let (ask, lent) = (Arc::clone(ask), self.is_lent(&caller.principal));
             let source_of = move |digest| source(Arc::new(ask.for_blob(digest)), lent);
             // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
@@ -93,12 +71,12 @@ impl Pull<'_> {
         pulled
     }
 
-    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Arc<Ask>) -> Pulled {
+    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Arc<Ask>) -> Served {
         let mut again = true;
         loop {
             match self.context.proxy.cache.blob(caller, &digest).await {
                 Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask, false)).await,
-                Err(fault) => return Pulled::fault(&fault, Kind::Blob),
+                Err(fault) => return Served::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
                     return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
                 }
@@ -109,7 +87,7 @@ impl Pull<'_> {
                     }
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
                     Err(_) if again && outcome == Outcome::Collapsed => again = false,
-                    Err(fault) => return Pulled::fault(&fault, Kind::Blob),
+                    Err(fault) => return Served::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
                     tracing::error!(%digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
@@ -119,7 +97,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn filling(&self, digest: Digest, fill: Waiter, outcome: Outcome) -> Result<Pulled, Fault> {
+    async fn filling(&self, digest: Digest, fill: Waiter, outcome: Outcome) -> Result<Served, Fault> {
         let mut length = fill.length().await?;
         if length.is_none() {
             // The upstream does not say how long it is. What comes soon gets a length all the same.
@@ -136,76 +114,76 @@ impl Pull<'_> {
                 verified?;
             }
             let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
-            return Ok(Pulled { stored: true, ..pulled });
+            return Ok(Served { stored: true, ..pulled });
         }
         let mut response = Response::new(Body::wrap(Follower::of(&fill, None)));
         content::describe(response.headers_mut(), &digest, LAYER_TYPE, None);
-        Ok(Pulled { response, outcome, stored: true, age: None })
+        Ok(Served { answer: response.into(), outcome, stored: true, age: None, digest: Some(digest) })
     }
 
     /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole. From the
     /// registry itself where the caller's right is not `known`: a mirror's answer says nothing of it.
-    async fn pass_blob(&self, digest: Digest, ask: &Ask, known: bool) -> Pulled {
+    async fn pass_blob(&self, digest: Digest, ask: &Ask, known: bool) -> Served {
         let alone = if known { None } else { ask.asking_no_mirror() };
         let ask = alone.as_ref().unwrap_or(ask);
         let part = content::one_part(self.headers, &digest);
         let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
         match ask.open(want).await {
-            Err(fault) => Pulled::fault(&fault, Kind::Blob),
-            Ok(flow) if flow.total == Some(flow.at) && flow.at > 0 => Pulled::bypass(respond::unsatisfiable(flow.at)),
+            Err(fault) => Served::fault(&fault, Kind::Blob),
+            Ok(flow) if flow.total == Some(flow.at) && flow.at > 0 => Served::bypass(respond::unsatisfiable(flow.at)),
             Ok(flow) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)
-                .map_or_else(|| Pulled::failure(&respond::no_answer()), Pulled::bypass),
+                .map_or_else(|| Served::failure(respond::no_answer()), Served::bypass),
             Ok(flow) => {
                 // A body that is announced as empty would never be looked at.
                 let total = flow.total.filter(|total| *total > 0);
                 let mut response = Response::new(Body::wrap(Passing::new(flow.body, digest)));
                 content::describe(response.headers_mut(), &digest, LAYER_TYPE, total);
-                Pulled::bypass(response)
+                Served::bypass(response)
             }
         }
     }
 
     /// A manifest by digest.
-    pub(crate) async fn manifest(&self, digest: Digest) -> Pulled {
+    pub(crate) async fn manifest(&self, digest: Digest) -> Served {
         let (caller, ask) = self.parts(Thing::Manifest(Reference::Digest(digest))).await;
         let pulled = self.manifest_of(&caller, digest).await;
         self.probe(&caller, &ask, &pulled);
         pulled
     }
 
-    async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Pulled {
+    async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Served {
         if *self.method == Method::HEAD {
             return match self.context.proxy.cache.manifest_head(caller, &digest).await {
                 Ok((proof, outcome)) => {
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
                     let response = content::head(self.headers, &digest, media_type, proof.size);
-                    Pulled { response, outcome, stored: false, age: None }
+                    Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
                 }
-                Err(fault) => Pulled::fault(&fault, Kind::Manifest),
+                Err(fault) => Served::fault(&fault, Kind::Manifest),
             };
         }
         match self.context.proxy.cache.manifest(caller, &digest).await {
-            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
+            Err(fault) => Served::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
     }
 
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
-    pub(crate) async fn tag(&self, tag: Tag) -> Pulled {
+    pub(crate) async fn tag(&self, tag: Tag) -> Served {
         let (caller, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone()))).await;
         let pulled = self.tag_of(&caller, &ask, tag).await;
         self.probe(&caller, &ask, &pulled);
         pulled
     }
 
-    async fn tag_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, tag: Tag) -> Pulled {
+    async fn tag_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, tag: Tag) -> Served {
         let accept = ask.manner.accept;
         let asking = if *self.method == Method::HEAD { Asking::Description } else { Asking::Content };
         let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
         let found = self.context.proxy.cache.tag(caller, &question).await;
         let found = match found {
             Ok(found) => found,
-            Err(fault) => return Pulled::fault(&fault, Kind::Manifest),
+            Err(fault) => return Served::fault(&fault, Kind::Manifest),
         };
         if asking == Asking::Description {
             return self.tag_head(&found);
@@ -215,7 +193,7 @@ impl Pull<'_> {
         let source = self.source(Arc::new(ask.for_digest(found.digest)), &caller.principal);
         let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
         match self.context.proxy.cache.manifest(&caller, &found.digest).await {
-            Err(fault) => Pulled::fault(&fault, Kind::Manifest),
+            Err(fault) => Served::fault(&fault, Kind::Manifest),
             Ok(manifest) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
                 let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };
@@ -228,20 +206,26 @@ impl Pull<'_> {
         }
     }
 
-    fn tag_head(&self, found: &TagFound) -> Pulled {
+    fn tag_head(&self, found: &TagFound) -> Served {
         let response = content::head(self.headers, &found.digest, &found.media_type, Some(found.size));
-        Pulled { response, outcome: found.outcome, stored: false, age: Some(found.age) }
+        Served {
+            answer: response.into(),
+            outcome: found.outcome,
+            stored: false,
+            age: Some(found.age),
+            digest: Some(found.digest),
+        }
     }
 
-    fn manifest_found(&self, found: &ManifestFound, outcome: Outcome, age: Option<Duration>) -> Pulled {
+    fn manifest_found(&self, found: &ManifestFound, outcome: Outcome, age: Option<Duration>) -> Served {
         let content = Content::Memory(found.bytes.clone());
         let pulled = self.content(found.digest, &found.media_type, &content, outcome);
-        Pulled { stored: outcome == Outcome::Miss, age, ..pulled }
+        Served { stored: outcome == Outcome::Miss, age, ..pulled }
     }
 
-    fn content(&self, digest: Digest, media_type: &str, content: &Content, outcome: Outcome) -> Pulled {
+    fn content(&self, digest: Digest, media_type: &str, content: &Content, outcome: Outcome) -> Served {
         let response = content::answer(self.method, self.headers, &digest, media_type, content);
-        Pulled { response, outcome, stored: false, age: None }
+        Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
     }
 
     async fn parts(&self, thing: Thing) -> (cache::Caller, Arc<Ask>) {
@@ -281,8 +265,8 @@ impl Pull<'_> {
     }
 
     /// Has it found out behind whether anybody may have what the caller was just given, or refused.
-    fn probe(&self, caller: &cache::Caller, ask: &Arc<Ask>, pulled: &Pulled) {
-        let occasion = match (pulled.response.status(), &caller.principal) {
+    fn probe(&self, caller: &cache::Caller, ask: &Arc<Ask>, pulled: &Served) {
+        let occasion = match (pulled.status(), &caller.principal) {
             (status, Principal::Known(_) | Principal::Proxy) if status.is_success() => Occasion::Served,
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if ask.public => Occasion::Refused,
             _ => return,

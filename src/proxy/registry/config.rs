@@ -1,4 +1,4 @@
-//! The registries that the proxy answers for, and the hosts that it tunnels to.
+//! Configures the registries that the proxy answers for, and the hosts that it tunnels to.
 
 use std::fmt;
 

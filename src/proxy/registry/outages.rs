@@ -1,14 +1,14 @@
-//! The outages of one configured registry: one for each name that it has in the cache.
+//! Keeps the outages of one configured registry: one for each name that it has in the cache.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::upstream::Outage;
 
-/// So many are remembered at most: under a pattern, clients choose the hosts.
+/// At most so many are remembered: under a pattern, clients choose the hosts.
 const LIMIT: usize = 1024;
 
-/// Who is away, by origin.
+/// The outages by origin.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<Known>);
 

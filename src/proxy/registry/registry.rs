@@ -1,4 +1,4 @@
-//! A registry as requests meet it: which hosts are it, where it is asked, and who may be told what.
+//! Describes a registry as requests meet it: which hosts are it, where it is asked, and with whose credentials.
 
 use std::sync::Arc;
 use std::time::Duration;

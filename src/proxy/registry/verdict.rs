@@ -1,4 +1,4 @@
-//! What becomes of a CONNECT: refused, tunnelled, or intercepted. Pure: no name is resolved here.
+//! Judges a CONNECT: refused, tunnelled, or intercepted. Pure: no name is resolved here.
 //!
 //! Registries and their token services are intercepted by name alone; every other host is judged by the
 //! tunnel's lists, and the addresses behind it once more when it is dialled.
@@ -10,7 +10,7 @@ use super::registry::Registry;
 use crate::oci::{Authority, Host};
 use crate::upstream::Target;
 
-/// What is to be done.
+/// The proxy's answer to a CONNECT.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Answer 403, with the reason.

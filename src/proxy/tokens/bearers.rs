@@ -1,4 +1,4 @@
-//! Which credential obtained a bearer: token requests pass through us, so their answers are known.
+//! Remembers which credential obtained a bearer: token requests pass through us, so their answers are known.
 //!
 //! A thousand nodes with one pull secret have a thousand bearers, and are one principal. What is kept is MACs
 //! under a key that dies with the process; never a token, never a password.
@@ -9,29 +9,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::Method;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
     HOST, HeaderMap, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
-use http::{Method, Uri};
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::request::TokenRequest;
 use crate::cache::{Cache, GrantsConfig, Lives};
 use crate::host::Secret;
-use crate::oci::{Authority, Query, Repository, document};
+use crate::oci::{Authority, Authorization, Query, Repository, document};
 use crate::proxy::registry::registry::Registry;
 
 /// A token's life where its service says nothing (distribution-spec, "Token Authentication").
 const LEAST: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(12 * 3600);
-/// So many passwords are stood for.
+/// At most so many stand-ins are kept.
 const STAND_INS: u64 = 10_000;
-/// So many bearers are remembered.
+/// At most so many bearers are remembered.
 const CAPACITY: u64 = 200_000;
-/// What says nothing of who asks.
+/// Headers that do not identify the client.
 const PLAIN: [HeaderName; 14] = [
     ACCEPT,
     ACCEPT_ENCODING,
@@ -50,9 +48,9 @@ const PLAIN: [HeaderName; 14] = [
 ];
 const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id", "offline_token", "access_type"];
 
-/// Whose a request is, as far as its `Authorization` header tells.
+/// Whose a request is, as far as its credentials tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bears {
+pub(crate) enum Presented {
     /// It has none.
     Nobody,
     /// It has a token that anybody is given. `lapsed`: its time is over.
@@ -63,16 +61,16 @@ pub(crate) enum Bears {
     Itself,
 }
 
-/// Who asks for a token, and for which repositories.
+/// What a token is bound to: the credential that obtained it, and its repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Leg {
+pub(crate) struct TokenBinding {
     /// The MAC of the credential; `None` for nobody's.
     credential: Option<[u8; 32]>,
     /// `None`: all of them, as services that know none want it (`scope=aws`).
     repositories: Option<Arc<[String]>>,
 }
 
-/// The bearers that were handed out through us.
+/// The bearers that token services issued through us.
 #[derive(Clone)]
 pub(crate) struct Bearers {
     bound: moka::sync::Cache<[u8; 32], Arc<Bound>>,
@@ -81,9 +79,9 @@ pub(crate) struct Bearers {
 }
 
 struct Bound {
-    leg: Leg,
-    /// Who issued it.
-    realm: Authority,
+    binding: TokenBinding,
+    /// The token service that issued it.
+    issuer: Authority,
     since: Instant,
     life: Duration,
 }
@@ -98,55 +96,56 @@ struct Answer {
 impl Bearers {
     pub(crate) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
-        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.leg.weight();
+        let weigh = |_: &[u8; 32], bound: &Arc<Bound>| bound.binding.weight();
         let bound = moka::sync::Cache::builder().weigher(weigh).max_capacity(CAPACITY).time_to_live(longest).build();
         let stand_ins = moka::sync::Cache::builder().max_capacity(STAND_INS).time_to_live(MOST).build();
         Self { bound, stand_ins }
     }
 
-    /// Has `token`, one of ours, stand for `header` upstream for `life`.
+    /// Makes `token`, one of ours, stand for `header` upstream for `life`.
     pub(crate) fn stand_in(&self, cache: &Cache, token: &str, header: HeaderValue, life: Duration) {
         self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
     }
 
-    /// What `token` stands for.
+    /// The header that `token` stands for.
     pub(crate) fn stood_for(&self, cache: &Cache, token: &str) -> Option<HeaderValue> {
         self.stand_ins.get(&key(cache, token)).filter(|(_, end)| *end > Instant::now()).map(|(header, _)| header)
     }
 
-    /// Notes the tokens of an answer of `realm`. Answers whether it had any.
-    pub(crate) fn bind(&self, cache: &Cache, realm: &Authority, leg: &Leg, body: &[u8]) -> bool {
+    /// Notes the tokens of an answer of `issuer`. Answers whether it had any.
+    pub(crate) fn bind(&self, cache: &Cache, issuer: &Authority, binding: &TokenBinding, body: &[u8]) -> bool {
         let Some(answer) = document::<Answer>(body) else { return false };
         let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
-        let bound = Bound { leg: leg.clone(), realm: realm.clone(), since: Instant::now(), life: life.min(MOST) };
+        let bound =
+            Bound { binding: binding.clone(), issuer: issuer.clone(), since: Instant::now(), life: life.min(MOST) };
         let bound = Arc::new(bound);
         let tokens = [answer.token, answer.access_token].into_iter().flatten().filter(|token| !token.is_empty());
         tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
     }
 
-    /// Whose `header` is, at `registry`, asked as `asked` for something in `repository`.
+    /// Whose `authorization` is, at `registry`, asked as `asked` for something in `repository`.
     pub(crate) fn bears(
         &self,
         cache: &Cache,
         registry: &Registry,
         asked: &Authority,
         repository: &Repository,
-        header: Option<&HeaderValue>,
-    ) -> Bears {
-        let Some(header) = header else { return Bears::Nobody };
-        if basic(header.as_bytes()).is_some() {
-            return Bears::Credential { mac: mac(cache, header.as_bytes()), lapsed: false };
+        authorization: Option<&Authorization>,
+    ) -> Presented {
+        let Some(authorization) = authorization else { return Presented::Nobody };
+        if authorization.pair().is_some() {
+            return Presented::Credential { mac: mac(cache, authorization), lapsed: false };
         }
-        let bound = bearer(header).and_then(|token| self.bound.get(&key(cache, token)));
-        let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.realm, asked)) else {
-            return Bears::Itself;
+        let bound = authorization.bearer().and_then(|token| self.bound.get(&key(cache, token)));
+        let Some(bound) = bound.filter(|bound| registry.is_served_by(&bound.issuer, asked)) else {
+            return Presented::Itself;
         };
         let age = bound.since.elapsed();
-        if !bound.leg.reaches(repository) || age > bound.life + remembered(registry.lives()) {
-            return Bears::Itself;
+        if !bound.binding.reaches(repository) || age > bound.life + remembered(registry.lives()) {
+            return Presented::Itself;
         }
         let lapsed = age > bound.life;
-        bound.leg.credential.map_or(Bears::Anybody { lapsed }, |mac| Bears::Credential { mac, lapsed })
+        bound.binding.credential.map_or(Presented::Anybody { lapsed }, |mac| Presented::Credential { mac, lapsed })
     }
 }
 
@@ -155,25 +154,32 @@ fn remembered(lives: Lives) -> Duration {
     lives.life.max(lives.outage)
 }
 
-impl Leg {
-    /// What a request for a token says. `form` is a POST's body. `None` where it says more than we understand.
-    pub(crate) fn of(cache: &Cache, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Option<Self> {
-        if !is_plain(headers) || headers.get_all(AUTHORIZATION).iter().count() > 1 {
+impl TokenBinding {
+    /// What a request for a token says, whose `token_request` was read from it. `form` is a POST's body. `None`
+    /// where it says more than we understand.
+    pub(crate) fn of(
+        cache: &Cache,
+        parts: &http::request::Parts,
+        form: &[u8],
+        token_request: &TokenRequest,
+    ) -> Option<Self> {
+        if !is_plain(&parts.headers) || parts.headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return None;
         }
-        let query = uri.query().unwrap_or_default();
+        let query = parts.uri.query().unwrap_or_default();
         if !Query::parse(query).ok()?.iter().all(|(name, _)| PLAIN_PARAMETERS.contains(&name)) {
             return None;
         }
-        let wish = TokenRequest::read(headers, query, form).ok()?;
-        let is_understood = match (method, headers.get(AUTHORIZATION)) {
-            (&Method::GET, Some(header)) => form.is_empty() && basic(header.as_bytes()).is_some(),
-            (&Method::GET, None) => form.is_empty(),
-            (&Method::POST, None) => wish.is_a_grant(),
+        let credential = token_request.credential();
+        let is_basic = credential.is_some_and(|credential| credential.pair().is_some());
+        let is_understood = match (&parts.method, parts.headers.contains_key(AUTHORIZATION)) {
+            (&Method::GET, true) => form.is_empty() && is_basic,
+            (&Method::GET, false) => form.is_empty(),
+            (&Method::POST, false) => token_request.is_a_grant(),
             _ => false,
         };
-        let credential = wish.credential().map(|credential| mac(cache, credential));
-        is_understood.then(|| Self { credential, repositories: repositories(wish.scopes()) })
+        let credential = credential.map(|credential| mac(cache, credential));
+        is_understood.then(|| Self { credential, repositories: repositories(token_request.scopes()) })
     }
 
     /// One, and one more for each 256 bytes of what it is for: a client writes that.
@@ -188,7 +194,7 @@ impl Leg {
     }
 }
 
-/// Whether nothing but `Authorization` says who asks.
+/// Whether nothing but `Authorization` identifies the client.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
 }
@@ -201,24 +207,9 @@ fn repositories(scopes: &[String]) -> Option<Arc<[String]>> {
     (!is_of_something_else).then_some(names)
 }
 
-/// The MAC of a credential that is written as an `Authorization` header would have it, from wherever it came.
-pub(crate) fn mac(cache: &Cache, credential: &[u8]) -> [u8; 32] {
-    match basic(credential) {
-        Some(pair) => cache.mac(&[b"password", &pair]),
-        None => cache.mac(&[b"other", credential]),
-    }
-}
-
-/// User and password of `Basic`, as bytes.
-pub(crate) fn basic(credential: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
-    let bytes = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
-    Some(Zeroizing::new(bytes))
-}
-
-fn bearer(header: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The MAC of a credential, from wherever it came.
+pub(crate) fn mac(cache: &Cache, credential: &Authorization) -> [u8; 32] {
+    cache.mac(&credential.identifying())
 }
 
 fn key(cache: &Cache, token: &str) -> [u8; 32] {

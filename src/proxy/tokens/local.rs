@@ -1,4 +1,4 @@
-//! Tokens of our own, for while a registry's token service is away: `registry, holder, expiry` under a MAC.
+//! Mints tokens of our own, for while a registry's token service is away: `registry, holder, expiry` under a MAC.
 //!
 //! Threat: a token made by a client, taken to another registry, or used for ever. Defence: an HMAC under a key
 //! that never leaves its file, the registry inside the MAC, an end after 300 s. Exposure: who reads the key file
@@ -12,10 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::{hmac, rand};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::oci::{Authority, Bearer};
+use crate::oci::{Authority, Authorization, Bearer};
 
 /// How long a token lives.
 pub const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
@@ -25,10 +24,10 @@ pub const LOCAL_TOKEN_PATH: &str = "/v2/_pullthrough/token";
 /// Tells ours from every registry's: no JWT and no opaque token of a registry begins so.
 const PREFIX: &str = "pullthrough-local-1.";
 const KEY_BYTES: usize = 32;
-/// What the MAC is for, so that the key's other uses, if there ever are any, make no tokens.
+/// The purpose of the MAC, so that other uses of the key, if there ever are any, make no tokens.
 const PURPOSE: &[u8] = b"pullthrough local token 1\0";
 
-/// Whom a token stands for.
+/// The holder that a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// Somebody without credentials: public content, or the proxy's own credentials.
@@ -47,7 +46,7 @@ pub struct LocalTokens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLocalToken {
     /// It is none of ours, or was changed.
-    #[error("the token is none of this proxy's")]
+    #[error("the token was not issued by this proxy")]
     Forged,
     /// It is for another registry.
     #[error("the token is for another registry")]
@@ -64,10 +63,10 @@ pub enum KeyError {
     #[error("{} cannot be read or written", .0.display())]
     File(PathBuf, #[source] io::Error),
     /// Others may read it.
-    #[error("{} can be read by others; expected mode 0600 (or delete it: a new one is made)", .0.display())]
+    #[error("{} can be read by others; expected mode 0600 (or delete it: the proxy creates a new one)", .0.display())]
     Open(PathBuf),
     /// It is not 32 bytes long.
-    #[error("{} is no key of 32 bytes; delete it: a new one is made", .0.display())]
+    #[error("{} is not a key of 32 bytes; delete it: the proxy creates a new one", .0.display())]
     Length(PathBuf),
     /// The system has no random numbers.
     #[error("the system's random numbers cannot be read")]
@@ -165,10 +164,8 @@ impl LocalTokens {
     /// The local token that an `Authorization` header carries, whether it is good or not: such a header is
     /// never forwarded.
     #[must_use]
-    pub fn within(authorization: &HeaderValue) -> Option<&str> {
-        let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
-        let token = token.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(PREFIX)).then_some(token)
+    pub fn within(authorization: &Authorization) -> Option<&str> {
+        authorization.bearer().filter(|token| token.starts_with(PREFIX))
     }
 
     /// The body of the answer that hands a token out (distribution-spec, "Token Response Fields").
@@ -273,7 +270,7 @@ mod tests {
     #[test]
     fn a_local_token_is_known_by_its_first_letters() {
         let token = tokens(1).mint("quay.io", Holder::Nobody, now());
-        let header = |text: String| HeaderValue::from_str(&text).unwrap();
+        let header = |text: String| Authorization::parse(text.as_bytes());
         assert_eq!(LocalTokens::within(&header(format!("bearer {token}"))), Some(token.as_str()));
         assert_eq!(LocalTokens::within(&header(format!("Bearer {PREFIX}broken"))), Some(&*format!("{PREFIX}broken")));
         for other in ["Bearer eyJhbGciOi", "Basic dTpw", "x"] {

@@ -1,23 +1,22 @@
-//! What a client asks of a token service: for which scopes, and with whose credentials.
+//! Reads what a client asks of a token service: for which scopes, and with whose credentials.
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{AUTHORIZATION, HeaderMap};
 use zeroize::Zeroizing;
 
-use crate::oci::{BadQuery, Query};
+use crate::oci::{Authorization, BadQuery, Query};
 
 /// A request for a token, by GET or by POST (distribution-spec, "Token Authentication"; RFC 6749, 4.3.2 and 6).
 pub(crate) struct TokenRequest {
     scopes: Vec<String>,
     grant: Option<Zeroizing<String>>,
-    credential: Option<Zeroizing<Vec<u8>>>,
+    credential: Option<Authorization>,
 }
 
 impl TokenRequest {
     /// Reads a request's headers, query and form.
     ///
     /// # Errors
-    /// What its service could read in another way: a broken escape, or one of the parameters that tell who asks twice.
+    /// Its service could read it in another way: a broken escape, or one of the parameters that tell who asks twice.
     pub(crate) fn read(headers: &HeaderMap, query: &str, form: &[u8]) -> Result<Self, BadQuery> {
         let form = std::str::from_utf8(form).map_err(|_| BadQuery::Escape)?;
         let (query, form) = (Query::parse(query)?, Query::parse(form)?);
@@ -29,36 +28,33 @@ impl TokenRequest {
         let (user, password) = (value("username")?, value("password")?);
         let scopes = query.iter().chain(form.iter()).filter(|(name, _)| *name == "scope");
         let scopes = scopes.flat_map(|(_, value)| value.split_ascii_whitespace().map(str::to_owned));
-        let of_header = headers.get(AUTHORIZATION).map(|value| Zeroizing::new(value.as_bytes().to_vec()));
-        let credential = of_header.or_else(|| {
-            if let Some(token) = refresh_token {
-                return Some(Zeroizing::new(format!("Identity {token}").into_bytes()));
-            }
-            let pair = Zeroizing::new(format!("{}:{}", user?, password?));
-            Some(Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())).into_bytes()))
+        let of_header = headers.get(AUTHORIZATION).map(|value| Authorization::parse(value.as_bytes()));
+        let credential = of_header.or_else(|| match refresh_token {
+            Some(token) => Some(Authorization::of_identity(token)),
+            None => Some(Authorization::of_password(user?, password?)),
         });
         let grant = grant.map(|grant| Zeroizing::new(grant.to_owned()));
         Ok(Self { scopes: scopes.collect(), grant, credential })
     }
 
-    /// Whose it is: the credentials as an `Authorization` header would have them, from wherever they came.
-    pub(crate) fn credential(&self) -> Option<&[u8]> {
-        self.credential.as_ref().map(|bytes| bytes.as_slice())
+    /// The credentials, from wherever they came.
+    pub(crate) fn credential(&self) -> Option<&Authorization> {
+        self.credential.as_ref()
     }
 
     /// The user whose password it brings, if it brings one.
     pub(crate) fn user(&self) -> Option<String> {
-        user_of(self.credential()?)
+        self.credential()?.user()
     }
 
-    /// What it is asked for, one by one.
+    /// The scopes, one by one.
     pub(crate) fn scopes(&self) -> &[String] {
         &self.scopes
     }
 
     /// Whether a form says by which of the two known ways it proves who asks, and does.
     pub(crate) fn is_a_grant(&self) -> bool {
-        let is_identity = self.credential().is_some_and(|credential| credential.starts_with(b"Identity "));
+        let is_identity = self.credential().is_some_and(Authorization::is_identity);
         match self.grant.as_ref().map(|grant| grant.as_str()) {
             Some("password") => self.credential.is_some() && !is_identity,
             Some("refresh_token") => is_identity,
@@ -72,17 +68,6 @@ impl TokenRequest {
         let pulls = |scope: &String| scope.rsplit_once(':').is_some_and(|(_, actions)| actions == "pull");
         self.scopes.iter().all(pulls) && (self.credential.is_none() || !self.scopes.is_empty())
     }
-}
-
-/// The user of `Basic`; nobody's name where it has none that can be read.
-pub(crate) fn user_of(credential: &[u8]) -> Option<String> {
-    let (scheme, encoded) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim()).unwrap_or_default());
-    let user = bytes.split(|byte| *byte == b':').next().unwrap_or_default();
-    Some(String::from_utf8_lossy(user).into_owned())
 }
 
 #[cfg(test)]
@@ -119,7 +104,8 @@ mod tests {
         let by_get = TokenRequest::read(&headers, "scope=repository:a:pull", b"").unwrap();
         let form = b"grant_type=password&username=u&password=p+%26%3D&scope=repository%3Aa%3Apull";
         let by_post = TokenRequest::read(&HeaderMap::new(), "", form).unwrap();
-        assert_eq!(by_get.credential(), by_post.credential());
+        let pair = |request: &TokenRequest| request.credential()?.pair().map(<[u8]>::to_vec);
+        assert_eq!((pair(&by_get), pair(&by_post)), (Some(b"u:p &=".to_vec()), pair(&by_get)));
         assert!(by_post.is_to_pull());
         let identity = TokenRequest::read(
             &HeaderMap::new(),
@@ -127,15 +113,18 @@ mod tests {
             b"grant_type=refresh_token&refresh_token=r&scope=repository:a:pull",
         )
         .unwrap();
-        assert_eq!(identity.credential(), Some(b"Identity r".as_slice()));
-        assert_eq!(TokenRequest::read(&HeaderMap::new(), "scope=x", b"").unwrap().credential(), None);
+        assert_eq!(identity.credential().and_then(Authorization::identity), Some("r"));
+        assert!(TokenRequest::read(&HeaderMap::new(), "scope=x", b"").unwrap().credential().is_none());
     }
 
     #[test]
     fn one_name_is_one_name_however_it_is_spelt_and_is_there_once() {
         let none = HeaderMap::new();
-        let wish = TokenRequest::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
-        assert_eq!((wish.scopes(), wish.is_to_pull()), (&["repository:a:push".to_owned()][..], false));
+        let token_request = TokenRequest::read(&none, "%73cope=repository%3aa%3Apush", b"").unwrap();
+        assert_eq!(
+            (token_request.scopes(), token_request.is_to_pull()),
+            (&["repository:a:push".to_owned()][..], false)
+        );
         let twice = [
             ("", "username=u&%75sername=v&password=p"),
             ("", "username=u&password=p&Password=q"),

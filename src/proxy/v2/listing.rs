@@ -1,30 +1,29 @@
-//! What is read and not cached, the tags of a repository and what refers to a manifest: asked in whose name a pull
-//! there would be.
+//! Passes on what is read and not cached, tags and referrers, in the name that a pull there would have.
 
+use http::Request;
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
 use crate::proxy::auth::identity;
 use crate::proxy::context::Context;
+use crate::proxy::served::ServedAnswer;
 use crate::proxy::{answer, faults, forward};
 use crate::telemetry::Kind;
 use crate::upstream::AskAs;
 use crate::upstream::Sending;
 use crate::upstream::{Downloads, Endpoint, Error};
-use crate::wire::Body;
+use crate::wire::Received;
 
-/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is told
-/// so, as those who ask after it are.
+/// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is
+/// told so, as those who ask after it are.
 pub(crate) async fn pass(
     context: &Context<'_>,
     repository: &Repository,
     endpoint: &Endpoint,
     kind: Kind,
-    request: Request<Incoming>,
-) -> Response<Body> {
+    request: Request<Received>,
+) -> ServedAnswer {
     let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
     let answered = passed(context, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
@@ -35,7 +34,7 @@ pub(crate) async fn pass(
         return answered;
     }
     let (to, retry_after) = (endpoint.authority().clone(), context.outage.retry_after());
-    faults::of_upstream(&Error::Away { to, retry_after }).respond()
+    faults::of_upstream(&Error::Away { to, retry_after }).into()
 }
 
 async fn passed(
@@ -43,8 +42,8 @@ async fn passed(
     repository: &Repository,
     endpoint: &Endpoint,
     kind: Kind,
-    request: Request<Incoming>,
-) -> Response<Body> {
+    request: Request<Received>,
+) -> ServedAnswer {
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     let registry = context.registry;
     let away = context.outage.is_home_away();
@@ -73,7 +72,7 @@ async fn passed(
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());
     context.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {
-        Ok(response) => forward::counted(context.proxy, registry, forward::returned(response)),
-        Err(unasked) => faults::fault(&answer::fault_of_unasked(unasked), kind),
+        Ok(response) => forward::counted(context.proxy, registry, forward::returned(response)).into(),
+        Err(unasked) => ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), kind),
     }
 }

@@ -1,33 +1,32 @@
-//! A push or a delete that may pass: streamed through; what the cache believed of its target is forgotten.
+//! Streams a push or a delete through, and has the cache forget what it believed of its target.
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 
-use super::dispatch::endpoint;
+use super::endpoint::endpoint;
 use crate::cache::Place;
 use crate::oci::{Reference, Route};
 use crate::proxy::clients::clearance::Clearance;
 use crate::proxy::context::Context;
-use crate::proxy::{forward, respond};
-use crate::telemetry::{Kind, Outcome};
-use crate::wire::Body;
+use crate::proxy::forward;
+use crate::proxy::served::Served;
+use crate::telemetry::Kind;
+use crate::wire::Received;
 
 /// Streams it to the registry, and its answer back.
-pub(crate) async fn answer(context: &Context<'_>, errand: &Clearance, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request: Request<Received>) -> Served {
     let Context { proxy, registry, .. } = context;
-    let endpoint = endpoint(context, errand.route());
-    let mut response = forward::within_share(
+    let endpoint = endpoint(context, clearance.route());
+    let answer = forward::within_share(
         proxy,
         context.client,
         forward::pass(proxy, &context.upstream, registry, &endpoint, Kind::Upload, request),
     )
     .await;
-    if response.status().is_success() {
+    if answer.status().is_success() {
         proxy.cache.forget_missing();
-        if let Route::Manifest(repository, Reference::Tag(tag)) = errand.route() {
+        if let Route::Manifest(repository, Reference::Tag(tag)) = clearance.route() {
             proxy.cache.forget_tag(&Place { registry: context.origin.clone(), repository: repository.clone() }, tag);
         }
     }
-    respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
-    response
+    Served::bypass(answer)
 }

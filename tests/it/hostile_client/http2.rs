@@ -128,6 +128,8 @@ pub(super) struct Hearing {
     read: ReadHalf<Box<dyn Stream>>,
     ahead: Vec<u8>,
     gone: Option<String>,
+    /// Every stream that was reset, and how.
+    pub(super) resets: Vec<(u32, &'static str)>,
 }
 
 /// One frame that came.
@@ -144,7 +146,7 @@ impl Connection {
         let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])].concat();
         stream.write_all(&begin).await.unwrap();
         let (read, write) = tokio::io::split(stream);
-        Self { hearing: Hearing { read, ahead: Vec::new(), gone: None }, write }
+        Self { hearing: Hearing { read, ahead: Vec::new(), gone: None, resets: Vec::new() }, write }
     }
 
     /// It may be refused before its end.
@@ -195,6 +197,9 @@ impl Hearing {
                 let gone = self.gone.get_or_insert_with(|| "end".to_owned());
                 return if words.is_empty() { gone.clone() } else { format!("{words} {gone}") };
             };
+            if frame.kind == RST_STREAM {
+                self.resets.push((frame.stream, reason(&frame.payload)));
+            }
             match frame.kind {
                 GOAWAY => self.gone = Some(format!("goaway {}", reason(&frame.payload[4..8]))),
                 RST_STREAM if frame.stream == stream => {

@@ -140,7 +140,7 @@ async fn one_address_leaves_tunnels_and_blobs_to_the_others() {
             Err(refusal) => break refusal,
         }
     };
-    assert!(refusal.status == 429 && refusal.text.contains("no registry"), "{}", refusal.text);
+    assert!(refusal.status == 429 && refusal.text.contains("for tunnels"), "{}", refusal.text);
     assert!((5..30).contains(&tunnels.len()), "{}", tunnels.len());
     tunnels.push(at(THERE).tunnel(&to).await.unwrap());
     drop(tunnels);

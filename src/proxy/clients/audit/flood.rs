@@ -1,7 +1,8 @@
-//! How many refusals are written down: each, as long as nobody floods the disk with them.
+//! Bounds how many refusals are written: each, as long as nobody floods the disk with them.
 //!
-//! Threat: a client sends nothing but what is refused, as fast as it can, and the audit log fills the disk or buries what
-//! others did. Bound: each client has a share, by /64 in IPv6, and all together have one; what is beyond it is counted.
+//! Threat: a client sends nothing but what is refused, as fast as it can, and the audit log fills the disk or buries
+//! what others did. Bound: each client has a share, by /64 in IPv6, and all together have one; what is beyond it is
+//! counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +11,7 @@ use std::time::Instant;
 /// Lines at once, and lines a second from then on.
 const CLIENT: Rate = Rate { burst: 1000.0, refill: 5.0 };
 const ALL: Rate = Rate { burst: 10_000.0, refill: 50.0 };
-/// So many clients are told apart; more share.
+/// At most so many clients are told apart; further ones share.
 const CLIENTS: usize = 1024;
 
 #[derive(Clone, Copy)]
@@ -19,7 +20,7 @@ struct Rate {
     refill: f64,
 }
 
-/// What is left of a share.
+/// The rest of a share.
 struct Share {
     rate: Rate,
     left: f64,
@@ -73,7 +74,7 @@ impl Share {
     }
 }
 
-/// Whoever has one address of a /64 has all of them.
+/// The holder of one address of a /64 has all of them.
 fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -1,4 +1,4 @@
-//! One message to systemd's journal, in its native protocol.
+//! Sends one message to systemd's journal, in its native protocol.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;

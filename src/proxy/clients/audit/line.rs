@@ -1,4 +1,4 @@
-//! One line of the audit log: a manifest that was pulled, or a request that was refused, as JSON.
+//! Formats one line of the audit log as JSON: a manifest that was pulled, or a request that was refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::oci::{Digest, Reference, Repository};
 
-/// What happened to one request. What is not known is left out of the line.
+/// The outcome of one request. Unknown values are left out of the line.
 #[derive(Clone, Debug)]
 pub struct AuditLine {
     /// When.
@@ -26,11 +26,11 @@ pub struct AuditLine {
     pub method: Option<Method>,
     /// The repository.
     pub repository: Option<Repository>,
-    /// What it asked for.
+    /// The tag or digest that it asked for.
     pub reference: Option<Reference>,
     /// The path of a request that was refused, as it came, up to [`AuditLine::PATH_LIMIT`] characters.
     pub path: Option<String>,
-    /// What it got.
+    /// The digest of the content that it got.
     pub digest: Option<Digest>,
     /// The rule of `clients.rules` that spoke.
     pub rule: Option<Arc<str>>,
@@ -72,10 +72,10 @@ impl AuditOutcome {
 }
 
 impl AuditLine {
-    /// So much of a refused path is written down.
+    /// At most so many characters of a refused path are written.
     pub const PATH_LIMIT: usize = 256;
 
-    /// What is known of every line.
+    /// A line with the values that every line has.
     #[must_use]
     pub fn new(client: IpAddr, outcome: AuditOutcome, status: u16) -> Self {
         Self {

@@ -1,11 +1,9 @@
-//! The audit log: one JSON line for each manifest pulled and each request refused, written off the network task.
+//! Queues audit lines and writes them off the network task.
 //!
 //! A pull never waits for the log's disk. Where the queue is full or the disk refuses, lines are lost, and that
 //! is counted, told in the log, and written into the audit log itself as soon as it can be. Refusals of a client that
 //! sends little else are left out beyond its ration, and the next line is preceded by their number.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +13,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::json;
 use tracing::{error, info};
 
+use super::error::AuditError;
 use super::flood::Ration;
 use super::line::{AuditLine, AuditOutcome, time};
 use super::sink::Sink;
@@ -22,20 +21,6 @@ use crate::proxy::clients::rule_config::AuditConfig;
 
 /// Lines that may wait: at 300 bytes each, about a megabyte.
 const QUEUE: usize = 4096;
-
-/// An audit log that cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The file.
-    #[error("the audit log {} cannot be opened", .0.display())]
-    File(PathBuf, #[source] io::Error),
-    /// The journal.
-    #[error("systemd's journal cannot be reached for clients.audit")]
-    Journal(#[source] io::Error),
-    /// The writer.
-    #[error("the audit log's thread cannot be started")]
-    Thread(#[source] io::Error),
-}
 
 /// An open audit log. Cheap to clone; the last clone to go writes what waits and closes it.
 #[derive(Clone)]
@@ -168,6 +153,7 @@ fn tell_left_out(sink: &mut Sink, counts: &Counts, told: &mut u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc;
 

@@ -1,4 +1,4 @@
-//! Where audit lines go: a file, systemd's journal, standard error.
+//! Writes audit lines to a file, systemd's journal, or standard error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::error;
 
+use super::error::AuditError;
 use super::journal::{Journal, SOCKET};
-use super::log::AuditError;
 use crate::proxy::clients::rule_config::AuditConfig;
 
 /// Where lines go.

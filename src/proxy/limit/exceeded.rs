@@ -1,36 +1,34 @@
-//! What there is too much of, so that something new is refused.
+//! Names the limits that a request or a connection can exceed.
 
-/// The limit that was reached.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum Exceeded {
     /// All clients together.
-    #[error("the proxy has {0} connections, as many as it may (clients.connections)")]
+    #[error("the proxy has {0} connections, the most it may have (clients.connections)")]
     Connections(usize),
     /// One address.
-    #[error("your address has {0} connections to the proxy, as many as one may (clients.connections_each)")]
+    #[error("your address has {0} connections to the proxy, the most one address may have (clients.connections_each)")]
     ConnectionsEach(usize),
     /// All clients together.
-    #[error("the proxy has {0} requests under way, as many as it may (clients.streams)")]
+    #[error("the proxy has {0} requests in progress, the most it may have (clients.streams)")]
     Streams(usize),
     /// One address.
-    #[error("your address has {0} requests under way at the proxy, as many as one may (clients.streams_each)")]
+    #[error(
+        "your address has {0} requests in progress at the proxy, the most one address may have (clients.streams_each)"
+    )]
     StreamsEach(usize),
     /// All clients together.
-    #[error(
-        "the proxy has {0} connections to hosts that are no registry and for requests that are passed on, as many as its open files allow"
-    )]
+    #[error("the proxy has {0} connections for tunnels and forwarded requests, the most that its open files allow")]
     Tunnels(usize),
     /// One address.
-    #[error(
-        "your address has {0} connections to hosts that are no registry and for requests that are passed on, as many as one may"
-    )]
+    #[error("your address has {0} connections for tunnels and forwarded requests, the most one address may have")]
     TunnelsEach(usize),
     /// One address.
-    #[error("your address reads {0} blobs at the proxy, as many as one may at a time")]
+    #[error("your address is reading {0} blobs at the proxy, the most one address may read at a time")]
     BlobsEach(usize),
 }
 
-impl Refusal {
+impl Exceeded {
     /// Every label.
     pub(crate) const LABELS: [&'static str; 7] =
         ["connections", "connections_each", "streams", "streams_each", "tunnels", "tunnels_each", "blobs_each"];
@@ -40,7 +38,7 @@ impl Refusal {
         Self::LABELS[self.place()]
     }
 
-    /// Whether it is about this client alone, so that it knows what to do about it.
+    /// Whether this client alone exceeds it, and so can do something about it.
     pub(crate) fn is_clients_own(self) -> bool {
         matches!(self, Self::ConnectionsEach(_) | Self::StreamsEach(_) | Self::TunnelsEach(_) | Self::BlobsEach(_))
     }

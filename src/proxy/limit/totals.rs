@@ -1,4 +1,4 @@
-//! What all clients have in common: the limits, how much there is of each thing, and what was refused.
+//! Counts what all clients have together, and what was refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tracing::warn;
 
-use super::{Limits, Refusal};
+use super::exceeded::Exceeded;
+use super::settings::Limits;
 use crate::host::{Count, Seldom};
 
-/// What they have in common.
-pub(crate) struct Shared {
+/// The limits and counts of all clients together.
+pub(crate) struct ClientTotals {
     pub(crate) limits: ArcSwap<Limits>,
     pub(crate) connections: Count,
     pub(crate) streams: Count,
@@ -22,12 +23,12 @@ pub(crate) struct Shared {
     pub(crate) tunnels: Count,
     /// Milliseconds, as the sweep counts them.
     pub(crate) now: AtomicU64,
-    pub(crate) refused: [(AtomicU64, Seldom); Refusal::LABELS.len()],
+    pub(crate) refused: [(AtomicU64, Seldom); Exceeded::LABELS.len()],
     /// Streams given up, and when that was said.
     pub(crate) given_up: (AtomicU64, Seldom),
 }
 
-impl Shared {
+impl ClientTotals {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits: ArcSwap::from_pointee(limits),
@@ -50,7 +51,7 @@ impl Shared {
         self.buffers_each.store(limits.buffers_each, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self, client: IpAddr, refusal: Refusal) -> Refusal {
+    pub(crate) fn refused(&self, client: IpAddr, refusal: Exceeded) -> Exceeded {
         let (count, said) = &self.refused[refusal.place()];
         count.fetch_add(1, Ordering::Relaxed);
         if said.is_due() {

@@ -1,0 +1,41 @@
+//! What is logged of a request can be found by the id on its access line.
+
+use pullthrough::oci::Digest;
+
+use super::{QUAY, layer};
+use crate::support::client::Client;
+use crate::support::{Act, Plan, Registry, Served, eventually};
+
+/// The ids on the lines of the log that hold all of `words`.
+fn ids(log: &str, words: &[&str]) -> Vec<String> {
+    let lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+    let id = |line: &str| Some(line.split_once("request_id=")?.1.split(' ').next()?.to_owned());
+    lines.map(|line| id(line).unwrap_or_else(|| panic!("no id: {line}"))).collect()
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_failed_pull_has_the_id_of_its_access_line() {
+    let registry = Registry::start("quay.io");
+    let broken: Vec<Digest> = (1..4).map(|seed| registry.push_blob("a", layer(10_000, seed))).collect();
+    registry.script("GET */blobs/*", Act::WrongByte(100));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pullthrough.yaml"), Plan::new().registry(&registry, "").yaml(folder.path()))
+        .unwrap();
+    let server = Served::start(folder.path(), "info");
+    let client = Client::through(server.proxy(), &folder.path().join("ca/ca.crt"));
+    for digest in &broken {
+        let answer = client.get(QUAY, &format!("/v2/a/blobs/{digest}")).await;
+        assert!(answer.body.is_err() || !answer.status.is_success(), "{answer:?}");
+    }
+    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let access = |digest: &Digest| ids(&log(), &["access", &format!("reference={digest}")]);
+    let told = |digest: &Digest| ids(&log(), &["nothing is kept", &format!("digest={digest}")]);
+    let mut seen = Vec::new();
+    for digest in &broken {
+        eventually("both lines are written", || access(digest).len() == 1 && told(digest).len() == 1).await;
+        assert_eq!(access(digest), told(digest));
+        seen.extend(access(digest));
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), broken.len(), "each request has an id of its own");
+}
