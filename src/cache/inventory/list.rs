@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Event, ImageRow, Inventory, InventoryError, Kind};
+use super::{ContentKind, Event, ImageRow, Inventory, InventoryError};
 use crate::oci::{Digest, ImageName};
 use crate::store::{self, Held, Scope, Survey};
 
@@ -64,7 +64,7 @@ fn row(survey: &Survey, held: Held) -> Result<Option<ImageRow>, store::Error> {
         repository: held.repository.to_string(),
         tag: held.tag.map(|tag| tag.to_string()),
         digest: held.digest.to_string(),
-        kind: if held.is_index { Kind::Index } else { Kind::Manifest },
+        kind: if held.is_index { ContentKind::Index } else { ContentKind::Manifest },
         size: extent.bytes,
         shared: extent.shared,
         missing: extent.missing,

@@ -22,8 +22,8 @@ mod verify;
 
 pub use error::InventoryError;
 pub use event::{
-    Command, Damage, Event, History, ImageRow, Kind, Order, Part, PinChange, RegistryShare, Removal, Right, Shown,
-    Stats, Verified,
+    Command, ContentKind, Damage, Event, History, ImageRow, Order, Part, PinChange, RegistryShare, Removal, Right,
+    Shown, Stats, Verified,
 };
 pub use holder::Inventory;
 pub(crate) use pins::arrived;

@@ -1,6 +1,6 @@
-//! A manifest as it came: what it is by its bytes, and what is none.
+//! Tells what a manifest is by its bytes, and what is none.
 
-use super::{Fault, Retry, Whole};
+use crate::cache::source::{Fault, Retry, Whole};
 use crate::oci::{Digest, Listing, MediaType};
 
 /// What came in a manifest's place is none, but a page that answers everything with 200.
