@@ -22,7 +22,7 @@ static NO_FILE: Seldom = Seldom::new();
 pub enum BlobFound {
     /// The store.
     Stored(Stored, Outcome),
-    /// A fill under way. Its length, or what broke it, is to be waited for.
+    /// A fill under way. The caller waits for its length, or for what broke it.
     Filling(Waiter, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable {
@@ -33,7 +33,7 @@ pub enum BlobFound {
     },
 }
 
-/// BlobLookup by digest.
+/// Finds blobs by digest.
 pub(crate) struct BlobLookup {
     rights: Arc<Rights>,
     proofs: Arc<Proofs>,
@@ -50,7 +50,7 @@ enum Right {
     /// What this registry delivers: a fill of it, not what is stored from elsewhere. With a length, in bytes, only
     /// content of that length: the registry said no digest, as a page that answers everything with 200 does not.
     Here(Option<u64>),
-    /// Whatever is stored.
+    /// Any stored content.
     Released,
 }
 
@@ -76,7 +76,7 @@ impl BlobLookup {
         if is_good && let Some(found) = self.find_stored(requester, digest).await? {
             return Ok(found);
         }
-        // Boxed, as whatever comes after a hit is: the future of a hit stays small, of which each connection has one.
+        // Boxed, as all that follows a hit is: each connection holds the future of one hit, which stays small.
         Box::pin(self.at_source(requester.caller(), digest, released.map(|released| released.permission))).await
     }
 
@@ -219,8 +219,8 @@ impl BlobLookup {
             }
             match opening.outcome().await {
                 Ok(_) => return Ok(BlobFound::Filling(fill, outcome)),
-                // Another source brought the content home before this one was asked, or its answer is no proof of what
-                // others brought: prove it.
+                // Another source delivered the content before this one was asked, or its answer is no proof of what the
+                // others delivered: prove it.
                 Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
                 Err(fault) if again && outcome == Outcome::Collapsed && is_the_leaders(&fault) => {
                     again = false;
@@ -263,7 +263,7 @@ impl BlobLookup {
     /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
     /// whole and its digest matched: a page that answers everything with 200 says neither. Nor does a page before a
     /// mirror that delivers: of what the registry told nothing but a length, that has to be the content's. The fill is
-    /// not over before this is, so that whoever comes next finds the link.
+    /// not over before this is, so that the next caller finds the link.
     async fn heed_fill(
         self: Arc<Self>,
         caller: Caller,

@@ -13,6 +13,7 @@
 
 mod blobs;
 mod body;
+#[expect(clippy::module_inception, reason = "the room is named for its one noun")]
 mod cache;
 mod caller;
 mod config;

@@ -18,18 +18,18 @@ use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
 use crate::oci::{Digest, Listing};
 
-/// How long it is remembered what a manifest lists, and which ones were begun.
+/// How long the listing of a manifest is remembered, and that its blobs were fetched ahead.
 const LATELY: Duration = Duration::from_secs(600);
 /// How long a caller that has begun with ranges counts as one that wants pieces.
 const PIECES: Duration = Duration::from_secs(60);
-/// What is fetched ahead has to bring so many bytes in so long: else it keeps its turn from others.
+/// A blob that is fetched ahead has to bring so many bytes in so long: else it gives up its turn to others.
 const LEAST: u64 = 256 << 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Threat: a manifest that lists endlessly. No image has so many layers.
 const BLOBS_LIMIT: usize = 256;
 const MANIFESTS: u64 = 20_000;
 
-/// Fetches ahead.
+/// Fetches blobs ahead of their demand.
 pub(crate) struct Prefetcher {
     blobs: Arc<BlobLookup>,
     listings: Listings,
@@ -154,7 +154,7 @@ impl Prefetcher {
     }
 }
 
-/// Waits for a fill that nobody else may wait for, as long as it brings something.
+/// Waits for a fill, which may have no other waiter, as long as it brings something.
 async fn see_through(waiter: Waiter) {
     loop {
         let landed = waiter.landed();

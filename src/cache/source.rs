@@ -1,4 +1,4 @@
-//! All that the cache knows of the world above: something that can be asked for bytes, and for proof.
+//! Declares all that the cache knows of the world above: a source that can be asked for bytes, and for proof.
 //!
 //! A source stands for one repository, asked in one name; what is asked of it is an argument. The cache never sees a
 //! URL, a header or a redirect.
@@ -16,7 +16,7 @@ use crate::wire::Body;
 
 /// One repository that can be asked upstream, in one name.
 pub trait Source: Send + Sync + 'static {
-    /// Opens the bytes of `want` of a blob; every call may take another way (redirect, endpoint).
+    /// Opens the bytes of `want` of a blob; every call may take another route (redirect, endpoint).
     fn open<'a>(&'a self, digest: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>>;
 
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
@@ -30,7 +30,7 @@ pub trait Source: Send + Sync + 'static {
     /// the caller's right. A mirror's does not: then it has to be proven first.
     fn decides(&self) -> bool;
 
-    /// Whether the registry is known to be away: then what is known already is the answer, and nobody waits.
+    /// Whether the registry is known to be away: then the last known answer is served, and nobody waits.
     fn is_away(&self) -> bool {
         false
     }
@@ -40,12 +40,12 @@ pub trait Source: Send + Sync + 'static {
         Box::pin(std::future::ready(self.is_away()))
     }
 
-    /// Whether a fault is that too much was asked, which says nothing of rights, nor of the registry's health.
+    /// Whether a fault is a throttle, which says nothing of rights, nor of the registry's health.
     fn is_throttle(&self, _fault: &Fault) -> bool {
         false
     }
 
-    /// What everybody is told while the registry is known to be away.
+    /// The fault that every caller is told while the registry is known to be away.
     fn absence(&self) -> Option<Fault> {
         None
     }
@@ -56,13 +56,13 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
-    /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
+    /// Notes that a caller that asked at `begun` waited until a deadline, and waits no longer.
     fn missed(&self, begun: Instant) {
         let _ = begun;
     }
 }
 
-/// Which endpoints may serve content by digest. What a tag is, and who may read, only the registry itself says.
+/// The endpoints that may serve content by digest. Only the registry itself says what a tag is, and who may read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Origins {
     /// The registry and its mirrors.
@@ -81,17 +81,17 @@ pub struct Want {
     pub to: Option<u64>,
     /// What earlier bytes came with: bytes of another version are not wanted (RFC 9110, 13.1.5).
     pub if_range: Vec<Validator>,
-    /// Which of several equal ways to take first: another number, another endpoint.
+    /// Which of several equal endpoints to ask first.
     pub way: usize,
     /// Endpoints that failed with this content, the earliest first: they are asked after all others, in this order.
     pub last: Vec<Arc<str>>,
-    /// What if the host has as many downloads as it may have.
+    /// What to do while the host has as many downloads as it may have.
     pub when_full: WhenFull,
-    /// Where from.
+    /// The endpoints that may serve it.
     pub origins: Origins,
 }
 
-/// What a download does where no more are allowed at a time.
+/// What a download does while the host has as many as it may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// It is not counted: its client waits for it, and sets its pace.
@@ -158,9 +158,9 @@ pub enum Subject {
 /// How far a yes of the registry reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// To the content that it was about: the answer may be another's, who happens to have that content.
+    /// To the content that it was about: the answer may come from another server that happens to have that content.
     Content,
-    /// To all that is in the repository: nobody but the registry can have said it.
+    /// To all that is in the repository: only the registry can have said it.
     Place,
 }
 
@@ -204,7 +204,7 @@ pub struct Whole {
     pub media_type: Option<String>,
     /// `Docker-Content-Digest`, where it said one that can be verified.
     pub digest: Option<Digest>,
-    /// A host to which the registry redirected sent it: that it is what was asked for, only its digest tells.
+    /// A host to which the registry redirected sent it: only its digest tells whether it is the right manifest.
     pub is_foreign: bool,
 }
 
@@ -213,7 +213,7 @@ pub struct Whole {
 pub struct Fault {
     /// Whether asking again can help.
     pub retry: Retry,
-    /// What it says about the thing asked for.
+    /// What it says about the content asked for.
     pub said: Said,
     /// Whether there was an answer that does not fit how it was asked: another part, a body after HEAD in two lengths. The
     /// same asked in another way may get one.
@@ -231,7 +231,7 @@ pub enum Retry {
     Never,
 }
 
-/// What a failure says about the thing asked for.
+/// What a failure says about the content asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Nothing: no answer, a throttle, a fault of the server.
@@ -240,7 +240,7 @@ pub enum Said {
     Missing,
     /// It wants a token first, which anybody may be given: nothing is said of rights yet (401 to no credentials).
     Challenged,
-    /// Nobody without other credentials may have it (401).
+    /// It is denied to a caller without other credentials (401).
     Denied,
     /// This caller may not have it (403).
     Forbidden,
@@ -257,7 +257,7 @@ impl Said {
 }
 
 impl Fault {
-    /// A failure of our own or of the connection, which says nothing about the thing.
+    /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
         Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
     }

@@ -20,14 +20,14 @@ use crate::oci::Digest;
 use crate::store::{Blob, Damaged};
 use crate::wire::{BodyError, Span};
 
-/// So many damaged blobs in a row are one disk that is not to be relied on.
+/// After so many damaged blobs in a row the disk cannot be relied on.
 const CURES: u32 = 3;
 
 /// A committed blob that a caller may read. Cheap to clone.
 #[derive(Clone)]
 pub struct Stored {
     blob: Blob,
-    /// By whom and for whom the content is fetched again, should this blob be damaged.
+    /// Fetch the content again for this caller, should the blob be damaged.
     cure: Arc<(Arc<Fills>, Caller)>,
 }
 
@@ -119,7 +119,7 @@ impl BlobBody {
     }
 }
 
-/// What another copy of the content cures.
+/// Whether another copy of the content cures the error.
 fn is_curable(error: &io::Error) -> bool {
     Damaged::of(error).is_some() || error.kind() == io::ErrorKind::UnexpectedEof
 }

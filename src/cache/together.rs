@@ -213,7 +213,7 @@ mod tests {
             (together.ask(&after).await, registry)
         });
         assert!(matches!(first, Landed::Led(Ok(0))), "those that wait for it are told");
-        assert!(matches!(later.0, Landed::Led(Ok(1))), "who comes later asks anew");
+        assert!(matches!(later.0, Landed::Led(Ok(1))), "a later caller asks anew");
     }
 
     #[tokio::test(start_paused = true)]

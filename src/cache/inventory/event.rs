@@ -1,4 +1,4 @@
-//! The commands and what they tell: the words of the control socket and of `--json`.
+//! Declares the commands and what they report: the words of the control socket and of `--json`.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! `cache ls`: the images, one after the other.
+//! Lists the images one after the other (`cache ls`).
 
 use std::ops::ControlFlow;
 
@@ -6,7 +6,7 @@ use super::{ContentKind, Event, ImageRow, Inventory, InventoryError};
 use crate::oci::{Digest, ImageName};
 use crate::store::{self, Held, Scope, Survey};
 
-/// So many images are listed that need one blob.
+/// At most so many images are listed that need one blob.
 const NEEDING: u32 = 10_000;
 
 impl Inventory {

@@ -1,4 +1,4 @@
-//! `cache show`: one image with its platforms and blobs, or one blob.
+//! Shows one image with its platforms and blobs, or one blob (`cache show`).
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
@@ -8,9 +8,9 @@ use super::{ContentKind, Event, History, Inventory, InventoryError, Part, Right,
 use crate::oci::{Descriptor, Digest, ImageName, Listing, MediaType};
 use crate::store::{Learned, Scope, Survey};
 
-/// So many repositories and images are named for each thing.
+/// At most so many repositories and images are named for each manifest or blob.
 const NAMED: u32 = 20;
-/// An index may list indexes; deeper than this nobody nests them.
+/// An index may list indexes; no real image nests them deeper.
 const DEEPEST: u32 = 4;
 
 impl Inventory {

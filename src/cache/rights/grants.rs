@@ -12,9 +12,9 @@ use super::principal::Principal;
 use crate::cache::GrantsConfig;
 use crate::oci::Digest;
 
-/// So many proofs are remembered at most.
+/// At most so many proofs are remembered.
 const CAPACITY: u64 = 1_000_000;
-/// And so many of one content alone.
+/// And at most so many of one content alone.
 const CONTENTS: u64 = 500_000;
 
 /// The proofs.
@@ -22,7 +22,8 @@ const CONTENTS: u64 = 500_000;
 pub struct Grants {
     key: hmac::Key,
     proofs: moka::sync::Cache<(Place, Principal), Instant>,
-    /// Of one content, which says nothing of others in the place. Nobody is [`Principal::Anonymous`] here.
+    /// Of one content, which says nothing of others in the place. Callers without credentials are all
+    /// [`Principal::Anonymous`] here.
     contents: moka::sync::Cache<(Place, Principal, Digest), Instant>,
     /// When the registry last said no: what was asked before that proves nothing any more, however late its
     /// answer is noted.
@@ -62,13 +63,13 @@ impl Grants {
         bytes
     }
 
-    /// Whoever has `credential` at `registry`. The same at two registries is two principals.
+    /// The principal that has `credential` at `registry`. The same credential at two registries is two principals.
     #[must_use]
     pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
         credential.map_or(Principal::Anonymous, |known| Principal::Known(self.mac(&[registry.as_bytes(), known])))
     }
 
-    /// How long ago `principal` has proven that it may read at `place`. Nobody never has: what is open to all
+    /// How long ago `principal` has proven that it may read at `place`. Nobody has none: what is open to all
     /// is public.
     #[must_use]
     pub fn age(&self, place: &Place, principal: &Principal) -> Option<Duration> {
@@ -87,7 +88,7 @@ impl Grants {
         }
     }
 
-    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can have, too.
+    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can prove that, too.
     #[must_use]
     pub fn content_age(&self, place: &Place, principal: &Principal, digest: &Digest) -> Option<Duration> {
         let principal = principal.shared();

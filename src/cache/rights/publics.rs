@@ -15,15 +15,15 @@ use crate::store::Store;
 
 /// How long a yes is believed while the registry cannot be asked (docs/credentials.md).
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-/// A yes is written down anew when the one that is written is so old.
+/// A yes is written to the catalog again when the one that is written is so old.
 const WRITTEN_FOR: Duration = Duration::from_secs(60);
 const CAPACITY: u64 = 500_000;
 
-/// What is known of places.
+/// Which places are public, as far as is known.
 #[derive(Clone)]
 pub struct Publics {
     hot: moka::sync::Cache<Place, PublicAnswer>,
-    /// When places were asked about for this purpose.
+    /// When each place was last probed.
     probed: moka::sync::Cache<Place, Instant>,
     /// Held while an answer is read, judged and replaced: never across an await.
     turn: Arc<Mutex<()>>,
@@ -151,8 +151,8 @@ impl Publics {
         }
     }
 
-    /// Whether it is time to ask about a place; who hears yes asks. At most once within `life`; where a yes is
-    /// enough (`unless_fresh`) and is no older than that, not at all.
+    /// Whether it is time to probe a place, which the caller does then: at most once within `life`; not at all where a
+    /// yes is enough (`unless_fresh`) and is no older than that.
     pub(crate) fn is_due(&self, place: &Place, life: Duration, unless_fresh: bool) -> bool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = unless_fresh && self.hot_age(place).0.is_some_and(|age| age < life);

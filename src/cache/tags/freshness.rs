@@ -24,7 +24,7 @@ pub struct Freshness {
     pub deadline: Duration,
 }
 
-/// A rule's pattern is no regular expression.
+/// The pattern of a rule is not a regular expression.
 #[derive(Debug, thiserror::Error)]
 #[error("the rule {pattern:?} is not a regular expression")]
 pub struct BadRule {

@@ -9,7 +9,7 @@ use crate::proxy::answer;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
-/// A type or a tag that is longer is none: it would be kept.
+/// A longer type or entity tag is ignored: it would be kept.
 const TEXT_LIMIT: usize = 512;
 
 /// What an answer without a body proves: that this is there, of this type and length.
@@ -61,7 +61,7 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
 
 /// The end of a content whose rest was asked for, from `from` on, and that has no more (416, RFC 9110, 15.5.17): an
 /// upstream that does not say how long it is may have broken off after the last byte. `None` for any other fault, and
-/// for whoever asked from the beginning.
+/// for a question from the beginning.
 ///
 /// # Errors
 /// [`answer::Misfit`], where it does not say so.

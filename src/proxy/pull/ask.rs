@@ -1,7 +1,7 @@
 //! Asks a registry in one caller's name: endpoint by endpoint, until one gives an answer that counts.
 //!
-//! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
-//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
+//! A question for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
+//! anybody may read, a refused token is not the end: nobody's is tried. Every call asks anew from the registry on, so
 //! an expired signed URL is never met twice.
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstre
 use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
-/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+/// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
 const MANIFEST_TIME: Duration = Duration::from_secs(60);
 
 /// One repository of a registry, and in whose name it is asked there.
@@ -38,7 +38,7 @@ pub(crate) struct Ask {
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
     pub(crate) repository: Repository,
-    pub(crate) who: AskAs,
+    pub(crate) ask_as: AskAs,
     /// What it carries of the caller's own credentials.
     pub(crate) carried: Carried,
     /// Anybody may read here, as far as is known.
@@ -48,16 +48,16 @@ pub(crate) struct Ask {
     pub(crate) client: IpAddr,
 }
 
-/// What of the caller's request goes along: what it calls itself.
+/// What goes along of the client's own request: what it calls itself.
 #[derive(Clone)]
 pub(crate) struct Manner {
     user_agent: Option<HeaderValue>,
-    /// Which way it has come, this proxy included: parents are told, and know by it what goes in a circle.
+    /// The proxies that it has come through, this one included: parents are told, and detect a loop by it.
     via: Option<HeaderValue>,
 }
 
 impl Manner {
-    /// `told` is who this is, where there are parents to tell.
+    /// `told` is the pseudonym of this proxy, where there are parents to tell.
     pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
         let via = told.and_then(|us| HeaderValue::from_str(&us.way(headers, Version::HTTP_11)).ok());
         Self { user_agent: headers.get(USER_AGENT).cloned(), via }
@@ -67,7 +67,7 @@ impl Manner {
 impl Ask {
     /// The same repository asked with nobody's credentials.
     pub(crate) fn for_nobody(&self) -> Self {
-        Self { who: AskAs::Nobody, carried: Carried::Own, public: false, ..self.clone() }
+        Self { ask_as: AskAs::Nobody, carried: Carried::Own, public: false, ..self.clone() }
     }
 
     /// Content by digest may come from any of the `origins`; what a tag is, and who may read, only the registry says.
@@ -154,13 +154,13 @@ impl Ask {
             headers: &headers,
             downloads: options.downloads,
         };
-        let who = self.registry.name_for(endpoint, &self.who);
-        let mut answered = self.send(&who, kind(subject), &sending).await;
+        let ask_as = self.registry.name_for(endpoint, &self.ask_as);
+        let mut answered = self.send(&ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(who, AskAs::Nobody) {
+        if is_refused && self.public && !matches!(ask_as, AskAs::Nobody) {
             answered = self.send(&AskAs::Nobody, kind(subject), &sending).await;
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
@@ -170,14 +170,14 @@ impl Ask {
                 .await
                 .map(|response| self.counted(response));
         }
-        if let AskAs::Caller(None) = who
+        if let AskAs::Caller(None) = ask_as
             && response.status() == StatusCode::UNAUTHORIZED
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
             return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
         }
-        // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
+        // A foreign host's challenge is no word of the registry: it would send credentials to a token service of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
@@ -220,8 +220,8 @@ impl Ask {
         }
     }
 
-    async fn send(&self, who: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
-        let answered = self.access.ask(&self.upstream, who, sending).await;
+    async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(&self.upstream, ask_as, sending).await;
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(name, kind, status);

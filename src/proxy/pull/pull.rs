@@ -80,7 +80,7 @@ impl Pull<'_> {
             self.cache().wants_pieces(puller.reader(), &digest);
         } else if pulled.response.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
             let registry = self.context.registry;
-            // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
+            // Where little is left of the registry's pull limit, nothing is fetched that no client asked for.
             let may = || self.context.quotas().stretch(registry.name()).prefetch;
             self.cache().prefetch(puller, &digest, || if may() { registry.prefetch() } else { 0 });
         }
@@ -143,8 +143,9 @@ impl Pull<'_> {
         Ok(Pulled { response, outcome, stored: true, age: None })
     }
 
-    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole. From the
-    /// registry itself where the caller's right is not `known`: a mirror's answer says nothing of it.
+    /// Passes the blob on without the store: a whole is verified on its way, one part passes as it comes, and several parts
+    /// are answered by the whole. It comes from the registry itself where the caller's right is not `known`: a mirror's
+    /// answer says nothing of it.
     async fn pass_blob(&self, digest: Digest, puller: &Puller<'_>, known: bool) -> Pulled {
         let origins = if known { Origins::Any } else { Origins::Registry };
         let part = content::one_part(self.headers, &digest);
@@ -252,7 +253,7 @@ impl Pull<'_> {
         Accept::parse(said.iter().map(AsRef::as_ref))
     }
 
-    /// Has it found out in the background whether anybody may have what the caller was just given, or refused.
+    /// Checks in the background whether anybody may have what the caller was just given, or refused.
     fn probe(&self, puller: &Puller<'_>, subject: impl FnOnce() -> Subject, pulled: &Pulled) {
         let reader = puller.reader();
         let occasion = match (pulled.response.status(), reader.principal) {
@@ -267,7 +268,7 @@ impl Pull<'_> {
         }
     }
 
-    /// The policy's word, for longer where little is left of what the registry lets us ask.
+    /// How long the tag is believed by the policy; longer where little is left of the registry's pull limit.
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.context.registry.tags().of(tag);
         let stretch = self.context.quotas().stretch(self.context.registry.name());
@@ -278,7 +279,7 @@ impl Pull<'_> {
     }
 }
 
-/// Whether the store, and not the registry, is what failed: then it passes through.
+/// Whether the store has failed, and not the registry: then the blob passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
     let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
     fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)

@@ -1,4 +1,4 @@
-//! Tells who pulls, where, and in whose name; what asks the registry for it is made when the cache comes to that.
+//! Tells who pulls, where, and in whose name. What asks the registry is made only when the cache has to ask.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +19,7 @@ pub(crate) struct Puller<'a> {
     identity: Identity,
     trust: Trust,
     public: PublicAge,
-    /// What a hit does without.
+    /// Made only when the cache has to ask: a hit of a tag or a manifest does without it.
     asks: OnceLock<Asks>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Puller<'a> {
 
     fn make(&self) -> Ask {
         let context = self.context;
-        let Identity { principal, who, public, .. } = &self.identity;
+        let Identity { principal, who: ask_as, public, .. } = &self.identity;
         Ask {
             upstream: context.upstream.clone(),
             access: context.access.clone(),
@@ -82,8 +82,8 @@ impl<'a> Puller<'a> {
             registry: context.registry.clone(),
             host: context.authority.clone(),
             repository: self.place.repository.clone(),
-            who: who.clone(),
-            carried: match who {
+            ask_as: ask_as.clone(),
+            carried: match ask_as {
                 // It is asked as nobody for a client that holds a token of ours: a no says nothing of the holder.
                 _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Lent,
                 AskAs::Caller(None) if !public => Carried::Bare,

@@ -116,8 +116,8 @@ impl Ask {
         Ok(Whole { bytes, media_type, digest, is_foreign })
     }
 
-    /// What is told of `fault`: nothing of a caller that lends its name. Many registries say 404 to a caller that may not
-    /// know that something is there.
+    /// `fault` as it counts for the caller: a no to a source that carries less than the caller has says nothing of it. Many
+    /// registries say 404 to a client that may not know that something is there.
     fn softened(&self, fault: Fault) -> Fault {
         let is_no = match fault.said {
             Said::Challenged | Said::Denied | Said::Forbidden | Said::Missing => true,
@@ -127,7 +127,7 @@ impl Ask {
         if self.carried == Carried::Lent && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
     }
 
-    /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
+    /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.
     async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
         let (begun, mut answer) = (Instant::now(), pin!(answer));
         match tokio::time::timeout(self.registry.tags().deadline(), answer.as_mut()).await {
