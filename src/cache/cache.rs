@@ -226,3 +226,85 @@ impl Cache {
         self.fills.put_away().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::cache::caller::Caller;
+    use crate::cache::source::{Flow, Origins, Want, Whole};
+    use crate::cache::tags::answer::Asking;
+    use crate::cache::tags::freshness::Freshness;
+    use crate::host::{Percent, Size};
+    use crate::oci::{Accept, Algorithm};
+    use crate::store;
+
+    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// A registry that has one manifest, under any name.
+    struct Delivers(Bytes);
+
+    impl Source for Delivers {
+        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
+            let (bytes, digest) = (self.0.clone(), Some(Digest::of(Algorithm::Sha256, &self.0)));
+            Box::pin(async move { Ok(Whole { bytes, media_type: Some(TYPE.to_owned()), digest, is_foreign: false }) })
+        }
+
+        fn decides(&self) -> bool {
+            true
+        }
+    }
+
+    /// A client that is known by name and cannot ask.
+    struct NameOnly<'a>(PlaceReader<'a>);
+
+    impl Requester for NameOnly<'_> {
+        fn reader(&self) -> PlaceReader<'_> {
+            self.0
+        }
+
+        fn caller(&self) -> &Caller {
+            panic!("a hit asks nobody");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hit_of_a_tag_and_of_its_manifest_makes_no_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+        let store = Store::open(&config).unwrap();
+        let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new()).unwrap();
+        let bytes = Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
+        let (digest, trust) = (Digest::of(Algorithm::Sha256, &bytes), Trust::default());
+        let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
+        let caller = Caller::new(place.clone(), Principal::Anonymous, Arc::new(Delivers(bytes)), trust);
+        let question = TagQuestion {
+            tag: "1".parse().unwrap(),
+            accept: Accept::parse([TYPE]),
+            freshness: Freshness { fresh_for: Duration::from_secs(60), deadline: Duration::from_secs(1) },
+            asking: Asking::Content,
+        };
+        let (found, _) = cache.tagged_manifest(&caller, &question).await.unwrap();
+        assert_eq!((found.outcome, found.digest), (Outcome::Miss, digest));
+        let public = Some(cache.public_age(&place).await);
+        let hit = NameOnly(PlaceReader { place: &place, principal: &Principal::Anonymous, trust: &trust, public });
+        let (found, manifest) = cache.tagged_manifest(&hit, &question).await.unwrap();
+        assert_eq!((found.outcome, manifest.outcome), (Outcome::Hit, Outcome::Hit));
+        assert_eq!(cache.manifest(&hit, &digest).await.unwrap().outcome, Outcome::Hit);
+        assert_eq!(cache.manifest_head(&hit, &digest).await.unwrap().1, Outcome::Hit);
+        store.close();
+    }
+}
