@@ -11,8 +11,8 @@ use futures_util::stream::unfold;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Place, Proof, Retry, Source, Trust, Waiter, Want,
-    Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Origins, Place, Proof, Retry, Source, Subject, Trust,
+    Waiter, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -36,7 +36,7 @@ impl Source for Slow {
         true
     }
 
-    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+    fn open<'a>(&'a self, _: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
             let (length, rate) = (self.bytes.len() as u64, self.rate);
@@ -59,11 +59,11 @@ impl Source for Slow {
         })
     }
 
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+    fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         Box::pin(async { Err(Fault::new(Retry::Never, std::io::Error::other("not asked"))) })
     }
 
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+    fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
         Box::pin(async { Err(Fault::new(Retry::Never, std::io::Error::other("not asked"))) })
     }
 }
@@ -87,8 +87,7 @@ impl Bench {
     async fn join(&self, bytes: &Bytes, digest: &Digest, rate: u64) -> Waiter {
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let source = Arc::new(Slow { bytes: bytes.clone(), rate });
-        let caller =
-            Caller { place, principal: self.cache.principal("quay.io", None), source, trust: Trust::default() };
+        let caller = Caller::new(place, self.cache.principal("quay.io", None), source, Trust::default());
         match self.cache.blob(&caller, digest).await.unwrap() {
             BlobFound::Filling(waiter, _) => waiter,
             _ => panic!("it is not filling"),

@@ -15,8 +15,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pullthrough::ca::{self, CertificateAuthority, Permitted};
 use pullthrough::cache::{
-    Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question,
-    Source, Trust, Want, Whole,
+    Asking, BlobFound, Cache, Caller, Extents, Fault, FillConfig, Flow, Freshness, Origins, Place, Principal, Proof,
+    Source, Subject, TagQuestion, Trust, Want, Whole,
 };
 use pullthrough::host::RequestId;
 use pullthrough::oci::{self, Accept, Algorithm, Digest, Hasher, Host, HostPattern, Reference, Route};
@@ -212,7 +212,7 @@ impl Source for Always {
         true
     }
 
-    fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+    fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
         let total = Some(self.0.len() as u64);
         let body = Body::full(self.0.clone());
         let proof = Proof { size: total, ..self.proof() };
@@ -220,11 +220,11 @@ impl Source for Always {
         async move { Ok(flow) }.boxed()
     }
 
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+    fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         async move { Ok(self.proof()) }.boxed()
     }
 
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+    fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
         let whole = Whole {
             bytes: self.0.clone(),
             media_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
@@ -247,14 +247,10 @@ async fn lookups(bench: &mut Bench) -> anyhow::Result<()> {
     let content = format!(r#"{{"schemaVersion":2,"layers":[],"annotations":{{"pad":"{}"}}}}"#, "x".repeat(1850));
     let content = Bytes::from(content);
     let digest = Digest::of(Algorithm::Sha256, &content);
-    let caller = Caller {
-        trust: Trust::default(),
-        place: Place { registry: "docker.io".into(), repository: "library/postgres".parse()? },
-        principal: Principal::Anonymous,
-        source: Arc::new(Always(content)),
-    };
+    let place = Place { registry: "docker.io".into(), repository: "library/postgres".parse()? };
+    let caller = Caller::new(place, Principal::Anonymous, Arc::new(Always(content)), Trust::default());
     let fault = |fault: Fault| anyhow::anyhow!("{fault}");
-    let question = Question {
+    let question = TagQuestion {
         tag: "16".parse()?,
         accept: Accept::parse(["application/vnd.oci.image.manifest.v1+json"]),
         freshness: Freshness { fresh_for: Duration::from_secs(3600), deadline: Duration::from_secs(1) },

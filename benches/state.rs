@@ -14,8 +14,8 @@ use anyhow::{Context, anyhow, ensure};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pullthrough::cache::{
-    Asking, BlobFound, Cache, Caller, Fault, FillConfig, Flow, Freshness, Place, Principal, Proof, Question, Retry,
-    Source, Trust, Want, Whole,
+    Asking, BlobFound, Cache, Caller, Fault, FillConfig, Flow, Freshness, Origins, Place, Principal, Proof, Retry,
+    Source, Subject, TagQuestion, Trust, Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Accept, Algorithm, Digest, Tag};
@@ -152,16 +152,11 @@ fn path(dir: &Path, digest: &Digest) -> std::path::PathBuf {
 
 /// A caller whose registry is never asked.
 fn caller(number: u64) -> anyhow::Result<Caller> {
-    Ok(Caller {
-        place: place(number)?,
-        principal: Principal::Anonymous,
-        source: Arc::new(Silent),
-        trust: Trust::default(),
-    })
+    Ok(Caller::new(place(number)?, Principal::Anonymous, Arc::new(Silent), Trust::default()))
 }
 
-fn question(number: u64) -> anyhow::Result<Question> {
-    Ok(Question {
+fn question(number: u64) -> anyhow::Result<TagQuestion> {
+    Ok(TagQuestion {
         tag: tag(number)?,
         accept: Accept::parse([MANIFEST]),
         freshness: Freshness { fresh_for: Duration::from_secs(86_400), deadline: Duration::from_secs(1) },
@@ -257,15 +252,15 @@ impl Source for Silent {
         true
     }
 
-    fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+    fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
         async { Err(Self::fault()) }.boxed()
     }
 
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+    fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         async { Err(Self::fault()) }.boxed()
     }
 
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+    fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
         async { Err(Self::fault()) }.boxed()
     }
 }

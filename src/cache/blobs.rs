@@ -1,12 +1,19 @@
-//! A blob for a caller: permission, then the store, a fill under way, or a new fill.
+//! Finds a blob for a caller: permission first, then the store, a fill under way, or a new fill.
 
-use super::cache::{Asked, Standing};
-use super::fill::{Ending, Entered, Opening, Waiter, says_nothing};
-use super::proofs::unproven;
-use super::{Cache, Caller, Fault, Proof, Reach, Retry, Said, Stored};
+use std::sync::Arc;
+
+use super::caller::{Caller, Requester};
+use super::fill::{Ending, Entered, Fills, Opening, Waiter, says_nothing};
+use super::missing::Missing;
+use super::proofs::{Proofs, unproven};
+use super::rights::rights::{AskedAt, Rights};
+use super::rights::trust::Permission;
+use super::source::{Fault, Proof, Reach, Retry, Said};
+use super::stored::Stored;
+use super::together::is_the_leaders;
 use crate::host::Seldom;
 use crate::oci::{Digest, Look};
-use crate::store::{self, Blob, Content};
+use crate::store::{self, Blob, Content, Store};
 use crate::telemetry::Outcome;
 
 static NO_FILE: Seldom = Seldom::new();
@@ -15,7 +22,7 @@ static NO_FILE: Seldom = Seldom::new();
 pub enum BlobFound {
     /// The store.
     Stored(Stored, Outcome),
-    /// A fill under way. Its length, or what broke it, is to be waited for.
+    /// A fill under way. The caller waits for its length, or for what broke it.
     Filling(Waiter, Outcome),
     /// The store cannot take it: pass it on without keeping it.
     Unstorable {
@@ -26,6 +33,15 @@ pub enum BlobFound {
     },
 }
 
+/// Finds blobs by digest.
+pub(crate) struct BlobLookup {
+    rights: Arc<Rights>,
+    proofs: Arc<Proofs>,
+    fills: Arc<Fills>,
+    missing: Missing<(Digest, Content)>,
+    store: Store,
+}
+
 /// How far the caller's right to a blob reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
@@ -34,43 +50,53 @@ enum Right {
     /// What this registry delivers: a fill of it, not what is stored from elsewhere. With a length, in bytes, only
     /// content of that length: the registry said no digest, as a page that answers everything with 200 does not.
     Here(Option<u64>),
-    /// Whatever is stored.
+    /// Any stored content.
     Released,
 }
 
-impl Cache {
-    /// Finds a blob for the caller, asking its source where permission or bytes are missing. Cancel-safe: what
-    /// was started goes on.
-    ///
-    /// # Errors
-    /// What the source answered instead.
-    pub async fn blob(&self, caller: &Caller, digest: &Digest) -> Result<BlobFound, Fault> {
-        let released = self.released(caller, digest, Content::Blob).await;
-        let is_good = released.as_ref().is_some_and(|released| released.standing == Standing::Good);
-        if is_good && let Some(found) = self.find_stored(caller, digest).await? {
-            return Ok(found);
-        }
-        // Boxed, as whatever comes after a hit is: the future of a hit stays small, of which each connection has one.
-        Box::pin(self.blob_at_source(caller, digest, released.map(|released| released.standing))).await
+impl BlobLookup {
+    pub(crate) fn new(
+        rights: Arc<Rights>,
+        proofs: Arc<Proofs>,
+        fills: Arc<Fills>,
+        missing: Missing<(Digest, Content)>,
+        store: Store,
+    ) -> Self {
+        Self { rights, proofs, fills, missing, store }
     }
 
-    async fn blob_at_source(
-        &self,
+    /// As [`Cache::blob`](super::Cache::blob).
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        requester: &impl Requester,
+        digest: &Digest,
+    ) -> Result<BlobFound, Fault> {
+        let released = self.rights.released(requester.reader(), digest, Content::Blob).await;
+        let is_good = released.as_ref().is_some_and(|released| released.permission == Permission::Good);
+        if is_good && let Some(found) = self.find_stored(requester, digest).await? {
+            return Ok(found);
+        }
+        // Boxed, as all that follows a hit is: each connection holds the future of one hit, which stays small.
+        Box::pin(self.at_source(requester.caller(), digest, released.map(|released| released.permission))).await
+    }
+
+    async fn at_source(
+        self: &Arc<Self>,
         caller: &Caller,
         digest: &Digest,
-        standing: Option<Standing>,
+        permission: Option<Permission>,
     ) -> Result<BlobFound, Fault> {
-        let asked = Asked::now();
-        if standing == Some(Standing::Good) {
+        let asked = AskedAt::now();
+        if permission == Some(Permission::Good) {
             return self.enter(caller, digest, Right::Released, asked).await;
         }
-        if let Some(fault) = self.known_missing(caller, digest, Content::Blob) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob)) {
             return Err(fault);
         }
-        let right = match self.right_ahead(caller, digest, standing.is_some()).await {
+        let right = match self.right_ahead(caller, digest, permission.is_some()).await {
             // It might read lately, and the registry cannot be asked.
-            Err(fault) if standing.is_some() => {
-                if !self.may_still(caller, &fault).await {
+            Err(fault) if permission.is_some() => {
+                if !self.rights.may_still(caller, &fault).await {
                     return Err(fault);
                 }
                 Right::Released
@@ -80,22 +106,24 @@ impl Cache {
         self.enter(caller, digest, right, asked).await
     }
 
-    /// What HEAD answers for a blob: its length in bytes. Never downloads it.
-    ///
-    /// # Errors
-    /// What the source answered instead.
-    pub async fn blob_head(&self, caller: &Caller, digest: &Digest) -> Result<(Option<u64>, Outcome), Fault> {
-        let released = self.released(caller, digest, Content::Blob).await;
+    /// As [`Cache::blob_head`](super::Cache::blob_head).
+    pub(crate) async fn head(
+        self: &Arc<Self>,
+        requester: &impl Requester,
+        digest: &Digest,
+    ) -> Result<(Option<u64>, Outcome), Fault> {
+        let released = self.rights.released(requester.reader(), digest, Content::Blob).await;
         let stored = if released.is_some() { self.stored(digest).await? } else { None };
         let (Some(released), Some(blob)) = (released, stored) else {
-            let proven = Box::pin(self.prove(caller, digest, Content::Blob)).await;
+            let proven = Box::pin(self.proofs.prove(requester.caller(), digest, Content::Blob)).await;
             return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
         };
-        if released.standing < Standing::Good {
-            match self.in_time(caller, true, self.right_proven(caller, digest)).await {
+        if released.permission < Permission::Good {
+            let caller = requester.caller();
+            match caller.in_time(true, self.right_proven(caller, digest)).await {
                 Ok(_) => return Ok((Some(blob.len()), Outcome::Miss)),
                 Err(fault) => {
-                    if !self.may_still(caller, &fault).await {
+                    if !self.rights.may_still(caller, &fault).await {
                         return Err(fault);
                     }
                 }
@@ -105,13 +133,27 @@ impl Cache {
         Ok((Some(blob.len()), Outcome::Hit))
     }
 
+    /// Whether it is stored, or on its way from the caller's registry. What only another registry's callers may have
+    /// counts as not stored, so that this one does not learn by our requests that it is here.
+    pub(crate) async fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
+        let is_stored =
+            !matches!(self.store.read(digest), Ok(None)) && self.rights.are_shared(&caller.place, digest).await;
+        is_stored || self.fills.has(digest, &caller.place.registry)
+    }
+
+    /// Whether there are files enough to fetch what nobody has asked for: half of them are for what is asked for.
+    pub(crate) fn has_files_to_spare(&self) -> bool {
+        let files = self.store.files();
+        files.used() < files.most() / 2
+    }
+
     /// Joins, starts or skips the fill, as far as the caller's right reaches, which was `asked` about then.
     async fn enter(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         digest: &Digest,
         mut right: Right,
-        mut asked: Asked,
+        mut asked: AskedAt,
     ) -> Result<BlobFound, Fault> {
         let mut again = true;
         loop {
@@ -124,17 +166,17 @@ impl Cache {
             let takes_stored = || match right {
                 Right::Released => true,
                 Right::Here(_) => false,
-                Right::None => self.is_released_now(caller, digest, Content::Blob),
+                Right::None => self.rights.released_now(caller.reader(), digest, Content::Blob).is_some(),
             };
             if right == Right::None {
-                asked = Asked::now();
+                asked = AskedAt::now();
             }
-            let (cache, asker, wanted) = (self.clone(), caller.clone(), *digest);
-            let heed = move |ending, opening| cache.heed_fill(asker, wanted, right, ending, opening, asked);
+            let (blobs, leader, wanted) = (self.clone(), caller.clone(), *digest);
+            let heed = move |ending, opening| blobs.heed_fill(leader, wanted, right, ending, opening, asked);
             let entered = self.fills.enter(digest, caller, right != Right::None, takes_stored, heed).await;
             if let Ok(Entered::UnderWay(fill) | Entered::SameSource(fill, _)) = &entered
                 && fill.is_opening()
-                && caller.source.decides()
+                && caller.decides()
                 && let Some(absent) = caller.source.absence()
             {
                 return Err(absent); // what is being asked was asked before, and nobody waits for that
@@ -177,13 +219,12 @@ impl Cache {
             }
             match opening.outcome().await {
                 Ok(_) => return Ok(BlobFound::Filling(fill, outcome)),
-                // Another source brought the content home before this one was asked, or its answer is no proof of what
-                // others brought: prove it.
+                // Another source delivered the content before this one was asked, or its answer is no proof of what the
+                // others delivered: prove it.
                 Err(fault) if says_nothing(&fault) => right = self.right_proven(caller, digest).await?,
-                // The leader's token may have expired; this one has its own.
-                Err(fault) if again && outcome == Outcome::Collapsed && fault.said == Said::Denied => {
+                Err(fault) if again && outcome == Outcome::Collapsed && is_the_leaders(&fault) => {
                     again = false;
-                    asked = Asked::now();
+                    asked = AskedAt::now();
                     right = self.right_proven(caller, digest).await?;
                 }
                 Err(fault) => return Err(fault),
@@ -193,26 +234,28 @@ impl Cache {
 
     /// What a question can earn before anything is fetched: the stored content, if it is shared; or the right to what
     /// a mirror will deliver.
-    async fn right_ahead(&self, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
-        let shared = self.links.are_shared(&caller.place.registry, digest).await;
+    async fn right_ahead(self: &Arc<Self>, caller: &Caller, digest: &Digest, lapsed: bool) -> Result<Right, Fault> {
+        let shared = self.rights.are_shared(&caller.place, digest).await;
         let takes_stored = shared && self.stored(digest).await?.is_some();
-        if !takes_stored && caller.source.decides() {
+        if !takes_stored && caller.decides() {
             return Ok(Right::None);
         }
-        match self.in_time(caller, lapsed, self.right_proven(caller, digest)).await {
+        match caller.in_time(lapsed, self.right_proven(caller, digest)).await {
             // The registry's answer to a GET of the whole will tell.
-            Err(fault) if fault.said == Said::Refused && caller.source.decides() => Ok(Right::None),
+            Err(fault) if fault.said == Said::Refused && caller.decides() => Ok(Right::None),
             right => right,
         }
     }
 
     /// What the registry's word now gives the caller a right to: by HEAD; where that is refused for its own sake, or says
     /// nothing, by a GET of the first byte.
-    async fn right_proven(&self, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
+    async fn right_proven(self: &Arc<Self>, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
         let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
-        let by_head = self.prove(caller, digest, Content::Blob).await.and_then(right);
+        let by_head = self.proofs.prove(caller, digest, Content::Blob).await.and_then(right);
         match by_head {
-            Err(fault) if fault.is_about_head() => self.prove_by_first_byte(caller, digest).await.and_then(right),
+            Err(fault) if fault.is_about_head() => {
+                self.proofs.prove_by_first_byte(caller, digest).await.and_then(right)
+            }
             right => right,
         }
     }
@@ -220,38 +263,39 @@ impl Cache {
     /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
     /// whole and its digest matched: a page that answers everything with 200 says neither. Nor does a page before a
     /// mirror that delivers: of what the registry told nothing but a length, that has to be the content's. The fill is
-    /// not over before this is, so that whoever comes next finds the link.
+    /// not over before this is, so that the next caller finds the link.
     async fn heed_fill(
-        self,
+        self: Arc<Self>,
         caller: Caller,
         digest: Digest,
         right: Right,
         ending: Ending,
         opening: Opening,
-        asked: Asked,
+        asked: AskedAt,
     ) {
         match opening.outcome().await {
             Ok(reach) => match (right, ending.verified().await) {
                 (_, None) => {}
-                (Right::Released, _) if !caller.source.decides() => {} // there is a link, and this is no new word
-                (Right::Here(Some(told)), Some(length)) if !caller.source.decides() => {
+                (Right::Released, _) if !caller.decides() => {} // there is a link, and this is no new word
+                (Right::Here(Some(told)), Some(length)) if !caller.decides() => {
                     if told == length {
-                        self.vouched(&caller, &digest, Content::Blob, None, true, (Reach::Content, asked));
+                        self.rights.vouched(&caller, &digest, Content::Blob, None, true, (Reach::Content, asked));
                     }
                 }
-                (_, Some(_)) => self.delivered(&caller, &digest, Content::Blob, None, (reach, asked)),
+                (_, Some(_)) => self.rights.delivered(&caller, &digest, Content::Blob, None, (reach, asked)),
             },
             Err(fault) => {
-                self.heed(&caller, &fault);
-                self.note_missing(&caller, &digest, Content::Blob, &fault);
+                self.rights.heed(&caller, &fault);
+                self.missing.note(&caller, (digest, Content::Blob), &fault);
             }
         }
     }
 
-    async fn find_stored(&self, caller: &Caller, digest: &Digest) -> Result<Option<BlobFound>, Fault> {
+    async fn find_stored(&self, requester: &impl Requester, digest: &Digest) -> Result<Option<BlobFound>, Fault> {
         let Some(blob) = self.stored(digest).await? else { return Ok(None) };
         self.store.catalog().used(digest);
-        Ok(Some(BlobFound::Stored(Stored::new(blob, self, caller), Outcome::Hit)))
+        let stored = Stored::new(blob, self.fills.clone(), requester.caller().clone());
+        Ok(Some(BlobFound::Stored(stored, Outcome::Hit)))
     }
 
     /// The committed blob; one that the catalog does not know is hashed first. For want of a file descriptor the
@@ -282,7 +326,7 @@ fn right_here(proof: &Proof) -> Result<Right, Fault> {
     }
 }
 
-/// The fill for who has that `right`, once it is known that it reaches so far.
+/// The fill for a caller that has that `right`, once it is known that it reaches so far.
 async fn found(fill: Waiter, right: Right, outcome: Outcome) -> Result<BlobFound, Fault> {
     if let Right::Here(Some(size)) = right
         && fill.length().await? != Some(size)

@@ -1,82 +1,42 @@
-//! The cache as a whole, and the rules of permission that all its lookups share.
-//!
-//! Three things are kept apart. A *right*: the registry said yes in this repository, to this principal (a grant)
-//! or to nobody's request (it is public). A yes is a 200 that delivers or names a manifest, or that names a blob;
-//! that bytes came which have a blob's digest is a yes to that blob alone, since whoever knows a gateway's page can ask
-//! for its digest. A *link*: this content is in this repository; it is noted when the
-//! registry has delivered the verified content, or a mirror did on the registry's word, or it has vouched for content
-//! that is shared already: by HEAD, or by its answer to a GET of the first byte. *Shared* content has been delivered
-//! without credentials somewhere, or by this very registry. So a registry that says 200 to every HEAD, or opens a body
-//! and sends rubbish, earns nothing that another one gave to somebody's credentials.
+//! Puts the parts of the cache together, and is what the rooms above see of them.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
+use super::blobs::{BlobFound, BlobLookup};
+use super::caller::Requester;
 use super::fill::{FillConfig, Fills};
-use super::manifests::Manifests;
-use super::prefetch::Listings;
+use super::inventory::Inventory;
+use super::manifests::manifests::{ManifestFound, Manifests};
+use super::manifests::store::ManifestStore;
+use super::missing::Missing;
+use super::prefetch::Prefetcher;
+use super::probe::{self, Occasion};
 use super::proofs::Proofs;
-use super::rights::publics::{self, Publics};
-use super::tags::Tags;
-use super::{Caller, Fault, Grants, Inventory, Links, NoRandom, Place, Principal, Reach, Said, Trust};
-use crate::oci::Digest;
+use super::rights::grants::NoMacKey;
+use super::rights::place::Place;
+use super::rights::principal::Principal;
+use super::rights::publics::PublicAge;
+use super::rights::reader::PlaceReader;
+use super::rights::rights::Rights;
+use super::rights::trust::{Permission, Trust};
+use super::source::{Fault, Proof, Source, Subject};
+use super::tags::tags::{TagFound, TagQuestion, Tags};
+use crate::oci::{Digest, Tag};
 use crate::store::{Content, Store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Outcome};
 
-/// When something was asked upstream. An answer counts as of then, not as of when it is noted: a no that came
-/// in between outweighs it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    pub(crate) instant: Instant,
-    pub(crate) time: SystemTime,
-}
-
-impl Asked {
-    pub(crate) fn now() -> Self {
-        Self { instant: Instant::now(), time: SystemTime::now() }
-    }
-}
-
-/// How a caller stands at a place, as far as is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
-    /// It has to prove that it may read.
-    Unknown,
-    /// It might read some time ago: enough while the registry cannot be asked.
-    Lapsed,
-    /// It may read.
-    Good,
-}
-
-impl Standing {
-    fn of(proven: Option<Duration>, trust: &Trust, longest: Duration) -> Self {
-        match proven {
-            Some(age) if age < trust.lives.life || (trust.away && age < longest) => Self::Good,
-            Some(age) if age < longest => Self::Lapsed,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-/// Content that is known to be where the caller asks for it.
-#[derive(Clone, Debug)]
-pub(crate) struct Released {
-    pub(crate) media_type: Option<String>,
-    /// `Good` or `Lapsed`.
-    pub(crate) standing: Standing,
-}
-
-/// The cache: the store, what is on its way into it, and who may read what.
+/// The cache: the store, what is on its way into it, and who may read what. Cheap to clone; clones are one.
 #[derive(Clone)]
 pub struct Cache {
-    pub(crate) store: Store,
-    pub(crate) fills: Fills,
-    pub(crate) links: Links,
-    pub(crate) grants: Grants,
-    pub(crate) publics: Publics,
-    pub(crate) manifests: Manifests,
-    pub(crate) proofs: Proofs,
-    pub(crate) tags: Tags,
-    pub(crate) listings: Listings,
+    store: Store,
+    fills: Arc<Fills>,
+    rights: Arc<Rights>,
+    blobs: Arc<BlobLookup>,
+    kept: ManifestStore,
+    manifests: Arc<Manifests>,
+    tags: Arc<Tags>,
+    prefetch: Arc<Prefetcher>,
+    missing: Missing<(Digest, Content)>,
 }
 
 impl Cache {
@@ -84,64 +44,180 @@ impl Cache {
     ///
     /// # Errors
     /// The system's random numbers cannot be read.
-    pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoRandom> {
+    pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoMacKey> {
+        let fills = Arc::new(Fills::new(store.clone(), fill, metrics));
+        // What a refused caller's sources proved in fills under way proves nothing any more.
+        let doubted = fills.clone();
+        let rights = Arc::new(Rights::new(&store, move |caller| doubted.doubt(caller))?);
+        let proofs = Arc::new(Proofs::new(rights.clone(), store.clone()));
+        let (kept, missing) = (ManifestStore::new(store.clone()), Missing::new());
+        let manifests = Manifests::new(rights.clone(), proofs.clone(), kept.clone(), missing.clone());
+        let blobs = Arc::new(BlobLookup::new(rights.clone(), proofs, fills.clone(), missing.clone(), store.clone()));
         Ok(Self {
-            fills: Fills::new(store.clone(), fill, metrics),
-            links: Links::new(store.clone()),
-            grants: Grants::new()?,
-            publics: Publics::new(store.clone()),
-            manifests: Manifests::new(),
-            proofs: Proofs::new(),
-            tags: Tags::new(store.clone()),
-            listings: Listings::new(),
+            tags: Arc::new(Tags::new(rights.clone(), kept.clone(), store.clone())),
+            prefetch: Arc::new(Prefetcher::new(blobs.clone())),
+            manifests: Arc::new(manifests),
             store,
+            fills,
+            rights,
+            blobs,
+            kept,
+            missing,
         })
     }
 
+    /// Finds what a tag means for the caller. Cancel-safe: an asking under way goes on.
+    ///
+    /// # Errors
+    /// What the source answered instead, where no last known answer may stand in for it.
+    pub async fn tag(&self, requester: &impl Requester, question: &TagQuestion) -> Result<TagFound, Fault> {
+        self.tags.find(requester, question).await
+    }
+
+    /// Finds what a tag means for the caller, and that manifest. Cancel-safe.
+    ///
+    /// # Errors
+    /// As of [`Cache::tag`] and [`Cache::manifest`].
+    pub async fn tagged_manifest(
+        &self,
+        requester: &impl Requester,
+        question: &TagQuestion,
+    ) -> Result<(TagFound, ManifestFound), Fault> {
+        let found = self.tag(requester, question).await?;
+        let manifest = if found.outcome == Outcome::Hit {
+            self.manifest(requester, &found.digest).await?
+        } else {
+            // The registry's answer may have changed who may read. A caller that was just told the last known answer does
+            // not wait for the registry a second time.
+            let mut caller = requester.caller().clone();
+            caller.trust.away |= found.outcome == Outcome::Stale;
+            Box::pin(self.manifest(&caller, &found.digest)).await?
+        };
+        Ok((found, manifest))
+    }
+
+    /// Finds a manifest for the caller, asking its source where permission or bytes are missing. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the source answered instead, or that its bytes are not those of the digest.
+    pub async fn manifest(&self, requester: &impl Requester, digest: &Digest) -> Result<ManifestFound, Fault> {
+        let found = self.manifests.find(requester, digest).await?;
+        self.prefetch.note(requester.reader().place, digest, &found.bytes);
+        Ok(found)
+    }
+
+    /// What HEAD answers for a manifest by digest. Never downloads it, unless HEAD tells too little.
+    ///
+    /// # Errors
+    /// What the source answered instead.
+    pub async fn manifest_head(&self, requester: &impl Requester, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
+        self.manifests.head(requester, digest).await
+    }
+
+    /// Finds a blob for the caller, asking its source where permission or bytes are missing. Cancel-safe: what
+    /// was started goes on.
+    ///
+    /// # Errors
+    /// What the source answered instead.
+    pub async fn blob(&self, requester: &impl Requester, digest: &Digest) -> Result<BlobFound, Fault> {
+        self.blobs.find(requester, digest).await
+    }
+
+    /// What HEAD answers for a blob: its length in bytes. Never downloads it.
+    ///
+    /// # Errors
+    /// What the source answered instead.
+    pub async fn blob_head(
+        &self,
+        requester: &impl Requester,
+        digest: &Digest,
+    ) -> Result<(Option<u64>, Outcome), Fault> {
+        self.blobs.head(requester, digest).await
+    }
+
+    /// A reader asked for pieces of a blob.
+    pub fn wants_pieces(&self, reader: PlaceReader<'_>, blob: &Digest) {
+        self.prefetch.wants_pieces(reader, blob);
+    }
+
+    /// A caller began to read a whole blob. If it is a layer of an image whose manifest was served here lately, the
+    /// image's other blobs are fetched into the cache by the caller's own source, `at_once` of the registry at a time.
+    /// Returns at once.
+    pub fn prefetch(&self, requester: &impl Requester, blob: &Digest, at_once: impl FnOnce() -> usize) {
+        self.prefetch.begin(requester, blob, at_once);
+    }
+
+    /// Checks in the background, when due, whether anybody may have the `subject` at the reader's place; `nobody` makes a
+    /// source that asks there without credentials. Returns at once.
+    pub fn probe(
+        &self,
+        reader: PlaceReader<'_>,
+        subject: Subject,
+        occasion: Occasion,
+        nobody: impl FnOnce() -> Arc<dyn Source>,
+    ) {
+        probe::probe(&self.rights, reader, subject, occasion, nobody);
+    }
+
+    /// A push or delete went through: what the tag meant may no longer hold.
+    pub fn forget_tag(&self, place: &Place, tag: &Tag) {
+        self.tags.forget(place, tag);
+    }
+
+    /// A push went through: what was missing may be there now.
+    pub fn forget_missing(&self) {
+        self.missing.forget_all();
+    }
+}
+
+/// Who may read.
+impl Cache {
     /// Who has `credential` at `registry`: a header as it came, or what [`Cache::mac`] made of a credential.
     #[must_use]
     pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
-        self.grants.principal(registry, credential)
+        self.rights.grants().principal(registry, credential)
     }
 
     /// A MAC of secrets under a key that dies with the process, to compare them by.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        self.grants.mac(parts)
+        self.rights.grants().mac(parts)
     }
 
-    /// Whether the registry said of the repository that anybody may read it, within `lives`, or so long ago that
+    /// How long ago the registry said of the repository that anybody may read it.
+    pub async fn public_age(&self, place: &Place) -> PublicAge {
+        self.rights.public_age(place).await
+    }
+
+    /// Whether the registry said of the repository that anybody may read it, within its life, or so long ago that
     /// it counts only while the registry cannot be asked.
     pub async fn is_public(&self, place: &Place, trust: &Trust) -> Option<bool> {
-        match Standing::of(self.publics.age(place).await, trust, publics::LONGEST) {
-            Standing::Good => Some(true),
-            Standing::Lapsed => Some(false),
-            Standing::Unknown => None,
-        }
+        self.public_age(place).await.holds(trust)
     }
 
     /// Whether `principal` has proven its right at `place`, lately or so long ago that it counts only while the
     /// registry cannot be asked.
     #[must_use]
     pub fn is_granted(&self, place: &Place, principal: &Principal, trust: &Trust) -> bool {
-        Standing::of(self.grants.age(place, principal), trust, trust.lives.outage) > Standing::Unknown
+        self.rights.granted(place, principal, trust) > Permission::Unknown
     }
 
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
-        self.grants.clear();
+        self.rights.grants().clear();
     }
+}
 
+/// What it holds.
+impl Cache {
     /// What the cache holds, for the operator's commands.
     #[must_use]
     pub fn inventory(&self) -> Inventory {
-        let (links, tags, manifests) = (self.links.clone(), self.tags.clone(), self.manifests.clone());
-        let publics = self.publics.clone();
+        let (rights, tags, kept) = (self.rights.clone(), self.tags.clone(), self.kept.clone());
         Inventory::served(self.store.clone(), move || {
-            links.forget_all();
-            publics.forget_all();
+            rights.forget_all();
             tags.forget_all();
-            manifests.forget_all();
+            kept.forget_all();
         })
     }
 
@@ -149,117 +225,86 @@ impl Cache {
     pub async fn put_away(&self) {
         self.fills.put_away().await;
     }
+}
 
-    /// How the caller stands where it asks.
-    pub(crate) async fn standing(&self, caller: &Caller) -> Standing {
-        let by_grant = self.granted(caller);
-        if by_grant == Standing::Good {
-            return by_grant;
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::cache::caller::Caller;
+    use crate::cache::source::{Flow, Origins, Want, Whole};
+    use crate::cache::tags::answer::Asking;
+    use crate::cache::tags::freshness::Freshness;
+    use crate::host::{Percent, Size};
+    use crate::oci::{Accept, Algorithm};
+    use crate::store;
+
+    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// A registry that has one manifest, under any name.
+    struct Delivers(Bytes);
+
+    impl Source for Delivers {
+        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
+            Box::pin(std::future::pending())
         }
-        by_grant.max(Standing::of(self.publics.age(&caller.place).await, &caller.trust, publics::LONGEST))
-    }
 
-    /// Whether who might read some time ago is given what was known then, after `fault`: only where a probe has told that
-    /// the registry itself is away. One question's failure can be made up, by whoever has lost a right. A throttle is
-    /// no word of what anybody may read.
-    pub(crate) async fn may_still(&self, caller: &Caller, fault: &Fault) -> bool {
-        if fault.said != Said::Nothing {
-            return false;
+        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
+            Box::pin(std::future::pending())
         }
-        caller.source.is_gone().await
-            || (caller.source.is_throttle(fault) && self.publics.age(&caller.place).await.is_some())
+
+        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
+            let (bytes, digest) = (self.0.clone(), Some(Digest::of(Algorithm::Sha256, &self.0)));
+            Box::pin(async move { Ok(Whole { bytes, media_type: Some(TYPE.to_owned()), digest, is_foreign: false }) })
+        }
+
+        fn decides(&self) -> bool {
+            true
+        }
     }
 
-    fn granted(&self, caller: &Caller) -> Standing {
-        let age = self.grants.age(&caller.place, &caller.principal);
-        Standing::of(age, &caller.trust, caller.trust.lives.outage)
+    /// A client that is known by name and cannot ask.
+    struct NameOnly<'a>(PlaceReader<'a>);
+
+    impl Requester for NameOnly<'_> {
+        fn reader(&self) -> PlaceReader<'_> {
+            self.0
+        }
+
+        fn caller(&self) -> &Caller {
+            panic!("a hit asks nobody");
+        }
     }
 
-    /// The same as to one content alone.
-    fn granted_content(&self, caller: &Caller, digest: &Digest) -> Standing {
-        let age = self.grants.content_age(&caller.place, &caller.principal, digest);
-        Standing::of(age, &caller.trust, caller.trust.lives.outage)
-    }
-
-    /// Whether `digest` is where the caller asks for it and the caller may read there, or might lately. `None`: it
-    /// must be asked.
-    pub(crate) async fn released(&self, caller: &Caller, digest: &Digest, content: Content) -> Option<Released> {
-        let media_type = self.links.find(&caller.place, digest, content).await?;
-        let standing = match self.standing(caller).await {
-            Standing::Good => Standing::Good,
-            other => other.max(self.granted_content(caller, digest)),
+    #[tokio::test]
+    async fn a_hit_of_a_tag_and_of_its_manifest_makes_no_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+        let store = Store::open(&config).unwrap();
+        let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new()).unwrap();
+        let bytes = Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
+        let (digest, trust) = (Digest::of(Algorithm::Sha256, &bytes), Trust::default());
+        let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
+        let caller = Caller::new(place.clone(), Principal::Anonymous, Arc::new(Delivers(bytes)), trust);
+        let question = TagQuestion {
+            tag: "1".parse().unwrap(),
+            accept: Accept::parse([TYPE]),
+            freshness: Freshness { fresh_for: Duration::from_secs(60), deadline: Duration::from_secs(1) },
+            asking: Asking::Content,
         };
-        (standing > Standing::Unknown).then_some(Released { media_type, standing })
-    }
-
-    /// The same by what is in memory, without waiting, and by what holds in any case.
-    pub(crate) fn is_released_now(&self, caller: &Caller, digest: &Digest, content: Content) -> bool {
-        let public = || Standing::of(self.publics.hot_age(&caller.place), &caller.trust, publics::LONGEST);
-        self.links.find_hot(&caller.place, digest, content).is_some()
-            && self.granted(caller).max(public()).max(self.granted_content(caller, digest)) == Standing::Good
-    }
-
-    /// The content was delivered to the caller, who `asked` then, and its digest matched: a yes that reaches so far. That
-    /// a mirror did so says nothing of the caller's right.
-    pub(crate) fn delivered(
-        &self,
-        caller: &Caller,
-        digest: &Digest,
-        content: Content,
-        media_type: Option<String>,
-        (reach, asked): (Reach, Asked),
-    ) {
-        if caller.source.decides() {
-            self.may(caller, digest, reach, asked);
-        }
-        self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
-    }
-
-    /// The registry said yes to the caller, for a content that is here and shared, or not.
-    pub(crate) fn vouched(
-        &self,
-        caller: &Caller,
-        digest: &Digest,
-        content: Content,
-        media_type: Option<String>,
-        shared: bool,
-        (reach, asked): (Reach, Asked),
-    ) {
-        self.may(caller, digest, reach, asked);
-        if shared {
-            self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
-        }
-    }
-
-    /// The registry itself said yes to the caller. To nobody, on behalf of one, is a right that is found out by a probe.
-    fn may(&self, caller: &Caller, digest: &Digest, reach: Reach, asked: Asked) {
-        let Caller { place, principal, source, trust } = caller;
-        match reach {
-            Reach::Place if principal.is_nobody() => self.publics.open(place, asked.time, trust.forgeable),
-            _ if source.is_lent() => {}
-            Reach::Place => self.grants.give(place, principal, asked.instant),
-            Reach::Content => self.grants.give_content(place, principal, digest, asked.instant),
-        }
-    }
-
-    /// The registry said no to nobody's request, made at `asked`.
-    pub(crate) fn close(&self, place: &Place, asked: Asked) {
-        self.publics.close(place, asked.time);
-        self.grants.revoke(place, &Principal::Anonymous);
-    }
-
-    /// What a fault says about the caller's rights. A token that has expired, or that anybody is given and was
-    /// asked for something else, is refused without a word about them.
-    pub(crate) fn heed(&self, caller: &Caller, fault: &Fault) {
-        if !matches!(fault.said, Said::Denied | Said::Forbidden) || (caller.trust.lapsed && fault.said == Said::Denied)
-        {
-            return;
-        }
-        self.fills.doubt(caller);
-        match caller.principal {
-            Principal::Anonymous => self.close(&caller.place, Asked::now()),
-            Principal::Anybody => {}
-            Principal::Known(_) | Principal::Proxy => self.grants.revoke(&caller.place, &caller.principal),
-        }
+        let (found, _) = cache.tagged_manifest(&caller, &question).await.unwrap();
+        assert_eq!((found.outcome, found.digest), (Outcome::Miss, digest));
+        let public = Some(cache.public_age(&place).await);
+        let hit = NameOnly(PlaceReader { place: &place, principal: &Principal::Anonymous, trust: &trust, public });
+        let (found, manifest) = cache.tagged_manifest(&hit, &question).await.unwrap();
+        assert_eq!((found.outcome, manifest.outcome), (Outcome::Hit, Outcome::Hit));
+        assert_eq!(cache.manifest(&hit, &digest).await.unwrap().outcome, Outcome::Hit);
+        assert_eq!(cache.manifest_head(&hit, &digest).await.unwrap().1, Outcome::Hit);
+        store.close();
     }
 }

@@ -1,4 +1,4 @@
-//! How long a registry's answers are believed: what a tag is, and who may read.
+//! Configures how long a registry's answers are believed: what a tag is, and who may read.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct TagRule {
     /// A regular expression over the tag.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// As in the section.
+    /// How long an answer for such a tag is believed, as in the section.
     pub fresh_for: Period,
 }
 
@@ -48,7 +48,7 @@ impl Default for GrantsConfig {
 }
 
 impl GrantsConfig {
-    /// The longest that either may be: no proof is remembered for longer.
+    /// The upper limit of both: no proof is remembered for longer.
     pub const LONGEST: Period = Period::seconds(7 * 86_400);
 
     /// The two as times.

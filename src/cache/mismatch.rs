@@ -1,8 +1,8 @@
-//! Bytes from upstream that are not what their name says.
+//! Says that bytes from upstream do not match their digest.
 
 use crate::oci::Digest;
 
-/// The content is not what its name says.
+/// The content does not match its digest.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's bytes have the digest {found}, not {wanted}")]
 pub(crate) struct Mismatch {

@@ -1,4 +1,4 @@
-//! The other blobs of an image, fetched ahead once a client has begun with its layers.
+//! Fetches the other blobs of an image ahead, once a client has begun with its layers.
 //!
 //! Never on a manifest or its configuration alone: scanners and update bots read those and pull nothing. Never
 //! for a client that begins with ranges: it wants pieces. And only what the caller itself may read: its own
@@ -10,29 +10,38 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::rights::caller::Asker;
-use super::{BlobFound, Cache, Caller, Place, Principal, Source, Waiter};
+use super::blobs::{BlobFound, BlobLookup};
+use super::caller::{Asker, Requester};
+use super::fill::Waiter;
+use super::rights::place::Place;
+use super::rights::principal::Principal;
+use super::rights::reader::PlaceReader;
 use crate::oci::{Digest, Listing};
 
-/// How long it is remembered what a manifest lists, and which ones were begun.
+/// How long the listing of a manifest is remembered, and that its blobs were fetched ahead.
 const LATELY: Duration = Duration::from_secs(600);
 /// How long a caller that has begun with ranges counts as one that wants pieces.
 const PIECES: Duration = Duration::from_secs(60);
-/// What is fetched ahead has to bring so many bytes in so long: else it keeps its turn from others.
+/// A blob that is fetched ahead has to bring so many bytes in so long: else it gives up its turn to others.
 const LEAST: u64 = 256 << 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Threat: a manifest that lists endlessly. No image has so many layers.
 const BLOBS_LIMIT: usize = 256;
 const MANIFESTS: u64 = 20_000;
 
-/// What the manifests served lately list, and for whom it is being fetched.
-#[derive(Clone)]
-pub(crate) struct Listings {
+/// Fetches blobs ahead of their demand.
+pub(crate) struct Prefetcher {
+    blobs: Arc<BlobLookup>,
+    listings: Listings,
+    turns: Mutex<HashMap<Arc<str>, Turns>>,
+}
+
+/// What the manifests served lately list, and for which callers it is being fetched.
+struct Listings {
     seen: moka::sync::Cache<(Place, Digest), ()>,
     by_blob: moka::sync::Cache<(Place, Digest), Arc<Listed>>,
     begun: moka::sync::Cache<(Place, Asker, Digest), ()>,
     pieces: moka::sync::Cache<(Place, Principal, Digest), ()>,
-    at_once: Arc<Mutex<HashMap<Arc<str>, Turns>>>,
 }
 
 #[derive(Debug)]
@@ -50,19 +59,18 @@ struct Turns {
 }
 
 impl Listings {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let lately = |capacity| moka::sync::Cache::builder().max_capacity(capacity).time_to_live(LATELY);
         Self {
             seen: lately(MANIFESTS).build(),
             by_blob: moka::sync::Cache::builder().max_capacity(MANIFESTS * 10).time_to_live(LATELY).build(),
             begun: moka::sync::Cache::builder().max_capacity(MANIFESTS).time_to_live(LATELY).build(),
             pieces: moka::sync::Cache::builder().max_capacity(MANIFESTS).time_to_live(PIECES).build(),
-            at_once: Arc::default(),
         }
     }
 
-    /// A manifest was given to a caller at `place`.
-    pub(crate) fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
+    /// As [`Prefetcher::note`].
+    fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
         let key = (place.clone(), *manifest);
         if self.seen.contains_key(&key) {
             return;
@@ -82,52 +90,60 @@ impl Listings {
     fn of_layer(&self, place: &Place, layer: &Digest) -> Option<Arc<Listed>> {
         self.by_blob.get(&(place.clone(), *layer)).filter(|listed| listed.blobs.first() != Some(layer))
     }
-
-    fn turns(&self, registry: &Arc<str>, limit: usize) -> Arc<Semaphore> {
-        let mut at_once = self.at_once.lock().unwrap_or_else(PoisonError::into_inner);
-        let turns = at_once.get(registry).filter(|turns| turns.limit == limit).cloned();
-        let turns = turns.unwrap_or_else(|| Turns { limit, free: Arc::new(Semaphore::new(limit)) });
-        at_once.insert(registry.clone(), turns.clone());
-        turns.free
-    }
 }
 
-impl Cache {
-    /// A caller asked for pieces of a blob.
-    pub fn wants_pieces(&self, caller: &Caller, blob: &Digest) {
-        if let Some(listed) = self.listings.of_layer(&caller.place, blob) {
-            self.listings.pieces.insert((caller.place.clone(), caller.principal.clone(), listed.manifest), ());
+impl Prefetcher {
+    pub(crate) fn new(blobs: Arc<BlobLookup>) -> Self {
+        Self { blobs, listings: Listings::new(), turns: Mutex::default() }
+    }
+
+    /// A manifest was given to a caller at `place`.
+    pub(crate) fn note(&self, place: &Place, manifest: &Digest, bytes: &[u8]) {
+        self.listings.note(place, manifest, bytes);
+    }
+
+    fn turns(&self, registry: &Arc<str>, limit: usize) -> Arc<Semaphore> {
+        let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = all.get(registry).filter(|turns| turns.limit == limit).cloned();
+        let turns = turns.unwrap_or_else(|| Turns { limit, free: Arc::new(Semaphore::new(limit)) });
+        all.insert(registry.clone(), turns.clone());
+        turns.free
+    }
+
+    /// A reader asked for pieces of a blob.
+    pub(crate) fn wants_pieces(&self, reader: PlaceReader<'_>, blob: &Digest) {
+        if let Some(listed) = self.listings.of_layer(reader.place, blob) {
+            self.listings.pieces.insert((reader.place.clone(), reader.principal.clone(), listed.manifest), ());
         }
     }
 
-    /// A caller began to read a whole blob. If it is a layer of an image whose manifest was served here lately, the
-    /// image's other blobs are fetched into the cache, `at_once` of the registry at a time, by the sources that
-    /// `source_of` makes. Returns at once.
-    pub fn prefetch<F>(&self, caller: &Caller, blob: &Digest, at_once: usize, source_of: F)
-    where
-        F: Fn(Digest) -> Arc<dyn Source> + Send + 'static,
-    {
-        let files = self.store.files();
-        let may = at_once > 0 && files.used() < files.most() / 2; // the other half is for what is asked for
-        let Some(listed) = self.listings.of_layer(&caller.place, blob).filter(|_| may) else { return };
+    /// As [`Cache::prefetch`](super::Cache::prefetch).
+    pub(crate) fn begin(&self, requester: &impl Requester, blob: &Digest, at_once: impl FnOnce() -> usize) {
+        let reader = requester.reader();
+        let Some(listed) = self.listings.of_layer(reader.place, blob) else { return };
+        let limit = at_once();
+        if limit == 0 || !self.blobs.has_files_to_spare() {
+            return;
+        }
+        let caller = requester.caller();
         let pieces = (caller.place.clone(), caller.principal.clone(), listed.manifest);
         let key = (caller.place.clone(), caller.asker(), listed.manifest);
         if self.listings.pieces.contains_key(&pieces) || self.listings.begun.contains_key(&key) {
             return;
         }
         self.listings.begun.insert(key, ());
-        let (cache, caller, blob) = (self.clone(), caller.clone(), *blob);
-        let turns = self.listings.turns(&caller.place.registry, at_once);
+        let (blobs, caller, blob) = (self.blobs.clone(), caller.clone(), *blob);
+        let turns = self.turns(&caller.place.registry, limit);
         tokio::spawn(async move {
             for sibling in listed.blobs.iter().copied().filter(|sibling| *sibling != blob) {
                 let Ok(turn) = turns.clone().acquire_owned().await else { return };
-                if cache.is_at_hand(&caller, &sibling).await {
+                if blobs.is_at_hand(&caller, &sibling).await {
                     continue;
                 }
-                let (cache, caller) = (cache.clone(), Caller { source: source_of(sibling), ..caller.clone() });
+                let (blobs, caller) = (blobs.clone(), caller.clone());
                 tokio::spawn(async move {
-                    match cache.blob(&caller, &sibling).await {
-                        Ok(BlobFound::Filling(guest, _)) => see_through(guest).await,
+                    match blobs.find(&caller, &sibling).await {
+                        Ok(BlobFound::Filling(waiter, _)) => see_through(waiter).await,
                         Ok(BlobFound::Stored(..) | BlobFound::Unstorable { .. }) => {}
                         Err(fault) => tracing::debug!(digest = %sibling, %fault, "not fetched ahead"),
                     }
@@ -136,22 +152,14 @@ impl Cache {
             }
         });
     }
-
-    /// Whether it is stored, or on its way from the same registry. What only another registry's callers may have counts
-    /// as not stored, so that this one does not learn by our requests that it is here.
-    async fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
-        let registry = &caller.place.registry;
-        let is_stored = !matches!(self.store.read(digest), Ok(None)) && self.links.are_shared(registry, digest).await;
-        is_stored || self.fills.has(digest, registry)
-    }
 }
 
-/// Waits for a fill that nobody else may wait for, as long as it brings something.
-async fn see_through(guest: Waiter) {
+/// Waits for a fill, which may have no other waiter, as long as it brings something.
+async fn see_through(waiter: Waiter) {
     loop {
-        let landed = guest.landed();
-        let over = tokio::time::timeout(WINDOW, guest.verified()).await.is_ok();
-        if over || guest.landed() - landed < LEAST {
+        let landed = waiter.landed();
+        let over = tokio::time::timeout(WINDOW, waiter.verified()).await.is_ok();
+        if over || waiter.landed() - landed < LEAST {
             return;
         }
     }

@@ -1,7 +1,7 @@
-//! All that the cache knows of the world above: something that can be asked for bytes, and for proof.
+//! Declares all that the cache knows of the world above: a source that can be asked for bytes, and for proof.
 //!
-//! A source stands for one reference in one repository, asked with one caller's own credentials. The
-//! cache never sees a URL, a header or a redirect.
+//! A source stands for one repository, asked in one name; what is asked of it is an argument. The cache never sees a
+//! URL, a header or a redirect.
 
 use std::error::Error;
 use std::fmt;
@@ -11,71 +11,53 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::host::{Coalesced, Overdue};
-use crate::oci::{Digest, Look, MediaType};
+use crate::host::Overdue;
+use crate::oci::{Accept, Digest, Look, MediaType, Tag};
 use crate::wire::Body;
 
-/// Something that can be asked upstream.
+/// One repository that can be asked upstream, in one name.
 pub trait Source: Send + Sync + 'static {
-    /// Opens the bytes of `want` of a blob; every call may take another way (redirect, endpoint).
-    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>>;
-
-    /// Whether the registry itself answers [`Source::open`] and [`Source::whole`], so that their success proves
-    /// the caller's right. A mirror's does not: then it has to be proven first.
-    fn decides(&self) -> bool;
-
-    /// The same, asked of the registry itself and of no mirror, so that an answer to GET proves the caller's right, too.
-    /// `None` where that is what it is already.
-    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
-        None
-    }
+    /// Opens the bytes of `want` of a blob; every call may take another route (redirect, endpoint).
+    fn open<'a>(&'a self, digest: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>>;
 
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
     /// this caller.
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>>;
+    fn prove<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>>;
 
     /// Gets a manifest as a whole.
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>>;
+    fn whole<'a>(&'a self, subject: &'a Subject, origins: Origins) -> BoxFuture<'a, Result<Whole, Fault>>;
 
-    /// Whether the registry is known to be away: then what is known already is the answer, and nobody waits.
+    /// Whether the registry itself answers all that is asked by digest of [`Origins::Any`], so that their success proves
+    /// the caller's right. A mirror's does not: then it has to be proven first.
+    fn decides(&self) -> bool;
+
+    /// Whether the registry is known to be away: then the last known answer is served, and nobody waits.
     fn is_away(&self) -> bool {
         false
     }
 
-    /// The same once whoever is finding out has done so, which is soon.
+    /// The same once the probe that is finding out has done so, which is soon.
     fn is_gone(&self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(self.is_away()))
     }
 
-    /// Whether a fault is that too much was asked, which says nothing of rights, nor of the registry's health.
+    /// Whether a fault is a throttle, which says nothing of rights, nor of the registry's health.
     fn is_throttle(&self, _fault: &Fault) -> bool {
         false
     }
 
-    /// What everybody is told while the registry is known to be away.
+    /// The fault that every caller is told while the registry is known to be away.
     fn absence(&self) -> Option<Fault> {
         None
     }
 
-    /// What was asked earlier than this is not waited for by who comes now, but asked anew: it has missed its deadline, or
-    /// the registry went away or came back since. `None`: everything is.
+    /// A caller that comes now does not wait for what was asked earlier than this, but asks anew: it has missed its
+    /// deadline, or the registry went away or came back since. `None`: it waits for anything.
     fn fresh_since(&self) -> Option<Instant> {
         None
     }
 
-    /// Whether it asks with less than the caller's own credentials, so that a no says nothing of the caller. Who asks
-    /// with its own is never answered by what such a source was told.
-    fn is_lent(&self) -> bool {
-        false
-    }
-
-    /// Whether it carries nothing and takes the registry's challenge for an answer: whose source gets a token by itself
-    /// is never answered by that.
-    fn is_bare(&self) -> bool {
-        false
-    }
-
-    /// Tells that somebody who asked at `begun` waited until a deadline, and waits no longer.
+    /// Notes that a caller that asked at `begun` waited until a deadline, and waits no longer.
     fn missed(&self, begun: Instant) {
         let _ = begun;
     }
@@ -87,6 +69,16 @@ impl Overdue for dyn Source {
     }
 }
 
+/// The endpoints that may serve content by digest. Only the registry itself says what a tag is, and who may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Origins {
+    /// The registry and its mirrors.
+    #[default]
+    Any,
+    /// The registry itself.
+    Registry,
+}
+
 /// The bytes that are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Want {
@@ -96,17 +88,19 @@ pub struct Want {
     pub to: Option<u64>,
     /// What earlier bytes came with: bytes of another version are not wanted (RFC 9110, 13.1.5).
     pub if_range: Vec<Validator>,
-    /// Which of several equal ways to take first: another number, another endpoint.
+    /// Which of several equal endpoints to ask first.
     pub way: usize,
     /// Endpoints that failed with this content, the earliest first: they are asked after all others, in this order.
     pub last: Vec<Arc<str>>,
-    /// What if the host has as many downloads as it may have.
-    pub queue: Queue,
+    /// What to do while the host has as many downloads as it may have.
+    pub when_full: WhenFull,
+    /// The endpoints that may serve it.
+    pub origins: Origins,
 }
 
-/// What a download does where no more are allowed at a time.
+/// What a download does while the host has as many as it may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Queue {
+pub enum WhenFull {
     /// It is not counted: its client waits for it, and sets its pace.
     #[default]
     Uncounted,
@@ -158,10 +152,10 @@ pub struct Proof {
 }
 
 /// What a question is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A tag: any manifest.
-    Tag,
+    /// A tag: any manifest, of a type that is accepted.
+    Tag(Tag, Accept),
     /// A manifest by digest.
     Manifest(Digest),
     /// A blob.
@@ -171,9 +165,9 @@ pub enum Subject {
 /// How far a yes of the registry reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// To the content that it was about: the answer may be another's, who happens to have that content.
+    /// To the content that it was about: the answer may come from another server that happens to have that content.
     Content,
-    /// To all that is in the repository: nobody but the registry can have said it.
+    /// To all that is in the repository: only the registry can have said it.
     Place,
 }
 
@@ -183,17 +177,17 @@ impl Proof {
     ///
     /// A manifest is named by its digest, a manifest's type and its length together.
     #[must_use]
-    pub fn reach(&self, subject: Subject, length: Option<u64>) -> Option<Reach> {
+    pub fn reach(&self, subject: &Subject, length: Option<u64>) -> Option<Reach> {
         let is_of_length = length.is_some() && self.size == length;
         match (subject, self.digest) {
-            (Subject::Tag, Some(_)) => self.is_of_manifest().then_some(Reach::Place),
+            (Subject::Tag(..), Some(_)) => self.is_of_manifest().then_some(Reach::Place),
             (Subject::Manifest(wanted), Some(said)) => {
-                let is_named = said == wanted && self.is_of_manifest() && (length.is_none() || is_of_length);
+                let is_named = said == *wanted && self.is_of_manifest() && (length.is_none() || is_of_length);
                 is_named.then_some(Reach::Place)
             }
-            (Subject::Blob(wanted), Some(said)) => (said == wanted).then_some(Reach::Place),
+            (Subject::Blob(wanted), Some(said)) => (said == *wanted).then_some(Reach::Place),
             (Subject::Blob(_), None) => (is_of_length && self.look() == Look::Content).then_some(Reach::Content),
-            (Subject::Tag | Subject::Manifest(_), None) => None,
+            (Subject::Tag(..) | Subject::Manifest(_), None) => None,
         }
     }
 
@@ -217,7 +211,7 @@ pub struct Whole {
     pub media_type: Option<String>,
     /// `Docker-Content-Digest`, where it said one that can be verified.
     pub digest: Option<Digest>,
-    /// A host to which the registry redirected sent it: that it is what was asked for, only its digest tells.
+    /// A host to which the registry redirected sent it: only its digest tells whether it is the right manifest.
     pub is_foreign: bool,
 }
 
@@ -226,7 +220,7 @@ pub struct Whole {
 pub struct Fault {
     /// Whether asking again can help.
     pub retry: Retry,
-    /// What it says about the thing asked for.
+    /// What it says about the content asked for.
     pub said: Said,
     /// Whether there was an answer that does not fit how it was asked: another part, a body after HEAD in two lengths. The
     /// same asked in another way may get one.
@@ -244,7 +238,7 @@ pub enum Retry {
     Never,
 }
 
-/// What a failure says about the thing asked for.
+/// What a failure says about the content asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Nothing: no answer, a throttle, a fault of the server.
@@ -253,7 +247,7 @@ pub enum Said {
     Missing,
     /// It wants a token first, which anybody may be given: nothing is said of rights yet (401 to no credentials).
     Challenged,
-    /// Nobody without other credentials may have it (401).
+    /// It is denied to a caller without other credentials (401).
     Denied,
     /// This caller may not have it (403).
     Forbidden,
@@ -269,18 +263,8 @@ impl Said {
     }
 }
 
-/// What asked the source for all has broken, or the proxy stops.
-#[derive(Debug, thiserror::Error)]
-#[error("the question was broken off inside this proxy")]
-struct Stopping;
-
-/// What those are told whose asking was ended.
-pub(crate) fn stopped<V>() -> Coalesced<Result<V, Fault>> {
-    Coalesced::Led(Err(Fault::new(Retry::Again, Stopping)))
-}
-
 impl Fault {
-    /// A failure of our own or of the connection, which says nothing about the thing.
+    /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
         Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
     }
@@ -323,28 +307,29 @@ mod tests {
     #[test]
     fn only_what_the_registry_alone_can_say_is_a_yes() {
         let (wanted, other) = (Digest::of(Algorithm::Sha256, b"a"), Digest::of(Algorithm::Sha256, b"b"));
+        let tag = Subject::Tag("1".parse().unwrap(), Accept::EVERYTHING);
         let (manifest, blob) = (Subject::Manifest(wanted), Subject::Blob(wanted));
         let known = MediaType::OciManifest.as_str();
         let (place, content) = (Some(Reach::Place), Some(Reach::Content));
         let table = [
-            (Subject::Tag, Some(other), known, Some(5), None, place),
-            (Subject::Tag, None, known, Some(5), None, None),
-            (Subject::Tag, Some(other), known, None, None, None),
-            (Subject::Tag, Some(other), "text/html", Some(5), None, None),
-            (manifest, Some(wanted), known, Some(5), None, place),
-            (manifest, Some(wanted), known, Some(5), Some(5), place),
-            (manifest, Some(wanted), known, Some(5), Some(6), None),
-            (manifest, Some(other), known, Some(5), None, None),
-            (manifest, Some(wanted), "application/json", Some(5), Some(5), None),
-            (manifest, None, known, Some(5), Some(5), None),
-            (blob, Some(wanted), "text/plain", None, None, place),
-            (blob, Some(other), "application/octet-stream", Some(5), Some(5), None),
-            (blob, None, "application/octet-stream", Some(5), Some(5), content),
-            (blob, None, "application/octet-stream", Some(6), Some(5), None),
-            (blob, None, "application/octet-stream", Some(5), None, None),
-            (blob, None, "application/octet-stream", None, None, None),
-            (blob, None, "text/html", Some(5), Some(5), None),
-            (blob, None, "application/json", Some(5), Some(5), None),
+            (&tag, Some(other), known, Some(5), None, place),
+            (&tag, None, known, Some(5), None, None),
+            (&tag, Some(other), known, None, None, None),
+            (&tag, Some(other), "text/html", Some(5), None, None),
+            (&manifest, Some(wanted), known, Some(5), None, place),
+            (&manifest, Some(wanted), known, Some(5), Some(5), place),
+            (&manifest, Some(wanted), known, Some(5), Some(6), None),
+            (&manifest, Some(other), known, Some(5), None, None),
+            (&manifest, Some(wanted), "application/json", Some(5), Some(5), None),
+            (&manifest, None, known, Some(5), Some(5), None),
+            (&blob, Some(wanted), "text/plain", None, None, place),
+            (&blob, Some(other), "application/octet-stream", Some(5), Some(5), None),
+            (&blob, None, "application/octet-stream", Some(5), Some(5), content),
+            (&blob, None, "application/octet-stream", Some(6), Some(5), None),
+            (&blob, None, "application/octet-stream", Some(5), None, None),
+            (&blob, None, "application/octet-stream", None, None, None),
+            (&blob, None, "text/html", Some(5), Some(5), None),
+            (&blob, None, "application/json", Some(5), Some(5), None),
         ];
         for (subject, digest, media_type, size, length, expected) in table {
             let proof = Proof { digest, media_type: Some(media_type.to_owned()), size };

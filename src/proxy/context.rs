@@ -1,7 +1,8 @@
-//! Puts together what one request knows of its registry: its name in the cache, the way to it, whether it is away.
+//! Gathers what a request to a registry's host needs: the registry, how it is reached, whether it is away.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -12,7 +13,7 @@ use super::registry::registry::Registry;
 use super::state::Proxy;
 use super::tokens::local::{Holder, LocalTokens};
 use crate::oci::{Authority, Authorization};
-use crate::upstream::Authenticated;
+use crate::upstream::{Authenticated, Quotas};
 use crate::upstream::{Outage, Upstream};
 
 /// How long a registry that is known to be unhealthy may take to revalidate a tag.
@@ -21,6 +22,7 @@ const ILL_DEADLINE: Duration = Duration::from_secs(1);
 /// One host of a registry, for one request.
 pub(crate) struct Context<'a> {
     pub(crate) proxy: &'a Arc<Proxy>,
+    policy: &'a Policy,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) authority: &'a Authority,
     pub(crate) client: IpAddr,
@@ -28,9 +30,9 @@ pub(crate) struct Context<'a> {
     pub(crate) origin: Arc<str>,
     pub(crate) outage: Outage,
     /// Requests sent through it are evidence for the outage.
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: OnUse<'a, Upstream>,
     /// Requests tokens.
-    pub(crate) access: Authenticated,
+    pub(crate) access: OnUse<'a, Authenticated>,
     /// It is a token service of several registries, and so no part of one registry's outage.
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
@@ -39,11 +41,47 @@ pub(crate) struct Context<'a> {
     pub(crate) holder: Option<Holder>,
 }
 
+/// What is made only for a request that asks upstream: the cache answers most others without it.
+pub(crate) struct OnUse<'a, T> {
+    policy: &'a Policy,
+    /// `None` where what is sent is no part of an outage.
+    outage: Option<Outage>,
+    made: OnceLock<T>,
+}
+
+impl<'a, T> OnUse<'a, T> {
+    fn new(policy: &'a Policy, outage: Option<Outage>) -> Self {
+        Self { policy, outage, made: OnceLock::new() }
+    }
+
+    fn upstream(&self) -> Upstream {
+        self.outage
+            .as_ref()
+            .map_or_else(|| self.policy.upstream.clone(), |outage| self.policy.upstream.of_registry(outage))
+    }
+}
+
+impl Deref for OnUse<'_, Upstream> {
+    type Target = Upstream;
+
+    fn deref(&self) -> &Upstream {
+        self.made.get_or_init(|| self.upstream())
+    }
+}
+
+impl Deref for OnUse<'_, Authenticated> {
+    type Target = Authenticated;
+
+    fn deref(&self) -> &Authenticated {
+        self.made.get_or_init(|| self.policy.access.over(&self.upstream()))
+    }
+}
+
 impl<'a> Context<'a> {
     /// Takes a token of ours out of the headers, valid or not, so that nothing below can forward it.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,
-        policy: &Policy,
+        policy: &'a Policy,
         registry: &'a Arc<Registry>,
         authority: &'a Authority,
         client: IpAddr,
@@ -52,16 +90,39 @@ impl<'a> Context<'a> {
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
         let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
-        let upstream = if is_shared { policy.upstream.clone() } else { policy.upstream.of_registry(&outage) };
-        let access = policy.access.over(&upstream);
-        Self { proxy, registry, authority, client, origin, outage, upstream, access, is_shared, authorization, holder }
+        let own = (!is_shared).then(|| outage.clone());
+        let (upstream, access) = (OnUse::new(policy, own.clone()), OnUse::new(policy, own));
+        Self {
+            proxy,
+            policy,
+            registry,
+            authority,
+            client,
+            origin,
+            outage,
+            upstream,
+            access,
+            is_shared,
+            authorization,
+            holder,
+        }
     }
 
     /// How long the registry may take: `deadline`, or less where it has missed one lately.
     pub(crate) fn deadline(&self, deadline: Duration) -> Duration {
         let deciding = self.registry.deciding_endpoints(self.authority);
-        let is_well = deciding.iter().any(|endpoint| self.upstream.is_well(endpoint));
+        let is_well = deciding.iter().any(|endpoint| self.policy.upstream.is_well(endpoint));
         if is_well { deadline } else { deadline.min(ILL_DEADLINE) }
+    }
+
+    /// What registries say is left of their pull limits.
+    pub(crate) fn quotas(&self) -> &Quotas {
+        self.policy.access.quotas()
+    }
+
+    /// Whether anything is reached through a parent.
+    pub(crate) fn has_parents(&self) -> bool {
+        self.policy.upstream.has_parents()
     }
 }
 

@@ -1,7 +1,7 @@
-//! Buffers that files are read into, used again as soon as the connection has sent what was in them.
+//! Keeps the buffers that files are read into, and uses them again once the connection has sent their bytes.
 //!
-//! A fresh buffer for each chunk cost 1.04 CPU s/GB in page faults, used ones 0.45. They belong to no body: one whose
-//! client takes nothing holds what lies with the connection and nothing besides.
+//! A fresh buffer for each chunk cost 1.04 CPU s/GB in page faults, used ones 0.45. No body owns them: a body whose
+//! client takes nothing holds only what its connection has not sent yet.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -9,25 +9,25 @@ use bytes::Bytes;
 
 use crate::host::BUFFERS;
 
-/// The sizes that are kept, in bytes. What would fill less than half of one is made for one use: who stands still with
-/// a few bytes shall not hold a large buffer.
+/// The sizes that are kept, in bytes. A chunk that would fill less than half of one gets a buffer for one use: a reader
+/// that stands still with a few bytes must not hold a large buffer.
 pub(crate) const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
-/// What may lie here unused, at most; less where memory is short.
+/// At most so many bytes are kept unused; fewer where memory is short.
 const KEPT: usize = 32 << 20;
 
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(KEPT.min(BUFFERS.budget() / 4)));
 
-/// The unused ones.
+/// The unused buffers, by size.
 struct Pool {
-    shelves: [Mutex<Shelf>; SIZES.len()],
+    stacks: [Mutex<Stack>; SIZES.len()],
     /// Bytes of one size.
     kept: usize,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct Stack {
     unused: Vec<Vec<u8>>,
-    /// So many have not been needed since the last look.
+    /// So many have not been needed since the last [`Pool::trim`].
     idle: usize,
 }
 
@@ -70,14 +70,14 @@ impl Drop for Buffer {
 
 impl Pool {
     fn new(kept: usize) -> Self {
-        Self { shelves: std::array::from_fn(|_| Mutex::default()), kept: kept / SIZES.len() }
+        Self { stacks: std::array::from_fn(|_| Mutex::default()), kept: kept / SIZES.len() }
     }
 
     fn take(&'static self, length: usize) -> Buffer {
         let size = SIZES.into_iter().find(|size| (size / 2..=*size).contains(&length)).unwrap_or(length);
-        let used = self.shelf(size).and_then(|mut shelf| {
-            let used = shelf.unused.pop();
-            shelf.idle = shelf.idle.min(shelf.unused.len());
+        let used = self.stack(size).and_then(|mut stack| {
+            let used = stack.unused.pop();
+            stack.idle = stack.idle.min(stack.unused.len());
             used
         });
         Buffer { bytes: used.unwrap_or_else(|| vec![0; size]), length, pool: self }
@@ -85,31 +85,31 @@ impl Pool {
 
     fn put(&self, bytes: Vec<u8>) {
         let size = bytes.len();
-        if let Some(mut shelf) = self.shelf(size)
-            && (shelf.unused.len() + 1) * size <= self.kept
+        if let Some(mut stack) = self.stack(size)
+            && (stack.unused.len() + 1) * size <= self.kept
         {
-            shelf.unused.push(bytes);
+            stack.unused.push(bytes);
         }
     }
 
-    fn shelf(&self, size: usize) -> Option<MutexGuard<'_, Shelf>> {
+    fn stack(&self, size: usize) -> Option<MutexGuard<'_, Stack>> {
         let place = SIZES.iter().position(|one| *one == size)?;
-        Some(self.shelves[place].lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.stacks[place].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn trim(&self) {
         for size in SIZES {
-            let Some(mut shelf) = self.shelf(size) else { continue };
-            let needed = shelf.unused.len() - shelf.idle;
-            let unneeded = shelf.unused.split_off(needed);
-            shelf.idle = needed;
-            drop(shelf);
+            let Some(mut stack) = self.stack(size) else { continue };
+            let needed = stack.unused.len() - stack.idle;
+            let unneeded = stack.unused.split_off(needed);
+            stack.idle = needed;
+            drop(stack);
             drop(unneeded);
         }
     }
 }
 
-/// Gives back to the system what nobody has needed since the last call. For now and then.
+/// Gives buffers that were not needed since the last call back to the system. Meant to be called periodically.
 pub fn trim_buffers() {
     POOL.trim();
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn unused(pool: &Pool) -> Vec<usize> {
-        SIZES.iter().map(|size| pool.shelf(*size).unwrap().unused.len()).collect()
+        SIZES.iter().map(|size| pool.stack(*size).unwrap().unused.len()).collect()
     }
 
     #[test]

@@ -16,14 +16,14 @@ use crate::store::{Blob, Staged};
 use crate::wire::Span;
 
 const CHUNK: usize = SIZES[2];
-/// With so many bodies at a time each takes less: their buffers would cost more than the larger reads gain. Fewer
-/// where large ones would take more than an eighth of the memory that this process may use.
+/// With so many bodies at a time each reads smaller chunks: larger buffers would cost more than larger reads gain. The
+/// number is smaller where large buffers would take more than an eighth of the memory that this process may use.
 const CROWD: usize = 200;
 const CROWDED_CHUNK: usize = SIZES[1];
-/// Chunks of one body that are with the connection at a time, at most, as a rule.
+/// As a rule, at most so many chunks of one body are with the connection at a time.
 const UNDER_WAY: usize = 4;
-/// Of a crowd, whoever takes nothing holds so much; and so does each body while the buffers are full. A few more
-/// reads cost less than many readers that stand still.
+/// Of many bodies, one whose client takes nothing holds so much; and so does each body while the buffers are full. A
+/// few more reads cost less than many readers that stand still.
 const LEAST: usize = Buffers::LEAST;
 static FITTING: LazyLock<usize> = LazyLock::new(|| fitting(host::memory_limit()));
 
@@ -31,8 +31,8 @@ fn fitting(memory: u64) -> usize {
     CROWD.min(usize::try_from(memory / 8).unwrap_or(usize::MAX) / (UNDER_WAY * CHUNK))
 }
 
-/// A body gives way after its turn. The first is short: of a crowd that comes at once, each has its first bytes before
-/// any has its fill. Reserved ones are taken where there are more bodies than so many for each processor. (64 clients that
+/// A body gives way after its turn. The first turn is short: of many that come at once, each has its first bytes before
+/// any has all of its own. Further turns are taken where there are more bodies than so many for each processor. (64 clients that
 /// ask for one cached blob at once, two processors: median first byte 50 ms without turns, 16 ms with them.)
 const BODIES_EACH: usize = 2;
 const TURN: usize = 256 << 10;

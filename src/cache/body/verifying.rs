@@ -1,4 +1,4 @@
-//! A blob on its way through without being stored, verified all the same.
+//! Verifies a blob that passes through without being stored.
 //!
 //! The last byte stays back until the digest matched, so that here too no client can take a wrong content
 //! for a finished one.

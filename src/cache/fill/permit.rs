@@ -127,9 +127,8 @@ mod tests {
 
     use super::*;
     use crate::cache::fill::slots::Slot;
-    use crate::cache::fill::{Entered, Fills};
-    use crate::cache::rights::grants::Principal;
-    use crate::cache::{Caller, Flow, Place, Proof, Source, Trust, Want, Whole};
+    use crate::cache::fill::{Entered, FillConfig, Fills};
+    use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Want, Whole};
     use crate::host::{Percent, Size};
     use crate::oci::Algorithm;
 
@@ -140,15 +139,15 @@ mod tests {
             true
         }
 
-        fn open(&self, _: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
             Box::pin(std::future::pending())
         }
 
-        fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
             Box::pin(std::future::pending())
         }
 
-        fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
             Box::pin(std::future::pending())
         }
     }
@@ -170,8 +169,7 @@ mod tests {
         let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new());
         let context = fills.context.clone();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let caller =
-            Caller { place, principal: Principal::Anonymous, source: Arc::new(Silent), trust: Trust::default() };
+        let caller = Caller::new(place, Principal::Anonymous, Arc::new(Silent), Trust::default());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let slot = watch::channel(());
         let key = Key(digest, "quay.io".into());

@@ -1,4 +1,4 @@
-//! Why a command on the cache's content could not be carried out.
+//! Says why a command on the cache's content failed.
 
 use crate::oci::{BadImageName, Digest};
 use crate::store;

@@ -1,4 +1,4 @@
-//! The commands and what they tell: the words of the control socket and of `--json`.
+//! Declares the commands and what they report: the words of the control socket and of `--json`.
 
 use std::time::SystemTime;
 
@@ -70,7 +70,7 @@ pub enum Event {
 /// What kind of thing a digest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ContentKind {
     /// Manifests for several platforms.
     Index,
     /// An image of one platform, or an artifact.
@@ -91,7 +91,7 @@ pub struct ImageRow {
     /// The manifest or index.
     pub digest: String,
     /// Which of the two.
-    pub kind: Kind,
+    pub kind: ContentKind,
     /// All of it that is here.
     pub size: u64,
     /// What of that other images, or other names of this one, need too.
@@ -147,7 +147,7 @@ pub struct Part {
     /// What it is.
     pub digest: String,
     /// Which kind.
-    pub kind: Kind,
+    pub kind: ContentKind,
     /// Its media type, where one is known.
     pub media_type: Option<String>,
     /// `os/architecture/variant`, for an index's manifest.

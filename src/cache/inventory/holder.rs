@@ -1,4 +1,4 @@
-//! The inventory: a store, and what is to be forgotten in memory when something was removed from it.
+//! Carries out commands on a store, and has its server forget what was removed from it.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use super::{Command, Event, InventoryError, Order};
 use crate::oci::{BadImageName, Digest, ImageName, Listing, MANIFEST_LIMIT, Reference};
 use crate::store::{CachedImage, Scope, Store, Survey};
 
-/// So many tags are named to who asked for one that is not there.
+/// At most so many tags are named to an operator that asked for one that is not there.
 const HINTED: u32 = 10;
 
 /// What the cache holds. Clones are one. Its calls block.
@@ -20,13 +20,13 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// That of a folder which this process has for itself.
+    /// The inventory of a folder that no other process uses.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store, forget: Arc::new(|| ()), is_served: false, changing: Arc::default() }
     }
 
-    /// That of a running server: `forget` is called after something was removed.
+    /// The inventory of a running server: `forget` is called after something was removed.
     pub(crate) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
         Self { store, forget: Arc::new(forget), is_served: true, changing: Arc::default() }
     }

@@ -1,12 +1,12 @@
-//! `cache ls`: the images, one after the other.
+//! Lists the images one after the other (`cache ls`).
 
 use std::ops::ControlFlow;
 
-use super::{Event, ImageRow, Inventory, InventoryError, Kind};
+use super::{ContentKind, Event, ImageRow, Inventory, InventoryError};
 use crate::oci::{Digest, ImageName};
 use crate::store::{self, CachedImage, Scope, Survey};
 
-/// So many images are listed that need one blob.
+/// At most so many images are listed that need one blob.
 const NEEDING: u32 = 10_000;
 
 impl Inventory {
@@ -64,7 +64,7 @@ fn row(survey: &Survey, held: CachedImage) -> Result<Option<ImageRow>, store::Er
         repository: held.repository.to_string(),
         tag: held.tag.map(|tag| tag.to_string()),
         digest: held.digest.to_string(),
-        kind: if held.is_index { Kind::Index } else { Kind::Manifest },
+        kind: if held.is_index { ContentKind::Index } else { ContentKind::Manifest },
         size: extent.bytes,
         shared: extent.shared,
         missing: extent.missing,

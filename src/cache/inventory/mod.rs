@@ -1,4 +1,4 @@
-//! What the cache holds, as people name it: listed, shown, counted, removed, pinned, verified.
+//! Lists, shows, counts, removes, pins and verifies what the cache holds, by the names that people use.
 //!
 //! Flow: an [`Order`] names a command and what it is about; [`Inventory::run`] carries it out and tells what it
 //! finds as [`Event`]s, one at a time. The same runs inside a server, which is asked over its control socket, and
@@ -22,8 +22,8 @@ mod verify;
 
 pub use error::InventoryError;
 pub use event::{
-    Command, Damage, Event, History, ImageRow, Kind, Order, Part, PinChange, RegistryShare, Removal, Right, Shown,
-    Stats, Verified,
+    Command, ContentKind, Damage, Event, History, ImageRow, Order, Part, PinChange, RegistryShare, Removal, Right,
+    Shown, Stats, Verified,
 };
 pub use holder::Inventory;
 pub(crate) use pins::arrived;

@@ -1,4 +1,4 @@
-//! Times in JSON: RFC 3339, in UTC, to the second.
+//! Writes times into JSON: RFC 3339, in UTC, to the second.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! `cache pin` and `cache unpin`: an image stays, with all that it lists, here now or to come.
+//! Pins an image with all that it lists, cached now or later, and unpins it (`cache pin`, `cache unpin`).
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! `cache rm`: a name and what only it needs.
+//! Removes a name and the content that only it needs (`cache rm`).
 
 use std::ops::ControlFlow;
 

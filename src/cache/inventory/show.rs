@@ -1,16 +1,16 @@
-//! `cache show`: one image with its platforms and blobs, or one blob.
+//! Shows one image with its platforms and blobs, or one blob (`cache show`).
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use super::holder::words;
-use super::{Event, History, Inventory, InventoryError, Kind, Part, Right, Shown};
+use super::{ContentKind, Event, History, Inventory, InventoryError, Part, Right, Shown};
 use crate::oci::{Descriptor, Digest, ImageName, Listing, MediaType};
 use crate::store::{Learned, Scope, Survey};
 
-/// So many repositories and images are named for each thing.
+/// At most so many repositories and images are named for each manifest or blob.
 const NAMED: u32 = 20;
-/// An index may list indexes; deeper than this nobody nests them.
+/// An index may list indexes; no real image nests them deeper.
 const DEEPEST: u32 = 4;
 
 impl Inventory {
@@ -80,12 +80,12 @@ impl Inventory {
         let listed = bytes.as_deref().map(Descriptor::listed).unwrap_or_default();
         let media_type = bytes.as_deref().and_then(|bytes| Listing::of(bytes).media_type);
         let kind = match media_type {
-            Some(known) if known.is_index() => Kind::Index,
-            Some(_) => Kind::Manifest,
+            Some(known) if known.is_index() => ContentKind::Index,
+            Some(_) => ContentKind::Manifest,
             None => kind_of(of.media_type.as_deref()),
         };
         let parts: Result<Vec<Part>, InventoryError> = match kind {
-            Kind::Blob => Ok(Vec::new()),
+            ContentKind::Blob => Ok(Vec::new()),
             _ => listed.iter().map(|child| self.part(survey, child, depth + 1)).collect(),
         };
         Ok(Part {
@@ -107,11 +107,11 @@ fn right((place, learned, proven): (String, Learned, SystemTime)) -> Right {
     Right { place, public: learned == Learned::Anonymously, proven }
 }
 
-fn kind_of(media_type: Option<&str>) -> Kind {
+fn kind_of(media_type: Option<&str>) -> ContentKind {
     match media_type.and_then(MediaType::parse) {
-        Some(known) if known.is_index() => Kind::Index,
-        Some(_) => Kind::Manifest,
-        None => Kind::Blob,
+        Some(known) if known.is_index() => ContentKind::Index,
+        Some(_) => ContentKind::Manifest,
+        None => ContentKind::Blob,
     }
 }
 

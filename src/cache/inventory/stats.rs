@@ -1,4 +1,4 @@
-//! `cache stats`: what the cache takes, and who has how much of it.
+//! Counts what the cache takes, as a whole and by registry (`cache stats`).
 
 use super::{Inventory, InventoryError, RegistryShare, Stats};
 

@@ -1,4 +1,4 @@
-//! `cache verify`: hashes blobs again; what is not what its name says is dropped.
+//! Hashes blobs again and drops those that do not match their digest (`cache verify`).
 
 use std::ops::ControlFlow;
 
@@ -7,10 +7,10 @@ use super::{Damage, Event, Inventory, InventoryError, Verified};
 use crate::oci::ImageName;
 use crate::store::{StoredBlob, Survey, Verification};
 
-/// Progress is told after so many bytes.
+/// Progress is reported after so many bytes.
 const TOLD: u64 = 16 << 20;
 const PAGE: u32 = 500;
-/// So many images are named for each damaged blob.
+/// At most so many images are named for each damaged blob.
 const NAMED: u32 = 10;
 
 impl Inventory {

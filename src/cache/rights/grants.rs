@@ -1,4 +1,4 @@
-//! Who has proven that they may read a repository, or one content in it, and for how long that is believed.
+//! Remembers which principals have proven that they may read a repository, or one content in it, and when.
 //!
 //! Kept in memory only, by a MAC under a key that dies with the process: a dump of the grants is no list of
 //! credentials.
@@ -7,52 +7,23 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
 
-use crate::cache::Place;
-use crate::cache::config::GrantsConfig;
+use super::place::Place;
+use super::principal::Principal;
+use crate::cache::GrantsConfig;
 use crate::oci::Digest;
-use crate::store::Learned;
 
-/// So many proofs are remembered at most.
+/// At most so many proofs are remembered.
 const CAPACITY: u64 = 1_000_000;
-/// And so many of one content alone.
+/// And at most so many of one content alone.
 const CONTENTS: u64 = 500_000;
-
-/// Whose credentials a request carries.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Principal {
-    /// Nobody's.
-    Anonymous,
-    /// Nobody's, by a token that the registry gives to anybody: it reads what nobody may read.
-    Anybody,
-    /// Somebody's: a MAC of the credentials.
-    Known([u8; 32]),
-    /// The proxy's own, for callers without any.
-    Proxy,
-}
-
-impl Principal {
-    /// Whether what it is answered is for everybody.
-    pub(crate) fn is_nobody(&self) -> bool {
-        matches!(self, Self::Anonymous | Self::Anybody)
-    }
-
-    /// The same for all who are nobody.
-    fn shared(&self) -> Self {
-        if self.is_nobody() { Self::Anonymous } else { self.clone() }
-    }
-
-    /// Whose word an answer to it is, for what is remembered.
-    pub(crate) fn learns(&self) -> Learned {
-        if self.is_nobody() { Learned::Anonymously } else { Learned::WithCredentials }
-    }
-}
 
 /// The proofs.
 #[derive(Clone)]
 pub struct Grants {
     key: hmac::Key,
     proofs: moka::sync::Cache<(Place, Principal), Instant>,
-    /// Of one content, which says nothing of others in the place. Nobody is [`Principal::Anonymous`] here.
+    /// Of one content, which says nothing of others in the place. Callers without credentials are all
+    /// [`Principal::Anonymous`] here.
     contents: moka::sync::Cache<(Place, Principal, Digest), Instant>,
     /// When the registry last said no: what was asked before that proves nothing any more, however late its
     /// answer is noted.
@@ -62,15 +33,15 @@ pub struct Grants {
 /// The system has no random numbers.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the system's random numbers cannot be read")]
-pub struct NoRandom;
+pub struct NoMacKey;
 
 impl Grants {
     /// No proofs, under a new key.
     ///
     /// # Errors
-    /// [`NoRandom`].
-    pub fn new() -> Result<Self, NoRandom> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoRandom)?;
+    /// [`NoMacKey`].
+    pub fn new() -> Result<Self, NoMacKey> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoMacKey)?;
         let remembered =
             || moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(GrantsConfig::LONGEST.0).build();
         let (proofs, denials) = (remembered(), remembered());
@@ -92,13 +63,13 @@ impl Grants {
         bytes
     }
 
-    /// Whoever has `credential` at `registry`. The same at two registries is two principals.
+    /// The principal that has `credential` at `registry`. The same credential at two registries is two principals.
     #[must_use]
     pub fn principal(&self, registry: &str, credential: Option<&[u8]>) -> Principal {
         credential.map_or(Principal::Anonymous, |known| Principal::Known(self.mac(&[registry.as_bytes(), known])))
     }
 
-    /// How long ago `principal` has proven that it may read at `place`. Nobody never has: what is open to all
+    /// How long ago `principal` has proven that it may read at `place`. Nobody has none: what is open to all
     /// is public.
     #[must_use]
     pub fn age(&self, place: &Place, principal: &Principal) -> Option<Duration> {
@@ -117,7 +88,7 @@ impl Grants {
         }
     }
 
-    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can have, too.
+    /// How long ago `principal` has proven that it may read this content at `place`. Nobody can prove that, too.
     #[must_use]
     pub fn content_age(&self, place: &Place, principal: &Principal, digest: &Digest) -> Option<Duration> {
         let principal = principal.shared();

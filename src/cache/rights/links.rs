@@ -1,14 +1,14 @@
-//! What is known to be where: a content in a repository, and whether it was learned with credentials.
+//! Remembers which content is in which repository, and whether that was learned with credentials.
 //!
-//! A link is no permission: whoever may read in the place has what is linked there. A blob's link never answers
-//! under `/manifests/`, nor the reverse.
+//! A link is no permission: a principal that may read at the place may have what is linked there. A blob's link never
+//! answers under `/manifests/`, nor the reverse.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use crate::cache::Place;
+use super::place::Place;
 use crate::oci::Digest;
 use crate::store::{Content, Learned, Link, Store};
 
@@ -19,14 +19,15 @@ const CAPACITY: u64 = 500_000;
 /// The links, hot ones in memory and all of them in the catalog.
 #[derive(Clone)]
 pub struct Links {
-    hot: moka::sync::Cache<(Place, Digest, Content), Arc<Known>>,
+    hot: moka::sync::Cache<(Place, Digest, Content), Arc<Linked>>,
     store: Store,
 }
 
-/// What is known of one content in one place: its media type, where one was said.
+/// A content that is in a place.
 #[derive(Clone, Debug, Default)]
-struct Known {
-    media_type: Option<String>,
+pub(crate) struct Linked {
+    /// Its media type, where the registry said one.
+    pub(crate) media_type: Option<String>,
 }
 
 impl Links {
@@ -43,26 +44,23 @@ impl Links {
         self.hot.invalidate_all();
     }
 
-    /// The media type of `digest` in `place`, if it is there: `Some(None)` where none was said.
-    pub(crate) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
+    /// `digest`, if it is known to be in `place`.
+    pub(crate) async fn find(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Linked>> {
         let key = (place.clone(), *digest, content);
-        let known = match self.hot.get(&key) {
-            Some(known) => known,
-            None => {
-                let known = self.look_up(place, digest, content).await?;
-                self.hot.insert(key, known.clone());
-                known
-            }
-        };
-        Some(known.media_type.clone())
+        if let Some(linked) = self.hot.get(&key) {
+            return Some(linked);
+        }
+        let linked = self.look_up(place, digest, content).await?;
+        self.hot.insert(key, linked.clone());
+        Some(linked)
     }
 
     /// The same by what is in memory.
-    pub(crate) fn find_hot(&self, place: &Place, digest: &Digest, content: Content) -> Option<Option<String>> {
-        self.hot.get(&(place.clone(), *digest, content)).map(|known| known.media_type.clone())
+    pub(crate) fn find_hot(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Linked>> {
+        self.hot.get(&(place.clone(), *digest, content))
     }
 
-    async fn look_up(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Known>> {
+    async fn look_up(&self, place: &Place, digest: &Digest, content: Content) -> Option<Arc<Linked>> {
         let links = match self.store.catalog().links(&place.registry, &place.repository, digest).await {
             Ok(links) => links,
             Err(error) => {
@@ -73,7 +71,7 @@ impl Links {
         let links = links.into_iter().filter(|link| link.content == content && is_alive(link));
         // The latest that says a type, else that none was said.
         let latest = links.max_by_key(|link| (link.media_type.is_some(), link.proven))?;
-        Some(Arc::new(Known { media_type: latest.media_type }))
+        Some(Arc::new(Linked { media_type: latest.media_type }))
     }
 
     /// Whether `registry`'s word is proof enough for stored content. In doubt it is not.
@@ -93,7 +91,7 @@ impl Links {
         let key = (place.clone(), *digest, content);
         self.hot.entry(key).and_upsert_with(|before| {
             let before = before.and_then(|before| before.into_value().media_type.clone());
-            Arc::new(Known { media_type: media_type.clone().or(before) })
+            Arc::new(Linked { media_type: media_type.clone().or(before) })
         });
         self.store.catalog().record_link(Link {
             registry: place.registry.clone(),

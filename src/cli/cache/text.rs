@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use super::format::{ago, count, short, size};
-use crate::cache::{Damage, ImageRow, Kind, Part, PinChange, Removal, Shown, Stats, Verified};
+use crate::cache::{ContentKind, Damage, ImageRow, Part, PinChange, Removal, Shown, Stats, Verified};
 
 /// How a line of a list is printed.
 #[derive(Clone, Copy, Debug)]
@@ -152,10 +152,10 @@ pub(super) fn verified(out: &mut dyn Write, verified: &Verified) -> io::Result<(
     writeln!(out, "verified {blobs}, {}: {} damaged", size(verified.bytes), verified.damaged)
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: ContentKind) -> &'static str {
     match kind {
-        Kind::Index => "index",
-        Kind::Manifest => "manifest",
-        Kind::Blob => "blob",
+        ContentKind::Index => "index",
+        ContentKind::Manifest => "manifest",
+        ContentKind::Blob => "blob",
     }
 }

@@ -25,8 +25,14 @@ pub(crate) struct Identity {
     pub(crate) lapsed: bool,
 }
 
-/// Tells who sent a request with these `headers` to `context`, and with which rights at its place.
-pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap, trust: &Trust) -> Identity {
+/// Tells who a request to `context` with these `headers` is from, at its place. `open` says whether that is public.
+pub(crate) fn of(
+    context: &Context<'_>,
+    place: &Place,
+    headers: &HeaderMap,
+    trust: &Trust,
+    open: Option<bool>,
+) -> Identity {
     let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };
     if matches!(context.registry.whose(), Whose::Nobody) {
@@ -37,7 +43,7 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
             // A token of ours means nothing to the registry, which is asked as nobody. A no says nothing of a right
             // that the holder has proven; where it has none, it is a no as to anybody.
             let principal = Principal::Known(known);
-            let public = cache.is_public(place, trust).await.is_some();
+            let public = open.is_some();
             if public && !cache.is_granted(place, &principal, trust) {
                 return nobody(false);
             }
@@ -49,11 +55,10 @@ pub(crate) async fn of(context: &Context<'_>, place: &Place, headers: &HeaderMap
             context.proxy.bearers.bears(cache, registry, authority, &place.repository, authorization.as_ref())
         }
     };
-    let known = cache.is_public(place, trust).await;
-    let public = known.is_some();
+    let public = open.is_some();
     if let (Whose::Held(keyring), Presented::Nobody | Presented::Anybody { .. }) = (context.registry.whose(), bears) {
         let listed = keyring.lists(&place.repository);
-        if !listed && known != Some(true) {
+        if !listed && open != Some(true) {
             return nobody(false); // its answer is the proof, if it is one
         }
         let who = AskAs::Held { keyring: Arc::clone(keyring), listed };

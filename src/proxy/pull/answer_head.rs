@@ -1,4 +1,4 @@
-//! What the head of an upstream's answer says of the content behind it.
+//! Reads what the head of an upstream's answer says of the content behind it.
 
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{HeaderName, Response, StatusCode};
@@ -9,7 +9,7 @@ use crate::proxy::answer;
 use crate::upstream::Endpoint;
 use crate::wire::Body;
 
-/// A type or a tag that is longer is none: it would be kept.
+/// A longer type or entity tag is ignored: it would be kept.
 const TEXT_LIMIT: usize = 512;
 
 /// What an answer without a body proves: that this is there, of this type and length.
@@ -38,7 +38,7 @@ pub(crate) fn strong_tag(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// [`answer::Misfit`], where it is not what was asked for.
-pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<Asked>) -> Result<Flow, Fault> {
+pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<Interval>) -> Result<Flow, Fault> {
     let headers = response.headers();
     let validator = strong_tag(headers).map(|tag| Validator { tag, endpoint: endpoint.name().into() });
     let endpoint = Some(endpoint.name().into());
@@ -61,7 +61,7 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<A
 
 /// The end of a content whose rest was asked for, from `from` on, and that has no more (416, RFC 9110, 15.5.17): an
 /// upstream that does not say how long it is may have broken off after the last byte. `None` for any other fault, and
-/// for whoever asked from the beginning.
+/// for a question from the beginning.
 ///
 /// # Errors
 /// [`answer::Misfit`], where it does not say so.
@@ -88,7 +88,7 @@ pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Faul
 }
 
 /// The span that was asked for: from where, and to where (exclusive) if not to the end.
-pub(crate) type Asked = (u64, Option<u64>);
+pub(crate) type Interval = (u64, Option<u64>);
 
 /// Which part of the content a successful answer is, as it was asked for; `None` for the whole, which a server may
 /// send to any question.
@@ -98,7 +98,7 @@ pub(crate) type Asked = (u64, Option<u64>);
 ///
 /// # Errors
 /// [`answer::Misfit`].
-pub(crate) fn part(response: &Response<Body>, span: Option<Asked>) -> Result<Option<ContentRange>, Fault> {
+pub(crate) fn part(response: &Response<Body>, span: Option<Interval>) -> Result<Option<ContentRange>, Fault> {
     let misfit = |why| Fault::new(Retry::Again, answer::Misfit { status: response.status(), why }).unfit();
     let headers = response.headers();
     let length = number(headers, &CONTENT_LENGTH).or_else(|| http_body::Body::size_hint(response.body()).exact());

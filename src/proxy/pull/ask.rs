@@ -1,7 +1,7 @@
-//! One thing asked of a registry in one caller's name: endpoint by endpoint, until one gives an answer that counts.
+//! Asks a registry in one caller's name: endpoint by endpoint, until one gives an answer that counts.
 //!
-//! What is for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
-//! anybody may read, a refused token is no end: nobody's is tried. Every call asks anew from the registry on, so
+//! A question for the registry goes to its own host, or to an endpoint marked authoritative, and to no other. Where
+//! anybody may read, a refused token is not the end: nobody's is tried. Every call asks anew from the registry on, so
 //! an expired signed URL is never met twice.
 
 use std::net::IpAddr;
@@ -14,9 +14,9 @@ use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tracing::debug;
 
-use super::answer_head;
-use crate::cache::{Fault, Retry, Said, Source, Subject, Validator};
-use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Reference, Repository};
+use super::answer_head::{self, Interval};
+use crate::cache::{Carried, Fault, Origins, Retry, Said, Subject, Validator};
+use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
 use crate::telemetry::{Kind, Metrics};
@@ -25,10 +25,10 @@ use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstre
 use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
-/// How long a manifest's body may take: the largest comes over a line of 2 Mbit/s.
+/// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
 const MANIFEST_TIME: Duration = Duration::from_secs(60);
 
-/// Who asks, and for what.
+/// One repository of a registry, and in whose name it is asked there.
 #[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) upstream: Upstream,
@@ -38,96 +38,42 @@ pub(crate) struct Ask {
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
     pub(crate) repository: Repository,
-    pub(crate) thing: Thing,
-    pub(crate) who: AskAs,
+    pub(crate) ask_as: AskAs,
+    /// What it carries of the caller's own credentials.
+    pub(crate) carried: Carried,
     /// Anybody may read here, as far as is known.
     pub(crate) public: bool,
-    /// Mirrors may be asked for what has a digest.
-    pub(crate) mirrors: bool,
     pub(crate) manner: Manner,
-    /// The client for whom it is asked: of its share of the bandwidth.
+    /// The client for which it is asked: of its share of the bandwidth.
     pub(crate) client: IpAddr,
 }
 
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub(crate) enum Thing {
-    Blob(Digest),
-    Manifest(Reference),
-}
-
-/// What of the caller's request goes along besides its name: what it accepts, what it calls itself.
+/// What goes along of the client's own request: what it calls itself.
 #[derive(Clone)]
 pub(crate) struct Manner {
-    /// Printed from the class that an answer is kept by: what the caller wrote besides would change the answer for others.
-    pub(crate) accept: Accept,
-    pub(crate) user_agent: Option<HeaderValue>,
-    /// Which way it has come, this proxy included: parents are told, and know by it what goes in a circle.
-    pub(crate) via: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    /// The proxies that it has come through, this one included: parents are told, and detect a loop by it.
+    via: Option<HeaderValue>,
 }
 
 impl Manner {
-    /// `told` is who this is, where there are parents to tell.
+    /// `told` is the pseudonym of this proxy, where there are parents to tell.
     pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
-        let way = told.and_then(|us| HeaderValue::from_str(&us.via_entries(headers, Version::HTTP_11)).ok());
-        let accept: Vec<_> =
-            headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        Self {
-            accept: Accept::parse(accept.iter().map(AsRef::as_ref)),
-            user_agent: headers.get(USER_AGENT).cloned(),
-            via: way,
-        }
+        let via = told.and_then(|us| HeaderValue::from_str(&us.via_entries(headers, Version::HTTP_11)).ok());
+        Self { user_agent: headers.get(USER_AGENT).cloned(), via }
     }
 }
 
 impl Ask {
-    /// The same caller asking for the manifest of `digest`.
-    pub(crate) fn for_digest(&self, digest: Digest) -> Self {
-        Self { thing: Thing::Manifest(Reference::Digest(digest)), ..self.clone() }
-    }
-
-    /// The same caller asking for a blob.
-    pub(crate) fn for_blob(&self, digest: Digest) -> Self {
-        Self { thing: Thing::Blob(digest), ..self.clone() }
-    }
-
-    /// The same thing asked for with nobody's credentials.
+    /// The same repository asked with nobody's credentials.
     pub(crate) fn for_nobody(&self) -> Self {
-        Self { who: AskAs::Nobody, public: false, ..self.clone() }
+        Self { ask_as: AskAs::Nobody, carried: Carried::Own, public: false, ..self.clone() }
     }
 
-    /// The same thing asked of the registry alone; `None` where it is, already.
-    pub(crate) fn asking_no_mirror(&self) -> Option<Self> {
-        (!self.decides()).then(|| Self { mirrors: false, ..self.clone() })
-    }
-
-    /// What is asked for, as the cache understands it.
-    pub(crate) fn subject(&self) -> Subject {
-        match &self.thing {
-            Thing::Blob(digest) => Subject::Blob(*digest),
-            Thing::Manifest(Reference::Digest(digest)) => Subject::Manifest(*digest),
-            Thing::Manifest(Reference::Tag(_)) => Subject::Tag,
-        }
-    }
-
-    pub(crate) fn kind(&self) -> Kind {
-        match self.thing {
-            Thing::Blob(_) => Kind::Blob,
-            Thing::Manifest(_) => Kind::Manifest,
-        }
-    }
-
-    fn path(&self) -> String {
-        match &self.thing {
-            Thing::Blob(digest) => format!("/v2/{}/blobs/{digest}", self.repository),
-            Thing::Manifest(reference) => format!("/v2/{}/manifests/{reference}", self.repository),
-        }
-    }
-
-    /// Content by digest may come from any endpoint; what a tag is, and who may read, only the registry says.
-    pub(crate) fn endpoints(&self, method: &Method) -> Arc<[Endpoint]> {
-        let by_digest = !matches!(self.thing, Thing::Manifest(Reference::Tag(_)));
-        if by_digest && self.mirrors && *method == Method::GET {
+    /// Content by digest may come from any of the `origins`; what a tag is, and who may read, only the registry says.
+    fn endpoints(&self, method: &Method, subject: &Subject, origins: Origins) -> Arc<[Endpoint]> {
+        let by_digest = !matches!(subject, Subject::Tag(..));
+        if by_digest && origins == Origins::Any && *method == Method::GET {
             self.registry.endpoints(&self.host)
         } else {
             self.registry.deciding_endpoints(&self.host)
@@ -135,19 +81,24 @@ impl Ask {
     }
 
     /// Asks the endpoints in turn, well ones first, until one gives an answer that counts. What a mirror refuses
-    /// says nothing about the thing; the registry's own word is final, except that it is throttled. Answers whose
-    /// it is, too.
-    pub(crate) async fn ask(&self, method: Method, asking: &Asking) -> Result<(Response<Body>, Endpoint), Fault> {
-        let endpoints = self.endpoints(&method);
+    /// says nothing about the content; the registry's own word is final, except that it is throttled. Answers with
+    /// the endpoint, too.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        subject: &Subject,
+        options: &FetchOptions,
+    ) -> Result<(Response<Body>, Endpoint), Fault> {
+        let endpoints = self.endpoints(&method, subject, options.origins);
         let mut order = self.upstream.order(&endpoints);
         let well = order.iter().take_while(|endpoint| self.upstream.is_well(endpoint)).count();
-        order[..well].rotate_left(asking.way.checked_rem(well).unwrap_or(0));
+        order[..well].rotate_left(options.way.checked_rem(well).unwrap_or(0));
         // What failed with this very content waits until all others were asked, well or not.
-        order.sort_by_key(|endpoint| asking.last.iter().position(|name| **name == *endpoint.name()));
+        order.sort_by_key(|endpoint| options.last.iter().position(|name| **name == *endpoint.name()));
         let mut decided = None;
         let mut last = None;
         for endpoint in order {
-            match self.ask_at(endpoint, &method, asking).await {
+            match self.ask_at(endpoint, &method, subject, options).await {
                 Ok(response) => return Ok((response, endpoint.clone())),
                 Err(fault) if !endpoint.authoritative() => {
                     debug!(endpoint = endpoint.name(), %fault, "endpoint failed");
@@ -163,13 +114,20 @@ impl Ask {
         Err(decided.or(last).unwrap_or_else(|| Fault::new(Retry::Never, answer::NoEndpoint)))
     }
 
-    async fn ask_at(&self, endpoint: &Endpoint, method: &Method, asking: &Asking) -> Result<Response<Body>, Fault> {
+    async fn ask_at(
+        &self,
+        endpoint: &Endpoint,
+        method: &Method,
+        subject: &Subject,
+        options: &FetchOptions,
+    ) -> Result<Response<Body>, Fault> {
         let mut headers = HeaderMap::new();
-        let accept = match &self.thing {
+        let accept = match subject {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
-            Thing::Manifest(Reference::Digest(_)) => Some(Accept::EVERYTHING),
-            Thing::Manifest(Reference::Tag(_)) => Some(self.manner.accept),
-            Thing::Blob(_) => None,
+            Subject::Manifest(_) => Some(Accept::EVERYTHING),
+            // The class that an answer is kept by: what the caller wrote besides would change the answer for others.
+            Subject::Tag(_, accept) => Some(*accept),
+            Subject::Blob(_) => None,
         };
         if let Some(accept) = accept {
             headers.insert(ACCEPT, value(&accept.to_string())?);
@@ -178,14 +136,14 @@ impl Ask {
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
         headers.extend(self.manner.via.iter().map(|value| (VIA, value.clone())));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")); // bytes are what the digest names
-        if let Some(range) = asking.range() {
+        if let Some(range) = options.range() {
             headers.insert(RANGE, value(&range)?);
-            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
+            let known = options.validators.iter().find(|known| *known.endpoint == *endpoint.name());
             if let Some(known) = known {
                 headers.insert(IF_RANGE, value(&known.tag)?);
             }
         }
-        let target = self.path();
+        let target = path(&self.repository, subject);
         let sending = Sending {
             registry: self.registry.name(),
             realms: self.registry.realms(),
@@ -194,36 +152,39 @@ impl Ask {
             method,
             target: &target,
             headers: &headers,
-            downloads: asking.downloads,
+            downloads: options.downloads,
         };
-        let who = self.registry.name_for(endpoint, &self.who);
-        let mut answered = self.send(&who, &sending).await;
+        let ask_as = self.registry.name_for(endpoint, &self.ask_as);
+        let mut answered = self.send(&ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(who, AskAs::Nobody) {
-            answered = self.send(&AskAs::Nobody, &sending).await;
+        if is_refused && self.public && !matches!(ask_as, AskAs::Nobody) {
+            answered = self.send(&AskAs::Nobody, kind(subject), &sending).await;
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() || response.status().is_redirection() {
-            return self.fitting(response, method, asking, endpoint).await.map(|response| self.counted(response));
+            return self
+                .fitting(response, method, subject, options.span, endpoint)
+                .await
+                .map(|response| self.counted(response));
         }
-        if let AskAs::Caller(None) = who
+        if let AskAs::Caller(None) = ask_as
             && response.status() == StatusCode::UNAUTHORIZED
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
             return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
         }
-        // A foreign host's challenge is no word of the registry: it would send credentials to a realm of its choice.
+        // A foreign host's challenge is no word of the registry: it would send credentials to a token service of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
             let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
             // An address of a blob that is signed for GET alone.
             let is_about_head = *method == Method::HEAD
-                && matches!(self.thing, Thing::Blob(_))
+                && matches!(subject, Subject::Blob(_))
                 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
             return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
@@ -235,17 +196,18 @@ impl Ask {
         &self,
         response: Response<Body>,
         method: &Method,
-        asking: &Asking,
+        subject: &Subject,
+        span: Option<Interval>,
         endpoint: &Endpoint,
     ) -> Result<Response<Body>, Fault> {
-        answer_head::part(&response, asking.span)?;
+        answer_head::part(&response, span)?;
         let (digest, look) = (answer_head::digest(response.headers()), answer_head::proof(response.headers()).look());
-        match &self.thing {
-            Thing::Blob(wanted) if *method == Method::GET && look == Look::Page && digest != Some(*wanted) => {
+        match subject {
+            Subject::Blob(wanted) if *method == Method::GET && look == Look::Page && digest != Some(*wanted) => {
                 Err(Fault::new(Retry::Again, answer::Page))
             }
             // Only the registry's own word is final.
-            Thing::Manifest(Reference::Digest(wanted)) if *method == Method::GET && !endpoint.authoritative() => {
+            Subject::Manifest(wanted) if *method == Method::GET && !endpoint.authoritative() => {
                 let (parts, body) = response.into_parts();
                 let bytes = read(body, endpoint).await?;
                 if Digest::of(wanted.algorithm(), &bytes) != *wanted {
@@ -258,11 +220,11 @@ impl Ask {
         }
     }
 
-    async fn send(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
-        let answered = self.access.ask(&self.upstream, who, sending).await;
+    async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(&self.upstream, ask_as, sending).await;
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream_request(name, self.kind(), status);
+        self.metrics.upstream_request(name, kind, status);
         self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
         if let Some(quota) = self.access.quotas().quota(name) {
             self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
@@ -287,15 +249,31 @@ impl Ask {
 
 /// How a request is made, besides what it is for.
 #[derive(Default)]
-pub(crate) struct Asking {
-    pub(crate) span: Option<answer_head::Asked>,
+pub(crate) struct FetchOptions {
+    pub(crate) origins: Origins,
+    pub(crate) span: Option<Interval>,
     pub(crate) validators: Vec<Validator>,
     pub(crate) way: usize,
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
 }
 
-impl Asking {
+fn kind(subject: &Subject) -> Kind {
+    match subject {
+        Subject::Blob(_) => Kind::Blob,
+        Subject::Manifest(_) | Subject::Tag(..) => Kind::Manifest,
+    }
+}
+
+fn path(repository: &Repository, subject: &Subject) -> String {
+    match subject {
+        Subject::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
+        Subject::Manifest(digest) => format!("/v2/{repository}/manifests/{digest}"),
+        Subject::Tag(tag, _) => format!("/v2/{repository}/manifests/{tag}"),
+    }
+}
+
+impl FetchOptions {
     /// The `Range` header.
     fn range(&self) -> Option<String> {
         self.span.map(|(from, to)| match to {
@@ -305,7 +283,7 @@ impl Asking {
     }
 }
 
-/// What the registry's own status means for the thing asked for.
+/// What the registry's own status means for the content asked for.
 fn refused(refused: Refused) -> Fault {
     let (retry, said) = match refused.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),

@@ -1,4 +1,4 @@
-//! Content on its way to a client: whole, in part, in parts, or not at all because the client has it.
+//! Serves content to a client: whole, in part, in parts, or not at all because the client has it.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,7 +14,7 @@ use crate::wire::{Asked, Body, Multipart, RangeSpec, Span};
 
 /// Where the bytes are.
 #[derive(Clone)]
-pub(crate) enum Content {
+pub(crate) enum Payload {
     /// In memory.
     Memory(Bytes),
     /// In the store.
@@ -23,7 +23,7 @@ pub(crate) enum Content {
     Filling(Waiter, u64),
 }
 
-impl Content {
+impl Payload {
     fn length(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -86,7 +86,7 @@ pub(crate) fn answer(
     asked: &HeaderMap,
     digest: &Digest,
     media_type: &str,
-    content: &Content,
+    content: &Payload,
 ) -> Response<Body> {
     let total = content.length();
     let mut response = Response::new(Body::empty());
@@ -189,7 +189,7 @@ mod tests {
             asked.insert(name, HeaderValue::from_str(value).unwrap());
         }
         let digest = Digest::of(Algorithm::Sha256, &bytes);
-        answer(&Method::GET, &asked, &digest, "text/plain", &Content::Memory(bytes))
+        answer(&Method::GET, &asked, &digest, "text/plain", &Payload::Memory(bytes))
     }
 
     async fn read(response: Response<Body>) -> String {

@@ -1,29 +1,25 @@
-//! A pull: the cache's findings and the registry's answers become a response. Here cache and upstream meet.
+//! Answers a pull: what the cache finds, or the registry answers, becomes a response.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, RANGE};
+use http::header::{ACCEPT, HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
-use super::ask::{Ask, Manner, Thing};
-use super::content::{self, Content};
-use super::token_holder::TokenHolder;
+use super::content::{self, Payload};
+use super::puller::Puller;
 use crate::cache::{
-    self, Asking, BlobFound, Fault, Follower, Freshness, ManifestFound, Occasion, Passing, Place, Principal, Question,
-    Said, Source, TagFound, Trust, Waiter, Want,
+    Asking, BlobFound, Cache, Fault, Follower, Freshness, ManifestFound, Occasion, Origins, Passing, Principal,
+    Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
 };
-use crate::oci::{Digest, Reference, Repository, Tag};
-use crate::proxy::auth::identity;
+use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::proxy::context::Context;
 use crate::proxy::respond;
 use crate::proxy::served::Served;
 use crate::store;
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::AskAs;
 use crate::wire::Body;
 
-/// A client has its headers within this time in any case: containerd gives up after 30 s.
+/// A client always gets response headers within this time: containerd gives up after 30 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a reader waits for the end of a fill whose length nobody said.
 const SOON: Duration = Duration::from_secs(5);
@@ -41,15 +37,15 @@ pub(crate) struct Pull<'a> {
 impl Pull<'_> {
     /// A blob by digest.
     pub(crate) async fn blob(&self, digest: Digest) -> Served {
-        let (caller, ask) = self.parts(Thing::Blob(digest)).await;
-        let pulled = self.blob_of(&caller, &ask, digest).await;
-        self.probe(&caller, &ask, &pulled);
+        let puller = self.puller().await;
+        let pulled = self.blob_of(&puller, digest).await;
+        self.probe(&puller, || Subject::Blob(digest), &pulled);
         pulled
     }
 
-    async fn blob_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, digest: Digest) -> Served {
+    async fn blob_of(&self, puller: &Puller<'_>, digest: Digest) -> Served {
         if *self.method == Method::HEAD {
-            return match self.context.proxy.cache.blob_head(caller, &digest).await {
+            return match self.cache().blob_head(puller, &digest).await {
                 Ok((length, outcome)) => {
                     let response = content::head(self.headers, &digest, LAYER_TYPE, length);
                     Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
@@ -57,41 +53,45 @@ impl Pull<'_> {
                 Err(fault) => Served::fault(&fault, Kind::Blob),
             };
         }
-        let pulled = self.blob_for(caller, digest, ask).await;
+        let pulled = self.blob_for(puller, digest).await;
         if self.headers.contains_key(RANGE) {
-            self.context.proxy.cache.wants_pieces(caller, &digest);
+            self.cache().wants_pieces(puller.reader(), &digest);
         } else if pulled.status() == StatusCode::OK && pulled.outcome != Outcome::Bypass {
-            let (ask, lent) = (Arc::clone(ask), self.is_lent(&caller.principal));
-            let source_of = move |digest| source(Arc::new(ask.for_blob(digest)), lent);
-            // Little is left of what the registry lets us pull: nothing is fetched that nobody asked for.
-            let may = self.context.access.quotas().stretch(self.context.registry.name()).prefetch;
-            let at_once = if may { self.context.registry.prefetch() } else { 0 };
-            self.context.proxy.cache.prefetch(caller, &digest, at_once, source_of);
+            let registry = self.context.registry;
+            // Where little is left of the registry's pull limit, nothing is fetched that no client asked for.
+            let may = || self.context.quotas().stretch(registry.name()).prefetch;
+            self.cache().prefetch(puller, &digest, || if may() { registry.prefetch() } else { 0 });
         }
         pulled
     }
 
-    async fn blob_for(&self, caller: &cache::Caller, digest: Digest, ask: &Arc<Ask>) -> Served {
-        let mut again = true;
+    async fn blob_for(&self, puller: &Puller<'_>, digest: Digest) -> Served {
+        let mut is_first = true;
         loop {
-            match self.context.proxy.cache.blob(caller, &digest).await {
-                Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, ask, false)).await,
+            let found = if is_first {
+                self.cache().blob(puller, &digest).await
+            } else {
+                // What was looked up of who may read may have changed meanwhile.
+                Box::pin(self.cache().blob(puller.caller(), &digest)).await
+            };
+            match found {
+                Err(fault) if is_of_the_store(&fault) => return Box::pin(self.pass_blob(digest, puller, false)).await,
                 Err(fault) => return Served::fault(&fault, Kind::Blob),
                 Ok(BlobFound::Stored(blob, outcome)) => {
-                    return self.content(digest, LAYER_TYPE, &Content::Stored(blob), outcome);
+                    return self.content(digest, LAYER_TYPE, &Payload::Stored(blob), outcome);
                 }
                 Ok(BlobFound::Filling(fill, outcome)) => match Box::pin(self.filling(digest, fill, outcome)).await {
                     Ok(pulled) => return pulled,
                     Err(fault) if is_of_the_store(&fault) => {
-                        return Box::pin(self.pass_blob(digest, ask, false)).await;
+                        return Box::pin(self.pass_blob(digest, puller, false)).await;
                     }
                     // What broke the fill may be another caller's refusal: this one's own source is asked then.
-                    Err(_) if again && outcome == Outcome::Collapsed => again = false,
+                    Err(_) if is_first && outcome == Outcome::Collapsed => is_first = false,
                     Err(fault) => return Served::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
                     tracing::error!(%digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
-                    return Box::pin(self.pass_blob(digest, ask, known)).await;
+                    return Box::pin(self.pass_blob(digest, puller, known)).await;
                 }
             }
         }
@@ -113,7 +113,7 @@ impl Pull<'_> {
             {
                 verified?;
             }
-            let pulled = self.content(digest, LAYER_TYPE, &Content::Filling(fill, total), outcome);
+            let pulled = self.content(digest, LAYER_TYPE, &Payload::Filling(fill, total), outcome);
             return Ok(Served { stored: true, ..pulled });
         }
         let mut response = Response::new(Body::wrap(Follower::of(&fill, None)));
@@ -121,14 +121,14 @@ impl Pull<'_> {
         Ok(Served { answer: response.into(), outcome, stored: true, age: None, digest: Some(digest) })
     }
 
-    /// The blob past the store: a whole verified on its way, one part as it comes, several parts as the whole. From the
-    /// registry itself where the caller's right is not `known`: a mirror's answer says nothing of it.
-    async fn pass_blob(&self, digest: Digest, ask: &Ask, known: bool) -> Served {
-        let alone = if known { None } else { ask.asking_no_mirror() };
-        let ask = alone.as_ref().unwrap_or(ask);
+    /// Passes the blob on without the store: a whole is verified on its way, one part passes as it comes, and several parts
+    /// are answered by the whole. It comes from the registry itself where the caller's right is not `known`: a mirror's
+    /// answer says nothing of it.
+    async fn pass_blob(&self, digest: Digest, puller: &Puller<'_>, known: bool) -> Served {
+        let origins = if known { Origins::Any } else { Origins::Registry };
         let part = content::one_part(self.headers, &digest);
-        let want = part.map_or_else(Want::default, |(from, to)| Want { from, to, ..Want::default() });
-        match ask.open(want).await {
+        let (from, to) = part.unwrap_or_default();
+        match puller.ask().open(&digest, Want { from, to, origins, ..Want::default() }).await {
             Err(fault) => Served::fault(&fault, Kind::Blob),
             Ok(flow) if flow.total == Some(flow.at) && flow.at > 0 => Served::bypass(respond::unsatisfiable(flow.at)),
             Ok(flow) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)
@@ -145,15 +145,15 @@ impl Pull<'_> {
 
     /// A manifest by digest.
     pub(crate) async fn manifest(&self, digest: Digest) -> Served {
-        let (caller, ask) = self.parts(Thing::Manifest(Reference::Digest(digest))).await;
-        let pulled = self.manifest_of(&caller, digest).await;
-        self.probe(&caller, &ask, &pulled);
+        let puller = self.puller().await;
+        let pulled = self.manifest_of(&puller, digest).await;
+        self.probe(&puller, || Subject::Manifest(digest), &pulled);
         pulled
     }
 
-    async fn manifest_of(&self, caller: &cache::Caller, digest: Digest) -> Served {
+    async fn manifest_of(&self, puller: &Puller<'_>, digest: Digest) -> Served {
         if *self.method == Method::HEAD {
-            return match self.context.proxy.cache.manifest_head(caller, &digest).await {
+            return match self.cache().manifest_head(puller, &digest).await {
                 Ok((proof, outcome)) => {
                     let media_type = proof.media_type.as_deref().unwrap_or("application/json");
                     let response = content::head(self.headers, &digest, media_type, proof.size);
@@ -162,39 +162,33 @@ impl Pull<'_> {
                 Err(fault) => Served::fault(&fault, Kind::Manifest),
             };
         }
-        match self.context.proxy.cache.manifest(caller, &digest).await {
+        match self.cache().manifest(puller, &digest).await {
             Err(fault) => Served::fault(&fault, Kind::Manifest),
             Ok(found) => self.manifest_found(&found, found.outcome, None),
         }
     }
 
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
-    pub(crate) async fn tag(&self, tag: Tag) -> Served {
-        let (caller, ask) = self.parts(Thing::Manifest(Reference::Tag(tag.clone()))).await;
-        let pulled = self.tag_of(&caller, &ask, tag).await;
-        self.probe(&caller, &ask, &pulled);
+    pub(crate) async fn tag(&self, tag: &Tag) -> Served {
+        let puller = self.puller().await;
+        let accept = self.accept();
+        let pulled = self.tag_of(&puller, tag, accept).await;
+        self.probe(&puller, || Subject::Tag(tag.clone(), accept), &pulled);
         pulled
     }
 
-    async fn tag_of(&self, caller: &cache::Caller, ask: &Arc<Ask>, tag: Tag) -> Served {
-        let accept = ask.manner.accept;
+    async fn tag_of(&self, puller: &Puller<'_>, tag: &Tag, accept: Accept) -> Served {
         let asking = if *self.method == Method::HEAD { Asking::Description } else { Asking::Content };
-        let question = Question { freshness: self.freshness(&tag), tag, accept, asking };
-        let found = self.context.proxy.cache.tag(caller, &question).await;
-        let found = match found {
-            Ok(found) => found,
-            Err(fault) => return Served::fault(&fault, Kind::Manifest),
-        };
+        let question = TagQuestion { freshness: self.freshness(tag), tag: tag.clone(), accept, asking };
         if asking == Asking::Description {
-            return self.tag_head(&found);
+            return match self.cache().tag(puller, &question).await {
+                Ok(found) => self.tag_head(&found),
+                Err(fault) => Served::fault(&fault, Kind::Manifest),
+            };
         }
-        // Who was just told the last known answer does not wait for the registry a second time.
-        let away = caller.trust.away || found.outcome == Outcome::Stale;
-        let source = self.source(Arc::new(ask.for_digest(found.digest)), &caller.principal);
-        let caller = cache::Caller { source, trust: Trust { away, ..caller.trust }, ..caller.clone() };
-        match self.context.proxy.cache.manifest(&caller, &found.digest).await {
+        match self.cache().tagged_manifest(puller, &question).await {
             Err(fault) => Served::fault(&fault, Kind::Manifest),
-            Ok(manifest) => {
+            Ok((found, manifest)) => {
                 // The tag's word says where the answer came from, unless its manifest had to be fetched.
                 let outcome = if manifest.outcome == Outcome::Hit { found.outcome } else { manifest.outcome };
                 self.manifest_found(
@@ -218,70 +212,50 @@ impl Pull<'_> {
     }
 
     fn manifest_found(&self, found: &ManifestFound, outcome: Outcome, age: Option<Duration>) -> Served {
-        let content = Content::Memory(found.bytes.clone());
+        let content = Payload::Memory(found.bytes.clone());
         let pulled = self.content(found.digest, &found.media_type, &content, outcome);
         Served { stored: outcome == Outcome::Miss, age, ..pulled }
     }
 
-    fn content(&self, digest: Digest, media_type: &str, content: &Content, outcome: Outcome) -> Served {
+    fn content(&self, digest: Digest, media_type: &str, content: &Payload, outcome: Outcome) -> Served {
         let response = content::answer(self.method, self.headers, &digest, media_type, content);
         Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
     }
 
-    async fn parts(&self, thing: Thing) -> (cache::Caller, Arc<Ask>) {
-        let context = self.context;
-        let place = Place { registry: context.origin.clone(), repository: self.repository.clone() };
-        let deadline = context.deadline(context.registry.tags().deadline());
-        let forgeable = context.registry.is_reached_in_the_clear();
-        let trust = Trust { lives: context.registry.lives(), deadline, away: false, lapsed: false, forgeable };
-        let identity = identity::of(context, &place, self.headers, &trust).await;
-        let ask = Arc::new(Ask {
-            upstream: context.upstream.clone(),
-            access: context.access.clone(),
-            outage: context.outage.clone(),
-            metrics: context.proxy.metrics.clone(),
-            registry: context.registry.clone(),
-            host: context.authority.clone(),
-            repository: self.repository.clone(),
-            thing,
-            who: identity.who,
-            public: identity.public,
-            mirrors: true,
-            manner: Manner::of(self.headers, context.upstream.has_parents().then_some(&context.proxy.pseudonym)),
-            client: context.client,
-        });
-        let trust = Trust { away: context.outage.is_home_away(), lapsed: identity.lapsed, ..trust };
-        let source = self.source(ask.clone(), &identity.principal);
-        (cache::Caller { place, principal: identity.principal, source, trust }, ask)
+    async fn puller(&self) -> Puller<'_> {
+        Puller::of(self.context, self.repository, self.headers).await
     }
 
-    fn source(&self, ask: Arc<Ask>, principal: &Principal) -> Arc<dyn Source> {
-        source(ask, self.is_lent(principal))
+    fn cache(&self) -> &Cache {
+        &self.context.proxy.cache
     }
 
-    /// Whether it is asked as nobody for somebody who holds a token of ours: a no says nothing of the holder.
-    fn is_lent(&self, principal: &Principal) -> bool {
-        self.context.holder.is_some() && matches!(principal, Principal::Known(_))
+    /// The class of answers that the client accepts.
+    fn accept(&self) -> Accept {
+        let said = self.headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let said: Vec<_> = said.collect();
+        Accept::parse(said.iter().map(AsRef::as_ref))
     }
 
-    /// Has it found out behind whether anybody may have what the caller was just given, or refused.
-    fn probe(&self, caller: &cache::Caller, ask: &Arc<Ask>, pulled: &Served) {
-        let occasion = match (pulled.status(), &caller.principal) {
+    /// Checks in the background whether anybody may have what the caller was just given, or refused.
+    fn probe(&self, puller: &Puller<'_>, subject: impl FnOnce() -> Subject, pulled: &Served) {
+        let reader = puller.reader();
+        let occasion = match (pulled.status(), reader.principal) {
             (status, Principal::Known(_) | Principal::Proxy) if status.is_success() => Occasion::Served,
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if ask.public => Occasion::Refused,
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Principal::Anybody) if puller.is_public() => {
+                Occasion::Refused
+            }
             _ => return,
         };
-        if pulled.outcome != Outcome::Stale && !matches!(ask.who, AskAs::Nobody) {
-            let (principal, source) = (Principal::Anonymous, Arc::new(ask.for_nobody()));
-            let nobody = cache::Caller { principal, source, ..caller.clone() };
-            self.context.proxy.cache.probe(&nobody, ask.subject(), occasion);
+        if pulled.outcome != Outcome::Stale && !puller.asks_as_nobody() {
+            self.cache().probe(reader, subject(), occasion, || puller.nobody());
         }
     }
 
-    /// The policy's word, for longer where little is left of what the registry lets us ask.
+    /// How long the tag is believed by the policy; longer where little is left of the registry's pull limit.
     fn freshness(&self, tag: &Tag) -> Freshness {
         let freshness = self.context.registry.tags().of(tag);
-        let stretch = self.context.access.quotas().stretch(self.context.registry.name());
+        let stretch = self.context.quotas().stretch(self.context.registry.name());
         Freshness {
             fresh_for: freshness.fresh_for.saturating_mul(stretch.freshness),
             deadline: self.context.deadline(freshness.deadline),
@@ -289,11 +263,7 @@ impl Pull<'_> {
     }
 }
 
-fn source(ask: Arc<Ask>, lent: bool) -> Arc<dyn Source> {
-    if lent { Arc::new(TokenHolder(ask)) } else { ask }
-}
-
-/// Whether the store, and not the registry, is what failed: then it passes through.
+/// Whether the store has failed, and not the registry: then the blob passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
     let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
     fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)

@@ -1,86 +1,44 @@
-//! What is asked in one caller's name as the cache's source: bytes, a proof, or a manifest, made of upstream requests.
-
-use std::sync::Arc;
+//! Makes the cache's source of a registry that is asked in one caller's name: bytes, a proof, or a manifest, by upstream
+//! requests.
+//!
+//! A source for a client that holds a token of ours asks as nobody. What the registry denies to nobody says nothing of
+//! the holder, so it takes away no right and no last known answer; where there is none, the registry's own 401 reaches
+//! the client.
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answer_head;
-use super::ask::{Ask, Asking, read};
-use crate::cache::{Fault, Flow, Proof, Queue, Retry, Source, Want, Whole};
+use super::ask::{Ask, FetchOptions, read};
+use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
 use crate::host::{self, Overdue};
+use crate::oci::Digest;
 use crate::proxy::answer;
-use crate::upstream::AskAs;
 use crate::upstream::is_foreign;
 use crate::upstream::{Downloads, Error};
 
 impl Source for Ask {
     fn decides(&self) -> bool {
-        let endpoints = self.endpoints(&Method::GET);
+        let endpoints = self.registry.endpoints(&self.host);
         let deciding = endpoints.iter().filter(|endpoint| endpoint.authoritative()).count();
         deciding == endpoints.len() || deciding == 0
     }
 
-    fn without_mirrors(&self) -> Option<Arc<dyn Source>> {
-        self.asking_no_mirror().map(|ask| -> Arc<dyn Source> { Arc::new(ask) })
+    fn open<'a>(&'a self, digest: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
+        Box::pin(async move { self.opened(digest, want).await.map_err(|fault| self.softened(fault)) })
     }
 
-    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+    fn prove<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         Box::pin(async move {
-            let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
-            let downloads = match want.queue {
-                Queue::Uncounted => Downloads::Paced,
-                Queue::Wait => Downloads::Wait,
-                Queue::Spare => Downloads::Spare,
-            };
-            let mut asking = Asking { span, validators: want.if_range, way: want.way, last: want.last, downloads };
-            // The rest of what has begun is asked for again, until its patience ends: the registry may come back.
-            let again = |fault: Fault| match fault.cause.downcast_ref() {
-                Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
-                _ => fault,
-            };
-            let asked = self.ask(Method::GET, &asking).await;
-            if let Err(fault) = &asked
-                && let Some(nothing) = answer_head::nothing_more(fault, want.from)
-            {
-                return nothing;
-            }
-            let (mut response, mut endpoint) = asked.map_err(again)?;
-            // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
-            let known = asking.validators.iter().find(|known| *known.endpoint == *endpoint.name());
-            if span.is_some()
-                && response.status() != StatusCode::PARTIAL_CONTENT
-                && known.is_some_and(|known| answer_head::strong_tag(response.headers()) != Some(known.tag.clone()))
-            {
-                drop(response);
-                asking.validators.clear();
-                (response, endpoint) = self.ask(Method::GET, &asking).await?;
-            }
-            answer_head::flow(response, &endpoint, span)
-        })
-    }
-
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
-        Box::pin(async move {
-            let (response, _) = self.watched(self.ask(Method::HEAD, &Asking::default())).await?;
+            let asked = self.watched(self.ask(Method::HEAD, subject, &FetchOptions::default())).await;
+            let (response, _) = asked.map_err(|fault| self.softened(fault))?;
             Ok(answer_head::proof(response.headers()))
         })
     }
 
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
-        Box::pin(async move {
-            let (response, endpoint) = self.watched(self.ask(Method::GET, &Asking::default())).await?;
-            let (digest, media_type) =
-                (answer_head::digest(response.headers()), answer_head::media_type(response.headers()));
-            let is_foreign = is_foreign(&response, &endpoint);
-            let bytes = read(response.into_body(), &endpoint).await?;
-            Ok(Whole { bytes, media_type, digest, is_foreign })
-        })
-    }
-
-    fn is_bare(&self) -> bool {
-        matches!(self.who, AskAs::Caller(None)) && !self.public
+    fn whole<'a>(&'a self, subject: &'a Subject, origins: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
+        Box::pin(async move { self.got(subject, origins).await.map_err(|fault| self.softened(fault)) })
     }
 
     fn is_away(&self) -> bool {
@@ -112,7 +70,63 @@ impl Source for Ask {
 }
 
 impl Ask {
-    /// Waits for an answer however long it takes; the registry's deadline, when it passes, is told.
+    async fn opened(&self, digest: &Digest, want: Want) -> Result<Flow, Fault> {
+        let subject = Subject::Blob(*digest);
+        let span = Some((want.from, want.to)).filter(|span| *span != (0, None));
+        let downloads = match want.when_full {
+            WhenFull::Uncounted => Downloads::Paced,
+            WhenFull::Wait => Downloads::Wait,
+            WhenFull::Spare => Downloads::Spare,
+        };
+        let Want { origins, if_range: validators, way, last, .. } = want;
+        let mut options = FetchOptions { origins, span, validators, way, last, downloads };
+        // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
+        let again = |fault: Fault| match fault.cause.downcast_ref() {
+            Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+            _ => fault,
+        };
+        let asked = self.ask(Method::GET, &subject, &options).await;
+        if let Err(fault) = &asked
+            && let Some(nothing) = answer_head::nothing_more(fault, want.from)
+        {
+            return nothing;
+        }
+        let (mut response, mut endpoint) = asked.map_err(again)?;
+        // Another tag is no other content, which the digest names: another edge of a CDN, perhaps.
+        let known = options.validators.iter().find(|known| *known.endpoint == *endpoint.name());
+        if span.is_some()
+            && response.status() != StatusCode::PARTIAL_CONTENT
+            && known.is_some_and(|known| answer_head::strong_tag(response.headers()) != Some(known.tag.clone()))
+        {
+            drop(response);
+            options.validators.clear();
+            (response, endpoint) = self.ask(Method::GET, &subject, &options).await?;
+        }
+        answer_head::flow(response, &endpoint, span)
+    }
+
+    async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
+        let options = FetchOptions { origins, ..FetchOptions::default() };
+        let (response, endpoint) = self.watched(self.ask(Method::GET, subject, &options)).await?;
+        let (digest, media_type) =
+            (answer_head::digest(response.headers()), answer_head::media_type(response.headers()));
+        let is_foreign = is_foreign(&response, &endpoint);
+        let bytes = read(response.into_body(), &endpoint).await?;
+        Ok(Whole { bytes, media_type, digest, is_foreign })
+    }
+
+    /// `fault` as it counts for the caller: a no to a source that carries less than the caller has says nothing of it. Many
+    /// registries say 404 to a client that may not know that something is there.
+    fn softened(&self, fault: Fault) -> Fault {
+        let is_no = match fault.said {
+            Said::Challenged | Said::Denied | Said::Forbidden | Said::Missing => true,
+            Said::Refused => answer::is_missing(&fault),
+            Said::Nothing => false,
+        };
+        if self.carried == Carried::Lent && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
+    }
+
+    /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.
     async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
         let about: &dyn Source = self;
         host::watched(self.registry.tags().deadline(), about, answer).await

@@ -49,7 +49,8 @@ async fn passed(
     let away = context.outage.is_home_away();
     let (lives, deadline) = (registry.lives(), registry.tags().deadline());
     let trust = Trust { lives, deadline, away, ..Trust::default() };
-    let who = registry.name_for(endpoint, &identity::of(context, &place, request.headers(), &trust).await.who);
+    let open = context.proxy.cache.is_public(&place, &trust).await;
+    let who = registry.name_for(endpoint, &identity::of(context, &place, request.headers(), &trust, open).who);
     if let AskAs::Caller(_) = who {
         return forward::pass(context.proxy, &context.upstream, registry, endpoint, kind, request).await;
     }

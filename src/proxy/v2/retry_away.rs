@@ -62,7 +62,7 @@ async fn content(context: &Context<'_>, route: &Route, method: &Method, headers:
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,
         Route::Manifest(repository, Reference::Digest(digest)) => pull(repository).manifest(*digest).await,
-        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag.clone()).await,
+        Route::Manifest(repository, Reference::Tag(tag)) => pull(repository).tag(tag).await,
         _ => Box::pin(ping::answer(context, method, headers)).await,
     }
 }

@@ -12,7 +12,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 use pullthrough::cache::{
-    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Place, Proof, Retry, Source, Trust, Want, Whole,
+    BlobFound, Cache, Caller, Fault, FillConfig, Flow, Follower, Origins, Place, Proof, Retry, Source, Subject, Trust,
+    Want, Whole,
 };
 use pullthrough::host::{Percent, Size};
 use pullthrough::oci::{Algorithm, Digest};
@@ -64,7 +65,7 @@ impl Source for Sim {
         true
     }
 
-    fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+    fn open<'a>(&'a self, _: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
         Box::pin(async move {
             self.opened.fetch_add(1, Ordering::Relaxed);
             later(self.dice.below(300)).await;
@@ -96,11 +97,11 @@ impl Source for Sim {
         })
     }
 
-    fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+    fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         Box::pin(async { Ok(Proof::default()) })
     }
 
-    fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+    fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
         Box::pin(async { Err(again("no manifest")) })
     }
 }
@@ -267,7 +268,7 @@ impl Case {
             });
             let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
             let trust = Trust::default();
-            let caller = Caller { place, principal: cache.principal("quay.io", None), source: source.clone(), trust };
+            let caller = Caller::new(place, cache.principal("quay.io", None), source.clone(), trust);
             let all = join_all(self.readers.iter().map(|reader| reader.read(&cache, &caller, &digest, &bytes, &dice)));
             tokio::time::timeout(Duration::from_secs(3600), all).await.expect("nobody is left waiting");
             // Whatever happened before, the whole is to be had in the end, and right.

@@ -104,7 +104,7 @@ impl Detaching {
     /// Asks for the rest and passes on what comes of it.
     async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
         let want = Want { from: self.at, to: self.end, way, ..Want::default() };
-        let flow = self.waiter.caller().source.open(want).await.map_err(Stop::Fault)?;
+        let flow = self.waiter.caller().source.open(self.waiter.digest(), want).await.map_err(Stop::Fault)?;
         self.end = self.end.or(flow.total);
         let mut skip = self.at.saturating_sub(flow.at);
         let mut body = flow.body;
@@ -162,7 +162,7 @@ mod tests {
     use crate::cache::fill::endpoints::Endpoints;
     use crate::cache::fill::fill::Fill;
     use crate::cache::fill::sources::FillSource;
-    use crate::cache::{Caller, Flow, Place, Principal, Proof, Source, Trust, Whole};
+    use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Whole};
     use crate::host::{Percent, Size};
     use crate::oci::{Algorithm, Digest};
     use crate::store::{self, Store};
@@ -181,7 +181,7 @@ mod tests {
             true
         }
 
-        fn open(&self, want: Want) -> BoxFuture<'_, Result<Flow, Fault>> {
+        fn open<'a>(&'a self, _: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let at = if self.is_right { want.from } else { 0 };
             let (to, total, body) = (Some(at + 1), Some(1000), Body::full("x"));
@@ -198,11 +198,11 @@ mod tests {
             Box::pin(std::future::ready(Ok(flow)))
         }
 
-        fn prove(&self) -> BoxFuture<'_, Result<Proof, Fault>> {
+        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
             Box::pin(std::future::pending())
         }
 
-        fn whole(&self) -> BoxFuture<'_, Result<Whole, Fault>> {
+        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
             Box::pin(std::future::pending())
         }
     }
@@ -217,7 +217,7 @@ mod tests {
             let miser = Miser { is_right, asked: Arc::default() };
             let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
             let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
-            let caller = Caller { place, principal, source, trust: Trust::default() };
+            let caller = Caller::new(place, principal, source, Trust::default());
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
             let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default()));
             let waiter = Waiter::of(&fill, &caller).unwrap();

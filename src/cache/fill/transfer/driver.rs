@@ -17,7 +17,7 @@ use crate::cache::fill::checkpoint::Checkpoint;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{LaneId, Role};
 use crate::cache::fill::plan::parallelism::{Parallelism, TICK};
-use crate::cache::{Fault, Place, Queue, Retry, Said};
+use crate::cache::{Fault, Place, Retry, Said, WhenFull};
 use crate::telemetry::{Metrics, chain};
 
 /// How many lanes may fetch for readers far ahead at a time.
@@ -174,8 +174,8 @@ impl<'a> Driver<'a> {
             if workers == 0 && self.retries.is_tried() && claim.from > 0 {
                 self.metrics.fill_resumed();
             }
-            let queue = if workers == 0 { Queue::Wait } else { Queue::Spare };
-            self.start(Lane { way: self.way + workers, ..self.lane(id, Role::Worker, claim, bounded, queue)? });
+            let when_full = if workers == 0 { WhenFull::Wait } else { WhenFull::Spare };
+            self.start(Lane { way: self.way + workers, ..self.lane(id, Role::Worker, claim, bounded, when_full)? });
             workers += 1;
         }
         self.scout()
@@ -190,7 +190,7 @@ impl<'a> Driver<'a> {
             }
             let id = self.id();
             let Some(claim) = self.fill.claim_demand(id, demand) else { return Ok(true) };
-            let lane = self.lane(id, Role::Scout, claim, true, Queue::Wait)?;
+            let lane = self.lane(id, Role::Scout, claim, true, WhenFull::Wait)?;
             self.start(Lane { way: self.way + usize::try_from(id.0).unwrap_or(0), ..lane });
         }
         Ok(false)
@@ -207,7 +207,7 @@ impl<'a> Driver<'a> {
         role: Role,
         claim: crate::wire::Span,
         bounded: bool,
-        queue: Queue,
+        when_full: WhenFull,
     ) -> Result<Lane, Halt> {
         match self.fill.sources().first() {
             Some(source) => Ok(Lane {
@@ -217,7 +217,7 @@ impl<'a> Driver<'a> {
                 claim,
                 bounded,
                 way: 0,
-                queue,
+                when_full,
                 endpoint: None,
                 brought: 0,
                 is_doubtful: false,
@@ -303,7 +303,7 @@ impl<'a> Driver<'a> {
         // A refusal is an answer like others, unless bytes came before it, also one to a question in nobody's name, which
         // says nothing of the caller; and that a registry is away is told once.
         let source = &lane.source.caller.source;
-        let is_denial = fault.retry == Retry::Never && source.is_lent();
+        let is_denial = fault.retry == Retry::Never && lane.source.caller.is_lent();
         let is_told = match fault.said {
             Said::Nothing => progress == 0 && (source.is_away() || is_denial),
             Said::Refused => progress == 0,

@@ -14,7 +14,7 @@ use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{GoOn, LaneId, Role};
 use crate::cache::fill::plan::plan::LengthChanged;
 use crate::cache::fill::sources::FillSource;
-use crate::cache::{Fault, Flow, Queue, Reach, Retry, Subject, Want};
+use crate::cache::{Fault, Flow, Reach, Retry, Subject, Want, WhenFull};
 use crate::host::asked_anew;
 use crate::oci::Look;
 use crate::wire::{Body, Span};
@@ -31,7 +31,7 @@ pub(crate) struct Lane {
     /// Ask for the claim alone, not for everything from there on.
     pub(crate) bounded: bool,
     pub(crate) way: usize,
-    pub(crate) queue: Queue,
+    pub(crate) when_full: WhenFull,
     /// Who answered, once somebody did.
     pub(crate) endpoint: Option<Arc<str>>,
     /// How many bytes it has landed.
@@ -112,12 +112,13 @@ impl Lane {
                 if_range: endpoints.validators(),
                 way: if endpoints.may_be_mixed() { self.way } else { 0 },
                 last: endpoints.last(),
-                queue: self.queue,
+                when_full: self.when_full,
+                ..Want::default()
             }
         };
         let source = &self.source.caller.source;
         let flow = tokio::select! {
-            flow = asked_anew(|| source.open(want.clone()), || fill.silence().hurried()) => flow.map_err(LaneEnd::Failed)?,
+            flow = asked_anew(|| source.open(fill.digest(), want.clone()), || fill.silence().hurried()) => flow.map_err(LaneEnd::Failed)?,
             () = fill.stopped() => return Ok(LaneEnd::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
@@ -128,7 +129,7 @@ impl Lane {
         fill.opened(&flow)?;
         // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
         // brought, only an answer that knows the content's length is this caller's proof.
-        let reach = flow.proof.reach(Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
+        let reach = flow.proof.reach(&Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
         self.is_doubtful = reach == Reach::Content && flow.proof.look() != Look::Content;
         let knows_it = flow.total == was_known && (was_known.is_some() || !self.is_doubtful);
         if fill.progress() == 0 || knows_it || (was_known.is_none() && !self.is_doubtful) {

@@ -1,10 +1,10 @@
-//! How long a tag's answer is believed: a registry's `tags:` section, ready to be asked.
+//! Says how long a tag's answer is believed: a registry's `tags:` section, ready for use.
 
 use std::time::Duration;
 
 use regex_lite::Regex;
 
-use super::config::TagsConfig;
+use crate::cache::config::TagsConfig;
 use crate::oci::Tag;
 
 /// A registry's policy.
@@ -24,7 +24,7 @@ pub struct Freshness {
     pub deadline: Duration,
 }
 
-/// A rule's pattern is no regular expression.
+/// The pattern of a rule is not a regular expression.
 #[derive(Debug, thiserror::Error)]
 #[error("the rule {pattern:?} is not a regular expression")]
 pub struct BadRule {
@@ -39,7 +39,7 @@ impl TagPolicy {
     /// # Errors
     /// [`BadRule`] for the first pattern that does not compile.
     pub fn new(config: &TagsConfig, fresh_for: Duration) -> Result<Self, BadRule> {
-        let compile = |rule: &super::TagRule| match Regex::new(&rule.pattern) {
+        let compile = |rule: &crate::cache::TagRule| match Regex::new(&rule.pattern) {
             Ok(pattern) => Ok((pattern, rule.fresh_for.0)),
             Err(source) => Err(BadRule { pattern: rule.pattern.clone(), source }),
         };

@@ -1,4 +1,4 @@
-//! A stored blob for a caller: its bytes, and where to get them if the disk has lost them.
+//! Serves a stored blob to a caller, and knows where to get its bytes if the disk has lost them.
 //!
 //! A reader that meets damage is continued at the same byte: from the blob that took the damaged one's place, else
 //! from a fill by the caller's own source.
@@ -12,21 +12,23 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 
-use super::pump::Pump;
-use crate::cache::fill::{Entered, Follower};
-use crate::cache::{Cache, Caller, Fault, Retry, Waiter};
+use super::body::pump::Pump;
+use super::caller::Caller;
+use super::fill::{Entered, Fills, Follower, Waiter};
+use super::source::{Fault, Retry};
 use crate::oci::Digest;
 use crate::store::{Blob, Damaged};
 use crate::wire::{BodyError, Span};
 
-/// So many damaged blobs in a row are one disk that is not to be relied on.
+/// After so many damaged blobs in a row the disk cannot be relied on.
 const CURES: u32 = 3;
 
 /// A committed blob that a caller may read. Cheap to clone.
 #[derive(Clone)]
 pub struct Stored {
     blob: Blob,
-    owner: Arc<(Cache, Caller)>,
+    /// Fetch the content again for this caller, should the blob be damaged.
+    cure: Arc<(Arc<Fills>, Caller)>,
 }
 
 /// A span of a stored blob as a body.
@@ -50,8 +52,8 @@ enum Found {
 }
 
 impl Stored {
-    pub(crate) fn new(blob: Blob, cache: &Cache, caller: &Caller) -> Self {
-        Self { blob, owner: Arc::new((cache.clone(), caller.clone())) }
+    pub(crate) fn new(blob: Blob, fills: Arc<Fills>, caller: Caller) -> Self {
+        Self { blob, cure: Arc::new((fills, caller)) }
     }
 
     /// Its length in bytes.
@@ -71,13 +73,13 @@ impl Stored {
 
     /// The same content again, now that this blob is damaged.
     async fn again(self) -> Result<Found, Fault> {
-        let (cache, caller) = &*self.owner;
+        let (fills, caller) = &*self.cure;
         let digest: Digest = *self.blob.digest();
         loop {
-            match cache.fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
+            match fills.enter(&digest, caller, true, || true, |_, _| std::future::ready(())).await {
                 Ok(Entered::Stored(blob)) => return Ok(Found::Stored(blob)),
-                Ok(Entered::Started(guest, _) | Entered::SameSource(guest, _) | Entered::UnderWay(guest)) => {
-                    return Ok(Found::Filling(guest));
+                Ok(Entered::Started(waiter, _) | Entered::SameSource(waiter, _) | Entered::UnderWay(waiter)) => {
+                    return Ok(Found::Filling(waiter));
                 }
                 Ok(Entered::Leaving(fill)) => fill.gone().await,
                 Err(cause) => return Err(Fault::new(Retry::Never, cause)),
@@ -104,8 +106,8 @@ impl BlobBody {
                 From::Asking(asking) => {
                     self.bytes = match ready!(asking.as_mut().poll(cx)) {
                         Ok(Found::Stored(blob)) => From::Store(Pump::new(blob)),
-                        Ok(Found::Filling(guest)) => {
-                            From::Fill(Box::new(Follower::of_rest(&guest, self.rest, self.is_whole)))
+                        Ok(Found::Filling(waiter)) => {
+                            From::Fill(Box::new(Follower::of_rest(&waiter, self.rest, self.is_whole)))
                         }
                         Err(fault) => return Poll::Ready(Some(Err(BodyError::new(fault)))),
                     };
@@ -119,7 +121,7 @@ impl BlobBody {
     }
 }
 
-/// What another copy of the content cures.
+/// Whether another copy of the content cures the error.
 fn is_curable(error: &io::Error) -> bool {
     Damaged::of(error).is_some() || error.kind() == io::ErrorKind::UnexpectedEof
 }

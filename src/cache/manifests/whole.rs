@@ -1,21 +1,21 @@
-//! A manifest as it came: what it is by its bytes, and what is none.
+//! Tells what a manifest is by its bytes, and what is none.
 
-use super::{Fault, Retry, Whole};
+use crate::cache::source::{Fault, Retry, Whole};
 use crate::oci::{Digest, Listing, MediaType};
 
-/// What came in a manifest's place is none, but a page that answers everything with 200.
+/// The answer is no manifest, but a page of a server that answers everything with 200.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream answered with something that is no manifest ({0})")]
 pub(crate) struct NoManifest(String);
 
 impl NoManifest {
-    /// As a failure: it is not the registry that speaks, so nothing is said of the thing.
+    /// As a failure: the registry itself has not spoken, so nothing is said of the manifest.
     pub(crate) fn fault(media_type: Option<&str>) -> Fault {
         Fault::new(Retry::Again, Self(media_type.unwrap_or("without a type").to_owned()))
     }
 }
 
-/// The bytes are not what their digest says.
+/// The bytes do not match their digest.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's manifest has the digest {found}, not {wanted}")]
 pub(crate) struct WrongManifest {

@@ -1,0 +1,89 @@
+//! Remembers what registries last said that tags are: hot answers in memory, all of them in the catalog.
+//!
+//! Answers are kept by (registry, repository, tag, class of Accept). The class decides who shares an answer;
+//! only when the registry is silent may a caller get another class's answer of a type that it accepts.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::cache::rights::place::Place;
+use crate::oci::{Accept, MediaType, Tag};
+use crate::store::{Learned, Store, TagEntry};
+
+const CAPACITY: u64 = 200_000;
+
+/// The last known answers.
+pub(crate) struct TagMemory {
+    hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
+    store: Store,
+}
+
+impl TagMemory {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(), store }
+    }
+
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(crate) fn forget_all(&self) {
+        self.hot.invalidate_all();
+    }
+
+    /// All answers for a tag, of whatever class.
+    pub(crate) async fn entries(&self, place: &Place, tag: &Tag) -> Arc<Vec<TagEntry>> {
+        let key = (place.clone(), tag.clone());
+        if let Some(entries) = self.hot.get(&key) {
+            return entries;
+        }
+        match self.store.catalog().tags(&place.registry, &place.repository, tag).await {
+            Ok(entries) => {
+                let entries = Arc::new(entries);
+                self.hot.insert(key, entries.clone());
+                entries
+            }
+            Err(error) => {
+                warn!(%error, "the catalog cannot be read; the registry is asked instead");
+                Arc::default()
+            }
+        }
+    }
+
+    /// Notes an answer, in the place of the last one of its class.
+    pub(crate) async fn note(&self, place: &Place, entry: TagEntry) {
+        self.entries(place, &entry.tag).await; // so that what the catalog holds of other classes stays
+        self.hot.entry((place.clone(), entry.tag.clone())).and_upsert_with(|before| {
+            let mut entries = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
+            entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+            entries.push(entry.clone());
+            Arc::new(entries)
+        });
+        self.store.catalog().record_tag(entry);
+    }
+
+    /// Forgets what a tag is: all of it, or for one class and one way of learning.
+    pub(crate) fn forget(&self, place: &Place, tag: &Tag, only: Option<(Accept, Learned)>) {
+        self.hot.invalidate(&(place.clone(), tag.clone()));
+        self.store.catalog().forget_tag(&place.registry, &place.repository, tag, only);
+    }
+}
+
+/// The latest answer of that class.
+pub(crate) fn latest(entries: &[TagEntry], accept: Accept) -> Option<&TagEntry> {
+    entries.iter().filter(|entry| entry.accept == accept).min_by_key(|entry| age(entry))
+}
+
+/// Another class's answer that this caller said it takes: an index before a single manifest, then the latest.
+pub(crate) fn stand_in<'a>(entries: impl Iterator<Item = &'a TagEntry>, accept: Accept) -> Option<&'a TagEntry> {
+    entries
+        .filter_map(|entry| MediaType::parse(&entry.media_type).map(|media_type| (media_type, entry)))
+        .filter(|(media_type, _)| accept.admits(*media_type))
+        .max_by_key(|(media_type, entry)| (media_type.is_index(), Reverse(age(entry))))
+        .map(|(_, entry)| entry)
+}
+
+/// A clock that went backwards makes an answer old, so that it is asked again.
+pub(crate) fn age(entry: &TagEntry) -> Duration {
+    entry.checked.elapsed().unwrap_or(Duration::MAX)
+}

@@ -1,0 +1,234 @@
+//! Finds what a tag means for a caller: the last known answer while it is fresh, else the registry's word by HEAD, else
+//! the last known answer after all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::info;
+
+use super::answer::{self, Asking, Came, TagAnswer};
+use super::freshness::Freshness;
+use super::memory::{TagMemory, age, latest, stand_in};
+use crate::cache::caller::{Asker, Caller, Requester};
+use crate::cache::manifests::store::ManifestStore;
+use crate::cache::manifests::whole::is_schema1;
+use crate::cache::missing::Missing;
+use crate::cache::rights::place::Place;
+use crate::cache::rights::rights::{AskedAt, Rights};
+use crate::cache::rights::trust::Permission;
+use crate::cache::source::{Fault, Reach, Said, Subject};
+use crate::cache::together::{Inquiry, Together};
+use crate::host::Coalesced;
+use crate::oci::{Accept, Digest, Tag};
+use crate::store::{Content, Store, TagEntry};
+use crate::telemetry::Outcome;
+
+/// A client is always answered within this time (containerd gives up after 30 s).
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// A tag, and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct TagQuestion {
+    /// The tag.
+    pub tag: Tag,
+    /// What the client accepts.
+    pub accept: Accept,
+    /// How long an answer is believed.
+    pub freshness: Freshness,
+    /// What is wanted.
+    pub asking: Asking,
+}
+
+/// A tag's answer.
+#[derive(Clone, Debug)]
+pub struct TagFound {
+    /// What the tag means.
+    pub digest: Digest,
+    /// `Content-Type`.
+    pub media_type: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// How long ago the registry said so.
+    pub age: Duration,
+    /// Where the answer came from; `Stale` when the registry was silent.
+    pub outcome: Outcome,
+}
+
+/// What tags mean.
+pub(crate) struct Tags {
+    rights: Arc<Rights>,
+    memory: TagMemory,
+    missing: Missing<(Tag, Accept)>,
+    kept: ManifestStore,
+    asked: Together<TagInquiry>,
+}
+
+/// One caller's question to the registry.
+#[derive(Clone)]
+struct TagInquiry {
+    tags: Arc<Tags>,
+    caller: Caller,
+    question: TagQuestion,
+    /// By GET at once.
+    by_content: bool,
+}
+
+impl Tags {
+    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store) -> Self {
+        let (memory, missing) = (TagMemory::new(store), Missing::new());
+        Self { rights, memory, missing, kept, asked: Together::new() }
+    }
+
+    /// Forgets what is in memory: the catalog has changed below it.
+    pub(crate) fn forget_all(&self) {
+        self.memory.forget_all();
+    }
+
+    /// As [`Cache::tag`](crate::cache::Cache::tag).
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        requester: &impl Requester,
+        question: &TagQuestion,
+    ) -> Result<TagFound, Fault> {
+        let reader = requester.reader();
+        let entries = self.memory.entries(reader.place, &question.tag).await;
+        let permission = self.rights.permission(reader).await;
+        let fresh = |entry: &&TagEntry| permission == Permission::Good && age(entry) < question.freshness.fresh_for;
+        if let Some(entry) = latest(&entries, question.accept).filter(fresh) {
+            return Ok(found(entry, Outcome::Hit));
+        }
+        Box::pin(self.at_source(requester.caller(), question, &entries, permission)).await // see `BlobLookup::find`
+    }
+
+    async fn at_source(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: &TagQuestion,
+        entries: &[TagEntry],
+        permission: Permission,
+    ) -> Result<TagFound, Fault> {
+        let TagQuestion { tag, accept, freshness, asking } = question;
+        // A caller that might read lately is told the last answer if the registry cannot be asked, and not before.
+        let may = |_: &&TagEntry| permission > Permission::Unknown;
+        let own = latest(entries, *accept).filter(may);
+        if let Some(fault) = self.missing.known(caller, (tag.clone(), *accept)) {
+            return Err(fault);
+        }
+        let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
+        if let Some(entry) = stand_in.filter(|_| caller.source.is_away()) {
+            return Ok(found(entry, Outcome::Stale));
+        }
+        // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
+        let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
+        let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
+        let inquiry = TagInquiry { tags: self.clone(), caller: caller.clone(), question: question.clone(), by_content };
+        let (said, outcome) = match self.asked.ask_within(wait, &inquiry).await {
+            Coalesced::Led(said) => (said, Outcome::Miss),
+            Coalesced::Joined(said) => (said, Outcome::Collapsed),
+        };
+        let silence = match said {
+            Ok(said) => return Ok(said.found(if own.is_some() { Outcome::Revalidated } else { outcome })),
+            Err(fault) if fault.said != Said::Nothing => return Err(fault),
+            Err(fault) => fault,
+        };
+        let Some(entry) = stand_in else { return Err(silence) };
+        if permission < Permission::Good && !self.rights.may_still(caller, &silence).await {
+            return Err(silence);
+        }
+        info!(
+            registry = %caller.place.registry, repository = %caller.place.repository, %tag, fault = %silence,
+            "the registry failed; its last known answer is served"
+        );
+        Ok(found(entry, Outcome::Stale))
+    }
+
+    /// As [`Cache::forget_tag`](crate::cache::Cache::forget_tag).
+    pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
+        self.missing.forget_all();
+        self.memory.forget(place, tag, None);
+    }
+
+    /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
+    async fn learn(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &TagAnswer, asked: AskedAt) {
+        let shared = match said.came {
+            Came::Unkept => return,
+            Came::Named if is_schema1(Some(&said.media_type)) => return,
+            Came::Delivered => true, // by the registry itself, which no mirror speaks for
+            Came::Named => self.rights.are_shared(&caller.place, &said.digest).await,
+        };
+        let (media_type, yes) = (Some(said.media_type.clone()), (Reach::Place, asked));
+        self.rights.vouched(caller, &said.digest, Content::Manifest, media_type, shared, yes);
+        let entry = TagEntry {
+            registry: caller.place.registry.clone(),
+            repository: caller.place.repository.clone(),
+            tag: tag.clone(),
+            accept,
+            digest: said.digest,
+            media_type: said.media_type.clone(),
+            size: said.size,
+            checked: asked.time,
+            learned: caller.principal.learns(),
+        };
+        self.memory.note(&caller.place, entry).await;
+        self.missing.forget(&caller.place, (tag.clone(), accept));
+    }
+
+    /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
+    /// registries say 404 to a caller that may not know that a repository is there.
+    fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
+        if fault.said == Said::Missing {
+            let Caller { place, principal, .. } = caller;
+            if principal.is_nobody() || self.rights.grants().age(place, principal).is_some() {
+                self.memory.forget(place, tag, Some((accept, principal.learns())));
+            }
+            self.missing.note(caller, (tag.clone(), accept), fault);
+        }
+        self.rights.heed(caller, fault);
+    }
+}
+
+impl Inquiry for TagInquiry {
+    type Key = (Place, Tag, Accept, Asker, Asking, bool);
+    type Answer = TagAnswer;
+
+    fn key(&self) -> Self::Key {
+        let TagQuestion { tag, accept, asking, .. } = &self.question;
+        (self.caller.place.clone(), tag.clone(), *accept, self.caller.asker(), *asking, self.by_content)
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The last answer, if it is fresh and the caller may have it by now.
+    async fn look_again(&self) -> Option<TagAnswer> {
+        let TagQuestion { tag, accept, freshness, .. } = &self.question;
+        let entries = self.tags.memory.entries(&self.caller.place, tag).await;
+        let entry = latest(&entries, *accept).filter(|entry| age(entry) < freshness.fresh_for)?;
+        let TagEntry { digest, media_type, size, .. } = entry.clone();
+        let permission = self.tags.rights.permission(self.caller.reader()).await;
+        (permission == Permission::Good).then_some(TagAnswer { digest, media_type, size, came: Came::Named })
+    }
+
+    async fn ask(&self) -> Result<TagAnswer, Fault> {
+        let TagQuestion { tag, accept, asking, .. } = &self.question;
+        let (tags, asked) = (&self.tags, AskedAt::now());
+        let subject = Subject::Tag(tag.clone(), *accept);
+        let said = answer::ask(&self.caller, &subject, *asking, self.by_content, &tags.kept).await;
+        match &said {
+            Ok(said) => tags.learn(&self.caller, tag, *accept, said, asked).await,
+            Err(fault) => tags.learn_fault(&self.caller, tag, *accept, fault),
+        }
+        said
+    }
+}
+
+impl TagAnswer {
+    fn found(self, outcome: Outcome) -> TagFound {
+        TagFound { digest: self.digest, media_type: self.media_type, size: self.size, age: Duration::ZERO, outcome }
+    }
+}
+
+fn found(entry: &TagEntry, outcome: Outcome) -> TagFound {
+    TagFound { digest: entry.digest, media_type: entry.media_type.clone(), size: entry.size, age: age(entry), outcome }
+}
