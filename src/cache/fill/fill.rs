@@ -13,7 +13,7 @@ use super::Extents;
 use super::endpoints::Endpoints;
 use super::plan::claims::{GoOn, LaneId, Role};
 use super::plan::demand::{Demand, ReaderId};
-use super::plan::phase::{Gone, Phase, stopping};
+use super::plan::phase::{Gone, Phase};
 use super::plan::plan::{LengthChanged, Plan};
 use super::silence::Silence;
 use super::sources::{FillSource, Sources, not_asked};
@@ -140,7 +140,7 @@ impl Fill {
     }
 
     pub(crate) fn verified_now(&self) -> bool {
-        matches!(self.plan().phase(), Phase::Verified)
+        matches!(self.plan().phase(), Phase::Verified(_))
     }
 
     pub(crate) fn is_missing(&self) -> bool {
@@ -300,37 +300,37 @@ impl Fill {
 impl Fill {
     /// Stops for want of readers; `false` if one came meanwhile.
     pub(crate) fn park(&self) -> bool {
-        let mut plan = self.plan();
+        let plan = self.plan();
         if !plan.is_deserted() && !self.is_leaving() {
             return false;
         }
-        let woken = plan.end(Phase::Parked);
-        drop(plan);
-        self.sources.fail(&stopping());
-        self.status.break_off(&stopping());
-        woken.into_iter().for_each(Waker::wake);
+        self.end(plan, Phase::Parked);
         true
     }
 
+    /// All `total` bytes are there, and their digest matched.
     pub(crate) fn verify(&self, total: u64) {
-        self.sources.fail(&not_asked()); // nobody waits for ever for one that was not asked
-        self.end(Phase::Verified, |status| status.verify(total));
+        self.end(self.plan(), Phase::Verified(total));
     }
 
     /// The disk takes no more.
     pub(crate) fn detach(&self, fault: &Fault) {
-        self.sources.fail(fault);
-        self.end(Phase::Detached(fault.clone()), |status| status.break_off(fault));
+        self.end(self.plan(), Phase::Detached(fault.clone()));
     }
 
+    /// It failed for good.
     pub(crate) fn break_off(&self, fault: &Fault) {
-        self.sources.fail(fault);
-        self.end(Phase::Broken(fault.clone()), |status| status.break_off(fault));
+        self.end(self.plan(), Phase::Broken(fault.clone()));
     }
 
-    fn end(&self, phase: Phase, tell: impl FnOnce(&FillStatus)) {
-        let woken = self.plan().end(phase);
-        tell(&self.status);
+    /// The one place where a fill's end is told: to its sources, to its waiters and to its readers. Under one lock, so
+    /// that nobody sees one of them told and another not.
+    fn end(&self, mut plan: MutexGuard<'_, Plan>, phase: Phase) {
+        let Some(end) = phase.end() else { return };
+        self.sources.fail(&end.clone().err().unwrap_or_else(not_asked)); // nobody waits for ever for one that was not asked
+        self.status.end(end);
+        let woken = plan.end(phase);
+        drop(plan);
         woken.into_iter().for_each(Waker::wake);
     }
 

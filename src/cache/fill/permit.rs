@@ -199,7 +199,7 @@ mod tests {
         let heeded = tokio::spawn(async move { drop(note.await) });
         let driver = {
             let fill = fill.clone();
-            async move { fill.status().verify(1) }
+            async move { fill.verify(1) }
         };
         let mut attended = tokio::spawn(permit.attend(driver, fill, heeded));
         let early = tokio::time::timeout(std::time::Duration::from_secs(60), &mut attended).await;

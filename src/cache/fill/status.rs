@@ -10,13 +10,13 @@ enum News {
     Opening,
     /// A source is open; the length, if it said one.
     Open(Option<u64>),
-    Verified(u64),
-    Broken(Fault),
+    /// The length in bytes of a content whose digest matched, or the fault that ended the fill.
+    Ended(Result<u64, Fault>),
 }
 
 impl News {
     fn is_end(&self) -> bool {
-        matches!(self, Self::Verified(_) | Self::Broken(_))
+        matches!(self, Self::Ended(_))
     }
 }
 
@@ -30,7 +30,7 @@ impl Ending {
     /// Waits for it: the content's length in bytes, if all of it is there and its digest matched. Cancel-safe.
     pub async fn verified(mut self) -> Option<u64> {
         match self.0.wait_for(News::is_end).await.as_deref() {
-            Ok(News::Verified(total)) => Some(*total),
+            Ok(News::Ended(Ok(total))) => Some(*total),
             _ => None,
         }
     }
@@ -46,9 +46,8 @@ impl FillStatus {
     pub(crate) async fn length(&self) -> Result<Option<u64>, Fault> {
         let mut news = self.0.subscribe();
         match news.wait_for(|news| !matches!(news, News::Opening | News::Open(Some(0)))).await.as_deref() {
-            Ok(News::Broken(fault)) => Err(fault.clone()),
+            Ok(News::Ended(end)) => end.clone().map(Some),
             Ok(News::Open(total)) => Ok(*total),
-            Ok(News::Verified(total)) => Ok(Some(*total)),
             Ok(News::Opening) | Err(_) => Ok(None), // the sender lives in self
         }
     }
@@ -56,9 +55,8 @@ impl FillStatus {
     /// See [`Waiter::verified`](super::Waiter::verified).
     pub(crate) async fn verified(&self) -> Result<u64, Fault> {
         match self.0.subscribe().wait_for(News::is_end).await.as_deref() {
-            Ok(News::Broken(fault)) => Err(fault.clone()),
-            Ok(News::Verified(total)) => Ok(*total),
-            _ => Ok(0),
+            Ok(News::Ended(end)) => end.clone(),
+            _ => Ok(0), // the sender lives in self
         }
     }
 
@@ -68,7 +66,7 @@ impl FillStatus {
     }
 
     pub(crate) fn is_verified(&self) -> bool {
-        matches!(*self.0.borrow(), News::Verified(_))
+        matches!(*self.0.borrow(), News::Ended(Ok(_)))
     }
 
     pub(crate) fn ending(&self) -> Ending {
@@ -86,13 +84,8 @@ impl FillStatus {
         });
     }
 
-    /// The digest matched.
-    pub(crate) fn verify(&self, total: u64) {
-        self.0.send_replace(News::Verified(total));
-    }
-
-    /// There will be no more of it.
-    pub(crate) fn break_off(&self, fault: &Fault) {
-        self.0.send_replace(News::Broken(fault.clone()));
+    /// The fill has ended.
+    pub(crate) fn end(&self, end: Result<u64, Fault>) {
+        self.0.send_replace(News::Ended(end));
     }
 }

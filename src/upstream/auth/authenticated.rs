@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::ask_as::AskAs;
+use super::challenge::answerable;
+use super::unasked::Unasked;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
-    Credential, CredentialError, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError,
-    Tokens, Upstream, collect, retry_after, wait_out,
+    Credential, Downloads, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
+    retry_after, wait_out,
 };
 use crate::wire::Body;
 
@@ -41,26 +43,6 @@ pub(crate) struct Sending<'a> {
     pub(crate) target: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) downloads: Downloads,
-}
-
-/// Why a registry was not asked, or gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unasked {
-    /// No exchange.
-    #[error(transparent)]
-    Upstream(#[from] Error),
-    /// No token.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// No credential: its source failed.
-    #[error("could not get one of the proxy's own credentials")]
-    Credential(#[from] CredentialError),
-    /// None of the held credentials is for this repository.
-    #[error("none of the proxy's own credentials is for this repository")]
-    NoCredential,
-    /// A request that cannot be written.
-    #[error("the request cannot be sent upstream")]
-    Request(#[from] http::Error),
 }
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
@@ -298,22 +280,6 @@ impl Authenticated {
     }
 }
 
-impl Unasked {
-    /// Whether it is a no to whoever asked, rather than a failure to ask.
-    pub(crate) fn is_denial(&self) -> bool {
-        matches!(self, Self::Token(error) if error.is_denial())
-    }
-
-    /// The exchange that failed, if one did.
-    pub(crate) fn exchange(&self) -> Option<&Error> {
-        match self {
-            Self::Upstream(error) => Some(error),
-            Self::Token(TokenError::Upstream { source, .. }) => Some(source),
-            Self::Token(_) | Self::Credential(_) | Self::NoCredential | Self::Request(_) => None,
-        }
-    }
-}
-
 async fn send(
     upstream: &Upstream,
     sending: &Sending<'_>,
@@ -330,24 +296,6 @@ async fn send(
 /// Whether the answer is that of a host to which the registry redirected.
 pub(crate) fn is_foreign<B>(response: &Response<B>, endpoint: &Endpoint) -> bool {
     response.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *endpoint.authority())
-}
-
-/// Whether a 401 says where a token is to be had.
-pub(crate) fn wants_a_token(headers: &HeaderMap) -> bool {
-    Challenge::bearer(&challenges(headers)).is_some()
-}
-
-pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
-    Challenge::parse(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()))
-}
-
-/// The challenge to answer: a token before a password, which not every name has.
-fn answerable(headers: &HeaderMap, credential: Option<&Credential>) -> Option<Challenge> {
-    let challenges = challenges(headers);
-    let has_password = credential.is_some_and(|credential| credential.user().is_some());
-    let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer(_)));
-    let basic = challenges.iter().find(|challenge| matches!(challenge, Challenge::Basic { .. }) && has_password);
-    bearer.or(basic).cloned()
 }
 
 /// To pull from this repository, whatever else the challenge asks for; a service that knows no repositories
@@ -368,34 +316,4 @@ fn token_ask<'a>(
 ) -> TokenAsk<'a> {
     let (home, realms) = (sending.endpoint.authority(), sending.realms);
     TokenAsk { challenge, scopes, credential, home, realms }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::Secret;
-
-    #[test]
-    fn a_token_is_taken_before_a_password_and_no_password_is_made_up() {
-        let password = Credential::new("u".into(), Secret::new("p".into()));
-        let identity = Credential::Identity { token: Secret::new("t".into()) };
-        let (basic, bearer) = ("Basic realm=\"r\"", "Bearer realm=\"https://t/token\"");
-        let table = [
-            (vec![basic, bearer], Some(&password), Some("Bearer")),
-            (vec![basic], Some(&password), Some("Basic")),
-            (vec![basic], Some(&identity), None),
-            (vec![basic, bearer], None, Some("Bearer")),
-            (vec![basic], None, None),
-            (vec!["Negotiate"], Some(&password), None),
-            (vec![], Some(&password), None),
-        ];
-        for (said, credential, expected) in table {
-            let mut headers = HeaderMap::new();
-            for one in &said {
-                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(one));
-            }
-            let found = answerable(&headers, credential);
-            assert_eq!(found.as_ref().map(Challenge::scheme), expected, "{said:?} {credential:?}");
-        }
-    }
 }

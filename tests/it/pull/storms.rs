@@ -156,7 +156,7 @@ impl Lab {
             assert!(requests <= most, "{what}: {requests} requests");
             let lines = self.log.warnings(&[&digest.to_string()]);
             assert_eq!(lines.len(), 1, "{what}: {lines:#?}");
-            for word in [registry.name(), "org/app", "the fill is given up", "fault="] {
+            for word in [registry.name(), "org/app", "gave up a fill", "fault="] {
                 assert!(lines[0].contains(word), "{what}: no {word} in {}", lines[0]);
             }
         }
@@ -274,7 +274,7 @@ async fn a_blob_of_which_no_byte_ever_comes_is_asked_for_twice() {
             let answer = proxy.client().get(&host, &format!("/v2/org/app/blobs/{digest}")).await;
             assert!(answer.status.is_server_error(), "{what}: {}", answer.status);
             assert_eq!(registry.count(BLOBS), round * expected, "{what}");
-            assert_eq!(log.warnings(&[&digest.to_string(), "the fill is given up"]).len(), round, "{what}");
+            assert_eq!(log.warnings(&[&digest.to_string(), "gave up a fill"]).len(), round, "{what}");
         }
     }
 }

@@ -7,14 +7,26 @@ use crate::cache::{Fault, Retry};
 pub(crate) enum Phase {
     /// Bytes are landing, or the digest is being computed.
     Filling,
-    /// All is there and the digest matched.
-    Verified,
+    /// All is there, in bytes, and the digest matched.
+    Verified(u64),
     /// It stopped for want of readers; nobody may join any more.
     Parked,
     /// The disk takes no more: what has landed can be read, the rest each reader fetches itself.
     Detached(Fault),
     /// It failed for good.
     Broken(Fault),
+}
+
+impl Phase {
+    /// What callers are told that wait for the end: the length in bytes, or the fault. `None` while it fills.
+    pub(crate) fn end(&self) -> Option<Result<u64, Fault>> {
+        match self {
+            Self::Filling => None,
+            Self::Verified(total) => Some(Ok(*total)),
+            Self::Parked => Some(Err(stopping())),
+            Self::Detached(fault) | Self::Broken(fault) => Some(Err(fault.clone())),
+        }
+    }
 }
 
 /// Why a reader gets nothing more from the file.

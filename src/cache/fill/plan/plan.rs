@@ -75,7 +75,7 @@ impl Plan {
 
     /// Somebody waits for the content, or is about to. Not once it has ended without success.
     pub(crate) fn enter(&mut self) -> bool {
-        let open = matches!(self.phase, Phase::Filling | Phase::Verified);
+        let open = matches!(self.phase, Phase::Filling | Phase::Verified(_));
         self.waiters += usize::from(open);
         open
     }
@@ -187,7 +187,7 @@ impl Plan {
         self.demands.moved(reader, at);
         let landed = self.landed.end_from(at);
         let free = match &self.phase {
-            Phase::Verified => return Poll::Ready(Ok(landed)),
+            Phase::Verified(_) => return Poll::Ready(Ok(landed)),
             Phase::Broken(fault) => return Poll::Ready(Err(Gone::Broken(fault.clone()))),
             Phase::Parked if reader == ReaderId::HASHER => return Poll::Ready(Err(Gone::Broken(stopping()))),
             Phase::Filling | Phase::Parked | Phase::Detached(_) if hold => self.held_end(landed),
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(read(&mut plan, 0, true, &count), Some(Ok(9)));
         assert_eq!(read(&mut plan, 9, true, &count), None);
         assert_eq!(read(&mut plan, 9, false, &count), Some(Ok(10)));
-        plan.end(Phase::Verified).into_iter().for_each(Waker::wake);
+        plan.end(Phase::Verified(10)).into_iter().for_each(Waker::wake);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert_eq!(read(&mut plan, 9, true, &count), Some(Ok(10)));
     }

@@ -1,0 +1,39 @@
+//! The errors of asking a registry in a name.
+
+use crate::upstream::{CredentialError, Error, TokenError};
+
+/// Why a registry was not asked, or gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unasked {
+    /// No exchange.
+    #[error(transparent)]
+    Upstream(#[from] Error),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No credential: its source failed.
+    #[error("could not get one of the proxy's own credentials")]
+    Credential(#[from] CredentialError),
+    /// None of the held credentials is for this repository.
+    #[error("none of the proxy's own credentials is for this repository")]
+    NoCredential,
+    /// A request that cannot be written.
+    #[error("the request cannot be sent upstream")]
+    Request(#[from] http::Error),
+}
+
+impl Unasked {
+    /// Whether it is a no to whoever asked, rather than a failure to ask.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Token(error) if error.is_denial())
+    }
+
+    /// The exchange that failed, if one did.
+    pub(crate) fn exchange(&self) -> Option<&Error> {
+        match self {
+            Self::Upstream(error) => Some(error),
+            Self::Token(TokenError::Upstream { source, .. }) => Some(source),
+            Self::Token(_) | Self::Credential(_) | Self::NoCredential | Self::Request(_) => None,
+        }
+    }
+}
