@@ -1,7 +1,6 @@
 //! Waiting for an answer within a deadline: a missed one is noted here, so that no caller has to remember it.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -14,12 +13,12 @@ pub trait Overdue {
 
 /// Waits for `asking` for at most `deadline`. `None`: it missed the deadline, and `about` was told. Cancel-safe if
 /// `asking` is: one that is dropped notes nothing.
-pub async fn within<A: Overdue + ?Sized, T>(
+pub fn within<A: Overdue + ?Sized, T>(
     deadline: Duration,
     about: &A,
     asking: impl Future<Output = T>,
-) -> Option<T> {
-    within_since(Instant::now(), deadline, about, asking).await
+) -> impl Future<Output = Option<T>> {
+    within_since(Instant::now(), deadline, about, asking)
 }
 
 /// The same for a question that was begun earlier: an answer to somebody else since then speaks for `about`.
@@ -29,7 +28,8 @@ pub async fn within_since<A: Overdue + ?Sized, T>(
     about: &A,
     asking: impl Future<Output = T>,
 ) -> Option<T> {
-    let answered = timeout(deadline, asking).await.ok();
+    // Boxed: a question to the network is large, and would be kept twice.
+    let answered = timeout(deadline, Box::pin(asking)).await.ok();
     if answered.is_none() {
         about.note_missed(begun);
     }
@@ -38,7 +38,7 @@ pub async fn within_since<A: Overdue + ?Sized, T>(
 
 /// Waits for `asking` however long it takes; `about` is told when `deadline` passes. Cancel-safe if `asking` is.
 pub async fn watched<A: Overdue + ?Sized, T>(deadline: Duration, about: &A, asking: impl Future<Output = T>) -> T {
-    let mut asking = pin!(asking);
+    let mut asking = Box::pin(asking);
     match within(deadline, about, asking.as_mut()).await {
         Some(answered) => answered,
         None => asking.await,

@@ -102,7 +102,7 @@ impl Running {
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
             served.serve(stream, peer)
         }));
-        let (measured, places) = (metrics.clone(), admin_places.clone());
+        let (measured, places) = (metrics.clone(), admin_places);
         let serve = move |stream, _| match places.take() {
             Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
             None => drop(stream), // and counted

@@ -78,7 +78,7 @@ pub async fn is_unexpected<B: HttpBody + Unpin>(request: &mut Request<B>) -> boo
     let body = request.body_mut();
     let has_bytes = async {
         while let Some(frame) = body.frame().await {
-            match frame.map(http_body::Frame::into_data) {
+            match frame.map(Frame::into_data) {
                 Ok(Ok(data)) if bytes::Buf::has_remaining(&data) => return true,
                 Ok(_) => {} // trailers do not count
                 Err(_) => return true,

@@ -127,8 +127,8 @@ impl Ask {
     }
 
     /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.
-    async fn watched<T>(&self, answer: impl Future<Output = T>) -> T {
+    fn watched<T>(&self, answer: impl Future<Output = T>) -> impl Future<Output = T> {
         let about: &dyn Source = self;
-        host::watched(self.registry.tags().deadline(), about, answer).await
+        host::watched(self.registry.tags().deadline(), about, answer)
     }
 }

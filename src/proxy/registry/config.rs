@@ -152,7 +152,7 @@ impl Default for Prefetch {
 }
 
 impl<'de> Deserialize<'de> for Prefetch {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
         let value = serde_json::Value::deserialize(deserializer)?;
         let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|number| *number <= 64);

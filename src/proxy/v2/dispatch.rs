@@ -205,11 +205,12 @@ async fn pass_on(
             && matches!(*request.method(), Method::GET | Method::POST)
             && token_service::is_for_token(context, &endpoint, &request) =>
         {
-            let relayed = tokio::time::timeout(PATIENCE, token_service::relay(context, &endpoint, request)).await;
+            let relayed =
+                tokio::time::timeout(PATIENCE, Box::pin(token_service::relay(context, &endpoint, request))).await;
             relayed.unwrap_or_else(|_| Served::failure(respond::no_answer()))
         }
         Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
-            let asked = listing::pass(context, repository, &endpoint, kind, request);
+            let asked = Box::pin(listing::pass(context, repository, &endpoint, kind, request));
             let asked = forward::within_share(context.proxy, context.client, asked);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
             answered.map_or_else(|_| Served::failure(respond::no_answer()), Served::bypass)

@@ -192,7 +192,7 @@ mod tests {
                 ranges: Some(true),
                 validator: None,
                 endpoint: None,
-                proof: crate::cache::Proof::default(),
+                proof: Proof::default(),
                 body,
             };
             Box::pin(std::future::ready(Ok(flow)))
