@@ -37,7 +37,7 @@ pub use limits::limit::{Count, Limit, Taken};
 pub use limits::memory::memory_limit;
 pub use limits::spare::Spare;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
-pub use request_id::{Entered, RequestId, carried, carried_over};
+pub use request_id::{RequestId, RequestScope, carried, carried_over};
 pub use reserved::Reserved;
 pub use secret::Secret;
 pub use seldom::Seldom;

@@ -44,8 +44,8 @@ impl RequestId {
     }
 
     /// Works for this request on this thread until the guard is dropped. Not to be held across an await.
-    pub fn enter(self) -> Entered {
-        Entered::new(Some(self))
+    pub fn enter(self) -> RequestScope {
+        RequestScope::new(Some(self))
     }
 }
 
@@ -58,17 +58,17 @@ impl fmt::Display for RequestId {
 /// Restores the earlier id when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Entered {
+pub struct RequestScope {
     before: Option<RequestId>,
 }
 
-impl Entered {
+impl RequestScope {
     fn new(id: Option<RequestId>) -> Self {
         Self { before: CURRENT.replace(id) }
     }
 }
 
-impl Drop for Entered {
+impl Drop for RequestScope {
     fn drop(&mut self) {
         CURRENT.set(self.before);
     }
@@ -83,7 +83,7 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 pub fn carried_over<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let (id, span) = (RequestId::current(), tracing::Span::current());
     move || {
-        let _entered = Entered::new(id);
+        let _entered = RequestScope::new(id);
         span.in_scope(work)
     }
 }
@@ -91,7 +91,7 @@ pub fn carried_over<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 async fn within<F: Future>(id: Option<RequestId>, work: F) -> F::Output {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| {
-        let _entered = Entered::new(id);
+        let _entered = RequestScope::new(id);
         work.as_mut().poll(cx)
     })
     .await

@@ -150,7 +150,7 @@ fn bounded(headers: HeaderMap) -> HeaderMap {
 
 /// An exchange that failed, as the cache understands it.
 pub(crate) fn fault_of(error: Error) -> Fault {
-    let retry = if error.retry() == upstream::Retry::Never { Retry::Never } else { Retry::Again };
+    let retry = if error.retry() == upstream::RetryAdvice::Never { Retry::Never } else { Retry::Again };
     // The caller's credentials cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
     let unfit = matches!(error, Error::Misfit { .. });

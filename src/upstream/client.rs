@@ -28,7 +28,7 @@ use super::net::rules::{AddressRules, Forbidden};
 use super::net::sockets::Socket;
 use super::net::stream::EgressStream;
 use super::net::tls::Roots;
-use super::outage::{Outage, OutagePart, Probe, is_telling};
+use super::outage::{Outage, OutagePart, Probe, SendProbe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
@@ -142,18 +142,6 @@ impl Upstream {
         };
         self.note(to, target.as_ref(), begun, outcome.as_ref());
         outcome
-    }
-
-    /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
-    /// answers a probe does not say that it answers what matters.
-    pub(crate) async fn send_probe(
-        &self,
-        to: &Endpoint,
-        request: Request<Body>,
-        since: Instant,
-    ) -> Result<Response<Body>, Error> {
-        let pool = self.inner.pools.to_endpoint(to);
-        exchange(pool, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
     }
 
     /// A raw connection for a tunnel, by the same rules, the same `address` and the same parents. `via` is the way
@@ -328,6 +316,15 @@ fn aimed(to: &Endpoint, request: Request<Body>) -> Result<Request<Body>, Error> 
         .and_then(|target| to.uri(target))
         .ok_or_else(|| Error::BadRequest { to: to.authority().clone() })?;
     Ok(Request::from_parts(parts, body))
+}
+
+impl SendProbe for Upstream {
+    /// The same without a word about the endpoint's health, over a connection that is no older than `since`: that it
+    /// answers a probe does not say that it answers what matters.
+    async fn send_probe(&self, to: &Endpoint, request: Request<Body>, since: Instant) -> Result<Response<Body>, Error> {
+        let pool = self.inner.pools.to_endpoint(to);
+        exchange(pool, to.authority(), aimed(to, request)?, self.inner.limits, Some(since)).await
+    }
 }
 
 impl fmt::Debug for Upstream {

@@ -54,4 +54,4 @@ pub use net::stream::EgressStream;
 pub use net::target::{BadTarget, Target};
 pub use outage::Outage;
 pub use reach::{EndpointConfig, HostConfig};
-pub use side::{Retry, Side};
+pub use side::{RetryAdvice, Side};

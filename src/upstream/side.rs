@@ -4,7 +4,7 @@ use super::{Error, ParentError};
 
 /// What can be tried after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
+pub enum RetryAdvice {
     /// The same request again, at the same endpoint.
     SameWay,
     /// The next endpoint, or the same one later.
@@ -27,11 +27,11 @@ pub enum Side {
 impl Error {
     /// Whether, and how, another try can help.
     #[must_use]
-    pub fn retry(&self) -> Retry {
+    pub fn retry(&self) -> RetryAdvice {
         match self {
-            Self::Exchange { .. } => Retry::SameWay,
-            Self::Parent { source, .. } if matches!(**source, ParentError::Loop) => Retry::Never,
-            Self::Parent { .. } => Retry::NextWay,
+            Self::Exchange { .. } => RetryAdvice::SameWay,
+            Self::Parent { source, .. } if matches!(**source, ParentError::Loop) => RetryAdvice::Never,
+            Self::Parent { .. } => RetryAdvice::NextWay,
             Self::Resolve { .. }
             | Self::NoAddress { .. }
             | Self::Forbidden(_)
@@ -50,7 +50,7 @@ impl Error {
             | Self::Exhausted { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
-            | Self::BadLocation { .. } => Retry::NextWay,
+            | Self::BadLocation { .. } => RetryAdvice::NextWay,
             Self::Away { .. }
             | Self::ConnectionBound { .. }
             | Self::RequestBody { .. }
@@ -64,7 +64,7 @@ impl Error {
             | Self::Url { .. }
             | Self::ProxyUrl { .. }
             | Self::Full { .. }
-            | Self::Setup { .. } => Retry::Never,
+            | Self::Setup { .. } => RetryAdvice::Never,
         }
     }
 

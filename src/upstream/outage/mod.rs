@@ -21,5 +21,5 @@ mod tests;
 mod ward;
 
 pub(crate) use part::{OutagePart, is_telling};
-pub(crate) use probe::Probe;
+pub(crate) use probe::{Probe, SendProbe};
 pub use state::Outage;

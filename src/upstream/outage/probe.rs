@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -14,7 +14,7 @@ use super::part::OutagePart;
 use super::state::{Inner, Outage};
 use super::ward::{FIRST, Probed};
 use crate::host::asked_anew;
-use crate::upstream::{Endpoint, Error, Upstream};
+use crate::upstream::{Endpoint, Error};
 use crate::wire::Body;
 
 /// How long an answer may take while others wait for what it tells.
@@ -25,6 +25,17 @@ const ANEW: Duration = Duration::from_secs(1);
 /// A single connection may be refused by chance: it is tried again after this.
 const SOON: Duration = Duration::from_millis(250);
 const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
+
+/// What a probe asks through: a connection of its own, which no outage bars.
+pub(crate) trait SendProbe: Send + Sync + 'static {
+    /// One exchange over a connection that is younger than `since`.
+    fn send_probe(
+        &self,
+        to: &Endpoint,
+        request: Request<Body>,
+        since: Instant,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send;
+}
 
 /// The one probe of a suspicion. Ends with the state's last holder.
 #[derive(Debug)]
@@ -44,7 +55,7 @@ impl Probe {
     }
 
     /// Asks until the part is there or forgotten. `upstream` is the plain way, which no outage bars.
-    pub(crate) async fn run(self, upstream: Upstream) {
+    pub(crate) async fn run(self, upstream: impl SendProbe) {
         let registry = self.outage().and_then(|outage| outage.homes().first().map(Endpoint::name)).unwrap_or_default();
         let host = self.part.host().map_or_else(|| registry.clone(), ToString::to_string);
         if self.is_there_after_all(&upstream).await {
@@ -74,7 +85,7 @@ impl Probe {
     }
 
     /// The first probe, for which others wait.
-    async fn is_there_after_all(&self, upstream: &Upstream) -> bool {
+    async fn is_there_after_all(&self, upstream: &impl SendProbe) -> bool {
         let begun = Instant::now();
         let mut asked = self.ask(upstream, HELD).await;
         if matches!(asked, Ok((Probed::Silence, _))) && begun.elapsed() < SOON {
@@ -87,7 +98,7 @@ impl Probe {
     }
 
     /// Asks once. Of the registry itself, all endpoints that decide: the best answer counts.
-    async fn ask(&self, upstream: &Upstream, wait: Duration) -> Result<(Probed, Vec<Endpoint>), NotAsked> {
+    async fn ask(&self, upstream: &impl SendProbe, wait: Duration) -> Result<(Probed, Vec<Endpoint>), NotAsked> {
         let send_probe = |method, endpoint: Endpoint, target: String| async move {
             let probed = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
             Ok((probed, endpoint))
@@ -134,7 +145,7 @@ struct NotAsked;
 
 /// What it says to a question of ours, over a connection that is younger than the suspicion.
 async fn answers(
-    upstream: &Upstream,
+    upstream: &impl SendProbe,
     endpoint: &Endpoint,
     method: Method,
     target: &str,

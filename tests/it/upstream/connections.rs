@@ -144,7 +144,7 @@ async fn a_cut_body_ends_in_an_error_after_what_came() {
         let answer = upstream.fetch(&endpoint(&registry), get(&format!("/v2/a/blobs/{digest}"))).await.unwrap();
         let error = bytes(answer).await.unwrap_err();
         let error = Error::of_body(&error).unwrap();
-        assert!(matches!(error, Error::Exchange { .. }) && error.retry() == Retry::SameWay, "{error:?}");
+        assert!(matches!(error, Error::Exchange { .. }) && error.retry() == RetryAdvice::SameWay, "{error:?}");
     }
 }
 
@@ -196,7 +196,7 @@ async fn a_body_that_the_client_breaks_off_is_the_clients_fault_and_is_not_repla
         let request = Request::post("/v2/a/blobs/uploads/").body(body).unwrap();
         let error = upstream.send(&endpoint(&registry), request).await.unwrap_err();
         assert!(matches!(error, Error::RequestBody { .. }), "h2: {h2}: {error:?}");
-        assert!(error.side() == Side::Client && error.retry() == Retry::Never);
+        assert!(error.side() == Side::Client && error.retry() == RetryAdvice::Never);
         assert!(upstream.is_well(&endpoint(&registry)) && registry.count("*") <= 1);
     }
 }
