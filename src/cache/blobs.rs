@@ -120,7 +120,7 @@ impl BlobLookup {
         };
         if released.permission < Permission::Good {
             let caller = requester.caller();
-            match caller.in_time(true, self.right_proven(caller, digest)).await {
+            match caller.in_time(true, Box::pin(self.right_proven(caller, digest))).await {
                 Ok(_) => return Ok((Some(blob.len()), Outcome::Miss)),
                 Err(fault) => {
                     if !self.rights.may_still(caller, &fault).await {

@@ -54,7 +54,7 @@ fn a_key_under_another_passphrase_is_an_error_that_says_so() {
     make(&lab.config.dir, "another", &[]);
     let error = lab.try_open(&["quay.io"]).err().unwrap();
     assert!(matches!(error, Error::BadKey(_)), "{error:?}");
-    assert!(error.to_string().contains("without passphrase"), "{error}");
+    assert!(error.to_string().contains("without a passphrase"), "{error}");
 }
 
 fn program(command: &str, environment: &[(&str, &str)]) -> Output {

@@ -98,7 +98,7 @@ impl Manifests {
         let stored = if shared { self.kept.find(digest).await } else { None };
         if stored.is_some() || !caller.decides() {
             let lapsed = released.is_some();
-            let proving = self.proven(caller, digest, stored.as_ref());
+            let proving = Box::pin(self.proven(caller, digest, stored.as_ref()));
             match (caller.in_time(lapsed, proving).await, stored) {
                 (Ok(Some(found)), _) => return Ok(found),
                 (Ok(None), _) => {}
@@ -144,7 +144,7 @@ impl Manifests {
         let mut outcome = Outcome::Hit;
         if permission < Permission::Good {
             let caller = requester.caller();
-            match caller.in_time(true, self.proven(caller, digest, Some(&bytes))).await {
+            match caller.in_time(true, Box::pin(self.proven(caller, digest, Some(&bytes)))).await {
                 Ok(_) => outcome = Outcome::Miss,
                 Err(fault) => {
                     if !self.rights.may_still(caller, &fault).await {

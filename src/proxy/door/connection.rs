@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span};
 
 use super::first_bytes::{SpokenProtocol, sniff};
+use super::http::Answer;
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
@@ -40,7 +41,7 @@ impl Proxy {
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
             let door = proxy.clone();
-            let handle = move |request, stream| answer(door.clone(), address, request, stream);
+            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), address, request, stream)) };
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
@@ -48,7 +49,7 @@ impl Proxy {
         self.spawn(served.instrument(span));
     }
 
-    pub(crate) async fn serve_stream<S, H, F>(
+    pub(crate) async fn serve_stream<S, H>(
         &self,
         stream: S,
         address: IpAddr,
@@ -57,8 +58,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> Answer + Clone + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {

@@ -23,6 +23,9 @@ use crate::proxy::limit::{Connection, ConnectionOrder, Outgoing, Stream, Tasks, 
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Coalesce, FIELDS, Received};
 
+/// A request's answer to come. Boxed where it is made: what is wrapped around it and handed on is then a pointer.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 /// The time between two requests, and for a request's head. Go itself closes an idle connection after 90 s.
 const HEAD: Duration = Duration::from_secs(120);
 /// One write of HTTP/1.1 coalesces up to this much (measured: with 1 MiB, 1,000 stalled readers held 1.4 GB).
@@ -38,7 +41,7 @@ const HEAD_BYTES: u32 = 64 << 10;
 impl Proxy {
     /// Serves HTTP on `stream` until it ends, or until its last request has finished in a drain. The handler gets the
     /// request's stream, which does not count against a limit yet.
-    pub(crate) async fn serve_http<S, H, F>(
+    pub(crate) async fn serve_http<S, H>(
         &self,
         spoken: SpokenProtocol,
         stream: S,
@@ -47,8 +50,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Received>, Arc<Stream>) -> F + Clone + Send + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> Answer + Clone + Send + 'static,
     {
         let asked = CancellationToken::new();
         let first = asked.clone();

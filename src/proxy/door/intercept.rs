@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, ready};
+use futures_util::future::ready;
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
+use super::http::Answer;
 use super::pages;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -49,9 +50,11 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let (target, user) = (authority.clone(), client.user.clone());
-            let handle = move |asked, stream: Arc<Stream>| match stream.admit(&asked) {
-                Ok(()) => Either::Left(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
-                Err(refusal) => Either::Right(ready(pages::refused(&handed, address, &asked, &refusal))),
+            let handle = move |asked, stream: Arc<Stream>| -> Answer {
+                match stream.admit(&asked) {
+                    Ok(()) => Box::pin(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
+                    Err(refusal) => Box::pin(ready(pages::refused(&handed, address, &asked, &refusal))),
+                }
             };
             let served = proxy.serve_http(spoken, stream, proxy.limiter.of(address), handle).await;
             served.inspect_err(|error| {

@@ -29,7 +29,7 @@ async fn what_is_logged_of_a_failed_pull_has_the_id_of_its_access_line() {
     }
     let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
     let access = |digest: &Digest| ids(&log(), &["access", &format!("reference={digest}")]);
-    let told = |digest: &Digest| ids(&log(), &["nothing is kept", &format!("digest={digest}")]);
+    let told = |digest: &Digest| ids(&log(), &["nothing is cached", &format!("digest={digest}")]);
     let mut seen = Vec::new();
     for digest in &broken {
         eventually("both lines are written", || access(digest).len() == 1 && told(digest).len() == 1).await;
