@@ -6,7 +6,7 @@ use super::stage::{CLIENT, authority, on_stage};
 use crate::oci::Authority;
 use crate::proxy::door::connection::answer;
 use crate::proxy::door::first_bytes::{SpokenProtocol, sniff, tell};
-use crate::proxy::door::http::Answer;
+use crate::proxy::door::http::PendingAnswer;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -47,7 +47,8 @@ pub fn door(data: &[u8]) {
     let answer = on_stage(|stage| {
         stage.talk(data, |proxy, stream| async move {
             let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
-            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), CLIENT, request, stream)) };
+            let handle =
+                move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), CLIENT, request, stream)) };
             let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })
     });

@@ -16,7 +16,7 @@ use crate::fuzzing::naive;
 use crate::oci::Route;
 use crate::proxy::clients::clearance;
 use crate::proxy::clients::{Client, Judgement};
-use crate::proxy::door::http::Answer;
+use crate::proxy::door::http::PendingAnswer;
 use crate::proxy::forward;
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::state::Proxy;
@@ -38,7 +38,7 @@ pub fn inside(data: &[u8]) {
         stage.talk(data, |proxy, stream| async move {
             let Ok(Some((spoken, stream))) = proxy.sniff(stream).await else { return };
             let answering = proxy.clone();
-            let handle = move |asked, _| -> Answer {
+            let handle = move |asked, _| -> PendingAnswer {
                 Box::pin(answer(answering.clone(), registry.clone(), noted.clone(), asked))
             };
             let client = proxy.limiter.of(CLIENT);

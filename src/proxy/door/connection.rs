@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span};
 
 use super::first_bytes::{SpokenProtocol, sniff};
-use super::http::Answer;
+use super::http::PendingAnswer;
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
@@ -41,7 +41,8 @@ impl Proxy {
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
             let door = proxy.clone();
-            let handle = move |request, stream| -> Answer { Box::pin(answer(door.clone(), address, request, stream)) };
+            let handle =
+                move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), address, request, stream)) };
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
@@ -58,7 +59,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Received>, Arc<Stream>) -> Answer + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> PendingAnswer + Clone + Send + 'static,
     {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {

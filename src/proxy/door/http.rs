@@ -24,7 +24,7 @@ use crate::proxy::state::Proxy;
 use crate::wire::{Body, Coalesce, FIELDS, Received};
 
 /// A request's answer to come. Boxed where it is made: what is wrapped around it and handed on is then a pointer.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(crate) type PendingAnswer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// The time between two requests, and for a request's head. Go itself closes an idle connection after 90 s.
 const HEAD: Duration = Duration::from_secs(120);
@@ -50,7 +50,7 @@ impl Proxy {
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<Received>, Arc<Stream>) -> Answer + Clone + Send + 'static,
+        H: Fn(Request<Received>, Arc<Stream>) -> PendingAnswer + Clone + Send + 'static,
     {
         let asked = CancellationToken::new();
         let first = asked.clone();

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
-use super::http::Answer;
+use super::http::PendingAnswer;
 use super::pages;
 use crate::host;
 use crate::oci::{Authority, Host};
@@ -50,7 +50,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
             let (target, user) = (authority.clone(), client.user.clone());
-            let handle = move |asked, stream: Arc<Stream>| -> Answer {
+            let handle = move |asked, stream: Arc<Stream>| -> PendingAnswer {
                 match stream.admit(&asked) {
                     Ok(()) => Box::pin(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
                     Err(refusal) => Box::pin(ready(pages::refused(&handed, address, &asked, &refusal))),

@@ -12,7 +12,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
 use tokio::net::TcpStream;
 
-use super::http::Answer;
+use super::http::PendingAnswer;
 use super::pages;
 use crate::proxy::limit::Exceeded;
 use crate::proxy::state::Proxy;
@@ -34,7 +34,7 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
         let client = proxy.limiter.of(address);
         let stream = Guarded::new(stream, waiting);
         let handed = proxy.clone();
-        let handle = move |request, _| -> Answer { Box::pin(answer(handed.clone(), address, refusal, request)) };
+        let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), address, refusal, request)) };
         let served = proxy.serve_stream(stream, address, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
