@@ -11,7 +11,8 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{Method, Request, StatusCode};
 
-use super::{AuditLine, AuditOutcome, Clients};
+use super::{AuditLine, AuditOutcome, Client, Clients};
+use crate::oci::Authority;
 
 /// The facts of a request for the audit log, kept while it is answered.
 pub(crate) struct RefusedRequest {
@@ -55,6 +56,20 @@ impl RefusedRequest {
             ..line
         });
     }
+}
+
+/// Notes a tunnel to `authority` that was closed since its TLS asks for a registry: misdirected (RFC 9110, 15.5.20), as
+/// a request would be.
+pub(crate) fn note_tunnel(clients: &Clients, client: &Client, authority: &Authority, reason: &str) {
+    let Some(audit) = &clients.audit else { return };
+    let line = AuditLine::new(client.address, AuditOutcome::Refused, StatusCode::MISDIRECTED_REQUEST.as_u16());
+    audit.write(AuditLine {
+        user: client.user.clone(),
+        host: Some(AuditLine::cut(&authority.to_string())),
+        method: Some(Method::CONNECT),
+        reason: Some(AuditLine::cut(reason)),
+        ..line
+    });
 }
 
 /// The same where the HTTP library could not read a request, and has refused it itself.

@@ -62,7 +62,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
                     record.verdict(verdict.label(), 200);
                     upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
-                        tunnel::run(proxy, address, authority, stream, upstream, record).await;
+                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
                     })
                 }
             }

@@ -12,7 +12,9 @@ use tracing::warn;
 
 use super::client_hello::{self, Closed};
 use super::intercept::UNRECOGNIZED_NAME;
+use crate::host::Seldom;
 use crate::oci::{Authority, Host};
+use crate::proxy::clients::{Client, refused};
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::state::Proxy;
@@ -21,38 +23,43 @@ use crate::wire::Rewind;
 
 const BUFFER: usize = 32 << 10;
 
+static SAID: Seldom = Seldom::new();
+
 /// Copies until the end. The record says how much went to the client.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: Arc<Proxy>,
-    client_address: IpAddr,
+    client: Client,
     authority: Authority,
-    mut client: S,
+    mut downstream: S,
     mut upstream: EgressStream,
     mut record: Record,
 ) {
     let copying = async {
         let refuses = |name: &Host| is_refused(&proxy, &authority, name);
-        match client_hello::watch(&mut client, &mut upstream, refuses).await {
+        match client_hello::watch(&mut downstream, &mut upstream, refuses).await {
             Ok(said) => {
-                let mut client = Rewind::new(said, client);
-                tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await
+                let mut downstream = Rewind::new(said, downstream);
+                tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER).await
             }
             Err(Closed::Io(error)) => Err(error),
             Err(closed) => {
                 proxy.metrics.handshake_failure("wrong_name");
-                warn!(
-                    client = %client_address, to = %authority, reason = %closed,
-                    "closed a tunnel whose TLS asks for a registry under another host name: CONNECT must name the registry"
-                );
-                client.write_all(&UNRECOGNIZED_NAME).await?;
-                client.flush().await?;
+                refused::note_tunnel(&proxy.policy().clients, &client, &authority, &closed.to_string());
+                if SAID.is_due() {
+                    warn!(
+                        client = %client.address, to = %authority, reason = %closed,
+                        "closed a tunnel whose TLS asks for a registry under another host name: CONNECT must name the registry"
+                    );
+                }
+                downstream.write_all(&UNRECOGNIZED_NAME).await?;
+                downstream.flush().await?;
                 Err(io::Error::other(closed))
             }
         }
     };
     let copied = tokio::select! {
         copied = copying => copied,
-        () = denied(&proxy, client_address, &authority) => {
+        () = denied(&proxy, client.address, &authority) => {
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }

@@ -192,7 +192,9 @@ async fn a_registry_is_reached_by_no_other_port_and_in_no_tunnel_to_another_host
     other.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
     let at = registry.address();
     let plan = Plan::new().registry(&registry, "token_hosts: [auth.example.com]").host("example.com", &other);
-    let proxy = plan.tunnel(&format!("allow: ['{at}']")).start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let audit = format!("audit: '{}'", folder.path().join("audit.log").display());
+    let proxy = plan.tunnel(&format!("allow: ['{at}']")).clients(&audit).start().await;
     for host in ["quay.io", "auth.example.com"] {
         let request = format!("PUT http://{host}/v2/open/app/manifests/x HTTP/1.1\r\nHost: {host}\r\n");
         let answer = at_the_door(&proxy, &format!("{request}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}")).await;
@@ -205,6 +207,7 @@ async fn a_registry_is_reached_by_no_other_port_and_in_no_tunnel_to_another_host
         let failed = client.tls_as(&at.to_string(), name).await.unwrap_err();
         assert!(failed.to_string().contains("UnrecognisedName"), "{failed}");
     }
+    eventually("each is in the audit log", || audited(&folder, 421) == 2).await;
     eventually("its connection ends", || registry.open_connections() == 0).await;
     assert_eq!(registry.requests().len(), 0);
     // Another host's name, and what is no TLS, pass there.
