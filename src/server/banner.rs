@@ -29,8 +29,8 @@ pub(super) fn words(
          This machine  sudo cp {certificate} /usr/local/share/ca-certificates/pullthrough.crt && sudo update-ca-certificates\n\
          Docker        HTTPS_PROXY={url} in the daemon's environment (systemctl edit docker), then restart it\n\
          containerd    the same in containerd's environment (systemctl edit containerd), then restart it\n\
-         Podman        HTTPS_PROXY={url} podman pull quay.io/podman/hello\n\
-         Skopeo        HTTPS_PROXY={url} skopeo inspect docker://quay.io/podman/hello\n\
+         Podman        SSL_CERT_FILE={certificate} HTTPS_PROXY={url} podman pull quay.io/podman/hello\n\
+         Skopeo        SSL_CERT_FILE={certificate} HTTPS_PROXY={url} skopeo inspect docker://quay.io/podman/hello\n\
          k3s           CONTAINERD_HTTPS_PROXY={url} in /etc/systemd/system/k3s.service.env, then restart k3s\n\
          With a script curl -fsS {url}/setup/docker | sudo sh -s -- {fingerprint}\n\
          From another machine, replace {host} with the name of this one.\n",
@@ -45,7 +45,7 @@ pub(super) fn words(
         let _ = write!(
             text,
             "\nThe root key is still on this machine ({}). Once your list of registries is final, run\n\
-             `pullthrough ca seal` to remove it: anyone who steals this machine can then impersonate these registries\n\
+             `pullthrough ca seal --out FILE` to move it to another medium: anyone who steals this machine can then impersonate these registries\n\
              and nothing else.\n",
             key.display()
         );

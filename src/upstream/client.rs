@@ -93,11 +93,6 @@ impl Upstream {
         Ok(Self { inner: Arc::new(inner), outage: None })
     }
 
-    /// The token service on a registry's own host, which is reached as the registry is.
-    pub(crate) fn service_at_home(&self, home: &Authority) -> Endpoint {
-        Endpoint::of_host(home).reached_by(self.inner.pools.reach_at_home(home))
-    }
-
     /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
     /// redirects to. All of that makes up its outage. While that is open, all but its mirrors is refused at once.
     #[must_use]

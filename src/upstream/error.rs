@@ -173,7 +173,7 @@ pub enum Error {
         after: Duration,
     },
     /// The registry is known to be away: nothing was sent.
-    #[error("the registry is away, and {to} is not asked until it is back")]
+    #[error("the registry is unreachable; {to} is not asked until a probe is answered")]
     Away {
         /// Who was meant.
         to: Authority,

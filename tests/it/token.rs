@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pullthrough::host::Secret;
 use pullthrough::oci::{Authority, Bearer};
 use pullthrough::upstream::{
-    AddressRules, Config, Credential, HostConfig, Realm, TokenAsk, TokenError, Tokens, Upstream,
+    AddressRules, Config, Credential, Endpoint, HostConfig, Realm, TokenAsk, TokenError, Tokens, Upstream,
 };
 
 use crate::support::{self, Act, Gate, Registry, Setup, basic_value, eventually};
@@ -51,7 +51,9 @@ impl Lab {
         credential: Option<&Credential>,
         realms: &[Realm],
     ) -> Result<HeaderValue, TokenError> {
-        self.tokens.bearer(&TokenAsk { challenge, scopes, credential, home: &self.home(), realms }).await
+        self.tokens
+            .bearer(&TokenAsk { challenge, scopes, credential, home: &Endpoint::of_host(&self.home()), realms })
+            .await
     }
 
     /// Whether this header reads the private repository.
@@ -61,7 +63,7 @@ impl Lab {
         let upstream = upstream(&[&self.registry]);
         let mut request = http::Request::get(format!("/v2/team/app/blobs/{digest}")).body(()).unwrap();
         request.headers_mut().insert(AUTHORIZATION, bearer.clone());
-        let endpoint = pullthrough::upstream::Endpoint::of_host(&self.home());
+        let endpoint = Endpoint::of_host(&self.home());
         let answer = upstream.fetch(&endpoint, request).await.unwrap();
         self.registry.unscript(line);
         answer.status() == StatusCode::OK
@@ -224,7 +226,13 @@ async fn a_token_is_for_one_service_scope_set_and_credential() {
 async fn a_token_that_was_refused_is_asked_for_anew_once() {
     let lab = Lab::new(&[]);
     let (challenge, home) = (lab.challenge(), lab.home());
-    let ask = TokenAsk { challenge: &challenge, scopes: &lab.scopes, credential: None, home: &home, realms: &[] };
+    let ask = TokenAsk {
+        challenge: &challenge,
+        scopes: &lab.scopes,
+        credential: None,
+        home: &Endpoint::of_host(&home),
+        realms: &[],
+    };
     let first = lab.tokens.bearer(&ask).await.unwrap();
     lab.tokens.forget(&ask, &first);
     let second = lab.tokens.bearer(&ask).await.unwrap();
@@ -260,7 +268,13 @@ async fn a_token_for_somebody_else_lives_as_long_as_is_wished_where_the_service_
     {
         let lab = Lab::new(&[]);
         let (challenge, home) = (lab.challenge(), lab.home());
-        let ask = TokenAsk { challenge: &challenge, scopes: &lab.scopes, credential: None, home: &home, realms: &[] };
+        let ask = TokenAsk {
+            challenge: &challenge,
+            scopes: &lab.scopes,
+            credential: None,
+            home: &Endpoint::of_host(&home),
+            realms: &[],
+        };
         let lasting = async || {
             let (header, left) = lab.tokens.lasting(&ask, Duration::from_secs(60)).await.unwrap();
             (header, left.as_secs_f64())

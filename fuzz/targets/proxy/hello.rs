@@ -2,7 +2,7 @@
 
 use super::stage::{CLIENT, REGISTRY, authority, on_stage};
 use crate::oci::Host;
-use crate::proxy::door::handshake::{self, Read};
+use crate::proxy::door::handshake::{HelloReader, Read};
 use crate::proxy::door::{client_hello, intercept};
 
 const HANDSHAKE: u8 = 22;
@@ -32,7 +32,7 @@ pub fn hello(data: &[u8]) {
 }
 
 fn in_a_tunnel(data: &[u8]) {
-    let Read::Hello(message, end) = handshake::first_hello(data) else { return };
+    let Read::Hello(message, end) = HelloReader::first().read(data) else { return };
     let read: Vec<u8> = records_before_a_break(&data[..end]).into_iter().flat_map(|(_, content)| content).collect();
     assert_eq!(read, message);
     let named = server_name(&message).and_then(|name| String::from_utf8(name).ok()?.parse::<Host>().ok());

@@ -12,7 +12,7 @@
 //! Scope: blobs. Manifests are small and fetched whole.
 //! Never: publish a byte range as whole before its digest matched; write a byte twice; let a reader slow the fill; let one
 //! registry's bytes reach another registry's readers before they are verified.
-//! Reading: docs/architecture.md (8), docs/format.md "Fills"; RFC 9110 sections 13.1.5 (If-Range) and 14.
+//! Reading: docs/architecture.md, "A miss", docs/format.md "Fills"; RFC 9110 sections 13.1.5 (If-Range) and 14.
 
 pub(crate) mod backoff;
 pub(crate) mod checkpoint;

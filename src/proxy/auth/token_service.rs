@@ -175,8 +175,8 @@ fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool
 }
 
 fn only_pulls() -> Failure {
-    let message = "this token service stands in while the registry is away: it verifies no login and lets nobody \
-                   push; ask again when the registry is back";
+    let message = "this token service is used while the registry is unreachable: it verifies no login and allows no push; \
+                   try again later";
     respond::away(message, LATER)
 }
 

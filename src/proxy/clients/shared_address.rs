@@ -59,7 +59,7 @@ impl SharedAddress {
         if let Some(evidence) = self.pulled(client, agent, layer, Instant::now()) {
             warn!(
                 %client, ?evidence,
-                "several machines pull from behind one address (NAT, a container network, a port published by a userland proxy), and nobody from another: clients.allow lets everybody in who comes that way; clients.htpasswd tells them apart"
+                "several machines share this client address (NAT, a container network, a port published by a userland proxy), and no other address pulls: clients.allow cannot tell them apart; require passwords with clients.htpasswd"
             );
         }
     }

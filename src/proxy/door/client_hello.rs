@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::handshake::{self, HANDSHAKE, Read};
+use super::handshake::{self, HelloReader, Read};
 use crate::oci::Host;
 
 /// A hello is on its way as a whole.
@@ -36,7 +36,7 @@ pub(crate) enum Closed {
 }
 
 /// Lets both sides speak until no further ClientHello can come in the clear, each of them judged by `refuses`. Answers
-/// the bytes of the client that are still to be sent. Where the server speaks first, or the client does not speak TLS,
+/// the bytes of the client that are still to be sent, and how many it was sent. Where the server speaks first, or the client does not speak TLS,
 /// nothing is judged.
 ///
 /// # Errors
@@ -45,7 +45,7 @@ pub(crate) async fn watch<C, U>(
     client: &mut C,
     upstream: &mut U,
     refuses: impl Fn(&Host) -> bool,
-) -> Result<Bytes, Closed>
+) -> Result<(Bytes, u64), Closed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -59,23 +59,31 @@ where
         client.write_all(&greeting).await?;
         client.flush().await?;
     }
-    if !within(HELLO, begins_as_tls(client, &mut said)).await?? {
-        return Ok(said.freeze());
+    let mut sent = greeting.len() as u64;
+    if !within(HELLO, may_be_tls(client, &mut said)).await?? {
+        return Ok((said.freeze(), sent));
     }
-    within(HELLO, pass_hello(client, upstream, &mut said, handshake::first_hello, &refuses)).await??;
-    if within(ANSWER, asks_again(client, upstream)).await?? {
-        within(HELLO, pass_hello(client, upstream, &mut said, handshake::second_hello, &refuses)).await??;
+    within(HELLO, pass_hello(client, upstream, &mut said, HelloReader::first(), &refuses)).await??;
+    let (again, answered) = within(ANSWER, asks_again(client, upstream)).await??;
+    sent += answered;
+    if again {
+        within(HELLO, pass_hello(client, upstream, &mut said, HelloReader::second(), &refuses)).await??;
     }
-    Ok(said.freeze())
+    Ok((said.freeze(), sent))
 }
 
 async fn within<T>(time: Duration, what: impl Future<Output = T>) -> io::Result<T> {
     Ok(tokio::time::timeout(time, what).await?)
 }
 
-async fn begins_as_tls<C: AsyncRead + Unpin>(client: &mut C, said: &mut BytesMut) -> io::Result<bool> {
-    while said.len() == 1 && said[0] == HANDSHAKE && client.read_buf(said).await? > 0 {}
-    Ok(said.starts_with(&[HANDSHAKE, handshake::MAJOR]))
+async fn may_be_tls<C: AsyncRead + Unpin>(client: &mut C, said: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        match handshake::may_be_tls(said) {
+            Some(may_be) => return Ok(may_be),
+            None if client.read_buf(said).await? == 0 => return Ok(false), // no server reads so little
+            None => {}
+        }
+    }
 }
 
 /// Reads a hello, judges it, and sends it on: its bytes and what was passed over, and nothing behind it.
@@ -83,13 +91,15 @@ async fn pass_hello<C: AsyncRead + Unpin, U: AsyncWrite + Unpin>(
     client: &mut C,
     upstream: &mut U,
     said: &mut BytesMut,
-    read: impl Fn(&[u8]) -> Read,
+    mut reader: HelloReader,
     refuses: &impl Fn(&Host) -> bool,
 ) -> Result<(), Closed> {
     loop {
-        match read(said) {
+        match reader.read(said) {
             Read::More if client.read_buf(said).await? > 0 => {}
-            Read::More | Read::Other => return Err(Closed::Unreadable),
+            // The client has left: its server hears the end, and nothing of what it began to say.
+            Read::More => return Err(Closed::Io(io::ErrorKind::UnexpectedEof.into())),
+            Read::Other => return Err(Closed::Unreadable),
             Read::Hello(message, end) => {
                 let names = names(&message).ok_or(Closed::Unreadable)?;
                 if let Some(name) = names.into_iter().find(refuses) {
@@ -102,8 +112,11 @@ async fn pass_hello<C: AsyncRead + Unpin, U: AsyncWrite + Unpin>(
     }
 }
 
-/// Whether the server asks for another hello. Its answer is sent on as it comes.
-async fn asks_again<C: AsyncWrite + Unpin, U: AsyncRead + Unpin>(client: &mut C, upstream: &mut U) -> io::Result<bool> {
+/// Whether the server asks for another hello, and how long the answer is so far, which is sent on as it comes.
+async fn asks_again<C: AsyncWrite + Unpin, U: AsyncRead + Unpin>(
+    client: &mut C,
+    upstream: &mut U,
+) -> io::Result<(bool, u64)> {
     let (mut answer, mut sent) = (BytesMut::with_capacity(PIECE), 0);
     loop {
         let is_end = upstream.read_buf(&mut answer).await? == 0;
@@ -111,8 +124,8 @@ async fn asks_again<C: AsyncWrite + Unpin, U: AsyncRead + Unpin>(client: &mut C,
         client.flush().await?;
         sent = answer.len();
         match handshake::asks_again(&answer) {
-            Some(again) => return Ok(again),
-            None if is_end => return Ok(false),
+            Some(again) => return Ok((again, sent as u64)),
+            None if is_end => return Ok((false, sent as u64)),
             None => {}
         }
     }
@@ -201,7 +214,7 @@ mod tests {
         });
         let refuses = |name: &Host| name.to_string() == "quay.io";
         let ended = match watch(&mut ours, &mut upstream, refuses).await {
-            Ok(rest) => {
+            Ok((rest, _)) => {
                 upstream.write_all(&rest).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut ours, &mut upstream).await;
                 Ok(())
@@ -253,10 +266,29 @@ mod tests {
     async fn what_begins_as_tls_and_cannot_be_read_is_closed() {
         let good = hello("example.com");
         let inside = [&good[..5], &[21, 3, 3, 0, 2, 1, 0], &good[5..]].concat();
-        for said in [&b"\x16\x03\x01\x00\x20\x02\x00\x00\x1c"[..], b"\x16\x03", b"\x16\x03\x01\xff\xff", &inside] {
+        let whole = b"\x16\x03\x01\x00\x04\x02\x00\x00\x00";
+        // Go's server reads a hello behind a warning, and in a record of almost any version.
+        let behind = [&[21, 3, 1, 0, 2, 1, 112], &hello("quay.io")[..]].concat();
+        for said in [&whole[..], b"\x16\x03\x01\xff\xff", &inside, &behind] {
             let (heard, _, ended) = watched(&[said], b"", b"").await;
             assert_eq!((heard, ended), (Vec::new(), Err(Closed::Unreadable.to_string())), "{said:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_record_of_another_version_hides_no_name_and_a_client_that_leaves_is_no_enemy() {
+        for version in [[2, 0], [0, 0], [15, 255]] {
+            let mut said = hello("quay.io");
+            said[1..3].copy_from_slice(&version);
+            let (heard, _, ended) = watched(&[&said], b"", b"").await;
+            assert_eq!((heard.len(), ended.unwrap_err().contains("quay.io")), (0, true), "{version:?}");
+        }
+        let good = hello("example.com");
+        let left = Err(Closed::Io(io::ErrorKind::UnexpectedEof.into()).to_string());
+        assert_eq!(watched(&[&good[..50]], b"", b"").await.2, left);
+        // Also by an alert in place of a second hello.
+        let alert = [21, 3, 3, 0, 2, 2, 40];
+        assert_eq!(watched(&[&good, &alert], b"", &retry()).await.2, left);
     }
 
     #[tokio::test]

@@ -7,10 +7,10 @@
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const WARNING: u8 = 1;
-pub(crate) const HANDSHAKE: u8 = 22;
+const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
-/// The first byte of the version in every record of SSL 3.0 and TLS.
-pub(crate) const MAJOR: u8 = 3;
+/// The first byte of a record's version is 3; Go's server takes all below this one before a version is agreed on.
+const MAJORS: u8 = 0x10;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const SERVER_NAME: [u8; 2] = [0, 0];
@@ -36,49 +36,69 @@ pub(crate) enum Read {
     Other,
 }
 
-/// The client's first message. Nothing may stand before it but empty records.
-pub(crate) fn first_hello(stream: &[u8]) -> Read {
-    hello(stream, &[])
+/// Puts one ClientHello together from a stream that is read piece by piece.
+pub(crate) struct HelloReader {
+    passed_over: &'static [u8],
+    /// How many of the stream's bytes were read: whole records.
+    read: usize,
+    message: Vec<u8>,
 }
 
-/// The client's answer to a HelloRetryRequest, behind what its server passes over: early data, and a
-/// change_cipher_spec.
-pub(crate) fn second_hello(stream: &[u8]) -> Read {
-    hello(stream, &[CHANGE_CIPHER_SPEC, APPLICATION_DATA])
-}
+impl HelloReader {
+    /// Of the client's first message. Nothing may stand before it but empty records.
+    pub(crate) fn first() -> Self {
+        Self { passed_over: &[], read: 0, message: Vec::new() }
+    }
 
-fn hello(stream: &[u8], passed_over: &[u8]) -> Read {
-    let (mut rest, mut message) = (stream, Vec::new());
-    loop {
-        if stream.len() - rest.len() > LONGEST || message.len() > LONGEST {
-            return Read::Other;
-        }
-        let (kind, record) = match record(rest) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Read::More,
-            Err(NoRecord) => return Read::Other,
-        };
-        rest = &rest[HEADER + record.len()..];
-        match kind {
-            HANDSHAKE => message.extend_from_slice(record),
-            // Between the pieces of a message no other record may stand.
-            kind if message.is_empty() && passed_over.contains(&kind) => continue,
-            _ => return Read::Other,
-        }
-        match message.first() {
-            None => {}
-            Some(&CLIENT_HELLO) => {
-                let Some(length) = length(&message) else { continue };
-                if message.len() == length {
-                    return Read::Hello(message, stream.len() - rest.len());
-                }
-                // What follows a hello waits for its answer.
-                if message.len() > length {
-                    return Read::Other;
-                }
+    /// Of the client's answer to a HelloRetryRequest, behind what its server passes over: early data, a
+    /// change_cipher_spec, and alerts.
+    pub(crate) fn second() -> Self {
+        Self { passed_over: &[CHANGE_CIPHER_SPEC, ALERT, APPLICATION_DATA], ..Self::first() }
+    }
+
+    /// Reads on in `stream`, which begins with all that was read before.
+    pub(crate) fn read(&mut self, stream: &[u8]) -> Read {
+        loop {
+            if self.read > LONGEST || self.message.len() > LONGEST {
+                return Read::Other;
             }
-            Some(_) => return Read::Other,
+            let (kind, record) = match record(stream.get(self.read..).unwrap_or_default()) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Read::More,
+                Err(NoRecord) => return Read::Other,
+            };
+            self.read += HEADER + record.len();
+            match kind {
+                HANDSHAKE => self.message.extend_from_slice(record),
+                // Between the pieces of a message no other record may stand.
+                kind if self.message.is_empty() && self.passed_over.contains(&kind) => continue,
+                _ => return Read::Other,
+            }
+            match self.message.first() {
+                None => {}
+                Some(&CLIENT_HELLO) => {
+                    let Some(length) = length(&self.message) else { continue };
+                    if self.message.len() == length {
+                        return Read::Hello(std::mem::take(&mut self.message), self.read);
+                    }
+                    // What follows a hello waits for its answer.
+                    if self.message.len() > length {
+                        return Read::Other;
+                    }
+                }
+                Some(_) => return Read::Other,
+            }
         }
+    }
+}
+
+/// Whether a stream that begins so may be read as TLS by some server: by a handshake record, or by an alert, which some
+/// pass over. Before a version is agreed on, servers take almost any. `None` while that cannot be said.
+pub(crate) fn may_be_tls(stream: &[u8]) -> Option<bool> {
+    match *stream {
+        [] | [HANDSHAKE | ALERT] => None,
+        [HANDSHAKE | ALERT, major, ..] => Some(major < MAJORS),
+        _ => Some(false),
     }
 }
 
@@ -162,7 +182,7 @@ struct NoRecord;
 
 /// The kind and the content of the record with which the bytes begin, once it is whole.
 fn record(bytes: &[u8]) -> Result<Option<(u8, &[u8])>, NoRecord> {
-    if bytes.get(1).is_some_and(|major| *major != MAJOR) {
+    if bytes.get(1).is_some_and(|major| *major >= MAJORS) {
         return Err(NoRecord);
     }
     let [kind, _, _, high, low, ref rest @ ..] = *bytes else { return Ok(None) };
@@ -208,10 +228,12 @@ mod tests {
                 stream.extend(&empty);
             }
             let end = stream.len() - empty.len();
-            assert_eq!(first_hello(&stream), Read::Hello(hello.clone(), end), "{size}");
+            assert_eq!(HelloReader::first().read(&stream), Read::Hello(hello.clone(), end), "{size}");
+            let mut reader = HelloReader::first();
             for cut in 0..end {
-                assert_eq!(first_hello(&stream[..cut]), Read::More, "{size} {cut}");
+                assert_eq!(reader.read(&stream[..cut]), Read::More, "{size} {cut}");
             }
+            assert_eq!(reader.read(&stream), Read::Hello(hello.clone(), end), "{size}");
         }
     }
 
@@ -230,7 +252,7 @@ mod tests {
             ("a hello that is too long", (0..6).flat_map(|_| record_of(22, &vec![1; 16 << 10])).collect()),
         ];
         for (name, stream) in table {
-            assert_eq!(first_hello(&stream), Read::Other, "{name}");
+            assert_eq!(HelloReader::first().read(&stream), Read::Other, "{name}");
         }
     }
 
@@ -239,9 +261,30 @@ mod tests {
         let hello = message(1, b"\x03\x03again");
         let before = [record_of(23, b"early"), record_of(20, b"\x01"), record_of(22, b"")].concat();
         let stream = [&before[..], &record_of(22, &hello), b"rest"].concat();
-        assert_eq!(second_hello(&stream), Read::Hello(hello.clone(), stream.len() - 4));
-        assert_eq!(second_hello(&[record_of(22, &hello[..2]), record_of(23, b"x")].concat()), Read::Other);
-        assert_eq!(second_hello(&record_of(23, &[0; 16 << 10]).repeat(5)), Read::Other);
+        assert_eq!(HelloReader::second().read(&stream), Read::Hello(hello.clone(), stream.len() - 4));
+        assert_eq!(
+            HelloReader::second().read(&[record_of(22, &hello[..2]), record_of(23, b"x")].concat()),
+            Read::Other
+        );
+        assert_eq!(HelloReader::second().read(&record_of(23, &[0; 16 << 10]).repeat(5)), Read::Other);
+    }
+
+    #[test]
+    fn what_some_server_reads_as_tls_is_known_by_its_first_two_bytes() {
+        for (stream, expected) in [
+            (&b""[..], None),
+            (b"\x16", None),
+            (b"\x15", None),
+            (b"\x16\x03", Some(true)),
+            (b"\x16\x02\x00", Some(true)),
+            (b"\x16\x00", Some(true)),
+            (b"\x15\x03", Some(true)),
+            (b"\x16 quay.io", Some(false)),
+            (b"SSH-2.0", Some(false)),
+            (b"\x14\x03", Some(false)),
+        ] {
+            assert_eq!(may_be_tls(stream), expected, "{stream:?}");
+        }
     }
 
     #[test]

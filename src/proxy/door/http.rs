@@ -59,7 +59,9 @@ impl Proxy {
             // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
             let (id, span) = (RequestId::next(), debug_span!("request", method = %request.method()));
             let (request, leftover) = Received::of(request);
+            let scope = id.enter(); // what is refused at once belongs to it, too
             let handled = handle(request, stream.clone());
+            drop(scope);
             let answered = async move {
                 let response = handled.await;
                 leftover.read_off().await;

@@ -37,9 +37,10 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let copying = async {
         let refuses = |name: &Host| is_refused(&proxy, &authority, name);
         match client_hello::watch(&mut downstream, &mut upstream, refuses).await {
-            Ok(said) => {
+            Ok((said, sent)) => {
                 let mut downstream = Rewind::new(said, downstream);
-                tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER).await
+                let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
+                copied.await.map(|(_, down)| sent + down)
             }
             Err(Closed::Io(error)) => Err(error),
             Err(closed) => {
@@ -65,7 +66,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     match copied {
-        Ok((_, down)) => record.sent(down),
+        Ok(sent) => record.sent(sent),
         Err(error) => record.detail(format!("broken off: {error}")),
     }
 }

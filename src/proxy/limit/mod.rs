@@ -1,7 +1,7 @@
 //! Bounds how much of this process one client may have at a time, and all clients together.
 //!
 //! Flow: a connection takes a [permit](limiter::ConnectionPermit) when it is accepted ([`Limiter::enter`]) and keeps
-//! it until its socket is closed; beyond the limit it waits in the lobby ([`Limiter::wait`]), where only requests
+//! it until its socket is closed; beyond the limit it is served for a moment by `door::overload` ([`Limiter::wait`]), where only requests
 //! for the proxy itself are answered. Where few permits are left, idle connections of the client with the most are
 //! asked to end. Each request is a [`Stream`] from its head until the last byte of its answer has left this process:
 //! [`Stream::admit`] checks the limits once, and [`Outgoing`] counts the answer's bytes on their way out. A tunnel

@@ -149,8 +149,7 @@ impl Authenticated {
         scopes: &[String],
         credential: &Credential,
     ) -> Result<(HeaderValue, Duration), Unasked> {
-        let home = endpoint.authority();
-        let ask = TokenAsk { challenge, scopes, credential: Some(credential), home, realms };
+        let ask = TokenAsk { challenge, scopes, credential: Some(credential), home: endpoint, realms };
         Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
     }
 
@@ -314,6 +313,6 @@ fn token_ask<'a>(
     credential: Option<&'a Credential>,
     sending: &'a Sending<'_>,
 ) -> TokenAsk<'a> {
-    let (home, realms) = (sending.endpoint.authority(), sending.realms);
+    let (home, realms) = (sending.endpoint, sending.realms);
     TokenAsk { challenge, scopes, credential, home, realms }
 }

@@ -135,7 +135,7 @@ impl Quotas {
     }
 }
 
-/// How long a `RetryAdvice-After` asks for, in seconds or by a date (RFC 9110, 10.2.3). A date that has passed is no
+/// How long a `Retry-After` asks for, in seconds or by a date (RFC 9110, 10.2.3). A date that has passed is no
 /// time at all.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -147,8 +147,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// How long to wait before a throttled request is sent once more on the client's behalf: what `RetryAdvice-After` asks
-/// for if that is short. `None` means that the 429 is passed on at once, with its `RetryAdvice-After`.
+/// How long to wait before a throttled request is sent once more on the client's behalf: what `Retry-After` asks
+/// for if that is short. `None` means that the 429 is passed on at once, with its `Retry-After`.
 #[must_use]
 pub fn wait_out(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     retry_after(headers, now).filter(|wait| *wait <= LONGEST_WAIT)

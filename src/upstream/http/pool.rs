@@ -64,16 +64,8 @@ pub(crate) struct Pools {
     direct: Pool,
     by_reach: HashMap<HostConfig, Pool>,
     hosts: HashMap<Authority, HostConfig>,
-    /// What the configuration says of hosts as endpoints, the first word on each.
-    endpoints: HashMap<Authority, Said>,
-}
-
-/// How a host is reached that is an endpoint of some registry.
-struct Said {
-    /// By whoever asks that registry.
-    own: HostConfig,
-    /// By whoever is sent there by another.
-    foreign: HostConfig,
+    /// How hosts that are endpoints are reached by whoever is sent there by another registry; the first word on each.
+    endpoints: HashMap<Authority, HostConfig>,
 }
 
 impl Pools {
@@ -101,7 +93,7 @@ impl Pools {
             let foreign = merged(&foreign, pools.hosts.get(endpoint.authority()));
             pools.add(egress, roots, &reach)?;
             pools.add(egress, roots, &foreign)?;
-            pools.endpoints.entry(endpoint.authority().clone()).or_insert(Said { own: reach, foreign });
+            pools.endpoints.entry(endpoint.authority().clone()).or_insert(foreign);
         }
         Ok(pools)
     }
@@ -122,17 +114,12 @@ impl Pools {
         self.by_reach.get(&reach).unwrap_or(&self.direct)
     }
 
-    /// How a host is reached as the home of a registry, with the certificate that is for that registry.
-    pub(crate) fn reach_at_home(&self, home: &Authority) -> HostConfig {
-        self.endpoints.get(home).map(|said| said.own.clone()).unwrap_or_default()
-    }
-
     /// The way to any other host: as `upstream.hosts` says, else as its first endpoint does.
     ///
     /// Threat: a registry that redirects to another one, or names it as its token service, so that it is asked with a
     /// client certificate that is not for this. Defence: an endpoint's certificate is shown by who asks its registry.
     pub(crate) fn to_host(&self, to: &Authority) -> &Pool {
-        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to).map(|said| &said.foreign));
+        let reach = self.hosts.get(to).or_else(|| self.endpoints.get(to));
         reach.and_then(|reach| self.by_reach.get(reach)).unwrap_or(&self.direct)
     }
 }

@@ -78,14 +78,19 @@ async fn a_token_service_is_asked_with_a_registrys_client_certificate_at_that_re
     let service = Tokens::new().public("public/*");
     private.serve_tokens(&service);
     let evil = private.sibling(Setup::named("evil.example"));
-    let upstream =
-        Upstream::new(&Config::default(), &[endpoint_config(&evil), config], AddressRules::default()).unwrap();
+    let (own, another) = (
+        Endpoint::parse(&config).unwrap(),
+        EndpointConfig { client_cert_file: None, client_key_file: None, ..config.clone() },
+    );
+    let mirror = Endpoint::parse(&another).unwrap();
+    let configs = [endpoint_config(&evil), another, config];
+    let upstream = Upstream::new(&Config::default(), &configs, AddressRules::default()).unwrap();
     let tokens = pullthrough::upstream::Tokens::new(upstream).unwrap();
     let realm = format!("{}/token", private.url());
     let challenge = Bearer { realm, ..Bearer::default() };
     let scopes = ["repository:public/app:pull".to_owned()];
-    for (home, expected) in [(&evil, false), (&private, true)] {
-        let home = endpoint(home).authority().clone();
+    // Nor does another registry's endpoint on that host have it.
+    for (home, expected) in [(endpoint(&evil), false), (mirror, false), (own, true)] {
         let ask = TokenAsk { challenge: &challenge, scopes: &scopes, credential: None, home: &home, realms: &[] };
         let token = tokens.bearer(&ask).await;
         assert_eq!(token.is_ok(), expected, "{token:?}");

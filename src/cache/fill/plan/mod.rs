@@ -5,7 +5,7 @@
 //! Scope: numbers of bytes. The driver and the lanes in `transfer` act on its answers; `Fill` holds the lock around it.
 //! Never: two lanes with a claim on the same byte; the last byte of a whole handed out before its digest matched; a reader
 //! that waits for bytes which no lane will bring.
-//! Reading: docs/architecture.md (8); RFC 9110 section 14 (range requests).
+//! Reading: docs/architecture.md, "A miss"; RFC 9110 section 14 (range requests).
 
 pub(crate) mod claims;
 pub(crate) mod demand;

@@ -103,7 +103,8 @@ impl Detaching {
 
     /// Asks for the rest and passes on what comes of it.
     async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
-        let want = Want { from: self.at, to: self.end, way, ..Want::default() };
+        let origins = self.waiter.caller().origins;
+        let want = Want { from: self.at, to: self.end, way, origins, ..Want::default() };
         let flow = self.waiter.caller().source.open(self.waiter.digest(), want).await.map_err(Stop::Fault)?;
         self.end = self.end.or(flow.total);
         let mut skip = self.at.saturating_sub(flow.at);

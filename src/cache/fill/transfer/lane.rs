@@ -113,7 +113,7 @@ impl Lane {
                 way: if endpoints.may_be_mixed() { self.way } else { 0 },
                 last: endpoints.last(),
                 when_full: self.when_full,
-                ..Want::default()
+                origins: self.source.caller.origins,
             }
         };
         let source = &self.source.caller.source;

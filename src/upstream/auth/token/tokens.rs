@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::answer::Token;
 use super::{Realm, TokenError, form};
 use crate::host::{Coalesced, Flights, within};
-use crate::oci::{Authority, Bearer};
+use crate::oci::Bearer;
 use crate::upstream::auth::quota;
-use crate::upstream::{Credential, Endpoint, Error, FinalHop, Upstream, collect};
+use crate::upstream::{Credential, Endpoint, Error, FinalHop, HostConfig, Upstream, collect};
 use crate::wire::Body;
 
 /// All tries for one token together: a client waits behind this.
@@ -39,8 +39,8 @@ pub struct TokenAsk<'a> {
     pub scopes: &'a [String],
     /// Whose token; `None` is an anonymous one, which any realm may be asked for that the address rules allow.
     pub credential: Option<&'a Credential>,
-    /// The host that the credential is for: the registry's, or the endpoint's whose own it is.
-    pub home: &'a Authority,
+    /// The endpoint that the credential is for, and that sent the challenge. A token service on its host is reached as it is.
+    pub home: &'a Endpoint,
     /// Realms elsewhere that it may be sent to: the preset's and those listed in `realms`.
     pub realms: &'a [Realm],
 }
@@ -66,8 +66,14 @@ struct Key {
     service: Option<String>,
     scopes: BTreeSet<String>,
     credential: Option<[u8; 32]>,
-    /// Whether the registry that sends us there is on the same host.
-    is_at_home: bool,
+    /// How the service is reached where it is on the host of the endpoint that sends us there.
+    reach: HostConfig,
+}
+
+impl Key {
+    fn service_endpoint(&self) -> Endpoint {
+        Endpoint::of_host(self.realm.authority()).reached_by(self.reach.clone())
+    }
 }
 
 #[derive(Clone)]
@@ -169,11 +175,12 @@ impl Tokens {
 
     fn key(&self, ask: &TokenAsk<'_>) -> Result<Key, TokenError> {
         let realm: Realm = ask.challenge.realm.parse().map_err(|_| TokenError::BadRealm)?;
-        if ask.credential.is_some() && !realm.is_trusted(ask.home, ask.realms) {
+        if ask.credential.is_some() && !realm.is_trusted(ask.home.authority(), ask.realms) {
             return Err(TokenError::Untrusted { realm });
         }
+        let is_at_home = realm.authority() == ask.home.authority();
         Ok(Key {
-            is_at_home: realm.authority() == ask.home,
+            reach: if is_at_home { ask.home.reach().clone() } else { HostConfig::default() },
             realm,
             service: ask.challenge.service.clone(),
             scopes: ask.scopes.iter().cloned().collect(),
@@ -199,18 +206,13 @@ impl Tokens {
     async fn ask(&self, key: Key, credential: Option<Credential>) -> Result<Kept, TokenError> {
         let scopes: Vec<String> = key.scopes.iter().cloned().collect();
         let target = form::query(&key.realm, key.service.as_deref(), &scopes, None).parse().ok();
-        let endpoints = [Endpoint::of_host(key.realm.authority())];
+        let endpoints = [key.service_endpoint()];
         let about = self.upstream.asked_of(&endpoints, target.as_ref());
         let token = within(DEADLINE, &about, self.token(&key, credential.as_ref())).await;
         let token = token.ok_or_else(|| TokenError::Slow { realm: key.realm.clone(), after: DEADLINE })??;
         let kept = Kept::new(token);
         self.inner.kept.insert(key, kept.clone());
         Ok(kept)
-    }
-
-    fn service(&self, key: &Key) -> Endpoint {
-        let host = key.realm.authority();
-        if key.is_at_home { self.upstream.service_at_home(host) } else { Endpoint::of_host(host) }
     }
 
     /// By POST where there is a credential, then by GET where the service takes no POST, as containerd does.
@@ -246,7 +248,7 @@ impl Tokens {
         if let Some(basic) = credential.and_then(Credential::basic) {
             request.headers_mut().insert(AUTHORIZATION, basic);
         }
-        let endpoint = self.service(key);
+        let endpoint = key.service_endpoint();
         let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         let answer = self.upstream.fetch(&endpoint, request).await.map_err(failed)?;
         let moved = answer.extensions().get::<FinalHop>().is_some_and(|hop| hop.authority != *key.realm.authority());
@@ -271,7 +273,7 @@ impl Tokens {
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let endpoint = self.service(key);
+        let endpoint = key.service_endpoint();
         let failed = |source| TokenError::Upstream { realm: key.realm.clone(), source: Box::new(source) };
         read(&key.realm, self.upstream.send(&endpoint, request).await.map_err(failed)?).await
     }
