@@ -17,7 +17,7 @@ use crate::upstream::{Authenticated, Quotas};
 use crate::upstream::{Outage, Upstream};
 
 /// How long a registry that is known to be unhealthy may take to revalidate a tag.
-const ILL_DEADLINE: Duration = Duration::from_secs(1);
+const UNHEALTHY_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One host of a registry, for one request.
 pub(crate) struct Context<'a> {
@@ -112,7 +112,7 @@ impl<'a> Context<'a> {
     pub(crate) fn deadline(&self, deadline: Duration) -> Duration {
         let deciding = self.registry.deciding_endpoints(self.authority);
         let is_well = deciding.iter().any(|endpoint| self.policy.upstream.is_well(endpoint));
-        if is_well { deadline } else { deadline.min(ILL_DEADLINE) }
+        if is_well { deadline } else { deadline.min(UNHEALTHY_DEADLINE) }
     }
 
     /// What registries say is left of their pull limits.

@@ -6,9 +6,9 @@ use super::{Error, ParentError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAdvice {
     /// The same request again, at the same endpoint.
-    SameWay,
+    SameEndpoint,
     /// The next endpoint, or the same one later.
-    NextWay,
+    NextEndpoint,
     /// Nothing: it would fail again.
     Never,
 }
@@ -29,9 +29,9 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> RetryAdvice {
         match self {
-            Self::Exchange { .. } => RetryAdvice::SameWay,
+            Self::Exchange { .. } => RetryAdvice::SameEndpoint,
             Self::Parent { source, .. } if matches!(**source, ParentError::Loop) => RetryAdvice::Never,
-            Self::Parent { .. } => RetryAdvice::NextWay,
+            Self::Parent { .. } => RetryAdvice::NextEndpoint,
             Self::Resolve { .. }
             | Self::NoAddress { .. }
             | Self::Forbidden(_)
@@ -50,7 +50,7 @@ impl Error {
             | Self::Exhausted { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
-            | Self::BadLocation { .. } => RetryAdvice::NextWay,
+            | Self::BadLocation { .. } => RetryAdvice::NextEndpoint,
             Self::Away { .. }
             | Self::ConnectionBound { .. }
             | Self::RequestBody { .. }

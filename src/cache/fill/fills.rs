@@ -23,7 +23,7 @@ use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
 
 /// So long, and of so many contents, it is remembered who lied.
-const GRUDGE: Duration = Duration::from_secs(600);
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 const REMEMBERED: u64 = 1024;
 
 /// All fills under way.
@@ -57,7 +57,7 @@ impl Fills {
     /// Nothing under way.
     #[must_use]
     pub fn new(store: Store, config: FillConfig, metrics: Metrics) -> Self {
-        let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(GRUDGE).build();
+        let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
         let context = FillContext { store, metrics, config, liars, slots: Slots::default() };
         Self { context, is_closed: Arc::default() }
     }

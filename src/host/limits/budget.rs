@@ -28,7 +28,7 @@ pub struct Budget {
     /// Connections of clients.
     pub connections: usize,
     /// Further connections of clients, for requests to the proxy itself.
-    pub lobby: usize,
+    pub overflow: usize,
     /// Connections to the admin port.
     pub admin: usize,
     /// Connections to upstreams.
@@ -52,8 +52,8 @@ impl Budget {
     #[must_use]
     pub fn of(files: Option<u64>, memory: u64, connections: Option<usize>) -> Self {
         let open = files.unwrap_or(UNLIMITED);
-        let (lobby, admin) = ((open / 64).clamp(8, 64), (open / 128).clamp(8, 32));
-        let reserve = OWN_FILES + lobby + admin + (open / 16).clamp(16, 512);
+        let (overflow, admin) = ((open / 64).clamp(8, 64), (open / 128).clamp(8, 32));
+        let reserve = OWN_FILES + overflow + admin + (open / 16).clamp(16, 512);
         let third = (open.saturating_sub(reserve) / 3).max(LEAST);
         let upstream = third.min(UPSTREAM).min(memory / 8 / TUNNEL_BYTES).max(LEAST);
         let rest = open.saturating_sub(reserve + upstream).max(2 * LEAST);
@@ -64,7 +64,7 @@ impl Budget {
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
             connections: number(connections),
-            lobby: number(lobby),
+            overflow: number(overflow),
             admin: number(admin),
             upstream: number(upstream),
             files: number((rest - connections).min(FILES)),
@@ -76,7 +76,7 @@ impl Budget {
     /// The number of files that all of it needs.
     #[cfg(test)]
     fn open(&self) -> usize {
-        self.connections + self.lobby + self.admin + self.upstream + self.files
+        self.connections + self.overflow + self.admin + self.upstream + self.files
     }
 }
 
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn a_machine_is_divided_as_documented() {
         let budget = Budget::of(Some(4096), 8 << 30, None);
-        let Budget { connections, lobby, admin, upstream, files, streams, buffers } = budget;
+        let Budget { connections, overflow, admin, upstream, files, streams, buffers } = budget;
         assert_eq!((connections, upstream, files), (1232, 1232, 1232));
-        assert_eq!((lobby, admin, streams, buffers >> 20), (64, 32, 20_000, 256));
+        assert_eq!((overflow, admin, streams, buffers >> 20), (64, 32, 20_000, 256));
         let small = Budget::of(Some(524_288), 512 << 20, None);
         assert_eq!((small.connections, small.streams, small.buffers >> 20), (4096, 5461, 32));
         assert_eq!(Budget::of(Some(4096), 8 << 30, Some(300)).connections, 300);

@@ -124,7 +124,7 @@ async fn unready(proxy: &Proxy) -> Option<String> {
         return Some("the CA has expired".to_owned());
     }
     if let Some(trouble) = proxy.store.disk_fault() {
-        return Some(format!("the cache's disk: {trouble}; pulls go on uncached"));
+        return Some(format!("the cache's disk: {trouble}; pulls continue uncached"));
     }
     let store = proxy.store.clone();
     let probe = tokio::task::spawn_blocking(move || store.probe(&Digest::of(Algorithm::Sha256, b""))).await;

@@ -15,7 +15,7 @@ use super::exceeded::Exceeded;
 use super::settings::Limits;
 use super::totals::ClientTotals;
 use super::usage::Usage;
-use super::waiting::{Lobby, Waiting};
+use super::waiting::{Waiting, WaitingList};
 
 /// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ pub(crate) struct Limiter {
     totals: Arc<ClientTotals>,
     /// Their connections.
     connections: Mutex<Vec<Weak<Connection>>>,
-    lobby: Arc<Lobby>,
+    waiting_list: Arc<WaitingList>,
     /// When room was made last.
     room: Mutex<Option<Instant>>,
 }
@@ -43,7 +43,7 @@ impl Limiter {
             by: Mutex::default(),
             totals: Arc::new(ClientTotals::new(limits)),
             connections: Mutex::default(),
-            lobby: Arc::default(),
+            waiting_list: Arc::default(),
             room: Mutex::default(),
         })
     }
@@ -80,7 +80,7 @@ impl Limiter {
 
     /// A place for a connection beyond the limit: there always is one.
     pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
-        self.lobby.enter(network(address), self.totals.limits.load().lobby)
+        self.waiting_list.enter(network(address), self.totals.limits.load().waiting_list)
     }
 
     /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be

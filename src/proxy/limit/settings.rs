@@ -29,7 +29,7 @@ pub struct Limits {
     /// Bytes in buffers for one address.
     pub buffers_each: usize,
     /// Connections beyond the others, for questions to the proxy itself.
-    pub lobby: usize,
+    pub waiting_list: usize,
     /// How long a client may take nothing of an answer.
     pub stall: Duration,
 }
@@ -53,7 +53,7 @@ impl Limits {
             tunnels_each: budget.upstream / 4,
             blobs_each: (budget.files / 4).max(1),
             buffers_each: budget.buffers / 4,
-            lobby: budget.lobby,
+            waiting_list: budget.overflow,
             stall: STALL,
         }
     }

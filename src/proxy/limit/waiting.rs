@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 /// Those that are there, in the order in which they came.
 #[derive(Default)]
-pub(crate) struct Lobby(Mutex<Vec<(IpAddr, CancellationToken)>>);
+pub(crate) struct WaitingList(Mutex<Vec<(IpAddr, CancellationToken)>>);
 
 /// One's place, given back when it is dropped.
 pub(crate) struct Waiting {
-    lobby: Arc<Lobby>,
+    waiting_list: Arc<WaitingList>,
     left: CancellationToken,
 }
 
-impl Lobby {
+impl WaitingList {
     /// A place among `most`.
     pub(crate) fn enter(self: &Arc<Self>, network: IpAddr, most: usize) -> Waiting {
         let left = CancellationToken::new();
@@ -30,7 +30,7 @@ impl Lobby {
             list.remove(earliest).1.cancel();
         }
         drop(list);
-        Waiting { lobby: self.clone(), left }
+        Waiting { waiting_list: self.clone(), left }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<(IpAddr, CancellationToken)>> {
@@ -48,7 +48,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.left.cancel();
-        self.lobby.list().retain(|(_, left)| !left.is_cancelled());
+        self.waiting_list.list().retain(|(_, left)| !left.is_cancelled());
     }
 }
 
@@ -58,15 +58,15 @@ mod tests {
 
     #[test]
     fn whoever_comes_takes_the_place_of_the_earliest_of_those_who_have_most() {
-        let lobby = Arc::new(Lobby::default());
+        let waiting_list = Arc::new(WaitingList::default());
         let [one, two, probe] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
-        let enter = |network| lobby.enter(network, 4);
+        let enter = |network| waiting_list.enter(network, 4);
         let first = [enter(one), enter(two), enter(one), enter(one)];
         let probes = [enter(probe), enter(two), enter(one)];
         let closed = |list: &[Waiting]| list.iter().map(|waiting| waiting.left().is_cancelled()).collect::<Vec<_>>();
         assert_eq!(closed(&first), [true, true, true, false]);
         assert_eq!(closed(&probes), [false, false, false], "who asks once stays");
         drop((first, probes));
-        assert!(lobby.list().is_empty());
+        assert!(waiting_list.list().is_empty());
     }
 }

@@ -144,7 +144,7 @@ async fn a_cut_body_ends_in_an_error_after_what_came() {
         let answer = upstream.fetch(&endpoint(&registry), get(&format!("/v2/a/blobs/{digest}"))).await.unwrap();
         let error = bytes(answer).await.unwrap_err();
         let error = Error::of_body(&error).unwrap();
-        assert!(matches!(error, Error::Exchange { .. }) && error.retry() == RetryAdvice::SameWay, "{error:?}");
+        assert!(matches!(error, Error::Exchange { .. }) && error.retry() == RetryAdvice::SameEndpoint, "{error:?}");
     }
 }
 

@@ -27,7 +27,7 @@ async fn a_certificate_is_verified_and_its_fault_is_told() {
     for certificate in [Certificate::OtherName, Certificate::Expired] {
         let error = asked(certificate, true).await.unwrap_err();
         assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
-        assert!(error.is_certificate() && error.retry() == RetryAdvice::NextWay && error.side() == Side::Upstream);
+        assert!(error.is_certificate() && error.retry() == RetryAdvice::NextEndpoint && error.side() == Side::Upstream);
     }
 }
 
