@@ -24,7 +24,7 @@ pub mod service;
 mod units;
 mod watched;
 
-pub use address::reached_at;
+pub use address::{network, reached_at};
 pub use backoff::Backoff;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::throttle::{LoginThrottle, network};
+use super::throttle::LoginThrottle;
+use crate::host::network;
 
 /// A password that was right is remembered for this time.
 const MEMORY: Duration = Duration::from_secs(5 * 60);

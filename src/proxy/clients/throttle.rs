@@ -4,10 +4,11 @@
 //! and by each alone, and every one above a few doubles the wait, up to four seconds. Exposure: many addresses
 //! guessing for many users. Cost: a bounded table; a client whose password is remembered never waits.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::host::Backoff;
+use crate::host::network;
 
 /// So many failures together may be typing errors.
 const FREE_TOGETHER: u32 = 3;
@@ -79,17 +80,6 @@ fn keys(client: IpAddr, user: &str) -> [(FailureKey, u32); 3] {
 
 fn wait(failures: u32, free: u32) -> Duration {
     failures.checked_sub(free).map_or(Duration::ZERO, |excess| BACKOFF.nth(excess))
-}
-
-/// Of IPv6 the /64: whoever has one address there has all.
-pub(crate) fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() >> 64 << 64;
-            Ipv6Addr::from_bits(bits).into()
-        }
-        v4 => v4,
-    }
 }
 
 #[cfg(test)]

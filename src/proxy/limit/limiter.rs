@@ -16,6 +16,7 @@ use super::settings::Limits;
 use super::totals::ClientTotals;
 use super::usage::Usage;
 use super::waiting::{Waiting, WaitingList};
+use crate::host::network;
 
 /// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
@@ -179,14 +180,6 @@ impl Limiter {
 /// So many permits of `most` are kept free for new connections.
 fn spare(most: usize) -> usize {
     (most / 16).clamp(1, 256)
-}
-
-/// The network of one machine: of IPv6 a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(((u128::from(address) >> 64) << 64).into()),
-        address => address,
-    }
 }
 
 /// Nothing is kept of an address without a connection.

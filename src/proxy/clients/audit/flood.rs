@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
+use crate::host::network;
+
 /// Lines at once, and lines a second from then on.
 const CLIENT: Rate = Rate { burst: 1000.0, refill: 5.0 };
 const ALL: Rate = Rate { burst: 10_000.0, refill: 50.0 };
@@ -71,14 +73,6 @@ impl Share {
         let takes = self.left >= 1.0;
         self.left -= f64::from(u8::from(takes));
         takes
-    }
-}
-
-/// The holder of one address of a /64 has all of them.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 
