@@ -137,7 +137,7 @@ impl BlobLookup {
     /// counts as not stored, so that this one does not learn by our requests that it is here.
     pub(crate) async fn is_at_hand(&self, caller: &Caller, digest: &Digest) -> bool {
         let is_stored =
-            !matches!(self.store.read(digest), Ok(None)) && self.rights.are_shared(&caller.place, digest).await;
+            !matches!(self.store.look(digest).await, Ok(None)) && self.rights.are_shared(&caller.place, digest).await;
         is_stored || self.fills.has(digest, &caller.place.registry)
     }
 
@@ -192,7 +192,10 @@ impl BlobLookup {
                     continue;
                 }
                 Ok(Entered::Leaving(fill)) => {
-                    fill.gone().await;
+                    tokio::select! {
+                        () = fill.gone() => {}
+                        () = self.store.hang() => {}
+                    }
                     continue;
                 }
                 Ok(Entered::UnderWay(fill)) if right != Right::None => {
@@ -309,6 +312,7 @@ impl BlobLookup {
                 }
                 Err(Fault::new(Retry::Again, error))
             }
+            Err(_) if self.store.is_hanging() => Ok(None), // the log says so
             Err(error) => {
                 tracing::error!(%digest, %error, "cannot read a cached blob; the registry is asked instead");
                 Ok(None)

@@ -12,6 +12,7 @@ use super::missing::Missing;
 use super::prefetch::Prefetcher;
 use super::probe::{self, Occasion};
 use super::proofs::Proofs;
+use super::rights::detours::Detours;
 use super::rights::grants::NoMacKey;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
@@ -31,6 +32,7 @@ pub struct Cache {
     store: Store,
     fills: Arc<Fills>,
     rights: Arc<Rights>,
+    detours: Detours,
     blobs: Arc<BlobLookup>,
     kept: ManifestStore,
     manifests: Arc<Manifests>,
@@ -55,6 +57,7 @@ impl Cache {
         let blobs = Arc::new(BlobLookup::new(rights.clone(), proofs, fills.clone(), missing.clone(), store.clone()));
         Ok(Self {
             tags: Arc::new(Tags::new(rights.clone(), kept.clone(), store.clone())),
+            detours: Detours::new(store.clone()),
             prefetch: Arc::new(Prefetcher::new(blobs.clone())),
             manifests: Arc::new(manifests),
             store,
@@ -202,6 +205,12 @@ impl Cache {
         self.rights.granted(place, principal, trust) > Permission::Unknown
     }
 
+    /// Where a place's answers were redirected to, at other registries.
+    #[must_use]
+    pub fn detours(&self) -> &Detours {
+        &self.detours
+    }
+
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.rights.grants().clear();
@@ -214,7 +223,9 @@ impl Cache {
     #[must_use]
     pub fn inventory(&self) -> Inventory {
         let (rights, tags, kept) = (self.rights.clone(), self.tags.clone(), self.kept.clone());
+        let detours = self.detours.clone();
         Inventory::served(self.store.clone(), move || {
+            detours.forget_all();
             rights.forget_all();
             tags.forget_all();
             kept.forget_all();

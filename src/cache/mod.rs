@@ -44,6 +44,7 @@ pub use inventory::{
 };
 pub use manifests::manifests::ManifestFound;
 pub use probe::Occasion;
+pub use rights::detours::{Detour, Detours};
 pub use rights::grants::{Grants, NoMacKey};
 pub use rights::links::Links;
 pub use rights::place::Place;

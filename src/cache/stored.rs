@@ -81,7 +81,10 @@ impl Stored {
                 Ok(Entered::Started(waiter, _) | Entered::SameSource(waiter, _) | Entered::UnderWay(waiter)) => {
                     return Ok(Found::Filling(waiter));
                 }
-                Ok(Entered::Leaving(fill)) => fill.gone().await,
+                Ok(Entered::Leaving(fill)) => tokio::select! {
+                    () = fill.gone() => {}
+                    () = fills.hang() => {}
+                },
                 Err(cause) => return Err(Fault::new(Retry::Never, cause)),
             }
         }

@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
-use crate::store::{ScrubPace, Store};
+use crate::store::{Disk, ScrubPace, Store};
 use crate::telemetry::{Metrics, Readings, Use};
 use crate::wire::Guarded;
 use crate::{admin, host, upstream};
@@ -54,17 +54,30 @@ impl Running {
     /// # Errors
     /// The first part that could not be opened, and how to fix it.
     pub async fn start(settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
-        Self::start_on(Inherited::default(), settings, sources).await
+        Self::start_over(Disk::default(), settings, sources).await
+    }
+
+    /// Like [`Running::start`], over a [`Disk`] that a test watches.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_over(disk: Disk, settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
+        Self::start_on(Inherited::default(), disk, settings, sources).await
     }
 
     /// Like [`Running::start`], on the sockets that were passed to this process.
-    async fn start_on(mut passed: Inherited, settings: Settings, sources: ConfigSources) -> anyhow::Result<Self> {
+    async fn start_on(
+        mut passed: Inherited,
+        disk: Disk,
+        settings: Settings,
+        sources: ConfigSources,
+    ) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let opening = settings.clone();
         let (ca, store, local) = tokio::task::spawn_blocking(move || {
             let ca = build::authority(&opening)?;
-            let store = Store::open(&opening.cache).context("cannot open the cache")?;
+            let store = Store::open_on(&opening.cache, disk).context("cannot open the cache")?;
             let local = build::local_tokens(store.root())?;
             anyhow::Ok((ca, store, local))
         })
@@ -271,7 +284,7 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
     let mut hangup = signal(SignalKind::hangup())?;
     let passed = Inherited::from_environment()?;
     let changes = Arc::new(Mutex::new(Changes::of(settings.files(&sources))));
-    let mut running = Running::start_on(passed, settings, sources).await?;
+    let mut running = Running::start_on(passed, Disk::default(), settings, sources).await?;
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
     let (draining, gone) = (running.stop.clone(), CancellationToken::new());

@@ -8,8 +8,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::Error;
 use super::health::StoreHealth;
@@ -40,6 +42,15 @@ pub trait Witness: Send + Sync {
     /// # Errors
     /// Any error that the test wants the disk to report.
     fn before(&self, step: &DiskStep<'_>) -> io::Result<()>;
+
+    /// Called before an existing file is opened where that may wait for the disk, and not at all where it is in memory:
+    /// for tests of a disk that hangs.
+    fn opening(&self, _path: &Path) {}
+
+    /// Whether a file counts as not in memory.
+    fn is_cold(&self, _path: &Path) -> bool {
+        false
+    }
 }
 
 /// The disk: the real one, or one with a [`Witness`].
@@ -54,6 +65,12 @@ impl Disk {
     #[must_use]
     pub fn watched(witness: Arc<dyn Witness>) -> Self {
         Self { witness: Some(witness), health: Arc::default() }
+    }
+
+    /// The same, which counts as hanging when anything takes longer than `patience`.
+    #[must_use]
+    pub fn impatient(witness: Arc<dyn Witness>, patience: Duration) -> Self {
+        Self { witness: Some(witness), health: Arc::new(StoreHealth::with_patience(patience)) }
     }
 
     /// The health of the store on this disk.
@@ -88,8 +105,25 @@ impl Disk {
         made.map_err(|source| Error::io("create", path, source))
     }
 
+    /// As [`Disk::open`], if the kernel has the name in memory (`RESOLVE_CACHED`, Linux 5.12). `None` where it would wait,
+    /// or cannot tell.
+    pub(crate) fn try_open(&self, path: &Path) -> Option<Result<File, Error>> {
+        if self.witness.as_ref().is_some_and(|witness| witness.is_cold(path)) {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+            Ok(file) => Some(Ok(file.into())),
+            Err(Errno::AGAIN | Errno::NOSYS | Errno::INVAL | Errno::PERM) => None,
+            Err(error) => Some(Err(Error::io("open", path, error))),
+        }
+    }
+
     /// Opens a file for reading. A symbolic link is not followed: a name in the folder is the file itself.
     pub(crate) fn open(&self, path: &Path) -> Result<File, Error> {
+        if let Some(witness) = &self.witness {
+            witness.opening(path);
+        }
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
         opened.map_err(|source| Error::io("open", path, source))

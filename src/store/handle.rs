@@ -102,13 +102,18 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a blob by its name, fast enough for a network task. Returns `None` if there is none.
+    /// Opens a blob by its name. Returns `None` if there is none. Waits for the disk.
     ///
     /// # Errors
     /// [`Error::Unproven`] for a large blob that the catalog does not know: call [`Store::prove`] or [`Store::find`]. Else the
     /// error of the system.
     pub fn read(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
         self.0.blobs.read(digest, HASH_AT_ONCE)
+    }
+
+    /// The same by what is in memory, without waiting. `None` where that is not enough.
+    pub(crate) fn read_now(&self, digest: &Digest) -> Result<Option<Option<Blob>>, Error> {
+        self.0.blobs.read_now(digest)
     }
 
     /// Reads a whole blob of at most `limit` bytes. It succeeds even at the limit of open files, since it keeps the
@@ -132,12 +137,12 @@ impl Store {
         self.0.blobs.prove(digest)
     }
 
-    /// Calls [`Store::read`], and [`Store::prove`] on a blocking thread where needed. Cancel-safe.
+    /// Calls [`Store::look`], and [`Store::prove`] on a blocking thread where needed. Cancel-safe.
     ///
     /// # Errors
     /// The error of the system.
     pub async fn find(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        match self.read(digest) {
+        match self.look(digest).await {
             Err(Error::Unproven { .. }) => {
                 let (store, digest) = (self.clone(), *digest);
                 tokio::task::spawn_blocking(move || store.prove(&digest)).await.unwrap_or(Err(Error::Closed))

@@ -4,10 +4,15 @@
 //! because of a fault, since the next write may succeed.
 
 use std::io;
+use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::Error;
 use super::lock::lock;
+use super::patience::PATIENCE;
 
 /// Why the cache cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum DiskFault {
     /// The disk reports errors.
     #[error("the cache's disk is failing")]
     Failing,
+    /// The disk does not return from what it was asked.
+    #[error("the cache's disk hangs")]
+    Hanging,
 }
 
 impl DiskFault {
@@ -29,6 +37,7 @@ impl DiskFault {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Self::Full),
             io::ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
+            io::ErrorKind::TimedOut => Some(Self::Hanging),
             _ if is_disk_failure(error) => Some(Self::Failing),
             _ => None,
         }
@@ -61,26 +70,64 @@ struct State {
 }
 
 /// The health of the folder and of the catalog.
-#[derive(Debug, Default)]
-pub(crate) struct StoreHealth(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct StoreHealth {
+    state: Mutex<State>,
+    /// For those who wait for the disk.
+    hangs: watch::Sender<bool>,
+    patience: Duration,
+}
+
+impl Default for StoreHealth {
+    fn default() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+}
 
 impl StoreHealth {
     /// The fault of either.
     pub(crate) fn fault(&self) -> Option<DiskFault> {
-        let state = lock(&self.0);
+        let state = lock(&self.state);
         state.folder.or(state.catalog)
     }
 
     /// The fault of the catalog.
     pub(crate) fn catalog(&self) -> Option<DiskFault> {
-        lock(&self.0).catalog
+        lock(&self.state).catalog
+    }
+
+    /// The health of a disk that counts as hanging when something takes longer than that.
+    pub(crate) fn with_patience(patience: Duration) -> Self {
+        Self { state: Mutex::default(), hangs: watch::Sender::new(false), patience }
+    }
+
+    /// How long anything may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether the disk hangs.
+    pub(crate) fn is_hanging(&self) -> bool {
+        *self.hangs.borrow()
+    }
+
+    /// Waits until it does. Cancel-safe.
+    pub(crate) async fn hang(&self) {
+        let _ = self.hangs.subscribe().wait_for(|hangs| *hangs).await; // the sender is here
+    }
+
+    /// Records that the disk has not returned for as long as it may.
+    pub(crate) fn hung(&self, doing: &'static str, path: &Path) {
+        let error = format!("could not {doing} {} within {} s", path.display(), self.patience.as_secs());
+        self.failed(&io::Error::new(io::ErrorKind::TimedOut, error));
     }
 
     /// Records that a step in the folder failed.
     pub(crate) fn failed(&self, error: &io::Error) {
         let Some(fault) = DiskFault::of(error) else { return };
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.failures += 1;
+        self.hangs.send_replace(fault == DiskFault::Hanging);
         if state.folder.replace(fault) != Some(fault) {
             drop(state);
             tracing::error!(%error, "{fault}: pulls continue uncached until it recovers");
@@ -89,22 +136,23 @@ impl StoreHealth {
 
     /// Records why the catalog could not be written, or that it could.
     pub(crate) fn set_catalog(&self, fault: Option<DiskFault>) {
-        lock(&self.0).catalog = fault;
+        lock(&self.state).catalog = fault;
     }
 
     /// Tests a faulty folder again: it is healthy when `probe` succeeds and nothing fails beside it.
     pub(crate) fn probe(&self, probe: impl FnOnce(DiskFault) -> Result<(), Error>) {
         let (fault, failures) = {
-            let state = lock(&self.0);
+            let state = lock(&self.state);
             (state.folder, state.failures)
         };
         let Some(fault) = fault else { return };
         if probe(fault).is_err() {
             return;
         }
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         if state.failures == failures {
             state.folder = None;
+            self.hangs.send_replace(false);
             drop(state);
             tracing::info!("the cache folder can be written again");
         }

@@ -11,7 +11,7 @@
 //! of HTTP, of permissions or of where bytes come from.
 //! Never: publishes bytes that were not synced; returns a byte whose checksum does not match; serves a blob that the
 //! catalog does not know before it was hashed; evicts a blob that is pinned or being read; lists the blobs at start;
-//! waits for the disk on a network task, except to open a file by its name. All durable operations go through
+//! waits for the disk on a network task. All durable operations go through
 //! `disk.rs`.
 //! Reading: OCI image-spec, "Image Layout"; `docs/format.md`; sqlite.org/wal.html.
 
@@ -31,6 +31,7 @@ mod layout;
 mod ledger;
 mod lock;
 mod operate;
+mod patience;
 
 pub use care::scrub::ScrubPace;
 pub use catalog::{CachedImage, Extent, Purge, Scope, Share, Spared, StoredBlob, Survey};

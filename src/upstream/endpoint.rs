@@ -99,6 +99,12 @@ impl Endpoint {
         if self.prefix.is_empty() { repository.to_string() } else { format!("{}/{repository}", self.prefix) }
     }
 
+    /// What precedes the names of repositories, without slashes at its ends.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn reach(&self) -> &HostConfig {
         &self.reach
     }

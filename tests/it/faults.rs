@@ -5,6 +5,7 @@ mod catalog;
 mod clock;
 mod disk;
 mod dns;
+mod hang;
 mod memory;
 mod net;
 mod network;

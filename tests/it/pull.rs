@@ -5,6 +5,7 @@ mod authorization;
 mod bound;
 mod credentials;
 mod damage;
+mod detours;
 mod doorkeeping;
 mod doors;
 mod fills;

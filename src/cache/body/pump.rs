@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::buffers::{Buffer, SIZES};
@@ -56,6 +57,8 @@ pub(crate) trait ReadAt: Clone + Send + Unpin + 'static {
     fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>>;
     /// Waiting for the disk.
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Ends when the disk has let a read that begins now wait for too long.
+    fn hung(&self) -> BoxFuture<'static, ()>;
 }
 
 impl ReadAt for Blob {
@@ -65,6 +68,10 @@ impl ReadAt for Blob {
 
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         Self::read_at(self, at, buffer)
+    }
+
+    fn hung(&self) -> BoxFuture<'static, ()> {
+        Box::pin(Self::hung(self))
     }
 }
 
@@ -76,12 +83,22 @@ impl ReadAt for Arc<Staged> {
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         Staged::read_at(self, at, buffer)
     }
+
+    fn hung(&self) -> BoxFuture<'static, ()> {
+        Box::pin(Staged::hung(self))
+    }
+}
+
+/// A read that waits for the disk.
+struct Reading {
+    done: JoinHandle<(Buffer, io::Result<usize>)>,
+    hung: BoxFuture<'static, ()>,
 }
 
 /// Reads chunks of one file, one at a time.
 pub(crate) struct Pump<F> {
     file: F,
-    reading: Option<JoinHandle<(Buffer, io::Result<usize>)>>,
+    reading: Option<Reading>,
     /// How long its turn is, and how many bytes of it are given.
     turn: usize,
     given: usize,
@@ -106,7 +123,14 @@ impl<F: ReadAt> Pump<F> {
         let wanted = usize::try_from(span.len()).unwrap_or(chunk).min(chunk);
         let (buffer, read) = match self.reading.as_mut() {
             Some(reading) => {
-                let read = ready!(Pin::new(reading).poll(cx));
+                let read = match Pin::new(&mut reading.done).poll(cx) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => {
+                        ready!(reading.hung.as_mut().poll(cx));
+                        self.reading = None; // its thread stays with the disk
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                };
                 self.reading = None;
                 read.map_err(io::Error::other)?
             }
@@ -117,10 +141,11 @@ impl<F: ReadAt> Pump<F> {
                     Err(cause) => (buffer, Err(cause)),
                     Ok(None) => {
                         let (file, from) = (self.file.clone(), span.from);
-                        self.reading = Some(tokio::task::spawn_blocking(move || {
+                        let done = tokio::task::spawn_blocking(move || {
                             let read = file.read_at(from, buffer.room());
                             (buffer, read)
-                        }));
+                        });
+                        self.reading = Some(Reading { done, hung: self.file.hung() });
                         return self.poll_chunk(cx, span);
                     }
                 }
@@ -170,6 +195,44 @@ mod tests {
         fn read_at(&self, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
             Ok(buffer.len())
         }
+
+        fn hung(&self) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A file on a disk that does not return until it is let go.
+    #[derive(Clone)]
+    struct Held(Arc<std::sync::Mutex<()>>, tokio::sync::watch::Receiver<bool>);
+
+    impl ReadAt for Held {
+        fn try_read_at(&self, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
+            Ok(None)
+        }
+
+        fn read_at(&self, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            drop(self.0.lock());
+            Ok(buffer.len())
+        }
+
+        fn hung(&self) -> BoxFuture<'static, ()> {
+            let mut hangs = self.1.clone();
+            Box::pin(async move { drop(hangs.wait_for(|hangs| *hangs).await) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_does_not_wait_for_a_disk_that_hangs() {
+        let (disk, hangs) = (Arc::new(std::sync::Mutex::new(())), tokio::sync::watch::Sender::new(false));
+        let held = disk.lock();
+        let mut pump = Pump::new(Held(disk.clone(), hangs.subscribe()));
+        let all = Span { from: 0, to: u64::MAX };
+        let polled = std::future::poll_fn(|cx| Poll::Ready(pump.poll_chunk(cx, all).is_pending())).await;
+        assert!(polled);
+        hangs.send_replace(true);
+        let error = std::future::poll_fn(|cx| pump.poll_chunk(cx, all)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(held);
     }
 
     #[tokio::test]

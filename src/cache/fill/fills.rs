@@ -84,13 +84,16 @@ impl Fills {
         F: FnOnce(Ending, Opening) -> H + Send + 'static,
         H: Future<Output = ()> + Send + 'static,
     {
+        if self.context.store.is_hanging() {
+            return Err(self.context.store.hanging());
+        }
         let permit = match self.join(digest, caller, permitted) {
             Joined::Entered(entered) => return Ok(entered),
             Joined::Alone(permit) => permit,
         };
         // Look again: a fill leaves the map only after its blob is in the store.
         if takes_stored()
-            && let Ok(Some(blob)) = self.context.store.read(digest)
+            && let Ok(Some(blob)) = self.context.store.look(digest).await
         {
             return Ok(Entered::Stored(blob));
         }
@@ -99,8 +102,8 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, source) = (*digest, FillSource::of(caller));
-        let begun = tokio::task::spawn_blocking(carried_over(move || permit.begin(&digest, source, heed))).await;
-        let (waiter, opening) = begun.unwrap_or(Err(store::Error::Closed))?;
+        let begin = carried_over(move || permit.begin(&digest, source, heed));
+        let (waiter, opening) = self.context.store.patiently("begin a download in", move |_| begin()).await?;
         Ok(Entered::Started(waiter, opening))
     }
 
@@ -127,6 +130,11 @@ impl Fills {
             fill.sources().add(FillSource::of(caller));
         }
         Joined::Entered(Entered::UnderWay(waiter))
+    }
+
+    /// Waits until the disk hangs.
+    pub(crate) async fn hang(&self) {
+        self.context.store.hang().await;
     }
 
     /// Parks everything that is under way, as at the end of the process, and waits until it is put away.

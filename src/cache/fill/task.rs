@@ -37,18 +37,18 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             if fill.progress() > 0 {
                 keep(&fill).await;
             } else {
-                fill.staged().abandon();
+                abandon(&fill).await;
             }
             fill.let_go().await;
         }
-        (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
+        (Err(Halt::Detached(_)), _) => abandon(&fill).await,
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "a fill ended without content");
             fill.break_off(&fault);
             if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
                 keep(&fill).await;
             } else {
-                fill.staged().abandon();
+                abandon(&fill).await;
             }
         }
         (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
@@ -60,15 +60,27 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             error!(digest = %fill.digest(), "{mismatch}; its clients were cut off and nothing is cached");
             metrics.digest_mismatch();
             fill.endpoints().lied();
-            fill.staged().abandon();
+            abandon(&fill).await;
             fill.break_off(&Fault::new(Retry::Never, mismatch));
         }
     }
 }
 
+/// Removes what was staged, off the network task.
+async fn abandon(fill: &Fill) {
+    let staged: Arc<Staged> = fill.staged().clone();
+    let _ = tokio::task::spawn_blocking(move || staged.abandon()).await; // a panic was reported when it happened
+}
+
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     let staged: Arc<Staged> = fill.staged().clone();
-    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
+    let mut committing = tokio::task::spawn_blocking(move || staged.commit_with(checksums));
+    let committed = match fill.staged().committed(&mut committing).await {
+        Ok(committed) => committed,
+        // The next one of this content must not begin before it ends; nobody waits for that.
+        Err(_) => committing.await,
+    };
+    if let Ok(Err(cause)) = committed {
         error!(digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }
 }

@@ -51,9 +51,8 @@ impl ManifestStore {
             }
             return Some(bytes);
         }
-        let store = self.store.clone();
         let wanted = *digest;
-        let read = tokio::task::spawn_blocking(move || read(&store, &wanted)).await.ok()??;
+        let read = self.store.patiently("read a manifest in", move |store| Ok(read(store, &wanted))).await.ok()??;
         self.hot.insert(*digest, Hot { bytes: read.clone(), is_owed: false });
         Some(read)
     }
@@ -61,9 +60,9 @@ impl ManifestStore {
     /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one.
     pub(crate) async fn keep(&self, digest: Digest, bytes: &Bytes) {
         self.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false });
-        let (store, kept) = (self.store.clone(), bytes.clone());
-        let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
-        if let Ok(Err(error)) = put {
+        let kept = bytes.clone();
+        let put = self.store.patiently("store a manifest in", move |store| store.put(&digest, &kept).map(drop)).await;
+        if let Err(error) = put {
             tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.disk_fault().is_some();

@@ -197,15 +197,8 @@ impl Clearance {
         if rules.is_empty() || is_exempt {
             return Judgement::Allowed(None);
         }
-        let Asked { registry, host, client, .. } = &self.asked;
-        let intent = |repository, action| Intent {
-            user: client.user.as_deref(),
-            client: client.address,
-            registry,
-            host,
-            repository,
-            action,
-        };
+        let Asked { registry, host, .. } = &self.asked;
+        let intent = |repository, action| self.intent(registry, host, repository, action);
         let source = match &self.mount {
             Mount::None => None,
             Mount::From(repository) => Some(Named::One(repository)),
@@ -217,6 +210,23 @@ impl Clearance {
             return Judgement::Denied(rule);
         }
         rules.judge(&intent(self.route.repository().map_or(Named::Any, Named::One), self.action))
+    }
+
+    /// What the client wants, as if it had asked another registry for it.
+    pub(crate) fn intent<'a>(
+        &'a self,
+        registry: &'a str,
+        host: &'a Authority,
+        repository: Named<'a>,
+        action: Action,
+    ) -> Intent<'a> {
+        let client = &self.asked.client;
+        Intent { user: client.user.as_deref(), client: client.address, registry, host, repository, action }
+    }
+
+    /// The repository that it reads, if it reads one.
+    pub(crate) fn is_read_of(&self) -> Option<&Repository> {
+        self.route.repository().filter(|_| self.action == Action::Pull)
     }
 
     /// Notes how a manifest's pull ended.
@@ -245,6 +255,11 @@ impl Clearance {
     pub(crate) fn note_refused(&self, clients: &Clients, uri: &Uri, rule: Option<Arc<str>>, status: StatusCode) {
         let reason = rule.is_none().then(|| "pushes do not pass".to_owned());
         self.asked.note_refused(clients, Some(self), uri, (rule, reason), status);
+    }
+
+    /// Notes that a rule refuses what another registry's repository brought, to which the registry redirects.
+    pub(crate) fn note_detour(&self, clients: &Clients, path: &Uri, rule: Arc<str>, detour: String) {
+        self.asked.note_refused(clients, Some(self), path, (Some(rule), Some(detour)), StatusCode::FORBIDDEN);
     }
 }
 

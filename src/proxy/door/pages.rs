@@ -126,13 +126,9 @@ async fn unready(proxy: &Proxy) -> Option<String> {
     if let Some(trouble) = proxy.store.disk_fault() {
         return Some(format!("the cache's disk: {trouble}; pulls continue uncached"));
     }
-    let store = proxy.store.clone();
-    let probe = tokio::task::spawn_blocking(move || store.probe(&Digest::of(Algorithm::Sha256, b""))).await;
-    match probe {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("the cache cannot be written: {}", crate::telemetry::chain(&error))),
-        Err(_) => Some("shutting down".to_owned()),
-    }
+    let empty = Digest::of(Algorithm::Sha256, b"");
+    let probe = proxy.store.patiently("create a file in", move |store| store.probe(&empty)).await;
+    probe.err().map(|error| format!("the cache cannot be written: {}", crate::telemetry::chain(&error)))
 }
 
 /// 403 for an address that is not in `clients.allow`.

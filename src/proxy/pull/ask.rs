@@ -15,7 +15,8 @@ use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
-use crate::cache::{Carried, Fault, Origins, Retry, Said, Subject, Validator};
+use super::redirected;
+use crate::cache::{Carried, Detours, Fault, Origins, Place, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
@@ -35,6 +36,7 @@ pub(crate) struct Ask {
     pub(crate) access: Authenticated,
     pub(crate) outage: Outage,
     pub(crate) metrics: Metrics,
+    pub(crate) detours: Detours,
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
     pub(crate) repository: Repository,
@@ -222,6 +224,11 @@ impl Ask {
 
     async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
         let answered = self.access.ask(&self.upstream, ask_as, sending).await;
+        let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);
+        if !detours.is_empty() {
+            let place = Place { registry: self.registry.origin(&self.host), repository: self.repository.clone() };
+            self.detours.note(&place, detours).await;
+        }
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(name, kind, status);

@@ -14,4 +14,5 @@ pub(crate) mod ask;
 pub(crate) mod content;
 pub(crate) mod pull;
 pub(crate) mod puller;
+pub(crate) mod redirected;
 pub(crate) mod source;

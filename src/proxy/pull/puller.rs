@@ -79,6 +79,7 @@ impl<'a> Puller<'a> {
             access: context.access.clone(),
             outage: context.outage.clone(),
             metrics: context.proxy.metrics.clone(),
+            detours: context.proxy.cache.detours().clone(),
             registry: context.registry.clone(),
             host: context.authority.clone(),
             repository: self.place.repository.clone(),

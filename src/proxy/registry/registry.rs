@@ -132,6 +132,12 @@ impl Registry {
         if self.endpoints.is_empty() { Arc::new([Endpoint::of_host(asked)]) } else { self.endpoints.clone() }
     }
 
+    /// The prefixes of repositories' names that are its own at `host`: none before names at its own hosts.
+    pub(crate) fn prefixes_at<'a>(&'a self, host: &'a Authority) -> impl Iterator<Item = &'a str> {
+        let mirrors = self.endpoints.iter().filter(move |endpoint| endpoint.authority() == host).map(Endpoint::prefix);
+        self.is_at(host).then_some("").into_iter().chain(mirrors)
+    }
+
     /// Those that may be asked what only the registry knows. Where none is, all are, without credentials.
     #[must_use]
     pub fn deciding_endpoints(&self, asked: &Authority) -> Arc<[Endpoint]> {

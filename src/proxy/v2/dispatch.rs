@@ -8,6 +8,7 @@ use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
+use super::detours::DetourCheck;
 use super::endpoint::endpoint;
 use super::retry_away::read;
 use super::{listing, push};
@@ -91,7 +92,21 @@ async fn judged(
                 respond::no_entry(&rule).told().render()
             }
             Judgement::Allowed(rule) => {
-                match dispatch(proxy, policy, registry, authority, &clearance, request, &mut record).await {
+                let clearance = Arc::new(clearance);
+                let from = (registry.origin(authority), request.uri().clone());
+                let checked = DetourCheck::of(proxy, policy, &clearance, from).await;
+                let answered = match checked {
+                    Ok(None) => dispatch(proxy, policy, registry, authority, &clearance, request, &mut record).await,
+                    Ok(Some(check)) => {
+                        let asked = dispatch(proxy, policy, registry, authority, &clearance, request, &mut record);
+                        check.over(Box::pin(asked).await)
+                    }
+                    Err(failure) => {
+                        record.registry(registry.name(), clearance.kind());
+                        Err(failure)
+                    }
+                };
+                match answered {
                     Ok(served) => {
                         clearance.note_answer(clients, &served, rule);
                         served.render(&mut record)

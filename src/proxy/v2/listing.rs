@@ -7,6 +7,7 @@ use crate::cache::{Place, Trust};
 use crate::oci::Repository;
 use crate::proxy::auth::identity;
 use crate::proxy::context::Context;
+use crate::proxy::pull::redirected;
 use crate::proxy::served::ServedAnswer;
 use crate::proxy::{answer, faults, forward};
 use crate::telemetry::Kind;
@@ -70,6 +71,10 @@ async fn passed(
         downloads: Downloads::Paced,
     };
     let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);
+    if !detours.is_empty() {
+        context.proxy.cache.detours().note(&place, detours).await;
+    }
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());
     context.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {

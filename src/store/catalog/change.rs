@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::entry::{LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_tag, prune, record_link, record_ping, record_public, record_tag};
+use super::place::{forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -34,6 +34,8 @@ pub(crate) enum Change {
     /// The time when a registry said that anyone may read a repository, in microseconds since 1970; `None` that nobody
     /// may.
     Public { registry: String, repository: Repository, proven: Option<i64> },
+    /// Answers for a repository were redirected to a repository (empty: any) at another host.
+    Detour { registry: String, repository: Repository, host: String, to: String, seen: i64 },
     /// The times when blobs were last used, in microseconds since 1970.
     Used(HashMap<Digest, i64>),
     /// A place no longer has a digest.
@@ -85,6 +87,9 @@ impl Change {
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::Ping(ping) => record_ping(on, ping),
             Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
+            Self::Detour { registry, repository, host, to, seen } => {
+                record_detour(on, (registry, repository), (host, to), *seen)
+            }
             Self::Unlink { place, digest } => on
                 .prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2")?
                 .execute((key(digest), place))
@@ -100,6 +105,8 @@ impl Change {
                 on.prepare_cached("UPDATE links SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE public SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE tags SET checked = ?1 WHERE checked > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE detours SET seen = ?1 WHERE seen > ?2")?.execute([now, now])?;
+                on.prepare_cached("DELETE FROM detours WHERE seen < ?1")?.execute([before])?;
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
                 on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
             }

@@ -1,7 +1,7 @@
 //! Is the interface of the catalog: changes that do not wait, and lookups that see all earlier changes.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -36,6 +36,8 @@ pub struct Catalog {
     shared: Arc<WriterState>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// A question was not answered in time, and is not answered yet.
+    hung: Arc<AtomicBool>,
 }
 
 impl Catalog {
@@ -65,7 +67,7 @@ impl Catalog {
         let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)) }, new))
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), hung: Arc::default() }, new))
     }
 
     /// The digest's links in a repository: at most one for each kind of content and right. Links that were not proven
@@ -114,6 +116,24 @@ impl Catalog {
         let proven = proven.map(|proven| micros(proven.min(SystemTime::now())));
         let change = Change::Public { registry, repository, proven };
         if change.is_withdrawal() { self.queue.send_retained(change) } else { self.offer(change) }
+    }
+
+    /// Where answers for the repository were redirected to within the life of a link: host, and repository or nothing.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn detours(&self, registry: &str, repository: &Repository) -> Result<Vec<(String, String)>, Error> {
+        let (registry, repository) = (registry.to_owned(), repository.clone());
+        let since = micros(SystemTime::now() - LINK_LIFE);
+        self.ask("look up redirects", move |on| query::detours(on, &registry, &repository, since)).await
+    }
+
+    /// Records that an answer for the repository was redirected to the repository `to`, or any if it is empty, at `host`.
+    /// It is never dropped: what comes after it may be readable only where that is.
+    pub fn record_detour(&self, registry: &str, repository: &Repository, host: &str, to: &str) {
+        let (registry, repository) = (registry.into(), repository.clone());
+        let (host, to, seen) = (host.into(), to.into(), micros(SystemTime::now()));
+        self.queue.send_retained(Change::Detour { registry, repository, host, to, seen });
     }
 
     /// All records of a tag: of every class of `Accept` and every right.
@@ -300,14 +320,27 @@ impl Catalog {
         doing: &'static str,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
+        if self.hung.load(Ordering::Acquire) {
+            return Err(Error::Busy);
+        }
+        let (reply, mut answer) = oneshot::channel();
         self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
             let damaged = found.as_ref().is_err_and(is_damage);
             let _ = reply.send(found); // the asking task may be gone
             damaged
         })))?;
-        answer.await.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })
+        let Ok(answered) = tokio::time::timeout(self.shared.health.patience(), &mut answer).await else {
+            // Nobody else waits until the thread is back.
+            let hung = Arc::clone(&self.hung);
+            hung.store(true, Ordering::Release);
+            tokio::spawn(async move {
+                let _ = answer.await;
+                hung.store(false, Ordering::Release);
+            });
+            return Err(Error::Busy);
+        };
+        answered.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Resul
     on.prepare_cached(
         "DELETE FROM places WHERE id NOT IN (
          SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history
-         UNION SELECT place FROM public)",
+         UNION SELECT place FROM public UNION SELECT place FROM detours)",
     )?
     .execute([])
     .map(drop)
@@ -101,6 +101,19 @@ pub(crate) fn record_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> 
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![&*ping.registry, ping.status, headers, micros(ping.seen)])?;
     Ok(())
+}
+
+/// Records that answers for the repository were redirected to `repository` (empty: any) at `host`.
+pub(crate) fn record_detour(
+    on: &Connection,
+    (registry, repository): (&str, &Repository),
+    (host, to): (&str, &str),
+    seen: i64,
+) -> rusqlite::Result<()> {
+    let place = place(on, registry, repository)?;
+    on.prepare_cached("INSERT OR REPLACE INTO detours (place, host, repository, seen) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![place, host, to, seen])
+        .map(drop)
 }
 
 pub(crate) fn record_public(

@@ -120,6 +120,17 @@ CREATE TABLE IF NOT EXISTS public (
 ) STRICT;
 ";
 
+// The same. The places of other registries that answers for a place were redirected to; without a repository, any.
+const DETOURS: &str = "
+CREATE TABLE IF NOT EXISTS detours (
+    place      INTEGER NOT NULL REFERENCES places,
+    host       TEXT    NOT NULL,
+    repository TEXT    NOT NULL,
+    seen       INTEGER NOT NULL,
+    PRIMARY KEY (place, host, repository)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Opens the catalog in `folder`, or creates it. A damaged one is moved aside and replaced.
 pub(crate) fn open(folder: &Path) -> Result<OpenedCatalog, Error> {
     let path = folder.join(FILE);
@@ -224,13 +235,14 @@ fn try_open(path: &Path) -> Result<OpenedCatalog, Failure> {
     let totals = "SELECT bytes, entries, clock, scrubbed, scrub_ended FROM totals";
     connection.query_row(totals, [], |row| (0..5).try_for_each(|column| row.get::<_, i64>(column).map(drop)))?;
     connection.execute_batch(PUBLIC)?;
+    connection.execute_batch(DETOURS)?;
     Ok(OpenedCatalog { connection, new })
 }
 
 /// Creates the tables.
 pub(crate) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC] {
+    for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC, DETOURS] {
         transaction.execute_batch(tables)?;
     }
     transaction.commit()

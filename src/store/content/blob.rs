@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
+
 use super::damage::Inode;
 use super::lease::Lease;
 use crate::host::Taken;
@@ -23,6 +25,9 @@ pub(crate) trait BlobOwner: Send + Sync {
 
     /// Reports that a read found damage in this file.
     fn suspect(&self, digest: &Digest, inode: Inode, at: u64);
+
+    /// Ends when the disk has let a read that begins now wait for too long.
+    fn hung(&self, digest: &Digest) -> BoxFuture<'static, ()>;
 
     /// Reports that the blob's last handle is gone.
     fn closed(&self, digest: &Digest);
@@ -86,6 +91,11 @@ impl Blob {
             }
         };
         open.read(sums, Wait::May, at, buffer).map(Option::unwrap_or_default)
+    }
+
+    /// Ends when the disk has let a read that begins now wait for too long.
+    pub fn hung(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.0.owner.hung(&self.0.digest)
     }
 
     /// Reads the whole blob, checked; `None` if it is longer than `limit` bytes. May wait for the disk.

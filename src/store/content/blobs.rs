@@ -116,6 +116,32 @@ impl Blobs {
         Ok(Some(Blob::of(self.opened.share(digest, open, not_open))))
     }
 
+    /// As [`Blobs::read`], by what is in memory. `None` where that is not enough.
+    pub(crate) fn read_now(self: &Arc<Self>, digest: &Digest) -> Result<Option<Option<Blob>>, Error> {
+        let not_open = match self.opened.get(digest) {
+            Ok(open) => return Ok(Some(Some(Blob::of(open)))),
+            Err(not_open) => not_open,
+        };
+        let Some(length) = self.known.get(digest) else { return Ok(None) };
+        let sums = self.sums.get(digest).filter(|sums| sums.fits(length));
+        if sums.is_none() && length <= FEW {
+            return Ok(None);
+        }
+        let Some(lease) = self.leases.take(digest) else { return Ok(Some(None)) };
+        let permit = self.file_permit()?;
+        let path = self.layout.blob(digest);
+        let Some(file) = self.disk.try_open(&path) else { return Ok(None) };
+        let Some((file, found, inode)) = described(file, &path)? else { return Ok(Some(None)) };
+        if self.suspects.inode(digest) == Some(inode) {
+            return Ok(Some(None));
+        }
+        if found != length {
+            return Ok(None);
+        }
+        let open = Arc::new(OpenBlob::new(self.owner(), digest, (file, length), sums, lease, permit));
+        Ok(Some(Some(Blob::of(self.opened.share(digest, open, not_open)))))
+    }
+
     fn owner(self: &Arc<Self>) -> Arc<dyn BlobOwner> {
         let blobs: Arc<Self> = Arc::clone(self);
         blobs
@@ -236,16 +262,7 @@ impl Blobs {
 
     pub(crate) fn open_any(&self, digest: &Digest) -> Result<Option<(File, u64, Inode)>, Error> {
         let path = self.layout.blob(digest);
-        let file = match self.disk.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_absent() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata().map_err(|source| Error::io("stat", &path, source))?;
-        if !metadata.is_file() {
-            return Err(Error::io("read as a file", &path, std::io::ErrorKind::InvalidData));
-        }
-        Ok(Some((file, metadata.len(), Inode::of(&metadata))))
+        described(self.disk.open(&path), &path)
     }
 
     /// Looks up a verified blob; `None` if the catalog does not know it as verified. Its checksums are included if they
@@ -305,4 +322,18 @@ impl Blobs {
         let stripe = self.stripe_of.hash_one(digest) as usize % STRIPES;
         lock(&self.stripes[stripe])
     }
+}
+
+/// An opened blob with its length; `None` where there is none.
+fn described(opened: Result<File, Error>, path: &Path) -> Result<Option<(File, u64, Inode)>, Error> {
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata().map_err(|source| Error::io("stat", path, source))?;
+    if !metadata.is_file() {
+        return Err(Error::io("read as a file", path, std::io::ErrorKind::InvalidData));
+    }
+    Ok(Some((file, metadata.len(), Inode::of(&metadata))))
 }

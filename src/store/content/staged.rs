@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+
 use super::blob::try_read_at;
 use super::blobs::Blobs;
 use super::parked::{self, ParkedFill, has_bytes, map_of};
@@ -15,10 +18,12 @@ use crate::host::Taken;
 use crate::oci::Digest;
 use crate::store::ledger::Charge;
 use crate::store::lock::{exclusive, lock, shared};
-use crate::store::{Blob, Checksums, Error};
+use crate::store::{Blob, Checksums, Error, patience};
 
 /// How often a write to a full disk is tried: others may take the space that was freed.
 const ROOM_TRIES: usize = 3;
+/// A commit may take so many times as long as any other step.
+const COMMIT: u32 = 8;
 /// Bytes read at once for the checksums.
 const AT_ONCE: usize = 256 << 10;
 
@@ -177,6 +182,29 @@ impl Staged {
         Err(self.full())
     }
 
+    /// Waits for a `write` of it that began at `since`. Cancel-safe: the work goes on.
+    ///
+    /// # Errors
+    /// The disk hangs. The work goes on all the same.
+    pub async fn written<T>(&self, since: Instant, write: &mut JoinHandle<T>) -> Result<Result<T, JoinError>, Error> {
+        let health = self.blobs.disk.health();
+        patience::wait(health, ("write", &self.path), since + health.patience(), write).await
+    }
+
+    /// The same for a `commit` that begins now: to sync a large file takes a slow disk long.
+    ///
+    /// # Errors
+    /// As [`Staged::written`].
+    pub async fn committed<T>(&self, commit: &mut JoinHandle<T>) -> Result<Result<T, JoinError>, Error> {
+        let health = self.blobs.disk.health();
+        patience::wait(health, ("commit", &self.path), Instant::now() + COMMIT * health.patience(), commit).await
+    }
+
+    /// Ends when the disk has let a read that begins now wait for too long.
+    pub fn hung(&self) -> impl Future<Output = ()> + Send + use<> {
+        patience::hung(self.blobs.disk.health(), &self.path)
+    }
+
     /// Reads at `at`, as `pread` does. Bytes that were not written yet read as zeros, or as the end: the caller knows
     /// what has landed. May wait for the disk.
     ///
@@ -328,7 +356,21 @@ impl Drop for Staged {
                 let parked = ParkedFill::new(self.path.clone(), landed, charge);
                 self.blobs.parked_fills.park(&self.blobs.disk, self.digest, parked);
             }
-            (landed, _charge) => parked::remove(&self.blobs.disk, &self.path, landed.is_some()),
+            (landed, charge) => {
+                let (blobs, path) = (Arc::clone(&self.blobs), self.path.clone());
+                off_the_network_task(move || {
+                    parked::remove(&blobs.disk, &path, landed.is_some());
+                    drop(charge);
+                });
+            }
         }
+    }
+}
+
+/// The last reader may be a connection, which must not wait for the disk.
+fn off_the_network_task(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }

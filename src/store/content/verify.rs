@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::blob::{BlobOwner, try_read_at};
 use super::blobs::Blobs;
 use super::damage::Inode;
@@ -15,7 +17,7 @@ use crate::oci::{Digest, Hasher};
 use crate::store::catalog::Change;
 use crate::store::checksums::{Checksums, Sums};
 use crate::store::health::is_disk_failure;
-use crate::store::{Blob, Error};
+use crate::store::{Blob, Error, patience};
 
 const CHUNK: usize = 256 << 10;
 
@@ -150,6 +152,10 @@ impl BlobOwner for Blobs {
         if is_named && self.suspects.add(digest, inode) {
             tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served and will be dropped");
         }
+    }
+
+    fn hung(&self, digest: &Digest) -> BoxFuture<'static, ()> {
+        Box::pin(patience::hung(self.disk.health(), &self.layout.blob(digest)))
     }
 
     fn closed(&self, digest: &Digest) {

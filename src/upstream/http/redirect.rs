@@ -26,6 +26,8 @@ pub struct FinalHop {
     pub authority: Authority,
     /// How many redirects led there.
     pub redirects: usize,
+    /// The hosts other than the first that were asked on the way, the last one included, and for which path.
+    pub elsewhere: Vec<(Authority, String)>,
 }
 
 const LIMIT: usize = 10;
@@ -68,6 +70,7 @@ async fn follow(
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follows = method == Method::GET || method == Method::HEAD;
     let mut at = first.clone();
+    let mut elsewhere = Vec::new();
     for redirects in 0..=LIMIT {
         let at_home = at.same_origin(&first);
         let pool = if at_home { upstream.pools().to_endpoint(to) } else { upstream.pools().to_host(&at.authority) };
@@ -82,8 +85,11 @@ async fn follow(
             upstream.note_elsewhere(to, &at.authority, begun, outcome.as_ref());
         }
         let mut answer = outcome?;
+        if !at_home {
+            elsewhere.push((at.authority.clone(), at.target.path().to_owned()));
+        }
         if !follows || !is_redirect(answer.status()) {
-            answer.extensions_mut().insert(FinalHop { authority: at.authority, redirects });
+            answer.extensions_mut().insert(FinalHop { authority: at.authority, redirects, elsewhere });
             return Ok(plain::heard(to, answer.map(|body| holding(body, permit))));
         }
         let next = next_location(upstream, &at, &answer)?;

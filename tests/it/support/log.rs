@@ -29,9 +29,18 @@ impl Log {
 
     /// The warnings that hold all of `words`.
     pub(crate) fn warnings(&self, words: &[&str]) -> Vec<String> {
+        self.lines("WARN", words)
+    }
+
+    /// The errors that hold all of `words`.
+    pub(crate) fn errors(&self, words: &[&str]) -> Vec<String> {
+        self.lines("ERROR", words)
+    }
+
+    fn lines(&self, level: &str, words: &[&str]) -> Vec<String> {
         let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
         let is_meant =
-            |line: &&str| line.trim_start().starts_with("WARN") && words.iter().all(|word| line.contains(word));
+            |line: &&str| line.trim_start().starts_with(level) && words.iter().all(|word| line.contains(word));
         text.lines().filter(is_meant).map(str::to_owned).collect()
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pullthrough::config::{self, ConfigSources};
 use pullthrough::oci::Digest;
 use pullthrough::server::Running;
+use pullthrough::store::Disk;
 
 use super::client::Client;
 use super::configuration::Configuration;
@@ -20,6 +21,7 @@ pub(crate) struct Plan {
     idle: &'static str,
     listen: &'static str,
     stall: Option<Duration>,
+    disk: Disk,
 }
 
 /// A running proxy and its folders.
@@ -37,6 +39,7 @@ impl Plan {
             idle: "20s",
             listen: "127.0.0.1:0",
             stall: None,
+            disk: Disk::default(),
         }
     }
 
@@ -84,6 +87,11 @@ impl Plan {
     /// Gives up a client that takes nothing for so long, instead of a minute.
     pub(crate) fn stall(self, stall: Duration) -> Self {
         Self { stall: Some(stall), ..self }
+    }
+
+    /// Over a disk that a test watches.
+    pub(crate) fn disk(self, disk: Disk) -> Self {
+        Self { disk, ..self }
     }
 
     /// Adds entries to the section `upstream`, in flow style, as those below do to theirs.
@@ -143,16 +151,16 @@ impl Plan {
 
     async fn start_in(self, folder: tempfile::TempDir) -> Proxy {
         std::fs::write(folder.path().join("pullthrough.yaml"), self.yaml(folder.path())).unwrap();
-        let running = open(folder.path(), self.stall).await;
+        let running = open(folder.path(), self.stall, self.disk).await;
         Proxy { running: Some(running), folder }
     }
 }
 
-async fn open(folder: &Path, stall: Option<Duration>) -> Running {
+async fn open(folder: &Path, stall: Option<Duration>, disk: Disk) -> Running {
     let sources = ConfigSources { config: Some(folder.join("pullthrough.yaml")), ..ConfigSources::default() };
     let mut settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     settings.clients.stall = stall;
-    Running::start(settings, sources).await.unwrap()
+    Running::start_over(disk, settings, sources).await.unwrap()
 }
 
 impl Proxy {
@@ -160,7 +168,7 @@ impl Proxy {
     pub(crate) async fn of_yaml(yaml: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pullthrough.yaml"), yaml(folder.path())).unwrap();
-        let running = open(folder.path(), None).await;
+        let running = open(folder.path(), None, Disk::default()).await;
         Self { running: Some(running), folder }
     }
 
@@ -199,7 +207,7 @@ impl Proxy {
     /// Stops it and starts it again over the same folders.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.running = Some(open(self.folder.path(), None).await);
+        self.running = Some(open(self.folder.path(), None, Disk::default()).await);
     }
 
     pub(crate) async fn stop(&mut self) -> bool {

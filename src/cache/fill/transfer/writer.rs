@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cache::{Fault, Retry};
 use crate::store::{self, Staged};
@@ -21,11 +22,13 @@ pub(crate) struct StagedWriter {
     pending: VecDeque<(u64, Bytes)>,
     pending_len: usize,
     writing: Option<JoinHandle<Result<Span, store::Error>>>,
+    /// When that began.
+    since: Instant,
 }
 
 impl StagedWriter {
     pub(crate) fn new(staged: Arc<Staged>, at: u64) -> Self {
-        Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None }
+        Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None, since: Instant::now() }
     }
 
     /// Where the next byte given to [`StagedWriter::push`] goes.
@@ -72,6 +75,7 @@ impl StagedWriter {
         }
         self.pending_len -= batch.iter().map(Bytes::len).sum::<usize>();
         let staged = self.staged.clone();
+        self.since = Instant::now();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let mut at = from;
             for bytes in batch {
@@ -86,9 +90,10 @@ impl StagedWriter {
     /// ever when nothing is being written.
     pub(crate) async fn landed(&mut self) -> Result<Span, Fault> {
         let Some(writing) = self.writing.as_mut() else { return std::future::pending().await };
-        let landed = writing.await;
-        self.writing = None;
+        let landed = self.staged.written(self.since, writing).await;
+        self.writing = None; // a disk that hangs keeps the thread
         let span = landed.map_err(|cause| Fault::new(Retry::Never, cause))?;
+        let span = span.map_err(|cause| Fault::new(Retry::Never, cause))?;
         self.start();
         span.map_err(|cause| Fault::new(Retry::Never, cause))
     }
