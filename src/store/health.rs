@@ -6,13 +6,17 @@
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Error;
 use super::lock::lock;
-use super::patience::PATIENCE;
+
+/// How long the disk may take for anything. A client has its headers within 25 s: so there is time to open a file in vain,
+/// to look into the catalog in vain, and to ask the registry.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Why the cache cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +77,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct StoreHealth {
     state: Mutex<State>,
-    /// For those who wait for the disk.
+    hanging: AtomicBool,
+    /// The same for those who wait for the disk.
     hangs: watch::Sender<bool>,
     patience: Duration,
 }
@@ -98,7 +103,7 @@ impl StoreHealth {
 
     /// The health of a disk that counts as hanging when something takes longer than that.
     pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self { state: Mutex::default(), hangs: watch::Sender::new(false), patience }
+        Self { state: Mutex::default(), hanging: false.into(), hangs: watch::Sender::new(false), patience }
     }
 
     /// How long anything may take.
@@ -108,7 +113,12 @@ impl StoreHealth {
 
     /// Whether the disk hangs.
     pub(crate) fn is_hanging(&self) -> bool {
-        *self.hangs.borrow()
+        self.hanging.load(Ordering::Relaxed)
+    }
+
+    fn set_hanging(&self, hanging: bool) {
+        self.hanging.store(hanging, Ordering::Relaxed);
+        self.hangs.send_replace(hanging);
     }
 
     /// Waits until it does. Cancel-safe.
@@ -127,7 +137,7 @@ impl StoreHealth {
         let Some(fault) = DiskFault::of(error) else { return };
         let mut state = lock(&self.state);
         state.failures += 1;
-        self.hangs.send_replace(fault == DiskFault::Hanging);
+        self.set_hanging(fault == DiskFault::Hanging);
         if state.folder.replace(fault) != Some(fault) {
             drop(state);
             tracing::error!(%error, "{fault}: pulls continue uncached until it recovers");
@@ -152,7 +162,7 @@ impl StoreHealth {
         let mut state = lock(&self.state);
         if state.failures == failures {
             state.folder = None;
-            self.hangs.send_replace(false);
+            self.set_hanging(false);
             drop(state);
             tracing::info!("the cache folder can be written again");
         }

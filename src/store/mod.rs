@@ -26,6 +26,7 @@ mod error;
 #[path = "../../fuzz/targets/landed.rs"]
 pub(crate) mod fuzzing;
 mod handle;
+mod hang;
 mod health;
 mod layout;
 mod ledger;

@@ -10,6 +10,7 @@
 
 mod asks;
 mod bodies;
+mod cold;
 mod door;
 mod floods;
 mod frames;

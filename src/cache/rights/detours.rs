@@ -5,6 +5,7 @@
 //! memory and in the catalog, before anything is made of its answer, and lives as long as a link that it could have
 //! brought. Whether it bars a client is the rules' business, above.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ pub struct Detours {
 #[derive(Debug, Default)]
 struct Known {
     detours: Arc<[Detour]>,
-    written: Option<Instant>,
+    written: HashMap<Detour, Instant>,
 }
 
 impl Detours {
@@ -77,7 +78,7 @@ impl Detours {
             Ok(rows) => {
                 let detours = rows.iter().map(|(host, to)| Detour::read(host, to)).collect();
                 // What was noted meanwhile counts more, and was read before it was noted.
-                let known = Arc::new(Known { detours, written: None });
+                let known = Arc::new(Known { detours, ..Known::default() });
                 self.hot.entry(place.clone()).or_insert(known).into_value().detours.clone()
             }
             Err(error) => {
@@ -103,17 +104,18 @@ impl Detours {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.hot.get(place).unwrap_or_default();
         let mut detours = known.detours.to_vec();
-        let is_known = detours.contains(&detour) || detours.contains(&Detour::Everywhere);
-        let detour = if !is_known && detours.len() >= MOST { Detour::Everywhere } else { detour };
+        let is_one_more = !detours.contains(&detour) && detours.len() >= MOST;
+        let detour = if is_one_more { Detour::Everywhere } else { detour };
+        let is_known = detours.contains(&detour);
         if !is_known {
             detours.push(detour.clone());
         }
-        let is_written = is_known && known.written.is_some_and(|written| written.elapsed() < WRITTEN_FOR);
-        if !is_written {
+        let mut written = known.written.clone();
+        if written.get(&detour).is_none_or(|written| written.elapsed() >= WRITTEN_FOR) {
             let (host, to) = detour.words();
             self.store.catalog().record_detour(&place.registry, &place.repository, &host, &to);
+            written.insert(detour, Instant::now());
         }
-        let written = if is_written { known.written } else { Some(Instant::now()) };
         self.hot.insert(place.clone(), Arc::new(Known { detours: detours.into(), written }));
         if !is_known {
             self.changes.fetch_add(1, Ordering::Release);

@@ -82,11 +82,12 @@ fn names_v2(path: &str) -> bool {
     path.split('/').any(|segment| bare(segment).eq_ignore_ascii_case("v2"))
 }
 
-/// Whether a server could read a path of Docker's first protocol in it: `/v1/repositories/...` or `/v1/images/...`.
+/// Whether a server could read a path of Docker's first protocol in it: `/v1/repositories/...` or `/v1/images/...`, also
+/// below the path of one of several registries on a host (Artifactory, Nexus).
 fn is_of_v1(path: &str) -> bool {
     let Ok(read) = decoded(path).map(|decoded| resolved(&decoded).to_ascii_lowercase()) else { return false };
-    let mut segments = read.split('/').skip(1).map(bare);
-    segments.next() == Some("v1") && matches!(segments.next(), Some("repositories" | "images"))
+    let segments: Vec<_> = read.split('/').map(bare).collect();
+    segments.windows(2).any(|two| two[0] == "v1" && matches!(two[1], "repositories" | "images"))
 }
 
 /// A segment without parameters, and without what a server may take for a query or a fragment once it is decoded.
@@ -172,6 +173,12 @@ mod tests {
             ("/artifactory/api/docker/repo/v2/a", "/artifactory/api/docker/repo/v2/a", true),
             ("/v1/repositories/internal/app/", "/v1/repositories/internal/app/", true),
             ("/x/..//%76%31;a/images/abc/layer", "/x/..//v1;a/images/abc/layer", true),
+            (
+                "/repository/docker/v1/repositories/internal/app",
+                "/repository/docker/v1/repositories/internal/app",
+                true,
+            ),
+            ("/artifactory/api/docker/x/%761/images/a/layer", "/artifactory/api/docker/x/v1/images/a/layer", true),
             ("/v1%2Frepositories/a", "/v1%2Frepositories/a", true),
             ("/v1/search", "/v1/search", false),
             ("/api/v1/repository/a", "/api/v1/repository/a", false),

@@ -29,6 +29,7 @@ const TOKEN_PATHS: [&str; 8] = [
 ];
 
 /// One request as the rules and the audit log see it.
+#[derive(Clone)]
 pub(crate) struct Clearance {
     asked: Asked,
     route: Route,
@@ -39,6 +40,7 @@ pub(crate) struct Clearance {
 }
 
 /// The client, and where it sent its request.
+#[derive(Clone)]
 struct Asked {
     registry: Arc<str>,
     host: Authority,
@@ -47,7 +49,7 @@ struct Asked {
 }
 
 /// The repository that a push mounts a blob from without uploading it: that is a pull there as well.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Mount {
     None,
     From(Repository),

@@ -14,11 +14,12 @@ use http::Uri;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::cache::{Detour, Place};
-use crate::oci::Repository;
+use crate::oci::{Authority, Host, Repository};
 use crate::proxy::clients::clearance::Clearance;
 use crate::proxy::clients::rules::DEFAULT;
 use crate::proxy::clients::{Action, Judgement, Named};
 use crate::proxy::policy::Policy;
+use crate::proxy::registry::registry::Registry;
 use crate::proxy::respond::{self, Failure};
 use crate::proxy::served::{Served, ServedAnswer};
 use crate::proxy::state::Proxy;
@@ -27,12 +28,12 @@ use crate::wire::{Body, BodyError};
 /// Registries of the presets that are known to redirect to another one, where everybody may read: a rule that allows the
 /// first allows that. A rule that denies it denies it.
 const KNOWN: [(&str, &str, &str); 2] =
-    [("registry.k8s.io", "*.pkg.dev", "k8s-artifacts-prod/images/"), ("k8s.gcr.io", "registry.k8s.io", "")];
+    [("registry.k8s.io", "-docker.pkg.dev", "k8s-artifacts-prod/images/"), ("k8s.gcr.io", "registry.k8s.io", "")];
 
 /// One request that reads a repository, where there are rules.
 pub(crate) struct DetourCheck {
     proxy: Arc<Proxy>,
-    clearance: Arc<Clearance>,
+    clearance: Clearance,
     path: Uri,
     place: Place,
     /// The number of detours that were known when it was judged last.
@@ -47,16 +48,14 @@ impl DetourCheck {
     pub(crate) async fn of(
         proxy: &Arc<Proxy>,
         policy: &Policy,
-        clearance: &Arc<Clearance>,
-        (registry, path): (Arc<str>, Uri),
+        clearance: &Clearance,
+        (registry, authority, path): (&Registry, &Authority, &Uri),
     ) -> Result<Option<Self>, Failure> {
-        let Some(repository) = clearance.is_read_of().filter(|_| !policy.clients.rules.is_empty()) else {
-            return Ok(None);
-        };
-        let place = Place { registry, repository: repository.clone() };
+        let Some(repository) = clearance.is_read_of() else { return Ok(None) };
+        let place = Place { registry: registry.origin(authority), repository: repository.clone() };
         let judged = proxy.cache.detours().changes();
         let detours = proxy.cache.detours().of(&place).await;
-        let check = Self { proxy: proxy.clone(), clearance: clearance.clone(), path, place, judged };
+        let check = Self { proxy: proxy.clone(), clearance: clearance.clone(), path: path.clone(), place, judged };
         check.judge(policy, &detours)?;
         Ok(Some(check))
     }
@@ -97,7 +96,7 @@ impl DetourCheck {
                 let named = repository.as_ref().map_or(Named::Any, Named::One);
                 let intent = self.clearance.intent(registry.name(), host, named, Action::Pull);
                 match policy.clients.rules.judge(&intent) {
-                    Judgement::Denied(rule) if *rule == *DEFAULT && self.is_known(registry.name(), led.as_ref()) => None,
+                    Judgement::Denied(rule) if *rule == *DEFAULT && self.is_known(host, led.as_ref()) => None,
                     Judgement::Denied(rule) => Some(rule),
                     Judgement::Allowed(_) => None,
                 }
@@ -105,9 +104,12 @@ impl DetourCheck {
         })
     }
 
-    fn is_known(&self, registry: &str, led: Option<&Repository>) -> bool {
+    fn is_known(&self, host: &Authority, led: Option<&Repository>) -> bool {
+        let Host::Name(name) = &host.host else { return false };
         let is = |(from, to, below): &(&str, &str, &str)| {
-            *from == &*self.place.registry && *to == registry && led.is_some_and(|led| led.as_str().starts_with(below))
+            *from == &*self.place.registry
+                && name.ends_with(to)
+                && led.is_some_and(|led| led.as_str().starts_with(below))
         };
         KNOWN.iter().any(is)
     }

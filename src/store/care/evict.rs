@@ -101,6 +101,7 @@ impl Evictor {
             signal.woken = false;
             drop(signal);
             self.probe();
+            self.blobs.catalog.attend();
             self.help_catalog();
             self.blobs.parked_fills.expire(&self.blobs.disk);
             self.measure();

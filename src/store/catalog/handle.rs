@@ -1,7 +1,7 @@
 //! Is the interface of the catalog: changes that do not wait, and lookups that see all earlier changes.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -20,6 +20,7 @@ use super::query;
 use super::queue::Queue;
 use super::reader::CatalogReader;
 use super::schema::{self, is_damage};
+use super::waiting::Waiting;
 use super::writer::CatalogWriter;
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
@@ -36,8 +37,7 @@ pub struct Catalog {
     shared: Arc<WriterState>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// A question was not answered in time, and is not answered yet.
-    hung: Arc<AtomicBool>,
+    waiting: Arc<Waiting>,
 }
 
 impl Catalog {
@@ -67,7 +67,7 @@ impl Catalog {
         let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), hung: Arc::default() }, new))
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), waiting: Arc::default() }, new))
     }
 
     /// The digest's links in a repository: at most one for each kind of content and right. Links that were not proven
@@ -315,32 +315,40 @@ impl Catalog {
         self.queue.send(command)
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         doing: &'static str,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        if self.hung.load(Ordering::Acquire) {
+        if self.waiting.hangs() || self.shared.health.is_hanging() {
             return Err(Error::Busy);
         }
-        let (reply, mut answer) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let waiting = Arc::clone(&self.waiting);
         self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
+            waiting.answered();
             let damaged = found.as_ref().is_err_and(is_damage);
             let _ = reply.send(found); // the asking task may be gone
             damaged
         })))?;
-        let Ok(answered) = tokio::time::timeout(self.shared.health.patience(), &mut answer).await else {
-            // Nobody else waits until the thread is back.
-            let hung = Arc::clone(&self.hung);
-            hung.store(true, Ordering::Release);
-            tokio::spawn(async move {
-                let _ = answer.await;
-                hung.store(false, Ordering::Release);
-            });
-            return Err(Error::Busy);
+        self.waiting.asked();
+        let answered = tokio::select! {
+            biased;
+            answered = answer => answered,
+            () = self.shared.health.hang() => return Err(Error::Busy),
+            () = self.waiting.hang() => return Err(Error::Busy),
         };
         answered.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })
+    }
+
+    /// Looks whether the thread answers; where it does not, nobody waits for it. Called now and then by a thread, since a
+    /// timer of a network task would go by the clock of a test.
+    pub(crate) fn attend(&self) {
+        if self.waiting.attend(self.shared.health.patience()) {
+            let path = self.folder.join(schema::FILE);
+            tracing::warn!(path = %path.display(), "the catalog does not answer; registries are asked instead");
+        }
     }
 }
 

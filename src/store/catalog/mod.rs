@@ -25,6 +25,7 @@ pub(crate) mod query;
 pub(crate) mod queue;
 mod reader;
 mod schema;
+mod waiting;
 mod writer;
 
 pub(crate) use change::Change;

@@ -18,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::host::network;
 use crate::wire::{Body, BodyError};
 
 /// Pieces larger than this are handed on in parts, so that shares are even within a moment.
@@ -62,8 +63,9 @@ impl Bandwidth {
         Self(Arc::new(Inner { rate, state: Mutex::new(state) }))
     }
 
-    /// `body` under the cap, for `client`.
+    /// `body` under the cap, for `client`: a machine with a network of IPv6 has one share, whatever address it takes.
     pub(crate) fn cap(&self, client: IpAddr, body: Body) -> Capped {
+        let client = network(client);
         Capped { bandwidth: self.clone(), client, body, held: None, leave: None }
     }
 
@@ -204,8 +206,10 @@ mod tests {
 
     const RATE: u64 = 1_000_000;
 
+    /// From 200 on, addresses of one machine with IPv6.
     fn client(number: u8) -> IpAddr {
-        [10, 0, 0, number].into()
+        let ipv6 = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        if number < 200 { [10, 0, 0, number].into() } else { ipv6(number.into()) }
     }
 
     /// Reads bodies of 100 MB for clients, one for each number, for so long; what each body had.
@@ -242,6 +246,13 @@ mod tests {
             let most = RATE * 20 + RATE / 10 + 2 * PIECE as u64;
             assert!((RATE * 19..=most).contains(&all), "{clients:?}: {all}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_has_one_share_whatever_addresses_of_its_network_it_takes() {
+        let had = had(&[200, 201, 202, 203, 1], 60).await;
+        let (machine, other): (u64, u64) = (had[..4].iter().sum(), had[4]);
+        assert!(machine.abs_diff(other) <= RATE, "{machine} and {other}");
     }
 
     #[tokio::test(start_paused = true)]

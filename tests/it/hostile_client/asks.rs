@@ -109,6 +109,7 @@ fn credentials() -> Vec<Ask> {
         with("Basic of nonsense", "Basic !!!"),
         with("Basic without a colon", "Basic eHh4"),
         with("Basic of NULs", "Basic AAA6AAA="),
+        with("Basic of no UTF-8", "Basic //46/v8="),
         with("an empty bearer", "Bearer "),
         with("a bearer of 50,000 letters", &format!("Bearer {}", "x".repeat(50_000))),
         with("a bearer like one of ours", "Bearer pullthrough-local.AAAA.BBBB"),
@@ -117,6 +118,7 @@ fn credentials() -> Vec<Ask> {
         with("a scheme that nobody has", "Pigeon coo"),
         ask("two Authorizations", TAG, &[("authorization", "Basic YTpi"), ("authorization", "Basic Yzpk")]),
         ask("Proxy-Authorization of nonsense", TAG, &[("proxy-authorization", "Basic !!!")]),
+        ask("Proxy-Authorization of no UTF-8", TAG, &[("proxy-authorization", "Basic //46/v8=")]),
         ask("1,000 cookies", TAG, &[("cookie", &"a=b; ".repeat(1000))]),
     ]
 }

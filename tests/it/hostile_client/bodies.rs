@@ -169,3 +169,26 @@ async fn nothing_that_stands_behind_a_body_goes_upstream() {
         assert_eq!(site.registry.trailed(), 0, "h2 {h2}");
     }
 }
+
+#[tokio::test]
+async fn a_get_with_a_body_in_absolute_form_is_one_request_upstream_or_none() {
+    let site = Site::new("push: allow").await;
+    let Honest { target, host, .. } = Door::Absolute.honest(&site);
+    let table = [
+        ("a length and a body", "200 + ^1"),
+        ("chunks", "200 + ^1"),
+        ("a trailer that frames", "200 + ^1"),
+        ("a body that is a request", "200 + ^1"),
+        ("two lengths, the first true", "400"),
+        ("chunked, gzip", "400"),
+        ("a length that Connection names", "400"),
+    ];
+    for (kind, expected) in table {
+        let (_, write) = KINDS.iter().find(|(name, _)| *name == kind).unwrap();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n");
+        let bytes = [head.into_bytes(), write()].concat();
+        let cell = Door::Absolute.try_counting(&site, Site::reached, &bytes, "GET");
+        assert_eq!(cell.await, expected, "{kind}");
+        site.is_well(kind).await;
+    }
+}

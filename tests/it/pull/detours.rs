@@ -43,7 +43,7 @@ impl Lab {
         let location = format!("{}/v2/internal/app/tags/list", inside.url());
         evil.script("/v2/to/app/tags/list", Act::Redirect { status: 307, location });
         let audit = folder.path().join("audit.log").display().to_string();
-        let plan = Plan::new().registry(&evil, "tags: {fresh_for: 60s}, auth: anonymous");
+        let plan = Plan::new().registry(&evil, "tags: {fresh_for: 60s}, auth: anonymous, prefetch: 0");
         let plan = plan.registry(&inside, "").host(&format!("inside.test:{}", inside.address().port()), &inside);
         let inside_at = format!("inside.test:{}", inside.address().port());
         let rules = rules.replace("[inside.test]", &format!("[inside.test, '{inside_at}']"));
@@ -84,7 +84,8 @@ async fn whoever_may_not_read_a_repository_reads_it_by_no_redirect_of_another_re
             let named = lab.client(true).get(INSIDE, "/v2/internal/app/manifests/1").await;
             assert_eq!(named.status, 403);
             let mut refused = 1;
-            for path in lab.paths() {
+            // The scripted registry knows no HEAD of a list.
+            for path in lab.paths().into_iter().filter(|path| method == "GET" || path != "tags/list") {
                 // Whoever comes first, and whatever was learnt by others.
                 for is_barred in [true, false, true] {
                     let (status, length) = lab.ask(is_barred, method, &path).await;

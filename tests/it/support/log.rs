@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,6 +14,8 @@ use tracing_subscriber::layer::SubscriberExt;
 pub(crate) struct Log {
     text: Text,
     _guard: DefaultGuard,
+    /// While there is only one, what is first said on a thread without it is never heard again (tracing-core).
+    _another: Dispatch,
 }
 
 #[derive(Clone, Default)]
@@ -24,7 +27,7 @@ impl Log {
         let layer = fmt::layer().without_time().with_target(false).with_ansi(false).with_writer(text.clone());
         let ours = Targets::new().with_target("pullthrough", LevelFilter::INFO);
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ours).with(layer));
-        Self { text, _guard: guard }
+        Self { text, _guard: guard, _another: Dispatch::new(NoSubscriber::new()) }
     }
 
     /// The warnings that hold all of `words`.
