@@ -324,15 +324,14 @@ impl Catalog {
             return Err(Error::Busy);
         }
         let (reply, answer) = oneshot::channel();
-        let waiting = Arc::clone(&self.waiting);
+        let open = self.waiting.ask();
         self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
-            waiting.answered();
+            drop(open);
             let damaged = found.as_ref().is_err_and(is_damage);
             let _ = reply.send(found); // the asking task may be gone
             damaged
         })))?;
-        self.waiting.asked();
         let answered = tokio::select! {
             biased;
             answered = answer => answered,

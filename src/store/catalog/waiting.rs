@@ -1,7 +1,7 @@
 //! Tells whether the catalog's thread answers, so that nobody waits for one that hangs with the disk.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -18,15 +18,20 @@ pub(crate) struct Waiting {
     hangs: watch::Sender<bool>,
 }
 
-impl Waiting {
-    /// A question was sent.
-    pub(crate) fn asked(&self) {
-        self.asked.fetch_add(1, Ordering::Release);
-    }
+/// A question that the thread has. Dropping it says that it was answered, or was given up.
+pub(crate) struct OpenQuestion(Arc<Waiting>);
 
-    /// A question was answered.
-    pub(crate) fn answered(&self) {
-        self.answered.fetch_add(1, Ordering::Release);
+impl Drop for OpenQuestion {
+    fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Waiting {
+    /// A question is sent.
+    pub(crate) fn ask(self: &Arc<Self>) -> OpenQuestion {
+        self.asked.fetch_add(1, Ordering::Release);
+        OpenQuestion(Arc::clone(self))
     }
 
     /// Whether the thread hangs.
