@@ -29,7 +29,7 @@ pub(crate) use people::{ALICE, ALICE_THERE, BOB, BOB_THERE, OWNER, Person};
 pub(crate) use ports::free;
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
-pub(crate) use site::{Seen, Site, once_each};
+pub(crate) use site::{Body, Quirk, Seen, Site, once_each, plain};
 
 use authority::Authority;
 use people::Accounts;
