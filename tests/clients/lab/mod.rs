@@ -102,6 +102,7 @@ impl Lab {
         let mut ways = HashMap::from([
             ("auth.docker.io:443".to_owned(), token.address),
             ("registry-1.docker.io:443".to_owned(), docker.site.address),
+            ("index.docker.io:443".to_owned(), docker.site.address), // as crane calls it
             ("quay.io:443".to_owned(), quay.site.address),
             (EXAMPLE.to_owned(), example.site.address),
         ]);

@@ -25,6 +25,8 @@ pub(super) struct Case {
     pub(super) published_at: Option<&'static str>,
     /// The proxy has pulled the tag before, when it meant another image.
     pub(super) moves: bool,
+    /// Docker waits so long before it resumes that its direct pull is left out: through the proxy it may not fail.
+    pub(super) docker_waits: bool,
     /// Streams of an HTTP/2 connection to the registry.
     streams: Option<u32>,
     site: fn(&Image) -> Option<Arc<dyn Quirk>>,
@@ -65,6 +67,7 @@ const PLAIN: Case = Case {
     registry: HUB,
     published_at: None,
     moves: false,
+    docker_waits: false,
     streams: None,
     site: |_| None,
     cdn: |_| None,
@@ -151,23 +154,37 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "/v2/ answers 500", registry: QUAY, site: |_| Some(ping(500)), ..PLAIN },
     // Tokens.
     Case { name: "expires_in is null", token: |_| Some(expires("null")), ..PLAIN },
-    Case { name: "expires_in is a text", token: |_| Some(expires("\"300\"")), ..PLAIN },
-    Case { name: "expires_in is a fraction", token: |_| Some(expires("299.5")), ..PLAIN },
     Case { name: "expires_in is 0", token: |_| Some(expires("0")), ..PLAIN },
     Case { name: "a challenge with an unquoted scope", site: |_| Some(unquoted()), ..PLAIN },
     Case { name: "once 429, Retry-After: 0.5", site: |_| Some(throttle(429, "0.5")), ..PLAIN },
     Case { name: "once 429, Retry-After: soon", registry: QUAY, site: |_| Some(throttle(429, "soon")), ..PLAIN },
     Case { name: "once 503, Retry-After: 1", registry: QUAY, site: |_| Some(throttle(503, "1")), ..PLAIN },
     // Resuming.
-    Case { name: "a layer is cut, its rest is had", cdn: |_| Some(cut(KEPT, 206, 0)), ..PLAIN },
+    Case { name: "a layer is cut, its rest is had", docker_waits: true, cdn: |_| Some(cut(KEPT, 206, 0)), ..PLAIN },
     Case { name: "a layer is cut, its rest: 416 for ever", cdn: |_| Some(cut(KEPT, 416, usize::MAX)), ..PLAIN },
-    Case { name: "a layer is cut, its rest: 400 for ever", cdn: |_| Some(cut(KEPT, 400, usize::MAX)), ..PLAIN },
-    Case { name: "a layer is cut, its rest: 401 once", registry: QUAY, site: |_| Some(cut(KEPT, 401, 1)), ..PLAIN },
-    Case { name: "a layer is cut, its rest: 403 once", cdn: |_| Some(cut(KEPT, 403, 1)), ..PLAIN },
-    Case { name: "a layer is cut, its rest: 429 once", cdn: |_| Some(cut(KEPT, 429, 1)), ..PLAIN },
-    Case { name: "a layer is cut, its rest: 500 once", cdn: |_| Some(cut(KEPT, 500, 1)), ..PLAIN },
-    Case { name: "ranges are ignored, one answer is cut", cdn: |_| Some(without_ranges()), ..PLAIN },
-    Case { name: "each answer ends after 1 MB", cdn: |_| Some(cut_each(KEPT)), ..PLAIN },
+    Case {
+        name: "a layer is cut, its rest: 400 for ever",
+        docker_waits: true,
+        cdn: |_| Some(cut(KEPT, 400, usize::MAX)),
+        ..PLAIN
+    },
+    Case {
+        name: "a layer is cut, its rest: 401 once",
+        docker_waits: true,
+        registry: QUAY,
+        site: |_| Some(cut(KEPT, 401, 1)),
+        ..PLAIN
+    },
+    Case { name: "a layer is cut, its rest: 403 once", docker_waits: true, cdn: |_| Some(cut(KEPT, 403, 1)), ..PLAIN },
+    Case { name: "a layer is cut, its rest: 429 once", docker_waits: true, cdn: |_| Some(cut(KEPT, 429, 1)), ..PLAIN },
+    Case { name: "a layer is cut, its rest: 500 once", docker_waits: true, cdn: |_| Some(cut(KEPT, 500, 1)), ..PLAIN },
+    Case {
+        name: "ranges are ignored, one answer is cut",
+        docker_waits: true,
+        cdn: |_| Some(without_ranges()),
+        ..PLAIN
+    },
+    Case { name: "each answer ends after 1 MB", docker_waits: true, cdn: |_| Some(cut_each(KEPT)), ..PLAIN },
     // Redirects and connections.
     Case {
         name: "everything redirects to a registry that challenges",
