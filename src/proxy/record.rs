@@ -20,6 +20,9 @@ use crate::wire::{Body, BodyError};
 /// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
+/// A line holds this many characters of a path.
+const PATH: usize = 128;
+
 /// The record of one request. Dropping it writes it.
 pub(crate) struct Record {
     line: AccessLine,
@@ -57,6 +60,7 @@ impl Record {
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
             request_id: RequestId::current().unwrap_or_else(RequestId::next),
+            path: None,
             detail: None,
         };
         Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
@@ -73,6 +77,11 @@ impl Record {
     pub(crate) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
         self.line.repository = repository;
         self.line.reference = reference;
+    }
+
+    /// Notes the path of a page of the proxy's own, as far as a line holds it. A query is no part of it.
+    pub(crate) fn path(&mut self, path: &str) {
+        self.line.path = Some(path.chars().take(PATH).collect());
     }
 
     /// Writes no line: it is a health check, sent every few seconds.
