@@ -27,7 +27,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub fn serve<S, P, A>(stream: S, metrics: Metrics, public: P)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    P: Fn(String) -> A + Send + 'static,
+    P: Fn(String) -> A + Send + Sync + 'static,
     A: Future<Output = Option<Response<Body>>> + Send,
 {
     tokio::spawn(async move {

@@ -20,6 +20,9 @@ use crate::wire::{Body, BodyError};
 /// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
+/// The outcome while there is none.
+const UNKNOWN: &str = "-";
+
 /// A line holds this many characters of a path.
 const PATH: usize = 128;
 
@@ -55,7 +58,7 @@ impl Record {
             repository: None,
             reference: None,
             kind,
-            outcome: "-",
+            outcome: UNKNOWN,
             status: CLIENT_LEFT,
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
@@ -103,6 +106,17 @@ impl Record {
         self.line.status = status;
     }
 
+    /// Notes what became of a request that was judged before its target was asked anything. The word for a CONNECT is
+    /// also the label of its one count; for other requests it is `refuse`.
+    pub(crate) fn judged(&mut self, word: &'static str, status: u16) {
+        if self.line.method == Method::CONNECT {
+            self.verdict(word, status);
+            self.metrics.connect(word);
+        } else {
+            self.verdict("refuse", status);
+        }
+    }
+
     /// Notes why, in a few words.
     pub(crate) fn detail(&mut self, detail: impl Into<String>) {
         self.line.detail = Some(detail.into());
@@ -126,6 +140,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.line.elapsed = self.started.elapsed();
+        if self.line.method == Method::CONNECT && self.line.outcome == UNKNOWN {
+            self.judged("left", CLIENT_LEFT);
+        }
         if let Some(counted) = &self.counted {
             self.metrics.request(&counted.registry, counted.kind, counted.outcome, self.line.status, self.line.elapsed);
             self.metrics.client_bytes(&counted.registry, self.line.bytes);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -87,6 +88,35 @@ fn the_cluster_probes_the_proxy_and_lets_it_drain() {
     assert_eq!(container["ports"][0]["name"], "proxy");
     assert_eq!(container["ports"][0]["containerPort"], 3128);
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= 60);
+}
+
+#[test]
+fn what_stops_the_proxy_waits_longer_than_its_drain() {
+    let enough = pullthrough::config::DRAIN.0 + Duration::from_secs(20);
+    let said = |file_name: &str, key: &str, end: &[char]| -> Vec<Duration> {
+        let text = file(file_name);
+        let values = text.split(key).skip(1).map(|rest| rest.trim_start().split(end).next().unwrap().trim().to_owned());
+        let parsed = |value: String| match value.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => humantime::parse_duration(&value).unwrap_or_else(|error| panic!("{file_name}: {value}: {error}")),
+        };
+        values.map(parsed).collect()
+    };
+    let table: [(&str, &str, &[char]); 6] = [
+        ("systemd/pullthrough.service", "\nTimeoutStopSec=", &['\n']),
+        ("examples/compose/compose.yaml", "stop_grace_period:", &['#', '\n']),
+        ("examples/kubernetes/pullthrough.yaml", "terminationGracePeriodSeconds:", &['#', '\n']),
+        ("Containerfile", "--stop-timeout", &[' ']),
+        ("docs/migrate.md", "--stop-timeout", &[' ', '\n']),
+        ("docs/operations.md", "--stop-timeout ", &['`', ' ', '\n']),
+    ];
+    for (name, key, end) in table {
+        let waits = said(name, key, end);
+        assert!(!waits.is_empty(), "{name} does not say {key}");
+        assert!(waits.iter().all(|wait| *wait >= enough), "{name}: {waits:?} is less than {enough:?}");
+    }
+    let documents = documents("examples/pullthrough.yaml");
+    assert_eq!(documents[0]["drain"], humantime::format_duration(pullthrough::config::DRAIN.0).to_string().as_str());
 }
 
 #[test]

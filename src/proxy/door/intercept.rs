@@ -14,7 +14,7 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::http::PendingAnswer;
 use super::pages;
@@ -118,11 +118,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     };
     proxy.metrics.handshake_failure(failed.reason);
     if failed.reason == "untrusted" {
-        let fingerprint = proxy.policy().ca.fingerprint().to_owned();
-        warn!(
-            %client, to, alert = failed.error, fingerprint,
-            "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
-        );
+        proxy.untrusting.note(client, to, &failed.error, proxy.policy().ca.fingerprint());
     } else {
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }

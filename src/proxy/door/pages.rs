@@ -158,9 +158,8 @@ pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
-    record.verdict("refuse", 403);
+    record.judged("stranger", 403);
     record.detail("not in clients.allow");
-    proxy.metrics.connect("stranger");
     let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     failure.render().map(|response| record.attach(response))
 }
@@ -170,7 +169,7 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
     let failure = respond::too_many(refusal);
-    record.verdict("refuse", failure.status.as_u16());
+    record.judged("crowded", failure.status.as_u16());
     record.detail(failure.message.clone());
     let Rendered { response, declined } = failure.render();
     let clients = &proxy.policy().clients;
@@ -180,13 +179,19 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     record.attach(response)
 }
 
-/// Refuses a request before its target is judged, and records it: its user or password is missing or wrong, or it
-/// has been here before.
-pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
+/// Refuses a request before its target is judged, and records it by a word: its user or password is missing or wrong
+/// (`login`), it has been here before (`loop`), or it has a form that HTTP does not have (`malformed`).
+pub(crate) fn turned_away<B>(
+    proxy: &Proxy,
+    client: IpAddr,
+    request: &Request<B>,
+    word: &'static str,
+    refusal: &Failure,
+) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
-    record.verdict("refuse", refusal.status.as_u16());
-    proxy.metrics.connect("login");
+    record.judged(word, refusal.status.as_u16());
+    record.detail(refusal.message.clone());
     refusal.render().map(|response| record.attach(response))
 }
 

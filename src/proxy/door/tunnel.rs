@@ -67,8 +67,15 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     };
     match copied {
         Ok(sent) => record.sent(sent),
-        Err(error) => record.detail(format!("broken off: {error}")),
+        Err(error) => record.detail(ending(&error)),
     }
+}
+
+/// Why a tunnel ended before its sides ended it: cut, or closed by us for what its TLS asks.
+fn ending(error: &io::Error) -> String {
+    let is_ours = error.get_ref().is_some_and(|cause| cause.is::<Closed>());
+    let how = if is_ours { "refused" } else { "broken off" };
+    format!("{how}: {error}")
 }
 
 /// Whether TLS may not ask for this name in a tunnel to `authority`: a registry's, where CONNECT named another host.
