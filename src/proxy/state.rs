@@ -113,6 +113,12 @@ impl Proxy {
         self.limiter.usage()
     }
 
+    /// The hosts of a registry that are unreachable, in words. `registry` is the name that its content has in the cache.
+    #[must_use]
+    pub fn outages(&self, registry: &str) -> Vec<String> {
+        self.policy().registries.iter().flat_map(|known| known.outages(registry)).collect()
+    }
+
     /// The limits because of which something was refused or given up, and how often.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {

@@ -85,14 +85,17 @@ impl Running {
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();
-        let control = admin::control::Control::open(store.root(), inventory.clone())?;
+        let restoring = inventory.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = inventory.restore_pins() {
+            if let Err(error) = restoring.restore_pins() {
                 let error: &dyn std::error::Error = &error;
                 warn!(error, "cannot restore the pins; pinned content that is not cached yet would not be kept");
             }
         });
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), local, policy);
+        let known = Arc::downgrade(&proxy);
+        let outages = move |registry: &str| known.upgrade().map(|proxy| proxy.outages(registry)).unwrap_or_default();
+        let control = admin::control::Control::open(store.root(), inventory.with_outages(outages))?;
         metrics.ca(ca.expiry());
         metrics.reload(true);
         let admin_places = Limit::new(budget.admin);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -64,10 +64,15 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
                 }
                 Ok(upstream) => {
                     record.judged(verdict.label(), 200);
-                    upgrade(proxy, request, move |proxy, stream| async move {
+                    let mut answer = upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
                         tunnel::run(proxy, client, authority, stream, upstream, record).await;
-                    })
+                    });
+                    if matches!(verdict, Verdict::Uncovered(_)) {
+                        let words = HeaderValue::from_static("pullthrough; fwd=bypass; detail=uncovered");
+                        answer.response.headers_mut().insert(respond::CACHE_STATUS, words); // for `doctor`
+                    }
+                    answer
                 }
             }
         }
