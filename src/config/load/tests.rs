@@ -244,7 +244,7 @@ fn a_name_that_no_registry_answers_to_is_noticed() {
 #[test]
 fn the_drain_has_a_key_and_a_variable() {
     let (settings, _) = judged("", &ConfigSources::default());
-    assert_eq!(settings.drain, crate::config::DRAIN);
+    assert_eq!(settings.drain, DRAIN);
     let environment: std::collections::BTreeMap<_, _> = [("PULLTHROUGH_DRAIN".to_owned(), "90s".into())].into();
     for (text, environment, seconds) in
         [("drain: 1m", Default::default(), 60), ("drain:", Default::default(), 300), ("drain: 1m", environment, 90)]
