@@ -66,7 +66,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         writeln!(out, "outage     {outage}; what is cached is served to its readers, and nothing else")?;
     }
     for one in &shown {
-        tell(one, rules.as_ref(), out)?;
+        tell(one, rules.as_ref(), !outages.is_empty(), out)?;
     }
     found
 }
@@ -129,12 +129,14 @@ fn pushes(entry: &RegistrySettings) -> &'static str {
     }
 }
 
-fn tell(shown: &Shown, rules: Option<&Rules>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn tell(shown: &Shown, rules: Option<&Rules>, is_away: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let now = SystemTime::now();
     if let (Some(checked), Some(rules)) = (shown.checked, rules) {
         let age = now.duration_since(checked).unwrap_or_default();
         let next = if age < rules.fresh_for {
             "a pull now is answered without asking the registry"
+        } else if is_away {
+            "a pull now is answered with what was said then, since the registry cannot be asked"
         } else {
             "a pull now asks the registry"
         };

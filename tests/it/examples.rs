@@ -158,9 +158,26 @@ fn compose_publishes_on_loopback_and_keeps_the_volumes_of_docker_registry_proxy(
     assert_eq!(service["read_only"], true);
 }
 
+/// The sources that name the metrics.
+fn telemetry() -> String {
+    ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat()
+}
+
+#[test]
+fn operations_name_metrics_that_there_are() {
+    let (telemetry, text) = (telemetry(), file("docs/operations.md"));
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let named: Vec<&str> = words.filter_map(|word| word.strip_prefix("pullthrough_")).collect();
+    assert!(named.len() >= 10, "{named:?}");
+    for word in named {
+        let name = word.strip_suffix("_total").unwrap_or(word);
+        assert!(telemetry.contains(&format!("\"{name}\"")), "no metric pullthrough_{word}");
+    }
+}
+
 #[test]
 fn alert_rules_ask_for_metrics_that_there_are() {
-    let telemetry = ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat();
+    let telemetry = telemetry();
     let rules = documents("examples/prometheus/alerts.yaml").remove(0);
     let rules = rules["groups"][0]["rules"].as_sequence().unwrap().clone();
     assert!(rules.len() >= 10);

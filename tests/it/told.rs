@@ -183,6 +183,23 @@ async fn a_transfer_that_stops_names_the_registry_and_the_repository() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_policy_refuses_did_not_break_off() {
+    let log = Log::begin();
+    let (registry, proxy) = quay().await;
+    let digest = registry.push_blob("org/app", vec![7; 1000]);
+    registry.script("GET */blobs/*", Act::Redirect { status: 307, location: "https://10.255.255.1/x".into() });
+    let answer = proxy.client().session(QUAY).await.get(&format!("/v2/org/app/blobs/{digest}")).await;
+    assert_eq!(answer.status, 502);
+    let words = ["registry=\"quay.io\"", "repository=\"org/app\"", "10.255.255.1", "may not be reached"];
+    eventually("it is told", || !log.warnings(&words).is_empty()).await;
+    for level in ["INFO", "WARN", "ERROR"] {
+        for words in ["broke off", "broken off", "stopped"] {
+            assert_eq!(log.lines(level, &[words]), [""; 0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_public_pages_answer_everybody_on_both_ports() {
     let log = Log::begin();
     let registry = Registry::start("quay.io");
