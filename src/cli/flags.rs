@@ -65,8 +65,7 @@ impl ServeFlags {
     /// The sources of this process's configuration, overridden by these flags.
     #[must_use]
     pub fn sources(&self) -> ConfigSources {
-        let overrides =
-            Overrides { listen: self.listen.clone(), admin: self.admin.clone(), ..self.config.overrides() };
+        let overrides = Overrides { listen: self.listen.clone(), admin: self.admin.clone(), ..self.config.overrides() };
         ConfigSources::of_process(self.config.config.clone(), overrides)
     }
 }

@@ -52,8 +52,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
     if flags.print.json {
         let tag = rules.as_ref().map(Rules::words);
         let credentials = credentials(entry);
-        let told =
-            json!({"name": name, "registry": entry.name, "credentials": credentials, "tag": tag, "outages": outages, "cache": shown});
+        let told = json!({"name": name, "registry": entry.name, "credentials": credentials, "tag": tag, "outages": outages, "cache": shown});
         print_json(out, &told)?;
         return found;
     }

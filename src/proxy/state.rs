@@ -107,6 +107,11 @@ impl Proxy {
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
+    /// Returns when a drain has begun. Cancel-safe.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// How many connections of clients and how many requests are in progress, each with its limit.
     #[must_use]
     pub fn usage(&self) -> [(usize, usize); 2] {

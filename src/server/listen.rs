@@ -34,7 +34,9 @@ fn why(address: SocketAddr, error: &io::Error, unprivileged: u16) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => match port::listener(port) {
             Some(process) => format!(": {process} listens on port {port}; stop it, or choose another port"),
-            None => format!(": another program listens on port {port} (ss -ltnp names it to root); stop it, or choose another port"),
+            None => format!(
+                ": another program listens on port {port} (ss -ltnp names it to root); stop it, or choose another port"
+            ),
         },
         io::ErrorKind::AddrNotAvailable => ": no interface of this machine has that address".to_owned(),
         io::ErrorKind::PermissionDenied if port < unprivileged => format!(

@@ -8,12 +8,12 @@ use std::path::Path;
 
 /// A process that listens.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Process {
+pub(super) struct ListeningProcess {
     id: u32,
     name: String,
 }
 
-impl fmt::Display for Process {
+impl fmt::Display for ListeningProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (process {})", self.name, self.id)
     }
@@ -23,7 +23,7 @@ impl fmt::Display for Process {
 const LISTEN: &str = "0A";
 
 /// The process that listens on `port`, if it can be known.
-pub(super) fn listener(port: u16) -> Option<Process> {
+pub(super) fn listener(port: u16) -> Option<ListeningProcess> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().filter_map(|table| fs::read_to_string(table).ok());
     let sockets: Vec<String> =
         tables.flat_map(|table| inodes(&table, port)).map(|inode| format!("socket:[{inode}]")).collect();
@@ -31,7 +31,7 @@ pub(super) fn listener(port: u16) -> Option<Process> {
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| has_any(*id, &sockets)).find_map(|id| {
         let name = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
-        Some(Process { id, name: name.trim_end().to_owned() })
+        Some(ListeningProcess { id, name: name.trim_end().to_owned() })
     })
 }
 

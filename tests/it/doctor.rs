@@ -201,8 +201,7 @@ async fn a_registry_that_a_sealed_ca_does_not_cover_is_no_matter_of_the_trust_st
         plan.yaml(folder)
     })
     .await;
-    let (status, said) =
-        doctor(&url(&proxy), Some(&proxy.ca_file()), &["registry.example.com/org/app:1"]).await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["registry.example.com/org/app:1"]).await;
     assert!(status == 1 && said.contains("FAIL  trust: registry.example.com"), "{said}");
     assert!(said.contains("sealed CA does not cover") && said.contains("pullthrough check"), "{said}");
     assert!(!said.contains("pullthrough trust install"), "{said}");

@@ -21,6 +21,6 @@ mod service;
 mod setup;
 mod store;
 mod support;
-mod told;
 mod token;
+mod told;
 mod upstream;

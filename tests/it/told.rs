@@ -61,19 +61,15 @@ async fn the_log_and_the_metrics_agree_on_what_became_of_each_connect() {
     let client = proxy.client();
     drop(client.tunnel(QUAY).await.unwrap());
     drop(client.tunnel("example.com:443").await.unwrap());
-    for (target, status) in [
-        ("denied.example:443", 403),
-        ("127.0.0.1:443", 403),
-        (&*nobody.to_string(), 502),
-        ("no-port.example", 400),
-    ] {
+    for (target, status) in
+        [("denied.example:443", 403), ("127.0.0.1:443", 403), (&*nobody.to_string(), 502), ("no-port.example", 400)]
+    {
         assert_eq!(client.tunnel(target).await.expect_err(target).status, status, "{target}");
     }
     // No CONNECT, and so not counted as one.
     assert_eq!(client.plain_session("proxy.example").await.get("/nothing").await.status, 404);
-    let metric = async |word: &str| {
-        proxy.metric(&format!("pullthrough_connects_total{{verdict=\"{word}\"}}")).await as usize
-    };
+    let metric =
+        async |word: &str| proxy.metric(&format!("pullthrough_connects_total{{verdict=\"{word}\"}}")).await as usize;
     let expected = [("failed", 1), ("intercept", 1), ("malformed", 1), ("refuse", 2), ("tunnel", 1)];
     let expected = expected.map(|(word, count)| (word.to_owned(), count));
     eventually("each has its line", || connects(&log) == expected).await;

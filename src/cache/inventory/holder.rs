@@ -24,12 +24,24 @@ impl Inventory {
     /// The inventory of a folder that no other process uses.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, forget: Arc::new(|| ()), is_served: false, outages: Arc::new(|_| Vec::new()), changing: Arc::default() }
+        Self {
+            store,
+            forget: Arc::new(|| ()),
+            is_served: false,
+            outages: Arc::new(|_| Vec::new()),
+            changing: Arc::default(),
+        }
     }
 
     /// The inventory of a running server: `forget` is called after something was removed.
     pub(crate) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { store, forget: Arc::new(forget), is_served: true, outages: Arc::new(|_| Vec::new()), changing: Arc::default() }
+        Self {
+            store,
+            forget: Arc::new(forget),
+            is_served: true,
+            outages: Arc::new(|_| Vec::new()),
+            changing: Arc::default(),
+        }
     }
 
     /// The same, with what a running server knows of unreachable hosts: `outages` tells them of a registry, in words.

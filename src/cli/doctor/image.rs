@@ -59,8 +59,12 @@ pub(super) async fn follow(
     let mut host = to.clone();
     for _ in 0..=REDIRECTS {
         let asked = get(proxy, &host, question.clone()).await;
-        let answer = asked.with_context(|| if host == *to { format!("cannot ask {host}") } else {
-            format!("{to} leads to {host} for it, which cannot be asked")
+        let answer = asked.with_context(|| {
+            if host == *to {
+                format!("cannot ask {host}")
+            } else {
+                format!("{to} leads to {host} for it, which cannot be asked")
+            }
         })?;
         let location = answer.header(LOCATION.as_str()).filter(|_| answer.status.is_redirection());
         let Some(location) = location else { return Ok((answer, host)) };

@@ -1,7 +1,7 @@
 //! Implements `pullthrough doctor`: tests a pull from this machine step by step and says how to fix what fails.
 //!
 //! Flow: `command` finds the proxy to test; `steps` are taken in order up to the first that fails, since the later ones
-//! would fail for the same reason, and `report` prints each; `proxy` connects as a container daemon does, `presented` notes
+//! would fail for the same reason, and `report` prints each; `proxy` connects as a container daemon does, `verifier` notes
 //! whose certificate it was shown, and `image` requests an image as a daemon does: manifest, configuration, layers.
 //! Scope: the client's view. The proxy's own health is in its `/readyz`, which is one of the steps.
 //! Never: send a credential of this machine anywhere but to the proxy that it is for.
@@ -9,9 +9,9 @@
 
 mod command;
 mod image;
-mod presented;
 mod proxy;
 mod report;
 mod steps;
+mod verifier;
 
 pub(super) use command::{DoctorFlags, run};

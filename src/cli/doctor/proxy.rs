@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::presented::Presented;
+use super::verifier::RememberingVerifier;
 use crate::oci::Authority;
 use crate::setup::ProxyUrl;
 use crate::wire::{Body, collect_within};
@@ -41,7 +41,7 @@ pub(super) struct ProxyClient {
 }
 
 /// An open way through the proxy to a host.
-pub(super) struct Tunnel {
+pub(super) struct OpenTunnel {
     stream: Upgraded,
     /// Whether the host is a registry that the proxy's CA does not cover, so that nothing is taken off.
     pub(super) is_uncovered: bool,
@@ -140,7 +140,7 @@ impl ProxyClient {
     }
 
     /// Sends CONNECT; returns the open way, or the answer with which the proxy refuses.
-    pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<Tunnel, Answer>> {
+    pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<OpenTunnel, Answer>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection.with_upgrades());
@@ -152,7 +152,7 @@ impl ProxyClient {
         if response.status() == StatusCode::OK {
             let said = response.headers().get("cache-status").and_then(|value| value.to_str().ok());
             let is_uncovered = said.is_some_and(|said| said.contains("detail=uncovered"));
-            return Ok(Ok(Tunnel { stream: hyper::upgrade::on(response).await?, is_uncovered }));
+            return Ok(Ok(OpenTunnel { stream: hyper::upgrade::on(response).await?, is_uncovered }));
         }
         let (parts, body) = response.into_parts();
         let body = collect_within(Body::wrap(body), LIMIT, ANSWER).await.unwrap_or_default();
@@ -160,12 +160,12 @@ impl ProxyClient {
     }
 
     /// Starts TLS inside a tunnel.
-    pub(super) async fn secure(&self, tunnel: Tunnel, to: &Authority) -> Result<Secured, Distrust> {
+    pub(super) async fn secure(&self, tunnel: OpenTunnel, to: &Authority) -> Result<Secured, Distrust> {
         let Some(verifier) = &self.verifier else {
             let cause = anyhow::anyhow!("this machine trusts no CA at all");
             return Err(Distrust { cause, issuer: None });
         };
-        let presented = Arc::new(Presented::new(verifier.clone()));
+        let presented = Arc::new(RememberingVerifier::new(verifier.clone()));
         let secured = self.handshake(tunnel, to, presented.clone()).await;
         let issuer = presented.issuer();
         match secured {
@@ -176,11 +176,12 @@ impl ProxyClient {
 
     async fn handshake(
         &self,
-        tunnel: Tunnel,
+        tunnel: OpenTunnel,
         to: &Authority,
-        presented: Arc<Presented>,
+        presented: Arc<RememberingVerifier>,
     ) -> anyhow::Result<SendRequest<Body>> {
-        let builder = ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
         let tls = builder.dangerous().with_custom_certificate_verifier(presented).with_no_client_auth();
         let name = ServerName::try_from(to.host.to_string())?;
         let handshake = TlsConnector::from(Arc::new(tls)).connect(name, TokioIo::new(tunnel.stream));

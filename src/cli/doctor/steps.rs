@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use rustls::CertificateError;
 
 use super::image::{self, Question};
-use super::proxy::{Answer, Distrust, ProxyClient, Tunnel};
+use super::proxy::{Answer, Distrust, OpenTunnel, ProxyClient};
 use super::report::{Found, Problem, Reporter};
 use crate::oci::{Authority, Bearer, Descriptor, Digest, ImageName, Reference, Repository};
 use crate::proxy::LOCAL_TOKEN_PATH;
@@ -69,7 +69,9 @@ async fn go(
     let mut listed = Descriptor::listed(&manifest.body);
     if listed.iter().any(|entry| entry.platform.is_some()) {
         let (platform, digest) = choose(&listed);
-        let Some(manifest) = reporter.step(&format!("platform {platform}"), pull.manifest(&Reference::Digest(digest)).await)? else {
+        let Some(manifest) =
+            reporter.step(&format!("platform {platform}"), pull.manifest(&Reference::Digest(digest)).await)?
+        else {
             return Ok(None);
         };
         listed = Descriptor::listed(&manifest.body);
@@ -111,7 +113,7 @@ async fn reach(proxy: &ProxyClient) -> Result<((), Found), Problem> {
     }
 }
 
-async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(Tunnel, Found), Problem> {
+async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(OpenTunnel, Found), Problem> {
     match proxy.tunnel(to).await {
         Ok(Ok(tunnel)) => Ok((tunnel, Found::Well(format!("CONNECT {to} is allowed")))),
         Ok(Err(refused)) => {
@@ -135,9 +137,10 @@ async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(Tunnel, Found),
 
 /// Checks the certificate. One that the proxy has signed is a matter of this machine's trust store; one that came through
 /// a tunnel is the registry's own, about which the proxy's CA says nothing.
-async fn trust(proxy: &ProxyClient, tunnel: Tunnel, to: &Authority) -> Result<((), Found), Problem> {
+async fn trust(proxy: &ProxyClient, tunnel: OpenTunnel, to: &Authority) -> Result<((), Found), Problem> {
     let is_uncovered = tunnel.is_uncovered;
-    let uncovered = format!("{to} is a configured registry that the proxy's sealed CA does not cover, so it is only tunnelled");
+    let uncovered =
+        format!("{to} is a configured registry that the proxy's sealed CA does not cover, so it is only tunnelled");
     let renew = "run pullthrough check on the proxy's machine: it names the ways to have the CA cover the registry";
     match proxy.secure(tunnel, to).await {
         Ok(secured) if is_ours(&secured.issuer) => {
@@ -155,11 +158,18 @@ async fn trust(proxy: &ProxyClient, tunnel: Tunnel, to: &Authority) -> Result<((
         Err(distrust) => Err(match (&distrust.issuer, is_uncovered) {
             (Some(issuer), _) if is_ours(issuer) => ours_distrusted(to, &distrust),
             (issuer, true) => Problem::new(
-                format!("{uncovered}; this machine does not trust the registry's own certificate{}: {:#}", by(issuer.as_deref()), distrust.cause),
+                format!(
+                    "{uncovered}; this machine does not trust the registry's own certificate{}: {:#}",
+                    by(issuer.as_deref()),
+                    distrust.cause
+                ),
                 renew,
             ),
             (Some(issuer), false) => Problem::new(
-                format!("{to} is only tunnelled, and this machine does not trust its own certificate, issued by {issuer}: {:#}", distrust.cause),
+                format!(
+                    "{to} is only tunnelled, and this machine does not trust its own certificate, issued by {issuer}: {:#}",
+                    distrust.cause
+                ),
                 "if it is a registry to be cached, add it to registries in the proxy's configuration, with its CA as ca_file; \
                  else this machine must trust that CA, as it must without the proxy",
             ),
@@ -175,12 +185,16 @@ fn ours_distrusted(to: &Authority, distrust: &Distrust) -> Problem {
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
-        ) => "compare the clocks of this machine and of the proxy; pullthrough ca show on the proxy's machine has the dates",
+        ) => {
+            "compare the clocks of this machine and of the proxy; pullthrough ca show on the proxy's machine has the dates"
+        }
         Some(CertificateError::UnknownIssuer) | None => {
             "run pullthrough trust install, or the script from /setup/CLIENT; then restart the daemon, which reads its CAs \
              only once (for a program that you start in a shell, set SSL_CERT_FILE)"
         }
-        Some(_) => "restart the proxy, so that its issuing certificate fits its configuration; pullthrough ca show has what it covers",
+        Some(_) => {
+            "restart the proxy, so that its issuing certificate fits its configuration; pullthrough ca show has what it covers"
+        }
     };
     Problem::new(format!("the certificate of {to} is not trusted: {:#}", distrust.cause), fix)
 }

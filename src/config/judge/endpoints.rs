@@ -86,7 +86,9 @@ impl KnownHosts {
         if let Some(address) = keys.address.filter(|address| address.port() == 0 || address.ip().is_unspecified()) {
             report.say(
                 &path.key("address"),
-                format!("found {address}; not an address to connect to; expected an address and port such as 192.0.2.10:443"),
+                format!(
+                    "found {address}; not an address to connect to; expected an address and port such as 192.0.2.10:443"
+                ),
             );
         }
         let files = [

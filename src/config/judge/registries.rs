@@ -156,7 +156,8 @@ fn judge_body(body: &RegistryConfig, path: &KeyPath, report: &mut Report<'_>) {
         if let Err(error) = Regex::new(&rule.pattern) {
             let path = tags.key("rules").index(index).key("match");
             let found = repeated(&rule.pattern);
-            report.say(&path, format!("found {found}; {error}; expected a regular expression such as '^v?\\d+\\.\\d+$'"));
+            report
+                .say(&path, format!("found {found}; {error}; expected a regular expression such as '^v?\\d+\\.\\d+$'"));
         }
     }
 }

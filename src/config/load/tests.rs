@@ -101,8 +101,14 @@ fn each_mistake_says_what_was_expected() {
         ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; it is required"),
         ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
         ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
-        ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: found 0.0.0.0:1; not an address to connect to; expected"),
-        ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: found \"parent\"; not a proxy URL; expected http://host[:port]"),
+        (
+            "upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}",
+            "address: found 0.0.0.0:1; not an address to connect to; expected",
+        ),
+        (
+            "upstream: {proxy: [direct, parent]}",
+            "upstream.proxy[1]: found \"parent\"; not a proxy URL; expected http://host[:port]",
+        ),
         ("upstream: {proxy: [direct, direct]}", "upstream.proxy: names direct twice; expected"),
         ("upstream: {proxy: 5}", "upstream.proxy: found 5; expected proxies such as [http://parent:3128, direct]"),
         ("upstream: {proxy: [5]}", "upstream.proxy[0]: found 5; expected a proxy such as http://parent:3128"),
@@ -139,8 +145,14 @@ fn each_mistake_says_what_was_expected() {
         ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: found \"dir/x\"; same folder as cache.dir; expected"),
         ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
         ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
-        ("listen: {admin: '127.0.0.1:3128'}", ":1: listen.admin: found 127.0.0.1:3128; same address as listen.proxy ([::]:3128); expected"),
-        ("listen: {proxy: '127.0.0.1:9128'}", ":1: listen.proxy: found 127.0.0.1:9128; same address as listen.admin (127.0.0.1:9128); expected"),
+        (
+            "listen: {admin: '127.0.0.1:3128'}",
+            ":1: listen.admin: found 127.0.0.1:3128; same address as listen.proxy ([::]:3128); expected",
+        ),
+        (
+            "listen: {proxy: '127.0.0.1:9128'}",
+            ":1: listen.proxy: found 127.0.0.1:9128; same address as listen.admin (127.0.0.1:9128); expected",
+        ),
         ("registries:", "registries: lists no registries; expected"),
         ("registries: {}", "registries: lists no registries; expected"),
         ("registries: {'a b': {}}", "registries.a b: not a host or host pattern: expected"),
@@ -191,7 +203,10 @@ fn each_mistake_says_what_was_expected() {
         ("clients: {htpasswd: none}", "clients.htpasswd: dir/none: No such file or directory"),
         ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: cannot be a file; expected"),
         ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; it is required"),
-        ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: found \"default\"; not a valid rule name; expected"),
+        (
+            "clients: {rules: [{name: default, effect: deny}]}",
+            "rules[0].name: found \"default\"; not a valid rule name; expected",
+        ),
         (
             "clients: {rules: [{name: x, effect: deny}, {name: x, effect: allow}]}",
             "clients.rules[1].name: found \"x\"; duplicate rule name; expected",
@@ -252,7 +267,10 @@ fn the_drain_has_a_key_and_a_variable() {
         let (settings, found) = judged(text, &ConfigSources { environment, ..ConfigSources::default() });
         assert_eq!((settings.drain.0.as_secs(), found), (seconds, Vec::<String>::new()), "{text}");
     }
-    assert_eq!(mistakes("drain: soon"), ["dir/f.yaml:1: drain: found \"soon\"; expected a time such as 60s, 10m or 30d"]);
+    assert_eq!(
+        mistakes("drain: soon"),
+        ["dir/f.yaml:1: drain: found \"soon\"; expected a time such as 60s, 10m or 30d"]
+    );
 }
 
 #[test]

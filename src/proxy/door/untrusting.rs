@@ -33,7 +33,11 @@ impl Untrusting {
                 first.insert(0);
                 drop(clients);
                 warn!(
-                    client = told(client), to, alert, handshakes = 1, fingerprint,
+                    client = told(client),
+                    to,
+                    alert,
+                    handshakes = 1,
+                    fingerprint,
                     "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
                 );
                 tokio::spawn(say_hourly(Arc::downgrade(&self.0), client, fingerprint.to_owned()));
@@ -55,7 +59,9 @@ async fn say_hourly(clients: Weak<Mutex<HashMap<Option<IpAddr>, u64>>>, client: 
         }
         drop(clients);
         warn!(
-            client = told(client), handshakes, fingerprint,
+            client = told(client),
+            handshakes,
+            fingerprint,
             "this client still does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
         );
     }

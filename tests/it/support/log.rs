@@ -22,7 +22,8 @@ impl Log {
     pub(crate) fn begin() -> Self {
         let text = Text::default();
         let layer = fmt::layer().without_time().with_target(false).with_ansi(false).with_writer(text.clone());
-        let ours = Targets::new().with_target("pullthrough", LevelFilter::INFO).with_target("access", LevelFilter::INFO);
+        let ours =
+            Targets::new().with_target("pullthrough", LevelFilter::INFO).with_target("access", LevelFilter::INFO);
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ours).with(layer));
         Self { text, _guard: guard }
     }

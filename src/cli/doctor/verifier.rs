@@ -9,12 +9,12 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// The verifier of one handshake.
 #[derive(Debug)]
-pub(super) struct Presented {
+pub(super) struct RememberingVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     issuer: Mutex<Option<String>>,
 }
 
-impl Presented {
+impl RememberingVerifier {
     pub(super) fn new(verifier: Arc<WebPkiServerVerifier>) -> Self {
         Self { verifier, issuer: Mutex::default() }
     }
@@ -25,7 +25,7 @@ impl Presented {
     }
 }
 
-impl ServerCertVerifier for Presented {
+impl ServerCertVerifier for RememberingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
