@@ -4,10 +4,12 @@
 //! for what the right was last proven by ([`Rights::witnesses`]). If that is given, all stands; if it is refused, the right
 //! ends, and what was proven in fills under way with it.
 //! Threat: a flood of made-up references, each of which would cost two more requests. Defence: one question for a right at a
-//! time, and pauses that double between them, except for what is known to be there itself.
+//! time, and pauses that double between them, except for what is known to be there itself. A refusal in a pause is heeded
+//! when that ends.
 //! Never: a right that goes on because the registry does not answer: it ends with its life, as any right does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,6 +42,8 @@ struct Stood {
     at: Instant,
     pause: Backoff,
     refused: Subject,
+    /// Something was refused since.
+    is_owed: Arc<AtomicBool>,
 }
 
 impl Refusals {
@@ -74,13 +78,23 @@ impl Refusals {
             return;
         }
         let right = (caller.place.clone(), caller.principal.shared());
-        if self.stood.get(&right).is_some_and(|stood| stood.rests(subject, is_there)) {
-            return;
+        let stood = self.stood.get(&right).filter(|stood| stood.rests(subject, is_there));
+        let asking = {
+            let (refusals, asker, refused) = (self.clone(), caller.clone(), subject.clone());
+            async move {
+                let (asking, since) = (refusals.clone(), asker.source.fresh_since());
+                let ask = || async move { asking.ask(&asker, &refused, &witnesses).await };
+                refusals.asked.run(right, since, ask).await;
+            }
+        };
+        match stood {
+            None => drop(tokio::time::timeout(WAIT.min(caller.trust.deadline / 2), asking).await),
+            Some(stood) if stood.is_owed.swap(true, Ordering::AcqRel) => {}
+            Some(stood) => drop(tokio::spawn(async move {
+                tokio::time::sleep_until(stood.at + stood.pause.pause()).await;
+                asking.await;
+            })),
         }
-        let (refusals, asker, subject) = (self.clone(), caller.clone(), subject.clone());
-        let asking = || async move { refusals.ask(&asker, &subject, &witnesses).await };
-        let asked = self.asked.run(right, caller.source.fresh_since(), asking);
-        let _ = tokio::time::timeout(WAIT.min(caller.trust.deadline / 2), asked).await;
     }
 
     /// Asks for what is known to be there, until something of it is given, or all of it is refused.
@@ -106,7 +120,8 @@ impl Refusals {
             return;
         }
         let pause = self.stood.get(&right).map_or(BACKOFF, |stood| stood.pause.grown());
-        self.stood.insert(right, Stood { at: Instant::now(), pause, refused: refused.clone() });
+        let is_owed = Arc::default();
+        self.stood.insert(right, Stood { at: Instant::now(), pause, refused: refused.clone(), is_owed });
     }
 }
 
