@@ -106,7 +106,8 @@ impl Cell {
         assert!(got.status == 200 && *got.bytes() == layer(3000, 3), "{name}: GET of a blob");
         proxy.stored(&third.layers[0]).await;
         let none = format!("/v2/a/blobs/sha256:{}", "0".repeat(64));
-        for absent in ["/v2/a/manifests/none", &none] {
+        // What is absent behind a redirect is that host's word, and not the registry's.
+        for absent in ["/v2/a/manifests/none", &none].iter().filter(|_| self.cdn.is_none()) {
             assert_eq!(ask("HEAD", absent).await.status, 404, "{name}: {absent}");
         }
         // Rights, the public mark and what is cached are as before.
@@ -264,7 +265,8 @@ async fn a_stale_token_is_renewed_once_and_then_head_is_told() {
     registry.serve_tokens(&tokens);
     registry.require_token(&tokens, "https://quay.io/token");
     let auth = "auth: {username: alice, password: secret-a, repositories: ['*']}";
-    let proxy = Plan::new().registry(&registry, &format!("prefetch: off, tags: {{fresh_for: 0s}}, {auth}")).start().await;
+    let proxy =
+        Plan::new().registry(&registry, &format!("prefetch: off, tags: {{fresh_for: 0s}}, {auth}")).start().await;
     let tag = "/v2/a/manifests/1";
     registry.push_image("a", "1", &[layer(100, 1)]);
     assert_eq!(ask(&proxy, "GET", tag).await.status, 200);
@@ -273,8 +275,12 @@ async fn a_stale_token_is_renewed_once_and_then_head_is_told() {
     tokens.revoke_all();
     registry.forget();
     let answer = ask(&proxy, "GET", tag).await;
-    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "pullthrough; fwd=stale; fwd-status=200"));
-    let heads = [registry.count(&format!("HEAD {tag}")), registry.count("GET /token"), registry.count(&format!("GET {tag}"))];
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("cache-status")),
+        (200, "pullthrough; fwd=stale; fwd-status=200")
+    );
+    let heads =
+        [registry.count(&format!("HEAD {tag}")), registry.count("/token"), registry.count(&format!("GET {tag}"))];
     assert_eq!(heads, [2, 1, 0], "HEAD with the old token and with a new one");
 }
 
