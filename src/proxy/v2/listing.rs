@@ -69,6 +69,7 @@ async fn passed(
         target: &target,
         headers: &parts.headers,
         downloads: Downloads::Paced,
+        patience: None,
     };
     let answered = context.access.ask(&context.upstream, &who, &sending).await;
     let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);

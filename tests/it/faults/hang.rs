@@ -124,7 +124,7 @@ async fn hangs(log: &Log, hung: Hung, seed: u64) {
     })
     .await;
     assert_eq!(lab.status("/readyz").await, 503, "{hung:?}");
-    let told = log.errors(&["the cache's disk hangs", &lab.proxy.folder().display().to_string()]);
+    let told = log.lines("ERROR", &["the cache's disk hangs", &lab.proxy.folder().display().to_string()]);
     assert_eq!(told.len(), 1, "{hung:?}: {told:?}");
     // Once it is known nobody waits any longer, and nothing is lost to the disk.
     let before = lab.downloads(&lab.warm);
