@@ -16,11 +16,11 @@ use super::command::{WriterCommand, WriterState};
 use super::entry::{LINK_LIFE, Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
+use super::open_questions::OpenQuestions;
 use super::query;
 use super::queue::Queue;
 use super::reader::CatalogReader;
 use super::schema::{self, is_damage};
-use super::waiting::Waiting;
 use super::writer::CatalogWriter;
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::Error;
@@ -37,7 +37,7 @@ pub struct Catalog {
     shared: Arc<WriterState>,
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
-    waiting: Arc<Waiting>,
+    open: Arc<OpenQuestions>,
 }
 
 impl Catalog {
@@ -67,7 +67,7 @@ impl Catalog {
         let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), waiting: Arc::default() }, new))
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), open: Arc::default() }, new))
     }
 
     /// The digest's links in a repository: at most one for each kind of content and right. Links that were not proven
@@ -340,11 +340,11 @@ impl Catalog {
         doing: &'static str,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        if self.waiting.hangs() || self.shared.health.is_hanging() {
+        if self.open.hangs() || self.shared.health.is_hanging() {
             return Err(Error::Busy);
         }
         let (reply, answer) = oneshot::channel();
-        let open = self.waiting.ask();
+        let open = self.open.ask();
         self.send(WriterCommand::Query(Box::new(move |on| {
             let found = question(on);
             drop(open);
@@ -356,7 +356,7 @@ impl Catalog {
             biased;
             answered = answer => answered,
             () = self.shared.health.hang() => return Err(Error::Busy),
-            () = self.waiting.hang() => return Err(Error::Busy),
+            () = self.open.hang() => return Err(Error::Busy),
         };
         answered.map_err(|_| Error::Closed)?.map_err(|source| Error::Catalog { doing, source })
     }
@@ -364,7 +364,7 @@ impl Catalog {
     /// Looks whether the thread answers; where it does not, nobody waits for it. Called now and then by a thread, since a
     /// timer of a network task would go by the clock of a test.
     pub(crate) fn attend(&self) {
-        if self.waiting.attend(self.shared.health.patience()) {
+        if self.open.attend(self.shared.health.patience()) {
             let path = self.folder.join(schema::FILE);
             tracing::warn!(path = %path.display(), "the catalog does not answer; registries are asked instead");
         }

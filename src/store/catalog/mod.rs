@@ -20,12 +20,12 @@ mod handle;
 mod heat;
 mod inventory;
 mod key;
+mod open_questions;
 mod place;
 pub(crate) mod query;
 pub(crate) mod queue;
 mod reader;
 mod schema;
-mod waiting;
 mod writer;
 
 pub(crate) use change::Change;

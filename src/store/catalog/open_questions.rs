@@ -10,16 +10,16 @@ use crate::store::lock::lock;
 
 /// The questions that wait for the thread.
 #[derive(Default)]
-pub(crate) struct Waiting {
+pub(crate) struct OpenQuestions {
     asked: AtomicU64,
     answered: AtomicU64,
-    /// How many were answered when [`Waiting::attend`] last found that it goes on, and when that was.
+    /// How many were answered when [`OpenQuestions::attend`] last found that it goes on, and when that was.
     seen: Mutex<Option<(u64, Instant)>>,
     hangs: watch::Sender<bool>,
 }
 
 /// A question that the thread has. Dropping it says that it was answered, or was given up.
-pub(crate) struct OpenQuestion(Arc<Waiting>);
+pub(crate) struct OpenQuestion(Arc<OpenQuestions>);
 
 impl Drop for OpenQuestion {
     fn drop(&mut self) {
@@ -27,7 +27,7 @@ impl Drop for OpenQuestion {
     }
 }
 
-impl Waiting {
+impl OpenQuestions {
     /// A question is sent.
     pub(crate) fn ask(self: &Arc<Self>) -> OpenQuestion {
         self.asked.fetch_add(1, Ordering::Release);
