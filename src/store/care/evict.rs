@@ -119,6 +119,7 @@ impl Evictor {
             disk.unlink(&path)?;
             let file = disk.create(&path)?;
             let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
+            let written = written.and_then(|()| disk.open(&path).map(drop));
             disk.unlink(&path)?;
             written.and_then(|()| disk.sync_folder(&layout.fills()))
         });

