@@ -21,6 +21,7 @@ use super::rights::rights::Rights;
 use super::rights::trust::{Permission, Trust};
 use super::source::{Fault, Proof, Source, Subject};
 use super::tags::tags::{TagFound, TagQuestion, Tags};
+use crate::host::Tasks;
 use crate::oci::{Digest, Tag};
 use crate::store::{Content, Store};
 use crate::telemetry::{Metrics, Outcome};
@@ -37,6 +38,7 @@ pub struct Cache {
     tags: Arc<Tags>,
     prefetch: Arc<Prefetcher>,
     missing: Missing<(Digest, Content)>,
+    tasks: Tasks,
 }
 
 impl Cache {
@@ -45,17 +47,18 @@ impl Cache {
     /// # Errors
     /// The system's random numbers cannot be read.
     pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoMacKey> {
-        let fills = Arc::new(Fills::new(store.clone(), fill, metrics));
+        let tasks = Tasks::new();
+        let fills = Arc::new(Fills::new(store.clone(), fill, metrics, tasks.clone()));
         // What a refused caller's sources proved in fills under way proves nothing any more.
         let doubted = fills.clone();
         let rights = Arc::new(Rights::new(&store, move |caller| doubted.doubt(caller))?);
-        let proofs = Arc::new(Proofs::new(rights.clone(), store.clone()));
-        let (kept, missing) = (ManifestStore::new(store.clone()), Missing::new());
-        let manifests = Manifests::new(rights.clone(), proofs.clone(), kept.clone(), missing.clone());
+        let proofs = Arc::new(Proofs::new(rights.clone(), store.clone(), tasks.clone()));
+        let (kept, missing) = (ManifestStore::new(store.clone(), tasks.clone()), Missing::new());
+        let manifests = Manifests::new(rights.clone(), proofs.clone(), kept.clone(), missing.clone(), &tasks);
         let blobs = Arc::new(BlobLookup::new(rights.clone(), proofs, fills.clone(), missing.clone(), store.clone()));
         Ok(Self {
-            tags: Arc::new(Tags::new(rights.clone(), kept.clone(), store.clone())),
-            prefetch: Arc::new(Prefetcher::new(blobs.clone())),
+            tags: Arc::new(Tags::new(rights.clone(), kept.clone(), store.clone(), tasks.clone())),
+            prefetch: Arc::new(Prefetcher::new(blobs.clone(), tasks.clone())),
             manifests: Arc::new(manifests),
             store,
             fills,
@@ -63,6 +66,7 @@ impl Cache {
             blobs,
             kept,
             missing,
+            tasks,
         })
     }
 
@@ -156,7 +160,7 @@ impl Cache {
         occasion: Occasion,
         nobody: impl FnOnce() -> Arc<dyn Source>,
     ) {
-        probe::probe(&self.rights, reader, subject, occasion, nobody);
+        probe::probe(&self.rights, &self.tasks, reader, subject, occasion, nobody);
     }
 
     /// A push or delete went through: what the tag meant may no longer hold.
@@ -221,9 +225,10 @@ impl Cache {
         })
     }
 
-    /// Puts away what is on its way, to be continued after the next start.
-    pub async fn put_away(&self) {
-        self.fills.put_away().await;
+    /// Puts away what is on its way, to be continued after the next start, and waits until all work in the background has
+    /// ended. Has no deadline of its own: its caller sets one. Cancel-safe.
+    pub async fn stop(&self) {
+        tokio::join!(self.fills.put_away(), self.tasks.stop());
     }
 }
 
@@ -305,6 +310,63 @@ mod tests {
         assert_eq!((found.outcome, manifest.outcome), (Outcome::Hit, Outcome::Hit));
         assert_eq!(cache.manifest(&hit, &digest).await.unwrap().outcome, Outcome::Hit);
         assert_eq!(cache.manifest_head(&hit, &digest).await.unwrap().1, Outcome::Hit);
+        store.close();
+    }
+
+    /// A registry that never says whether a thing is there, and holds a word while it is asked.
+    struct Hanging(Arc<()>);
+
+    impl Source for Hanging {
+        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
+            let held = self.0.clone();
+            Box::pin(async move {
+                let _held = held;
+                std::future::pending().await
+            })
+        }
+
+        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn decides(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_what_asks_in_the_background_and_waits_for_what_is_being_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+        let store = Store::open(&config).unwrap();
+        let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new()).unwrap();
+        let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
+        let (held, trust) = (Arc::new(()), Trust::default());
+        let (blob, source) = (Digest::of(Algorithm::Sha256, b"x"), Arc::new(Hanging(held.clone())));
+        let caller = Caller::new(place.clone(), Principal::Anonymous, source.clone(), trust);
+        cache.probe(caller.reader(), Subject::Blob(blob), Occasion::Served, || source);
+        let asking = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.blob(&caller, &blob).await.is_err() }
+        });
+        while cache.fills.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let manifest = Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
+        let digest = Digest::of(Algorithm::Sha256, &manifest);
+        let mut keeping = Box::pin(cache.kept.keep(digest, &manifest));
+        assert!(futures_util::poll!(&mut keeping).is_pending());
+        drop(keeping); // its caller leaves
+        cache.stop().await;
+        assert!(asking.await.unwrap(), "the client of the fill is told");
+        assert!(cache.fills.is_empty());
+        assert_eq!(Arc::strong_count(&held), 1, "nothing asks any more");
+        assert!(store.read_whole(&digest, 1 << 20).unwrap().is_some(), "the manifest is on disk");
         store.close();
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::rights::reader::PlaceReader;
 use super::rights::rights::{AskedAt, Rights};
 use super::source::{Reach, Said, Source, Subject};
+use crate::host::Tasks;
 
 /// What gave rise to asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub enum Occasion {
 /// source that asks there without credentials. Returns at once.
 pub(crate) fn probe(
     rights: &Arc<Rights>,
+    tasks: &Tasks,
     reader: PlaceReader<'_>,
     subject: Subject,
     occasion: Occasion,
@@ -33,7 +35,7 @@ pub(crate) fn probe(
         return;
     }
     let (rights, source, place, forgeable) = (rights.clone(), nobody(), reader.place.clone(), reader.trust.forgeable);
-    tokio::spawn(async move {
+    tasks.spawn_until_stop(async move {
         let asked = AskedAt::now();
         match source.prove(&subject).await {
             // Else it is a page that answers everything with 200.

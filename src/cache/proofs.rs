@@ -9,7 +9,7 @@ use super::rights::principal::Principal;
 use super::rights::rights::{AskedAt, Rights};
 use super::source::{Fault, Proof, Retry, Said, Subject, Want};
 use super::together::{Inquiry, Together};
-use crate::host::watched;
+use crate::host::{Tasks, watched};
 use crate::oci::{Digest, Look};
 use crate::store::{Content, Store};
 
@@ -57,8 +57,8 @@ struct Proving {
 }
 
 impl Proofs {
-    pub(crate) fn new(rights: Arc<Rights>, store: Store) -> Self {
-        Self { rights, store, asked: Together::new() }
+    pub(crate) fn new(rights: Arc<Rights>, store: Store, tasks: Tasks) -> Self {
+        Self { rights, store, asked: Together::new(tasks) }
     }
 
     /// Asks the source by HEAD, once for all that ask the same, and remembers what it proves.

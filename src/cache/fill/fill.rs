@@ -19,6 +19,7 @@ use super::silence::Silence;
 use super::sources::{FillSource, Sources, not_asked};
 use super::status::FillStatus;
 use crate::cache::{Fault, Flow};
+use crate::host::Tasks;
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
 use crate::wire::Span;
@@ -38,21 +39,23 @@ pub struct Fill {
     /// Rung when the driver should look after something.
     bell: Notify,
     stop: CancellationToken,
+    tasks: Tasks,
 }
 
 /// What its readers and its driver see.
 impl Fill {
     /// Nothing has landed.
-    pub(crate) fn new(staged: Staged, source: FillSource, endpoints: Endpoints) -> Self {
-        Self::begin(staged, Plan::new(Extents::default(), None), source, endpoints)
+    pub(crate) fn new(staged: Staged, source: FillSource, endpoints: Endpoints, tasks: Tasks) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), source, endpoints, tasks)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(crate) fn resumed(partial: Partial, source: FillSource, endpoints: Endpoints) -> Self {
-        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), source, endpoints)
+    pub(crate) fn resumed(partial: Partial, source: FillSource, endpoints: Endpoints, tasks: Tasks) -> Self {
+        let plan = Plan::new(Extents::of(&partial.extents), partial.total);
+        Self::begin(partial.staged, plan, source, endpoints, tasks)
     }
 
-    fn begin(staged: Staged, plan: Plan, source: FillSource, endpoints: Endpoints) -> Self {
+    fn begin(staged: Staged, plan: Plan, source: FillSource, endpoints: Endpoints, tasks: Tasks) -> Self {
         let status = FillStatus::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
@@ -67,6 +70,7 @@ impl Fill {
             silence: Silence::new(),
             bell: Notify::new(),
             stop: CancellationToken::new(),
+            tasks,
         }
     }
 
@@ -114,6 +118,11 @@ impl Fill {
         let reader = ReaderId(self.next_reader.fetch_add(1, Ordering::Relaxed));
         self.plan().join_reader(reader, span);
         reader
+    }
+
+    /// What works for it in the background.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(crate) fn staged(&self) -> &Arc<Staged> {

@@ -17,7 +17,7 @@ use super::slots::{Key, Slot, SlotChange, Slots};
 use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
-use crate::host::carried_over;
+use crate::host::Tasks;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -54,11 +54,11 @@ pub enum Entered {
 }
 
 impl Fills {
-    /// Nothing under way.
+    /// Nothing under way. The fills are among `tasks`.
     #[must_use]
-    pub fn new(store: Store, config: FillConfig, metrics: Metrics) -> Self {
+    pub fn new(store: Store, config: FillConfig, metrics: Metrics, tasks: Tasks) -> Self {
         let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
-        let context = FillContext { store, metrics, config, liars, slots: Slots::default() };
+        let context = FillContext { store, metrics, config, liars, slots: Slots::default(), tasks };
         Self { context, is_closed: Arc::default() }
     }
 
@@ -99,7 +99,7 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, source) = (*digest, FillSource::of(caller));
-        let begun = tokio::task::spawn_blocking(carried_over(move || permit.begin(&digest, source, heed))).await;
+        let begun = self.context.tasks.spawn_blocking(move || permit.begin(&digest, source, heed)).await;
         let (waiter, opening) = begun.unwrap_or(Err(store::Error::Closed))?;
         Ok(Entered::Started(waiter, opening))
     }

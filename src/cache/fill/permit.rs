@@ -17,7 +17,7 @@ use super::sources::{self, FillSource, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
-use crate::host::carried;
+use crate::host::Tasks;
 use crate::oci::Digest;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -31,6 +31,7 @@ pub(crate) struct FillContext {
     /// The endpoints whose bytes had the wrong digest lately, the earliest first: the next fill asks the others first.
     pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
     pub(crate) slots: Slots,
+    pub(crate) tasks: Tasks,
 }
 
 /// A fill's hold on its slot.
@@ -61,24 +62,24 @@ impl Permit {
         let (caller, opening) = (source.caller.clone(), source.opening());
         let fill = Arc::new(self.open(digest, source)?);
         let Some(waiter) = Waiter::of(&fill, &caller) else { return Err(store::Error::Closed) }; // it has just begun
-        let (config, metrics) = (self.context.config, self.context.metrics.clone());
-        let heeded = tokio::spawn(carried(heed(waiter.ending(), opening.clone())));
+        let FillContext { config, metrics, tasks, .. } = self.context.clone();
+        let heeded = tasks.spawn(heed(waiter.ending(), opening.clone()));
         let span = tracing::debug_span!("fill", %digest, registry = &*self.key.1);
         let attended = self.occupied(&fill).attend(task::run(fill.clone(), config, metrics), fill, heeded);
-        tokio::spawn(span.in_scope(|| carried(attended)));
+        span.in_scope(|| tasks.spawn(attended));
         Ok((waiter, opening))
     }
 
     fn open(&self, digest: &Digest, source: FillSource) -> Result<Fill, store::Error> {
-        let FillContext { store, liars, .. } = &self.context;
+        let FillContext { store, liars, tasks, .. } = &self.context;
         let registry = &*self.key.1;
         let endpoints = liars.get(&self.key).map_or_else(Endpoints::default, |liars| Endpoints::wary_of(&liars));
         match store.resume(digest, registry) {
-            Ok(Some(partial)) => return Ok(Fill::resumed(partial, source, endpoints)),
+            Ok(Some(partial)) => return Ok(Fill::resumed(partial, source, endpoints, tasks.clone())),
             Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "cannot resume an unfinished download"),
         }
-        Ok(Fill::new(store.stage_from(digest, registry)?, source, endpoints))
+        Ok(Fill::new(store.stage_from(digest, registry)?, source, endpoints, tasks.clone()))
     }
 
     /// The fill may be joined from here on.
@@ -166,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
-        let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new());
+        let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new(), Tasks::new());
         let context = fills.context.clone();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let caller = Caller::new(place, Principal::Anonymous, Arc::new(Silent), Trust::default());

@@ -68,7 +68,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
 
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     let staged: Arc<Staged> = fill.staged().clone();
-    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
+    if let Ok(Err(cause)) = fill.tasks().spawn_blocking(move || staged.commit_with(checksums)).await {
         error!(digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }
 }

@@ -18,7 +18,7 @@ use crate::cache::rights::rights::{AskedAt, Rights};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::Coalesced;
+use crate::host::{Coalesced, Tasks};
 use crate::oci::{Accept, Digest, Tag};
 use crate::store::{Content, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -74,9 +74,9 @@ struct TagInquiry {
 }
 
 impl Tags {
-    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store) -> Self {
+    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store, tasks: Tasks) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, memory, missing, kept, asked: Together::new() }
+        Self { rights, memory, missing, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.

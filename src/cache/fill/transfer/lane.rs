@@ -144,7 +144,7 @@ impl Lane {
         let stream_to = flow.to.or(flow.total);
         let mut stream = Stream {
             id: self.id,
-            writer: StagedWriter::new(fill.staged().clone(), self.claim.from),
+            writer: StagedWriter::new(fill, self.claim.from),
             skip: self.claim.from.saturating_sub(flow.at),
             surplus: Bytes::new(),
             stream_to,

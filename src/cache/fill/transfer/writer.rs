@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use crate::cache::fill::fill::Fill;
 use crate::cache::{Fault, Retry};
+use crate::host::Tasks;
 use crate::store::{self, Staged};
 use crate::wire::Span;
 
@@ -17,6 +19,7 @@ const PENDING_LIMIT: usize = 2 << 20;
 /// Writes to a staged file from one position on.
 pub(crate) struct StagedWriter {
     staged: Arc<Staged>,
+    tasks: Tasks,
     at: u64,
     pending: VecDeque<(u64, Bytes)>,
     pending_len: usize,
@@ -24,8 +27,9 @@ pub(crate) struct StagedWriter {
 }
 
 impl StagedWriter {
-    pub(crate) fn new(staged: Arc<Staged>, at: u64) -> Self {
-        Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None }
+    pub(crate) fn new(fill: &Fill, at: u64) -> Self {
+        let (staged, tasks) = (fill.staged().clone(), fill.tasks().clone());
+        Self { staged, tasks, at, pending: VecDeque::new(), pending_len: 0, writing: None }
     }
 
     /// Where the next byte given to [`StagedWriter::push`] goes.
@@ -72,7 +76,7 @@ impl StagedWriter {
         }
         self.pending_len -= batch.iter().map(Bytes::len).sum::<usize>();
         let staged = self.staged.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
+        self.writing = Some(self.tasks.spawn_blocking(move || {
             let mut at = from;
             for bytes in batch {
                 staged.write_at(at, &bytes)?;
