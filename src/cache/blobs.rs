@@ -182,7 +182,7 @@ impl BlobLookup {
                 return Err(absent); // what is being asked was asked before, and nobody waits for that
             }
             let (fill, opening, outcome) = match entered {
-                Err(cause) if cause.is_exhausted() => return Err(Fault::new(Retry::Again, cause)),
+                Err(cause) if cause.is_exhausted() => return Err(Fault::of_store(Retry::Again, cause)),
                 Err(cause) => {
                     let known = matches!(right, Right::Released | Right::Here(None));
                     return Ok(BlobFound::Unstorable { cause, known });
@@ -307,7 +307,7 @@ impl BlobLookup {
                 if NO_FILE.is_due() {
                     tracing::warn!(%digest, %error, reason = "files", "cannot open blobs: too many files are open");
                 }
-                Err(Fault::new(Retry::Again, error))
+                Err(Fault::of_store(Retry::Again, error))
             }
             Err(error) => {
                 tracing::error!(%digest, %error, "cannot read a cached blob; the registry is asked instead");

@@ -21,7 +21,7 @@ use super::rights::rights::Rights;
 use super::rights::trust::{Permission, Trust};
 use super::source::{Fault, Proof, Source, Subject};
 use super::tags::tags::{TagFound, TagQuestion, Tags};
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 use crate::oci::{Digest, Tag};
 use crate::store::{Content, Store};
 use crate::telemetry::{Metrics, Outcome};
@@ -38,7 +38,7 @@ pub struct Cache {
     tags: Arc<Tags>,
     prefetch: Arc<Prefetcher>,
     missing: Missing<(Digest, Content)>,
-    tasks: Tasks,
+    tasks: TaskGroup,
 }
 
 impl Cache {
@@ -47,7 +47,7 @@ impl Cache {
     /// # Errors
     /// The system's random numbers cannot be read.
     pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoMacKey> {
-        let tasks = Tasks::new();
+        let tasks = TaskGroup::new();
         let fills = Arc::new(Fills::new(store.clone(), fill, metrics, tasks.clone()));
         // What a refused caller's sources proved in fills under way proves nothing any more.
         let doubted = fills.clone();

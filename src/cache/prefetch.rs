@@ -16,7 +16,7 @@ use super::fill::Waiter;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 use crate::oci::{Digest, Listing};
 
 /// How long the listing of a manifest is remembered, and that its blobs were fetched ahead.
@@ -33,7 +33,7 @@ const MANIFESTS: u64 = 20_000;
 /// Fetches blobs ahead of their demand.
 pub(crate) struct Prefetcher {
     blobs: Arc<BlobLookup>,
-    tasks: Tasks,
+    tasks: TaskGroup,
     listings: Listings,
     turns: Mutex<HashMap<Arc<str>, Turns>>,
 }
@@ -95,7 +95,7 @@ impl Listings {
 }
 
 impl Prefetcher {
-    pub(crate) fn new(blobs: Arc<BlobLookup>, tasks: Tasks) -> Self {
+    pub(crate) fn new(blobs: Arc<BlobLookup>, tasks: TaskGroup) -> Self {
         Self { blobs, tasks, listings: Listings::new(), turns: Mutex::default() }
     }
 

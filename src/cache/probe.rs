@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::rights::reader::PlaceReader;
 use super::rights::rights::{AskedAt, Rights};
 use super::source::{Reach, Said, Source, Subject};
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 
 /// What gave rise to asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Occasion {
 /// source that asks there without credentials. Returns at once.
 pub(crate) fn probe(
     rights: &Arc<Rights>,
-    tasks: &Tasks,
+    tasks: &TaskGroup,
     reader: PlaceReader<'_>,
     subject: Subject,
     occasion: Occasion,

@@ -7,9 +7,9 @@ use super::caller::{Asker, Caller};
 use super::rights::place::Place;
 use super::rights::principal::Principal;
 use super::rights::rights::{AskedAt, Rights};
-use super::source::{Fault, Proof, Retry, Said, Subject, Want};
+use super::source::{Fault, FaultKind, Proof, Retry, Said, Subject, Want};
 use super::together::{Inquiry, Together};
-use crate::host::{Tasks, watched};
+use crate::host::{TaskGroup, watched};
 use crate::oci::{Digest, Look};
 use crate::store::{Content, Store};
 
@@ -28,12 +28,12 @@ struct Unproven;
 
 /// What is answered to a caller to which nothing was proven.
 pub(crate) fn unproven() -> Fault {
-    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
+    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven).of(FaultKind::Unproven) }
 }
 
 /// Whether that is what was answered.
 pub(crate) fn is_unproven(fault: &Fault) -> bool {
-    fault.cause.is::<Unproven>()
+    fault.kind == FaultKind::Unproven
 }
 
 /// What a registry says of a content, and whether that content is shared, so that what is stored may be released on it.
@@ -57,7 +57,7 @@ struct Proving {
 }
 
 impl Proofs {
-    pub(crate) fn new(rights: Arc<Rights>, store: Store, tasks: Tasks) -> Self {
+    pub(crate) fn new(rights: Arc<Rights>, store: Store, tasks: TaskGroup) -> Self {
         Self { rights, store, asked: Together::new(tasks) }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::source::{Fault, Retry, Said};
-use crate::host::{Coalesced, Flights, Tasks};
+use crate::host::{Coalesced, Flights, TaskGroup};
 
 /// A question to the registry, on behalf of one caller.
 pub(crate) trait Inquiry: Clone + Send + Sync + 'static {
@@ -55,7 +55,7 @@ pub(crate) struct Together<I: Inquiry>(Flights<I::Key, Result<I::Answer, Fault>>
 
 impl<I: Inquiry> Together<I> {
     /// None yet.
-    pub(crate) fn new(tasks: Tasks) -> Self {
+    pub(crate) fn new(tasks: TaskGroup) -> Self {
         Self(Flights::among(tasks))
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_that_ask_the_same_are_told_what_the_first_is_told() {
-        let (together, (question, _)) = (Together::new(Tasks::new()), asked(&[], None));
+        let (together, (question, _)) = (Together::new(TaskGroup::new()), asked(&[], None));
         let landed = join_all((0..10).map(|_| together.ask(&question))).await;
         assert_eq!(landed.iter().filter(|one| matches!(one, Coalesced::Led(Ok(0)))).count(), 1);
         assert_eq!(landed.iter().filter(|one| matches!(one, Coalesced::Joined(Ok(0)))).count(), 9);
@@ -196,7 +196,7 @@ mod tests {
     async fn a_refused_token_is_the_leaders_alone_and_another_failure_is_everybodys() {
         for (said, askings) in [(Said::Denied, 3), (Said::Forbidden, 1), (Said::Missing, 1), (Said::Nothing, 1)] {
             let said: &[Said] = Box::leak(Box::new([said]));
-            let (together, (question, _)) = (Together::new(Tasks::new()), asked(said, None));
+            let (together, (question, _)) = (Together::new(TaskGroup::new()), asked(said, None));
             let landed = join_all((0..3).map(|_| together.ask(&question))).await;
             assert!(landed.iter().all(|one| matches!(one, Coalesced::Led(Err(_)) | Coalesced::Joined(Err(_)))));
             assert_eq!(question.number.load(Ordering::SeqCst), askings, "{said:?}");
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_joins_what_began_before_an_outage() {
-        let (together, (before, _)) = (Together::new(Tasks::new()), asked(&[], None));
+        let (together, (before, _)) = (Together::new(TaskGroup::new()), asked(&[], None));
         let (first, later) = tokio::join!(together.ask(&before), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let (mut after, registry) = asked(&[], Some(Instant::now()));
@@ -219,12 +219,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_asking_is_waited_for_until_its_deadline_which_is_noted() {
         let late = |landed: Coalesced<Result<usize, Fault>>| matches!(landed, Coalesced::Led(Err(fault)) if fault.cause.is::<NoAnswer>());
-        let (together, (question, registry)) = (Together::new(Tasks::new()), asked(&[], None));
+        let (together, (question, registry)) = (Together::new(TaskGroup::new()), asked(&[], None));
         assert!(late(together.ask_within(Duration::from_millis(900), &question).await));
         assert_eq!(registry.missed.load(Ordering::SeqCst), 1);
         // The one that was begun goes on, and is joined.
         assert!(matches!(together.ask_within(Duration::from_millis(200), &question).await, Coalesced::Joined(Ok(0))));
-        let (together, (refused, registry)) = (Together::new(Tasks::new()), asked(&[Said::Denied], None));
+        let (together, (refused, registry)) = (Together::new(TaskGroup::new()), asked(&[Said::Denied], None));
         let wait = Duration::from_millis(1500);
         let (_, joined) = tokio::join!(together.ask(&refused), together.ask_within(wait, &refused));
         assert!(

@@ -17,7 +17,7 @@ use super::slots::{Key, Slot, SlotChange, Slots};
 use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -56,7 +56,7 @@ pub enum Entered {
 impl Fills {
     /// Nothing under way. The fills are among `tasks`.
     #[must_use]
-    pub fn new(store: Store, config: FillConfig, metrics: Metrics, tasks: Tasks) -> Self {
+    pub fn new(store: Store, config: FillConfig, metrics: Metrics, tasks: TaskGroup) -> Self {
         let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
         let context = FillContext { store, metrics, config, liars, slots: Slots::default(), tasks };
         Self { context, is_closed: Arc::default() }

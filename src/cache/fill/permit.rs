@@ -17,7 +17,7 @@ use super::sources::{self, FillSource, Opening};
 use super::status::Ending;
 use super::task;
 use crate::cache::{Fault, Retry};
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 use crate::oci::Digest;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -31,7 +31,7 @@ pub(crate) struct FillContext {
     /// The endpoints whose bytes had the wrong digest lately, the earliest first: the next fill asks the others first.
     pub(crate) liars: Cache<Key, Arc<[Arc<str>]>>,
     pub(crate) slots: Slots,
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: TaskGroup,
 }
 
 /// A fill's hold on its slot.
@@ -167,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config =
             store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
-        let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new(), Tasks::new());
+        let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new(), TaskGroup::new());
         let context = fills.context.clone();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
         let caller = Caller::new(place, Principal::Anonymous, Arc::new(Silent), Trust::default());

@@ -11,7 +11,7 @@ use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
-use crate::store::{Checksums, Staged};
+use crate::store::Checksums;
 use crate::telemetry::Metrics;
 
 /// Runs a fill to its end.
@@ -39,7 +39,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             } else {
                 fill.staged().abandon();
             }
-            fill.let_go().await;
+            fill.staged().let_go().await; // the next fill of this content resumes it
         }
         (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
@@ -67,7 +67,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
 }
 
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
-    let staged: Arc<Staged> = fill.staged().clone();
+    let staged = fill.staged().handle();
     if let Ok(Err(cause)) = fill.tasks().spawn_blocking(move || staged.commit_with(checksums)).await {
         error!(digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::holder::words;
 use super::{Event, Inventory, InventoryError, PinChange};
-use crate::host::Tasks;
+use crate::host::TaskGroup;
 use crate::oci::{Digest, ImageName, Listing, Reference};
 use crate::store::{Pinned, Scope, Store, Survey};
 
@@ -155,7 +155,7 @@ impl Inventory {
 }
 
 /// A manifest came: what a pinned one lists is pinned with it.
-pub(crate) async fn arrived(store: &Store, tasks: &Tasks, digest: &Digest, bytes: &[u8]) {
+pub(crate) async fn arrived(store: &Store, tasks: &TaskGroup, digest: &Digest, bytes: &[u8]) {
     match store.catalog().is_pinned(digest).await {
         Ok(true) => {
             let (store, listing) = (store.clone(), Listing::of(bytes));

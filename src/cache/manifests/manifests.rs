@@ -14,7 +14,7 @@ use crate::cache::rights::rights::{AskedAt, Released, Rights};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Proof, Reach, Retry, Subject, Whole};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::{Coalesced, Tasks};
+use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Digest, Look, kept_type};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -63,7 +63,7 @@ impl Manifests {
         proofs: Arc<Proofs>,
         kept: ManifestStore,
         missing: Missing<(Digest, Content)>,
-        tasks: &Tasks,
+        tasks: &TaskGroup,
     ) -> Self {
         let (fetched, delivered) = (Together::new(tasks.clone()), Together::new(tasks.clone()));
         Self { rights, proofs, kept, missing, fetched, delivered }

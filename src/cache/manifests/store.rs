@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::cache::inventory;
-use crate::host::{self, Tasks};
+use crate::host::{self, TaskGroup};
 use crate::oci::{Digest, MANIFEST_LIMIT};
 use crate::store::Store;
 
@@ -15,7 +15,7 @@ const HOT_BYTES: u64 = 64 << 20;
 pub(crate) struct ManifestStore {
     hot: moka::sync::Cache<Digest, Hot>,
     store: Store,
-    tasks: Tasks,
+    tasks: TaskGroup,
 }
 
 /// A manifest in memory.
@@ -27,7 +27,7 @@ struct Hot {
 }
 
 impl ManifestStore {
-    pub(crate) fn new(store: Store, tasks: Tasks) -> Self {
+    pub(crate) fn new(store: Store, tasks: TaskGroup) -> Self {
         let weigh = |_: &Digest, hot: &Hot| u32::try_from(hot.bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
         let most = HOT_BYTES.min(host::memory_limit() / 16);
         Self { hot: moka::sync::Cache::builder().weigher(weigh).max_capacity(most).build(), store, tasks }

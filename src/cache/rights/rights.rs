@@ -20,7 +20,7 @@ use super::publics::{PublicAge, Publics};
 use super::reader::PlaceReader;
 use super::trust::{Permission, Trust};
 use crate::cache::caller::Caller;
-use crate::cache::source::{Fault, Reach, Said};
+use crate::cache::source::{Fault, FaultKind, Reach, Said};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 
@@ -148,7 +148,7 @@ impl Rights {
             return false;
         }
         caller.source.is_gone().await
-            || (caller.source.is_throttle(fault) && self.publics.age(&caller.place).await.is_known())
+            || (fault.kind == FaultKind::Throttle && self.publics.age(&caller.place).await.is_known())
     }
 
     /// Whether the registry's own word is proof enough for stored content.

@@ -18,7 +18,7 @@ use crate::cache::rights::rights::{AskedAt, Rights};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::{Coalesced, Tasks};
+use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Accept, Digest, Tag};
 use crate::store::{Content, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -74,7 +74,7 @@ struct TagInquiry {
 }
 
 impl Tags {
-    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store, tasks: Tasks) -> Self {
+    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store, tasks: TaskGroup) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
         Self { rights, memory, missing, kept, asked: Together::new(tasks) }
     }

@@ -9,13 +9,13 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::tasks::Tasks;
+use super::group::TaskGroup;
 
 /// The requests in progress, by key. A value is an answer or a failure; all callers get the same one. Clones share it.
 #[derive(Clone)]
 pub struct Flights<K, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
-    tasks: Tasks,
+    tasks: TaskGroup,
 }
 
 /// One request that many callers wait for.
@@ -48,12 +48,12 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     /// An empty map, whose requests no stop waits for.
     #[must_use]
     pub fn new() -> Self {
-        Self::among(Tasks::new())
+        Self::among(TaskGroup::new())
     }
 
     /// An empty map, whose requests are among these tasks and end at their stop.
     #[must_use]
-    pub fn among(tasks: Tasks) -> Self {
+    pub fn among(tasks: TaskGroup) -> Self {
         Self { by: Arc::default(), tasks }
     }
 
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_ends_the_askings_and_tells_those_that_wait() {
-        let tasks = Tasks::new();
+        let tasks = TaskGroup::new();
         let flights = Flights::<u8, u8>::among(tasks.clone());
         let asked = flights.run(1, None, std::future::pending);
         let (answer, ()) = tokio::join!(asked, tasks.stop());

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
-use crate::cache::{Carried, Fault, Origins, Retry, Said, Subject, Validator};
+use crate::cache::{Carried, Fault, FaultKind, Origins, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
@@ -294,7 +294,12 @@ fn refused(refused: Refused) -> Fault {
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };
-    Fault { retry, said, ..Fault::new(retry, refused) }
+    let kind = match refused.status {
+        StatusCode::TOO_MANY_REQUESTS => FaultKind::Throttle,
+        StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
+        _ => FaultKind::Other,
+    };
+    Fault { said, ..Fault::new(retry, refused).of(kind) }
 }
 
 /// All of a manifest.

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::answer_head;
 use super::ask::{Ask, FetchOptions, read};
-use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
+use crate::cache::{
+    Carried, Fault, FaultKind, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole,
+};
 use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer;
@@ -49,11 +51,6 @@ impl Source for Ask {
         Box::pin(self.outage.is_gone())
     }
 
-    fn is_throttle(&self, fault: &Fault) -> bool {
-        let refused = fault.cause.downcast_ref::<answer::Refused>();
-        refused.is_some_and(|refused| refused.status == StatusCode::TOO_MANY_REQUESTS)
-    }
-
     fn absence(&self) -> Option<Fault> {
         let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
         self.outage.is_home_away().then(|| answer::fault_of(away()))
@@ -81,8 +78,8 @@ impl Ask {
         let Want { origins, if_range: validators, way, last, .. } = want;
         let mut options = FetchOptions { origins, span, validators, way, last, downloads };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
-        let again = |fault: Fault| match fault.cause.downcast_ref() {
-            Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+        let again = |fault: Fault| match fault.kind {
+            FaultKind::Away if want.from > 0 => Fault { retry: Retry::Again, ..fault },
             _ => fault,
         };
         let asked = self.ask(Method::GET, &subject, &options).await;

@@ -165,7 +165,7 @@ mod tests {
     use crate::cache::fill::fill::Fill;
     use crate::cache::fill::sources::FillSource;
     use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Whole};
-    use crate::host::{Percent, Size, Tasks};
+    use crate::host::{Percent, Size, TaskGroup};
     use crate::oci::{Algorithm, Digest};
     use crate::store::{self, Store};
     use crate::wire::Body;
@@ -221,7 +221,7 @@ mod tests {
             let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
             let caller = Caller::new(place, principal, source, Trust::default());
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
-            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default(), Tasks::new()));
+            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default(), TaskGroup::new()));
             let waiter = Waiter::of(&fill, &caller).unwrap();
             let mut detached = Detached::begin(&waiter, 10, Some(1000), false);
             if leaves {

@@ -54,7 +54,7 @@ pub(crate) async fn prove(fill: &Fill) -> Result<(Digest, Checksums), Fault> {
 
 /// Takes the bytes from `at` to `end` of a fill's file into `hash`.
 pub(crate) async fn take(mut hash: ContentHash, fill: &Fill, mut at: u64, end: u64) -> Result<ContentHash, Fault> {
-    let staged = fill.staged().clone();
+    let staged = fill.staged().handle();
     let taken = fill.tasks().spawn_blocking(move || {
         let mut buffer = vec![0; CHUNK];
         while at < end {

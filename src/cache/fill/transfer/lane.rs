@@ -123,7 +123,7 @@ impl Lane {
         };
         self.endpoint.clone_from(&flow.endpoint);
         if let Some(total) = flow.total {
-            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::new(Retry::Never, cause)))?;
+            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::of_store(Retry::Never, cause)))?;
         }
         let was_known = fill.total();
         fill.opened(&flow)?;

@@ -9,12 +9,12 @@ use super::request_id::{carried, carried_over};
 /// The background work of one part of the program. All of it is done for the request that started it, so that what it logs
 /// has that request's id. Cheap to clone; clones share the work.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks {
+pub struct TaskGroup {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Tasks {
+impl TaskGroup {
     /// No work yet.
     #[must_use]
     pub fn new() -> Self {
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_waits_for_what_runs_to_its_end_and_ends_what_runs_until_then() {
-        let tasks = Tasks::new();
+        let tasks = TaskGroup::new();
         let (finish, finished) = oneshot::channel::<()>();
         let whole = tasks.spawn(finished);
         let endless = tasks.spawn_until_stop(std::future::pending::<()>());
@@ -75,12 +75,16 @@ mod tests {
         finish.send(()).unwrap();
         timeout(LONG, tasks.stop()).await.unwrap();
         assert!(whole.is_finished());
-        assert_eq!(tasks.spawn_until_stop(std::future::pending::<()>()).await.unwrap(), None, "it is too late for that");
+        assert_eq!(
+            tasks.spawn_until_stop(std::future::pending::<()>()).await.unwrap(),
+            None,
+            "it is too late for that"
+        );
     }
 
     #[tokio::test]
     async fn a_stop_waits_for_a_thread() {
-        let (tasks, (release, held)) = (Tasks::new(), std::sync::mpsc::channel::<()>());
+        let (tasks, (release, held)) = (TaskGroup::new(), std::sync::mpsc::channel::<()>());
         let blocking = tasks.spawn_blocking(move || held.recv());
         let stop = tokio::spawn({
             let tasks = tasks.clone();
@@ -95,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_work_is_done_for_the_request_that_started_it() {
-        let (tasks, id) = (Tasks::new(), RequestId::next());
+        let (tasks, id) = (TaskGroup::new(), RequestId::next());
         let current = async {
             tokio::task::yield_now().await;
             RequestId::current()
