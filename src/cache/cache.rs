@@ -241,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::cache::caller::Caller;
+    use crate::cache::silent::Silent;
     use crate::cache::source::{Flow, Origins, Want, Whole};
     use crate::cache::tags::answer::Asking;
     use crate::cache::tags::freshness::Freshness;
@@ -313,31 +314,6 @@ mod tests {
         store.close();
     }
 
-    /// A registry that never says whether a thing is there, and holds a word while it is asked.
-    struct Hanging(Arc<()>);
-
-    impl Source for Hanging {
-        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
-            let held = self.0.clone();
-            Box::pin(async move {
-                let _held = held;
-                std::future::pending().await
-            })
-        }
-
-        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn decides(&self) -> bool {
-            true
-        }
-    }
-
     #[tokio::test]
     async fn a_stop_ends_what_asks_in_the_background_and_waits_for_what_is_being_stored() {
         let folder = tempfile::tempdir().unwrap();
@@ -346,10 +322,10 @@ mod tests {
         let store = Store::open(&config).unwrap();
         let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new()).unwrap();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let (held, trust) = (Arc::new(()), Trust::default());
-        let (blob, source) = (Digest::of(Algorithm::Sha256, b"x"), Arc::new(Hanging(held.clone())));
+        let (source, trust) = (Arc::new(Silent::default()), Trust::default());
+        let blob = Digest::of(Algorithm::Sha256, b"x");
         let caller = Caller::new(place.clone(), Principal::Anonymous, source.clone(), trust);
-        cache.probe(caller.reader(), Subject::Blob(blob), Occasion::Served, || source);
+        cache.probe(caller.reader(), Subject::Blob(blob), Occasion::Served, || source.clone());
         let asking = tokio::spawn({
             let cache = cache.clone();
             async move { cache.blob(&caller, &blob).await.is_err() }
@@ -365,7 +341,7 @@ mod tests {
         cache.stop().await;
         assert!(asking.await.unwrap(), "the client of the fill is told");
         assert!(cache.fills.is_empty());
-        assert_eq!(Arc::strong_count(&held), 1, "nothing asks any more");
+        assert_eq!(Arc::strong_count(&source), 1, "nothing asks any more");
         assert!(store.read_whole(&digest, 1 << 20).unwrap().is_some(), "the manifest is on disk");
         store.close();
     }

@@ -26,6 +26,8 @@ mod prefetch;
 mod probe;
 mod proofs;
 mod rights;
+#[cfg(test)]
+mod silent;
 mod source;
 mod stored;
 mod tags;

@@ -97,48 +97,14 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures_util::future::{BoxFuture, join_all};
+    use futures_util::future::join_all;
 
     use super::*;
     use crate::cache::caller::NoAnswer;
     use crate::cache::rights::place::Place;
     use crate::cache::rights::principal::Principal;
     use crate::cache::rights::trust::Trust;
-    use crate::cache::source::{Flow, Origins, Proof, Source, Subject, Want, Whole};
-    use crate::oci::Digest;
-
-    /// A registry of which nothing is asked but since when its answers are fresh.
-    #[derive(Default)]
-    struct Registry {
-        changed: Option<Instant>,
-        missed: AtomicUsize,
-    }
-
-    impl Source for Registry {
-        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn decides(&self) -> bool {
-            true
-        }
-
-        fn fresh_since(&self) -> Option<Instant> {
-            self.changed
-        }
-
-        fn missed(&self, _: Instant) {
-            self.missed.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::cache::silent::Silent;
 
     /// A question that takes a second, and whose answer says how often it was asked before.
     #[derive(Clone)]
@@ -174,9 +140,9 @@ mod tests {
         }
     }
 
-    fn asked(said: &'static [Said], changed: Option<Instant>) -> (Asked, Arc<Registry>) {
+    fn asked(said: &'static [Said], changed: Option<Instant>) -> (Asked, Arc<Silent>) {
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let registry = Arc::new(Registry { changed, ..Registry::default() });
+        let registry = Arc::new(Silent { changed, ..Silent::default() });
         let caller = Caller::new(place, Principal::Anonymous, registry.clone(), Trust::default());
         (Asked { caller, number: Arc::default(), said, known: None }, registry)
     }

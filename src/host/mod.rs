@@ -1,7 +1,7 @@
 //! Wraps the machine: its limits, files, ciphers and service manager, and the units that people write.
 //!
 //! Flow: every room above calls it directly. `units` parses sizes, times and percentages; `limits` divides files and
-//! memory; `secret`, `watched` and `changes` hold secrets and notice changed files; tasks/ runs background work, coalesces
+//! memory; `secret`, `mac`, `watched` and `changes` hold secrets and notice changed files; tasks/ runs background work, coalesces
 //! equal requests and repeats a slow one; `backoff` and `deadline` pause and give up; `service` notifies the service manager.
 //! Scope: thin layers over the operating system, the runtime and the libraries that parse units.
 //! Never: know what a registry is.
@@ -13,6 +13,7 @@ mod changes;
 mod cipher;
 mod deadline;
 mod limits;
+mod mac;
 mod os;
 mod reserved;
 mod secret;
@@ -32,6 +33,7 @@ pub use limits::buffers::{BUFFERS, Buffers};
 pub use limits::limit::{Count, Limit, Taken};
 pub use limits::memory::memory_limit;
 pub use limits::spare::Spare;
+pub use mac::MacKey;
 pub use os::{FreeSpace, free_space, has_free_file, hostname, is_exhausted, open_file_limit, raise_file_limit};
 pub use reserved::Reserved;
 pub use secret::Secret;

@@ -124,34 +124,13 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::BoxFuture;
-
     use super::*;
     use crate::cache::fill::slots::Slot;
     use crate::cache::fill::{Entered, FillConfig, Fills};
-    use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Want, Whole};
+    use crate::cache::silent::Silent;
+    use crate::cache::{Caller, Place, Principal, Trust};
     use crate::host::{Percent, Size};
     use crate::oci::Algorithm;
-
-    struct Silent;
-
-    impl Source for Silent {
-        fn decides(&self) -> bool {
-            true
-        }
-
-        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
-            Box::pin(std::future::pending())
-        }
-    }
 
     /// A place taken for a fill that has begun, without a driver.
     struct Taken {
@@ -170,7 +149,7 @@ mod tests {
         let fills = Fills::new(Store::open(&config).unwrap(), FillConfig::default(), Metrics::new(), TaskGroup::new());
         let context = fills.context.clone();
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let caller = Caller::new(place, Principal::Anonymous, Arc::new(Silent), Trust::default());
+        let caller = Caller::new(place, Principal::Anonymous, Arc::new(Silent::default()), Trust::default());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let slot = watch::channel(());
         let key = Key(digest, "quay.io".into());

@@ -94,7 +94,7 @@ mod tests {
         assert!(!stop.is_finished());
         release.send(()).unwrap();
         stop.await.unwrap();
-        assert!(blocking.is_finished());
+        assert!(blocking.await.is_ok());
     }
 
     #[tokio::test]

@@ -23,19 +23,18 @@ pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, 
         let answered = tokio::time::timeout_at(until, content(context, route, method, headers)).await;
         answered.unwrap_or_else(|_| Served::failure(respond::no_answer()))
     };
-    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let seen = context.outage.seen();
     let mut first = pin!(once());
     let served = tokio::select! {
         biased; // what is cached is there at once
         served = first.as_mut() => Some(served),
-        () = context.outage.opened(), if !was_open => None,
-        () = context.outage.gone(), if was_open && !was_gone => None,
+        () = context.outage.news_after(seen) => None,
     };
     // The client whose request reveals the outage gets the same answer as later ones.
     if served.as_ref().is_some_and(|served| served.status().is_server_error()) {
         context.outage.settled().await;
     }
-    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
+    let is_news = context.outage.is_news_after(seen);
     let has_failed = |served: &Served| is_news && served.status().is_server_error();
     let served = match served.filter(|served| !has_failed(served)) {
         Some(served) => served,

@@ -23,6 +23,13 @@ const PATIENCE: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Outage(pub(crate) Arc<Inner>);
 
+/// What was known of an outage when a request began.
+#[derive(Clone, Copy, Debug)]
+pub struct OutageSeen {
+    was_open: bool,
+    was_home_away: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     /// The endpoints that decide: it is away when none of them answers.
@@ -73,6 +80,29 @@ impl Outage {
     /// Ends when the registry itself is away. Cancel-safe.
     pub async fn gone(&self) {
         self.wait(OutageStanding::is_home_away).await;
+    }
+
+    /// What is known now, for a request that begins.
+    #[must_use]
+    pub fn seen(&self) -> OutageSeen {
+        OutageSeen { was_open: self.is_open(), was_home_away: self.is_home_away() }
+    }
+
+    /// Whether it has come since, or reached the registry itself since: a request that failed meanwhile is answered as
+    /// those that come after it.
+    #[must_use]
+    pub fn is_news_after(&self, seen: OutageSeen) -> bool {
+        (!seen.was_open && self.is_open()) || (!seen.was_home_away && self.is_home_away())
+    }
+
+    /// Ends when it has come since, or reached the registry itself since. Cancel-safe.
+    pub async fn news_after(&self, seen: OutageSeen) {
+        let OutageSeen { was_open, was_home_away } = seen;
+        tokio::select! {
+            () = self.opened(), if !was_open => {}
+            () = self.gone(), if was_open && !was_home_away => {}
+            else => std::future::pending().await,
+        }
     }
 
     /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
