@@ -11,12 +11,12 @@ use super::rights::trust::Permission;
 use super::source::{Fault, Proof, Reach, Retry, Said};
 use super::stored::Stored;
 use super::together::is_the_leaders;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Digest, Look};
 use crate::store::{self, Blob, Content, Store};
 use crate::telemetry::Outcome;
 
-static NO_FILE: Seldom = Seldom::new();
+static NO_FILE: LogThrottle = LogThrottle::new();
 
 /// Where a blob's bytes come from.
 pub enum BlobFound {

@@ -32,7 +32,7 @@ pub(crate) struct Context<'a> {
     /// Requests sent through it are evidence for the outage.
     pub(crate) upstream: OnUse<'a, Upstream>,
     /// Requests tokens.
-    pub(crate) access: OnUse<'a, Authenticated>,
+    pub(crate) authenticated: OnUse<'a, Authenticated>,
     /// It is a token service of several registries, and so no part of one registry's outage.
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
@@ -73,7 +73,7 @@ impl Deref for OnUse<'_, Authenticated> {
     type Target = Authenticated;
 
     fn deref(&self) -> &Authenticated {
-        self.made.get_or_init(|| self.policy.access.over(&self.upstream()))
+        self.made.get_or_init(|| self.policy.authenticated.over(&self.upstream()))
     }
 }
 
@@ -91,7 +91,7 @@ impl<'a> Context<'a> {
         let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
         let own = (!is_shared).then(|| outage.clone());
-        let (upstream, access) = (OnUse::new(policy, own.clone()), OnUse::new(policy, own));
+        let (upstream, authenticated) = (OnUse::new(policy, own.clone()), OnUse::new(policy, own));
         Self {
             proxy,
             policy,
@@ -101,7 +101,7 @@ impl<'a> Context<'a> {
             origin,
             outage,
             upstream,
-            access,
+            authenticated,
             is_shared,
             authorization,
             holder,
@@ -117,7 +117,7 @@ impl<'a> Context<'a> {
 
     /// What registries say is left of their pull limits.
     pub(crate) fn quotas(&self) -> &Quotas {
-        self.policy.access.quotas()
+        self.policy.authenticated.quotas()
     }
 
     /// Whether anything is reached through a parent.

@@ -197,7 +197,7 @@ impl Rights {
         let Caller { place, principal, trust, .. } = caller;
         match reach {
             Reach::Place if principal.is_nobody() => self.publics.open(place, asked.time, trust.forgeable),
-            _ if caller.is_lent() => {}
+            _ if caller.is_reduced() => {}
             Reach::Place => self.grants.give(place, principal, asked.instant),
             Reach::Content => self.grants.give_content(place, principal, digest, asked.instant),
         }

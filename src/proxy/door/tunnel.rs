@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::client_hello::{self, Closed};
 use super::intercept::UNRECOGNIZED_NAME;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::{Client, refused};
 use crate::proxy::record::Record;
@@ -23,7 +23,7 @@ use crate::wire::Rewind;
 
 const BUFFER: usize = 32 << 10;
 
-static SAID: Seldom = Seldom::new();
+static SAID: LogThrottle = LogThrottle::new();
 
 /// Copies until the end. The record says how much went to the client.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(

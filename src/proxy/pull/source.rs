@@ -120,7 +120,7 @@ impl Ask {
             Said::Refused => answer::is_missing(&fault),
             Said::Nothing => false,
         };
-        if self.carried == Carried::Lent && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
+        if self.carried == Carried::Reduced && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
     }
 
     /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.

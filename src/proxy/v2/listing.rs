@@ -68,7 +68,7 @@ async fn passed(
         headers: &parts.headers,
         downloads: Downloads::Paced,
     };
-    let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let answered = context.authenticated.ask(&context.upstream, &who, &sending).await;
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());
     context.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {

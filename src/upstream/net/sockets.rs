@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::downloads::Hosts;
-use crate::host::{Budget, Seldom};
+use crate::host::{Budget, LogThrottle};
 use crate::oci::Authority;
 use crate::upstream::Error;
 
@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 static SOCKETS: LazyLock<Sockets> = LazyLock::new(|| Sockets::new(Budget::of_process(None).upstream));
 static TURNED_AWAY: AtomicU64 = AtomicU64::new(0);
-static SAID: Seldom = Seldom::new();
+static SAID: LogThrottle = LogThrottle::new();
 
 /// The connections of this process.
 struct Sockets {
@@ -50,7 +50,7 @@ impl Socket {
                     "the limit on connections to upstreams is reached; it follows from the limit on open files (LimitNOFILE=)"
                 );
             }
-            Error::Crowded { to: to.clone(), limit }
+            Error::ConnectionLimit { to: to.clone(), limit }
         })
     }
 }

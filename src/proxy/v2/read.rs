@@ -1,4 +1,4 @@
-//! Answers a pull or a ping once more, from what is cached, when the registry turns out to be away meanwhile.
+//! Answers a pull or a ping; once more, from what is cached, when the registry turns out to be away meanwhile.
 
 use std::pin::pin;
 
@@ -40,7 +40,7 @@ pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, 
         Some(served) => served,
         None => Box::pin(once()).await,
     };
-    // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
+    // A client that carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
     let carries = context.holder.is_some() || context.authorization.is_some();
