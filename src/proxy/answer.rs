@@ -137,7 +137,7 @@ impl<'a> FaultCause<'a> {
     }
 }
 
-/// Whether a fault is a 404, or a 410, whoever said it.
+/// Whether a fault is a 404, or a 410, of any upstream.
 pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }

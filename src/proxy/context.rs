@@ -37,7 +37,7 @@ pub(crate) struct Context<'a> {
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
     pub(crate) authorization: Option<Authorization>,
-    /// The holder of the token of ours that the request carried, if it was valid.
+    /// The holder of the proxy's own token that the request carried, if it was valid.
     pub(crate) holder: Option<Holder>,
 }
 
@@ -78,7 +78,7 @@ impl Deref for OnUse<'_, Authenticated> {
 }
 
 impl<'a> Context<'a> {
-    /// Takes a token of ours out of the headers, valid or not, so that nothing below can forward it.
+    /// Takes a token of the proxy out of the headers, valid or not, so that nothing below can forward it.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,
         policy: &'a Policy,
@@ -126,7 +126,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The client's own credentials, and for whom a token of ours stands.
+/// The client's own credentials, and for whom a token of the proxy stands.
 fn take(proxy: &Proxy, origin: &str, headers: &mut HeaderMap) -> (Option<Authorization>, Option<Holder>) {
     let mut read = headers.get_all(AUTHORIZATION).iter().map(|value| Authorization::parse(value.as_bytes()));
     let Some(first) = read.next() else { return (None, None) };

@@ -231,7 +231,7 @@ pub enum Error {
         /// Who redirected.
         from: Authority,
     },
-    /// A request whose target is no path: a fault of ours.
+    /// A request whose target is no path: a fault of the proxy.
     #[error("a request to {to} has no path")]
     BadRequest {
         /// To whom.

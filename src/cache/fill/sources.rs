@@ -148,7 +148,7 @@ impl Sources {
         source.failed(fault);
     }
 
-    /// The fill ends: whoever was not asked is told so.
+    /// The fill ends: a source that was not asked is told so.
     pub(crate) fn fail(&self, fault: &Fault) {
         self.lock().iter().for_each(|source| source.failed(fault));
     }

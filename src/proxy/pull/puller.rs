@@ -84,7 +84,7 @@ impl<'a> Puller<'a> {
             repository: self.place.repository.clone(),
             ask_as: ask_as.clone(),
             carried: match ask_as {
-                // It is asked as nobody for a client that holds a token of ours: a no says nothing of the holder.
+                // It is asked as nobody for a client that holds a token of the proxy: a no says nothing of the holder.
                 _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Reduced,
                 AskAs::Caller(None) if !public => Carried::Bare,
                 _ => Carried::Own,

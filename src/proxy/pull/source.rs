@@ -1,7 +1,7 @@
 //! Makes the cache's source of a registry that is asked in one caller's name: bytes, a proof, or a manifest, by upstream
 //! requests.
 //!
-//! A source for a client that holds a token of ours asks as nobody. What the registry denies to nobody says nothing of
+//! A source for a client that holds a token of the proxy asks as nobody. What the registry denies to nobody says nothing of
 //! the holder, so it takes away no right and no last known answer; where there is none, the registry's own 401 reaches
 //! the client.
 

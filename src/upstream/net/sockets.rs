@@ -1,8 +1,8 @@
 //! Limits the connections to upstreams, to a share of the files that this process may open.
 //!
 //! Threat: a client has the proxy dial hosts that are silent, or a registry falls silent, until no file is left for
-//! anybody else. Bound: so many in all, half of them to one host, and half of them kept for a next request. Whoever
-//! waits longer for one than a moment is told that the fault is ours.
+//! anybody else. Bound: so many in all, half of them to one host, and half of them kept for a next request. A
+//! request that waits longer than a moment for one is told that the fault is the proxy's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};

@@ -55,7 +55,7 @@ impl Outage {
         standing.is_home_away() || standing.realm_away
     }
 
-    /// Whether the registry itself is away, by a probe of ours: what it said last is believed for longer then.
+    /// Whether the registry itself is away, by a probe of the proxy: what it said last is believed for longer then.
     #[must_use]
     pub fn is_home_away(&self) -> bool {
         self.0.standing.borrow().is_home_away()
@@ -342,7 +342,7 @@ impl Outage {
 
     fn publish(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing();
-        // Under the lock, so that the last one is the latest; whoever looks at it takes no lock then.
+        // Under the lock, so that the last one is the latest; a reader takes no lock then.
         self.0.standing.send_replace(standing);
         drop(state);
     }

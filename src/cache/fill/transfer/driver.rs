@@ -315,7 +315,7 @@ impl<'a> Driver<'a> {
         Err(Halt::Broken(self.last.fault.clone()))
     }
 
-    /// One line for whoever looks for the reason.
+    /// One line for an operator who looks for the reason.
     fn tell(&self, words: &'static str) {
         let Last { fault, tries, place, endpoint } = &self.last;
         warn!(

@@ -44,7 +44,7 @@ pub struct TokenAsk<'a> {
     pub realms: &'a [Realm],
 }
 
-/// The tokens, and the way to whoever issues them. Cheap to clone; clones share the tokens.
+/// The tokens, and the way to the token services. Cheap to clone; clones share the tokens.
 #[derive(Clone)]
 pub struct Tokens {
     inner: Arc<Inner>,

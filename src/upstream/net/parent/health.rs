@@ -14,7 +14,7 @@ use crate::oci::Authority;
 
 const FIRST: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
-/// Whoever tries it again has so long to say how that went, before another one tries.
+/// A connection that tries it again has so long to tell the outcome, before another one tries.
 const TRIAL: Duration = Duration::from_secs(10);
 /// So many hosts that it was silent about are remembered: clients choose them.
 const HOSTS: usize = 1000;
