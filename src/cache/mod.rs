@@ -18,6 +18,7 @@ mod cache;
 mod caller;
 mod config;
 mod fill;
+mod hint;
 mod inventory;
 mod manifests;
 mod mismatch;
@@ -25,6 +26,7 @@ mod missing;
 mod prefetch;
 mod probe;
 mod proofs;
+mod refusals;
 mod rights;
 #[cfg(test)]
 mod silent;

@@ -67,6 +67,7 @@ async fn passed(
         target: &target,
         headers: &parts.headers,
         downloads: Downloads::Paced,
+        patience: None,
     };
     let answered = context.authenticated.ask(&context.upstream, &who, &sending).await;
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());
