@@ -33,7 +33,8 @@ pub struct Fills {
     is_closed: Arc<AtomicBool>,
 }
 
-enum Joined {
+/// What joining found.
+pub(crate) enum Joined {
     Entered(Entered),
     /// Nobody is there.
     Alone(Permit),
@@ -105,7 +106,7 @@ impl Fills {
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.
-    fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
+    pub(crate) fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
         let key = Key(*digest, caller.place.registry.clone());
         let mut slots = self.context.slots.lock();
         let Some(slot) = slots.get(&key) else {
