@@ -54,7 +54,7 @@ nonsense: 1
         "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
              ca_file, client_cert_file, client_key_file, auth, authoritative",
         "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; it is required",
-        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: not an endpoint URL; expected \
+        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: found \"ftp://b.example.com\"; not an endpoint URL; expected \
              https://host[:port][/path], or http://",
         "dir/f.yaml:14: registries.r.example.com.endpoints[2].address: found \"here\"; expected an address and port \
              such as 127.0.0.1:3128 or '[::]:3128'",
