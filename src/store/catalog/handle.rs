@@ -125,6 +125,21 @@ impl Catalog {
         self.ask("look up a tag", move |on| query::tags(on, &registry, &repository, &tag)).await
     }
 
+    /// The tags of a repository that were checked last, at most so many, each with a class of `Accept` that it was asked
+    /// for with.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn latest_tags(
+        &self,
+        registry: &str,
+        repository: &Repository,
+        most: u32,
+    ) -> Result<Vec<(Tag, Accept)>, Error> {
+        let (registry, repository) = (registry.to_owned(), repository.clone());
+        self.ask("look up tags", move |on| query::latest_tags(on, &registry, &repository, most)).await
+    }
+
     /// Records the digest of a tag, also in its history.
     pub fn record_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());

@@ -103,6 +103,25 @@ pub(crate) fn tags(
     .collect()
 }
 
+/// The tags of a place that were checked last, at most so many, each with a class of `Accept`.
+pub(crate) fn latest_tags(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    most: u32,
+) -> rusqlite::Result<Vec<(Tag, Accept)>> {
+    let Some(place) = place(on, registry, repository)? else { return Ok(Vec::new()) };
+    // MAX makes SQLite take `accept` from the row that has it.
+    on.prepare_cached(
+        "SELECT tag, accept, MAX(checked) FROM tags WHERE place = ?1 GROUP BY tag ORDER BY 3 DESC LIMIT ?2",
+    )?
+    .query_map(params![place, most], |row| {
+        let tag = row.get_ref(0)?.as_str()?.parse().map_err(|_| bad("a tag"))?;
+        Ok((tag, Accept::from_code(row.get(1)?)))
+    })?
+    .collect()
+}
+
 /// Every digest that a tag has had, with its first and its last time (microseconds since 1970),
 /// the latest first.
 pub(crate) fn history(
