@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 use super::http::evidence::Evidence;
-use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
 use super::http::health::EndpointHealth;
 use super::http::plain;
 use super::http::pool::{BodyReader, Pool, Pools};
+use super::http::sending::attempt::ExchangeLimits;
+use super::http::sending::exchange::{exchange, is_repeatable};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
 use super::net::downloads::DownloadSlots;
@@ -88,6 +89,7 @@ impl Upstream {
                 idle: config.idle_timeout.0,
                 brisk: false,
                 reader: BodyReader::Us,
+                is_download: false,
             },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
@@ -132,7 +134,7 @@ impl Upstream {
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader).await,
+            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader, false).await,
             Err(error) => Err(error),
         };
         self.note(to, target.as_ref(), begun, outcome.as_ref());
@@ -262,9 +264,10 @@ impl Upstream {
         to: &Authority,
         request: Request<Body>,
         reader: BodyReader,
+        is_download: bool,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
+        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, is_download, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;

@@ -9,6 +9,7 @@ mod doorkeeping;
 mod doors;
 mod fills;
 mod followed;
+mod forgotten;
 mod guesses;
 mod held;
 mod identity;

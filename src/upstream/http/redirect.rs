@@ -67,6 +67,7 @@ async fn follow(
     let first = first_location(to, &request)?;
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follows = method == Method::GET || method == Method::HEAD;
+    let is_download = downloads != Downloads::Uncounted;
     let mut at = first.clone();
     for redirects in 0..=LIMIT {
         let at_home = at.same_origin(&first);
@@ -75,7 +76,7 @@ async fn follow(
         upstream.admit(to, &at.authority, request.headers()).await?;
         let permit = upstream.slots().take(&at.authority, downloads).await?;
         let begun = Instant::now();
-        let outcome = upstream.exchange(pool, &at.authority, request, downloads.into()).await;
+        let outcome = upstream.exchange(pool, &at.authority, request, downloads.into(), is_download).await;
         if at_home {
             upstream.note(to, Some(&at.target), begun, outcome.as_ref());
         } else {

@@ -1,29 +1,30 @@
-//! Exchanges one request for its answer over one pool, within the timeouts.
+//! Sends one request over one connection, and waits for the head of its answer within the timeouts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::header::HOST;
 use http::uri::Scheme;
-use http::{Method, Request, Response, Version};
+use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::fit::Expectation;
-use super::idle::{BodyPace, Watched};
+use super::forwarded;
 use super::interim::Interim;
-use super::pool::{BodyReader, Pool};
 use super::upload::{Counted, SILENCE, UploadProgress, UploadState};
-use super::{bound, forwarded};
 use crate::oci::Authority;
 use crate::upstream::Error;
-use crate::upstream::net::connector::Life;
-use crate::wire::{self, Body};
+use crate::upstream::http::bound;
+use crate::upstream::http::fit::Expectation;
+use crate::upstream::http::idle::{BodyPace, Watched};
+use crate::upstream::http::pool::{BodyReader, Pool, Through};
+use crate::upstream::net::life::{Life, StreamPlace};
+use crate::wire::Body;
 
-/// How long an answer may take.
+/// How long an answer may take, and who takes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExchangeLimits {
     /// To its head, since the last piece of the request's body; not while the client is waited for.
@@ -33,80 +34,55 @@ pub(crate) struct ExchangeLimits {
     /// Whether its body may not trickle.
     pub(crate) brisk: bool,
     pub(crate) reader: BodyReader,
+    /// Whether its body is a download, which takes long.
+    pub(crate) is_download: bool,
 }
 
 /// How many pooled connections may turn out to be dead for one request. Of HTTP/2 there is one for all: a stream that
 /// is reset on it would be reset again.
 const DEAD_LIMIT: usize = 8;
 const DEAD_LIMIT_SHARED: usize = 1;
-/// How many may be found to be too old: as many as a pool keeps, for as many hosts as one name has.
-const OLD_LIMIT: usize = 256;
 /// A connection on which an answer is waited for longer than this takes no further request: it may be dead.
 const SLOW: Duration = Duration::from_secs(10);
+/// What an HTTP/2 peer says of a stream that it has not begun (RFC 9113, 6.8 and 8.7), in the words of the HTTP client,
+/// which tells it by nothing else.
+const LEFT_BY_GOAWAY: &str = "connection error received";
+const REFUSED_STREAM: &str = "stream error received: refused stream";
 
-/// Sends a request, whose URI is absolute, and waits for the head of the answer.
-///
-/// A server may close an idle connection just as a request goes out on it. Whether the request was read cannot
-/// be known, so only GET and HEAD without a body are sent again, and only after a failure on such a connection. The
-/// same where the connection is older than `since`.
-pub(crate) async fn exchange(
-    pool: &Pool,
-    to: &Authority,
-    mut request: Request<Body>,
-    limits: ExchangeLimits,
-    since: Option<Instant>,
-) -> Result<Response<Body>, Error> {
-    if let Some(scheme) = bound::carried(request.headers()) {
-        return Err(Error::ConnectionBound { to: to.clone(), scheme });
-    }
-    request.headers_mut().remove(HOST);
-    wire::frame(&mut request);
-    request = request.map(wire::data_only);
-    *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
-    let since = since.filter(|_| is_repeatable(&request));
-    let (mut dead, mut old) = (0, 0);
-    loop {
-        let again = is_repeatable(&request).then(|| copy(&request));
-        let since = since.filter(|_| old < OLD_LIMIT);
-        match (attempt(pool, to, request, limits, since).await, again) {
-            (Err(Failure::Dead { limit, .. }), Some(again)) if dead < limit => (request, dead) = (again, dead + 1),
-            (Err(Failure::Old), Some(again)) => (request, old) = (again, old + 1),
-            (outcome, _) => return outcome.map_err(|failure| failure.into_error(to)),
-        }
-    }
+/// How a request is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Course<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) to: &'a Authority,
+    pub(super) limits: ExchangeLimits,
+    /// On no connection that is older.
+    pub(super) since: Option<Instant>,
+    /// Rung when an old connection has been silent for so long.
+    pub(super) silence: Option<(&'a Notify, Duration)>,
 }
 
-/// Whether to send it twice is the same as to send it once.
-pub(crate) fn is_repeatable(request: &Request<Body>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream()
-}
-
-/// The same without its body, which it has not.
-fn copy(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    *copy.version_mut() = request.version();
-    copy
-}
-
-enum Failure {
+pub(super) enum Failure {
     Error(Error),
     /// The connection broke that had answered before; how many like it may turn out to be dead.
     Dead {
         error: Error,
         limit: usize,
     },
+    /// The peer has not begun with it.
+    Unbegun(Error),
     /// The connection is older than may be.
     Old,
+    /// The connection has as many streams as its peer serves, or as downloads may have. It was not sent.
+    Crowded,
 }
 
 impl Failure {
-    fn into_error(self, to: &Authority) -> Error {
+    pub(super) fn into_error(self, to: &Authority) -> Error {
+        let unsent = |why| Error::Exchange { to: to.clone(), source: Arc::new(std::io::Error::other(why)) };
         match self {
-            Self::Error(error) | Self::Dead { error, .. } => error,
-            Self::Old => Error::Exchange { to: to.clone(), source: Arc::new(std::io::Error::other("it is too old")) },
+            Self::Error(error) | Self::Dead { error, .. } | Self::Unbegun(error) => error,
+            Self::Old => unsent("it is too old"),
+            Self::Crowded => unsent("it has too many streams"),
         }
     }
 }
@@ -117,13 +93,14 @@ impl From<Error> for Failure {
     }
 }
 
-async fn attempt(
-    pool: &Pool,
-    to: &Authority,
+/// Sends a request, whose URI is absolute. `may_leave`: it can be sent once more, elsewhere.
+pub(super) async fn attempt(
+    course: Course<'_>,
     mut request: Request<Body>,
-    limits: ExchangeLimits,
-    since: Option<Instant>,
+    through: Through,
+    may_leave: bool,
 ) -> Result<Response<Body>, Failure> {
+    let Course { pool, to, limits, .. } = course;
     let expected = Expectation::of(&request);
     let progress = Arc::new(UploadProgress::default());
     if !request.body().is_end_stream() {
@@ -136,17 +113,25 @@ async fn attempt(
         let asked = forwarded::ask(forwarding, to, request);
         let failed = |error| blamed(error, &progress).into();
         let answer = awaited(asked, to, limits, &progress, &interim, failed, || {}).await?;
-        return Ok(watched(judged(answer, to, expected)?, to, expected, limits, None));
+        return Ok(watched(judged(answer, to, expected)?, to, expected, limits, None, None));
     }
+    let begun = Instant::now();
     let connection = capture_connection(&mut request);
     let unanswered = Unanswered(Some(connection.clone()));
-    let asked = pool.client(limits.reader).request(request);
+    let asked = pool.client(limits.reader, through).request(request);
     let failed = |error| failed(to, error, &progress);
+    let is_pooled = through == Through::Pooled;
+    let place = OnceLock::new();
     let answer = tokio::select! {
         biased;
         answer = awaited(asked, to, limits, &progress, &interim, failed, || retire(&connection)) => answer,
-        () = is_older(connection.clone(), since) => Err(Failure::Old),
+        failure = course.left(connection.clone(), &place, is_pooled && may_leave) => Err(failure),
+        failure = course.silent(connection.clone(), begun), if is_pooled => Err(failure),
     };
+    if matches!(answer, Err(Failure::Crowded)) {
+        unanswered.answered(); // it is well, and serves others
+        return answer.map(|answer| answer.map(Body::wrap));
+    }
     let mut answer = answer?;
     unanswered.answered();
     if let Some(life) = answer.extensions_mut().remove::<Life>() {
@@ -155,7 +140,45 @@ async fn attempt(
     if expected.misfit(&answer).is_some() || bound::is_spoken(answer.headers()) {
         retire(&connection);
     }
-    Ok(watched(judged(answer, to, expected)?, to, expected, limits, Some(connection)))
+    Ok(watched(judged(answer, to, expected)?, to, expected, limits, Some(connection), place.into_inner()))
+}
+
+impl Course<'_> {
+    /// Ends if the request went out on a connection that it should not have, once there is one.
+    async fn left(self, mut connection: CaptureConnection, place: &OnceLock<StreamPlace>, may_leave: bool) -> Failure {
+        let life = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of);
+        let Some(life) = life else { return std::future::pending().await };
+        if self.since.is_some_and(|since| life.born < since) {
+            retire(&connection);
+            return Failure::Old;
+        }
+        let place = place.get_or_init(|| life.enter());
+        if !may_leave {
+            return std::future::pending().await;
+        }
+        if !place.is_crowded(self.limits.is_download) {
+            place.left_out().await;
+        }
+        Failure::Crowded
+    }
+
+    /// Rings when the connection that the request went out on, one from before `begun`, has brought nothing for as long as its
+    /// host takes. Never ends.
+    async fn silent(self, mut connection: CaptureConnection, begun: Instant) -> Failure {
+        let life = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of);
+        if let (Some(life), Some((bell, patience))) = (life.filter(|life| life.born < begun), self.silence) {
+            loop {
+                let heard = life.heard();
+                tokio::time::sleep(patience).await;
+                if life.heard() == heard {
+                    break;
+                }
+            }
+            tracing::debug!(to = %self.to, ?patience, "a pooled connection is silent; a new one is tried");
+            bell.notify_one();
+        }
+        std::future::pending().await
+    }
 }
 
 /// The answer with its body under watch.
@@ -168,25 +191,17 @@ fn watched(
     expected: Expectation,
     limits: ExchangeLimits,
     connection: Option<CaptureConnection>,
+    place: Option<StreamPlace>,
 ) -> Response<Body> {
     let pace = BodyPace { idle: limits.idle, brisk: limits.brisk, ends: expected.has_end(&answer) };
     let broken = move |error| {
+        let _held = &place;
         if let Some(connection) = &connection {
             retire(connection);
         }
         error
     };
     answer.map(|body| Body::wrap(Watched::new(body, to.clone(), pace).map_err(broken)))
-}
-
-/// Ends if the request went out on a connection of before `since`, which takes no further one.
-async fn is_older(mut connection: CaptureConnection, since: Option<Instant>) {
-    let Some(since) = since else { return std::future::pending().await };
-    let born = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of).map(|life| life.born);
-    if born.is_none_or(|born| born >= since) {
-        return std::future::pending().await;
-    }
-    retire(&connection);
 }
 
 /// Takes a connection out of the pool: what is under way on it goes on.
@@ -286,6 +301,9 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &U
         return Error::Unreadable { to: to.clone(), source: Arc::new(error) }.into();
     }
     let connection = error.connect_info();
+    if connection.is_some_and(Connected::is_negotiated_h2) && is_unbegun(&error) {
+        return Failure::Unbegun(Error::Exchange { to: to.clone(), source: Arc::new(error) });
+    }
     let has_answered = connection.and_then(Life::of).is_some_and(|life| life.is_marked());
     let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
     let limit = if is_shared { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
@@ -297,8 +315,18 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &U
 
 /// Whether an answer came that is no HTTP/1.1.
 fn is_unreadable(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
+}
+
+fn is_unbegun(error: &(dyn std::error::Error + 'static)) -> bool {
+    let told = |words: &str| words.starts_with(LEFT_BY_GOAWAY) || words.starts_with(REFUSED_STREAM);
+    causes(error).any(|cause| told(&cause.to_string()))
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 #[cfg(test)]
