@@ -134,7 +134,9 @@ impl Upstream {
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader, false).await,
+            Ok(request) => {
+                self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader, false).await
+            }
             Err(error) => Err(error),
         };
         self.note(to, target.as_ref(), begun, outcome.as_ref());

@@ -7,8 +7,8 @@ use http::{Request, Response, StatusCode};
 use pullthrough::host::Period;
 use pullthrough::oci::Authority;
 use pullthrough::upstream::{
-    AddressRules, Config, Downloads, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, RetryAdvice, Side, Target,
-    Upstream, Why,
+    AddressRules, Config, Downloads, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, RetryAdvice, Side,
+    Target, Upstream, Why,
 };
 use pullthrough::wire::{Body, BodyError, collect};
 

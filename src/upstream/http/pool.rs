@@ -195,8 +195,6 @@ fn client(connector: Connector, stream_window: u32, connection_window: u32, idle
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(idle)
-        // Until the peer has said how many it serves: what it refuses, and what waits there, would be lost time.
-        .http2_initial_max_send_streams(1)
         .http2_initial_stream_window_size(stream_window)
         .http2_initial_connection_window_size(connection_window)
         .http2_max_frame_size(FRAME)

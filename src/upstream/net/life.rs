@@ -42,8 +42,12 @@ impl Life {
     /// `is_shared`: many exchanges at a time, as many as its peer says.
     pub(crate) fn new(is_shared: bool) -> Self {
         let limit = watch::Sender::new((!is_shared).then_some(usize::MAX));
-        let inner =
-            Inner { has_answered: AtomicBool::default(), reads: AtomicU64::default(), under_way: AtomicUsize::default(), limit };
+        let inner = Inner {
+            has_answered: AtomicBool::default(),
+            reads: AtomicU64::default(),
+            under_way: AtomicUsize::default(),
+            limit,
+        };
         Self { born: Instant::now(), inner: Arc::new(inner) }
     }
 
@@ -92,9 +96,9 @@ impl StreamPlace {
         self.limit.is_some_and(|limit| self.position > if is_download { limit / 2 } else { limit })
     }
 
-    /// Ends when the peer turns out to serve fewer streams than are before it: it has not been sent then. Cancel-safe.
+    /// Ends when the peer's first word is that it serves fewer streams than are before this one: it waits for them, or is
+    /// refused. Cancel-safe.
     pub(crate) async fn left_out(&self) {
-        // One is sent before the peer has said anything (`http2_initial_max_send_streams`).
         if self.limit.is_none() && self.position > 1 {
             let mut limit = self.life.inner.limit.subscribe();
             let said = limit.wait_for(Option::is_some).await;

@@ -52,7 +52,11 @@ async fn a_pull_goes_on_when_every_connection_was_forgotten() {
     for h2 in [false, true] {
         let lab = Lab::new(h2).await;
         let images = [1, 2, 3].map(|seed| {
-            lab.servers[0].push_image(&format!("public/app{seed}"), "1", &[layer(50_000, seed), layer(70_000, seed + 9)])
+            lab.servers[0].push_image(
+                &format!("public/app{seed}"),
+                "1",
+                &[layer(50_000, seed), layer(70_000, seed + 9)],
+            )
         });
         lab.pull("public/app1", &images[0]).await;
         lab.relays.iter().for_each(Relay::forget);

@@ -61,7 +61,7 @@ pub(super) struct Course<'a> {
     pub(super) silence: Option<(&'a Notify, Duration)>,
 }
 
-pub(super) enum Failure {
+pub(super) enum AttemptFailure {
     Error(Error),
     /// The connection broke that had answered before; how many like it may turn out to be dead.
     Dead {
@@ -76,7 +76,7 @@ pub(super) enum Failure {
     Crowded,
 }
 
-impl Failure {
+impl AttemptFailure {
     pub(super) fn into_error(self, to: &Authority) -> Error {
         let unsent = |why| Error::Exchange { to: to.clone(), source: Arc::new(std::io::Error::other(why)) };
         match self {
@@ -87,7 +87,7 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for AttemptFailure {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
@@ -99,7 +99,7 @@ pub(super) async fn attempt(
     mut request: Request<Body>,
     through: Through,
     may_leave: bool,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, AttemptFailure> {
     let Course { pool, to, limits, .. } = course;
     let expected = Expectation::of(&request);
     let progress = Arc::new(UploadProgress::default());
@@ -128,7 +128,7 @@ pub(super) async fn attempt(
         failure = course.left(connection.clone(), &place, is_pooled && may_leave) => Err(failure),
         failure = course.silent(connection.clone(), begun), if is_pooled => Err(failure),
     };
-    if matches!(answer, Err(Failure::Crowded)) {
+    if matches!(answer, Err(AttemptFailure::Crowded)) {
         unanswered.answered(); // it is well, and serves others
         return answer.map(|answer| answer.map(Body::wrap));
     }
@@ -145,12 +145,17 @@ pub(super) async fn attempt(
 
 impl Course<'_> {
     /// Ends if the request went out on a connection that it should not have, once there is one.
-    async fn left(self, mut connection: CaptureConnection, place: &OnceLock<StreamPlace>, may_leave: bool) -> Failure {
+    async fn left(
+        self,
+        mut connection: CaptureConnection,
+        place: &OnceLock<StreamPlace>,
+        may_leave: bool,
+    ) -> AttemptFailure {
         let life = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of);
         let Some(life) = life else { return std::future::pending().await };
         if self.since.is_some_and(|since| life.born < since) {
             retire(&connection);
-            return Failure::Old;
+            return AttemptFailure::Old;
         }
         let place = place.get_or_init(|| life.enter());
         if !may_leave {
@@ -159,12 +164,12 @@ impl Course<'_> {
         if !place.is_crowded(self.limits.is_download) {
             place.left_out().await;
         }
-        Failure::Crowded
+        AttemptFailure::Crowded
     }
 
     /// Rings when the connection that the request went out on, one from before `begun`, has brought nothing for as long as its
     /// host takes. Never ends.
-    async fn silent(self, mut connection: CaptureConnection, begun: Instant) -> Failure {
+    async fn silent(self, mut connection: CaptureConnection, begun: Instant) -> AttemptFailure {
         let life = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of);
         if let (Some(life), Some((bell, patience))) = (life.filter(|life| life.born < begun), self.silence) {
             loop {
@@ -246,9 +251,9 @@ async fn awaited<B, E>(
     limits: ExchangeLimits,
     progress: &UploadProgress,
     interim: &Interim,
-    failed: impl Fn(E) -> Failure,
+    failed: impl Fn(E) -> AttemptFailure,
     slow: impl Fn(),
-) -> Result<Response<B>, Failure> {
+) -> Result<Response<B>, AttemptFailure> {
     let mut answer = std::pin::pin!(asked);
     let (mut seen, mut moved) = (0, Instant::now());
     loop {
@@ -292,7 +297,7 @@ fn blamed(error: Error, progress: &UploadProgress) -> Error {
 }
 
 /// The HTTP client wraps what the connection said: our own words are taken out again.
-fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &UploadProgress) -> Failure {
+fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &UploadProgress) -> AttemptFailure {
     if let Some(own) = Error::within(&error) {
         return own.clone().into();
     }
@@ -302,14 +307,14 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &U
     }
     let connection = error.connect_info();
     if connection.is_some_and(Connected::is_negotiated_h2) && is_unbegun(&error) {
-        return Failure::Unbegun(Error::Exchange { to: to.clone(), source: Arc::new(error) });
+        return AttemptFailure::Unbegun(Error::Exchange { to: to.clone(), source: Arc::new(error) });
     }
     let has_answered = connection.and_then(Life::of).is_some_and(|life| life.is_marked());
     let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
     let limit = if is_shared { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
     match blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress) {
-        error @ Error::Exchange { .. } if has_answered => Failure::Dead { error, limit },
-        error => Failure::Error(error),
+        error @ Error::Exchange { .. } if has_answered => AttemptFailure::Dead { error, limit },
+        error => AttemptFailure::Error(error),
     }
 }
 

@@ -9,7 +9,7 @@ use http_body::Body as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::attempt::{Course, ExchangeLimits, Failure, attempt};
+use super::attempt::{AttemptFailure, Course, ExchangeLimits, attempt};
 use crate::host::asked_anew;
 use crate::oci::Authority;
 use crate::upstream::Error;
@@ -86,10 +86,12 @@ async fn repeated(
         let again = copy(&request);
         let course = Course { since: course.since.filter(|_| old < OLD_LIMIT), ..course };
         match attempt(course, request, through, true).await {
-            Err(Failure::Dead { limit, .. }) if dead < limit => dead += 1,
-            Err(Failure::Old) => old += 1,
-            Err(Failure::Crowded) => through = Through::Fresh,
-            Err(Failure::Unbegun(_)) if unbegun < UNBEGUN_LIMIT => (unbegun, through) = (unbegun + 1, Through::Fresh),
+            Err(AttemptFailure::Dead { limit, .. }) if dead < limit => dead += 1,
+            Err(AttemptFailure::Old) => old += 1,
+            Err(AttemptFailure::Crowded) => through = Through::Fresh,
+            Err(AttemptFailure::Unbegun(_)) if unbegun < UNBEGUN_LIMIT => {
+                (unbegun, through) = (unbegun + 1, Through::Fresh)
+            }
             outcome => return outcome.map_err(|failure| failure.into_error(course.to)),
         }
         request = again;
