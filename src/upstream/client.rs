@@ -102,6 +102,11 @@ impl Upstream {
         Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
     }
 
+    /// The same way for what is part of no registry's outage.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), outage: None }
+    }
+
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
     /// endpoint's prefix is put into it, and Host is set here. To plain http no credentials go, and no challenge is
     /// heard from there. Cancel-safe: a dropped exchange is closed.
@@ -241,8 +246,7 @@ impl Upstream {
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
-        let plain = Self { inner: Arc::clone(&self.inner), outage: None };
-        tokio::spawn(Probe::of(outage, part).run(plain));
+        tokio::spawn(Probe::of(outage, part).run(self.of_nobody()));
     }
 
     /// Whether the configuration names plain http at this host and port.

@@ -29,6 +29,7 @@ mod side;
 
 pub use self::http::answers::{answers_held, collect};
 pub use self::http::redirect::FinalHop;
+pub(crate) use self::http::redirect::LedTo;
 pub(crate) use auth::ask_as::AskAs;
 pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::{Sending, is_foreign};

@@ -10,6 +10,7 @@ mod doors;
 mod fills;
 mod followed;
 mod forgotten;
+mod framing;
 mod guesses;
 mod held;
 mod identity;
@@ -37,6 +38,7 @@ mod suspicion;
 mod tags;
 mod together;
 mod unfitting;
+mod vanity;
 mod without_head;
 mod words;
 

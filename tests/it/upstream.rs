@@ -13,7 +13,7 @@ use pullthrough::upstream::{
 use pullthrough::wire::{Body, BodyError, collect};
 
 use crate::support::lab::{self, Certificate};
-use crate::support::{Act, Gate, Manner, Parent, Plan, Proxy, Registry, Relay, Setup, eventually};
+use crate::support::{Act, Gate, Manner, Parent, Plan, Play, Proxy, Raw, Registry, Relay, Setup, eventually};
 
 mod connections;
 mod floods;

@@ -3,7 +3,8 @@
 //! A 401 is answered once, with a token or a password, as the registry's challenge says and as far as the
 //! credential may go there; a second one is the registry's word. A 429 moves the load to the next credential,
 //! else it is waited out for a moment. The caller's own header goes as it came: its client sees the challenge.
-//! Never: a credential to a host that a redirect led to, nor by plain http; a challenge of such a host heeded.
+//! Another registry that a redirect led to is asked with the token that it gives to anybody.
+//! Never: a credential to a host that a redirect led to, nor by plain http.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,8 +17,8 @@ use super::challenge::answerable;
 use super::unasked::Unasked;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
-    Credential, Downloads, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
-    retry_after, wait_out,
+    Credential, Downloads, Endpoint, FinalHop, LedTo, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream,
+    collect, retry_after, wait_out,
 };
 use crate::wire::Body;
 
@@ -43,6 +44,14 @@ pub(crate) struct Sending<'a> {
     pub(crate) target: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) downloads: Downloads,
+}
+
+impl Sending<'_> {
+    fn request(&self) -> Result<Request<()>, Unasked> {
+        let mut request = Request::builder().method(self.method).uri(self.target).body(())?;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
 }
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
@@ -192,7 +201,7 @@ impl Authenticated {
         sending: &Sending<'_>,
     ) -> Result<Response<Body>, Unasked> {
         let credential = match key {
-            Key::AsIs(header) => return send(upstream, sending, header.as_ref()).await,
+            Key::AsIs(header) => return self.send(upstream, sending, header.as_ref()).await,
             Key::Anonymous => None,
             Key::Held(picked) => Some(&picked.credential),
         };
@@ -204,7 +213,7 @@ impl Authenticated {
                 Ok(header) => header,
                 // Nobody is given a token: the registry says so itself, with a challenge for the client.
                 Err(error) if credential.is_none() && error.is_denial() => {
-                    return send(upstream, sending, None).await;
+                    return self.send(upstream, sending, None).await;
                 }
                 Err(error) => {
                     self.challenges.invalidate(&known); // its realm may have moved
@@ -212,7 +221,7 @@ impl Authenticated {
                 }
             },
         };
-        let response = send(upstream, sending, first.as_ref()).await?;
+        let response = self.send(upstream, sending, first.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_foreign(&response, sending.endpoint) {
             return Ok(response);
         }
@@ -228,12 +237,58 @@ impl Authenticated {
             return Ok(response);
         }
         let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
-        let response = send(upstream, sending, second.as_ref()).await?;
+        let response = self.send(upstream, sending, second.as_ref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());
             self.refused(who, key, sending);
         }
         Ok(response)
+    }
+
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        sending: &Sending<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response<Body>, Unasked> {
+        let mut request = sending.request()?;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = upstream.download(sending.endpoint, request, sending.downloads).await?;
+        match response.extensions().get::<LedTo>().cloned() {
+            Some(led) => Box::pin(self.send_for_nobody(upstream, sending, &led, response)).await,
+            None => Ok(response),
+        }
+    }
+
+    /// Asks another registry, to which the first one has led and which wants a token, with the token that it gives to anybody:
+    /// one for the first is none of its business. Where that does not do, its challenge is the answer.
+    async fn send_for_nobody(
+        &self,
+        upstream: &Upstream,
+        sending: &Sending<'_>,
+        led: &LedTo,
+        refused: Response<Body>,
+    ) -> Result<Response<Body>, Unasked> {
+        let Some(Challenge::Bearer(bearer)) = answerable(refused.headers(), None) else { return Ok(refused) };
+        let (parts, body) = refused.into_parts();
+        let _ = collect(body, led.authority(), 64 << 10, DRAINING).await;
+        let home = Endpoint::of_host(led.authority());
+        let ask = TokenAsk { challenge: &bearer, scopes: &bearer.scopes, credential: None, home: &home, realms: &[] };
+        let tokens = self.tokens.over(&upstream.of_nobody());
+        for _ in 0..2 {
+            let Ok(token) = tokens.bearer(&ask).await else { break };
+            let request = sending.request()?;
+            let asked = upstream.download_at(sending.endpoint, led, token.clone(), request, sending.downloads);
+            let response = asked.await?;
+            match response.status() {
+                StatusCode::UNAUTHORIZED => tokens.forget(&ask, &token), // a kept one may have ended
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => break,
+                _ => return Ok(response),
+            }
+        }
+        Ok(Response::from_parts(parts, Body::empty()))
     }
 
     /// What answers a challenge: a token, kept or new, or user and password.
@@ -277,19 +332,6 @@ impl Authenticated {
             keyring.refused(picked);
         }
     }
-}
-
-async fn send(
-    upstream: &Upstream,
-    sending: &Sending<'_>,
-    authorization: Option<&HeaderValue>,
-) -> Result<Response<Body>, Unasked> {
-    let mut request = Request::builder().method(sending.method).uri(sending.target).body(())?;
-    *request.headers_mut() = sending.headers.clone();
-    if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-    }
-    Ok(upstream.download(sending.endpoint, request, sending.downloads).await?)
 }
 
 /// Whether the answer is that of a host to which the registry redirected.

@@ -134,7 +134,7 @@ impl AsyncRead for MaybeTlsStream {
         let before = buf.filled().len();
         let polled = match &mut this.layer {
             Layer::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map(bare_close_is_an_end),
         };
         let came = buf.filled().get(before..).unwrap_or_default();
         if !came.is_empty() {
@@ -144,6 +144,15 @@ impl AsyncRead for MaybeTlsStream {
             }
         }
         polled
+    }
+}
+
+/// Some servers end a body that has no length by closing the connection, without TLS's word for it. Clients in Go read that as
+/// the end. What has a length or chunks is known to be cut all the same, and content is what its digest says.
+fn bare_close_is_an_end(read: io::Result<()>) -> io::Result<()> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
     }
 }
 

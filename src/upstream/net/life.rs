@@ -25,6 +25,8 @@ struct Inner {
     reads: AtomicU64,
     /// How many exchanges are under way on it.
     under_way: AtomicUsize,
+    /// How many there were at most.
+    peak: AtomicUsize,
     /// How many streams its peer serves at a time; `None` until it has said so.
     limit: watch::Sender<Option<usize>>,
 }
@@ -46,6 +48,7 @@ impl Life {
             has_answered: AtomicBool::default(),
             reads: AtomicU64::default(),
             under_way: AtomicUsize::default(),
+            peak: AtomicUsize::default(),
             limit,
         };
         Self { born: Instant::now(), inner: Arc::new(inner) }
@@ -82,9 +85,15 @@ impl Life {
         self.inner.limit.send_replace(Some(streams));
     }
 
+    /// Whether it has served, or was to serve, more than the one exchange that failed on it.
+    pub(crate) fn has_served(&self) -> bool {
+        self.is_marked() || self.inner.peak.load(Ordering::Relaxed) > 1
+    }
+
     /// One more exchange on it.
     pub(crate) fn enter(&self) -> StreamPlace {
         let position = self.inner.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.inner.peak.fetch_max(position, Ordering::Relaxed);
         StreamPlace { life: self.clone(), position, limit: *self.inner.limit.borrow() }
     }
 }

@@ -306,11 +306,13 @@ fn failed(to: &Authority, error: hyper_util::client::legacy::Error, progress: &U
         return Error::Unreadable { to: to.clone(), source: Arc::new(error) }.into();
     }
     let connection = error.connect_info();
-    if connection.is_some_and(Connected::is_negotiated_h2) && is_unbegun(&error) {
+    let life = connection.and_then(Life::of);
+    let has_answered = life.as_ref().is_some_and(Life::is_marked);
+    let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
+    // One that begins with nothing would not begin with the next request, either.
+    if is_shared && life.is_some_and(|life| life.has_served()) && is_unbegun(&error) {
         return AttemptFailure::Unbegun(Error::Exchange { to: to.clone(), source: Arc::new(error) });
     }
-    let has_answered = connection.and_then(Life::of).is_some_and(|life| life.is_marked());
-    let is_shared = connection.is_some_and(Connected::is_negotiated_h2);
     let limit = if is_shared { DEAD_LIMIT_SHARED } else { DEAD_LIMIT };
     match blamed(Error::Exchange { to: to.clone(), source: Arc::new(error) }, progress) {
         error @ Error::Exchange { .. } if has_answered => AttemptFailure::Dead { error, limit },
