@@ -7,6 +7,7 @@ mod credentials;
 mod damage;
 mod doorkeeping;
 mod doors;
+mod few_streams;
 mod fills;
 mod followed;
 mod forgotten;

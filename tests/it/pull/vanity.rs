@@ -120,7 +120,7 @@ async fn a_token_of_the_other_registry_that_ended_is_asked_for_anew() {
 
 #[tokio::test]
 async fn the_proxys_own_credentials_go_to_the_first_registry_alone() {
-    let lab = Lab::new(false, ", auth: {username: vanity, password: vanity-secret}").await;
+    let lab = Lab::new(false, ", auth: {username: vanity, password: vanity-secret, repositories: ['public/*']}").await;
     let image = lab.real.push_image("public/app", "1", &[layer(1000, 5)]);
     let line = lab.vanity.require_basic("vanity", "vanity-secret");
     let mut session = lab.client().session(VANITY).await;
@@ -135,6 +135,7 @@ async fn the_proxys_own_credentials_go_to_the_first_registry_alone() {
 async fn no_client_is_handed_a_url_that_may_hold_a_secret() {
     for location in ["https://real.test{path}?sig=secret", "https://real.test/signed-secret{path}"] {
         let lab = Lab::new(false, "").await;
+        lab.real.script("/signed*", Act::Bearer(lab.tokens.clone(), "https://auth.real.test/token".to_owned()));
         let image = lab.real.push_image("team/app", "1", &[layer(1000, 6)]);
         let path = format!("/v2/team/app/blobs/{}", image.layers[0]);
         lab.vanity.script("*/blobs/*", Act::Header("location".to_owned(), location.replace("{path}", &path)));

@@ -1,6 +1,6 @@
 //! Exchanges one request for its answer over one pool: by a second connection where the first one does not do.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -54,13 +54,13 @@ pub(crate) async fn exchange(
         return attempt(course, request, through, false).await.map_err(|failure| failure.into_error(to));
     }
     let (head, _) = request.into_parts();
-    let (bell, was_asked) = (Notify::new(), AtomicBool::new(false));
+    let (bell, asked) = (Notify::new(), AtomicUsize::new(0));
     let about = About::path(head.uri.path());
     let patience = pool.patience.of(to, about);
     let course = Course { pool, to, limits, since, silence: Some((&bell, patience)) };
     let ask = || {
         let request = Request::from_parts(head.clone(), Body::empty());
-        let is_second = was_asked.swap(true, Ordering::Relaxed);
+        let is_second = asked.fetch_add(1, Ordering::Relaxed) > 0;
         async move {
             let begun = Instant::now();
             let through = if is_second { Through::Fresh } else { Through::Pooled };
@@ -72,7 +72,14 @@ pub(crate) async fn exchange(
             Ok(answer)
         }
     };
-    asked_anew(ask, || bell.notified()).await
+    // Two at most, whatever else is found to be silent.
+    let again = || async {
+        if asked.load(Ordering::Relaxed) > 1 {
+            std::future::pending::<()>().await;
+        }
+        bell.notified().await;
+    };
+    asked_anew(ask, again).await
 }
 
 /// Sends a request that may be sent again, until a connection serves it.
