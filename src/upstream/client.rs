@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
@@ -90,6 +90,7 @@ impl Upstream {
                 brisk: false,
                 reader: BodyReader::Us,
                 is_download: false,
+                is_hedged: true,
             },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
@@ -273,7 +274,8 @@ impl Upstream {
         is_download: bool,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, is_download, ..self.inner.limits };
+        let (brisk, is_secure) = (self.outage.is_some(), request.uri().scheme() == Some(&Scheme::HTTPS));
+        let limits = ExchangeLimits { brisk, reader, is_download, is_hedged: brisk || is_secure, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;

@@ -9,7 +9,8 @@ use http_body::Body as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::attempt::{AttemptFailure, Course, ExchangeLimits, attempt};
+use super::attempt::{Course, ExchangeLimits, attempt};
+use super::failure::AttemptFailure;
 use crate::host::asked_anew;
 use crate::oci::Authority;
 use crate::upstream::Error;
@@ -57,7 +58,7 @@ pub(crate) async fn exchange(
     let (bell, asked) = (Notify::new(), AtomicUsize::new(0));
     let about = About::path(head.uri.path());
     let patience = pool.patience.of(to, about);
-    let course = Course { pool, to, limits, since, silence: Some((&bell, patience)) };
+    let course = Course { pool, to, limits, since, silence: limits.is_hedged.then_some((&bell, patience)) };
     let ask = || {
         let request = Request::from_parts(head.clone(), Body::empty());
         let is_second = asked.fetch_add(1, Ordering::Relaxed) > 0;
