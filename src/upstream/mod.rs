@@ -21,6 +21,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/upstream.rs"]
 pub(crate) mod fuzzing;
+mod heads;
 mod http;
 mod net;
 mod outage;
@@ -32,9 +33,10 @@ pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;
 pub(crate) use auth::ask_as::AskAs;
 pub use auth::authenticated::Authenticated;
-pub(crate) use auth::authenticated::{Sending, is_foreign};
+pub(crate) use auth::authenticated::is_foreign;
 pub(crate) use auth::challenge::{challenges, wants_a_token};
 pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
+pub(crate) use auth::sending::Sending;
 pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
 pub(crate) use auth::unasked::Unasked;
 pub use client::{AskedOf, Upstream};
@@ -42,6 +44,7 @@ pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
+pub(crate) use heads::HeadKind;
 pub use net::address::AddressKind;
 pub use net::dial::exhaustions;
 pub use net::downloads::{Downloads, downloads_used};

@@ -3,22 +3,22 @@
 //! A 401 is answered once, with a token or a password, as the registry's challenge says and as far as the
 //! credential may go there; a second one is the registry's word. A 429 moves the load to the next credential,
 //! else it is waited out for a moment. The caller's own header goes as it came: its client sees the challenge.
-//! Another registry that a redirect led to is asked with the token that it gives to anybody.
 //! Never: a credential to a host that a redirect led to, nor by plain http.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::HeaderValue;
+use http::{Method, Response, StatusCode};
 
 use super::ask_as::AskAs;
 use super::challenge::answerable;
+use super::sending::{CHALLENGE_TIME, Sending, send};
 use super::unasked::Unasked;
-use crate::oci::{Bearer, Challenge, Repository};
+use crate::oci::{Bearer, Challenge};
 use crate::upstream::{
-    Credential, Downloads, Endpoint, FinalHop, LedTo, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream,
-    collect, retry_after, wait_out,
+    Credential, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
+    retry_after, wait_out,
 };
 use crate::wire::Body;
 
@@ -28,31 +28,7 @@ const REST: Duration = Duration::from_secs(60);
 const LEAST_LIFE: Duration = Duration::from_secs(60);
 /// So many bytes of registries' challenges are remembered: of some ten thousand, unless they are long.
 const CHALLENGES: u64 = 4 << 20;
-/// A challenge's few words are read away within so long, or its connection is given up.
-const DRAINING: Duration = Duration::from_secs(1);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
-
-/// What is to be asked, and of whom.
-pub(crate) struct Sending<'a> {
-    /// The registry's configured name.
-    pub(crate) registry: &'a Arc<str>,
-    /// Where its tokens may be asked for, besides its own hosts.
-    pub(crate) realms: &'a [Realm],
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) repository: &'a Repository,
-    pub(crate) method: &'a Method,
-    pub(crate) target: &'a str,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) downloads: Downloads,
-}
-
-impl Sending<'_> {
-    fn request(&self) -> Result<Request<()>, Unasked> {
-        let mut request = Request::builder().method(self.method).uri(self.target).body(())?;
-        *request.headers_mut() = self.headers.clone();
-        Ok(request)
-    }
-}
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
 #[derive(Clone)]
@@ -201,7 +177,7 @@ impl Authenticated {
         sending: &Sending<'_>,
     ) -> Result<Response<Body>, Unasked> {
         let credential = match key {
-            Key::AsIs(header) => return self.send(upstream, sending, header.as_ref()).await,
+            Key::AsIs(header) => return send(&self.tokens, upstream, sending, header.as_ref()).await,
             Key::Anonymous => None,
             Key::Held(picked) => Some(&picked.credential),
         };
@@ -213,7 +189,7 @@ impl Authenticated {
                 Ok(header) => header,
                 // Nobody is given a token: the registry says so itself, with a challenge for the client.
                 Err(error) if credential.is_none() && error.is_denial() => {
-                    return self.send(upstream, sending, None).await;
+                    return send(&self.tokens, upstream, sending, None).await;
                 }
                 Err(error) => {
                     self.challenges.invalidate(&known); // its realm may have moved
@@ -221,7 +197,7 @@ impl Authenticated {
                 }
             },
         };
-        let response = self.send(upstream, sending, first.as_ref()).await?;
+        let response = send(&self.tokens, upstream, sending, first.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_foreign(&response, sending.endpoint) {
             return Ok(response);
         }
@@ -232,63 +208,21 @@ impl Authenticated {
             header => header?,
         };
         self.challenges.insert(known, challenge.clone());
+        // HEAD may be refused whoever asks: only GET tells that a credential is refused.
+        let decides = *sending.method != Method::HEAD;
         if second.is_none() || second == first {
-            self.refused(who, key, sending);
+            if decides {
+                self.refused(who, key, sending);
+            }
             return Ok(response);
         }
-        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
-        let response = self.send(upstream, sending, second.as_ref()).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
+        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, CHALLENGE_TIME).await; // so that its connection can be used again
+        let response = send(&self.tokens, upstream, sending, second.as_ref()).await?;
+        if decides && response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());
             self.refused(who, key, sending);
         }
         Ok(response)
-    }
-
-    async fn send(
-        &self,
-        upstream: &Upstream,
-        sending: &Sending<'_>,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response<Body>, Unasked> {
-        let mut request = sending.request()?;
-        if let Some(authorization) = authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
-        let response = upstream.download(sending.endpoint, request, sending.downloads).await?;
-        match response.extensions().get::<LedTo>().cloned() {
-            Some(led) => Box::pin(self.send_for_nobody(upstream, sending, &led, response)).await,
-            None => Ok(response),
-        }
-    }
-
-    /// Asks another registry, to which the first one has led and which wants a token, with the token that it gives to anybody:
-    /// one for the first is none of its business. Where that does not do, its challenge is the answer.
-    async fn send_for_nobody(
-        &self,
-        upstream: &Upstream,
-        sending: &Sending<'_>,
-        led: &LedTo,
-        refused: Response<Body>,
-    ) -> Result<Response<Body>, Unasked> {
-        let Some(Challenge::Bearer(bearer)) = answerable(refused.headers(), None) else { return Ok(refused) };
-        let (parts, body) = refused.into_parts();
-        let _ = collect(body, led.authority(), 64 << 10, DRAINING).await;
-        let home = Endpoint::of_host(led.authority());
-        let ask = TokenAsk { challenge: &bearer, scopes: &bearer.scopes, credential: None, home: &home, realms: &[] };
-        let tokens = self.tokens.over(&upstream.of_nobody());
-        for _ in 0..2 {
-            let Ok(token) = tokens.bearer(&ask).await else { break };
-            let request = sending.request()?;
-            let asked = upstream.download_at(sending.endpoint, led, token.clone(), request, sending.downloads);
-            let response = asked.await?;
-            match response.status() {
-                StatusCode::UNAUTHORIZED => tokens.forget(&ask, &token), // a kept one may have ended
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => break,
-                _ => return Ok(response),
-            }
-        }
-        Ok(Response::from_parts(parts, Body::empty()))
     }
 
     /// What answers a challenge: a token, kept or new, or user and password.

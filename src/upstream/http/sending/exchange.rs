@@ -52,7 +52,7 @@ pub(crate) async fn exchange(
         let is_doubtful = since.is_some_and(|since| since.elapsed() < RECENT);
         let through = if is_doubtful { Through::Fresh } else { Through::Pooled };
         let course = Course { pool, to, limits, since: None, silence: None };
-        return attempt(course, request, through, false).await.map_err(|failure| failure.into_error(to));
+        return Box::pin(attempt(course, request, through, false)).await.map_err(|failure| failure.into_error(to));
     }
     let (head, _) = request.into_parts();
     let (bell, asked) = (Notify::new(), AtomicUsize::new(0));
@@ -62,7 +62,7 @@ pub(crate) async fn exchange(
     let ask = || {
         let request = Request::from_parts(head.clone(), Body::empty());
         let is_second = asked.fetch_add(1, Ordering::Relaxed) > 0;
-        async move {
+        Box::pin(async move {
             let begun = Instant::now();
             let through = if is_second { Through::Fresh } else { Through::Pooled };
             let answer = repeated(course, request, through).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn exchange(
                 pool.patience.doubt(to, begun);
             }
             Ok(answer)
-        }
+        })
     };
     // Two at most, whatever else is found to be silent.
     let again = || async {
