@@ -56,6 +56,15 @@ pub(crate) struct Elsewhere {
     pub(crate) status: StatusCode,
 }
 
+/// The registry redirects to another one, which wants credentials of its own: the client, who may have some, asks there
+/// itself.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the registry redirects to {authority}, which requires credentials")]
+pub(crate) struct HandedOver {
+    pub(crate) authority: Authority,
+    pub(crate) url: String,
+}
+
 /// A registry without any endpoint.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the registry has no endpoint")]
@@ -107,6 +116,8 @@ pub(crate) enum FaultCause<'a> {
     Refused(&'a Refused),
     /// An exchange with an upstream failed.
     Upstream(&'a Error),
+    /// The client is to ask elsewhere.
+    HandedOver(&'a HandedOver),
     /// A request was not made, or not in the name that it needed.
     Unasked(&'a Unasked),
     /// The cache's disk failed.
@@ -125,6 +136,8 @@ impl<'a> FaultCause<'a> {
             Self::Refused(refused)
         } else if let Some(error) = upstream {
             Self::Upstream(error)
+        } else if let Some(handed_over) = cause.downcast_ref() {
+            Self::HandedOver(handed_over)
         } else if let Some(unasked) = cause.downcast_ref() {
             Self::Unasked(unasked)
         } else if let Some(error) = cause.downcast_ref() {

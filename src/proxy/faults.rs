@@ -2,10 +2,10 @@
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
-use super::answer::{FaultCause, Refused};
+use super::answer::{FaultCause, HandedOver, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
 use crate::oci::{Code, error_body};
@@ -33,6 +33,16 @@ pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     response
 }
 
+/// Sends the client on to the host that the registry redirected to.
+pub(crate) fn hand_over(handed_over: &HandedOver) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = HeaderValue::from_str(&handed_over.url) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
 fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
     match status {
         StatusCode::NOT_FOUND if kind == Kind::Blob => (Code::BlobUnknown, "blob unknown to registry"),
@@ -55,7 +65,7 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
         }
         FaultCause::NoAnswer => no_answer(),
-        FaultCause::Refused(_) | FaultCause::Other => {
+        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Other => {
             Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
         }
     }

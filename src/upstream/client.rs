@@ -8,17 +8,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 use super::heads::HeadMemory;
 use super::http::evidence::Evidence;
-use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
 use super::http::health::EndpointHealth;
 use super::http::plain;
 use super::http::pool::{BodyReader, Pool, Pools};
+use super::http::sending::attempt::ExchangeLimits;
+use super::http::sending::exchange::{exchange, is_repeatable};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
 use super::net::downloads::DownloadSlots;
@@ -91,6 +92,8 @@ impl Upstream {
                 idle: config.idle_timeout.0,
                 brisk: false,
                 reader: BodyReader::Us,
+                is_download: false,
+                is_hedged: true,
             },
         };
         Ok(Self { inner: Arc::new(inner), outage: None })
@@ -101,6 +104,11 @@ impl Upstream {
     #[must_use]
     pub fn of_registry(&self, outage: &Outage) -> Self {
         Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
+    }
+
+    /// The same way for what is part of no registry's outage.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), outage: None }
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
@@ -135,7 +143,9 @@ impl Upstream {
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader).await,
+            Ok(request) => {
+                self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader, false).await
+            }
             Err(error) => Err(error),
         };
         if Evidence::is_telling(&method, outcome.as_ref().map(Response::status)) {
@@ -242,8 +252,7 @@ impl Upstream {
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
-        let plain = Self { inner: Arc::clone(&self.inner), outage: None };
-        tokio::spawn(Probe::of(outage, part).run(plain));
+        tokio::spawn(Probe::of(outage, part).run(self.of_nobody()));
     }
 
     /// Whether the configuration names plain http at this host and port.
@@ -272,9 +281,11 @@ impl Upstream {
         to: &Authority,
         request: Request<Body>,
         reader: BodyReader,
+        is_download: bool,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
+        let (brisk, is_secure) = (self.outage.is_some(), request.uri().scheme() == Some(&Scheme::HTTPS));
+        let limits = ExchangeLimits { brisk, reader, is_download, is_hedged: brisk || is_secure, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;

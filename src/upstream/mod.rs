@@ -30,11 +30,13 @@ mod side;
 
 pub use self::http::answers::{answers_held, collect};
 pub use self::http::redirect::FinalHop;
+pub(crate) use self::http::redirect::LedTo;
 pub(crate) use auth::ask_as::AskAs;
 pub use auth::authenticated::Authenticated;
-pub(crate) use auth::authenticated::{Sending, is_foreign};
+pub(crate) use auth::authenticated::is_foreign;
 pub(crate) use auth::challenge::{challenges, wants_a_token};
 pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_out};
+pub(crate) use auth::sending::Sending;
 pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
 pub(crate) use auth::unasked::Unasked;
 pub use client::{AskedOf, Upstream};

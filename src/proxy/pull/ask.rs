@@ -20,8 +20,8 @@ use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
 use crate::telemetry::{Kind, Metrics};
-use crate::upstream::AskAs;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
+use crate::upstream::{AskAs, LedTo};
 use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
@@ -182,6 +182,9 @@ impl Ask {
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
+            if let Some(url) = response.extensions().get().and_then(LedTo::open_url) {
+                return Err(Fault::new(Retry::Never, answer::HandedOver { authority, url }));
+            }
             return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
         }
         Err(refused(Refused::read(response, endpoint).await))

@@ -159,6 +159,7 @@ impl Ask {
                     | Error::BadLocation { .. }
             ),
             FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
+            FaultCause::HandedOver(_) => true,
             FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
         };
         Fault { unfit: is_answered, ..fault }
