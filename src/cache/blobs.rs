@@ -319,7 +319,8 @@ impl BlobLookup {
                 Err(Fault::new(Retry::Again, error))
             }
             Err(error) => {
-                tracing::error!(%digest, %error, "cannot read a cached blob; the registry is asked instead");
+                let (registry, repository) = self.store.catalog().place(digest).unzip();
+                tracing::error!(registry, repository, %digest, %error, "cannot read a cached blob; the registry is asked instead");
                 Ok(None)
             }
         }

@@ -206,8 +206,8 @@ impl Manifests {
         if kept_type(&whole.bytes).is_none() && Look::of(whole.media_type.as_deref()) != Look::Content {
             return Err(NoManifest::fault(whole.media_type.as_deref()));
         }
-        let registry = &caller.place.registry;
-        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        let (registry, repository) = (&caller.place.registry, &caller.place.repository);
+        tracing::error!(%registry, %repository, %digest, found = %said, "the registry's manifest is not what its digest says; refused");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 }

@@ -251,6 +251,11 @@ impl Catalog {
         Survey::open(&self.folder)
     }
 
+    /// A registry and a repository that the digest was last proven in, for the log. Waits for the disk.
+    pub(crate) fn place(&self, digest: &Digest) -> Option<(String, String)> {
+        self.reader().place(digest).ok().flatten()
+    }
+
     /// Sends a change to the blobs. It is never dropped, so this may block.
     pub(crate) fn submit(&self, change: Change) {
         let _ = self.queue.send_waiting(WriterCommand::Change(change)); // after a close, the next start's rebuild finds it

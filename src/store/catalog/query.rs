@@ -59,6 +59,16 @@ pub(crate) fn public(on: &Connection, registry: &str, repository: &Repository) -
     on.prepare_cached("SELECT proven FROM public WHERE place = ?1")?.query_row([place], |row| row.get(0)).optional()
 }
 
+/// The registry and the repository that the digest was last proven in.
+pub(crate) fn home(on: &Connection, digest: &Digest) -> rusqlite::Result<Option<(String, String)>> {
+    on.prepare_cached(
+        "SELECT registry, repository FROM links JOIN places ON places.id = links.place
+         WHERE digest = ?1 ORDER BY links.proven DESC LIMIT 1",
+    )?
+    .query_row([key(digest)], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
+}
+
 /// Whether the blob is stored.
 pub(crate) fn is_there(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     on.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)")?
