@@ -244,7 +244,10 @@ impl Rights {
 
     /// What is known to be there, by what the registry last said to the caller: other things than the `subject`.
     pub(crate) async fn witnesses(&self, caller: &Caller, subject: &Subject) -> Vec<Subject> {
-        self.witnesses.others(&caller.place, &caller.principal, subject).await
+        let Caller { place, principal, .. } = caller;
+        // What was written down before a restart counts only for what anybody may read.
+        let is_public = principal.is_nobody() && self.publics.age(place).await.is_known();
+        self.witnesses.others(place, principal, subject, is_public).await
     }
 
     /// Whether the `subject` is known to be where the caller asks for it.

@@ -154,7 +154,6 @@ impl Ask {
                     | Error::FirstByteTimeout { .. }
                     | Error::Misfit { .. }
                     | Error::Unreadable { .. }
-                    | Error::Redirects { .. }
                     | Error::InsecureRedirect { .. }
                     | Error::BadLocation { .. }
             ),
