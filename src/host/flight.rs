@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::request_id::carried;
+use super::log::request_id::carried;
 
 /// The requests in progress, by key. A value is an answer or a failure; all callers get the same one. Clones share it.
 #[derive(Clone)]

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
@@ -28,8 +28,8 @@ use super::net::rules::{AddressRules, Forbidden};
 use super::net::sockets::Socket;
 use super::net::stream::EgressStream;
 use super::net::tls::Roots;
-use super::outage::{Outage, OutagePart, Probe, SendProbe, is_telling};
-use super::{Config, Endpoint, EndpointConfig, Error};
+use super::outage::{Outage, OutageCause, OutagePart, Probe, SendProbe, is_telling};
+use super::{Config, Endpoint, EndpointConfig, Error, recheck};
 use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
@@ -195,7 +195,7 @@ impl Upstream {
     pub(crate) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
         let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
-        admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
+        admitted.map_err(|retry_after| outage.away(host, retry_after))
     }
 
     pub(crate) fn note<B>(
@@ -210,6 +210,9 @@ impl Upstream {
         if evidence != Evidence::Error || target.is_none_or(is_telling) {
             self.inner.health.note(endpoint, evidence);
         }
+        if let (Some(outage), Err(error), Evidence::Down) = (&self.outage, &outcome, evidence) {
+            self.watch(outage, endpoint, || OutageCause::of(endpoint, error));
+        }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
         if let Ok(response) = outcome.as_ref()
             && response.status() == StatusCode::UNAUTHORIZED
@@ -219,6 +222,15 @@ impl Upstream {
             Challenge::bearer(&Challenge::parse(fields)).into_iter().for_each(|one| outage.heard_realm(&one.realm));
         }
         self.probe(outage, outage.note(endpoint, target, begun, status));
+    }
+
+    /// Has an endpoint watched that is down while others may answer for it.
+    fn watch(&self, outage: &Outage, endpoint: &Endpoint, cause: impl FnOnce() -> OutageCause) {
+        if (outage.covers(endpoint) && !outage.has_several_homes()) || !self.inner.health.take_watch(endpoint) {
+            return;
+        }
+        let upstream = WeakUpstream(Arc::downgrade(&self.inner));
+        tokio::spawn(recheck::watch(upstream, outage.name(), endpoint.clone(), cause()));
     }
 
     /// The same of a host that `endpoint` redirected to.
@@ -244,6 +256,18 @@ impl Upstream {
     /// Whether the configuration names plain http at this host and port.
     pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
+    }
+
+    pub(crate) fn health(&self) -> &EndpointHealth {
+        &self.inner.health
+    }
+
+    /// Whether `endpoint` of the registry with this outage is up, as far as requests and probes have shown.
+    #[must_use]
+    pub fn is_up(&self, endpoint: &Endpoint, outage: &Outage) -> bool {
+        let is_out = outage.covers(endpoint) && outage.is_home_away();
+        let is_watched = !outage.covers(endpoint) || outage.has_several_homes();
+        !is_out && !(is_watched && self.inner.health.is_down(endpoint))
     }
 
     pub(crate) fn slots(&self) -> &DownloadSlots {
@@ -283,6 +307,16 @@ impl Upstream {
     }
 }
 
+/// An upstream client that may have been replaced by another configuration's.
+pub(crate) struct WeakUpstream(Weak<Inner>);
+
+impl WeakUpstream {
+    /// The client, as long as it is in use.
+    pub(crate) fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(|inner| Upstream { inner, outage: None })
+    }
+}
+
 /// The endpoints that a question was put to.
 pub struct AskedOf<'a> {
     upstream: &'a Upstream,
@@ -296,6 +330,7 @@ impl Overdue for AskedOf<'_> {
         for endpoint in endpoints {
             upstream.inner.health.note(endpoint, Evidence::Down);
             if let Some(outage) = &upstream.outage {
+                upstream.watch(outage, endpoint, || OutageCause::silence(endpoint, begun.elapsed()));
                 upstream.probe(outage, outage.missed(endpoint, target, begun));
             }
         }

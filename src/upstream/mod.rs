@@ -25,6 +25,8 @@ mod http;
 mod net;
 mod outage;
 mod reach;
+mod reason;
+mod recheck;
 mod side;
 
 pub use self::http::answers::{answers_held, collect};
@@ -54,4 +56,5 @@ pub use net::stream::EgressStream;
 pub use net::target::{BadTarget, Target};
 pub use outage::Outage;
 pub use reach::{EndpointConfig, HostConfig};
+pub use reason::FailureReason;
 pub use side::{RetryAdvice, Side};

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::warn;
@@ -19,7 +20,7 @@ use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::state::Proxy;
 use crate::upstream::EgressStream;
-use crate::wire::Rewind;
+use crate::wire::{Metered, Rewind};
 
 const BUFFER: usize = 32 << 10;
 
@@ -31,16 +32,22 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client: Client,
     authority: Authority,
     mut downstream: S,
-    mut upstream: EgressStream,
+    upstream: EgressStream,
     mut record: Record,
 ) {
+    let metrics = proxy.metrics.clone();
+    let received = AtomicU64::new(0);
+    let mut upstream = Metered::new(upstream, |read, written| {
+        received.fetch_add(read, Ordering::Relaxed);
+        metrics.tunnel_bytes(read + written);
+    });
     let copying = async {
         let refuses = |name: &Host| is_refused(&proxy, &authority, name);
         match client_hello::watch(&mut downstream, &mut upstream, refuses).await {
-            Ok((said, sent)) => {
+            Ok((said, _)) => {
                 let mut downstream = Rewind::new(said, downstream);
                 let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
-                copied.await.map(|(_, down)| sent + down)
+                copied.await.map(drop)
             }
             Err(Closed::Io(error)) => Err(error),
             Err(closed) => {
@@ -61,13 +68,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let copied = tokio::select! {
         copied = copying => copied,
         () = denied(&proxy, client.address, &authority) => {
+            record.sent(received.load(Ordering::Relaxed));
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
     };
-    match copied {
-        Ok(sent) => record.sent(sent),
-        Err(error) => record.detail(format!("broken off: {error}")),
+    record.sent(received.load(Ordering::Relaxed));
+    if let Err(error) = copied {
+        record.detail(format!("broken off: {error}"));
     }
 }
 

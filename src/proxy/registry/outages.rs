@@ -39,6 +39,14 @@ impl Outages {
     }
 }
 
+impl Outages {
+    /// Whether any of them is as `is` says.
+    pub(crate) fn any(&self, is: impl Fn(&str, &Outage) -> bool) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by.iter().any(|(origin, (outage, _))| is(origin, outage))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

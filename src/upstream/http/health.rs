@@ -28,16 +28,21 @@ pub(crate) struct EndpointHealth {
 struct Illness {
     until: Instant,
     backoff: Backoff,
+    /// It could not be reached, or was silent; until it is known to be up again.
+    is_down: bool,
+    /// Somebody finds out when it is.
+    is_watched: bool,
 }
 
 impl EndpointHealth {
     pub(crate) fn note(&self, endpoint: &Endpoint, evidence: Evidence) {
         match evidence {
-            Evidence::Broken | Evidence::Nothing => {}
+            Evidence::Broken | Evidence::Garbled | Evidence::Nothing => {}
             Evidence::Well => {
                 self.ill().remove(endpoint);
             }
-            Evidence::Error | Evidence::Odd | Evidence::Down => self.note_ill(endpoint),
+            Evidence::Error | Evidence::Odd => self.note_ill(endpoint, false),
+            Evidence::Down => self.note_ill(endpoint, true),
         }
     }
 
@@ -45,20 +50,48 @@ impl EndpointHealth {
         self.ill().get(endpoint).is_none_or(|illness| illness.until <= Instant::now())
     }
 
+    /// Whether it was down when somebody last found out.
+    pub(crate) fn is_down(&self, endpoint: &Endpoint) -> bool {
+        self.ill().get(endpoint).is_some_and(|illness| illness.is_down)
+    }
+
+    /// Whether it is down and nobody watches it yet. The caller does from then on.
+    pub(crate) fn take_watch(&self, endpoint: &Endpoint) -> bool {
+        let mut ill = self.ill();
+        let illness = ill.get_mut(endpoint).filter(|illness| illness.is_down && !illness.is_watched);
+        illness.is_some_and(|illness| {
+            illness.is_watched = true;
+            true
+        })
+    }
+
+    /// A probe has reached it: that does not say that it answers what matters, so it rests on.
+    pub(crate) fn set_up(&self, endpoint: &Endpoint) {
+        if let Some(illness) = self.ill().get_mut(endpoint) {
+            (illness.is_down, illness.is_watched) = (false, false);
+        }
+    }
+
     /// Failures of requests that were under way together are one failure.
-    fn note_ill(&self, endpoint: &Endpoint) {
+    fn note_ill(&self, endpoint: &Endpoint, is_down: bool) {
         let now = Instant::now();
         let mut ill = self.ill();
-        let backoff = match ill.get(endpoint) {
-            Some(illness) if illness.until > now => return,
-            Some(illness) => illness.backoff.grown(),
-            None => BACKOFF,
+        let (backoff, is_watched) = match ill.get_mut(endpoint) {
+            Some(illness) => {
+                illness.is_down |= is_down;
+                if illness.until > now {
+                    return;
+                }
+                (illness.backoff.grown(), illness.is_watched)
+            }
+            None => (BACKOFF, false),
         };
+        let is_down = is_down || ill.get(endpoint).is_some_and(|illness| illness.is_down);
         if ill.len() >= LIMIT {
-            ill.retain(|_, illness| illness.until > now);
+            ill.retain(|_, illness| illness.until > now || illness.is_watched);
         }
         if ill.len() < LIMIT || ill.contains_key(endpoint) {
-            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff });
+            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff, is_down, is_watched });
         }
     }
 

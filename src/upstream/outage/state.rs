@@ -1,13 +1,15 @@
 //! The state of one registry: which of its parts are there, suspected, or away for certain.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::info;
 
+use super::cause::OutageCause;
 use super::hosts::Assessment;
 use super::part::{OutagePart, is_telling};
 use super::parts::{OutageStanding, State};
@@ -29,6 +31,8 @@ pub(crate) struct Inner {
     homes: Vec<Endpoint>,
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
+    /// The registry's configured name.
+    name: OnceLock<Arc<str>>,
     state: Mutex<State>,
     standing: watch::Sender<OutageStanding>,
 }
@@ -38,7 +42,21 @@ impl Outage {
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
         let state = State::new();
-        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), standing: watch::Sender::default() }))
+        let (state, standing) = (Mutex::new(state), watch::Sender::default());
+        Self(Arc::new(Inner { homes, mirrors, name: OnceLock::new(), state, standing }))
+    }
+
+    /// The same, under the name that the configuration has for it.
+    #[must_use]
+    pub fn named(self, name: &Arc<str>) -> Self {
+        let _ = self.0.name.set(Arc::clone(name)); // the first name stays
+        self
+    }
+
+    /// The registry's configured name; without one, its first host.
+    pub(crate) fn name(&self) -> String {
+        let host = || self.0.homes.first().map(|home| home.authority().short(443).to_string()).unwrap_or_default();
+        self.0.name.get().map_or_else(host, ToString::to_string)
     }
 
     /// Whether it is away, or its token service is: then this proxy hands out the tokens.
@@ -119,6 +137,61 @@ impl Outage {
         realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
     }
 
+    /// The error of a request to `host` that is not sent, as it is away, or what it needs.
+    #[must_use]
+    pub fn away(&self, host: &Authority, retry_after: Duration) -> Error {
+        let is_home = self.is_home(host);
+        let mut state = self.state();
+        let why = |ward: &Ward| {
+            Some(ward).filter(|ward| ward.phase == WardPhase::Away)?.why.as_ref().map(|why| why.words.clone())
+        };
+        let why = why(&state.home)
+            .or_else(|| why(state.ward(host, is_home)?))
+            .or_else(|| state.realms_watched().find_map(why));
+        Error::Away { to: host.clone(), why, retry_after }
+    }
+
+    /// Notes why a probe of `part` failed.
+    pub(crate) fn explain(&self, part: &OutagePart, cause: OutageCause) {
+        if let Some(ward) = self.state().ward_of(part) {
+            ward.why = Some(cause);
+        }
+    }
+
+    /// Notes that `part` has not answered within `wait`, unless more is known.
+    pub(crate) fn presume_silence(&self, part: &OutagePart, wait: Duration) {
+        let endpoint = match part {
+            OutagePart::Home => self.0.homes.first().cloned(),
+            OutagePart::Realm(endpoint) => Some(endpoint.clone()),
+            OutagePart::Elsewhere(host) => Some(Endpoint::of_host(host)),
+        };
+        let mut state = self.state();
+        if let (Some(ward), Some(endpoint)) = (state.ward_of(part), endpoint)
+            && ward.why.is_none()
+        {
+            ward.why = Some(OutageCause::silence(&endpoint, wait));
+        }
+    }
+
+    /// Why `part` is away, if the log has not told that reason yet. It counts as told then.
+    pub(crate) fn tell(&self, part: &OutagePart) -> Option<OutageCause> {
+        let mut state = self.state();
+        let ward = state.ward_of(part)?;
+        let why = ward.why.clone().filter(|why| ward.told != Some(why.reason))?;
+        ward.told = Some(why.reason);
+        Some(why)
+    }
+
+    /// Whether the log has told that `part` is away, and not yet that it is back. It counts as told then.
+    pub(crate) fn take_back(&self, part: &OutagePart) -> bool {
+        self.state().ward_of(part).is_some_and(|ward| ward.phase == WardPhase::Well && ward.told.take().is_some())
+    }
+
+    /// Whether several endpoints decide: then one of them can be down for itself.
+    pub(crate) fn has_several_homes(&self) -> bool {
+        self.0.homes.len() > 1
+    }
+
     /// Whether `endpoint` is part of it.
     pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
         !self.0.mirrors.contains(endpoint)
@@ -178,7 +251,7 @@ impl Outage {
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// The same of a host that the registry redirected to.
@@ -192,7 +265,7 @@ impl Outage {
             return None;
         }
         let part = OutagePart::Elsewhere(host.clone());
-        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
+        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
@@ -202,7 +275,7 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down, None)
     }
 
     fn part(&self, endpoint: &Endpoint) -> OutagePart {
@@ -220,15 +293,16 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
         evidence: Evidence,
+        error: Option<&Error>,
     ) -> Option<OutagePart> {
         let mut state = self.state();
         let host = endpoint.authority();
         let counts = match (&part, evidence) {
             (_, Evidence::Nothing | Evidence::Odd) => false,
             (_, Evidence::Well) => true,
-            (OutagePart::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
+            (OutagePart::Home, Evidence::Error | Evidence::Broken | Evidence::Garbled) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken)
+            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken | Evidence::Garbled)
             | (OutagePart::Elsewhere(_), Evidence::Error) => false,
             (OutagePart::Realm(_), Evidence::Down) => {
                 target.is_none_or(|target| state.realms.is_one(host, target.path()))
@@ -248,12 +322,22 @@ impl Outage {
             }
             return None;
         }
+        // A redirect's host that was given up, which nobody probes.
+        if assessed == Assessment::Well
+            && let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == WardPhase::Well)
+            && ward.told.take().is_some()
+        {
+            info!(registry = self.name(), address = %host, "a host that the registry needs is reachable again");
+        }
         if assessed != Assessment::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
         let cause = if evidence == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
+        if is_new {
+            ward.why = error.map(|error| OutageCause::of(endpoint, error));
+        }
         self.publish(state);
         is_new.then_some(part)
     }
