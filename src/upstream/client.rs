@@ -246,6 +246,11 @@ impl Upstream {
         }
     }
 
+    /// Probes the registry with this outage at once: it was away under another configuration.
+    pub(crate) fn doubt(&self, outage: &Outage) {
+        self.probe(outage, outage.doubt());
+    }
+
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };

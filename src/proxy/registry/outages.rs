@@ -40,6 +40,12 @@ impl Outages {
 }
 
 impl Outages {
+    /// The origins that are away.
+    pub(crate) fn away(&self) -> Vec<Arc<str>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by.iter().filter(|(_, (outage, _))| outage.is_home_away()).map(|(origin, _)| origin.clone()).collect()
+    }
+
     /// Whether any of them is as `is` says.
     pub(crate) fn any(&self, is: impl Fn(&str, &Outage) -> bool) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

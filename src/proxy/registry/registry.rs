@@ -155,6 +155,17 @@ impl Registry {
         self.outages.any(|_, outage| outage.is_open())
     }
 
+    /// The outages of what was away in `before`, which this registry replaces, and is not known to be back.
+    pub(crate) fn outages_of(&self, before: &Self) -> Vec<Outage> {
+        let asked = |origin: Arc<str>| if self.one { self.first_host() } else { Authority::parse(&origin, 443).ok() };
+        before.outages.away().into_iter().filter_map(asked).map(|asked| self.outage(&asked)).collect()
+    }
+
+    fn first_host(&self) -> Option<Authority> {
+        let host = self.hosts.iter().find_map(HostPattern::exact).cloned();
+        host.map(|host| Authority { host, port: 443 })
+    }
+
     /// The metric labels of its endpoints, each with the word on whether it is up: `is_up` tells it of an endpoint with
     /// its outage. A pattern has one for all its hosts.
     pub(crate) fn endpoints_up(&self, is_up: impl Fn(&Endpoint, &Outage) -> bool) -> Vec<(String, bool)> {
@@ -165,8 +176,7 @@ impl Registry {
             });
             return vec![(self.name.to_string(), !is_any_down)];
         }
-        let asked = self.hosts.iter().find_map(HostPattern::exact).cloned().map(|host| Authority { host, port: 443 });
-        let endpoints = asked.map_or_else(|| self.endpoints.clone(), |asked| self.endpoints(&asked));
+        let endpoints = self.first_host().map_or_else(|| self.endpoints.clone(), |asked| self.endpoints(&asked));
         let is_any_down = |endpoint: &Endpoint| self.outages.any(|_, outage| is_down(endpoint, outage));
         endpoints.iter().map(|endpoint| (endpoint.name(), !is_any_down(endpoint))).collect()
     }

@@ -158,6 +158,15 @@ impl Outage {
         }
     }
 
+    /// Takes the registry itself for suspect, as it was away under another configuration. Answers whose probe is to be
+    /// started.
+    pub(crate) fn doubt(&self) -> Option<OutagePart> {
+        let mut state = self.state();
+        let is_new = state.home.suspect(Cause::Silence);
+        self.publish(state);
+        is_new.then_some(OutagePart::Home)
+    }
+
     /// Notes that `part` has not answered within `wait`, unless more is known.
     pub(crate) fn presume_silence(&self, part: &OutagePart, wait: Duration) {
         let endpoint = match part {
