@@ -130,7 +130,8 @@ fn compose_publishes_on_loopback_and_keeps_the_volumes_of_docker_registry_proxy(
 
 #[test]
 fn alert_rules_ask_for_metrics_that_there_are() {
-    let telemetry = ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat();
+    let telemetry =
+        ["metrics", "readings", "process", "registry"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat();
     let rules = documents("examples/prometheus/alerts.yaml").remove(0);
     let rules = rules["groups"][0]["rules"].as_sequence().unwrap().clone();
     assert!(rules.len() >= 10);
