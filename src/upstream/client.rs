@@ -29,7 +29,7 @@ use super::net::sockets::Socket;
 use super::net::stream::EgressStream;
 use super::net::tls::Roots;
 use super::outage::{Outage, OutageCause, OutagePart, Probe, SendProbe, is_telling};
-use super::{Config, Endpoint, EndpointConfig, Error, recheck};
+use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
@@ -224,15 +224,6 @@ impl Upstream {
         self.probe(outage, outage.note(endpoint, target, begun, status));
     }
 
-    /// Has an endpoint watched that is down while others may answer for it.
-    fn watch(&self, outage: &Outage, endpoint: &Endpoint, cause: impl FnOnce() -> OutageCause) {
-        if (outage.covers(endpoint) && !outage.has_several_homes()) || !self.inner.health.take_watch(endpoint) {
-            return;
-        }
-        let upstream = WeakUpstream(Arc::downgrade(&self.inner));
-        tokio::spawn(recheck::watch(upstream, outage.name(), endpoint.clone(), cause()));
-    }
-
     /// The same of a host that `endpoint` redirected to.
     pub(crate) fn note_elsewhere<B>(
         &self,
@@ -263,16 +254,12 @@ impl Upstream {
         self.inner.plain.contains(host)
     }
 
-    pub(crate) fn health(&self) -> &EndpointHealth {
-        &self.inner.health
+    pub(crate) fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.inner))
     }
 
-    /// Whether `endpoint` of the registry with this outage is up, as far as requests and probes have shown.
-    #[must_use]
-    pub fn is_up(&self, endpoint: &Endpoint, outage: &Outage) -> bool {
-        let is_out = outage.covers(endpoint) && outage.is_home_away();
-        let is_watched = !outage.covers(endpoint) || outage.has_several_homes();
-        !is_out && !(is_watched && self.inner.health.is_down(endpoint))
+    pub(crate) fn health(&self) -> &EndpointHealth {
+        &self.inner.health
     }
 
     pub(crate) fn slots(&self) -> &DownloadSlots {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::client::WeakUpstream;
 use super::outage::{OutageCause, SendProbe};
-use super::{Endpoint, Error, FailureReason};
+use super::{Endpoint, Error, FailureReason, Outage, Upstream};
 use crate::host::Backoff;
 use crate::wire::Body;
 
@@ -22,8 +22,25 @@ const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 const WAIT: Duration = Duration::from_secs(5);
 const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
 
-/// Watches `endpoint` of `registry`, which is down because of `error`, until it is reachable or forgotten.
-pub(crate) async fn watch(upstream: WeakUpstream, registry: String, endpoint: Endpoint, cause: OutageCause) {
+impl Upstream {
+    /// Has an endpoint watched that is down while others may answer for it.
+    pub(crate) fn watch(&self, outage: &Outage, endpoint: &Endpoint, cause: impl FnOnce() -> OutageCause) {
+        if !outage.may_be_down_alone(endpoint) || !self.health().take_watch(endpoint) {
+            return;
+        }
+        tokio::spawn(until_up(self.downgrade(), outage.name(), endpoint.clone(), cause()));
+    }
+
+    /// Whether `endpoint` of the registry with this outage is up, as far as requests and probes have shown.
+    #[must_use]
+    pub fn is_up(&self, endpoint: &Endpoint, outage: &Outage) -> bool {
+        let is_out = outage.covers(endpoint) && outage.is_home_away();
+        !is_out && !(outage.may_be_down_alone(endpoint) && self.health().is_down(endpoint))
+    }
+}
+
+/// Watches `endpoint` of `registry`, which is down for this cause, until it is reachable or forgotten.
+async fn until_up(upstream: WeakUpstream, registry: String, endpoint: Endpoint, cause: OutageCause) {
     let begun = Instant::now();
     let mut told: FailureReason = cause.reason;
     tell(&registry, &endpoint, &cause);
@@ -32,13 +49,15 @@ pub(crate) async fn watch(upstream: WeakUpstream, registry: String, endpoint: En
         tokio::time::sleep(backoff.pause()).await;
         let Some(upstream) = upstream.upgrade() else { return };
         if !upstream.health().is_down(&endpoint) {
-            break; // a request has shown it
+            upstream.health().end_watch(&endpoint); // a request has shown it
+            break;
         }
         let request = Request::builder().method(Method::GET).uri("/v2/").header(USER_AGENT, NAME).body(Body::empty());
         let Ok(request) = request else { return };
         let cause = match tokio::time::timeout(WAIT, upstream.send_probe(&endpoint, request, begun)).await {
             Ok(Ok(_) | Err(Error::Forbidden(_))) => {
                 upstream.health().set_up(&endpoint);
+                upstream.health().end_watch(&endpoint);
                 break;
             }
             Ok(Err(error)) if error.is_ours() => continue,

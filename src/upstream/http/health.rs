@@ -2,7 +2,7 @@
 //!
 //! Illness is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const LIMIT: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct EndpointHealth {
     ill: Mutex<HashMap<Endpoint, Illness>>,
+    /// Those of which somebody finds out when they are up again.
+    watched: Mutex<HashSet<Endpoint>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +32,6 @@ struct Illness {
     backoff: Backoff,
     /// It could not be reached, or was silent; until it is known to be up again.
     is_down: bool,
-    /// Somebody finds out when it is.
-    is_watched: bool,
 }
 
 impl EndpointHealth {
@@ -57,18 +57,18 @@ impl EndpointHealth {
 
     /// Whether it is down and nobody watches it yet. The caller does from then on.
     pub(crate) fn take_watch(&self, endpoint: &Endpoint) -> bool {
-        let mut ill = self.ill();
-        let illness = ill.get_mut(endpoint).filter(|illness| illness.is_down && !illness.is_watched);
-        illness.is_some_and(|illness| {
-            illness.is_watched = true;
-            true
-        })
+        self.is_down(endpoint) && self.watched().insert(endpoint.clone())
+    }
+
+    /// Nobody watches it any more.
+    pub(crate) fn end_watch(&self, endpoint: &Endpoint) {
+        self.watched().remove(endpoint);
     }
 
     /// A probe has reached it: that does not say that it answers what matters, so it rests on.
     pub(crate) fn set_up(&self, endpoint: &Endpoint) {
         if let Some(illness) = self.ill().get_mut(endpoint) {
-            (illness.is_down, illness.is_watched) = (false, false);
+            illness.is_down = false;
         }
     }
 
@@ -76,23 +76,26 @@ impl EndpointHealth {
     fn note_ill(&self, endpoint: &Endpoint, is_down: bool) {
         let now = Instant::now();
         let mut ill = self.ill();
-        let (backoff, is_watched) = match ill.get_mut(endpoint) {
+        let (backoff, is_down) = match ill.get_mut(endpoint) {
             Some(illness) => {
                 illness.is_down |= is_down;
                 if illness.until > now {
                     return;
                 }
-                (illness.backoff.grown(), illness.is_watched)
+                (illness.backoff.grown(), illness.is_down)
             }
-            None => (BACKOFF, false),
+            None => (BACKOFF, is_down),
         };
-        let is_down = is_down || ill.get(endpoint).is_some_and(|illness| illness.is_down);
         if ill.len() >= LIMIT {
-            ill.retain(|_, illness| illness.until > now || illness.is_watched);
+            ill.retain(|_, illness| illness.until > now);
         }
         if ill.len() < LIMIT || ill.contains_key(endpoint) {
-            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff, is_down, is_watched });
+            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff, is_down });
         }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ill(&self) -> MutexGuard<'_, HashMap<Endpoint, Illness>> {

@@ -19,6 +19,7 @@ mod realms;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod ward;
 
 pub(crate) use cause::OutageCause;

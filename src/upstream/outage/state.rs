@@ -137,27 +137,6 @@ impl Outage {
         realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
     }
 
-    /// The error of a request to `host` that is not sent, as it is away, or what it needs.
-    #[must_use]
-    pub fn away(&self, host: &Authority, retry_after: Duration) -> Error {
-        let is_home = self.is_home(host);
-        let mut state = self.state();
-        let why = |ward: &Ward| {
-            Some(ward).filter(|ward| ward.phase == WardPhase::Away)?.why.as_ref().map(|why| why.words.clone())
-        };
-        let why = why(&state.home)
-            .or_else(|| why(state.ward(host, is_home)?))
-            .or_else(|| state.realms_watched().find_map(why));
-        Error::Away { to: host.clone(), why, retry_after }
-    }
-
-    /// Notes why a probe of `part` failed.
-    pub(crate) fn explain(&self, part: &OutagePart, cause: OutageCause) {
-        if let Some(ward) = self.state().ward_of(part) {
-            ward.why = Some(cause);
-        }
-    }
-
     /// Takes the registry itself for suspect, as it was away under another configuration. Answers whose probe is to be
     /// started.
     pub(crate) fn doubt(&self) -> Option<OutagePart> {
@@ -167,38 +146,9 @@ impl Outage {
         is_new.then_some(OutagePart::Home)
     }
 
-    /// Notes that `part` has not answered within `wait`, unless more is known.
-    pub(crate) fn presume_silence(&self, part: &OutagePart, wait: Duration) {
-        let endpoint = match part {
-            OutagePart::Home => self.0.homes.first().cloned(),
-            OutagePart::Realm(endpoint) => Some(endpoint.clone()),
-            OutagePart::Elsewhere(host) => Some(Endpoint::of_host(host)),
-        };
-        let mut state = self.state();
-        if let (Some(ward), Some(endpoint)) = (state.ward_of(part), endpoint)
-            && ward.why.is_none()
-        {
-            ward.why = Some(OutageCause::silence(&endpoint, wait));
-        }
-    }
-
-    /// Why `part` is away, if the log has not told that reason yet. It counts as told then.
-    pub(crate) fn tell(&self, part: &OutagePart) -> Option<OutageCause> {
-        let mut state = self.state();
-        let ward = state.ward_of(part)?;
-        let why = ward.why.clone().filter(|why| ward.told != Some(why.reason))?;
-        ward.told = Some(why.reason);
-        Some(why)
-    }
-
-    /// Whether the log has told that `part` is away, and not yet that it is back. It counts as told then.
-    pub(crate) fn take_back(&self, part: &OutagePart) -> bool {
-        self.state().ward_of(part).is_some_and(|ward| ward.phase == WardPhase::Well && ward.told.take().is_some())
-    }
-
-    /// Whether several endpoints decide: then one of them can be down for itself.
-    pub(crate) fn has_several_homes(&self) -> bool {
-        self.0.homes.len() > 1
+    /// Whether `endpoint` can be down while others answer for the registry: then no outage watches it.
+    pub(crate) fn may_be_down_alone(&self, endpoint: &Endpoint) -> bool {
+        self.0.mirrors.contains(endpoint) || (self.0.homes.len() > 1 && self.0.homes.contains(endpoint))
     }
 
     /// Whether `endpoint` is part of it.
@@ -291,7 +241,7 @@ impl Outage {
         if self.is_home(endpoint.authority()) { OutagePart::Home } else { OutagePart::Realm(endpoint.clone()) }
     }
 
-    fn is_home(&self, host: &Authority) -> bool {
+    pub(super) fn is_home(&self, host: &Authority) -> bool {
         self.0.homes.iter().any(|home| home.authority() == host)
     }
 
@@ -410,7 +360,7 @@ impl Outage {
         drop(state);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Lines;
 use crate::pull::QUAY;
+use crate::support::client::Whole;
 use crate::support::lab::Certificate;
 use crate::support::{Answering, Dns, Plan, Proxy, Registry, Setup, eventually, until};
 
@@ -14,11 +15,16 @@ async fn before(registry: &Registry) -> Proxy {
     Plan::new().registry(registry, "tags: {fresh_for: 0s}").start().await
 }
 
+/// As a client in mid-pull, which has a token of the registry's and so gets no challenge of ours.
+async fn ask(proxy: &Proxy) -> Whole {
+    proxy.client().session(QUAY).await.ask("GET", MANIFEST, &[("authorization", "Bearer theirs")]).await
+}
+
 /// Asks until the answer comes from the outage: its body and its access line say the reason as the log does.
 async fn fails_with(proxy: &Proxy, lines: &Lines, words: &str) {
     until("the outage is open", async || proxy.metric("pullthrough_outage{registry=\"quay.io\"}").await == 1.0).await;
     let said = lines.with(&["outcome=", "status=503"]).len();
-    let answer = proxy.client().get(QUAY, MANIFEST).await;
+    let answer = ask(proxy).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     let body = String::from_utf8_lossy(answer.bytes()).into_owned();
     assert!(body.contains(words), "{words}: {body}");
@@ -36,7 +42,7 @@ async fn an_unreachable_registry_is_told_once_with_its_address_and_reason_and_wh
     let address = registry.address().to_string();
     registry.stop();
     for _ in 0..3 {
-        let answer = proxy.client().get(QUAY, MANIFEST).await;
+        let answer = ask(&proxy).await;
         assert!(answer.status.is_server_error(), "{answer:?}");
     }
     fails_with(&proxy, &lines, &address).await;
@@ -46,7 +52,7 @@ async fn an_unreachable_registry_is_told_once_with_its_address_and_reason_and_wh
     assert!(fields.iter().all(|field| told[0].contains(field)), "{told:?}");
     registry.start_again();
     eventually("its return is told", || lines.with(&["INFO", BACK, "registry=\"quay.io\""]).len() == 1).await;
-    assert_eq!(proxy.client().get(QUAY, MANIFEST).await.status, 200);
+    assert_eq!(ask(&proxy).await.status, 200);
     assert_eq!(lines.with(&["WARN", AWAY]).len(), 1);
 }
 
@@ -60,7 +66,7 @@ async fn each_kind_of_certificate_that_is_not_accepted_has_a_reason_of_its_own()
         let lines = Lines::begin();
         let registry = Registry::with(Setup { certificate: Some(certificate), ..Setup::named("quay.io") });
         let proxy = before(&registry).await;
-        assert!(proxy.client().get(QUAY, MANIFEST).await.status.is_server_error());
+        assert!(ask(&proxy).await.status.is_server_error());
         fails_with(&proxy, &lines, words).await;
         let told = lines.with(&["WARN", AWAY, &format!("reason=\"{reason}\""), &registry.address().to_string()]);
         assert_eq!(told.len(), 1, "{reason}: {:?}", lines.with(&["WARN"]));
@@ -78,11 +84,11 @@ async fn another_reason_is_told_and_the_same_one_is_not() {
     let lines = Lines::begin();
     let mut registry = Registry::with(Setup { certificate: Some(Certificate::UnknownCa), ..Setup::named("quay.io") });
     let proxy = before(&registry).await;
-    assert!(proxy.client().get(QUAY, MANIFEST).await.status.is_server_error());
+    assert!(ask(&proxy).await.status.is_server_error());
     eventually("the first reason is told", || lines.with(&[AWAY, "reason=\"unknown_ca\""]).len() == 1).await;
     registry.stop();
     until("the other reason is told", async || {
-        let _ = proxy.client().get(QUAY, MANIFEST).await; // whoever asks has it probed
+        let _ = ask(&proxy).await; // whoever asks has it probed
         lines.with(&[AWAY, "reason=\"refused\""]).len() == 1
     })
     .await;
@@ -96,7 +102,7 @@ async fn a_silent_registry_and_a_name_that_does_not_resolve_are_told_as_such() {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s, deadline: 1s}").start().await;
     registry.hang(true);
-    let _ = proxy.client().get(QUAY, MANIFEST).await;
+    let _ = ask(&proxy).await;
     eventually("silence is told", || lines.with(&["WARN", AWAY]).len() == 1).await;
     let told = lines.with(&["WARN", AWAY]).pop().unwrap();
     assert!(told.contains("reason=\"silent\"") || told.contains("reason=\"timeout\""), "{told}");
@@ -108,6 +114,6 @@ async fn a_silent_registry_and_a_name_that_does_not_resolve_are_told_as_such() {
         .upstream(&format!("resolvers: ['{}']", dns.address()))
         .start()
         .await;
-    let _ = proxy.client().get(QUAY, MANIFEST).await;
+    let _ = ask(&proxy).await;
     eventually("the name is told", || lines.with(&["WARN", AWAY, "reason=\"dns\"", "quay.io:443"]).len() == 1).await;
 }
