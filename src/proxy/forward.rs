@@ -68,9 +68,10 @@ where
             faults::of_registry(&error).closing().into()
         }
         Err(error) => {
-            // A client can have as many of them fail as it likes.
+            // A client can have as many of them fail as it likes. What makes an outage is told as such.
             static SAID: Seldom = Seldom::new();
-            if SAID.is_due() {
+            let is_told = upstream.has_outage() && error.is_outage_evidence();
+            if !is_told && SAID.is_due() {
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");

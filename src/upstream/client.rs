@@ -254,6 +254,11 @@ impl Upstream {
         self.inner.plain.contains(host)
     }
 
+    /// Whether what is sent makes up the outage of a registry.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.outage.is_some()
+    }
+
     pub(crate) fn downgrade(&self) -> WeakUpstream {
         WeakUpstream(Arc::downgrade(&self.inner))
     }

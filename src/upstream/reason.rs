@@ -5,6 +5,7 @@ use std::io;
 
 use rustls::CertificateError;
 
+use super::http::evidence::Evidence;
 use super::{Error, ParentError};
 use crate::host::chain;
 use crate::oci::Authority;
@@ -81,6 +82,14 @@ impl FailureReason {
         Self::Client,
         Self::Local,
     ];
+
+    /// Whether `other` is no news after it: which deadline passes first, that of a connection or that of an answer, is
+    /// chance.
+    #[must_use]
+    pub fn is_like(self, other: Self) -> bool {
+        let is_late = |reason| matches!(reason, Self::Timeout | Self::Silent);
+        self == other || (is_late(self) && is_late(other))
+    }
 
     /// The word for metrics and log fields.
     #[must_use]
@@ -183,6 +192,12 @@ impl Error {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Busy { .. })
+    }
+
+    /// Whether it makes a probe ask whether its host is away: then the outage tells it, if it is one.
+    #[must_use]
+    pub fn is_outage_evidence(&self) -> bool {
+        matches!(Evidence::of(Err(self)), Evidence::Down | Evidence::Garbled)
     }
 
     /// The host that was meant, where the error names one.

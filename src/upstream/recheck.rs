@@ -64,8 +64,7 @@ async fn until_up(upstream: WeakUpstream, registry: String, endpoint: Endpoint, 
             Ok(Err(error)) => OutageCause::of(&endpoint, &error),
             Err(_) => OutageCause::silence(&endpoint, WAIT),
         };
-        // Without an answer in time it is not known again what kept it away.
-        if cause.reason != told && cause.reason != FailureReason::Silent {
+        if !cause.reason.is_like(told) {
             told = cause.reason;
             tell(&registry, &endpoint, &cause);
         }

@@ -50,7 +50,7 @@ impl Outage {
     pub(crate) fn tell(&self, part: &OutagePart) -> Option<OutageCause> {
         let mut state = self.state();
         let ward = state.ward_of(part)?;
-        let why = ward.why.clone().filter(|why| ward.told != Some(why.reason))?;
+        let why = ward.why.clone().filter(|why| !ward.told.is_some_and(|told| told.is_like(why.reason)))?;
         ward.told = Some(why.reason);
         Some(why)
     }
