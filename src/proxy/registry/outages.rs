@@ -41,9 +41,10 @@ impl Outages {
 
 impl Outages {
     /// The origins that are away.
-    pub(crate) fn away(&self) -> Vec<Arc<str>> {
+    pub(crate) fn away(&self) -> Vec<(Arc<str>, Outage)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.by.iter().filter(|(_, (outage, _))| outage.is_home_away()).map(|(origin, _)| origin.clone()).collect()
+        let all = known.by.iter().map(|(origin, (outage, _))| (origin.clone(), outage.clone()));
+        all.filter(|(_, outage)| outage.is_home_away()).collect()
     }
 
     /// Whether any of them is as `is` says.

@@ -157,8 +157,11 @@ impl Registry {
 
     /// The outages of what was away in `before`, which this registry replaces, and is not known to be back.
     pub(crate) fn outages_of(&self, before: &Self) -> Vec<Outage> {
-        let asked = |origin: Arc<str>| if self.one { self.first_host() } else { Authority::parse(&origin, 443).ok() };
-        before.outages.away().into_iter().filter_map(asked).map(|asked| self.outage(&asked)).collect()
+        let taken_over = |(origin, earlier): (Arc<str>, Outage)| {
+            let asked = if self.one { self.first_host() } else { Authority::parse(&origin, 443).ok() };
+            asked.map(|asked| self.outage(&asked).after(&earlier))
+        };
+        before.outages.away().into_iter().filter_map(taken_over).collect()
     }
 
     fn first_host(&self) -> Option<Authority> {

@@ -10,6 +10,14 @@ use crate::oci::Authority;
 use crate::upstream::{Endpoint, Error};
 
 impl Outage {
+    /// The same, after `earlier` under another configuration: what the log has told of that is still to be taken back.
+    #[must_use]
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        let told = earlier.state().home.told;
+        self.state().home.told = told;
+        self
+    }
+
     /// The error of a request to `host` that is not sent, as it is away, or what it needs.
     #[must_use]
     pub fn away(&self, host: &Authority, retry_after: Duration) -> Error {

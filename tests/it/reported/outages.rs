@@ -97,6 +97,20 @@ async fn another_reason_is_told_and_the_same_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_mends_it_is_followed_by_the_word_that_it_is_back() {
+    let lines = Lines::begin();
+    let (mut dead, registry) = (Registry::start("quay.io"), Registry::start("quay.io"));
+    let proxy = before(&dead).await;
+    dead.stop();
+    let _ = ask(&proxy).await;
+    eventually("it is told", || lines.with(&["WARN", AWAY]).len() == 1).await;
+    proxy.reload(Plan::new().registry(&registry, "")).await;
+    eventually("its return is told", || lines.with(&["INFO", BACK]).len() == 1).await;
+    assert_eq!(lines.with(&["WARN", AWAY]).len(), 1);
+    assert_eq!(registry.count("*/manifests/*"), 0, "nobody has pulled");
+}
+
+#[tokio::test]
 async fn a_silent_registry_and_a_name_that_does_not_resolve_are_told_as_such() {
     let lines = Lines::begin();
     let registry = Registry::start("quay.io");
