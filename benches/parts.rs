@@ -192,6 +192,7 @@ fn access(bench: &mut Bench) -> anyhow::Result<()> {
         elapsed: Duration::from_micros(123),
         upstream: None,
         request_id: RequestId::next(),
+        path: None,
         detail: None,
     };
     bench.bench_function("access line", |b| b.iter(|| black_box(&line).emit()));

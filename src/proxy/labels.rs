@@ -1,8 +1,8 @@
 //! Lists the words with which listeners count, so that their counters start at 0.
 
 /// What becomes of a CONNECT.
-pub(crate) const CONNECTS: [&str; 8] =
-    ["intercept", "tunnel", "uncovered", "refuse", "malformed", "stranger", "login", "crowded"];
+pub(crate) const CONNECTS: [&str; 10] =
+    ["intercept", "tunnel", "uncovered", "refuse", "malformed", "stranger", "login", "loop", "crowded", "failed"];
 
 /// Why the TLS handshake of a client fails.
 pub(crate) const HANDSHAKE_FAILURES: [&str; 8] =

@@ -41,6 +41,8 @@ pub struct AccessLine {
     pub repository: Option<Repository>,
     /// The tag or digest.
     pub reference: Option<Reference>,
+    /// The path, of a page of the proxy's own.
+    pub path: Option<Box<str>>,
     /// The kind of request: the label of a [`Kind`](super::Kind), or a word such as `connect`.
     pub kind: &'static str,
     /// The origin of the answer: the label of an [`Outcome`](super::Outcome), or a verdict.
@@ -87,6 +89,7 @@ macro_rules! emit {
             registry = line.registry.as_deref(),
             repository = line.repository.as_ref().map(Repository::as_str),
             reference = line.reference.as_ref().map(Short::of).as_ref().map(Short::as_str),
+            path = line.path.as_deref(),
             kind = line.kind,
             outcome = line.outcome,
             status = line.status,

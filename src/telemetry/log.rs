@@ -206,6 +206,7 @@ mod tests {
             elapsed: Duration::from_micros(1500),
             upstream: None,
             request_id: RequestId::next(),
+            path: None,
             detail: Some("a b\n2026 forged".into()),
         }
     }

@@ -17,10 +17,16 @@ use crate::setup::{ClientKind, UnknownClient};
 use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const CERTIFICATE: &str = "/ca.crt";
+const ALIVE: &str = "/healthz";
+const READY: &str = "/readyz";
+/// The pages that hold no secret: health checks, and the certificate that clients trust.
+const PUBLIC: [&str; 3] = [CERTIFICATE, ALIVE, READY];
 
 /// Answers a request that does not name another host.
 pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client, request, "-", "own");
+    record.path(request.uri().path());
     let head = *request.method() == Method::HEAD;
     let mut rendered = if *request.method() == Method::GET || head {
         page(proxy, request).await
@@ -34,7 +40,7 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
     }
     let status = rendered.response.status();
     record.verdict("own", status.as_u16());
-    if status.is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
+    if status.is_success() && matches!(request.uri().path(), ALIVE | READY) {
         record.quiet();
     }
     record.attach(rendered)
@@ -43,23 +49,39 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
 /// Whether clients outside `clients.allow` get an answer, too: to health checks, and to requests for the
 /// certificate, which is public.
 pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD)
-        && matches!(request.uri().path(), "/healthz" | "/readyz" | "/ca.crt")
+    matches!(*request.method(), Method::GET | Method::HEAD) && PUBLIC.contains(&request.uri().path())
 }
 
-async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
-    match request.uri().path() {
-        "/" => text(StatusCode::OK, welcome(proxy)).into(),
-        "/ca.crt" => {
+impl Proxy {
+    /// The page of this path that is for everybody, on whatever port it is asked for; `None` for all other paths.
+    pub async fn public_page(&self, path: &str) -> Option<Response<Body>> {
+        public(self, path).await.map(|page| page.response)
+    }
+}
+
+async fn public(proxy: &Proxy, path: &str) -> Option<Rendered> {
+    Some(match path {
+        CERTIFICATE => {
             let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
             response.into()
         }
-        "/healthz" => text(StatusCode::OK, "alive\n").into(),
-        "/readyz" => match unready(proxy).await {
+        ALIVE => text(StatusCode::OK, "alive\n").into(),
+        READY => match unready(proxy).await {
             None => text(StatusCode::OK, "ready\n").into(),
             Some(reason) => refusal(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
+        _ => return None,
+    })
+}
+
+async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
+    let path = request.uri().path();
+    if let Some(page) = public(proxy, path).await {
+        return page;
+    }
+    match path {
+        "/" => text(StatusCode::OK, welcome(proxy)).into(),
         path if path.starts_with("/v2/") => {
             missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
         }
@@ -142,9 +164,8 @@ pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request, host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
-    record.verdict("refuse", 403);
+    record.judged("stranger", 403);
     record.detail("not in clients.allow");
-    proxy.metrics.connect("stranger");
     let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     record.attach(failure.render())
 }
@@ -154,7 +175,7 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request, host, "limit");
     let failure = respond::too_many(refusal);
-    record.verdict("refuse", failure.status.as_u16());
+    record.judged("crowded", failure.status.as_u16());
     let Rendered { response, declined, .. } = record.attach(failure.render());
     let clients = &proxy.policy().clients;
     if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, client, request), declined) {
@@ -163,13 +184,18 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     response
 }
 
-/// Refuses a request before its target is judged, and records it: its user or password is missing or wrong, or it
-/// has been here before.
-pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
+/// Refuses a request before its target is judged, and records it by a word: its user or password is missing or wrong
+/// (`login`), it has been here before (`loop`), or it has a form that HTTP does not have (`malformed`).
+pub(crate) fn turned_away<B>(
+    proxy: &Proxy,
+    client: IpAddr,
+    request: &Request<B>,
+    word: &'static str,
+    refusal: &Failure,
+) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request, host, "login");
-    record.verdict("refuse", refusal.status.as_u16());
-    proxy.metrics.connect("login");
+    record.judged(word, refusal.status.as_u16());
     record.attach(refusal.render())
 }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::warn;
@@ -24,6 +25,9 @@ use crate::wire::{Metered, Rewind};
 
 const BUFFER: usize = 32 << 10;
 
+/// A tunnel through which nothing has passed for so long is no transfer that a drain waits for: an idle connection.
+const IDLE: Duration = Duration::from_secs(25);
+
 static SAID: Seldom = Seldom::new();
 
 /// Copies until the end. The record says how much went to the client.
@@ -36,9 +40,10 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut record: Record,
 ) {
     let metrics = proxy.metrics.clone();
-    let received = AtomicU64::new(0);
+    let (received, passed) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut upstream = Metered::new(upstream, |read, written| {
         received.fetch_add(read, Ordering::Relaxed);
+        passed.fetch_add(read + written, Ordering::Relaxed);
         metrics.tunnel_bytes(read + written);
     });
     let copying = async {
@@ -72,11 +77,35 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
+        () = idle_in_drain(&proxy, &passed) => {
+            record.sent(received.load(Ordering::Relaxed));
+            record.detail("closed: the proxy is stopping, and nothing has passed for a while");
+            return;
+        }
     };
     record.sent(received.load(Ordering::Relaxed));
     if let Err(error) = copied {
-        record.detail(format!("broken off: {error}"));
+        record.detail(ending(&error));
     }
+}
+
+/// Waits until a drain has begun and nothing has passed for [`IDLE`]. Cancel-safe.
+async fn idle_in_drain(proxy: &Proxy, passed: &AtomicU64) {
+    proxy.stopping().await;
+    loop {
+        let before = passed.load(Ordering::Relaxed);
+        tokio::time::sleep(IDLE).await;
+        if passed.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
+}
+
+/// Why a tunnel ended before its sides ended it: cut, or closed by us for what its TLS asks.
+fn ending(error: &io::Error) -> String {
+    let is_ours = error.get_ref().is_some_and(|cause| cause.is::<Closed>());
+    let how = if is_ours { "refused" } else { "broken off" };
+    format!("{how}: {error}")
 }
 
 /// Whether TLS may not ask for this name in a tunnel to `authority`: a registry's, where CONNECT named another host.

@@ -52,6 +52,12 @@ impl Outages {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.by.iter().any(|(origin, (outage, _))| is(origin, outage))
     }
+
+    /// The unreachable hosts of `origin`, in words.
+    pub(crate) fn words(&self, origin: &str) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by.get(origin).map(|(outage, _)| outage.words()).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

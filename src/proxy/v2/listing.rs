@@ -68,6 +68,7 @@ async fn passed(
         target: &target,
         headers: &parts.headers,
         downloads: Downloads::Paced,
+        patience: None,
     };
     let question = AskedUpstream::begin(kind, endpoint.authority());
     let answered = context.access.ask(&context.upstream, &who, &sending).await;
