@@ -31,7 +31,9 @@ impl Evidence {
             return true;
         }
         match (Self::of(outcome), outcome) {
-            (Self::Error | Self::Broken | Self::Odd, _) | (_, Err(Error::FirstByteTimeout { .. })) => false,
+            (Self::Error | Self::Broken | Self::Garbled | Self::Odd, _) | (_, Err(Error::FirstByteTimeout { .. })) => {
+                false
+            }
             (Self::Well | Self::Down | Self::Nothing, _) => true,
         }
     }
