@@ -34,8 +34,10 @@ impl Upstream {
     /// Whether `endpoint` of the registry with this outage is up, as far as requests and probes have shown.
     #[must_use]
     pub fn is_up(&self, endpoint: &Endpoint, outage: &Outage) -> bool {
-        let is_out = outage.covers(endpoint) && outage.is_home_away();
-        !is_out && !(outage.may_be_down_alone(endpoint) && self.health().is_down(endpoint))
+        if outage.covers(endpoint) && outage.is_home_away() {
+            return false;
+        }
+        !outage.may_be_down_alone(endpoint) || !self.health().is_down(endpoint)
     }
 }
 
