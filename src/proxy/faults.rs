@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use super::answer::{FaultCause, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
@@ -99,7 +99,9 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
             return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
         }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
-        Error::Crowded { .. } | Error::Full { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::ConnectionLimit { .. } | Error::Full { .. } | Error::Exhausted { .. } => {
+            return out_of_files(chain(error));
+        }
         Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -130,7 +132,7 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
 /// What a client may know of an error. A parent's address and its password file are the operator's, and for the log
 /// only.
 fn told(error: &Error) -> String {
-    static SAID: Seldom = Seldom::new(); // each request may meet it
+    static SAID: LogThrottle = LogThrottle::new(); // each request may meet it
     if let Error::Parent { to, .. } = error
         && SAID.is_due()
     {

@@ -131,7 +131,7 @@ impl Proxy {
         let of = |registry: &Arc<Registry>| RegistryReading {
             registry: registry.name().clone(),
             is_out: registry.is_out(),
-            pulls_left: policy.access.quotas().quota(registry.name()).map(|quota| quota.remaining),
+            pulls_left: policy.authenticated.quotas().quota(registry.name()).map(|quota| quota.remaining),
         };
         policy.registries.iter().map(of).collect()
     }

@@ -25,13 +25,12 @@ pub(crate) async fn pass(
     kind: Kind,
     request: Request<Received>,
 ) -> ServedAnswer {
-    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let seen = context.outage.seen();
     let answered = passed(context, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
         context.outage.settled().await;
     }
-    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
-    if !is_news || !answered.status().is_server_error() {
+    if !context.outage.is_news_after(seen) || !answered.status().is_server_error() {
         return answered;
     }
     faults::of_upstream(&context.outage.away(endpoint.authority(), context.outage.retry_after())).into()
@@ -71,7 +70,7 @@ async fn passed(
         patience: None,
     };
     let question = AskedUpstream::begin(kind, endpoint.authority());
-    let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let answered = context.authenticated.ask(&context.upstream, &who, &sending).await;
     context.asked().note_asked(&question, answered.as_ref());
     match answered {
         Ok(response) => forward::counted(context, forward::returned(response)).into(),

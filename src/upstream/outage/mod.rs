@@ -25,4 +25,4 @@ mod ward;
 pub(crate) use cause::OutageCause;
 pub(crate) use part::{OutagePart, is_telling};
 pub(crate) use probe::{Probe, SendProbe};
-pub use state::Outage;
+pub use state::{Outage, OutageSeen};
