@@ -18,7 +18,7 @@ pub(crate) struct AskedUpstream {
 
 /// One question under way.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Question<'a> {
+pub(crate) struct SentQuestion<'a> {
     kind: Kind,
     to: &'a Authority,
     begun: Instant,
@@ -36,12 +36,12 @@ impl AskedUpstream {
     }
 
     /// Begins a question to `to`.
-    pub(crate) fn begin(kind: Kind, to: &Authority) -> Question<'_> {
-        Question { kind, to, begun: Instant::now() }
+    pub(crate) fn begin(kind: Kind, to: &Authority) -> SentQuestion<'_> {
+        SentQuestion { kind, to, begun: Instant::now() }
     }
 
     /// Notes how an exchange ended.
-    pub(crate) fn note<B>(&self, question: &Question<'_>, outcome: Result<&Response<B>, &Error>) {
+    pub(crate) fn note<B>(&self, question: &SentQuestion<'_>, outcome: Result<&Response<B>, &Error>) {
         match outcome {
             Ok(response) => self.answered(question, response),
             Err(error) if error.is_unsent() => {}
@@ -50,7 +50,7 @@ impl AskedUpstream {
     }
 
     /// Notes how a question in somebody's name ended.
-    pub(crate) fn note_asked<B>(&self, question: &Question<'_>, outcome: Result<&Response<B>, &Unasked>) {
+    pub(crate) fn note_asked<B>(&self, question: &SentQuestion<'_>, outcome: Result<&Response<B>, &Unasked>) {
         match outcome {
             Ok(response) => self.answered(question, response),
             Err(unasked) => match unasked.exchange() {
@@ -65,14 +65,14 @@ impl AskedUpstream {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn answered<B>(&self, question: &Question<'_>, response: &Response<B>) {
+    fn answered<B>(&self, question: &SentQuestion<'_>, response: &Response<B>) {
         let (status, elapsed) = (response.status().as_u16(), question.begun.elapsed());
         self.metrics.upstream_answered(question.kind, status, elapsed);
         let hop = response.extensions().get::<FinalHop>().map(|hop| &hop.authority);
         self.keep(hop.unwrap_or(question.to), Some(status), elapsed);
     }
 
-    fn failed(&self, question: &Question<'_>, host: &Authority, reason: &'static str) {
+    fn failed(&self, question: &SentQuestion<'_>, host: &Authority, reason: &'static str) {
         self.metrics.upstream_failed(question.kind, reason);
         self.keep(host, None, question.begun.elapsed());
     }
