@@ -46,19 +46,17 @@ struct Lab {
     proxy: Proxy,
     started: Scrape,
     healthy: Scrape,
+    mounted: Mounted,
 }
 
 impl Lab {
+    /// Its cache has a file system of its own: how full this machine's is decides nothing.
     async fn start(plan: impl FnOnce(Plan) -> Plan) -> Self {
-        Self::start_in(plan, |_| {}).await
-    }
-
-    /// The proxy's folder is prepared before it starts.
-    async fn start_in(plan: impl FnOnce(Plan) -> Plan, prepare: impl FnOnce(&Path)) -> Self {
         let registry = Registry::start("quay.io");
         let plan = plan(Plan::new().registry(&registry, "tags: {fresh_for: 0s}, prefetch: off"));
+        let mut mounted = None;
         let proxy = Proxy::of_yaml(|folder| {
-            prepare(folder);
+            mounted = Some(Mounted::at(&folder.join("cache")));
             plan.yaml(folder)
         })
         .await;
@@ -73,7 +71,7 @@ impl Lab {
         }
         proxy.stored(&image.layers[0]).await;
         let healthy = scrape(&proxy).await;
-        Self { registry, proxy, started, healthy }
+        Self { registry, proxy, started, healthy, mounted: mounted.unwrap() }
     }
 
     async fn metric(&self, name: &str) -> f64 {
@@ -141,27 +139,24 @@ async fn damaged() -> Fault {
 /// A file system of its own, until it is dropped.
 struct Mounted(PathBuf);
 
+impl Mounted {
+    fn at(folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"];
+        assert!(Command::new("mount").args(mount).arg(folder).status().unwrap().success(), "root can mount");
+        Self(folder.to_owned())
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
-async fn full_disk() -> (Fault, Mounted) {
-    let mut mounted = None;
-    let lab = Lab::start_in(
-        |plan| plan,
-        |folder| {
-            let cache = folder.join("cache");
-            fs::create_dir_all(&cache).unwrap();
-            let mount = ["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"];
-            assert!(Command::new("mount").args(mount).arg(&cache).status().unwrap().success(), "root can mount");
-            mounted = Some(Mounted(cache));
-        },
-    )
-    .await;
-    let mounted = mounted.unwrap();
-    let mut ballast = File::create(mounted.0.join("ballast")).unwrap();
+async fn full_disk() -> Fault {
+    let lab = Lab::start(|plan| plan).await;
+    let mut ballast = File::create(lab.mounted.0.join("ballast")).unwrap();
     for size in [1 << 20, 1 << 12, 1] {
         while ballast.write_all(&vec![1; size]).is_ok() {}
     }
@@ -174,10 +169,7 @@ async fn full_disk() -> (Fault, Mounted) {
         lab.metric("pullthrough_disk_trouble").await == 1.0 && free < 0.05 * size
     })
     .await;
-    (
-        lab.fault("full disk", &["PullthroughDiskLow", "PullthroughDiskTrouble"], &["PullthroughEvictsTooMuch"]).await,
-        mounted,
-    )
+    lab.fault("full disk", &["PullthroughDiskLow", "PullthroughDiskTrouble"], &["PullthroughEvictsTooMuch"]).await
 }
 
 async fn few_pulls_left() -> Fault {
@@ -297,9 +289,8 @@ fn unit_test(fault: &Fault) -> serde_json::Value {
 
 #[tokio::test]
 async fn each_alert_fires_in_its_fault_and_none_in_a_healthy_run() {
-    let (full, _mounted) = full_disk().await;
     let mut faults = vec![
-        full,
+        full_disk().await,
         outage().await,
         wrong_content().await,
         damaged().await,
