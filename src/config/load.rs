@@ -30,6 +30,20 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     Ok(settings)
 }
 
+/// Whether the log is to be JSON, as far as a configuration says so that may be wrong otherwise.
+#[must_use]
+pub fn logs_json(sources: &ConfigSources) -> bool {
+    let variable = sources.environment.get("PULLTHROUGH_LOG_FORMAT").filter(|text| !text.is_empty());
+    if let Some(format) = variable {
+        return format == "json";
+    }
+    let text = sources.read(&mut Report::new(None, ""));
+    match tree::parse(&text) {
+        Ok(tree) => tree::find(&tree.root, &KeyPath::of(["log", "format"])).is_some_and(|format| format == "json"),
+        Err(_) => text.lines().any(|line| line.trim_start().starts_with("format:") && line.contains("json")),
+    }
+}
+
 /// Reads again the configuration that `current` was read from.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
 
 mod address;
 mod backoff;
+mod chain;
 mod changes;
 mod cipher;
 mod deadline;
@@ -25,6 +26,7 @@ mod watched;
 
 pub use address::{network, reached_at};
 pub use backoff::Backoff;
+pub use chain::chain;
 pub use changes::Changes;
 pub use cipher::{crypto, has_aes};
 pub use deadline::{Overdue, watched, within, within_since};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use super::asked::AskedUpstream;
 use super::policy::Policy;
 use super::registry::registry::Registry;
 use super::state::Proxy;
@@ -33,6 +34,7 @@ pub(crate) struct Context<'a> {
     pub(crate) upstream: OnUse<'a, Upstream>,
     /// Requests tokens.
     pub(crate) authenticated: OnUse<'a, Authenticated>,
+    asked: OnceLock<AskedUpstream>,
     /// It is a token service of several registries, and so no part of one registry's outage.
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
@@ -102,10 +104,21 @@ impl<'a> Context<'a> {
             outage,
             upstream,
             authenticated,
+            asked: OnceLock::new(),
             is_shared,
             authorization,
             holder,
         }
+    }
+
+    /// What is asked of the registry for this request. Made only when something is.
+    pub(crate) fn asked(&self) -> &AskedUpstream {
+        self.asked.get_or_init(|| AskedUpstream::new(self.proxy.metrics.registry(self.registry.name())))
+    }
+
+    /// The same, if anything was asked.
+    pub(crate) fn was_asked(&self) -> Option<&AskedUpstream> {
+        self.asked.get()
     }
 
     /// How long the registry may take: `deadline`, or less where it has missed one lately.

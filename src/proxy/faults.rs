@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use super::answer::{FaultCause, HandedOver, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
+use crate::host::LogThrottle;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
@@ -141,12 +142,13 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
 /// What a client may know of an error. A parent's address and its password file are the operator's, and for the log
 /// only.
 fn told(error: &Error) -> String {
-    let Error::Parent { to, source, .. } = error else { return chain(error) };
-    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host");
-    match &**source {
-        ParentError::Reach(_) => format!("{to} could not be reached: the parent proxy is unreachable"),
-        source => format!("{to} could not be reached: {source}"),
+    static SAID: LogThrottle = LogThrottle::new(); // each request may meet it
+    if let Error::Parent { to, .. } = error
+        && SAID.is_due()
+    {
+        tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host; similar failures are not logged for a minute");
     }
+    error.for_clients()
 }
 
 fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {

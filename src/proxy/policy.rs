@@ -75,6 +75,16 @@ impl Policy {
     pub(crate) fn after(mut self, before: &Self) -> Self {
         self.authenticated = self.authenticated.after(&before.authenticated, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
+        // A registry that was away is probed again by the new configuration, so that nobody has to meet that anew.
+        for (registry, earlier) in self.registries.iter().flat_map(|registry| {
+            before
+                .registries
+                .iter()
+                .filter(|earlier| earlier.name() == registry.name())
+                .map(move |earlier| (registry, earlier))
+        }) {
+            registry.outages_of(earlier).iter().for_each(|outage| self.upstream.doubt(outage));
+        }
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
         self
     }

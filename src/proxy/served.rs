@@ -77,7 +77,9 @@ impl ServedAnswer {
     fn render(self) -> Rendered {
         match self {
             Self::Message(response) => response.into(),
-            Self::Refused(refused, kind) => faults::pass_on(&refused, kind).into(),
+            Self::Refused(refused, kind) => {
+                Rendered { reason: Some(refused.to_string()), ..faults::pass_on(&refused, kind).into() }
+            }
             Self::Failure(failure) => failure.render(),
         }
     }

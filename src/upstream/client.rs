@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::uri::{PathAndQuery, Scheme};
@@ -30,7 +30,7 @@ use super::net::rules::{AddressRules, Forbidden};
 use super::net::sockets::Socket;
 use super::net::stream::EgressStream;
 use super::net::tls::Roots;
-use super::outage::{Outage, OutagePart, Probe, SendProbe, is_telling};
+use super::outage::{Outage, OutageCause, OutagePart, Probe, SendProbe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
@@ -210,7 +210,7 @@ impl Upstream {
     pub(crate) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
         let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
-        admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
+        admitted.map_err(|retry_after| outage.away(host, retry_after))
     }
 
     pub(crate) fn note<B>(
@@ -224,6 +224,9 @@ impl Upstream {
         let evidence = Evidence::of(status);
         if evidence != Evidence::Error || target.is_none_or(is_telling) {
             self.inner.health.note(endpoint, evidence);
+        }
+        if let (Some(outage), Err(error), Evidence::Down) = (&self.outage, &outcome, evidence) {
+            self.watch(outage, endpoint, || OutageCause::of(endpoint, error));
         }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
         if let Ok(response) = outcome.as_ref()
@@ -249,6 +252,11 @@ impl Upstream {
         }
     }
 
+    /// Probes the registry with this outage at once: it was away under another configuration.
+    pub(crate) fn doubt(&self, outage: &Outage) {
+        self.probe(outage, outage.doubt());
+    }
+
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
@@ -258,6 +266,19 @@ impl Upstream {
     /// Whether the configuration names plain http at this host and port.
     pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
+    }
+
+    /// Whether what is sent makes up the outage of a registry.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) fn health(&self) -> &EndpointHealth {
+        &self.inner.health
     }
 
     /// What hosts do with HEAD.
@@ -304,6 +325,16 @@ impl Upstream {
     }
 }
 
+/// An upstream client that may have been replaced by another configuration's.
+pub(crate) struct WeakUpstream(Weak<Inner>);
+
+impl WeakUpstream {
+    /// The client, as long as it is in use.
+    pub(crate) fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(|inner| Upstream { inner, outage: None })
+    }
+}
+
 /// The endpoints that a question was put to.
 pub struct AskedOf<'a> {
     upstream: &'a Upstream,
@@ -317,6 +348,7 @@ impl Overdue for AskedOf<'_> {
         for endpoint in endpoints {
             upstream.inner.health.note(endpoint, Evidence::Down);
             if let Some(outage) = &upstream.outage {
+                upstream.watch(outage, endpoint, || OutageCause::silence(endpoint, begun.elapsed()));
                 upstream.probe(outage, outage.missed(endpoint, target, begun));
             }
         }

@@ -26,6 +26,8 @@ mod http;
 mod net;
 mod outage;
 mod reach;
+mod reason;
+mod recheck;
 mod side;
 
 pub use self::http::answers::{answers_held, collect};
@@ -58,4 +60,5 @@ pub use net::stream::EgressStream;
 pub use net::target::{BadTarget, Target};
 pub use outage::{Outage, OutageSeen};
 pub use reach::{EndpointConfig, HostConfig};
+pub use reason::FailureReason;
 pub use side::{RetryAdvice, Side};

@@ -85,7 +85,7 @@ fn each_mistake_says_what_was_expected() {
         ("- a", "dir/f.yaml:1: found a list; expected nested keys"),
         ("just text", "dir/f.yaml:1: found \"just text\"; expected nested keys"),
         ("log: {}\n---\nlog: {}", "dir/f.yaml:3: not valid YAML: deserializing from YAML containing more than one"),
-        ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
+        ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected all, pulls or off"),
         ("log: {format: xml}", "log.format: found \"xml\"; expected text or json"),
         ("log: 5", "log: found 5; expected nested keys"),
         ("clients: {allow: [10.0.0.0/99]}", "clients.allow[0]: found \"10.0.0.0/99\"; expected a network"),

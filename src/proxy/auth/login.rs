@@ -14,6 +14,7 @@ use super::own_word;
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::{Authorization, Challenge};
+use crate::proxy::asked::AskedUpstream;
 use crate::proxy::context::Context;
 use crate::proxy::served::ServedAnswer;
 use crate::proxy::tokens::bearers::{self, TokenBinding};
@@ -99,7 +100,10 @@ async fn ask_ping(
     }
     let mut request = Request::builder().uri("/v2/").body(())?;
     *request.headers_mut() = headers;
-    Ok(context.upstream.fetch(endpoint, request).await?)
+    let question = AskedUpstream::begin(Kind::Ping, endpoint.authority());
+    let answered = context.upstream.fetch(endpoint, request).await;
+    context.asked().note(&question, answered.as_ref());
+    Ok(answered?)
 }
 
 /// The credential that is sent to a token service.

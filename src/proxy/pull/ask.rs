@@ -18,8 +18,9 @@ use super::answer_head::{self, Interval};
 use crate::cache::{Carried, Fault, FaultKind, Origins, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
+use crate::proxy::asked::AskedUpstream;
 use crate::proxy::registry::registry::Registry;
-use crate::telemetry::{Kind, Metrics};
+use crate::telemetry::Kind;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
 use crate::upstream::{AskAs, LedTo};
 use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
@@ -34,7 +35,7 @@ pub(crate) struct Ask {
     pub(crate) upstream: Upstream,
     pub(crate) authenticated: Authenticated,
     pub(crate) outage: Outage,
-    pub(crate) metrics: Metrics,
+    pub(crate) asked: AskedUpstream,
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
     pub(crate) repository: Repository,
@@ -220,25 +221,20 @@ impl Ask {
     }
 
     async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+        let question = AskedUpstream::begin(kind, sending.endpoint.authority());
         let answered = self.authenticated.ask(&self.upstream, ask_as, sending).await;
-        let (name, endpoint) = (self.registry.name(), sending.endpoint);
-        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream_request(name, kind, status);
-        self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
-        if let Some(quota) = self.authenticated.quotas().quota(name) {
-            self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
-        }
+        self.asked.note_asked(&question, answered.as_ref());
         answered
     }
 
     /// Counts the body's bytes as they arrive.
     fn counted(&self, response: Response<Body>) -> Response<Body> {
-        let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
+        let metrics = self.asked.metrics().clone();
         response.map(|body| {
             let body = self.upstream.share(self.client, body);
             Body::wrap(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
-                    metrics.upstream_bytes(&registry, data.len() as u64);
+                    metrics.upstream_bytes(data.len() as u64);
                 }
                 frame
             }))

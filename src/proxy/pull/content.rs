@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use crate::cache::{Flow, Follower, Passing, Stored, Waiter};
 use crate::oci::Digest;
 use crate::proxy::respond;
+use crate::proxy::served::ServedAnswer;
 use crate::wire::{Asked, Body, Multipart, RangeSpec, Span};
 
 /// Where the bytes are.
@@ -87,19 +88,19 @@ pub(crate) fn answer(
     digest: &Digest,
     media_type: &str,
     content: &Payload,
-) -> Response<Body> {
+) -> ServedAnswer {
     let total = content.length();
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), digest, media_type, Some(total));
     if has_it_already(asked, digest) {
-        return not_modified(response);
+        return not_modified(response).into();
     }
     if *method == Method::HEAD {
-        return response;
+        return response.into();
     }
     match spans(asked, digest, total).as_deref() {
         None => *response.body_mut() = content.part(Span { from: 0, to: total }),
-        Some([]) => return respond::unsatisfiable(total),
+        Some([]) => return respond::unsatisfiable(total).into(),
         Some([span]) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             if let Ok(range) = HeaderValue::from_str(&format!("bytes {}-{}/{total}", span.from, span.to - 1)) {
@@ -118,7 +119,7 @@ pub(crate) fn answer(
             *response.body_mut() = Body::wrap(multipart);
         }
     }
-    response
+    response.into()
 }
 
 /// The spans to send; `None` for the whole. `If-Range` with
@@ -189,7 +190,11 @@ mod tests {
             asked.insert(name, HeaderValue::from_str(value).unwrap());
         }
         let digest = Digest::of(Algorithm::Sha256, &bytes);
-        answer(&Method::GET, &asked, &digest, "text/plain", &Payload::Memory(bytes))
+        match answer(&Method::GET, &asked, &digest, "text/plain", &Payload::Memory(bytes)) {
+            ServedAnswer::Message(response) => response,
+            ServedAnswer::Failure(failure) => failure.render().response,
+            ServedAnswer::Refused(..) => panic!("nobody was asked"),
+        }
     }
 
     async fn read(response: Response<Body>) -> String {

@@ -218,8 +218,8 @@ impl Pull<'_> {
     }
 
     fn content(&self, digest: Digest, media_type: &str, content: &Payload, outcome: Outcome) -> Served {
-        let response = content::answer(self.method, self.headers, &digest, media_type, content);
-        Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
+        let answer = content::answer(self.method, self.headers, &digest, media_type, content);
+        Served { answer, outcome, stored: false, age: None, digest: Some(digest) }
     }
 
     async fn puller(&self) -> Puller<'_> {

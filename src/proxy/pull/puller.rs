@@ -78,7 +78,7 @@ impl<'a> Puller<'a> {
             upstream: context.upstream.clone(),
             authenticated: context.authenticated.clone(),
             outage: context.outage.clone(),
-            metrics: context.proxy.metrics.clone(),
+            asked: context.asked().clone(),
             registry: context.registry.clone(),
             host: context.authority.clone(),
             repository: self.place.repository.clone(),

@@ -83,8 +83,7 @@ impl Source for Ask {
     }
 
     fn absence(&self) -> Option<Fault> {
-        let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
-        self.outage.is_home_away().then(|| answer::fault_of(away()))
+        self.outage.is_home_away().then(|| answer::fault_of(self.outage.away(&self.host, self.outage.retry_after())))
     }
 
     fn fresh_since(&self) -> Option<Instant> {

@@ -2,7 +2,7 @@
 //!
 //! A failure is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,22 +22,27 @@ const LIMIT: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct EndpointHealth {
     failing: Mutex<HashMap<Endpoint, Failing>>,
+    /// Those of which somebody finds out when they are up again.
+    watched: Mutex<HashSet<Endpoint>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     until: Instant,
     backoff: Backoff,
+    /// It could not be reached, or was silent; until it is known to be up again.
+    is_down: bool,
 }
 
 impl EndpointHealth {
     pub(crate) fn note(&self, endpoint: &Endpoint, evidence: Evidence) {
         match evidence {
-            Evidence::Broken | Evidence::Nothing => {}
+            Evidence::Broken | Evidence::Garbled | Evidence::Nothing => {}
             Evidence::Well => {
                 self.failing().remove(endpoint);
             }
-            Evidence::Error | Evidence::Odd | Evidence::Down => self.note_failing(endpoint),
+            Evidence::Error | Evidence::Odd => self.note_failing(endpoint, false),
+            Evidence::Down => self.note_failing(endpoint, true),
         }
     }
 
@@ -45,21 +50,52 @@ impl EndpointHealth {
         self.failing().get(endpoint).is_none_or(|failing| failing.until <= Instant::now())
     }
 
+    /// Whether it was down when somebody last found out.
+    pub(crate) fn is_down(&self, endpoint: &Endpoint) -> bool {
+        self.failing().get(endpoint).is_some_and(|failing| failing.is_down)
+    }
+
+    /// Whether it is down and nobody watches it yet. The caller does from then on.
+    pub(crate) fn take_watch(&self, endpoint: &Endpoint) -> bool {
+        self.is_down(endpoint) && self.watched().insert(endpoint.clone())
+    }
+
+    /// Nobody watches it any more.
+    pub(crate) fn end_watch(&self, endpoint: &Endpoint) {
+        self.watched().remove(endpoint);
+    }
+
+    /// A probe has reached it: that does not say that it answers what matters, so it rests on.
+    pub(crate) fn set_up(&self, endpoint: &Endpoint) {
+        if let Some(failing) = self.failing().get_mut(endpoint) {
+            failing.is_down = false;
+        }
+    }
+
     /// Failures of requests that were under way together are one failure.
-    fn note_failing(&self, endpoint: &Endpoint) {
+    fn note_failing(&self, endpoint: &Endpoint, is_down: bool) {
         let now = Instant::now();
         let mut all = self.failing();
-        let backoff = match all.get(endpoint) {
-            Some(failing) if failing.until > now => return,
-            Some(failing) => failing.backoff.grown(),
-            None => BACKOFF,
+        let (backoff, is_down) = match all.get_mut(endpoint) {
+            Some(failing) => {
+                failing.is_down |= is_down;
+                if failing.until > now {
+                    return;
+                }
+                (failing.backoff.grown(), failing.is_down)
+            }
+            None => (BACKOFF, is_down),
         };
         if all.len() >= LIMIT {
             all.retain(|_, failing| failing.until > now);
         }
         if all.len() < LIMIT || all.contains_key(endpoint) {
-            all.insert(endpoint.clone(), Failing { until: now + backoff.pause(), backoff });
+            all.insert(endpoint.clone(), Failing { until: now + backoff.pause(), backoff, is_down });
         }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failing(&self) -> MutexGuard<'_, HashMap<Endpoint, Failing>> {

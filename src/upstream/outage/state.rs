@@ -1,13 +1,15 @@
 //! The state of one registry: which of its parts are there, suspected, or away for certain.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::info;
 
+use super::cause::OutageCause;
 use super::hosts::Assessment;
 use super::part::{OutagePart, is_telling};
 use super::parts::{OutageStanding, State};
@@ -37,6 +39,8 @@ pub(crate) struct Inner {
     homes: Vec<Endpoint>,
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
+    /// The registry's configured name.
+    name: OnceLock<Arc<str>>,
     state: Mutex<State>,
     standing: watch::Sender<OutageStanding>,
 }
@@ -46,7 +50,21 @@ impl Outage {
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
         let state = State::new();
-        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), standing: watch::Sender::default() }))
+        let (state, standing) = (Mutex::new(state), watch::Sender::default());
+        Self(Arc::new(Inner { homes, mirrors, name: OnceLock::new(), state, standing }))
+    }
+
+    /// The same, under the name that the configuration has for it.
+    #[must_use]
+    pub fn named(self, name: &Arc<str>) -> Self {
+        let _ = self.0.name.set(Arc::clone(name)); // the first name stays
+        self
+    }
+
+    /// The registry's configured name; without one, its first host.
+    pub(crate) fn name(&self) -> String {
+        let host = || self.0.homes.first().map(|home| home.authority().short(443).to_string()).unwrap_or_default();
+        self.0.name.get().map_or_else(host, ToString::to_string)
     }
 
     /// Whether it is away, or its token service is: then this proxy hands out the tokens.
@@ -164,6 +182,20 @@ impl Outage {
         realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
     }
 
+    /// Takes the registry itself for suspect, as it was away under another configuration. Answers whose probe is to be
+    /// started.
+    pub(crate) fn doubt(&self) -> Option<OutagePart> {
+        let mut state = self.state();
+        let is_new = state.home.suspect(Cause::Silence);
+        self.publish(state);
+        is_new.then_some(OutagePart::Home)
+    }
+
+    /// Whether `endpoint` can be down while others answer for the registry: then no outage watches it.
+    pub(crate) fn may_be_down_alone(&self, endpoint: &Endpoint) -> bool {
+        self.0.mirrors.contains(endpoint) || (self.0.homes.len() > 1 && self.0.homes.contains(endpoint))
+    }
+
     /// Whether `endpoint` is part of it.
     pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
         !self.0.mirrors.contains(endpoint)
@@ -223,7 +255,7 @@ impl Outage {
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// The same of a host that the registry redirected to.
@@ -237,7 +269,7 @@ impl Outage {
             return None;
         }
         let part = OutagePart::Elsewhere(host.clone());
-        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
+        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
@@ -247,14 +279,14 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down, None)
     }
 
     fn part(&self, endpoint: &Endpoint) -> OutagePart {
         if self.is_home(endpoint.authority()) { OutagePart::Home } else { OutagePart::Realm(endpoint.clone()) }
     }
 
-    fn is_home(&self, host: &Authority) -> bool {
+    pub(super) fn is_home(&self, host: &Authority) -> bool {
         self.0.homes.iter().any(|home| home.authority() == host)
     }
 
@@ -265,15 +297,16 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
         evidence: Evidence,
+        error: Option<&Error>,
     ) -> Option<OutagePart> {
         let mut state = self.state();
         let host = endpoint.authority();
         let counts = match (&part, evidence) {
             (_, Evidence::Nothing | Evidence::Odd) => false,
             (_, Evidence::Well) => true,
-            (OutagePart::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
+            (OutagePart::Home, Evidence::Error | Evidence::Broken | Evidence::Garbled) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken)
+            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken | Evidence::Garbled)
             | (OutagePart::Elsewhere(_), Evidence::Error) => false,
             (OutagePart::Realm(_), Evidence::Down) => {
                 target.is_none_or(|target| state.realms.is_one(host, target.path()))
@@ -293,12 +326,22 @@ impl Outage {
             }
             return None;
         }
+        // A redirect's host that was given up, which nobody probes.
+        if assessed == Assessment::Well
+            && let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == WardPhase::Well)
+            && ward.told.take().is_some()
+        {
+            info!(registry = self.name(), address = %host, "a host that the registry needs is reachable again");
+        }
         if assessed != Assessment::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
         let cause = if evidence == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
+        if is_new {
+            ward.why = error.map(|error| OutageCause::of(endpoint, error));
+        }
         self.publish(state);
         is_new.then_some(part)
     }
@@ -362,7 +405,7 @@ impl Outage {
         drop(state);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
