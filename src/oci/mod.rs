@@ -21,10 +21,12 @@ mod media_type;
 mod name;
 mod pattern;
 mod request;
+mod text;
 
 pub use authority::{Authority, BadAuthority, Host};
 pub use authorization::Authorization;
-pub use challenge::{Bearer, Challenge};
+pub use challenge::bearer::Bearer;
+pub use challenge::challenge::Challenge;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};
 pub use document::document;
@@ -38,3 +40,4 @@ pub use pattern::{BadPattern, HostPattern};
 pub use request::path::{BadPath, PlainPath};
 pub use request::query::{BadQuery, Query};
 pub use request::route::Route;
+pub use text::parsed;

@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::endpoint::endpoint;
-use super::retry_away::read;
+use super::read::read;
 use super::{listing, push};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;
