@@ -5,6 +5,8 @@
 //! the holder, so it takes away no right and no last known answer; where there is none, the registry's own 401 reaches
 //! the client.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -19,6 +21,9 @@ use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
 use crate::upstream::{Downloads, Error, HeadKind, Unasked};
+
+/// What is left for GET of the time that a client waits for the registry, where HEAD is never answered; half of a shorter one.
+const GET_TIME: Duration = Duration::from_secs(3);
 
 /// The host refuses HEAD and serves GET, as it has shown lately.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -42,9 +47,9 @@ impl Source for Ask {
             if heads.is_refused(&self.host, kind) {
                 return Err(Fault::new(Retry::Again, HeadRefused).unfit());
             }
-            // Half of what a client waits for the registry: the rest is for GET, where HEAD is never answered.
-            let options =
-                FetchOptions { patience: Some(self.registry.tags().deadline() / 2), ..FetchOptions::default() };
+            let deadline = self.registry.tags().deadline();
+            let patience = Some(deadline.saturating_sub(GET_TIME.min(deadline / 2)));
+            let options = FetchOptions { patience, ..FetchOptions::default() };
             let asked = self.watched(self.ask(Method::HEAD, subject, &options)).await;
             let (response, _) = asked.map_err(|fault| self.softened(self.of_head(fault, kind)))?;
             let proof = answer_head::proof(response.headers()).plausible(subject);
