@@ -17,7 +17,8 @@ impl Lab {
         let registry = Registry::with(Setup { h2, ..Setup::named("quay.io") });
         let relay = Relay::to(registry.address());
         let config = EndpointConfig { address: Some(relay.address()), ..endpoint_config(&registry) };
-        let upstream = Upstream::new(&Config::default(), &[config.clone()], AddressRules::default()).unwrap();
+        let upstream =
+            Upstream::new(&Config::default(), std::slice::from_ref(&config), AddressRules::default()).unwrap();
         Self { registry, relay, upstream, to: Endpoint::parse(&config).unwrap() }
     }
 

@@ -263,7 +263,7 @@ async fn a_redirect_whose_announced_body_never_comes_costs_nothing() {
             ca_file: Some(lab::ca_file()),
             ..EndpointConfig::of_url("https://raw.test".to_owned())
         };
-        let upstream = Upstream::new(&hosts(&[&cdn]), &[config.clone()], AddressRules::default()).unwrap();
+        let upstream = Upstream::new(&hosts(&[&cdn]), std::slice::from_ref(&config), AddressRules::default()).unwrap();
         let to = Endpoint::parse(&config).unwrap();
         let begun = std::time::Instant::now();
         for _ in 0..20 {

@@ -111,7 +111,8 @@ impl Peer {
 
     fn upstream(&self, registry: &Registry) -> (Upstream, Endpoint) {
         let config = EndpointConfig { address: Some(self.address), ..endpoint_config(registry) };
-        let upstream = Upstream::new(&Config::default(), &[config.clone()], AddressRules::default()).unwrap();
+        let upstream =
+            Upstream::new(&Config::default(), std::slice::from_ref(&config), AddressRules::default()).unwrap();
         (upstream, Endpoint::parse(&config).unwrap())
     }
 
