@@ -90,7 +90,7 @@ impl BlobLookup {
         if permission == Some(Permission::Good) {
             return self.enter(caller, digest, Right::Released, asked).await;
         }
-        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob)) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob), caller.trust.missing_for) {
             return Err(fault);
         }
         let right = match self.right_ahead(caller, digest, permission.is_some()).await {
@@ -286,7 +286,7 @@ impl BlobLookup {
             },
             Err(fault) => {
                 self.rights.heed(&caller, &fault);
-                self.missing.note(&caller, (digest, Content::Blob), &fault);
+                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault);
             }
         }
     }

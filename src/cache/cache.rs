@@ -202,6 +202,11 @@ impl Cache {
         self.rights.granted(place, principal, trust) > Permission::Unknown
     }
 
+    /// Whether the reader may read at its place by what the registry said, without asking it again.
+    pub async fn may_read(&self, reader: PlaceReader<'_>) -> bool {
+        self.rights.permission(reader).await == Permission::Good
+    }
+
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.rights.grants().clear();

@@ -1,7 +1,8 @@
 //! Parses the challenges of a `WWW-Authenticate` header, and prints our own (RFC 9110, 11.6.1).
 //!
 //! Commas separate both challenges and their parameters; a name followed by `=` is a parameter of the challenge before
-//! it. If a header breaks the grammar, only the part before the error counts.
+//! it. A value that should be quoted may do without: some registries send `scope=repository:a/b:pull`. If a header breaks
+//! the grammar otherwise, only the part before the error counts.
 
 use std::fmt;
 
@@ -134,7 +135,7 @@ impl<'a> Reader<'a> {
             };
             self.rest = value;
             self.spaces();
-            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.token()?.to_owned() };
+            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.unquoted(name)?.to_owned() };
             parameters.push((name.to_owned(), value));
             self.end_of_item()?;
         }
@@ -164,6 +165,33 @@ impl<'a> Reader<'a> {
         let (token, rest) = self.rest.split_at(end);
         self.rest = rest;
         (!token.is_empty()).then_some(token)
+    }
+
+    /// A value that should be quoted and is not, such as a URL or a scope: up to the next comma, with the words behind
+    /// spaces unless another parameter is among them, and with the actions of a scope, which have commas between them.
+    fn unquoted(&mut self, name: &str) -> Option<&'a str> {
+        const ACTIONS: [&str; 4] = ["pull", "push", "delete", "*"];
+        let is_value = |c: char| !c.is_control() && !matches!(c, '"' | ',');
+        let piece = |text: &'a str| &text[..text.find(|c| !is_value(c)).unwrap_or(text.len())];
+        let text = self.rest;
+        let mut end = piece(text).len();
+        if let Some((word, further)) = text[..end].split_once([' ', '\t']) {
+            // What stands behind an unquoted value without a comma is none of its words if it reads as a parameter.
+            if further.contains('=') || text[end..].starts_with('"') {
+                end = word.len();
+            }
+        }
+        while name.eq_ignore_ascii_case("scope") && text[end..].starts_with(',') {
+            let next = piece(&text[end + 1..]);
+            let action = next.split([' ', '\t']).next().unwrap_or_default();
+            if !ACTIONS.contains(&action) || next[action.len()..].contains('=') {
+                break;
+            }
+            end += 1 + next.len();
+        }
+        self.rest = &text[end..];
+        let value = text[..end].trim_end_matches([' ', '\t']);
+        (!value.is_empty()).then_some(value)
     }
 
     fn quoted(&mut self) -> Option<String> {
@@ -291,6 +319,33 @@ mod tests {
             (r#"Digest realm="d", nonce="n, m", qop=auth"#, vec![Challenge::Other("Digest".into())]),
             ("Bearer error=invalid_token", vec![Challenge::Other("Bearer".into())]),
             (r#"Bearer realm="a", realm="b""#, vec![bearer("a", "", &[], None)]),
+            (
+                "Bearer realm=https://auth.example.com/token?x=1,service=reg.example.com:5000,scope=repository:a/b:pull",
+                vec![bearer(
+                    "https://auth.example.com/token?x=1",
+                    "reg.example.com:5000",
+                    &["repository:a/b:pull"],
+                    None,
+                )],
+            ),
+            (
+                r#"Bearer scope=repository:a/b:pull,push , service="s",realm="https://t""#,
+                vec![bearer("https://t", "s", &["repository:a/b:pull,push"], None)],
+            ),
+            (
+                r#"Bearer realm="https://t",scope=repository:a:pull repository:b:pull,push,*"#,
+                vec![bearer("https://t", "", &["repository:a:pull", "repository:b:pull,push,*"], None)],
+            ),
+            (
+                r#"Bearer realm=https://t,scope=repository:a:pull, Basic realm=x"#,
+                vec![bearer("https://t", "", &["repository:a:pull"], None), basic("x")],
+            ),
+            ("Basic realm=Docker Registry", vec![basic("Docker Registry")]),
+            (
+                r#"Basic realm=Docker Registry , Bearer realm="https://t""#,
+                vec![basic("Docker Registry"), bearer("https://t", "", &[], None)],
+            ),
+            (r#"BASIC realm = "Sonatype Nexus Repository Manager""#, vec![basic("Sonatype Nexus Repository Manager")]),
         ];
         for (header, expected) in table {
             assert_eq!(Challenge::parse([header]), expected, "{header}");
@@ -312,6 +367,10 @@ mod tests {
             (r#"Basic realm="a" Bearer realm="b""#, 1),
             ("Basic realm=, Bearer realm=x", 2), // `realm=` alone is a word of the old kind
             ("Basic@x", 1),
+            (r#"Basic realm=x Bearer realm="https://evil""#, 1),
+            ("Basic realm=x Bearer realm=https://evil, Bearer realm=https://evil", 1),
+            (r#"Bearer realm=https://t"x", Bearer realm=y"#, 1),
+            ("Bearer realm=https://t,scope=pull x=y, Basic realm=z", 1),
             (r#"Basic Bearer realm="b""#, 1), // no comma before the second
             ("Negotiate abc, Basic realm=a", 2),
             ("Negotiate abc", 1),

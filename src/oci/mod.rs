@@ -32,7 +32,7 @@ pub use error::{Code, error_body};
 pub use glob::{BadRepositoryPattern, RepositoryPattern};
 pub use image::{BadImageName, DigestPrefix, ImageName};
 pub use manifest::{Listing, MANIFEST_LIMIT, kept_type};
-pub use media_type::{Accept, Enclosed, Look, MediaType};
+pub use media_type::{Accept, Enclosed, Look, MediaType, OtherTypes};
 pub use name::{BadName, Reference, Repository, Tag};
 pub use pattern::{BadPattern, HostPattern};
 pub use request::path::{BadPath, PlainPath};

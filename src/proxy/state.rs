@@ -13,6 +13,7 @@ use super::clients::Guesses;
 use super::clients::shared_address::SharedAddress;
 use super::limit::{self, Limiter};
 use super::policy::Policy;
+use super::registry::lists::KeptLists;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
@@ -38,6 +39,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
+    pub(crate) referrers: KeptLists,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -61,6 +63,7 @@ impl Proxy {
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
+            referrers: KeptLists::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),

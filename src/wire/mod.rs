@@ -5,6 +5,7 @@
 //! Reading: RFC 9112 sections 3 (Request Line) and 6 (Message Body); RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via),
 //! 14 (Range Requests).
 
+mod ahead;
 mod body;
 mod coalesce;
 mod form;
@@ -16,6 +17,7 @@ mod range;
 mod received;
 mod rewind;
 
+pub use ahead::Ahead;
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
 pub use coalesce::Coalesce;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};

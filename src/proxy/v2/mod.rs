@@ -1,7 +1,7 @@
 //! Answers one request of the registry protocol inside an intercepted connection.
 //!
 //! Flow: `dispatch` checks form and host, has `clients::clearance` read and judge the request, and routes it: to
-//! `pull`, to `auth`, to a push (`push`), to a listing (`listing`), or upstream as it is. While a registry is being
+//! `pull`, to `auth`, to a push (`push`), to a listing (`listing`, `referrers`), or upstream as it is. While a registry is being
 //! found to be away, `retry_away` answers again from what is cached. `endpoint` says where a request goes that is
 //! not pulled.
 //! Scope: requests to registries and their token services, whatever their method.
@@ -12,4 +12,5 @@ pub(crate) mod dispatch;
 pub(crate) mod endpoint;
 pub(crate) mod listing;
 pub(crate) mod push;
+pub(crate) mod referrers;
 pub(crate) mod retry_away;
