@@ -5,7 +5,6 @@
 //! Reading: RFC 9112 sections 3 (Request Line) and 6 (Message Body); RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via),
 //! 14 (Range Requests).
 
-mod ahead;
 mod body;
 mod coalesce;
 mod form;
@@ -13,11 +12,11 @@ mod framing;
 mod guarded;
 mod header;
 mod multipart;
+mod noted;
 mod range;
 mod received;
 mod rewind;
 
-pub use ahead::Ahead;
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
 pub use coalesce::Coalesce;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
@@ -25,6 +24,7 @@ pub use framing::{data_only, frame, is_unexpected};
 pub use guarded::Guarded;
 pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use multipart::Multipart;
+pub use noted::Noted;
 pub use range::{Asked, RangeSpec, Span};
 pub use received::{Leftover, Received};
 pub use rewind::Rewind;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, LINK};
 
-use crate::cache::Place;
+use crate::cache::{Place, Principal};
 
 /// All lists together.
 const KEPT_BYTES: u64 = 16 << 20;
@@ -25,9 +25,12 @@ pub(crate) struct ListKey {
     pub(crate) place: Place,
     /// As it is sent: the path with the digest, the type of artifacts, the page.
     pub(crate) target: Arc<str>,
+    /// Who was told, or `None`: one who may read in the repository. Some registries answer an empty list to others.
+    pub(crate) told: Option<Principal>,
 }
 
-/// The last lists.
+/// The last lists. Cheap to clone; clones share them.
+#[derive(Clone)]
 pub(crate) struct KeptLists(moka::sync::Cache<ListKey, Arc<KeptList>>);
 
 /// A 200.
@@ -50,8 +53,9 @@ impl KeptLists {
         self.0.get(key)
     }
 
-    pub(crate) fn note(&self, key: &ListKey, list: KeptList) {
-        self.0.insert(key.clone(), Arc::new(list));
+    pub(crate) fn note(&self, keys: impl IntoIterator<Item = ListKey>, list: KeptList) {
+        let list = Arc::new(list);
+        keys.into_iter().for_each(|key| self.0.insert(key, list.clone()));
     }
 
     pub(crate) fn forget(&self, key: &ListKey) {

@@ -98,7 +98,7 @@ mod tests {
         assert!(!spare.exists());
         let cache = (CACHE, spare.join(".cache").into_os_string());
         let odd = HelperHome::of(Some(own), Some("/nowhere".into()), Some(spare.clone()));
-        assert_eq!(odd.variables(), [cache.clone()]);
+        assert_eq!(odd.variables(), std::slice::from_ref(&cache));
         let home = (HOME, spare.clone().into_os_string());
         for own in [None, Some("/nowhere".into()), Some("/dev/null".into()), Some("src".into()), Some("".into())] {
             let found = HelperHome::of(own.clone(), None, Some(spare.clone())).variables();

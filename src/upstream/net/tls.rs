@@ -46,16 +46,14 @@ impl Roots {
     /// The TLS configuration for a host; `further` is a file of more issuers to trust. The host's own `ca_file` may also hold
     /// the very certificate that the host presents.
     pub(crate) fn config(&self, host: &HostConfig, further: Option<&Path>) -> Result<ClientConfig, Error> {
-        let mut roots = self.system.clone();
         let unusable = |path: &Path| Error::Pem { path: path.to_owned(), expected: "CA certificate" };
+        let mut verifier = Verifier::new(self.system.clone(), &self.provider);
         if let Some(path) = further {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|_| unusable(path))?;
-            }
+            verifier.trust_issuers(&certificates(path)?).map_err(|_| unusable(path))?;
         }
-        let own = host.ca_file.as_deref().map(|path| Ok((path, certificates(path)?))).transpose()?;
-        let (path, own) = own.unwrap_or((Path::new(""), Vec::new()));
-        let verifier = Verifier::new(roots, own, &self.provider).map_err(|_| unusable(path))?;
+        if let Some(path) = &host.ca_file {
+            verifier.trust(certificates(path)?).map_err(|_| unusable(path))?;
+        }
         // rustls calls every verifier but its own dangerous: this one adds a rule, and drops none.
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()

@@ -28,7 +28,7 @@ pub(crate) struct Verifier {
 
 /// Why no TLS client of today takes a certificate, where webpki's own words do not say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum UnusableCertificate {
     /// X.509 version 1 or 2: it has no extensions, and so no names.
     #[error(
         "it is an X.509 certificate of version 1, which cannot name a host: make one with a subjectAltName \
@@ -44,20 +44,27 @@ pub(crate) enum Unusable {
 }
 
 impl Verifier {
-    /// Trusts `roots` for any host, and what is in `own` for the hosts that this verifier is used for: as issuers, except
-    /// for those that say that they are none, and as a server's own certificate.
+    /// Trusts `roots` alone.
+    pub(crate) fn new(roots: RootCertStore, provider: &CryptoProvider) -> Self {
+        Self { roots, pinned: Vec::new(), algorithms: provider.signature_verification_algorithms }
+    }
+
+    /// Trusts these as issuers, too, except for those that say that they are none.
     ///
     /// # Errors
     /// What webpki says of a certificate that cannot be parsed.
-    pub(crate) fn new(
-        mut roots: RootCertStore,
-        own: Vec<CertificateDer<'static>>,
-        provider: &CryptoProvider,
-    ) -> Result<Self, Error> {
-        for certificate in own.iter().filter(|certificate| !is_no_ca(certificate)) {
-            roots.add(certificate.clone())?;
-        }
-        Ok(Self { roots, pinned: own, algorithms: provider.signature_verification_algorithms })
+    pub(crate) fn trust_issuers(&mut self, issuers: &[CertificateDer<'static>]) -> Result<(), Error> {
+        issuers.iter().filter(|issuer| !is_no_ca(issuer)).try_for_each(|issuer| self.roots.add(issuer.clone()))
+    }
+
+    /// Trusts these as issuers and as servers' own certificates.
+    ///
+    /// # Errors
+    /// As of [`Verifier::trust_issuers`].
+    pub(crate) fn trust(&mut self, own: Vec<CertificateDer<'static>>) -> Result<(), Error> {
+        self.trust_issuers(&own)?;
+        self.pinned.extend(own);
+        Ok(())
     }
 }
 
@@ -121,7 +128,7 @@ fn check_pinned(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     }
     let usage = certificate.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
     if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
-        return Err(Unusable::Purpose.into());
+        return Err(UnusableCertificate::Purpose.into());
     }
     Ok(())
 }
@@ -129,7 +136,7 @@ fn check_pinned(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
 /// webpki reads certificates of version 3 only.
 fn unreadable(der: &CertificateDer<'_>, error: Error) -> Error {
     let is_old = parsed(der).is_some_and(|certificate| certificate.version() != X509Version::V3);
-    if is_old { Unusable::Version.into() } else { error }
+    if is_old { UnusableCertificate::Version.into() } else { error }
 }
 
 /// Puts into words what webpki says of a CA's certificate that a server presents as its own.
@@ -137,7 +144,7 @@ fn explained(der: &CertificateDer<'_>, error: Error) -> Error {
     let is_unexplained = matches!(error, Error::InvalidCertificate(CertificateError::Other(_)));
     match parsed(der).filter(|certificate| is_unexplained && certificate.is_ca()) {
         Some(certificate) if certificate.subject() == certificate.issuer() => CertificateError::UnknownIssuer.into(),
-        Some(_) => Unusable::Authority.into(),
+        Some(_) => UnusableCertificate::Authority.into(),
         None => error,
     }
 }
@@ -153,8 +160,8 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     x509_parser::parse_x509_certificate(der).ok().map(|(_, certificate)| certificate)
 }
 
-impl From<Unusable> for Error {
-    fn from(unusable: Unusable) -> Self {
+impl From<UnusableCertificate> for Error {
+    fn from(unusable: UnusableCertificate) -> Self {
         CertificateError::Other(OtherError(Arc::new(unusable))).into()
     }
 }

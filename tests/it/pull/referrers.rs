@@ -144,3 +144,37 @@ async fn a_private_list_is_served_to_those_who_may_read_and_to_nobody_else() {
         assert!(!String::from_utf8_lossy(answer.bytes()).contains("sig"), "{stranger:?}");
     }
 }
+
+#[tokio::test]
+async fn whoever_was_told_a_list_is_told_it_again_without_having_pulled() {
+    let (mut registry, image, proxy) = lab("{fresh_for: 1h}").await;
+    let path = format!("/v2/team/app/referrers/{}", image.digest);
+    registry.script("GET */referrers/*", list("sig", &[]));
+    assert_eq!(ask(&proxy, &path, None).await.status, 200);
+    registry.stop();
+    assert!(is_last_known(&ask(&proxy, &path, None).await, "sig"));
+    let stranger = ask(&proxy, &path, Some(&basic_value("mallory", "guess"))).await;
+    assert!(stranger.status.is_server_error(), "{}", stranger.status);
+}
+
+#[tokio::test]
+async fn what_strangers_are_told_of_a_private_repository_is_told_to_no_reader() {
+    let registry = Registry::start("registry.example.com");
+    let image = registry.push_image("team/app", "1", &[layer(1000, 1)]);
+    let alice = basic_value("alice", "secret");
+    registry.script("*/manifests/*", Act::Unless(alice.clone(), Box::new(Act::Status(404))));
+    registry.script("*/blobs/*", Act::Unless(alice.clone(), Box::new(Act::Status(404))));
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;
+    let path = format!("/v2/team/app/referrers/{}", image.digest);
+    assert_eq!(ask(&proxy, "/v2/team/app/manifests/1", Some(&alice)).await.status, 200);
+    let line = registry.script("*/referrers/*", list("sig", &[]));
+    assert_eq!(ask(&proxy, &path, Some(&alice)).await.status, 200);
+    registry.unscript(line);
+    // Some registries hide what is private behind an empty list.
+    let line = registry.script("*/referrers/*", list("hidden", &[]));
+    assert_eq!(ask(&proxy, &path, None).await.bytes(), &index("hidden"));
+    registry.unscript(line);
+    registry.script("*/referrers/*", Act::Status(503));
+    assert!(is_last_known(&ask(&proxy, &path, Some(&alice)).await, "sig"));
+    assert!(is_last_known(&ask(&proxy, &path, None).await, "hidden"));
+}

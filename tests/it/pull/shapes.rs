@@ -206,3 +206,37 @@ async fn a_redirect_to_a_relative_location_and_an_error_page_are_taken_for_what_
     let answer = session.get("/v2/team/app/manifests/1").await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "60"));
 }
+
+#[tokio::test]
+async fn a_wrong_digest_in_the_head_of_content_by_digest_is_overruled_by_the_bytes() {
+    let (registry, image) = registry();
+    let wrong = Digest::of(Algorithm::Sha256, b"something else").to_string();
+    for pattern in ["*/blobs/*", "*/manifests/sha*"] {
+        registry.script(pattern, Act::Header("docker-content-digest".into(), wrong.clone()));
+    }
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;
+    let mut session = proxy.client().session(EXAMPLE).await;
+    for (path, digest) in [
+        (format!("/v2/team/app/manifests/{}", image.digest), &image.digest),
+        (format!("/v2/team/app/blobs/{}", image.layers[0]), &image.layers[0]),
+    ] {
+        for _ in 0..2 {
+            let answer = session.get(&path).await;
+            assert_eq!((answer.status.as_u16(), answer.header("docker-content-digest")), (200, &*digest.to_string()));
+            assert_eq!(Digest::of(Algorithm::Sha256, answer.bytes()), *digest);
+        }
+    }
+    assert_eq!(registry.count("GET *"), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_invents_types_fills_no_memory() {
+    let (registry, _) = registry();
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 1h}").start().await;
+    let mut session = proxy.client().session(EXAMPLE).await;
+    for (number, expected) in (0..20).map(|number| (number, number + 1)).chain([(19, 20), (12, 20), (0, 21)]) {
+        let accept = format!("{MANIFEST}, application/vnd.x{number}");
+        assert_eq!(session.ask("GET", "/v2/team/app/manifests/1", &[("accept", &accept)]).await.status, 200);
+        assert_eq!(registry.count("*/manifests/1"), expected, "{number}");
+    }
+}

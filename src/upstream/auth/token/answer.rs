@@ -45,13 +45,13 @@ pub(crate) struct TokenDocument {
 fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Shape<T> {
+    enum Lenient<T> {
         Right(T),
         Other(IgnoredAny),
     }
-    Ok(match Shape::deserialize(deserializer)? {
-        Shape::Right(value) => Some(value),
-        Shape::Other(_) => None,
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Right(value) => Some(value),
+        Lenient::Other(_) => None,
     })
 }
 
