@@ -245,15 +245,15 @@ impl OtherTypes {
     }
 }
 
-/// Whether it names one type that a registry may want to see. `application/json` says nothing of a manifest: Docker always
-/// sends it.
+/// Whether it names one type that a manifest may have. `application/json` says nothing of one: Docker always sends it.
 fn is_other(bare: &str) -> bool {
     let is_name = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
     };
+    let is_kind = |part: &str| part.eq_ignore_ascii_case("application");
     bare.len() <= OTHER_LENGTH
         && !bare.eq_ignore_ascii_case("application/json")
-        && bare.split_once('/').is_some_and(|(kind, name)| is_name(kind) && is_name(name))
+        && bare.split_once('/').is_some_and(|(kind, name)| is_kind(kind) && is_name(name))
 }
 
 /// Whether a parameter is `q=0`, in any spelling.
@@ -329,14 +329,17 @@ mod tests {
     #[test]
     fn other_types_make_a_class_of_their_own_and_are_sent() {
         let (list, other) = (MediaType::DockerList.as_str(), "application/vnd.acme.model.v1+json");
-        let (one, types) = Accept::parse_all([format!("{other}, {list};q=0.5, x/y").as_str()]);
-        assert_eq!(one.header(&types), format!("{list}, {other}, x/y"));
-        assert_eq!(one, class(&[list, "x/y, x/y", other]));
+        let (one, types) = Accept::parse_all([format!("{other}, {list};q=0.5, application/x-y").as_str()]);
+        assert_eq!(one.header(&types), format!("{list}, {other}, application/x-y"));
+        assert_eq!(one, class(&[list, "application/x-y, application/x-y", other]));
         assert_eq!((one.code(), one.has_others()), (class(&[list]).code(), true));
-        for fewer in [&[list][..], &[list, other], &[list, other, "x/z"], &["x/y", other]] {
+        for fewer in [&[list][..], &[list, other], &[list, other, "application/x-z"], &["application/x-y", other]] {
             assert_ne!(one, class(fewer), "{fewer:?}");
         }
-        assert_eq!(Accept::EVERYTHING.with(&types).header(&types), format!("{}, {other}, x/y", Accept::EVERYTHING));
+        assert_eq!(
+            Accept::EVERYTHING.with(&types).header(&types),
+            format!("{}, {other}, application/x-y", Accept::EVERYTHING)
+        );
         assert_eq!(class(&[list]).header(&types), list, "not those of another class");
         let (none, types) = Accept::parse_all([other]);
         assert_eq!(none.header(&types), other);
@@ -344,11 +347,23 @@ mod tests {
 
     #[test]
     fn what_is_no_type_is_not_sent_and_what_is_sent_has_an_end() {
-        let long = format!("x/{}", "y".repeat(100));
-        for odd in ["application/json", "x", "x/", "/y", "x/y z", "x/y\"", "text/*", "x/y/z", long.as_str(), ""] {
+        let long = format!("application/{}", "y".repeat(100));
+        for odd in [
+            "application/json",
+            "x",
+            "application/",
+            "/y",
+            "application/y z",
+            "application/y\"",
+            "text/*",
+            "text/html",
+            "application/y/z",
+            long.as_str(),
+            "",
+        ] {
             assert_eq!(Accept::parse_all([odd]).1, OtherTypes::default(), "{odd}");
         }
-        let many: Vec<String> = (0..100).map(|number| format!("x/{number}")).collect();
+        let many: Vec<String> = (0..100).map(|number| format!("application/{number}")).collect();
         let (class, types) = Accept::parse_all([many.join(",").as_str()]);
         assert_eq!(class.header(&types).split(", ").count(), OTHERS);
     }

@@ -12,14 +12,16 @@ use super::{Body, BodyError};
 pub struct Noted<F> {
     body: Body,
     copy: Option<BytesMut>,
+    length: Option<usize>,
     limit: usize,
     note: Option<F>,
 }
 
 impl<F: FnOnce(Bytes) + Unpin> Noted<F> {
-    /// Copies up to `limit` bytes of `body` for `note`.
-    pub fn new(body: Body, limit: usize, note: F) -> Self {
-        Self { body, copy: Some(BytesMut::new()), limit, note: Some(note) }
+    /// Copies up to `limit` bytes of `body` for `note`. `length` is what `Content-Length` says: a server that has sent so
+    /// many asks for no more, although the body has not said that it has ended.
+    pub fn new(body: Body, length: Option<usize>, limit: usize, note: F) -> Self {
+        Self { body, copy: Some(BytesMut::new()), length, limit, note: Some(note) }
     }
 
     fn end(&mut self) {
@@ -43,8 +45,9 @@ impl<F: FnOnce(Bytes) + Unpin> http_body::Body for Noted<F> {
                 if let Some(copy) = &mut self.copy {
                     copy.extend_from_slice(data);
                 }
-                if self.body.is_end_stream() {
-                    self.end(); // nobody asks for more
+                let is_whole = self.copy.as_ref().is_some_and(|copy| Some(copy.len()) == self.length);
+                if is_whole || self.body.is_end_stream() {
+                    self.end();
                 }
             }
             Some(Err(_)) => self.copy = None,
@@ -79,7 +82,7 @@ mod tests {
             .collect();
         let body = Body::wrap(StreamBody::new(futures_util::stream::iter(frames)));
         let tell = told.clone();
-        let body = Body::wrap(Noted::new(body, limit, move |bytes| *tell.lock().unwrap() = Some(bytes)));
+        let body = Body::wrap(Noted::new(body, None, limit, move |bytes| *tell.lock().unwrap() = Some(bytes)));
         let passed = collect(body, 100).await.is_ok();
         let told = told.lock().unwrap().take();
         (passed, told)
@@ -93,8 +96,22 @@ mod tests {
         assert_eq!(noted(&[Ok("abc"), Err(())], 6).await, (false, None));
         let told = Arc::new(Mutex::new(None));
         let tell = told.clone();
-        let full = Noted::new(Body::full("abc"), 3, move |bytes| *tell.lock().unwrap() = Some(bytes));
+        let full = Noted::new(Body::full("abc"), None, 3, move |bytes| *tell.lock().unwrap() = Some(bytes));
         assert_eq!(collect(Body::wrap(full), 3).await.unwrap(), "abc");
         assert_eq!(told.lock().unwrap().take(), Some("abc".into()));
+    }
+
+    #[tokio::test]
+    async fn what_is_as_long_as_was_said_is_told_before_it_has_ended() {
+        use http_body_util::BodyExt;
+        let told = Arc::new(Mutex::new(None));
+        let tell = told.clone();
+        let pieces = ["ab", "c"].map(|text| Ok::<_, std::io::Error>(Frame::data(Bytes::from(text))));
+        let body = Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)));
+        let mut body = Noted::new(body, Some(3), 3, move |bytes| *tell.lock().unwrap() = Some(bytes));
+        for expected in [None, Some("abc".into())] {
+            body.frame().await.unwrap().unwrap();
+            assert_eq!(told.lock().unwrap().clone(), expected);
+        }
     }
 }

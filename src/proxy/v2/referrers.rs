@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
 
 use super::listing;
@@ -116,7 +116,8 @@ impl ReferrersQuery<'_> {
                 lists.note(keys.into_iter().flatten(), KeptList::new(&head, bytes, asked));
             }
         };
-        Response::from_parts(parts, Body::wrap(Noted::new(body, LIST_LIMIT, note))).into()
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Response::from_parts(parts, Body::wrap(Noted::new(body, length, LIST_LIMIT, note))).into()
     }
 
     async fn asker(&self, place: &Place, headers: &HeaderMap) -> ListReader {
