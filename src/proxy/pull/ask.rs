@@ -161,6 +161,7 @@ impl Ask {
             target: &target,
             headers: &headers,
             downloads: options.downloads,
+            patience: options.patience,
         };
         let ask_as = self.registry.name_for(endpoint, &self.ask_as);
         let mut answered = self.send(&ask_as, kind(subject), &sending).await;
@@ -189,12 +190,7 @@ impl Ask {
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
-            let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
-            // An address of a blob that is signed for GET alone.
-            let is_about_head = *method == Method::HEAD
-                && matches!(subject, Subject::Blob(_))
-                && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
-            return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
+            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
         }
         Err(refused(Refused::read(response, endpoint).await))
     }
@@ -264,6 +260,8 @@ pub(crate) struct FetchOptions {
     pub(crate) way: usize,
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
+    /// How long the head of an answer is waited for, where that is less than the registry's time for a first byte.
+    pub(crate) patience: Option<Duration>,
 }
 
 fn kind(subject: &Subject) -> Kind {

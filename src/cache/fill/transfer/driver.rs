@@ -290,7 +290,15 @@ impl<'a> Driver<'a> {
         };
         let (fault, progress) = (&self.last.fault, self.fill.progress());
         if fault.retry == Retry::Again && !self.retries.is_exhausted(progress) {
-            info!(digest = %self.fill.digest(), at = progress, %fault, "the upstream cut off the response; requesting the rest");
+            let place = self.last.place.as_ref();
+            let registry = place.map(|place| &*place.registry);
+            let repository = place.map(|place| place.repository.as_str());
+            let (digest, endpoint, fault) = (self.fill.digest(), self.last.endpoint.as_deref(), chain(fault));
+            if progress == 0 {
+                info!(registry, repository, %digest, endpoint, fault, "the upstream did not deliver the blob; asking again");
+            } else {
+                info!(registry, repository, %digest, endpoint, at = progress, fault, "the transfer of a blob stopped; requesting the rest");
+            }
             return Ok(());
         }
         self.fill.sources().drop_one(&lane.source, fault);
