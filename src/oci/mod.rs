@@ -7,6 +7,7 @@
 //! Never: guess. Text that servers could read in two ways is an error ([`BadPath`], [`BadQuery`]).
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
+mod accept;
 mod authority;
 mod authorization;
 mod challenge;
@@ -22,6 +23,7 @@ mod name;
 mod pattern;
 mod request;
 
+pub use accept::{Accept, OtherTypes};
 pub use authority::{Authority, BadAuthority, Host};
 pub use authorization::Authorization;
 pub use challenge::{Bearer, Challenge};
@@ -32,7 +34,7 @@ pub use error::{Code, error_body};
 pub use glob::{BadRepositoryPattern, RepositoryPattern};
 pub use image::{BadImageName, DigestPrefix, ImageName};
 pub use manifest::{Listing, MANIFEST_LIMIT, kept_type};
-pub use media_type::{Accept, Enclosed, Look, MediaType, OtherTypes};
+pub use media_type::{Enclosed, Look, MediaType};
 pub use name::{BadName, Reference, Repository, Tag};
 pub use pattern::{BadPattern, HostPattern};
 pub use request::path::{BadPath, PlainPath};

@@ -222,6 +222,36 @@ mod tests {
         assert!(matches!(error, CredentialError::HelperStart { .. }));
     }
 
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_failed_helper_says_is_logged_in_one_line_without_its_secrets() {
+        for script in [
+            "echo 'no route to sts.example.com' >&2; echo 'password=canary' >&2; echo canary; exit 3",
+            "printf 'no route to sts.example.com\\nBearer canary' >&2; echo canary",
+        ] {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+            tracing::subscriber::with_default(subscriber, || Program::new(script).ask(PATIENCE).unwrap_err());
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let told: Vec<&str> = text.lines().filter(|line| line.contains("no route to sts.example.com")).collect();
+            assert!(told.len() == 1 && told[0].contains("r.example.com") && !text.contains("canary"), "{text}");
+        }
+    }
+
     #[test]
     fn a_helper_has_the_limits_of_a_login_and_a_home_that_it_can_write_to() {
         let script = r#"read server
