@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::host::Overdue;
 use crate::oci::{Accept, Digest, Look, MediaType, Tag};
+use crate::store;
 use crate::wire::Body;
 
 /// One repository that can be asked upstream, in one name.
@@ -45,11 +46,6 @@ pub trait Source: Send + Sync + 'static {
     /// The same once the probe that is finding out has done so, which is soon.
     fn is_gone(&self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(self.is_away()))
-    }
-
-    /// Whether a fault is a throttle, which says nothing of rights, nor of the registry's health.
-    fn is_throttle(&self, _fault: &Fault) -> bool {
-        false
     }
 
     /// The fault that every caller is told while the registry is known to be away.
@@ -239,8 +235,29 @@ pub struct Fault {
     /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part), or
     /// it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
     pub unfit: bool,
+    /// What failed, where what follows depends on it.
+    pub kind: FaultKind,
     /// Why, for the log and for the answer.
     pub cause: Arc<dyn Error + Send + Sync>,
+}
+
+/// What failed, where what follows depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The store, and not for want of open files: the content can still be passed on without it.
+    Store,
+    /// The registry is throttling (429), which says nothing of rights, nor of its health.
+    Throttle,
+    /// Nothing was sent: the registry is known to be unreachable.
+    Away,
+    /// The content has no such part (416). With the content's length in bytes, if it was said.
+    NoSuchPart(Option<u64>),
+    /// The source was not asked: nothing is said of its caller.
+    NotAsked,
+    /// A 200 that does not say that it is about this content.
+    Unproven,
+    /// Anything else.
+    Other,
 }
 
 /// Whether asking again can help.
@@ -272,7 +289,19 @@ pub enum Said {
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
+        Self { retry, said: Said::Nothing, unfit: false, kind: FaultKind::Other, cause: Arc::new(cause) }
+    }
+
+    /// A failure of the store.
+    pub(crate) fn of_store(retry: Retry, error: store::Error) -> Self {
+        let kind = if error.is_exhausted() { FaultKind::Other } else { FaultKind::Store };
+        Self::new(retry, error).of(kind)
+    }
+
+    /// The same of that kind.
+    #[must_use]
+    pub fn of(self, kind: FaultKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The same of what asking in another way may mend.

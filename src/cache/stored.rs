@@ -82,7 +82,7 @@ impl Stored {
                     return Ok(Found::Filling(waiter));
                 }
                 Ok(Entered::Leaving(fill)) => fill.gone().await,
-                Err(cause) => return Err(Fault::new(Retry::Never, cause)),
+                Err(cause) => return Err(Fault::of_store(Retry::Never, cause)),
             }
         }
     }

@@ -7,7 +7,6 @@
 //! Never: guess. Text that servers could read in two ways is an error ([`BadPath`], [`BadQuery`]).
 //! Reading: OCI distribution-spec v1.1, sections "Pull" and "Endpoints"; OCI image-spec, "Descriptor".
 
-mod accept;
 mod authority;
 mod authorization;
 mod challenge;
@@ -22,11 +21,12 @@ mod media_type;
 mod name;
 mod pattern;
 mod request;
+mod text;
 
-pub use accept::{Accept, OtherTypes};
 pub use authority::{Authority, BadAuthority, Host};
 pub use authorization::Authorization;
-pub use challenge::{Bearer, Challenge};
+pub use challenge::bearer::Bearer;
+pub use challenge::challenge::Challenge;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, BadDigest, Digest, Hasher};
 pub use document::document;
@@ -37,6 +37,8 @@ pub use manifest::{Listing, MANIFEST_LIMIT, kept_type};
 pub use media_type::{Enclosed, Look, MediaType};
 pub use name::{BadName, Reference, Repository, Tag};
 pub use pattern::{BadPattern, HostPattern};
+pub use request::accept::{Accept, OtherTypes};
 pub use request::path::{BadPath, PlainPath};
 pub use request::query::{BadQuery, Query};
 pub use request::route::Route;
+pub use text::parsed;

@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::respond::API_VERSION;
-use crate::cache::{Fault, NoAnswer, Retry, Said};
+use crate::cache::{Fault, FaultKind, NoAnswer, Retry, Said};
 use crate::oci::{Authority, Look, document};
 use crate::store;
 use crate::upstream::Unasked;
@@ -137,7 +137,7 @@ impl<'a> FaultCause<'a> {
     }
 }
 
-/// Whether a fault is a 404, or a 410, whoever said it.
+/// Whether a fault is a 404, or a 410, of any upstream.
 pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
@@ -154,7 +154,8 @@ pub(crate) fn fault_of(error: Error) -> Fault {
     // The caller's credentials cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
     let unfit = matches!(error, Error::Misfit { .. });
-    Fault { said, unfit, ..Fault::new(retry, error) }
+    let kind = if matches!(error, Error::Away { .. }) { FaultKind::Away } else { FaultKind::Other };
+    Fault { said, unfit, ..Fault::new(retry, error).of(kind) }
 }
 
 /// A request that was not made, or not answered, as the cache understands it.

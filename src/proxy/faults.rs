@@ -99,7 +99,9 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
             return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
         }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
-        Error::Crowded { .. } | Error::Full { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::ConnectionLimit { .. } | Error::Full { .. } | Error::Exhausted { .. } => {
+            return out_of_files(chain(error));
+        }
         Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),

@@ -14,7 +14,7 @@ use super::registry::verdict::Verdict;
 use super::respond::{self, Failure, Rendered};
 use super::served::ServedAnswer;
 use super::state::Proxy;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome};
 use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
@@ -67,7 +67,7 @@ where
         }
         Err(error) => {
             // A client can have as many of them fail as it likes.
-            static SAID: Seldom = Seldom::new();
+            static SAID: LogThrottle = LogThrottle::new();
             if SAID.is_due() {
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }

@@ -194,8 +194,8 @@ impl Running {
         self.stop.cancel();
         self.control.close(); // before the folder's lock is released
         let finished = self.proxy.drain(deadline).await;
-        // Unfinished fills are saved; a slow disk is not waited for beyond this time.
-        let _ = tokio::time::timeout(SAVE, self.proxy.cache.put_away()).await;
+        // Unfinished fills are saved, and work in the background ends; a slow disk is not waited for beyond this time.
+        let _ = tokio::time::timeout(SAVE, self.proxy.cache.stop()).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()

@@ -190,7 +190,7 @@ pub enum Error {
     },
     /// As many connections to upstreams are open as may be, and none became free in time: nothing was sent.
     #[error("no connection to {to}: the {limit} connections that may be open to upstreams are in use")]
-    Crowded {
+    ConnectionLimit {
         /// Who was meant.
         to: Authority,
         /// How many may be open; half of them to one host.
@@ -231,7 +231,7 @@ pub enum Error {
         /// Who redirected.
         from: Authority,
     },
-    /// A request whose target is no path: a fault of ours.
+    /// A request whose target is no path: a fault of the proxy.
     #[error("a request to {to} has no path")]
     BadRequest {
         /// To whom.

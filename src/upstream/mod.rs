@@ -56,6 +56,6 @@ pub use net::rules::{AddressRules, Forbidden, Why};
 pub use net::sockets::{sockets_refused, sockets_used};
 pub use net::stream::EgressStream;
 pub use net::target::{BadTarget, Target};
-pub use outage::Outage;
+pub use outage::{Outage, OutageSeen};
 pub use reach::{EndpointConfig, HostConfig};
 pub use side::{RetryAdvice, Side};

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::buffers::{Buffer, SIZES};
 use crate::host::{self, BUFFERS, Buffers};
-use crate::store::{Blob, Staged};
+use crate::store::Blob;
 use crate::wire::Span;
 
 const CHUNK: usize = SIZES[2];
@@ -65,16 +65,6 @@ impl ReadAt for Blob {
 
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         Self::read_at(self, at, buffer)
-    }
-}
-
-impl ReadAt for Arc<Staged> {
-    fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        Staged::try_read_at(self, at, buffer)
-    }
-
-    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        Staged::read_at(self, at, buffer)
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) async fn keep(fill: &Fill) {
 }
 
 fn remember(fill: &Fill) -> JoinHandle<()> {
-    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
-    tokio::task::spawn_blocking(move || {
+    let (staged, (extents, total)) = (fill.staged().handle(), fill.extents());
+    fill.tasks().spawn_blocking(move || {
         if let Err(error) = staged.remember(&extents, total, None) {
             warn!(digest = %staged.digest(), %error, "cannot save the progress of a download");
         }

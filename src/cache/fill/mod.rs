@@ -26,6 +26,7 @@ pub(crate) mod reader;
 mod silence;
 mod slots;
 pub(crate) mod sources;
+mod staged_file;
 pub(crate) mod status;
 mod task;
 pub(crate) mod transfer;

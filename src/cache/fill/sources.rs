@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cache::{Caller, Fault, Reach, Retry};
+use crate::cache::{Caller, Fault, FaultKind, Reach, Retry};
 
 /// A thousand joiners need not all be able to lead.
 const ENOUGH: usize = 16;
@@ -33,12 +33,12 @@ struct NotAsked;
 
 /// What those are told whose source was not asked.
 pub(crate) fn not_asked() -> Fault {
-    Fault::new(Retry::Again, NotAsked)
+    Fault::new(Retry::Again, NotAsked).of(FaultKind::NotAsked)
 }
 
 /// Whether the fill has said nothing of the caller's right, neither yes nor no.
 pub(crate) fn says_nothing(fault: &Fault) -> bool {
-    fault.cause.downcast_ref::<NotAsked>().is_some()
+    fault.kind == FaultKind::NotAsked
 }
 
 impl Opening {
@@ -148,7 +148,7 @@ impl Sources {
         source.failed(fault);
     }
 
-    /// The fill ends: whoever was not asked is told so.
+    /// The fill ends: a source that was not asked is told so.
     pub(crate) fn fail(&self, fault: &Fault) {
         self.lock().iter().for_each(|source| source.failed(fault));
     }

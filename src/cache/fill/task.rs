@@ -11,7 +11,7 @@ use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
-use crate::store::{self, Checksums, Staged};
+use crate::store::{self, Checksums};
 use crate::telemetry::Metrics;
 
 /// Runs a fill to its end.
@@ -46,7 +46,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             } else {
                 fill.staged().abandon();
             }
-            fill.let_go().await;
+            fill.staged().let_go().await; // the next fill of this content resumes it
         }
         (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
@@ -80,8 +80,8 @@ fn is_too_large(fault: &Fault) -> bool {
 }
 
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
-    let staged: Arc<Staged> = fill.staged().clone();
-    if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
+    let staged = fill.staged().handle();
+    if let Ok(Err(cause)) = fill.tasks().spawn_blocking(move || staged.commit_with(checksums)).await {
         let place = fill.place();
         error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }

@@ -19,7 +19,7 @@ use crate::cache::rights::rights::{AskedAt, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::Coalesced;
+use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -85,9 +85,15 @@ struct TagInquiry {
 }
 
 impl Tags {
-    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, kept: ManifestStore, store: Store) -> Self {
+    pub(crate) fn new(
+        rights: Arc<Rights>,
+        refusals: Arc<Refusals>,
+        kept: ManifestStore,
+        store: Store,
+        tasks: TaskGroup,
+    ) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, refusals, memory, missing, kept, asked: Together::new() }
+        Self { rights, refusals, memory, missing, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.

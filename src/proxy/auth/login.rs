@@ -55,7 +55,7 @@ async fn verify(
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
         let (header, left) = context
-            .access
+            .authenticated
             .token_for(context.registry.realms(), endpoint, bearer, token_request.scopes(), &credential)
             .await?;
         let issued = Authorization::parse(header.as_bytes());

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::client_hello::{self, Closed};
 use super::intercept::UNRECOGNIZED_NAME;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::{Client, refused};
 use crate::proxy::record::Record;
@@ -30,7 +30,7 @@ const BUFFER: usize = 32 << 10;
 /// A tunnel through which nothing has passed for so long is no transfer that a drain waits for: an idle connection.
 const IDLE: Duration = Duration::from_secs(25);
 
-static SAID: Seldom = Seldom::new();
+static SAID: LogThrottle = LogThrottle::new();
 
 /// Copies until the end. The record says how much went to the client.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(

@@ -3,7 +3,7 @@
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{HeaderName, Response, StatusCode};
 
-use crate::cache::{Fault, Flow, Proof, Retry, Validator};
+use crate::cache::{Fault, FaultKind, Flow, Proof, Retry, Validator};
 use crate::oci::Digest;
 use crate::proxy::answer;
 use crate::upstream::Endpoint;
@@ -66,9 +66,10 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
 /// # Errors
 /// [`answer::Misfit`], where it does not say so.
 pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Fault>> {
-    let refused = fault.cause.downcast_ref::<answer::Refused>();
-    let refused = refused.filter(|refused| from > 0 && refused.status == StatusCode::RANGE_NOT_SATISFIABLE)?;
-    let total = text(&refused.headers, &CONTENT_RANGE).and_then(|said| digits(said.strip_prefix("bytes */")?));
+    let FaultKind::NoSuchPart(total) = fault.kind else { return None };
+    if from == 0 {
+        return None;
+    }
     Some(match total.filter(|total| *total <= from) {
         Some(total) => Ok(Flow {
             at: total,
@@ -82,9 +83,14 @@ pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Faul
         }),
         None => {
             let why = "no such part, where it should have more";
-            Err(Fault::new(Retry::Again, answer::Misfit { status: refused.status, why }))
+            Err(Fault::new(Retry::Again, answer::Misfit { status: StatusCode::RANGE_NOT_SATISFIABLE, why }))
         }
     })
+}
+
+/// How long the content is, as a 416 says, in bytes.
+pub(crate) fn length_beyond(headers: &HeaderMap) -> Option<u64> {
+    text(headers, &CONTENT_RANGE).and_then(|said| digits(said.strip_prefix("bytes */")?))
 }
 
 /// The span that was asked for: from where, and to where (exclusive) if not to the end.

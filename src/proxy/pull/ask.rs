@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
-use crate::cache::{Carried, Fault, Origins, Retry, Said, Subject, Validator};
+use crate::cache::{Carried, Fault, FaultKind, Origins, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, OtherTypes, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::registry::registry::Registry;
@@ -32,7 +32,7 @@ const MANIFEST_TIME: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) upstream: Upstream,
-    pub(crate) access: Authenticated,
+    pub(crate) authenticated: Authenticated,
     pub(crate) outage: Outage,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Arc<Registry>,
@@ -225,12 +225,12 @@ impl Ask {
     }
 
     async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
-        let answered = self.access.ask(&self.upstream, ask_as, sending).await;
+        let answered = self.authenticated.ask(&self.upstream, ask_as, sending).await;
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(name, kind, status);
         self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
-        if let Some(quota) = self.access.quotas().quota(name) {
+        if let Some(quota) = self.authenticated.quotas().quota(name) {
             self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
         }
         answered
@@ -300,7 +300,12 @@ fn refused(refused: Refused) -> Fault {
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };
-    Fault { retry, said, ..Fault::new(retry, refused) }
+    let kind = match refused.status {
+        StatusCode::TOO_MANY_REQUESTS => FaultKind::Throttle,
+        StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
+        _ => FaultKind::Other,
+    };
+    Fault { said, ..Fault::new(retry, refused).of(kind) }
 }
 
 /// All of a manifest.

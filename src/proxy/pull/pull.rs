@@ -9,14 +9,13 @@ use super::ask::accepted;
 use super::content::{self, Payload};
 use super::puller::Puller;
 use crate::cache::{
-    Asking, BlobFound, Cache, Fault, Follower, Freshness, ManifestFound, Occasion, Origins, Passing, Principal,
-    Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
+    Asking, BlobFound, Cache, Fault, FaultKind, Follower, Freshness, ManifestFound, Occasion, Origins, Passing,
+    Principal, Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
 };
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::proxy::context::Context;
 use crate::proxy::respond;
 use crate::proxy::served::Served;
-use crate::store;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::Body;
 
@@ -260,6 +259,5 @@ impl Pull<'_> {
 
 /// Whether the store has failed, and not the registry: then the blob passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
-    let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
-    fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)
+    fault.said == Said::Nothing && fault.kind == FaultKind::Store
 }

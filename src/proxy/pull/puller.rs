@@ -77,7 +77,7 @@ impl<'a> Puller<'a> {
         let Identity { principal, who: ask_as, public, .. } = &self.identity;
         Ask {
             upstream: context.upstream.clone(),
-            access: context.access.clone(),
+            authenticated: context.authenticated.clone(),
             outage: context.outage.clone(),
             metrics: context.proxy.metrics.clone(),
             registry: context.registry.clone(),
@@ -85,8 +85,8 @@ impl<'a> Puller<'a> {
             repository: self.place.repository.clone(),
             ask_as: ask_as.clone(),
             carried: match ask_as {
-                // It is asked as nobody for a client that holds a token of ours: a no says nothing of the holder.
-                _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Lent,
+                // It is asked as nobody for a client that holds a token of the proxy: a no says nothing of the holder.
+                _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Reduced,
                 AskAs::Caller(None) if !public => Carried::Bare,
                 _ => Carried::Own,
             },

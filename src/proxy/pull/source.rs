@@ -1,7 +1,7 @@
 //! Makes the cache's source of a registry that is asked in one caller's name: bytes, a proof, or a manifest, by upstream
 //! requests.
 //!
-//! A source for a client that holds a token of ours asks as nobody. What the registry denies to nobody says nothing of
+//! A source for a client that holds a token of the proxy asks as nobody. What the registry denies to nobody says nothing of
 //! the holder, so it takes away no right and no last known answer; where there is none, the registry's own 401 reaches
 //! the client.
 
@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::answer_head;
 use super::ask::{Ask, FetchOptions, read};
-use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
+use crate::cache::{
+    Carried, Fault, FaultKind, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole,
+};
 use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
@@ -80,10 +82,6 @@ impl Source for Ask {
         Box::pin(self.outage.is_gone())
     }
 
-    fn is_throttle(&self, fault: &Fault) -> bool {
-        is_throttled(fault)
-    }
-
     fn absence(&self) -> Option<Fault> {
         let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
         self.outage.is_home_away().then(|| answer::fault_of(away()))
@@ -111,8 +109,8 @@ impl Ask {
         let Want { origins, if_range: validators, way, last, .. } = want;
         let mut options = FetchOptions { origins, span, validators, way, last, downloads, patience: None };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
-        let again = |fault: Fault| match fault.cause.downcast_ref() {
-            Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+        let again = |fault: Fault| match fault.kind {
+            FaultKind::Away if want.from > 0 => Fault { retry: Retry::Again, ..fault },
             _ => fault,
         };
         let asked = self.ask(Method::GET, &subject, &options).await;
@@ -174,7 +172,7 @@ impl Ask {
             Said::Refused => answer::is_missing(&fault),
             Said::Nothing => false,
         };
-        if self.carried == Carried::Lent && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
+        if self.carried == Carried::Reduced && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
     }
 
     /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.
@@ -198,7 +196,7 @@ fn is_passing(fault: &Fault) -> bool {
 }
 
 fn is_throttled(fault: &Fault) -> bool {
-    Refused::within(fault).is_some_and(|refused| refused.status == StatusCode::TOO_MANY_REQUESTS)
+    fault.kind == FaultKind::Throttle
 }
 
 /// Whether HEAD and GET were refused in the same way, by such a refusal.

@@ -9,8 +9,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::endpoint::endpoint;
+use super::read::read;
 use super::referrers::ReferrersQuery;
-use super::retry_away::read;
 use super::{listing, push};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;

@@ -24,13 +24,12 @@ pub(crate) async fn pass(
     kind: Kind,
     request: Request<Received>,
 ) -> ServedAnswer {
-    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let seen = context.outage.seen();
     let answered = passed(context, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
         context.outage.settled().await;
     }
-    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
-    if !is_news || !answered.status().is_server_error() {
+    if !context.outage.is_news_after(seen) || !answered.status().is_server_error() {
         return answered;
     }
     let (to, retry_after) = (endpoint.authority().clone(), context.outage.retry_after());
@@ -70,7 +69,7 @@ async fn passed(
         downloads: Downloads::Paced,
         patience: None,
     };
-    let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let answered = context.authenticated.ask(&context.upstream, &who, &sending).await;
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());
     context.proxy.metrics.upstream_request(registry.name(), kind, status);
     match answered {

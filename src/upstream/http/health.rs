@@ -1,6 +1,6 @@
 //! The health of endpoints: one that failed lately is asked last, and only within a short deadline.
 //!
-//! Illness is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
+//! A failure is forgotten after a while, longer after each failure, so that an endpoint nobody asks is asked again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,17 +15,17 @@ use crate::upstream::Endpoint;
 const FIRST: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
 
-/// So many ill endpoints are remembered at most: clients choose hosts, too.
+/// So many failing endpoints are remembered at most: clients choose hosts, too.
 const LIMIT: usize = 1024;
 
-/// The endpoints that are ill.
+/// The endpoints that are failing.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointHealth {
-    ill: Mutex<HashMap<Endpoint, Illness>>,
+    failing: Mutex<HashMap<Endpoint, Failing>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Illness {
+struct Failing {
     until: Instant,
     backoff: Backoff,
 }
@@ -35,35 +35,35 @@ impl EndpointHealth {
         match evidence {
             Evidence::Broken | Evidence::Nothing => {}
             Evidence::Well => {
-                self.ill().remove(endpoint);
+                self.failing().remove(endpoint);
             }
-            Evidence::Error | Evidence::Odd | Evidence::Down => self.note_ill(endpoint),
+            Evidence::Error | Evidence::Odd | Evidence::Down => self.note_failing(endpoint),
         }
     }
 
     pub(crate) fn is_well(&self, endpoint: &Endpoint) -> bool {
-        self.ill().get(endpoint).is_none_or(|illness| illness.until <= Instant::now())
+        self.failing().get(endpoint).is_none_or(|failing| failing.until <= Instant::now())
     }
 
     /// Failures of requests that were under way together are one failure.
-    fn note_ill(&self, endpoint: &Endpoint) {
+    fn note_failing(&self, endpoint: &Endpoint) {
         let now = Instant::now();
-        let mut ill = self.ill();
-        let backoff = match ill.get(endpoint) {
-            Some(illness) if illness.until > now => return,
-            Some(illness) => illness.backoff.grown(),
+        let mut all = self.failing();
+        let backoff = match all.get(endpoint) {
+            Some(failing) if failing.until > now => return,
+            Some(failing) => failing.backoff.grown(),
             None => BACKOFF,
         };
-        if ill.len() >= LIMIT {
-            ill.retain(|_, illness| illness.until > now);
+        if all.len() >= LIMIT {
+            all.retain(|_, failing| failing.until > now);
         }
-        if ill.len() < LIMIT || ill.contains_key(endpoint) {
-            ill.insert(endpoint.clone(), Illness { until: now + backoff.pause(), backoff });
+        if all.len() < LIMIT || all.contains_key(endpoint) {
+            all.insert(endpoint.clone(), Failing { until: now + backoff.pause(), backoff });
         }
     }
 
-    fn ill(&self) -> MutexGuard<'_, HashMap<Endpoint, Illness>> {
-        self.ill.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> MutexGuard<'_, HashMap<Endpoint, Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use crate::oci::Authority;
 
     #[tokio::test(start_paused = true)]
-    async fn illness_passes_and_returns_for_longer() {
+    async fn a_failure_passes_and_returns_for_longer() {
         let endpoint = Endpoint::of_host(&Authority::parse("quay.io", 443).unwrap());
         let health = EndpointHealth::default();
         assert!(health.is_well(&endpoint));
@@ -99,11 +99,11 @@ mod tests {
         for number in 0..3 * LIMIT {
             health.note(&host(number), Evidence::Down);
         }
-        assert_eq!(health.ill().len(), LIMIT);
+        assert_eq!(health.failing().len(), LIMIT);
         tokio::time::advance(FIRST).await;
         health.note(&host(0), Evidence::Down);
         health.note(&host(3 * LIMIT), Evidence::Down);
         assert!(!health.is_well(&host(3 * LIMIT)));
-        assert!(health.ill().len() < LIMIT);
+        assert!(health.failing().len() < LIMIT);
     }
 }

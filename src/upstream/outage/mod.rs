@@ -22,4 +22,4 @@ mod ward;
 
 pub(crate) use part::{OutagePart, is_telling};
 pub(crate) use probe::{Probe, SendProbe};
-pub use state::Outage;
+pub use state::{Outage, OutageSeen};

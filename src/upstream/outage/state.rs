@@ -24,6 +24,13 @@ const PATIENCE: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Outage(pub(crate) Arc<Inner>);
 
+/// What was known of an outage when a request began.
+#[derive(Clone, Copy, Debug)]
+pub struct OutageSeen {
+    was_open: bool,
+    was_home_away: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     /// The endpoints that decide: it is away when none of them answers.
@@ -49,7 +56,7 @@ impl Outage {
         standing.is_home_away() || standing.realm_away
     }
 
-    /// Whether the registry itself is away, by a probe of ours: what it said last is believed for longer then.
+    /// Whether the registry itself is away, by a probe of the proxy: what it said last is believed for longer then.
     #[must_use]
     pub fn is_home_away(&self) -> bool {
         self.0.standing.borrow().is_home_away()
@@ -88,6 +95,29 @@ impl Outage {
     /// Ends when the registry itself is away. Cancel-safe.
     pub async fn gone(&self) {
         self.wait(OutageStanding::is_home_away).await;
+    }
+
+    /// What is known now, for a request that begins.
+    #[must_use]
+    pub fn seen(&self) -> OutageSeen {
+        OutageSeen { was_open: self.is_open(), was_home_away: self.is_home_away() }
+    }
+
+    /// Whether it has come since, or reached the registry itself since: a request that failed meanwhile is answered as
+    /// those that come after it.
+    #[must_use]
+    pub fn is_news_after(&self, seen: OutageSeen) -> bool {
+        (!seen.was_open && self.is_open()) || (!seen.was_home_away && self.is_home_away())
+    }
+
+    /// Ends when it has come since, or reached the registry itself since. Cancel-safe.
+    pub async fn news_after(&self, seen: OutageSeen) {
+        let OutageSeen { was_open, was_home_away } = seen;
+        tokio::select! {
+            () = self.opened(), if !was_open => {}
+            () = self.gone(), if was_open && !was_home_away => {}
+            else => std::future::pending().await,
+        }
     }
 
     /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
@@ -327,7 +357,7 @@ impl Outage {
 
     fn publish(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing();
-        // Under the lock, so that the last one is the latest; whoever looks at it takes no lock then.
+        // Under the lock, so that the last one is the latest; a reader takes no lock then.
         self.0.standing.send_replace(standing);
         drop(state);
     }

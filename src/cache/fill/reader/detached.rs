@@ -31,7 +31,8 @@ impl Detached {
     pub(crate) fn begin(waiter: &Waiter, at: u64, end: Option<u64>, hold: bool) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let detaching = Detaching { waiter: waiter.clone(), at, end, hash: None, held: Bytes::new(), sender };
-        tokio::spawn(async move {
+        // To its end also at a stop: a reader whose rest were dropped would take what it had for the whole.
+        waiter.fill().tasks().spawn(async move {
             let sender = detaching.sender.clone();
             if let Err(Stop::Fault(fault)) = detaching.run(hold).await {
                 let _ = sender.send(Err(fault)).await; // a reader that has left is fine
@@ -65,7 +66,7 @@ impl Detaching {
         let fill = self.waiter.fill().clone();
         if hold {
             let hash = ContentHash::new(fill.digest().algorithm());
-            self.hash = Some(hashing::take(hash, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
+            self.hash = Some(hashing::take(hash, &fill, 0, self.at).await.map_err(Stop::Fault)?);
         }
         let mut retries = Retries::default();
         let mut way = 0;
@@ -164,7 +165,7 @@ mod tests {
     use crate::cache::fill::fill::Fill;
     use crate::cache::fill::sources::FillSource;
     use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Whole};
-    use crate::host::{Percent, Size};
+    use crate::host::{Percent, Size, TaskGroup};
     use crate::oci::{Algorithm, Digest};
     use crate::store::{self, Store};
     use crate::wire::Body;
@@ -220,7 +221,7 @@ mod tests {
             let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
             let caller = Caller::new(place, principal, source, Trust::default());
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
-            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default()));
+            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default(), TaskGroup::new()));
             let waiter = Waiter::of(&fill, &caller).unwrap();
             let mut detached = Detached::begin(&waiter, 10, Some(1000), false);
             if leaves {

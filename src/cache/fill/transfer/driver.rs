@@ -311,7 +311,7 @@ impl<'a> Driver<'a> {
         // A refusal is an answer like others, unless bytes came before it, also one to a question in nobody's name, which
         // says nothing of the caller; and that a registry is away is told once.
         let source = &lane.source.caller.source;
-        let is_denial = fault.retry == Retry::Never && lane.source.caller.is_lent();
+        let is_denial = fault.retry == Retry::Never && lane.source.caller.is_reduced();
         let is_told = match fault.said {
             Said::Nothing => progress == 0 && (source.is_away() || is_denial),
             Said::Refused => progress == 0,
@@ -323,7 +323,7 @@ impl<'a> Driver<'a> {
         Err(Halt::Broken(self.last.fault.clone()))
     }
 
-    /// One line for whoever looks for the reason.
+    /// One line for an operator who looks for the reason.
     fn tell(&self, words: &'static str) {
         let Last { fault, tries, place, endpoint } = &self.last;
         warn!(

@@ -123,7 +123,7 @@ impl Lane {
         };
         self.endpoint.clone_from(&flow.endpoint);
         if let Some(total) = flow.total {
-            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::new(Retry::Never, cause)))?;
+            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::of_store(Retry::Never, cause)))?;
         }
         let was_known = fill.total();
         fill.opened(&flow)?;
@@ -144,7 +144,7 @@ impl Lane {
         let stream_to = flow.to.or(flow.total);
         let mut stream = Stream {
             id: self.id,
-            writer: StagedWriter::new(fill.staged().clone(), self.claim.from),
+            writer: StagedWriter::new(fill, self.claim.from),
             skip: self.claim.from.saturating_sub(flow.at),
             surplus: Bytes::new(),
             stream_to,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-use super::media_type::{KNOWN, MediaType, bare};
+use crate::oci::media_type::{KNOWN, MediaType, bare};
 
 /// The part of a client's `Accept` that can change a registry's answer: the set of known types and `*/*`, and which other
 /// types there are ([`OtherTypes`]). It prints as the header that is sent upstream, so that all clients that share an

@@ -1,10 +1,9 @@
-//! Parses the challenges of a `WWW-Authenticate` header, and prints our own (RFC 9110, 11.6.1).
-//!
-//! Commas separate both challenges and their parameters; a name followed by `=` is a parameter of the challenge before
-//! it. A value that should be quoted may do without: some registries send `scope=repository:a/b:pull`. If a header breaks
-//! the grammar otherwise, only the part before the error counts.
+//! A challenge to authenticate, as a server sends it and as this proxy prints its own.
 
 use std::fmt;
+
+use super::bearer::{Bearer, Quoted};
+use super::header::HeaderReader;
 
 /// One challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +19,10 @@ pub enum Challenge {
     Other(String),
 }
 
-/// The token service to ask for a bearer token, and its scope (distribution-spec, "Token Authentication").
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bearer {
-    /// The URL of the token service. Any text: the code that uses it must check it.
-    pub realm: String,
-    /// The name of the registry at the token service.
-    pub service: Option<String>,
-    /// What the token must be for, such as `repository:library/alpine:pull`; separated by spaces.
-    pub scopes: Vec<String>,
-    /// Why the token that was sent did not suffice: `invalid_token`, `insufficient_scope` (RFC 6750, 3.1).
-    pub error: Option<String>,
-}
-
 impl Challenge {
     /// Parses every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
     pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        let items = headers.into_iter().flat_map(|header| Reader { rest: header }.items());
+        let items = headers.into_iter().flat_map(|header| HeaderReader::of(header).items());
         items.map(|(_, scheme, parameters)| Self::of(scheme, &parameters)).collect()
     }
 
@@ -44,7 +30,7 @@ impl Challenge {
     /// belongs to the last one.
     #[must_use]
     pub fn split(header: &str) -> Vec<(&str, &str)> {
-        let items = Reader { rest: header }.items();
+        let items = HeaderReader::of(header).items();
         let ends = items.iter().skip(1).map(|(at, ..)| *at).chain([header.len()]);
         let written = |at: usize, end: usize| header[at..end].trim_end_matches([' ', '\t', ',']);
         items.iter().zip(ends).map(|((at, scheme, _), end)| (*scheme, written(*at, end))).collect()
@@ -90,135 +76,6 @@ impl Challenge {
     }
 }
 
-/// Reads one header from left to right.
-struct Reader<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Reader<'a> {
-    /// The start of each challenge, its scheme and its parameters.
-    fn items(mut self) -> Vec<(usize, &'a str, Vec<(String, String)>)> {
-        let (length, mut found) = (self.rest.len(), Vec::new());
-        loop {
-            self.separators();
-            let at = length - self.rest.len();
-            let Some(scheme) = self.token() else { break };
-            let mut parameters = Vec::new();
-            let whole = self.parameters(&mut parameters).is_some();
-            found.push((at, scheme, parameters));
-            if !whole {
-                break;
-            }
-        }
-        found
-    }
-
-    /// Reads parameters up to the next scheme or the end; `None` if the grammar is broken.
-    fn parameters(&mut self, parameters: &mut Vec<(String, String)>) -> Option<()> {
-        if !self.rest.is_empty() && !self.rest.starts_with([' ', '\t', ',']) {
-            return None;
-        }
-        self.spaces();
-        if self.token68() {
-            return self.end_of_item();
-        }
-        loop {
-            let before = self.rest;
-            self.separators();
-            let here = self.rest;
-            let parted = before[..before.len() - here.len()].contains(',');
-            let Some(name) = self.token() else { return self.rest.is_empty().then_some(()) };
-            self.spaces();
-            let Some(value) = self.rest.strip_prefix('=') else {
-                self.rest = here; // the scheme of the next challenge, which follows a comma
-                return parted.then_some(());
-            };
-            self.rest = value;
-            self.spaces();
-            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.unquoted(name)?.to_owned() };
-            parameters.push((name.to_owned(), value));
-            self.end_of_item()?;
-        }
-    }
-
-    fn end_of_item(&mut self) -> Option<()> {
-        self.spaces();
-        (self.rest.is_empty() || self.rest.starts_with(',')).then_some(())
-    }
-
-    /// Skips one word of credentials right after the scheme, as in `Negotiate`, followed by a comma or the end. `a=` counts
-    /// too: as a parameter it would have no value, which nobody sends.
-    fn token68(&mut self) -> bool {
-        let word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
-        let tail = self.rest.trim_start_matches(word);
-        let after = tail.trim_start_matches('=').trim_start_matches([' ', '\t']);
-        let is_one = tail.len() < self.rest.len() && (after.is_empty() || after.starts_with(','));
-        if is_one {
-            self.rest = after;
-        }
-        is_one
-    }
-
-    fn token(&mut self) -> Option<&'a str> {
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        let end = self.rest.find(|c| !is_token(c)).unwrap_or(self.rest.len());
-        let (token, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        (!token.is_empty()).then_some(token)
-    }
-
-    /// A value that should be quoted and is not, such as a URL or a scope: up to the next comma, with the words behind
-    /// spaces unless another parameter is among them, and with the actions of a scope, which have commas between them.
-    fn unquoted(&mut self, name: &str) -> Option<&'a str> {
-        const ACTIONS: [&str; 4] = ["pull", "push", "delete", "*"];
-        let is_value = |c: char| !c.is_control() && !matches!(c, '"' | ',');
-        let piece = |text: &'a str| &text[..text.find(|c| !is_value(c)).unwrap_or(text.len())];
-        let text = self.rest;
-        let mut end = piece(text).len();
-        if let Some((word, further)) = text[..end].split_once([' ', '\t']) {
-            // What stands behind an unquoted value without a comma is none of its words if it reads as a parameter.
-            if further.contains('=') || text[end..].starts_with('"') {
-                end = word.len();
-            }
-        }
-        while name.eq_ignore_ascii_case("scope") && text[end..].starts_with(',') {
-            let next = piece(&text[end + 1..]);
-            let action = next.split([' ', '\t']).next().unwrap_or_default();
-            if !ACTIONS.contains(&action) || next[action.len()..].contains('=') {
-                break;
-            }
-            end += 1 + next.len();
-        }
-        self.rest = &text[end..];
-        let value = text[..end].trim_end_matches([' ', '\t']);
-        (!value.is_empty()).then_some(value)
-    }
-
-    fn quoted(&mut self) -> Option<String> {
-        let mut value = String::new();
-        let mut characters = self.rest.char_indices().skip(1);
-        while let Some((at, character)) = characters.next() {
-            match character {
-                '"' => {
-                    self.rest = &self.rest[at + 1..];
-                    return Some(value);
-                }
-                '\\' => value.push(characters.next()?.1),
-                plain => value.push(plain),
-            }
-        }
-        None
-    }
-
-    fn spaces(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
-
-    fn separators(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t', ',']);
-    }
-}
-
 /// Every value quoted, as Docker's and containers' parsers expect it, `realm` first.
 impl fmt::Display for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,36 +85,6 @@ impl fmt::Display for Challenge {
             Self::Basic { realm: None } | Self::Other(_) => Ok(()),
             Self::Bearer(bearer) => bearer.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " realm={}", Quoted(&self.realm))?;
-        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
-        let others = [("service", &self.service), ("scope", &scope), ("error", &self.error)];
-        for (name, value) in others {
-            if let Some(value) = value {
-                write!(f, ",{name}={}", Quoted(value))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Prints a quoted-string. Control characters are not allowed in one and are left out: they could end the header.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        for character in self.0.chars().filter(|character| !character.is_control()) {
-            if matches!(character, '"' | '\\') {
-                f.write_str("\\")?;
-            }
-            write!(f, "{character}")?;
-        }
-        f.write_str("\"")
     }
 }
 
