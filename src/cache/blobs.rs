@@ -93,7 +93,7 @@ impl BlobLookup {
         if permission == Some(Permission::Good) {
             return self.enter(caller, digest, Right::Released, asked).await;
         }
-        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob)) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob), caller.trust.missing_for) {
             return Err(fault);
         }
         let right = match self.right_ahead(caller, digest, permission.is_some()).await {
@@ -295,7 +295,7 @@ impl BlobLookup {
             },
             Err(fault) => {
                 self.refusals.heed(&caller, &subject, &fault).await;
-                self.missing.note(&caller, (digest, Content::Blob), &fault);
+                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Puts the parts of the cache together, and is what the rooms above see of them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::blobs::{BlobFound, BlobLookup};
 use super::caller::{Caller, Requester};
@@ -252,6 +253,20 @@ impl Cache {
     #[must_use]
     pub fn is_granted(&self, place: &Place, principal: &Principal, trust: &Trust) -> bool {
         self.rights.granted(place, principal, trust) > Permission::Unknown
+    }
+
+    /// Whether the reader may read at its place by what the registry said, without asking it again.
+    pub async fn may_read(&self, reader: PlaceReader<'_>) -> bool {
+        self.rights.permission(reader).await == Permission::Good
+    }
+
+    /// Whether the reader may be told again what the registry itself told it at `asked`: as long as a right would hold, if
+    /// the registry has not said no since.
+    #[must_use]
+    pub fn may_hear_again(&self, reader: PlaceReader<'_>, asked: Instant) -> bool {
+        let lives = reader.trust.lives;
+        let is_denied = self.rights.grants().is_denied_since(reader.place, reader.principal, asked);
+        !is_denied && Permission::of(Some(asked.elapsed()), reader.trust, lives.outage) == Permission::Good
     }
 
     /// Forgets what callers have proven, as when the registries' configuration changed.

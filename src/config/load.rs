@@ -15,6 +15,9 @@ use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
 
+/// The directory in the cache folder that credential helpers may write to.
+const HELPERS: &str = "helpers";
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -72,13 +75,14 @@ pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, 
     };
     environment::overlay(&mut root, sources, report);
     let mut sections = decode(&mut root, report);
-    let base = Base::of(file.as_deref(), sources);
+    let mut base = Base::of(file.as_deref(), sources);
     for (path, dir) in [(["ca", "dir"], &mut sections.ca.dir), (["cache", "dir"], &mut sections.cache.dir)] {
         let path = KeyPath::of(path);
         if tree::find(&root, &path).is_some() && !report.is_overridden(&path) {
             *dir = base.join(dir);
         }
     }
+    base.home = Some(sections.cache.dir.join(HELPERS));
     let registries = check::check(&mut sections, &base, report);
     notices.extend(report.notices());
     Settings {

@@ -26,5 +26,5 @@ mod tree;
 
 pub use load::{load, logs_json, reload};
 pub use mistakes::mistake::{Mistake, Mistakes, ValueSource};
-pub use settings::{DRAIN, Settings, check_sealed};
+pub use settings::{DRAIN, Settings, check_root, check_sealed};
 pub use source::{ConfigSources, Overrides};

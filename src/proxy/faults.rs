@@ -13,7 +13,7 @@ use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
 use crate::upstream::Unasked;
-use crate::upstream::{Error, ParentError, TokenError};
+use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
 
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
@@ -24,6 +24,7 @@ pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     *response.headers_mut() = refused.headers.clone();
     let headers = response.headers_mut();
     end_to_end(headers);
+    mend_retry_after(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
     if refused.body.is_empty() {

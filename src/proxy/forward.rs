@@ -21,7 +21,7 @@ use super::state::Proxy;
 use crate::host::LogThrottle;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome, UpstreamAnswer};
-use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
+use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
 use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
@@ -104,7 +104,9 @@ pub(crate) async fn within_share(
     }
 }
 
-pub(crate) fn counted(context: &Context<'_>, response: Response<Body>) -> Response<Body> {
+/// An answer of a registry that is passed on: its bytes count, and its `Retry-After` is one.
+pub(crate) fn counted(context: &Context<'_>, mut response: Response<Body>) -> Response<Body> {
+    mend_retry_after(response.headers_mut());
     let metrics = context.asked().metrics().clone();
     response.map(|body| {
         Body::wrap(body.map_frame(move |frame| {

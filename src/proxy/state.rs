@@ -15,6 +15,7 @@ use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
 use super::policy::Policy;
+use super::registry::lists::KeptLists;
 use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
@@ -42,6 +43,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
+    pub(crate) referrers: KeptLists,
     pub(crate) untrusting: Untrusting,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
@@ -67,6 +69,7 @@ impl Proxy {
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
+            referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
             local,
             policy: ArcSwap::from_pointee(policy),

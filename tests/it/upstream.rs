@@ -15,6 +15,7 @@ use pullthrough::wire::{Body, BodyError, collect};
 use crate::support::lab::{self, Certificate};
 use crate::support::{Act, Gate, Manner, Parent, Plan, Play, Proxy, Raw, Registry, Relay, Setup, eventually};
 
+mod certificates;
 mod connections;
 mod floods;
 mod forgotten;

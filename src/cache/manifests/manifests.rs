@@ -96,7 +96,7 @@ impl Manifests {
         if released.as_ref().is_some_and(|released| released.permission == Permission::Good) {
             return self.fetch(caller, digest).await;
         }
-        if let Some(fault) = self.missing.known(caller, (*digest, Content::Manifest)) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Manifest), caller.trust.missing_for) {
             return Err(fault);
         }
         let shared = self.rights.are_shared(&caller.place, digest).await;
@@ -247,7 +247,7 @@ impl Inquiry for Fetching {
             Ok((_, false)) => {}
             Err(fault) => {
                 manifests.refusals.heed(caller, &Subject::Manifest(*digest), fault).await;
-                manifests.missing.note(caller, (*digest, Content::Manifest), fault);
+                manifests.missing.note(caller, (*digest, Content::Manifest), caller.trust.missing_for, fault);
             }
         }
         fetched

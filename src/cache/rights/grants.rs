@@ -103,6 +103,12 @@ impl Grants {
         }
     }
 
+    /// Whether the registry has said no since `asked`.
+    #[must_use]
+    pub fn is_denied_since(&self, place: &Place, principal: &Principal, asked: Instant) -> bool {
+        self.denials.get(&(place.clone(), principal.shared())).is_some_and(|denied| denied >= asked)
+    }
+
     /// Forgets all proofs, as when the registries' configuration changed.
     pub fn clear(&self) {
         self.proofs.invalidate_all();

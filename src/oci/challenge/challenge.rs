@@ -146,6 +146,33 @@ mod tests {
             (r#"Digest realm="d", nonce="n, m", qop=auth"#, vec![Challenge::Other("Digest".into())]),
             ("Bearer error=invalid_token", vec![Challenge::Other("Bearer".into())]),
             (r#"Bearer realm="a", realm="b""#, vec![bearer("a", "", &[], None)]),
+            (
+                "Bearer realm=https://auth.example.com/token?x=1,service=reg.example.com:5000,scope=repository:a/b:pull",
+                vec![bearer(
+                    "https://auth.example.com/token?x=1",
+                    "reg.example.com:5000",
+                    &["repository:a/b:pull"],
+                    None,
+                )],
+            ),
+            (
+                r#"Bearer scope=repository:a/b:pull,push , service="s",realm="https://t""#,
+                vec![bearer("https://t", "s", &["repository:a/b:pull,push"], None)],
+            ),
+            (
+                r#"Bearer realm="https://t",scope=repository:a:pull repository:b:pull,push,*"#,
+                vec![bearer("https://t", "", &["repository:a:pull", "repository:b:pull,push,*"], None)],
+            ),
+            (
+                r#"Bearer realm=https://t,scope=repository:a:pull, Basic realm=x"#,
+                vec![bearer("https://t", "", &["repository:a:pull"], None), basic("x")],
+            ),
+            ("Basic realm=Docker Registry", vec![basic("Docker Registry")]),
+            (
+                r#"Basic realm=Docker Registry , Bearer realm="https://t""#,
+                vec![basic("Docker Registry"), bearer("https://t", "", &[], None)],
+            ),
+            (r#"BASIC realm = "Sonatype Nexus Repository Manager""#, vec![basic("Sonatype Nexus Repository Manager")]),
         ];
         for (header, expected) in table {
             assert_eq!(Challenge::parse([header]), expected, "{header}");
@@ -167,6 +194,10 @@ mod tests {
             (r#"Basic realm="a" Bearer realm="b""#, 1),
             ("Basic realm=, Bearer realm=x", 2), // `realm=` alone is a word of the old kind
             ("Basic@x", 1),
+            (r#"Basic realm=x Bearer realm="https://evil""#, 1),
+            ("Basic realm=x Bearer realm=https://evil, Bearer realm=https://evil", 1),
+            (r#"Bearer realm=https://t"x", Bearer realm=y"#, 1),
+            ("Bearer realm=https://t,scope=pull x=y, Basic realm=z", 1),
             (r#"Basic Bearer realm="b""#, 1), // no comma before the second
             ("Negotiate abc, Basic realm=a", 2),
             ("Negotiate abc", 1),

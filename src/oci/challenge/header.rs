@@ -1,7 +1,8 @@
 //! Reads the challenges of one `WWW-Authenticate` header (RFC 9110, 11.6.1).
 //!
 //! Commas separate both challenges and their parameters; a name followed by `=` is a parameter of the challenge before
-//! it. If a header breaks the grammar, only the part before the error counts.
+//! it. A value that should be quoted may do without: some registries send `scope=repository:a/b:pull`. If a header breaks
+//! the grammar otherwise, only the part before the error counts.
 
 /// Reads one header from left to right.
 pub(crate) struct HeaderReader<'a> {
@@ -52,7 +53,7 @@ impl<'a> HeaderReader<'a> {
             };
             self.rest = value;
             self.spaces();
-            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.token()?.to_owned() };
+            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.unquoted(name)?.to_owned() };
             parameters.push((name.to_owned(), value));
             self.end_of_item()?;
         }
@@ -82,6 +83,33 @@ impl<'a> HeaderReader<'a> {
         let (token, rest) = self.rest.split_at(end);
         self.rest = rest;
         (!token.is_empty()).then_some(token)
+    }
+
+    /// A value that should be quoted and is not, such as a URL or a scope: up to the next comma, with the words behind
+    /// spaces unless another parameter is among them, and with the actions of a scope, which have commas between them.
+    fn unquoted(&mut self, name: &str) -> Option<&'a str> {
+        const ACTIONS: [&str; 4] = ["pull", "push", "delete", "*"];
+        let is_value = |c: char| !c.is_control() && !matches!(c, '"' | ',');
+        let piece = |text: &'a str| &text[..text.find(|c| !is_value(c)).unwrap_or(text.len())];
+        let text = self.rest;
+        let mut end = piece(text).len();
+        if let Some((word, further)) = text[..end].split_once([' ', '\t']) {
+            // What stands behind an unquoted value without a comma is none of its words if it reads as a parameter.
+            if further.contains('=') || text[end..].starts_with('"') {
+                end = word.len();
+            }
+        }
+        while name.eq_ignore_ascii_case("scope") && text[end..].starts_with(',') {
+            let next = piece(&text[end + 1..]);
+            let action = next.split([' ', '\t']).next().unwrap_or_default();
+            if !ACTIONS.contains(&action) || next[action.len()..].contains('=') {
+                break;
+            }
+            end += 1 + next.len();
+        }
+        self.rest = &text[end..];
+        let value = text[..end].trim_end_matches([' ', '\t']);
+        (!value.is_empty()).then_some(value)
     }
 
     fn quoted(&mut self) -> Option<String> {

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::answer_head::{self, Interval};
 use crate::cache::{Carried, Fault, FaultKind, Origins, Retry, Said, Subject, Validator};
-use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
+use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, OtherTypes, Repository};
 use crate::proxy::answer::{self, Refused};
 use crate::proxy::asked::AskedUpstream;
 use crate::proxy::registry::registry::Registry;
@@ -49,10 +49,11 @@ pub(crate) struct Ask {
     pub(crate) client: IpAddr,
 }
 
-/// What goes along of the client's own request: what it calls itself.
+/// What goes along of the client's own request: what it calls itself, and the types that it alone knows.
 #[derive(Clone)]
 pub(crate) struct Manner {
     user_agent: Option<HeaderValue>,
+    others: OtherTypes,
     /// The proxies that it has come through, this one included: parents are told, and detect a loop by it.
     via: Option<HeaderValue>,
 }
@@ -61,8 +62,15 @@ impl Manner {
     /// `told` is the pseudonym of this proxy, where there are parents to tell.
     pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
         let via = told.and_then(|us| HeaderValue::from_str(&us.via_entries(headers, Version::HTTP_11)).ok());
-        Self { user_agent: headers.get(USER_AGENT).cloned(), via }
+        Self { user_agent: headers.get(USER_AGENT).cloned(), others: accepted(headers).1, via }
     }
+}
+
+/// What the client accepts: the class by which a tag's answer is kept, and the types that are not known here.
+pub(crate) fn accepted(headers: &HeaderMap) -> (Accept, OtherTypes) {
+    let said = headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let said: Vec<_> = said.collect();
+    Accept::parse_all(said.iter().map(AsRef::as_ref))
 }
 
 impl Ask {
@@ -125,13 +133,13 @@ impl Ask {
         let mut headers = HeaderMap::new();
         let accept = match subject {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
-            Subject::Manifest(_) => Some(Accept::EVERYTHING),
+            Subject::Manifest(_) => Some(Accept::EVERYTHING.with(&self.manner.others)),
             // The class that an answer is kept by: what the caller wrote besides would change the answer for others.
             Subject::Tag(_, accept) => Some(*accept),
             Subject::Blob(_) => None,
         };
         if let Some(accept) = accept {
-            headers.insert(ACCEPT, value(&accept.to_string())?);
+            headers.insert(ACCEPT, value(&accept.header(&self.manner.others))?);
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::header::{HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
+use super::ask::accepted;
 use super::content::{self, Payload};
 use super::puller::Puller;
 use crate::cache::{
@@ -171,7 +172,7 @@ impl Pull<'_> {
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
     pub(crate) async fn tag(&self, tag: &Tag) -> Served {
         let puller = self.puller().await;
-        let accept = self.accept();
+        let (accept, _) = accepted(self.headers);
         let pulled = self.tag_of(&puller, tag, accept).await;
         self.probe(&puller, || Subject::Tag(tag.clone(), accept), &pulled);
         pulled
@@ -228,13 +229,6 @@ impl Pull<'_> {
 
     fn cache(&self) -> &Cache {
         &self.context.proxy.cache
-    }
-
-    /// The class of answers that the client accepts.
-    fn accept(&self) -> Accept {
-        let said = self.headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let said: Vec<_> = said.collect();
-        Accept::parse(said.iter().map(AsRef::as_ref))
     }
 
     /// Checks in the background whether anybody may have what the caller was just given, or refused.

@@ -35,7 +35,8 @@ impl<'a> Puller<'a> {
         let place = Place { registry: context.origin.clone(), repository: repository.clone() };
         let deadline = context.deadline(context.registry.tags().deadline());
         let forgeable = context.registry.is_reached_in_the_clear();
-        let trust = Trust { lives: context.registry.lives(), deadline, away: false, lapsed: false, forgeable };
+        let (lives, missing_for) = (context.registry.lives(), context.registry.tags().missing_for());
+        let trust = Trust { lives, deadline, missing_for, away: false, lapsed: false, forgeable };
         let public = context.proxy.cache.public_age(&place).await;
         let identity = identity::of(context, &place, headers, &trust, public.holds(&trust));
         let trust = Trust { away: context.outage.is_home_away(), lapsed: identity.lapsed, ..trust };

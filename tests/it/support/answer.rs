@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LOCATION, RANGE,
+    ACCEPT, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LOCATION, RANGE,
     WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -78,6 +78,11 @@ fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
         Act::Unless(authorization, act) => {
             let is_theirs = request.headers().get("authorization").is_some_and(|value| value == authorization);
             if is_theirs { None } else { instead(act, request.method(), path) }
+        }
+        Act::UnlessAccepts(media_type, act) => {
+            let said = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let is_named = said.flat_map(|value| value.split(',')).any(|name| name.trim() == *media_type);
+            if is_named { None } else { instead(act, request.method(), path) }
         }
         Act::ToRange(act) if request.headers().contains_key(RANGE) => instead(act, request.method(), path),
         _ => None,

@@ -145,7 +145,10 @@ impl Registry {
 
     /// The certificate to trust.
     pub(crate) fn ca_file(&self) -> PathBuf {
-        lab::ca_file()
+        match self.setup.certificate {
+            Some(Certificate::Own(own)) => own.certificate.clone(),
+            _ => lab::ca_file(),
+        }
     }
 
     /// `https://NAME:PORT`, or `http://...`.

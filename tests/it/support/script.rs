@@ -25,6 +25,8 @@ pub(crate) enum Act {
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
     /// Do this to whoever does not send this `Authorization`, before anything else is looked at.
     Unless(String, Box<Act>),
+    /// Do this to whoever does not name this very type in `Accept`.
+    UnlessAccepts(&'static str, Box<Act>),
     /// Do this to a question for a part.
     ToRange(Box<Act>),
     /// Add a header to the answer, or replace it.
