@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -41,7 +42,7 @@ pub trait Source: Send + Sync + 'static {
         Box::pin(std::future::ready(self.is_away()))
     }
 
-    /// Whether a fault is a throttle, which says nothing of rights, nor of the registry's health.
+    /// Whether a fault is a throttle (429), whoever said it, which says nothing of rights, nor of the registry's health.
     fn is_throttle(&self, _fault: &Fault) -> bool {
         false
     }
@@ -96,6 +97,9 @@ pub struct Want {
     pub when_full: WhenFull,
     /// The endpoints that may serve it.
     pub origins: Origins,
+    /// It is the rest of what this source has begun to deliver. So it is soon asked again where no answer comes, and with
+    /// nobody's credentials where the source's own have expired meanwhile.
+    pub resumes: bool,
 }
 
 /// What a download does while the host has as many as it may have.
@@ -222,9 +226,11 @@ pub struct Fault {
     pub retry: Retry,
     /// What it says about the content asked for.
     pub said: Said,
-    /// Whether there was an answer that does not fit how it was asked: another part, a body after HEAD in two lengths. The
-    /// same asked in another way may get one.
+    /// Whether there was an answer that does not fit how it was asked: another part, no part at all, a body after HEAD in
+    /// two lengths. The same asked in another way may get one.
     pub unfit: bool,
+    /// How long the upstream asks to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// Why, for the log and for the answer.
     pub cause: Arc<dyn Error + Send + Sync>,
 }
@@ -266,7 +272,7 @@ impl Said {
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
+        Self { retry, said: Said::Nothing, unfit: false, retry_after: None, cause: Arc::new(cause) }
     }
 
     /// The same of an answer that does not fit how it was asked.

@@ -142,6 +142,15 @@ pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
 
+/// Whether a fault is a 429, whoever said it: the registry, a host that it redirects to, or its token service.
+pub(crate) fn is_throttle(fault: &Fault) -> bool {
+    let status = fault.cause.downcast_ref::<Refused>().map(|refused| refused.status);
+    let status = status.or_else(|| fault.cause.downcast_ref::<Elsewhere>().map(|elsewhere| elsewhere.status));
+    let unasked = fault.cause.downcast_ref();
+    status == Some(StatusCode::TOO_MANY_REQUESTS)
+        || matches!(unasked, Some(Unasked::Token(error)) if error.is_throttle())
+}
+
 /// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
 fn bounded(headers: HeaderMap) -> HeaderMap {
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -162,6 +171,10 @@ pub(crate) fn fault_of_unasked(unasked: Unasked) -> Fault {
     match unasked {
         Unasked::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
+        Unasked::Token(error) if error.is_throttle() => {
+            let retry_after = error.retry_after();
+            Fault { retry_after, ..Fault::new(Retry::Never, Unasked::Token(error)) }
+        }
         other => Fault::new(Retry::Never, other),
     }
 }

@@ -39,6 +39,7 @@ use crate::wire::Body;
 pub struct Upstream {
     inner: Arc<Inner>,
     outage: Option<Outage>,
+    is_hasty: bool,
 }
 
 struct Inner {
@@ -90,14 +91,21 @@ impl Upstream {
                 reader: BodyReader::Us,
             },
         };
-        Ok(Self { inner: Arc::new(inner), outage: None })
+        Ok(Self { inner: Arc::new(inner), outage: None, is_hasty: false })
     }
 
     /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
     /// redirects to. All of that makes up its outage. While that is open, all but its mirrors is refused at once.
     #[must_use]
     pub fn of_registry(&self, outage: &Outage) -> Self {
-        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
+        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()), is_hasty: false }
+    }
+
+    /// The same way for what continues an answer that broke off: its head is waited for no longer than another piece of
+    /// that answer was.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        Self { is_hasty: true, ..self.clone() }
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
@@ -237,7 +245,7 @@ impl Upstream {
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
-        let plain = Self { inner: Arc::clone(&self.inner), outage: None };
+        let plain = Self { inner: Arc::clone(&self.inner), outage: None, is_hasty: false };
         tokio::spawn(Probe::of(outage, part).run(plain));
     }
 
@@ -264,7 +272,9 @@ impl Upstream {
         reader: BodyReader,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
+        let ExchangeLimits { first_byte, idle, .. } = self.inner.limits;
+        let first_byte = if self.is_hasty { first_byte.min(idle) } else { first_byte };
+        let limits = ExchangeLimits { first_byte, brisk: self.outage.is_some(), reader, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;

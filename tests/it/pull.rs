@@ -30,6 +30,7 @@ mod private;
 mod ranges;
 mod recovery;
 mod reloads;
+mod resuming;
 mod secrets;
 mod storms;
 mod suspicion;

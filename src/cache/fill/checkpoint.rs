@@ -11,7 +11,7 @@ use super::fill::Fill;
 /// What has landed is remembered across restarts when so much was added, or after so long.
 const REMEMBER_BYTES: u64 = 64 << 20;
 const REMEMBER_AFTER: Duration = Duration::from_secs(10);
-/// A broken fill of less is not worth keeping, in bytes.
+/// Less is not worth remembering while a fill is under way, in bytes.
 pub(crate) const KEEP_FROM: u64 = 1 << 20;
 
 /// How much of a fill is remembered, and the remembering that is under way.
@@ -37,7 +37,7 @@ impl Checkpoint {
         let is_due = progress - bytes >= REMEMBER_BYTES || (progress > bytes && when.elapsed() >= REMEMBER_AFTER);
         if is_due && self.under_way.is_none() && progress >= KEEP_FROM {
             self.last = (progress, Instant::now());
-            self.under_way = Some(remember(fill));
+            self.under_way = Some(remember(fill, fill.total()));
         }
     }
 
@@ -51,13 +51,22 @@ impl Checkpoint {
 
 /// Remembers what has landed, for the next demand.
 pub(crate) async fn keep(fill: &Fill) {
-    if let Err(error) = remember(fill).await {
+    if let Err(error) = remember(fill, fill.total()).await {
         debug!(%error, "saving the progress of a fill was interrupted");
     }
 }
 
-fn remember(fill: &Fill) -> JoinHandle<()> {
-    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
+/// The same of a fill that its upstream did not end, and at once, though readers may still have it. How long the content is
+/// the next answer says: this upstream may have been wrong.
+pub(crate) async fn keep_unsure(fill: &Fill) {
+    if let Err(error) = remember(fill, None).await {
+        debug!(%error, "saving the progress of a fill was interrupted");
+    }
+    fill.staged().park();
+}
+
+fn remember(fill: &Fill, total: Option<u64>) -> JoinHandle<()> {
+    let (staged, extents) = (fill.staged().clone(), fill.landed());
     tokio::task::spawn_blocking(move || {
         if let Err(error) = staged.remember(&extents, total, None) {
             warn!(digest = %staged.digest(), %error, "cannot save the progress of a download");

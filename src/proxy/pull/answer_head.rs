@@ -82,7 +82,7 @@ pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Faul
         }),
         None => {
             let why = "no such part, where it should have more";
-            Err(Fault::new(Retry::Again, answer::Misfit { status: refused.status, why }))
+            Err(Fault::new(Retry::Again, answer::Misfit { status: refused.status, why }).unfit())
         }
     })
 }

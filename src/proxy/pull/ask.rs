@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
@@ -22,7 +22,7 @@ use crate::proxy::registry::registry::Registry;
 use crate::telemetry::{Kind, Metrics};
 use crate::upstream::AskAs;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
+use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, retry_after, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
@@ -155,13 +155,20 @@ impl Ask {
             downloads: options.downloads,
         };
         let ask_as = self.registry.name_for(endpoint, &self.ask_as);
-        let mut answered = self.send(&ask_as, kind(subject), &sending).await;
+        // What has answered until now is not waited for as long as what may have to fetch the content first.
+        let upstream = if options.resumes { &self.upstream.hasty() } else { &self.upstream };
+        let mut answered = self.send(upstream, &ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(ask_as, AskAs::Nobody) {
-            answered = self.send(&AskAs::Nobody, kind(subject), &sending).await;
+        // The rest of what this caller was given is checked by its digest, whoever is given it.
+        if is_refused && (self.public || options.resumes) && !matches!(ask_as, AskAs::Nobody) {
+            answered = match (answered, self.send(upstream, &AskAs::Nobody, kind(subject), &sending).await) {
+                (_, Ok(nobodys)) if self.public || nobodys.status().is_success() => Ok(nobodys),
+                (_, nobodys) if self.public => nobodys,
+                (refused, _) => refused,
+            };
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() || response.status().is_redirection() {
@@ -175,20 +182,25 @@ impl Ask {
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
-            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
+            let refused = refused(Refused::read(response, endpoint).await, options.span);
+            return Err(Fault { said: Said::Challenged, ..refused });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a token service of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
-            let elsewhere = Fault::new(Retry::Again, answer::Elsewhere { authority, status });
+            let elsewhere = Fault {
+                unfit: options.span.is_some() && is_about_range(status),
+                retry_after: retry_after(response.headers(), SystemTime::now()),
+                ..Fault::new(Retry::Again, answer::Elsewhere { authority, status })
+            };
             // An address of a blob that is signed for GET alone.
             let is_about_head = *method == Method::HEAD
                 && matches!(subject, Subject::Blob(_))
                 && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
             return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
         }
-        Err(refused(Refused::read(response, endpoint).await))
+        Err(refused(Refused::read(response, endpoint).await, options.span))
     }
 
     /// A success, if it is one for what was asked: else another endpoint may give it.
@@ -220,8 +232,14 @@ impl Ask {
         }
     }
 
-    async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
-        let answered = self.access.ask(&self.upstream, ask_as, sending).await;
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        ask_as: &AskAs,
+        kind: Kind,
+        sending: &Sending<'_>,
+    ) -> Result<Response<Body>, Unasked> {
+        let answered = self.access.ask(upstream, ask_as, sending).await;
         let (name, endpoint) = (self.registry.name(), sending.endpoint);
         let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream_request(name, kind, status);
@@ -256,6 +274,7 @@ pub(crate) struct FetchOptions {
     pub(crate) way: usize,
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
+    pub(crate) resumes: bool,
 }
 
 fn kind(subject: &Subject) -> Kind {
@@ -283,8 +302,17 @@ impl FetchOptions {
     }
 }
 
-/// What the registry's own status means for the content asked for.
-fn refused(refused: Refused) -> Fault {
+/// Whether a refusal of a question for a part may be about its being one: the whole, or another part, may be granted.
+fn is_about_range(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 406 | 412 | 416 | 417 | 422 | 501)
+}
+
+/// What the registry's own status means for the content, or the part of it, asked for.
+fn refused(refused: Refused, span: Option<Interval>) -> Fault {
+    let retry_after = retry_after(&refused.headers, SystemTime::now());
+    if span.is_some() && is_about_range(refused.status) {
+        return Fault { said: Said::Refused, retry_after, ..Fault::new(Retry::Again, refused).unfit() };
+    }
     let (retry, said) = match refused.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
         StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
@@ -294,7 +322,7 @@ fn refused(refused: Refused) -> Fault {
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };
-    Fault { retry, said, ..Fault::new(retry, refused) }
+    Fault { retry, said, retry_after, ..Fault::new(retry, refused) }
 }
 
 /// All of a manifest.

@@ -50,8 +50,7 @@ impl Source for Ask {
     }
 
     fn is_throttle(&self, fault: &Fault) -> bool {
-        let refused = fault.cause.downcast_ref::<answer::Refused>();
-        refused.is_some_and(|refused| refused.status == StatusCode::TOO_MANY_REQUESTS)
+        answer::is_throttle(fault)
     }
 
     fn absence(&self) -> Option<Fault> {
@@ -78,11 +77,11 @@ impl Ask {
             WhenFull::Wait => Downloads::Wait,
             WhenFull::Spare => Downloads::Spare,
         };
-        let Want { origins, if_range: validators, way, last, .. } = want;
-        let mut options = FetchOptions { origins, span, validators, way, last, downloads };
+        let Want { origins, if_range: validators, way, last, resumes, .. } = want;
+        let mut options = FetchOptions { origins, span, validators, way, last, downloads, resumes };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
         let again = |fault: Fault| match fault.cause.downcast_ref() {
-            Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+            Some(Error::Away { .. }) if want.from > 0 || resumes => Fault { retry: Retry::Again, ..fault },
             _ => fault,
         };
         let asked = self.ask(Method::GET, &subject, &options).await;

@@ -66,6 +66,8 @@ enum State {
     /// Keeps the blob from being evicted while readers still follow the staged file.
     Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
     Failed,
+    /// The files belong to whoever resumes it.
+    Parked,
 }
 
 impl Staged {
@@ -235,6 +237,21 @@ impl Staged {
         }
     }
 
+    /// Parks it now, as it was remembered last, and not only when the last handle is dropped: open handles can still read,
+    /// nothing more is written. It does nothing if nothing was remembered.
+    pub fn park(&self) {
+        let mut state = exclusive(&self.state);
+        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(_open) = self.blobs.while_open() else { return };
+        let Some(landed) = lock(&self.landed).take() else { return };
+        let Some(charge) = lock(&self.charge).take() else { return };
+        *state = State::Parked;
+        let parked = ParkedFill::new(self.path.clone(), landed, charge);
+        self.blobs.parked_fills.park(&self.blobs.disk, self.digest, parked);
+    }
+
     /// Removes the map.
     fn forget(&self) {
         let Ok(_open) = self.blobs.while_open() else { return };
@@ -317,7 +334,7 @@ fn full(error: Error, digest: Digest) -> Error {
 impl Drop for Staged {
     fn drop(&mut self) {
         let is_open = match *shared(&self.state) {
-            State::Committed(_) => return,
+            State::Committed(_) | State::Parked => return,
             State::Open => !self.sync_failed.load(Ordering::Acquire),
             State::Failed => false,
         };

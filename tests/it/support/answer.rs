@@ -41,6 +41,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
             Act::Delay(time) => tokio::time::sleep(*time).await,
             Act::Wait(gate) => gate.passed().await,
             Act::Silence => std::future::pending().await,
+            Act::ToRange(act) if matches!(**act, Act::Silence) && request.headers().contains_key(RANGE) => {
+                std::future::pending().await
+            }
             Act::Reset => return Err(std::io::Error::other("reset by the script")),
             _ => {}
         }
@@ -80,6 +83,9 @@ fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
             if is_theirs { None } else { instead(act, request.method(), path) }
         }
         Act::ToRange(act) if request.headers().contains_key(RANGE) => instead(act, request.method(), path),
+        Act::ToOpenRange(act) if request.headers().get(RANGE).is_some_and(|range| range.as_bytes().ends_with(b"-")) => {
+            instead(act, request.method(), path)
+        }
         _ => None,
     });
     if to_others.is_some() {

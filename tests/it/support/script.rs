@@ -27,6 +27,8 @@ pub(crate) enum Act {
     Unless(String, Box<Act>),
     /// Do this to a question for a part.
     ToRange(Box<Act>),
+    /// Do this to a question for all from some byte on.
+    ToOpenRange(Box<Act>),
     /// Add a header to the answer, or replace it.
     Header(String, String),
     /// Redirect; `{path}` in the location stands for the request's path.
