@@ -134,6 +134,8 @@ pub struct Flow {
     pub total: Option<u64>,
     /// Whether the upstream answers ranges; `None` where it did not show.
     pub ranges: Option<bool>,
+    /// Whether a coding was taken off on the way, so that the upstream's bytes are others, and it is asked for no part.
+    pub is_coded: bool,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The name of the endpoint that answers, where there are several.

@@ -3,6 +3,7 @@
 mod audited;
 mod authorization;
 mod bound;
+mod coded;
 mod credentials;
 mod damage;
 mod doorkeeping;

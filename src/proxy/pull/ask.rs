@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
+use super::coding;
 use crate::cache::{Carried, Fault, Origins, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
 use crate::proxy::answer::{self, Refused};
@@ -220,12 +221,13 @@ impl Ask {
             }
             // Only the registry's own word is final.
             Subject::Manifest(wanted) if *method == Method::GET && !endpoint.authoritative() => {
-                let (parts, body) = response.into_parts();
-                let bytes = read(body, endpoint).await?;
+                let (mut parts, body) = response.into_parts();
+                let bytes = read(&parts.headers, body, endpoint, Some(*wanted)).await?;
                 if Digest::of(wanted.algorithm(), &bytes) != *wanted {
                     let why = "another manifest than the one asked for";
                     return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
                 }
+                parts.headers.remove(CONTENT_ENCODING);
                 Ok(Response::from_parts(parts, Body::full(bytes)))
             }
             _ => Ok(response),
@@ -325,9 +327,16 @@ fn refused(refused: Refused, span: Option<Interval>) -> Fault {
     Fault { retry, said, retry_after, ..Fault::new(retry, refused) }
 }
 
-/// All of a manifest.
-pub(crate) async fn read(body: Body, endpoint: &Endpoint) -> Result<Bytes, Fault> {
+/// All of a manifest, without a coding that was not asked for.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    endpoint: &Endpoint,
+    wanted: Option<Digest>,
+) -> Result<Bytes, Fault> {
+    let is_coded = coding::is_gzip(headers);
     let read = upstream::collect(body, endpoint.authority(), MANIFEST_LIMIT, MANIFEST_TIME).await;
+    let read = read.map(|came| if is_coded { coding::plain(came, wanted, MANIFEST_LIMIT) } else { came });
     read.map_err(|cause| match Error::of_body(&cause) {
         Some(full @ Error::Full { .. }) => answer::fault_of(full.clone()),
         _ => Fault::new(Retry::Again, cause),

@@ -231,7 +231,8 @@ mod tests {
             let asked = HeaderMap::from_iter([(RANGE, HeaderValue::from_static(range))]);
             let empty = Payload::Memory(Bytes::new());
             let response = answer(&Method::GET, &asked, &digest, "text/plain", &empty);
-            assert_eq!((response.status(), &response.headers()[CONTENT_LENGTH]), (StatusCode::OK, "0"), "{range}");
+            assert_eq!(response.status(), StatusCode::OK, "{range}");
+            assert_eq!(response.headers()[CONTENT_LENGTH], "0", "{range}");
             assert!(!response.headers().contains_key(CONTENT_RANGE) && !is_beyond(&asked, &digest, 0), "{range}");
             assert_eq!(read(response).await, "", "{range}");
         }

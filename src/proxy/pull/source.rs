@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answer_head;
 use super::ask::{Ask, FetchOptions, read};
+use super::coding;
 use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
 use crate::host::{self, Overdue};
 use crate::oci::Digest;
@@ -33,7 +34,10 @@ impl Source for Ask {
         Box::pin(async move {
             let asked = self.watched(self.ask(Method::HEAD, subject, &FetchOptions::default())).await;
             let (response, _) = asked.map_err(|fault| self.softened(fault))?;
-            Ok(answer_head::proof(response.headers()))
+            let proof = answer_head::proof(response.headers());
+            // The length of a manifest that would come coded is another one's.
+            let is_other = coding::is_gzip(response.headers()) && !matches!(subject, Subject::Blob(_));
+            Ok(Proof { size: proof.size.filter(|_| !is_other), ..proof })
         })
     }
 
@@ -101,7 +105,9 @@ impl Ask {
             options.validators.clear();
             (response, endpoint) = self.ask(Method::GET, &subject, &options).await?;
         }
-        answer_head::flow(response, &endpoint, span)
+        let headers = response.headers().clone();
+        let flow = answer_head::flow(response, &endpoint, span)?;
+        Ok(answer_head::decoded(&headers, flow, digest).await)
     }
 
     async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
@@ -110,7 +116,9 @@ impl Ask {
         let (digest, media_type) =
             (answer_head::digest(response.headers()), answer_head::media_type(response.headers()));
         let is_foreign = is_foreign(&response, &endpoint);
-        let bytes = read(response.into_body(), &endpoint).await?;
+        let wanted = if let Subject::Manifest(wanted) = subject { Some(*wanted) } else { digest };
+        let (parts, body) = response.into_parts();
+        let bytes = read(&parts.headers, body, &endpoint, wanted).await?;
         Ok(Whole { bytes, media_type, digest, is_foreign })
     }
 

@@ -1,11 +1,14 @@
 //! How a scripted registry answers one request: as the distribution-spec says, except where the script does.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LOCATION, RANGE,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LOCATION, RANGE,
     WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -56,6 +59,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
         return Err(std::io::Error::other("reset by the script"));
     }
     shared.answered(place, draft.status);
+    if acts.iter().any(|act| matches!(act, Act::Coded)) && draft.status == 200 {
+        compress(&mut draft);
+    }
     distort(&mut draft, &acts);
     Ok(response(draft, &method, &acts))
 }
@@ -333,6 +339,13 @@ fn typed(media_type: &str, body: impl Into<Bytes>) -> Draft {
 fn error(status: u16, code: &str) -> Draft {
     let body = json!({"errors": [{"code": code, "message": "said by the scripted registry"}]});
     Draft { status, ..typed("application/json", body.to_string()) }
+}
+
+fn compress(draft: &mut Draft) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&draft.bytes).unwrap();
+    draft.bytes = encoder.finish().unwrap().into();
+    draft.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
 }
 
 /// Lies in the head of a good answer.

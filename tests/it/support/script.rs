@@ -61,6 +61,8 @@ pub(crate) enum Act {
     NoHead,
     /// Answer every HEAD with 200, an invented length and, by digest, the digest asked for.
     EveryHead,
+    /// Compress the answer, though it was asked for as it is.
+    Coded,
     /// Send no `Content-Length`.
     NoLength,
     /// Send no `Docker-Content-Digest`.

@@ -85,7 +85,7 @@ impl Detaching {
             };
             let is_throttle = self.waiter.caller().source.is_throttle(&fault);
             retries.broke_off(self.at - before, Plea { is_throttle, retry_after: fault.retry_after });
-            shapes.ended(shape, self.at - before, &fault);
+            shapes.ended(shape, before, self.at - before, &fault);
             way += 1;
             let is_final = fault.retry == Retry::Never && !is_throttle;
             if is_final || retries.is_exhausted(self.at) {
@@ -197,6 +197,7 @@ mod tests {
                 to,
                 total,
                 ranges: Some(true),
+                is_coded: false,
                 validator: None,
                 endpoint: None,
                 proof: Proof::default(),

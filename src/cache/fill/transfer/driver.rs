@@ -220,6 +220,7 @@ impl<'a> Driver<'a> {
                 endpoint: None,
                 brought: 0,
                 is_doubtful: false,
+                is_coded: false,
             }),
             None => {
                 self.fill.release(id);
@@ -243,6 +244,9 @@ impl<'a> Driver<'a> {
         self.fill.release(lane.id); // here, so that the next lane is started only after this one was judged
         if let (LaneEnd::Failed(_), Some(endpoint)) = (&end, &lane.endpoint) {
             self.fill.endpoints().failed(endpoint);
+        }
+        if lane.is_coded {
+            self.shapes.has_no_parts();
         }
         match (end, lane.role) {
             (LaneEnd::Done, Role::Scout) => self.scouting.finished(lane.brought),
@@ -286,7 +290,7 @@ impl<'a> Driver<'a> {
     /// The only lane of the content failed: what that says of the next one.
     fn failed(&mut self, lane: &Lane, fault: &Fault) {
         self.retries.broke_off(lane.brought, plea(lane, fault, self.fill));
-        self.shapes.ended(lane.shape, lane.brought, fault);
+        self.shapes.ended(lane.shape, lane.claim.from, lane.brought, fault);
         if self.shapes.next(true).is_whole() {
             self.fill.doubt_ranges();
         }

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) brought: u64,
     /// What answered may be a page.
     pub(crate) is_doubtful: bool,
+    /// What answered takes a coding off, so that no part can be asked for.
+    pub(crate) is_coded: bool,
 }
 
 /// How a lane ended.
@@ -139,6 +141,7 @@ impl Lane {
             () = fill.stopped() => return Ok(LaneEnd::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
+        self.is_coded = flow.is_coded;
         if let Some(total) = flow.total {
             fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::new(Retry::Never, cause)))?;
         }

@@ -71,9 +71,14 @@ impl Shapes {
     /// It failed, which says nothing of ranges, unless the whole is answered.
     fn failed(&mut self, shape: Shape) {
         if self.is_there && !shape.is_whole() {
-            (self.refuses_rest, self.refuses_parts) = (true, true);
+            self.has_no_parts();
         }
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The upstream has no parts of this content.
+    pub(crate) fn has_no_parts(&mut self) {
+        (self.refuses_rest, self.refuses_parts) = (true, true);
     }
 
     /// The trial was answered.
@@ -81,11 +86,12 @@ impl Shapes {
         self.is_there = true;
     }
 
-    /// A request that was made like this failed after so many bytes.
-    pub(crate) fn ended(&mut self, shape: Shape, brought: u64, fault: &Fault) {
+    /// A request from this byte on that was made like this failed after so many bytes.
+    pub(crate) fn ended(&mut self, shape: Shape, from: u64, brought: u64, fault: &Fault) {
+        let has_range = shape == Shape::Part || from > 0;
         if brought > 0 {
             self.gained();
-        } else if fault.unfit {
+        } else if fault.unfit && has_range {
             self.refused(shape);
         } else {
             self.failed(shape);
