@@ -107,7 +107,8 @@ async fn a_layer_that_is_only_said_to_be_compressed_is_stored_as_it_came_and_res
         registry.script_times(1, BLOBS, Act::Cut(cut));
         let got = proxy.client().get(QUAY, &format!("/v2/a/blobs/{digest}")).await;
         assert!(*got.bytes() == bytes, "{length}");
-        let last = registry.requests().last().and_then(|seen| Some(seen.headers.get("range")?.to_str().ok()?.to_owned()));
+        let last =
+            registry.requests().last().and_then(|seen| Some(seen.headers.get("range")?.to_str().ok()?.to_owned()));
         // One that is small is judged when all of it is there, and nothing of it is taken before.
         let expected = (length > 4 * MIB).then(|| format!("bytes={cut}-"));
         assert_eq!((last, registry.count(BLOBS)), (expected, 2), "{length}");

@@ -171,8 +171,7 @@ async fn a_wrong_length_never_completes_and_the_right_one_does_afterwards() {
         let (registry, proxy) = quay().await;
         let bytes = layer(50_000, 9);
         let digest = registry.push_blob("a", bytes.clone());
-        let lines =
-            [registry.script(BLOBS, Act::WrongLength(wrong)), registry.script(BLOBS, Act::IgnoreRange)];
+        let lines = [registry.script(BLOBS, Act::WrongLength(wrong)), registry.script(BLOBS, Act::IgnoreRange)];
         let path = format!("/v2/a/blobs/{digest}");
         let answer = proxy.client().get(QUAY, &path).await;
         assert!(!answer.status.is_success() || answer.body.is_err(), "{wrong}");

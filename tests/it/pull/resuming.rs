@@ -231,6 +231,30 @@ async fn lanes_that_are_refused_their_parts_leave_the_layer_to_one_that_is_not()
     }
 }
 
+#[tokio::test]
+async fn a_layer_whose_length_nobody_said_is_taken_up_too() {
+    let acts = [
+        (None, 2),
+        (Some(Act::IgnoreRange), 2),
+        (Some(Act::ToOpenRange(Box::new(answer(416, &[])))), 3),
+        (Some(to_range(answer(400, &[]))), 4),
+    ];
+    for (number, (act, requests)) in acts.into_iter().enumerate() {
+        let registry = Registry::start("quay.io");
+        let proxy = Plan::new().registry(&registry, "").start().await;
+        let bytes = layer(LENGTH, number as u64);
+        let digest = registry.push_blob("a", bytes.clone());
+        registry.script(BLOBS, Act::NoLength);
+        registry.script_times(1, BLOBS, Act::Cut(CUT));
+        if let Some(act) = act {
+            registry.script(BLOBS, act);
+        }
+        let answer = proxy.client().get(super::QUAY, &format!("/v2/a/blobs/{digest}")).await;
+        assert!(*answer.bytes() == bytes, "{number}");
+        assert_eq!(registry.count(BLOBS), requests, "{number}");
+    }
+}
+
 /// A registry behind which a CDN has the blobs, and what its first answers to a range are.
 async fn behind_a_cdn(act: Act, requests: usize) {
     let registry = Registry::start("quay.io");
