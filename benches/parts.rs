@@ -188,6 +188,7 @@ fn access(bench: &mut Bench) -> anyhow::Result<()> {
         bytes: 1234,
         elapsed: Duration::from_micros(123),
         request_id: RequestId::next(),
+        path: None,
         detail: None,
     };
     bench.bench_function("access line", |b| b.iter(|| black_box(&line).emit()));

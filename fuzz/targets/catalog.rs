@@ -152,7 +152,7 @@ fn ask(store: &Store) {
     });
     if let Ok(survey) = catalog.survey() {
         let _ = (survey.sums(), survey.registries(), survey.page(0, 10), survey.stored(&digest));
-        let _ = (survey.tags("quay.io", &repository, 10), survey.places(&digest, 10), survey.rights(&digest, 10));
+        let _ = (survey.tags("quay.io", &repository, 10), survey.places(&digest, 10), survey.rights(&digest, None, 10));
     }
     if let Ok(Some(blob)) = store.prove(&digest)
         && let Ok(Some(bytes)) = blob.read_all(1 << 20)

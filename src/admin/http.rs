@@ -1,11 +1,13 @@
 //! Serves connections to the admin port.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,13 +22,26 @@ use crate::wire::{self, Body};
 const HEAD: Duration = Duration::from_secs(30);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves one connection in its own task.
-pub fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, metrics: Metrics) {
+/// Serves one connection in its own task. `public` answers the pages of the proxy that are for everybody, by their
+/// paths: the CA's certificate and health.
+pub fn serve<S, P, A>(stream: S, metrics: Metrics, public: P)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Fn(String) -> A + Send + Sync + 'static,
+    A: Future<Output = Option<Response<Body>>> + Send,
+{
     tokio::spawn(async move {
         let _open = metrics.connection("admin");
-        let service = service_fn(|request| {
-            let response = answer(&request, &metrics);
-            async move { Ok::<_, Infallible>(response) }
+        let service = service_fn(|request: Request<Incoming>| {
+            let page = is_read(request.method()).then(|| public(request.uri().path().to_owned()));
+            let metrics = &metrics;
+            async move {
+                let page = match page {
+                    Some(page) if wire::malformed(&request).is_none() => page.await,
+                    _ => None,
+                };
+                Ok::<_, Infallible>(page.unwrap_or_else(|| answer(&request, metrics)))
+            }
         });
         let mut builder = http1::Builder::new();
         let connection =
@@ -50,7 +65,7 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
         let words = "the admin port answers only to IP addresses, localhost and this machine's own name\n";
         return text(StatusCode::MISDIRECTED_REQUEST, words);
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !is_read(request.method()) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "the admin port is read-only\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
@@ -61,10 +76,13 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
             response
         }
-        "/healthz" => text(StatusCode::OK, "alive\n"),
         "/" => text(StatusCode::OK, "pullthrough: metrics are at /metrics\n"),
         _ => text(StatusCode::NOT_FOUND, "no such page; see /metrics\n"),
     }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Whether the host is an address, localhost, the machine's name, or a name without a dot, as Prometheus in a compose

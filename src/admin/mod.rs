@@ -4,7 +4,7 @@
 //! a socket in the cache folder that only its owner can use (`control`).
 //! Scope: the TCP port is read-only.
 //! Never: answer a request whose Host is a name that a foreign DNS zone may have pointed here: a web page could then read
-//! the answer (DNS rebinding).
+//! the answer (DNS rebinding). The exceptions are the proxy's pages that are for everybody: `/healthz`, `/readyz`, `/ca.crt`.
 //! Reading: OpenMetrics 1.0.
 
 pub mod control;

@@ -6,9 +6,10 @@ use super::caller::{Caller, Requester};
 use super::fill::{Ending, Entered, Fills, Opening, Waiter, says_nothing};
 use super::missing::Missing;
 use super::proofs::{Proofs, unproven};
-use super::rights::rights::{AskedAt, Rights};
+use super::refusals::Refusals;
+use super::rights::rights::{AskedAt, Rights, Yes};
 use super::rights::trust::Permission;
-use super::source::{Fault, Proof, Reach, Retry, Said};
+use super::source::{Fault, Proof, Reach, Retry, Said, Subject};
 use super::stored::Stored;
 use super::together::is_the_leaders;
 use crate::host::Seldom;
@@ -36,6 +37,7 @@ pub enum BlobFound {
 /// Finds blobs by digest.
 pub(crate) struct BlobLookup {
     rights: Arc<Rights>,
+    refusals: Arc<Refusals>,
     proofs: Arc<Proofs>,
     fills: Arc<Fills>,
     missing: Missing<(Digest, Content)>,
@@ -57,12 +59,13 @@ enum Right {
 impl BlobLookup {
     pub(crate) fn new(
         rights: Arc<Rights>,
+        refusals: Arc<Refusals>,
         proofs: Arc<Proofs>,
         fills: Arc<Fills>,
         missing: Missing<(Digest, Content)>,
         store: Store,
     ) -> Self {
-        Self { rights, proofs, fills, missing, store }
+        Self { rights, refusals, proofs, fills, missing, store }
     }
 
     /// As [`Cache::blob`](super::Cache::blob).
@@ -115,8 +118,7 @@ impl BlobLookup {
         let released = self.rights.released(requester.reader(), digest, Content::Blob).await;
         let stored = if released.is_some() { self.stored(digest).await? } else { None };
         let (Some(released), Some(blob)) = (released, stored) else {
-            let proven = Box::pin(self.proofs.prove(requester.caller(), digest, Content::Blob)).await;
-            return proven.map(|(proof, _)| (proof.size, Outcome::Miss));
+            return Box::pin(self.described(requester.caller(), digest)).await;
         };
         if released.permission < Permission::Good {
             let caller = requester.caller();
@@ -131,6 +133,13 @@ impl BlobLookup {
         }
         self.store.catalog().used(digest);
         Ok((Some(blob.len()), Outcome::Hit))
+    }
+
+    /// What the registry says of a blob: by HEAD, and where that is refused or tells too little by a GET of its first byte.
+    async fn described(&self, caller: &Caller, digest: &Digest) -> Result<(Option<u64>, Outcome), Fault> {
+        let by_get = self.proofs.prove_by_first_byte(caller, digest);
+        let (proof, _) = self.proofs.prove_or(caller, digest, Content::Blob, Ok, by_get).await?;
+        Ok((proof.size, Outcome::Miss))
     }
 
     /// Whether it is stored, or on its way from the caller's registry. What only another registry's callers may have
@@ -251,13 +260,8 @@ impl BlobLookup {
     /// nothing, by a GET of the first byte.
     async fn right_proven(self: &Arc<Self>, caller: &Caller, digest: &Digest) -> Result<Right, Fault> {
         let right = |(proof, shared): (Proof, bool)| if shared { Ok(Right::Released) } else { right_here(&proof) };
-        let by_head = self.proofs.prove(caller, digest, Content::Blob).await.and_then(right);
-        match by_head {
-            Err(fault) if fault.is_about_head() => {
-                self.proofs.prove_by_first_byte(caller, digest).await.and_then(right)
-            }
-            right => right,
-        }
+        let by_get = async { self.proofs.prove_by_first_byte(caller, digest).await.and_then(right) };
+        self.proofs.prove_or(caller, digest, Content::Blob, right, by_get).await
     }
 
     /// A no of the leading source is noted at once; a yes, and that the content is here, only when it was delivered
@@ -273,19 +277,24 @@ impl BlobLookup {
         opening: Opening,
         asked: AskedAt,
     ) {
+        let subject = Subject::Blob(digest);
         match opening.outcome().await {
             Ok(reach) => match (right, ending.verified().await) {
                 (_, None) => {}
                 (Right::Released, _) if !caller.decides() => {} // there is a link, and this is no new word
                 (Right::Here(Some(told)), Some(length)) if !caller.decides() => {
                     if told == length {
-                        self.rights.vouched(&caller, &digest, Content::Blob, None, true, (Reach::Content, asked));
+                        let yes = Yes { to: &subject, reach: Reach::Content, asked };
+                        self.rights.vouched(&caller, &digest, Content::Blob, None, true, yes);
                     }
                 }
-                (_, Some(_)) => self.rights.delivered(&caller, &digest, Content::Blob, None, (reach, asked)),
+                (_, Some(_)) => {
+                    let yes = Yes { to: &subject, reach, asked };
+                    self.rights.delivered(&caller, &digest, Content::Blob, None, yes);
+                }
             },
             Err(fault) => {
-                self.rights.heed(&caller, &fault);
+                self.refusals.heed(&caller, &subject, &fault).await;
                 self.missing.note(&caller, (digest, Content::Blob), &fault);
             }
         }
@@ -310,7 +319,8 @@ impl BlobLookup {
                 Err(Fault::new(Retry::Again, error))
             }
             Err(error) => {
-                tracing::error!(%digest, %error, "cannot read a cached blob; the registry is asked instead");
+                let (registry, repository) = self.store.catalog().place(digest).unzip();
+                tracing::error!(registry, repository, %digest, %error, "cannot read a cached blob; the registry is asked instead");
                 Ok(None)
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::blobs::{BlobFound, BlobLookup};
-use super::caller::Requester;
+use super::caller::{Caller, Requester};
 use super::fill::{FillConfig, Fills};
 use super::inventory::Inventory;
 use super::manifests::manifests::{ManifestFound, Manifests};
@@ -12,6 +12,7 @@ use super::missing::Missing;
 use super::prefetch::Prefetcher;
 use super::probe::{self, Occasion};
 use super::proofs::Proofs;
+use super::refusals::Refusals;
 use super::rights::grants::NoMacKey;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
@@ -19,9 +20,9 @@ use super::rights::publics::PublicAge;
 use super::rights::reader::PlaceReader;
 use super::rights::rights::Rights;
 use super::rights::trust::{Permission, Trust};
-use super::source::{Fault, Proof, Source, Subject};
+use super::source::{Fault, Proof, Said, Source, Subject};
 use super::tags::tags::{TagFound, TagQuestion, Tags};
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{Content, Store};
 use crate::telemetry::{Metrics, Outcome};
 
@@ -31,6 +32,7 @@ pub struct Cache {
     store: Store,
     fills: Arc<Fills>,
     rights: Arc<Rights>,
+    refusals: Arc<Refusals>,
     blobs: Arc<BlobLookup>,
     kept: ManifestStore,
     manifests: Arc<Manifests>,
@@ -49,17 +51,21 @@ impl Cache {
         // What a refused caller's sources proved in fills under way proves nothing any more.
         let doubted = fills.clone();
         let rights = Arc::new(Rights::new(&store, move |caller| doubted.doubt(caller))?);
-        let proofs = Arc::new(Proofs::new(rights.clone(), store.clone()));
+        let refusals = Arc::new(Refusals::new(rights.clone()));
+        let proofs = Arc::new(Proofs::new(rights.clone(), refusals.clone(), store.clone()));
         let (kept, missing) = (ManifestStore::new(store.clone()), Missing::new());
-        let manifests = Manifests::new(rights.clone(), proofs.clone(), kept.clone(), missing.clone());
-        let blobs = Arc::new(BlobLookup::new(rights.clone(), proofs, fills.clone(), missing.clone(), store.clone()));
+        let manifests = Manifests::new(rights.clone(), refusals.clone(), proofs.clone(), kept.clone(), missing.clone());
+        let blobs =
+            BlobLookup::new(rights.clone(), refusals.clone(), proofs, fills.clone(), missing.clone(), store.clone());
+        let blobs = Arc::new(blobs);
         Ok(Self {
-            tags: Arc::new(Tags::new(rights.clone(), kept.clone(), store.clone())),
+            tags: Arc::new(Tags::new(rights.clone(), refusals.clone(), kept.clone(), store.clone())),
             prefetch: Arc::new(Prefetcher::new(blobs.clone())),
             manifests: Arc::new(manifests),
             store,
             fills,
             rights,
+            refusals,
             blobs,
             kept,
             missing,
@@ -85,15 +91,55 @@ impl Cache {
     ) -> Result<(TagFound, ManifestFound), Fault> {
         let found = self.tag(requester, question).await?;
         let manifest = if found.outcome == Outcome::Hit {
-            self.manifest(requester, &found.digest).await?
+            self.manifest(requester, &found.digest).await
         } else {
             // The registry's answer may have changed who may read. A caller that was just told the last known answer does
             // not wait for the registry a second time.
             let mut caller = requester.caller().clone();
             caller.trust.away |= found.outcome == Outcome::Stale;
-            Box::pin(self.manifest(&caller, &found.digest)).await?
+            Box::pin(self.manifest(&caller, &found.digest)).await
         };
-        Ok((found, manifest))
+        match manifest {
+            Ok(manifest) if is_of_another_type(&found, &manifest) => {
+                let place = requester.reader().place;
+                Ok((Box::pin(self.retyped(place, question, found, &manifest)).await, manifest))
+            }
+            Ok(manifest) => Ok((found, manifest)),
+            Err(fault) => Box::pin(self.delivered_tag(requester.caller(), question, &found, fault)).await,
+        }
+    }
+
+    /// `found` with the type of the manifest that came: GET's, else its own. What HEAD said of a tag is often another.
+    async fn retyped(
+        &self,
+        place: &Place,
+        question: &TagQuestion,
+        found: TagFound,
+        manifest: &ManifestFound,
+    ) -> TagFound {
+        self.tags.retype(place, question, &found.digest, &manifest.media_type).await;
+        TagFound { media_type: manifest.media_type.clone(), ..found }
+    }
+
+    /// The tag's manifest by the tag itself, where the registry does not have it by the digest that it said: by HEAD it may
+    /// say another one's, and some serve manifests by tag alone.
+    async fn delivered_tag(
+        &self,
+        caller: &Caller,
+        question: &TagQuestion,
+        found: &TagFound,
+        fault: Fault,
+    ) -> Result<(TagFound, ManifestFound), Fault> {
+        let is_refused = matches!(fault.said, Said::Missing | Said::Denied | Said::Forbidden | Said::Refused);
+        if found.outcome == Outcome::Stale || !is_refused {
+            return Err(fault);
+        }
+        let (delivered, is_kept) = self.tags.delivered(caller, question, &found.digest).await?;
+        if !is_kept {
+            return Err(fault);
+        }
+        let manifest = self.manifest(caller, &delivered.digest).await?;
+        Ok((delivered, manifest))
     }
 
     /// Finds a manifest for the caller, asking its source where permission or bytes are missing. Cancel-safe.
@@ -156,7 +202,7 @@ impl Cache {
         occasion: Occasion,
         nobody: impl FnOnce() -> Arc<dyn Source>,
     ) {
-        probe::probe(&self.rights, reader, subject, occasion, nobody);
+        probe::probe((&self.rights, &self.refusals), reader, subject, occasion, nobody);
     }
 
     /// A push or delete went through: what the tag meant may no longer hold.
@@ -227,6 +273,11 @@ impl Cache {
     }
 }
 
+/// Whether the manifest came with a type of manifests that is not the tag's: that of HEAD is often another.
+fn is_of_another_type(found: &TagFound, manifest: &ManifestFound) -> bool {
+    found.media_type != manifest.media_type && MediaType::parse(&manifest.media_type).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -235,7 +286,6 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::cache::caller::Caller;
     use crate::cache::source::{Flow, Origins, Want, Whole};
     use crate::cache::tags::answer::Asking;
     use crate::cache::tags::freshness::Freshness;

@@ -6,8 +6,12 @@
 
 use std::sync::Arc;
 
+use super::caller::Caller;
+use super::hint::described;
+use super::refusals::Refusals;
+use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
-use super::rights::rights::{AskedAt, Rights};
+use super::rights::rights::{AskedAt, Rights, Yes};
 use super::source::{Reach, Said, Source, Subject};
 
 /// What gave rise to asking.
@@ -22,7 +26,7 @@ pub enum Occasion {
 /// Checks in the background, when due, whether anybody may have the `subject` at the reader's place; `nobody` makes a
 /// source that asks there without credentials. Returns at once.
 pub(crate) fn probe(
-    rights: &Arc<Rights>,
+    (rights, refusals): (&Arc<Rights>, &Arc<Refusals>),
     reader: PlaceReader<'_>,
     subject: Subject,
     occasion: Occasion,
@@ -32,18 +36,22 @@ pub(crate) fn probe(
     if reader.trust.away || !rights.publics.is_due(reader.place, life, was_served) {
         return;
     }
-    let (rights, source, place, forgeable) = (rights.clone(), nobody(), reader.place.clone(), reader.trust.forgeable);
+    let (rights, refusals) = (rights.clone(), refusals.clone());
+    let nobody = Caller::new(reader.place.clone(), Principal::Anonymous, nobody(), *reader.trust);
     tokio::spawn(async move {
         let asked = AskedAt::now();
-        match source.prove(&subject).await {
+        match described(&*nobody.source, &subject, nobody.trust.deadline).await {
             // Else it is a page that answers everything with 200.
             Ok(proof) if proof.reach(&subject, None) == Some(Reach::Place) => {
-                rights.publics.open(&place, asked.time, forgeable);
+                let yes = Yes { to: &subject, reach: Reach::Place, asked };
+                rights.open(&nobody.place, yes, nobody.trust.forgeable);
             }
-            // Callers that may not read are often told that it is not there.
-            Err(fault) if fault.said == Said::Missing && was_served => rights.close(&place, asked),
-            Err(fault) if matches!(fault.said, Said::Denied | Said::Forbidden) => rights.close(&place, asked),
-            Ok(_) | Err(_) => {}
+            // It is known to be there. Callers that may not read are often told that it is not.
+            Err(fault) if was_served && matches!(fault.said, Said::Missing | Said::Denied | Said::Forbidden) => {
+                rights.close(&nobody.place, asked);
+            }
+            Err(fault) => refusals.heed(&nobody, &subject, &fault).await,
+            Ok(_) => {}
         }
     });
 }

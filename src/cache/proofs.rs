@@ -1,15 +1,15 @@
-//! Asks the registry whether it lets a caller read something: by HEAD, or by a GET of its first byte where HEAD tells too
-//! little. Callers that ask the same at the same time are told the same.
+//! Asks the registry whether it lets a caller read something: by HEAD, or by GET where HEAD is refused or tells too little.
+//! Callers that ask the same at the same time are told the same.
 
 use std::sync::Arc;
 
 use super::caller::{Asker, Caller};
+use super::hint::first_byte;
+use super::refusals::Refusals;
 use super::rights::place::Place;
-use super::rights::principal::Principal;
-use super::rights::rights::{AskedAt, Rights};
-use super::source::{Fault, Proof, Retry, Said, Subject, Want};
+use super::rights::rights::{AskedAt, Rights, Yes};
+use super::source::{Fault, Proof, Retry, Said, Subject};
 use super::together::{Inquiry, Together};
-use crate::host::watched;
 use crate::oci::{Digest, Look};
 use crate::store::{Content, Store};
 
@@ -28,12 +28,7 @@ struct Unproven;
 
 /// What is answered to a caller to which nothing was proven.
 pub(crate) fn unproven() -> Fault {
-    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }
-}
-
-/// Whether that is what was answered.
-pub(crate) fn is_unproven(fault: &Fault) -> bool {
-    fault.cause.is::<Unproven>()
+    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }.unfit()
 }
 
 /// What a registry says of a content, and whether that content is shared, so that what is stored may be released on it.
@@ -42,6 +37,7 @@ pub(crate) type Proven = (Proof, bool);
 /// Asks registries for proof.
 pub(crate) struct Proofs {
     rights: Arc<Rights>,
+    refusals: Arc<Refusals>,
     store: Store,
     asked: Together<Proving>,
 }
@@ -57,27 +53,38 @@ struct Proving {
 }
 
 impl Proofs {
-    pub(crate) fn new(rights: Arc<Rights>, store: Store) -> Self {
-        Self { rights, store, asked: Together::new() }
+    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, store: Store) -> Self {
+        Self { rights, refusals, store, asked: Together::new() }
     }
 
-    /// Asks the source by HEAD, once for all that ask the same, and remembers what it proves.
+    /// What `read` makes of what the source proves by HEAD, which is asked once for all that ask the same; what `get` comes
+    /// to where HEAD is refused, or makes nothing of it.
     ///
     /// # Errors
-    /// The source's fault; or [`Unproven`], where its 200 does not vouch for this content.
-    pub(crate) async fn prove(
+    /// Those of `get`; those of the source where GET would meet the same.
+    pub(crate) async fn prove_or<T>(
         self: &Arc<Self>,
         caller: &Caller,
         digest: &Digest,
         content: Content,
-    ) -> Result<Proven, Fault> {
-        self.prove_by(Means::Status, caller.clone(), digest, content).await
+        read: impl FnOnce(Proven) -> Result<T, Fault>,
+        get: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let proven = self.prove_by(Means::Status, caller.clone(), digest, content).await;
+        let by_head = match proven.and_then(read) {
+            Err(fault) if fault.is_about_head() => fault,
+            told => return told,
+        };
+        let got = get.await;
+        let by_head = Some(&by_head).filter(|fault| !fault.cause.is::<Unproven>());
+        caller.source.compared(&subject(digest, content), by_head, got.as_ref().err());
+        got
     }
 
-    /// The same for a blob by a GET of its first byte: of a registry that takes no HEAD, or says too little by it.
+    /// The same for a blob by a GET of its first byte.
     ///
     /// # Errors
-    /// As of [`Proofs::prove`].
+    /// The source's fault; or [`Unproven`], where its answer does not vouch for this content.
     pub(crate) async fn prove_by_first_byte(
         self: &Arc<Self>,
         caller: &Caller,
@@ -121,26 +128,16 @@ impl Inquiry for Proving {
     async fn ask(&self) -> Result<Proven, Fault> {
         let Self { proofs, caller, digest, content, .. } = self;
         let (rights, asked) = (&proofs.rights, AskedAt::now());
-        let subject = match content {
-            Content::Manifest => Subject::Manifest(*digest),
-            Content::Blob => Subject::Blob(*digest),
-        };
+        let subject = subject(digest, *content);
         let answered = match self.means {
-            // Where there is no digest either, a length of 0 is no length but a habit of gateways.
-            Means::Status => caller.source.prove(&subject).await.map(|proof| match proof {
-                Proof { digest: None, size: Some(0), .. } => Proof { size: None, ..proof },
-                proof => proof,
-            }),
-            Means::FirstByte => first_byte(caller, digest).await,
+            Means::Status => caller.source.prove(&subject).await,
+            Means::FirstByte => first_byte(&*caller.source, digest, caller.origins, caller.trust.deadline).await,
         };
         let proof = match answered {
             Ok(proof) => proof,
             Err(fault) => {
-                rights.heed(caller, &fault);
-                // To callers that may not know that it is there, many registries say that it is not.
-                let is_hidden = fault.said == Said::Missing && caller.principal == Principal::Anonymous;
-                if is_hidden && rights.links.find(&caller.place, digest, *content).await.is_some() {
-                    rights.close(&caller.place, asked);
+                if self.means != Means::Status || !fault.is_about_head() {
+                    proofs.refusals.heed(caller, &subject, &fault).await;
                 }
                 return Err(fault);
             }
@@ -155,20 +152,15 @@ impl Inquiry for Proving {
             let is_open = *content == Content::Blob && length.is_none() && proof.digest.is_none();
             return if is_open && proof.look() != Look::Page { Ok((proof, false)) } else { Err(unproven()) };
         };
-        rights.vouched(caller, digest, *content, proof.media_type.clone(), shared, (reach, asked));
+        // The type that counts is that of GET, else that of the manifest itself: HEAD's is often another.
+        rights.vouched(caller, digest, *content, None, shared, Yes { to: &subject, reach, asked });
         Ok((proof, shared))
     }
 }
 
-/// The length that a GET of the first byte tells; one of the whole, whose body is left, where no range is taken: an empty
-/// content has none.
-async fn first_byte(caller: &Caller, digest: &Digest) -> Result<Proof, Fault> {
-    let source = &caller.source;
-    let whole = || Want { origins: caller.origins, ..Want::default() };
-    let opening = source.open(digest, Want { to: Some(1), ..whole() });
-    let opened = match watched(caller.trust.deadline, &**source, opening).await {
-        Err(fault) if fault.said == Said::Refused || fault.unfit => source.open(digest, whole()).await,
-        opened => opened,
-    };
-    opened.map(|flow| flow.proof)
+fn subject(digest: &Digest, content: Content) -> Subject {
+    match content {
+        Content::Manifest => Subject::Manifest(*digest),
+        Content::Blob => Subject::Blob(*digest),
+    }
 }

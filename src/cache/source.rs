@@ -22,8 +22,14 @@ pub trait Source: Send + Sync + 'static {
     fn open<'a>(&'a self, digest: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>>;
 
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
-    /// this caller.
+    /// this caller. Its failure decides nothing where [`Fault::is_about_head`]: then GET is asked, and the two are
+    /// [compared](Source::compared).
     fn prove<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>>;
+
+    /// Notes what HEAD failed with (`None`: it told too little), and what GET failed with then, if it did.
+    fn compared(&self, subject: &Subject, by_head: Option<&Fault>, by_get: Option<&Fault>) {
+        let _ = (subject, by_head, by_get);
+    }
 
     /// Gets a manifest as a whole.
     fn whole<'a>(&'a self, subject: &'a Subject, origins: Origins) -> BoxFuture<'a, Result<Whole, Fault>>;
@@ -178,6 +184,14 @@ pub enum Reach {
 }
 
 impl Proof {
+    /// Without a length of 0, which is no length but a habit of gateways in answer to HEAD: no manifest is empty, and of
+    /// blobs only one.
+    #[must_use]
+    pub fn plausible(self, subject: &Subject) -> Self {
+        let is_empty = matches!(subject, Subject::Blob(wanted) if *wanted == Digest::of(wanted.algorithm(), b""));
+        if self.size == Some(0) && !is_empty { Self { size: None, ..self } } else { self }
+    }
+
     /// How far it reaches as a yes; `None` where it is none: a page that answers everything with 200. `length` is the
     /// content's, in bytes, where it is known: then a registry that says no digest of a blob is believed by it.
     ///
@@ -228,8 +242,8 @@ pub struct Fault {
     pub retry: Retry,
     /// What it says about the content asked for.
     pub said: Said,
-    /// Whether there was an answer that does not fit how it was asked: another part, no part at all, a body after HEAD in
-    /// two lengths. The same asked in another way may get one.
+    /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part, no
+    /// part at all), or it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
     pub unfit: bool,
     /// How long the upstream asks to be left alone (`Retry-After`).
     pub retry_after: Option<Duration>,
@@ -263,21 +277,13 @@ pub enum Said {
     Refused,
 }
 
-impl Said {
-    /// Whether a HEAD may have been refused for being a HEAD, so that a GET can still succeed: a registry says no
-    /// by 401 or 404, while a signed address for GET alone, or a server without HEAD, says something else.
-    fn is_about_head(self) -> bool {
-        matches!(self, Self::Forbidden | Self::Refused)
-    }
-}
-
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
         Self { retry, said: Said::Nothing, unfit: false, retry_after: None, cause: Arc::new(cause) }
     }
 
-    /// The same of an answer that does not fit how it was asked.
+    /// The same of what asking in another way may mend.
     #[must_use]
     pub fn unfit(self) -> Self {
         Self { unfit: true, ..self }
@@ -285,7 +291,7 @@ impl Fault {
 
     /// Whether a HEAD may have failed for being a HEAD, so that a GET can still succeed.
     pub(crate) fn is_about_head(&self) -> bool {
-        self.unfit || self.said.is_about_head()
+        self.unfit
     }
 }
 
@@ -311,6 +317,23 @@ impl Error for Fault {
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
+
+    #[test]
+    fn a_length_of_0_is_one_of_the_empty_blob_alone() {
+        let [empty, other] = [&b""[..], b"a"].map(|bytes| Digest::of(Algorithm::Sha256, bytes));
+        let tag = Subject::Tag("1".parse().unwrap(), Accept::EVERYTHING);
+        for (subject, size, expected) in [
+            (&tag, Some(0), None),
+            (&tag, Some(5), Some(5)),
+            (&Subject::Manifest(empty), Some(0), None),
+            (&Subject::Blob(other), Some(0), None),
+            (&Subject::Blob(other), None, None),
+            (&Subject::Blob(empty), Some(0), Some(0)),
+        ] {
+            let proof = Proof { digest: Some(other), media_type: None, size };
+            assert_eq!(proof.plausible(subject).size, expected, "{subject:?}");
+        }
+    }
 
     #[test]
     fn only_what_the_registry_alone_can_say_is_a_yes() {

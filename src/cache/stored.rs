@@ -94,7 +94,9 @@ impl BlobBody {
             match &mut self.bytes {
                 From::Store(pump) => match ready!(pump.poll_chunk(cx, self.rest)) {
                     Err(error) if is_curable(&error) && self.cures < CURES => {
-                        tracing::warn!(
+                        let place = &self.stored.cure.1.place;
+                        tracing::error!(
+                            registry = %place.registry, repository = %place.repository,
                             digest = %self.stored.blob.digest(), at = self.rest.from,
                             "a cached blob is damaged; the client gets the rest from the registry"
                         );

@@ -8,12 +8,18 @@ use serde::Serialize;
 
 use crate::config::{ConfigSources, Overrides};
 
-/// Names the configuration.
+/// Names the configuration, and the folders that win over it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct ConfigFlag {
     /// Configuration file [default: ./pullthrough.yaml, else /etc/pullthrough/config.yaml, else none]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+    /// Folder of the cache [default: cache]
+    #[arg(long, value_name = "DIR", global = true)]
+    cache_dir: Option<String>,
+    /// Folder of the certificate authority [default: ca]
+    #[arg(long, value_name = "DIR", global = true)]
+    ca_dir: Option<String>,
 }
 
 /// Chooses between text and JSON.
@@ -41,19 +47,17 @@ pub struct ServeFlags {
     /// Address of the metrics listener [default: 127.0.0.1:9128]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// Folder of the cache [default: cache]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<String>,
-    /// Folder of the certificate authority [default: ca]
-    #[arg(long, value_name = "DIR")]
-    ca_dir: Option<String>,
 }
 
 impl ConfigFlag {
     /// The sources of this process's configuration.
     #[must_use]
     pub fn sources(&self) -> ConfigSources {
-        ConfigSources::of_process(self.config.clone(), Overrides::default())
+        ConfigSources::of_process(self.config.clone(), self.overrides())
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides { cache_dir: self.cache_dir.clone(), ca_dir: self.ca_dir.clone(), ..Overrides::default() }
     }
 }
 
@@ -61,12 +65,7 @@ impl ServeFlags {
     /// The sources of this process's configuration, overridden by these flags.
     #[must_use]
     pub fn sources(&self) -> ConfigSources {
-        let overrides = Overrides {
-            listen: self.listen.clone(),
-            admin: self.admin.clone(),
-            cache_dir: self.cache_dir.clone(),
-            ca_dir: self.ca_dir.clone(),
-        };
+        let overrides = Overrides { listen: self.listen.clone(), admin: self.admin.clone(), ..self.config.overrides() };
         ConfigSources::of_process(self.config.config.clone(), overrides)
     }
 }

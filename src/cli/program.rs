@@ -160,7 +160,9 @@ mod tests {
 
     #[test]
     fn mistakes_exit_with_2_and_failures_with_1() {
-        let sources = ConfigFlag { config: Some("no/such/file.yaml".into()) }.sources();
+        let mut flag = ConfigFlag::default();
+        flag.config = Some("no/such/file.yaml".into());
+        let sources = flag.sources();
         let mistakes = config::load(&sources).unwrap_err();
         assert_eq!(failed(&mistakes.into()), ExitCode::from(2));
         assert_eq!(failed(&anyhow::anyhow!("no").context("it failed")), ExitCode::from(1));

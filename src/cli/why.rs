@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::cache::{ago, carry_out, count, size};
+use super::cache::{ago, ask_server, carry_out, count, size};
 use super::flags::{Print, print_json};
 use crate::cache::{Event, Order, Part, Shown, TagPolicy};
 use crate::config::Settings;
@@ -40,6 +40,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         bail!("{registry} is not a configured registry: it is only tunnelled, and nothing is cached");
     };
     let rules = rules(entry, &reference)?;
+    let outages = outages(settings, &registry);
     let mut shown = Vec::new();
     let order = Order { command: crate::cache::Command::Show, name: Some(name.clone()), dry_run: false, force: false };
     let found = carry_out(&settings.cache, &order, &mut |event| {
@@ -51,8 +52,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
     if flags.print.json {
         let tag = rules.as_ref().map(Rules::words);
         let credentials = credentials(entry);
-        let told =
-            json!({"name": name, "registry": entry.name, "credentials": credentials, "tag": tag, "cache": shown});
+        let told = json!({"name": name, "registry": entry.name, "credentials": credentials, "tag": tag, "outages": outages, "cache": shown});
         print_json(out, &told)?;
         return found;
     }
@@ -61,10 +61,27 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
     if let Some(rules) = &rules {
         writeln!(out, "tag        {}", rules.words())?;
     }
+    for outage in &outages {
+        writeln!(out, "outage     {outage}; what is cached is served to its readers, and nothing else")?;
+    }
     for one in &shown {
-        tell(one, rules.as_ref(), out)?;
+        tell(one, rules.as_ref(), !outages.is_empty(), out)?;
     }
     found
+}
+
+/// The unreachable hosts that the registry needs, as the running server knows them. A server of an earlier version tells
+/// none.
+fn outages(settings: &Settings, registry: &str) -> Vec<String> {
+    let order = Order::new(crate::cache::Command::Outages, Some(registry.to_owned()));
+    let mut outages = Vec::new();
+    let _ = ask_server(&settings.cache, &order, &mut |event| {
+        if let Event::Outage(words) = event {
+            outages.push(words);
+        }
+        ControlFlow::Continue(())
+    });
+    outages
 }
 
 fn entry<'a>(settings: &'a Settings, registry: &str) -> Option<&'a RegistrySettings> {
@@ -111,12 +128,14 @@ fn pushes(entry: &RegistrySettings) -> &'static str {
     }
 }
 
-fn tell(shown: &Shown, rules: Option<&Rules>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn tell(shown: &Shown, rules: Option<&Rules>, is_away: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let now = SystemTime::now();
     if let (Some(checked), Some(rules)) = (shown.checked, rules) {
         let age = now.duration_since(checked).unwrap_or_default();
         let next = if age < rules.fresh_for {
             "a pull now is answered without asking the registry"
+        } else if is_away {
+            "a pull now is answered with what was said then, since the registry cannot be asked"
         } else {
             "a pull now asks the registry"
         };

@@ -8,44 +8,45 @@ use super::mistakes::mistake::ValueSource;
 use super::mistakes::phrase::nearest;
 use super::mistakes::report::Report;
 use super::source::ConfigSources;
-use super::tree::{KeyPath, set};
+use super::tree::{KeyPath, PathStep, set};
 use crate::telemetry;
 
 const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
-const VALUES: [[&str; 2]; 31] = [
-    ["listen", "proxy"],
-    ["listen", "admin"],
-    ["listen", "mirror"],
-    ["listen", "transparent"],
-    ["ca", "dir"],
-    ["ca", "leaf_lifetime"],
-    ["cache", "dir"],
-    ["cache", "max_size"],
-    ["cache", "min_free"],
-    ["fill", "parallel_from"],
-    ["fill", "lanes"],
-    ["fill", "finish_share"],
-    ["fill", "finish_rest"],
-    ["clients", "connections"],
-    ["clients", "connections_each"],
-    ["clients", "streams"],
-    ["clients", "streams_each"],
-    ["clients", "htpasswd"],
-    ["clients", "audit"],
-    ["upstream", "proxy"],
-    ["upstream", "no_proxy"],
-    ["upstream", "resolvers"],
-    ["upstream", "ip"],
-    ["upstream", "connect_timeout"],
-    ["upstream", "first_byte_timeout"],
-    ["upstream", "idle_timeout"],
-    ["upstream", "downloads_per_host"],
-    ["upstream", "bandwidth"],
-    ["tunnel", "default"],
-    ["log", "format"],
-    ["log", "access"],
+const VALUES: [&[&str]; 32] = [
+    &["listen", "proxy"],
+    &["listen", "admin"],
+    &["listen", "mirror"],
+    &["listen", "transparent"],
+    &["ca", "dir"],
+    &["ca", "leaf_lifetime"],
+    &["cache", "dir"],
+    &["cache", "max_size"],
+    &["cache", "min_free"],
+    &["fill", "parallel_from"],
+    &["fill", "lanes"],
+    &["fill", "finish_share"],
+    &["fill", "finish_rest"],
+    &["clients", "connections"],
+    &["clients", "connections_each"],
+    &["clients", "streams"],
+    &["clients", "streams_each"],
+    &["clients", "htpasswd"],
+    &["clients", "audit"],
+    &["upstream", "proxy"],
+    &["upstream", "no_proxy"],
+    &["upstream", "resolvers"],
+    &["upstream", "ip"],
+    &["upstream", "connect_timeout"],
+    &["upstream", "first_byte_timeout"],
+    &["upstream", "idle_timeout"],
+    &["upstream", "downloads_per_host"],
+    &["upstream", "bandwidth"],
+    &["tunnel", "default"],
+    &["log", "format"],
+    &["log", "access"],
+    &["drain"],
 ];
 
 /// Lays the variables, then the flags, over the tree.
@@ -77,9 +78,9 @@ pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Re
     }
 }
 
-fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: ValueSource, report: &mut Report<'_>) {
+fn lay(root: &mut Value, path: &[&str], text: &OsStr, place: ValueSource, report: &mut Report<'_>) {
     let Some(text) = text.to_str() else { return report.say_of(place, "not UTF-8; expected text") };
-    let value = match (*path, text) {
+    let value = match (path, text) {
         (["log", "access"], "true") => true.into(),
         (["log", "access"], "false") => false.into(),
         (
@@ -91,11 +92,11 @@ fn lay(root: &mut Value, path: &[&str; 2], text: &OsStr, place: ValueSource, rep
         _ => text.into(),
     };
     set(root, path, value);
-    report.override_place(KeyPath::of(*path), place);
+    report.override_place(KeyPath(path.iter().map(|key| PathStep::Key((*key).to_owned())).collect()), place);
 }
 
-fn variable(path: &[&str; 2]) -> String {
-    format!("{PREFIX}{}_{}", path[0], path[1]).to_ascii_uppercase()
+fn variable(path: &&[&str]) -> String {
+    format!("{PREFIX}{}", path.join("_")).to_ascii_uppercase()
 }
 
 fn unknown(name: &str) -> String {
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_variable_is_its_path_in_capitals() {
-        assert_eq!(variable(&["cache", "max_size"]), "PULLTHROUGH_CACHE_MAX_SIZE");
+        assert_eq!(variable(&&["cache", "max_size"][..]), "PULLTHROUGH_CACHE_MAX_SIZE");
         assert_eq!(unknown("PULLTHROUGH_CACHE_MAXSIZE"), "unknown variable; did you mean PULLTHROUGH_CACHE_MAX_SIZE?");
     }
 
@@ -145,6 +146,13 @@ mod tests {
             let (_, known) = mistakes.split_once("expected one of ").unwrap();
             found.extend(known.split(", ").map(|key| format!("{section}.{key}")));
         }
+        let text = "no_such_key: 1";
+        let mut report = Report::new(None, text);
+        decode(&mut tree::parse(text).unwrap().root, &mut report);
+        let mistakes = report.finish().unwrap_err().to_string();
+        let (_, known) = mistakes.split_once("expected one of ").unwrap();
+        let sections = ["listen", "ca", "cache", "fill", "registries", "clients", "upstream", "tunnel", "log"];
+        found.extend(known.split(", ").filter(|key| !sections.contains(key)).map(str::to_owned));
         found.sort();
         expected.sort();
         assert_eq!(found, expected);

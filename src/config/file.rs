@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 use crate::cache::FillConfig;
+use crate::host::Period;
 use crate::proxy::{ClientsConfig, ListenConfig, RegistryConfig, TunnelConfig};
 use crate::{ca, store, telemetry, upstream};
 
@@ -31,6 +32,8 @@ pub(super) struct File {
     pub(super) tunnel: TunnelConfig,
     #[serde(deserialize_with = "or_default")]
     pub(super) log: telemetry::Config,
+    /// How long SIGTERM lets transfers go on.
+    pub(super) drain: Option<Period>,
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {

@@ -10,7 +10,7 @@ use super::judge::check;
 use super::mistakes::locate;
 use super::mistakes::mistake::{Mistakes, ValueSource};
 use super::mistakes::report::{LIMIT, Report};
-use super::settings::Settings;
+use super::settings::{DRAIN, Settings};
 use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
@@ -79,6 +79,7 @@ pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, 
         upstream: sections.upstream,
         tunnel: sections.tunnel,
         log: sections.log,
+        drain: sections.drain.unwrap_or(DRAIN),
     }
 }
 

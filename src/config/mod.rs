@@ -26,5 +26,5 @@ mod tree;
 
 pub use load::{load, reload};
 pub use mistakes::mistake::{Mistake, Mistakes, ValueSource};
-pub use settings::{Settings, check_sealed};
+pub use settings::{DRAIN, Settings, check_sealed};
 pub use source::{ConfigSources, Overrides};

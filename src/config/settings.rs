@@ -6,6 +6,7 @@ use super::mistakes::mistake::{Mistake, Mistakes, ValueSource};
 use super::source::ConfigSources;
 use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
+use crate::host::Period;
 use crate::oci::{Host, HostPattern};
 use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
 use crate::upstream::HopConfig;
@@ -36,7 +37,12 @@ pub struct Settings {
     pub tunnel: TunnelConfig,
     /// The log.
     pub log: telemetry::Config,
+    /// How long SIGTERM lets transfers go on. Default: [`DRAIN`].
+    pub drain: Period,
 }
+
+/// The default of `drain:`. The systemd unit and the examples for containers wait longer than this before they kill.
+pub const DRAIN: Period = Period::seconds(300);
 
 impl Settings {
     /// The hosts that are intercepted: registries and their token services.

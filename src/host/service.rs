@@ -20,9 +20,11 @@ pub fn reloading() {
     }
 }
 
-/// The service is stopping; `status` says how far it is.
-pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+/// The service is stopping, which may take `most`, even where the manager would wait for less (`TimeoutStopSec=`);
+/// `status` says how far it is.
+pub fn stopping(status: &str, most: Duration) {
+    let most = u32::try_from(most.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(most)]);
 }
 
 /// A check has found that the service works.

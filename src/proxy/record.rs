@@ -20,6 +20,12 @@ use crate::wire::{Body, BodyError};
 /// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
+/// The outcome while there is none.
+const UNKNOWN: &str = "-";
+
+/// A line holds this many characters of a path.
+const PATH: usize = 128;
+
 /// The record of one request. Dropping it writes it.
 pub(crate) struct Record {
     line: AccessLine,
@@ -52,11 +58,12 @@ impl Record {
             repository: None,
             reference: None,
             kind,
-            outcome: "-",
+            outcome: UNKNOWN,
             status: CLIENT_LEFT,
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
             request_id: RequestId::current().unwrap_or_else(RequestId::next),
+            path: None,
             detail: None,
         };
         Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
@@ -73,6 +80,11 @@ impl Record {
     pub(crate) fn reference(&mut self, repository: Option<Repository>, reference: Option<Reference>) {
         self.line.repository = repository;
         self.line.reference = reference;
+    }
+
+    /// Notes the path of a page of the proxy's own, as far as a line holds it. A query is no part of it.
+    pub(crate) fn path(&mut self, path: &str) {
+        self.line.path = Some(path.chars().take(PATH).collect());
     }
 
     /// Writes no line: it is a health check, sent every few seconds.
@@ -92,6 +104,17 @@ impl Record {
     pub(crate) fn verdict(&mut self, verdict: &'static str, status: u16) {
         self.line.outcome = verdict;
         self.line.status = status;
+    }
+
+    /// Notes what became of a request that was judged before its target was asked anything. The word for a CONNECT is
+    /// also the label of its one count; for other requests it is `refuse`.
+    pub(crate) fn judged(&mut self, word: &'static str, status: u16) {
+        if self.line.method == Method::CONNECT {
+            self.verdict(word, status);
+            self.metrics.connect(word);
+        } else {
+            self.verdict("refuse", status);
+        }
     }
 
     /// Notes why, in a few words.
@@ -117,6 +140,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.line.elapsed = self.started.elapsed();
+        if self.line.method == Method::CONNECT && self.line.outcome == UNKNOWN {
+            self.judged("left", CLIENT_LEFT);
+        }
         if let Some(counted) = &self.counted {
             self.metrics.request(&counted.registry, counted.kind, counted.outcome, self.line.status, self.line.elapsed);
             self.metrics.client_bytes(&counted.registry, self.line.bytes);
@@ -176,7 +202,9 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.ended && self.left != Some(0) && !self.body.is_end_stream() {
+        // The head of a ping's answer says all: Go's clients close the connection without reading the rest.
+        let is_read = self.ended || self.left == Some(0) || self.record.line.kind == Kind::Ping.label();
+        if !is_read && !self.body.is_end_stream() {
             self.record.line.detail.get_or_insert_with(|| "the client disconnected before the end".into());
         }
     }

@@ -158,6 +158,9 @@ pub(crate) fn out_of_files(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, OURS, message).later(5)
 }
 
+/// Marks an answer that the proxy itself gives as the registry is unreachable.
+pub(crate) const AWAY_WARNING: &str = "299 - \"the registry is unreachable; this proxy answers in its place\"";
+
 /// 503: the registry is unreachable, and the content is not cached; try again in so many seconds.
 pub(crate) fn away(message: impl Into<String>, seconds: u32) -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, AWAY, message).later(seconds)

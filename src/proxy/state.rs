@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clients::Guesses;
 use super::clients::shared_address::SharedAddress;
+use super::door::untrusting::Untrusting;
 use super::limit::{self, Limiter};
 use super::policy::Policy;
 use super::tokens::bearers::Bearers;
@@ -38,6 +39,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
+    pub(crate) untrusting: Untrusting,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -61,6 +63,7 @@ impl Proxy {
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
+            untrusting: Untrusting::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
@@ -104,10 +107,21 @@ impl Proxy {
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
     }
 
+    /// Returns when a drain has begun. Cancel-safe.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// How many connections of clients and how many requests are in progress, each with its limit.
     #[must_use]
     pub fn usage(&self) -> [(usize, usize); 2] {
         self.limiter.usage()
+    }
+
+    /// The hosts of a registry that are unreachable, in words. `registry` is the name that its content has in the cache.
+    #[must_use]
+    pub fn outages(&self, registry: &str) -> Vec<String> {
+        self.policy().registries.iter().flat_map(|known| known.outages(registry)).collect()
     }
 
     /// The limits because of which something was refused or given up, and how often.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::port;
 use crate::host::{self, Seldom, Spare};
 
 const BACKLOG: i32 = 4096;
@@ -20,13 +21,33 @@ const ALIVE: Duration = Duration::from_secs(60);
 
 /// A listener that could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address} ({key}): another program may be using that port, or the address does not belong to this machine"
-)]
+#[error("cannot listen on {address} ({key}){}", why(*.address, .source, port::first_unprivileged()))]
 pub(super) struct CannotListen {
     address: SocketAddr,
     key: &'static str,
     source: io::Error,
+}
+
+/// What is in the way, as far as this machine says, and what to do.
+fn why(address: SocketAddr, error: &io::Error, unprivileged: u16) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => match port::listener(port) {
+            Some(process) => format!(": {process} listens on port {port}; stop it, or choose another port"),
+            None => format!(
+                ": another program listens on port {port} (ss -ltnp names it to root); stop it, or choose another port"
+            ),
+        },
+        io::ErrorKind::AddrNotAvailable => ": no interface of this machine has that address".to_owned(),
+        io::ErrorKind::PermissionDenied if port < unprivileged => format!(
+            ": port {port} is privileged, and user {} may not open it; choose a port from {} on, or grant the \
+             capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=; a container: --cap-add NET_BIND_SERVICE), or \
+             have systemd open it (pullthrough.socket)",
+            rustix::process::geteuid().as_raw(),
+            unprivileged,
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The addresses of both listeners.
@@ -158,5 +179,20 @@ pub(super) async fn accept(
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_may_not_be_opened_is_told_with_the_way_to_open_it() {
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let told = |port: u16| why((Ipv4Addr::LOCALHOST, port).into(), &denied, 1024);
+        assert!(told(443).contains("port 443 is privileged") && told(443).contains("CAP_NET_BIND_SERVICE"));
+        assert_eq!(told(1024), "", "then that is not why");
+        let gone = io::ErrorKind::AddrNotAvailable.into();
+        assert!(why((Ipv4Addr::LOCALHOST, 443).into(), &gone, 1024).contains("no interface"));
     }
 }

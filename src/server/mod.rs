@@ -12,6 +12,7 @@ mod banner;
 mod build;
 mod inherited;
 mod listen;
+mod port;
 mod reload;
 mod run;
 mod watchdog;

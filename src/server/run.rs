@@ -23,11 +23,11 @@ use crate::telemetry::{Metrics, Readings, Use};
 use crate::wire::Guarded;
 use crate::{admin, host, upstream};
 
-/// How long requests in progress may take after SIGTERM. Kubernetes kills after 30 s, so this is a little less.
-const DRAIN: Duration = Duration::from_secs(25);
-
-/// How long saving unfinished fills may take after that.
+/// How long saving unfinished fills may take after a drain.
 const SAVE: Duration = Duration::from_secs(3);
+
+/// How long the end may take after a drain in all: saving, closing the catalog, and a busy machine.
+const END: Duration = Duration::from_secs(30);
 
 /// How often the files of the configuration are checked for changes.
 const CHECK: Duration = Duration::from_millis(500);
@@ -85,14 +85,17 @@ impl Running {
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
         let cache = Cache::new(store.clone(), settings.fill, metrics.clone())?;
         let inventory = cache.inventory();
-        let control = admin::control::Control::open(store.root(), inventory.clone())?;
+        let restoring = inventory.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = inventory.restore_pins() {
+            if let Err(error) = restoring.restore_pins() {
                 let error: &dyn std::error::Error = &error;
                 warn!(error, "cannot restore the pins; pinned content that is not cached yet would not be kept");
             }
         });
         let proxy = Proxy::new(cache, store.clone(), metrics.clone(), local, policy);
+        let known = Arc::downgrade(&proxy);
+        let outages = move |registry: &str| known.upgrade().map(|proxy| proxy.outages(registry)).unwrap_or_default();
+        let control = admin::control::Control::open(store.root(), inventory.with_outages(outages))?;
         metrics.ca(ca.expiry());
         metrics.reload(true);
         let admin_places = Limit::new(budget.admin);
@@ -102,10 +105,15 @@ impl Running {
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
             served.serve(stream, peer)
         }));
-        let (measured, places) = (metrics.clone(), admin_places);
-        let serve = move |stream, _| match places.take() {
-            Some(place) => admin::serve(Guarded::new(stream, place), measured.clone()),
-            None => drop(stream), // and counted
+        let (measured, places, pages) = (metrics.clone(), admin_places, proxy.clone());
+        let serve = move |stream, _| {
+            let Some(place) = places.take() else { return }; // and counted
+            let pages = pages.clone();
+            let public = move |path: String| {
+                let pages = pages.clone();
+                async move { pages.public_page(&path).await }
+            };
+            admin::serve(Guarded::new(stream, place), measured.clone(), public);
         };
         tokio::spawn(listen::accept(admin_listener, stop.clone(), Some(Spare::new()), serve));
         let heartbeats = vec![proxy_heartbeat, admin_heartbeat];
@@ -173,6 +181,11 @@ impl Running {
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         format!("proxy on {}, {} registries", self.addresses.proxy, current.settings.registries.len())
+    }
+
+    /// How long a stop lets requests in progress go on, as the configuration in force says.
+    fn drain(&self) -> Duration {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).settings.drain.0
     }
 
     /// Stops accepting, lets requests in progress finish within `deadline`, and closes the store. Returns whether all of
@@ -290,10 +303,11 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
         running.reload().await;
         service::ready(&running.status());
     }
-    service::stopping("waiting for requests in progress to finish");
-    info!(seconds = DRAIN.as_secs(), "stopping: requests in progress may finish; a second signal ends them");
+    let drain = running.drain();
+    service::stopping("waiting for requests in progress to finish", drain + END);
+    info!(seconds = drain.as_secs(), "stopping: requests in progress may finish; a second signal ends them");
     let finished = tokio::select! {
-        finished = running.stop(DRAIN) => finished,
+        finished = running.stop(drain) => finished,
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };

@@ -58,6 +58,16 @@ pub enum Error {
         /// The content.
         digest: Digest,
     },
+    /// The content alone is larger than the cache may be. That is no fault: it is passed through.
+    #[error("{digest} has {length} bytes or more, and the cache takes at most {limit} (cache.max_size)")]
+    TooLarge {
+        /// The content.
+        digest: Digest,
+        /// How many bytes it has at least.
+        length: u64,
+        /// `cache.max_size` in bytes.
+        limit: u64,
+    },
     /// The catalog does not know the blob: it must be hashed first, by [`Store::prove`](super::Store::prove)
     /// or [`Store::find`](super::Store::find).
     #[error("the catalog does not know {digest}: it must be hashed before its first use")]

@@ -45,7 +45,7 @@ impl Error {
     #[must_use]
     pub fn disk_fault(&self) -> Option<DiskFault> {
         match self {
-            Self::Full { .. } => Some(DiskFault::Full),
+            Self::Full { .. } | Self::TooLarge { .. } => Some(DiskFault::Full),
             Self::Io { source, .. } => DiskFault::of(source),
             _ => None,
         }

@@ -31,6 +31,8 @@ pub struct AccessLine {
     pub repository: Option<Repository>,
     /// The tag or digest.
     pub reference: Option<Reference>,
+    /// The path, of a page of the proxy's own.
+    pub path: Option<Box<str>>,
     /// The kind of request: the label of a [`Kind`](super::Kind), or a word such as `connect`.
     pub kind: &'static str,
     /// The origin of the answer: the label of an [`Outcome`](super::Outcome), or a verdict.
@@ -59,6 +61,7 @@ impl AccessLine {
             registry = self.registry.as_deref(),
             repository = self.repository.as_ref().map(Repository::as_str),
             reference = self.reference.as_ref().map(Short::of).as_ref().map(Short::as_str),
+            path = self.path.as_deref(),
             kind = self.kind,
             outcome = self.outcome,
             status = self.status,

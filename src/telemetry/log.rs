@@ -154,6 +154,7 @@ mod tests {
             bytes: 1234,
             elapsed: Duration::from_micros(1500),
             request_id: RequestId::next(),
+            path: None,
             detail: Some("a b\n2026 forged".into()),
         }
     }

@@ -13,6 +13,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
+use super::heads::HeadMemory;
 use super::http::evidence::Evidence;
 use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
 use super::http::health::EndpointHealth;
@@ -46,6 +47,7 @@ struct Inner {
     egress: Arc<Egress>,
     pools: Pools,
     health: EndpointHealth,
+    heads: HeadMemory,
     limits: ExchangeLimits,
     slots: DownloadSlots,
     bandwidth: Option<Bandwidth>,
@@ -82,6 +84,7 @@ impl Upstream {
             plain: endpoints.iter().filter(|one| !one.is_secure()).map(|one| one.authority().clone()).collect(),
             egress,
             health: EndpointHealth::default(),
+            heads: HeadMemory::default(),
             bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
             slots: DownloadSlots::new(config.downloads_per_host.into()),
             limits: ExchangeLimits {
@@ -136,14 +139,16 @@ impl Upstream {
     }
 
     async fn sent(&self, to: &Endpoint, request: Request<Body>, reader: BodyReader) -> Result<Response<Body>, Error> {
-        let target = request.uri().path_and_query().cloned();
+        let (target, method) = (request.uri().path_and_query().cloned(), request.method().clone());
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
             Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader).await,
             Err(error) => Err(error),
         };
-        self.note(to, target.as_ref(), begun, outcome.as_ref());
+        if Evidence::is_telling(&method, outcome.as_ref().map(Response::status)) {
+            self.note(to, target.as_ref(), begun, outcome.as_ref());
+        }
         outcome
     }
 
@@ -252,6 +257,11 @@ impl Upstream {
     /// Whether the configuration names plain http at this host and port.
     pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
+    }
+
+    /// What hosts do with HEAD.
+    pub(crate) fn heads(&self) -> &HeadMemory {
+        &self.inner.heads
     }
 
     pub(crate) fn slots(&self) -> &DownloadSlots {

@@ -21,6 +21,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/upstream.rs"]
 pub(crate) mod fuzzing;
+mod heads;
 mod http;
 mod net;
 mod outage;
@@ -41,6 +42,7 @@ pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
+pub(crate) use heads::HeadKind;
 pub use net::address::AddressKind;
 pub use net::dial::exhaustions;
 pub use net::downloads::{Downloads, downloads_used};

@@ -23,6 +23,7 @@ mod readme;
 mod rights;
 mod secrets;
 mod soak;
+mod strange;
 mod swap;
 mod tags;
 mod trespass;

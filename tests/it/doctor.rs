@@ -146,8 +146,68 @@ async fn an_outage_is_told_and_what_is_cached_is_still_found() {
     assert!(status == 0 && !said.contains("the registry is unreachable"), "{said}");
     registry.stop();
     let (status, said) = look().await;
-    assert!(status == 0 && said.contains("which is the proxy itself: the registry is unreachable"), "{said}");
-    assert!(said.contains("ok    manifest: sha256:"), "{said}");
+    assert!(status == 0 && said.contains("warn  registry: unreachable; the proxy answers in its place"), "{said}");
+    assert!(said.contains("warn  manifest: sha256:") && said.contains("its last known answer"), "{said}");
+    assert!(said.contains("ok    configuration: sha256:") && said.contains("ok    layers: 1 can be had"), "{said}");
+}
+
+#[tokio::test]
+async fn an_outage_of_a_registry_without_tokens_is_not_called_ok() {
+    let (mut registry, proxy) = quay(false).await;
+    let look = async || doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert_eq!(look().await.0, 0);
+    registry.stop();
+    let (_, said) = look().await;
+    assert!(said.contains("warn  registry: unreachable") && !said.contains("ok    registry"), "{said}");
+}
+
+#[tokio::test]
+async fn the_step_that_fails_is_the_one_that_a_pull_fails_at() {
+    let (registry, proxy) = quay(true).await;
+    let image = registry.push_image("org/app", "1", &[vec![1; 100], vec![2; 100]]);
+    let look = async || doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    let path = |digest: &pullthrough::oci::Digest| format!("*/blobs/{digest}");
+    let held = registry.script(&path(&image.layers[1]), Act::Status(500));
+    let (status, said) = look().await;
+    assert!(status == 1 && said.contains("FAIL  layers: ") && said.contains("number 2 of 2"), "{said}");
+    registry.unscript(held);
+    registry.script(&path(&image.config), Act::Redirect { status: 307, location: "https://127.0.0.1:9/x".into() });
+    let proxy = Plan::new().registry(&registry, "").start().await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 1 && said.contains("FAIL  configuration: 50"), "{said}");
+}
+
+#[tokio::test]
+async fn an_index_is_followed_to_a_platform() {
+    let (registry, proxy) = quay(true).await;
+    let (amd, arm) = ("amd64", "arm64");
+    let images = [amd, arm].map(|name| registry.push_image_for(name, "org/multi", name, &[vec![3; 100]]));
+    registry.push_index("org/multi", "1", &[&images[0], &images[1]]);
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/multi:1"]).await;
+    assert!(status == 0 && said.contains("ok    platform linux/") && said.contains("ok    layers: 1"), "{said}");
+}
+
+#[tokio::test]
+async fn a_registry_that_a_sealed_ca_does_not_cover_is_no_matter_of_the_trust_store() {
+    let (registry, other) = (Registry::start("quay.io"), Registry::start("registry.example.com"));
+    other.push_image("org/app", "1", &[vec![1; 100]]);
+    let proxy = Proxy::of_yaml(|folder| {
+        let covered = folder.join("covered.yaml");
+        std::fs::write(&covered, Plan::new().registry(&registry, "").yaml(folder)).unwrap();
+        let mut init = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+        assert!(init.args(["ca", "init", "--config"]).arg(&covered).env_clear().status().unwrap().success());
+        std::fs::remove_file(folder.join("ca/ca.key")).unwrap(); // sealed
+        let plan = Plan::new().registry(&registry, "").registry(&other, "").host("registry.example.com", &other);
+        plan.yaml(folder)
+    })
+    .await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["registry.example.com/org/app:1"]).await;
+    assert!(status == 1 && said.contains("FAIL  trust: registry.example.com"), "{said}");
+    assert!(said.contains("sealed CA does not cover") && said.contains("pullthrough check"), "{said}");
+    assert!(!said.contains("pullthrough trust install"), "{said}");
+    let (status, said) = doctor(&url(&proxy), Some(&other.ca_file()), &["registry.example.com/org/app:1"]).await;
+    assert!(status == 0 && said.contains("warn  trust: registry.example.com"), "{said}");
+    assert!(said.contains("ok    layers: 1 can be had") && said.contains("not through the cache"), "{said}");
 }
 
 #[tokio::test]

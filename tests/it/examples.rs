@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -90,6 +91,35 @@ fn the_cluster_probes_the_proxy_and_lets_it_drain() {
 }
 
 #[test]
+fn what_stops_the_proxy_waits_longer_than_its_drain() {
+    let enough = pullthrough::config::DRAIN.0 + Duration::from_secs(20);
+    let said = |file_name: &str, key: &str, end: &[char]| -> Vec<Duration> {
+        let text = file(file_name);
+        let values = text.split(key).skip(1).map(|rest| rest.trim_start().split(end).next().unwrap().trim().to_owned());
+        let parsed = |value: String| match value.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => humantime::parse_duration(&value).unwrap_or_else(|error| panic!("{file_name}: {value}: {error}")),
+        };
+        values.map(parsed).collect()
+    };
+    let table: [(&str, &str, &[char]); 6] = [
+        ("systemd/pullthrough.service", "\nTimeoutStopSec=", &['\n']),
+        ("examples/compose/compose.yaml", "stop_grace_period:", &['#', '\n']),
+        ("examples/kubernetes/pullthrough.yaml", "terminationGracePeriodSeconds:", &['#', '\n']),
+        ("Containerfile", "--stop-timeout", &[' ']),
+        ("docs/migrate.md", "--stop-timeout", &[' ', '\n']),
+        ("docs/operations.md", "--stop-timeout ", &['`', ' ', '\n']),
+    ];
+    for (name, key, end) in table {
+        let waits = said(name, key, end);
+        assert!(!waits.is_empty(), "{name} does not say {key}");
+        assert!(waits.iter().all(|wait| *wait >= enough), "{name}: {waits:?} is less than {enough:?}");
+    }
+    let documents = documents("examples/pullthrough.yaml");
+    assert_eq!(documents[0]["drain"], humantime::format_duration(pullthrough::config::DRAIN.0).to_string().as_str());
+}
+
+#[test]
 fn the_cluster_runs_it_without_root_on_a_read_only_root() {
     let pod = &manifest("Deployment")["spec"]["template"]["spec"];
     let container = &pod["containers"][0]["securityContext"];
@@ -128,9 +158,26 @@ fn compose_publishes_on_loopback_and_keeps_the_volumes_of_docker_registry_proxy(
     assert_eq!(service["read_only"], true);
 }
 
+/// The sources that name the metrics.
+fn telemetry() -> String {
+    ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat()
+}
+
+#[test]
+fn operations_name_metrics_that_there_are() {
+    let (telemetry, text) = (telemetry(), file("docs/operations.md"));
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let named: Vec<&str> = words.filter_map(|word| word.strip_prefix("pullthrough_")).collect();
+    assert!(named.len() >= 10, "{named:?}");
+    for word in named {
+        let name = word.strip_suffix("_total").unwrap_or(word);
+        assert!(telemetry.contains(&format!("\"{name}\"")), "no metric pullthrough_{word}");
+    }
+}
+
 #[test]
 fn alert_rules_ask_for_metrics_that_there_are() {
-    let telemetry = ["metrics", "readings", "process"].map(|name| file(&format!("src/telemetry/{name}.rs"))).concat();
+    let telemetry = telemetry();
     let rules = documents("examples/prometheus/alerts.yaml").remove(0);
     let rules = rules["groups"][0]["rules"].as_sequence().unwrap().clone();
     assert!(rules.len() >= 10);

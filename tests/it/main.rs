@@ -22,4 +22,5 @@ mod setup;
 mod store;
 mod support;
 mod token;
+mod told;
 mod upstream;

@@ -29,6 +29,40 @@ fn a_start_a_reload_and_a_stop_are_told_to_the_service_manager() {
 }
 
 #[test]
+fn a_stop_takes_as_long_as_the_drain_says_and_asks_the_manager_for_that_time() {
+    let mut machine = Machine::new();
+    let with_drain = |machine: &Machine, drain: &str| {
+        fs::write(machine.config(), format!("{}drain: {drain}\n", machine.yaml(&["docker.io"]))).unwrap();
+    };
+    with_drain(&machine, "7m");
+    machine.start(&[]);
+    machine.told("READY=1");
+    machine.terminate();
+    let stopping = machine.told("STOPPING=1");
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=450000000"), "{stopping}");
+    assert!(machine.wait().success());
+    machine.start(&[]);
+    machine.told("READY=1");
+    with_drain(&machine, "0s");
+    machine.told("READY=1"); // it was reloaded
+    let held = machine.connect_tunnel();
+    machine.terminate();
+    assert!(machine.wait().success());
+    drop(held);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_program_that_has_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut serve = crate::support::program(folder.path());
+    let done = serve.args(["serve", "--listen", &taken.local_addr().unwrap().to_string()]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("(process {})", std::process::id())) && said.contains("listen.proxy"), "{said}");
+}
+
+#[test]
 fn the_limit_of_open_files_is_raised_to_the_hard_one_at_start() {
     let mut machine = Machine::new();
     machine.start(&[]); // with a soft limit of 256

@@ -18,7 +18,7 @@ use super::plan::plan::{LengthChanged, Plan};
 use super::silence::Silence;
 use super::sources::{FillSource, Sources, not_asked};
 use super::status::FillStatus;
-use crate::cache::{Fault, Flow};
+use crate::cache::{Fault, Flow, Place};
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
 use crate::wire::Span;
@@ -26,6 +26,7 @@ use crate::wire::Span;
 /// One content on its way into the store.
 pub struct Fill {
     digest: Digest,
+    place: Place,
     staged: Arc<Staged>,
     plan: Mutex<Plan>,
     next_reader: AtomicU64,
@@ -57,6 +58,7 @@ impl Fill {
         let status = FillStatus::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
+            place: source.caller.place.clone(),
             staged: Arc::new(staged),
             plan: Mutex::new(plan),
             next_reader: AtomicU64::new(1),
@@ -76,6 +78,11 @@ impl Fill {
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Where the caller that started it asked for it, for the log.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// How many bytes have landed.

@@ -11,7 +11,7 @@ use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
-use crate::store::{Checksums, Staged};
+use crate::store::{self, Checksums, Staged};
 use crate::telemetry::Metrics;
 
 /// Runs a fill to its end.
@@ -21,7 +21,13 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         let gathered = Driver::new(&fill, config, &metrics).gather().await;
         match &gathered {
             Err(Halt::Detached(fault)) => {
-                error!(digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its clients are served without it");
+                let place = fill.place();
+                let (registry, repository) = (&*place.registry, place.repository.as_str());
+                if is_too_large(fault) {
+                    info!(registry, repository, digest = %fill.digest(), %fault, "this blob is larger than the cache; its clients are served without caching");
+                } else {
+                    error!(registry, repository, digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its clients are served without it");
+                }
                 fill.detach(fault);
             }
             Err(Halt::Broken(fault) | Halt::Spoilt(fault)) => fill.break_off(fault),
@@ -33,7 +39,8 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     drop(counted);
     match (gathered, hashed) {
         (Err(Halt::Parked), _) => {
-            info!(digest = %fill.digest(), landed = fill.progress(), "no client waits for this blob; its download is parked");
+            let place = fill.place();
+            info!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), landed = fill.progress(), "no client waits for this blob; its download is parked");
             if fill.progress() > 0 {
                 keep(&fill).await;
             } else {
@@ -57,7 +64,8 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         }
         (Ok(()), Ok((found, _))) => {
             let mismatch = Mismatch { wanted: *fill.digest(), found };
-            error!(digest = %fill.digest(), "{mismatch}; its clients were cut off and nothing is cached");
+            let place = fill.place();
+            error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), "{mismatch}; its clients were cut off and nothing is cached");
             metrics.digest_mismatch();
             fill.endpoints().lied();
             fill.staged().abandon();
@@ -66,9 +74,15 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
     }
 }
 
+/// Whether the content would not fit into an empty cache either, which is nobody's fault.
+fn is_too_large(fault: &Fault) -> bool {
+    matches!(fault.cause.downcast_ref(), Some(store::Error::TooLarge { .. }))
+}
+
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     let staged: Arc<Staged> = fill.staged().clone();
     if let Ok(Err(cause)) = tokio::task::spawn_blocking(move || staged.commit_with(checksums)).await {
-        error!(digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
+        let place = fill.place();
+        error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
     }
 }

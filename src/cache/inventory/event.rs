@@ -24,6 +24,8 @@ pub enum Command {
     Unpin,
     /// Hash again.
     Verify,
+    /// Tell which hosts of a registry are unreachable.
+    Outages,
 }
 
 /// A command with what it is about.
@@ -65,6 +67,8 @@ pub enum Event {
     Damaged(Damage),
     /// Verifying has ended.
     Verified(Verified),
+    /// A host that a registry needs is unreachable, in words.
+    Outage(String),
 }
 
 /// What kind of thing a digest is.
@@ -98,6 +102,9 @@ pub struct ImageRow {
     pub shared: u64,
     /// How many things it lists that are not here: other platforms, mostly.
     pub missing: u64,
+    /// Whether a pull of a platform that is here would need the registry, or none is here.
+    #[serde(default)]
+    pub incomplete: bool,
     /// When its manifest was last served.
     #[serde(with = "moment::option")]
     pub last_used: Option<SystemTime>,
@@ -304,6 +311,7 @@ impl Command {
             Self::Pin => "pin",
             Self::Unpin => "unpin",
             Self::Verify => "verify",
+            Self::Outages => "outages",
         }
     }
 }

@@ -16,6 +16,7 @@ pub struct Inventory {
     pub(crate) store: Store,
     pub(crate) forget: Arc<dyn Fn() + Send + Sync>,
     pub(crate) is_served: bool,
+    outages: Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>,
     changing: Arc<Mutex<()>>,
 }
 
@@ -23,12 +24,30 @@ impl Inventory {
     /// The inventory of a folder that no other process uses.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, forget: Arc::new(|| ()), is_served: false, changing: Arc::default() }
+        Self {
+            store,
+            forget: Arc::new(|| ()),
+            is_served: false,
+            outages: Arc::new(|_| Vec::new()),
+            changing: Arc::default(),
+        }
     }
 
     /// The inventory of a running server: `forget` is called after something was removed.
     pub(crate) fn served(store: Store, forget: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { store, forget: Arc::new(forget), is_served: true, changing: Arc::default() }
+        Self {
+            store,
+            forget: Arc::new(forget),
+            is_served: true,
+            outages: Arc::new(|_| Vec::new()),
+            changing: Arc::default(),
+        }
+    }
+
+    /// The same, with what a running server knows of unreachable hosts: `outages` tells them of a registry, in words.
+    #[must_use]
+    pub fn with_outages(self, outages: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self { outages: Arc::new(outages), ..self }
     }
 
     /// Carries out `order`; `tell` hears of each thing found and may end it.
@@ -44,6 +63,11 @@ impl Inventory {
             Command::Pin => self.pin(&order.name()?.or_latest(), tell),
             Command::Unpin => self.unpin(&order.name()?.or_latest(), tell),
             Command::Verify => self.verify(order.optional_name()?.as_ref(), tell),
+            Command::Outages => {
+                let outages = (self.outages)(order.name.as_deref().unwrap_or_default());
+                let _ = outages.into_iter().try_for_each(|outage| tell(Event::Outage(outage)));
+                Ok(())
+            }
         }
     }
 

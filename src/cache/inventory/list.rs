@@ -68,6 +68,7 @@ fn row(survey: &Survey, held: CachedImage) -> Result<Option<ImageRow>, store::Er
         size: extent.bytes,
         shared: extent.shared,
         missing: extent.missing,
+        incomplete: extent.is_incomplete,
         last_used: stored.map(|stored| stored.last_used),
         pinned: stored.is_some_and(|stored| stored.pinned),
     }))

@@ -35,6 +35,12 @@ impl Inventory {
             Scope::Tag(registry, repository, tag) => survey.checked(registry, repository, tag)?,
             _ => None,
         };
+        let asked = match &scope {
+            Scope::Tag(registry, repository, _) | Scope::Here(registry, repository, _) => {
+                Some((registry.as_str(), repository))
+            }
+            _ => None,
+        };
         let mut any = false;
         for digest in digests {
             let part = self.part(&survey, &plain(digest), 0)?;
@@ -64,7 +70,7 @@ impl Inventory {
                     .map(|(digest, first, last)| History { digest: digest.to_string(), first: *first, last: *last })
                     .collect(),
                 checked,
-                rights: survey.rights(&digest, NAMED)?.into_iter().map(right).collect(),
+                rights: survey.rights(&digest, asked, NAMED)?.into_iter().map(right).collect(),
             };
             if tell(Event::Shown(Box::new(shown))).is_break() {
                 break;

@@ -8,9 +8,10 @@ use super::store::ManifestStore;
 use super::whole::{NoManifest, WrongManifest, media_type_of};
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::missing::Missing;
-use crate::cache::proofs::{Proofs, is_unproven};
+use crate::cache::proofs::Proofs;
+use crate::cache::refusals::Refusals;
 use crate::cache::rights::place::Place;
-use crate::cache::rights::rights::{AskedAt, Released, Rights};
+use crate::cache::rights::rights::{AskedAt, Released, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Proof, Reach, Retry, Subject, Whole};
 use crate::cache::together::{Inquiry, Together};
@@ -35,6 +36,7 @@ pub struct ManifestFound {
 /// Manifests by digest.
 pub(crate) struct Manifests {
     rights: Arc<Rights>,
+    refusals: Arc<Refusals>,
     proofs: Arc<Proofs>,
     kept: ManifestStore,
     missing: Missing<(Digest, Content)>,
@@ -60,11 +62,12 @@ struct Delivery {
 impl Manifests {
     pub(crate) fn new(
         rights: Arc<Rights>,
+        refusals: Arc<Refusals>,
         proofs: Arc<Proofs>,
         kept: ManifestStore,
         missing: Missing<(Digest, Content)>,
     ) -> Self {
-        Self { rights, proofs, kept, missing, fetched: Together::new(), delivered: Together::new() }
+        Self { rights, refusals, proofs, kept, missing, fetched: Together::new(), delivered: Together::new() }
     }
 
     /// As [`Cache::manifest`](crate::cache::Cache::manifest).
@@ -115,19 +118,20 @@ impl Manifests {
         self.fetch(caller, digest).await
     }
 
-    /// Asks the registry for the caller's right: by HEAD, which gives what is `stored`; by GET where HEAD is refused for
-    /// its own sake, or says too little. `None` where it may have the manifest, which is still to be fetched.
+    /// Asks the registry for the caller's right: by HEAD, which gives what is `stored`; by GET where HEAD is refused, or
+    /// says too little. `None` where it may have the manifest, which is still to be fetched.
     async fn proven(
         self: &Arc<Self>,
         caller: &Caller,
         digest: &Digest,
         stored: Option<&Bytes>,
     ) -> Result<Option<ManifestFound>, Fault> {
-        match self.proofs.prove(caller, digest, Content::Manifest).await {
-            Ok((proof, _)) => Ok(stored.map(|bytes| found(*digest, bytes.clone(), proof.media_type, Outcome::Hit))),
-            Err(fault) if fault.is_about_head() => self.fetch(&caller.without_mirrors(), digest).await.map(Some),
-            Err(fault) => Err(fault),
-        }
+        let linked = self.rights.links.find(&caller.place, digest, Content::Manifest).await;
+        let media_type = linked.and_then(|linked| linked.media_type.clone());
+        let by_head = |_| Ok(stored.map(|bytes| found(*digest, bytes.clone(), media_type, Outcome::Hit)));
+        let caller_alone = caller.without_mirrors();
+        let by_get = async { self.fetch(&caller_alone, digest).await.map(Some) };
+        self.proofs.prove_or(caller, digest, Content::Manifest, by_head, by_get).await
     }
 
     /// As [`Cache::manifest_head`](crate::cache::Cache::manifest_head).
@@ -156,15 +160,15 @@ impl Manifests {
         Ok((described(&found(*digest, bytes, linked.media_type.clone(), outcome)), outcome))
     }
 
-    /// What the registry says of a manifest: by HEAD, and where that tells too little by GET.
+    /// What the registry says of a manifest: by HEAD, and where that is refused or tells too little by GET.
     async fn described(self: &Arc<Self>, caller: &Caller, digest: &Digest) -> Result<(Proof, Outcome), Fault> {
-        match self.proofs.prove(caller, digest, Content::Manifest).await {
-            Err(fault) if is_unproven(&fault) => {
-                let found = self.fetch(&caller.without_mirrors(), digest).await?;
-                Ok((described(&found), found.outcome))
-            }
-            proven => proven.map(|(proof, _)| (proof, Outcome::Miss)),
-        }
+        let caller_alone = caller.without_mirrors();
+        let by_get = async {
+            let found = self.fetch(&caller_alone, digest).await?;
+            Ok((described(&found), found.outcome))
+        };
+        let by_head = |(proof, _)| Ok((proof, Outcome::Miss));
+        self.proofs.prove_or(caller, digest, Content::Manifest, by_head, by_get).await
     }
 
     /// One GET for a registry's content at a time, which goes on and is kept when its callers leave.
@@ -181,18 +185,15 @@ impl Manifests {
     /// The manifest, and whether it may be kept: its bytes are those of its digest, and it has the shape of one. Signed
     /// schema 1's are not, and are left to the client to verify; what else has the digest may be a page whose digest
     /// was asked for. A caller that waited for another principal's GET proves its own right by HEAD, which costs no pull
-    /// where pulls are counted; by its own GET where HEAD is refused for its own sake, or says nothing.
+    /// where pulls are counted; by its own GET where HEAD is refused, or says nothing.
     async fn fetch_verified(&self, caller: &Caller, digest: &Digest) -> Result<(Whole, bool), Fault> {
         let delivery = Delivery { caller: caller.clone(), digest: *digest };
         let whole = match self.delivered.ask(&delivery).await {
             Coalesced::Led(whole) => whole?,
-            Coalesced::Joined(whole) => match (whole?, self.proofs.prove(caller, digest, Content::Manifest).await) {
-                (whole, Ok((proof, _))) => Whole { media_type: proof.media_type.or(whole.media_type), ..whole },
-                (_, Err(fault)) if fault.is_about_head() => {
-                    Delivery { caller: caller.without_mirrors(), digest: *digest }.ask().await?
-                }
-                (_, Err(fault)) => return Err(fault),
-            },
+            Coalesced::Joined(whole) => {
+                let (whole, own) = (whole?, Delivery { caller: caller.without_mirrors(), digest: *digest });
+                self.proofs.prove_or(caller, digest, Content::Manifest, |_| Ok(whole), own.ask()).await?
+            }
         };
         let said = Digest::of(digest.algorithm(), &whole.bytes);
         if said == *digest {
@@ -205,8 +206,8 @@ impl Manifests {
         if kept_type(&whole.bytes).is_none() && Look::of(whole.media_type.as_deref()) != Look::Content {
             return Err(NoManifest::fault(whole.media_type.as_deref()));
         }
-        let registry = &caller.place.registry;
-        tracing::error!(%digest, %registry, found = %said, "the registry's manifest is not what its digest says; refused");
+        let (registry, repository) = (&caller.place.registry, &caller.place.repository);
+        tracing::error!(%registry, %repository, %digest, found = %said, "the registry's manifest is not what its digest says; refused");
         Err(Fault::new(Retry::Never, WrongManifest { wanted: *digest, found: said }))
     }
 }
@@ -237,13 +238,13 @@ impl Inquiry for Fetching {
         let fetched = manifests.fetch_verified(caller, digest).await;
         match &fetched {
             Ok((whole, true)) => {
-                let yes = (Reach::Place, asked);
+                let yes = Yes { to: &Subject::Manifest(*digest), reach: Reach::Place, asked };
                 manifests.rights.delivered(caller, digest, Content::Manifest, whole.media_type.clone(), yes);
                 manifests.kept.keep(*digest, &whole.bytes).await;
             }
             Ok((_, false)) => {}
             Err(fault) => {
-                manifests.rights.heed(caller, fault);
+                manifests.refusals.heed(caller, &Subject::Manifest(*digest), fault).await;
                 manifests.missing.note(caller, (*digest, Content::Manifest), fault);
             }
         }

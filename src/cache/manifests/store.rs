@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::cache::inventory;
 use crate::host;
 use crate::oci::{Digest, MANIFEST_LIMIT};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Hot manifests may take this much memory, or a sixteenth of what the process may use, if that is less.
 const HOT_BYTES: u64 = 64 << 20;
@@ -64,7 +64,11 @@ impl ManifestStore {
         let (store, kept) = (self.store.clone(), bytes.clone());
         let put = tokio::task::spawn_blocking(move || store.put(&digest, &kept).map(drop)).await;
         if let Ok(Err(error)) = put {
-            tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+            if matches!(error, store::Error::TooLarge { .. }) {
+                tracing::info!(%digest, %error, "this manifest is larger than the cache; it is served from memory");
+            } else {
+                tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+            }
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.disk_fault().is_some();
             self.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
@@ -84,9 +88,10 @@ impl ManifestStore {
 fn read(store: &Store, digest: &Digest) -> Option<Bytes> {
     let bytes = store.read_whole(digest, MANIFEST_LIMIT).ok()??;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
-        tracing::error!(%digest, "a stored manifest is damaged; it is fetched again");
+        let (registry, repository) = store.catalog().place(digest).unzip();
+        tracing::error!(registry, repository, %digest, "a stored manifest is damaged; it is fetched again");
         if let Err(error) = store.remove(digest) {
-            tracing::error!(%digest, %error, "the damaged manifest cannot be removed");
+            tracing::error!(registry, repository, %digest, %error, "the damaged manifest cannot be removed");
         }
         return None;
     }

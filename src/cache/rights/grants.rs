@@ -102,11 +102,13 @@ impl Grants {
         self.contents.insert((place.clone(), principal.shared(), *digest), asked);
     }
 
-    /// The registry itself said no.
-    pub fn revoke(&self, place: &Place, principal: &Principal) {
+    /// The registry itself said no to what was `asked` then. A yes to what was asked later stays.
+    pub fn revoke(&self, place: &Place, principal: &Principal, asked: Instant) {
         let key = (place.clone(), principal.shared());
-        self.denials.insert(key.clone(), Instant::now());
-        self.proofs.invalidate(&key);
+        self.denials.insert(key.clone(), asked);
+        if self.proofs.get(&key).is_some_and(|proven| proven <= asked) {
+            self.proofs.invalidate(&key);
+        }
     }
 
     /// Forgets all proofs, as when the registries' configuration changed.
@@ -135,12 +137,14 @@ mod tests {
         assert!(!holds("a", &bob));
         assert!(!holds("b", &alice));
         assert_ne!(alice, grants.principal("b", Some(b"alice")));
-        grants.revoke(&place("a"), &alice);
+        grants.revoke(&place("a"), &alice, Instant::now());
         assert!(!holds("a", &alice));
         grants.give(&place("a"), &alice, before);
         assert!(!holds("a", &alice), "what was asked before the no proves nothing");
+        let denied = Instant::now();
         grants.give(&place("a"), &alice, Instant::now());
-        assert!(holds("a", &alice));
+        grants.revoke(&place("a"), &alice, denied);
+        assert!(holds("a", &alice), "what was asked after the no holds");
     }
 
     #[test]
@@ -155,7 +159,7 @@ mod tests {
             assert_eq!(grants.content_age(&place("a"), &who, &other), None);
             assert_eq!(grants.content_age(&place("b"), &who, &one), None);
             assert_eq!(grants.age(&place("a"), &who), None, "it says nothing of the place");
-            grants.revoke(&place("a"), &who);
+            grants.revoke(&place("a"), &who, Instant::now());
             grants.give_content(&place("a"), &who, &one, before);
             assert_eq!(grants.content_age(&place("a"), &same, &one), None, "it was asked before the no");
             grants.give_content(&place("a"), &who, &one, Instant::now());

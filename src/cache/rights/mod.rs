@@ -2,8 +2,9 @@
 //!
 //! Flow: [`Rights`](rights::Rights) takes a [`PlaceReader`](reader::PlaceReader), a principal at a place. Three memories answer it:
 //! grants (what a principal has proven, in memory only), publics (which places anybody may read) and links (which content
-//! is in which place). A registry's answer comes back in as `delivered`, `vouched`, `close` or `heed`, dated by when it
-//! was asked.
+//! is in which place). A registry's answer comes back in as `delivered`, `vouched`, `open`, `close` or `end`, dated by when
+//! it was asked. `witnesses` are what a right was last proven by: while one of them is given, a refusal of something else ends
+//! nothing.
 //! Scope: permission. Bytes, tags and the asking itself are the lookups' business, one floor up.
 //! Never: take a digest or a link for a permission; let an answer outlive a later no; write a principal to disk.
 //! Reading: docs/credentials.md; docs/threat-model.md; distribution-spec, "Token Authentication".
@@ -16,3 +17,4 @@ pub(crate) mod publics;
 pub(crate) mod reader;
 pub(crate) mod rights;
 pub(crate) mod trust;
+pub(crate) mod witnesses;

@@ -19,8 +19,9 @@ use super::principal::Principal;
 use super::publics::{PublicAge, Publics};
 use super::reader::PlaceReader;
 use super::trust::{Permission, Trust};
+use super::witnesses::Witnesses;
 use crate::cache::caller::Caller;
-use crate::cache::source::{Fault, Reach, Said};
+use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 
@@ -38,6 +39,17 @@ impl AskedAt {
     }
 }
 
+/// The registry's yes to a caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Yes<'a> {
+    /// To what: as it can be asked again.
+    pub(crate) to: &'a Subject,
+    /// How far it reaches.
+    pub(crate) reach: Reach,
+    /// When it was asked.
+    pub(crate) asked: AskedAt,
+}
+
 /// Content that is known to be where the reader asks for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Released {
@@ -51,6 +63,7 @@ pub(crate) struct Rights {
     pub(crate) links: Links,
     pub(crate) publics: Publics,
     grants: Grants,
+    witnesses: Witnesses,
     /// Hears of each caller that a registry has refused.
     on_refusal: Box<dyn Fn(&Caller) + Send + Sync>,
 }
@@ -66,6 +79,7 @@ impl Rights {
             links: Links::new(store.clone()),
             publics: Publics::new(store.clone()),
             grants: Grants::new()?,
+            witnesses: Witnesses::new(store.clone()),
             on_refusal: Box::new(on_refusal),
         })
     }
@@ -159,20 +173,19 @@ impl Rights {
 
 /// What is learned.
 impl Rights {
-    /// The content was delivered to the caller, which `asked` then, and its digest matched: a yes that reaches so far.
-    /// A mirror's delivery says nothing of the caller's right.
+    /// The content was delivered to the caller, and its digest matched. A mirror's delivery says nothing of the caller's right.
     pub(crate) fn delivered(
         &self,
         caller: &Caller,
         digest: &Digest,
         content: Content,
         media_type: Option<String>,
-        (reach, asked): (Reach, AskedAt),
+        yes: Yes<'_>,
     ) {
         if caller.decides() {
-            self.may(caller, digest, reach, asked);
+            self.may(caller, digest, yes);
         }
-        self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
+        self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked.time);
     }
 
     /// The registry said yes to the caller, for a content that is here and shared, or not.
@@ -183,44 +196,64 @@ impl Rights {
         content: Content,
         media_type: Option<String>,
         shared: bool,
-        (reach, asked): (Reach, AskedAt),
+        yes: Yes<'_>,
     ) {
-        self.may(caller, digest, reach, asked);
+        self.may(caller, digest, yes);
         if shared {
-            self.links.note(&caller.place, digest, content, media_type, caller.learns(), asked.time);
+            self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked.time);
         }
     }
 
     /// The registry itself said yes to the caller. Where nobody is asked for, on behalf of somebody, the right is found
     /// out by a probe.
-    fn may(&self, caller: &Caller, digest: &Digest, reach: Reach, asked: AskedAt) {
+    fn may(&self, caller: &Caller, digest: &Digest, Yes { to, reach, asked }: Yes<'_>) {
         let Caller { place, principal, trust, .. } = caller;
         match reach {
             Reach::Place if principal.is_nobody() => self.publics.open(place, asked.time, trust.forgeable),
-            _ if caller.is_lent() => {}
+            _ if caller.is_lent() => return,
             Reach::Place => self.grants.give(place, principal, asked.instant),
             Reach::Content => self.grants.give_content(place, principal, digest, asked.instant),
         }
+        self.witnesses.note(place, principal, to);
+    }
+
+    /// The registry said yes to nobody's request.
+    pub(crate) fn open(&self, place: &Place, yes: Yes<'_>, forgeable: bool) {
+        self.publics.open(place, yes.asked.time, forgeable);
+        self.witnesses.note(place, &Principal::Anonymous, yes.to);
     }
 
     /// The registry said no to nobody's request, made at `asked`.
     pub(crate) fn close(&self, place: &Place, asked: AskedAt) {
         self.publics.close(place, asked.time);
-        self.grants.revoke(place, &Principal::Anonymous);
+        self.grants.revoke(place, &Principal::Anonymous, asked.instant);
     }
 
-    /// Notes what a fault says about the caller's rights. A token that has expired, or that anybody is given and was
-    /// asked for something else, is refused without a word about them.
-    pub(crate) fn heed(&self, caller: &Caller, fault: &Fault) {
-        if !matches!(fault.said, Said::Denied | Said::Forbidden) || (caller.trust.lapsed && fault.said == Said::Denied)
-        {
-            return;
-        }
+    /// The registry refuses the caller what is known to be there, too: asked for that at `asked`, or refused it since.
+    /// A token that anybody is given, and was asked for something else, says nothing of what anybody may read.
+    pub(crate) fn end(&self, caller: &Caller, asked: AskedAt) {
         (self.on_refusal)(caller);
         match caller.principal {
-            Principal::Anonymous => self.close(&caller.place, AskedAt::now()),
+            Principal::Anonymous => self.close(&caller.place, asked),
             Principal::Anybody => {}
-            Principal::Known(_) | Principal::Proxy => self.grants.revoke(&caller.place, &caller.principal),
+            Principal::Known(_) | Principal::Proxy => {
+                self.grants.revoke(&caller.place, &caller.principal, asked.instant);
+            }
+        }
+    }
+
+    /// What is known to be there, by what the registry last said to the caller: other things than the `subject`.
+    pub(crate) async fn witnesses(&self, caller: &Caller, subject: &Subject) -> Vec<Subject> {
+        self.witnesses.others(&caller.place, &caller.principal, subject).await
+    }
+
+    /// Whether the `subject` is known to be where the caller asks for it.
+    pub(crate) async fn is_there(&self, caller: &Caller, subject: &Subject) -> bool {
+        let Caller { place, principal, .. } = caller;
+        match subject {
+            Subject::Tag(..) => self.witnesses.holds(place, principal, subject),
+            Subject::Manifest(digest) => self.links.find(place, digest, Content::Manifest).await.is_some(),
+            Subject::Blob(digest) => self.links.find(place, digest, Content::Blob).await.is_some(),
         }
     }
 }

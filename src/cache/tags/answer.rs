@@ -2,9 +2,10 @@
 //! is none.
 
 use crate::cache::caller::Caller;
+use crate::cache::hint::head_or_get;
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::{NoManifest, media_type_of};
-use crate::cache::source::{Fault, Origins, Proof, Reach, Retry, Said, Subject};
+use crate::cache::source::{Fault, Origins, Proof, Reach, Retry, Subject};
 use crate::oci::{Algorithm, Digest, Look, kept_type};
 
 /// What is asked of a tag.
@@ -45,29 +46,23 @@ struct WrongTag {
     found: Digest,
 }
 
-/// HEAD, where that is enough; GET where HEAD names no manifest or is answered by what is none, or is not taken (405) and
-/// content is wanted. What GET delivers is `kept`.
+/// HEAD, where that is enough; GET where HEAD is refused, names no manifest or is answered by what is none: a page, perhaps.
+/// What GET delivers is `kept`.
 pub(crate) async fn ask(
     caller: &Caller,
     tag: &Subject,
-    asking: Asking,
     by_content: bool,
     kept: &ManifestStore,
 ) -> Result<TagAnswer, Fault> {
-    let Caller { place, source, .. } = caller;
-    if !by_content {
-        match source.prove(tag).await {
-            Ok(proof) => {
-                if let Some(said) = named(tag, proof) {
-                    return Ok(said);
-                } // else a page, perhaps
-            }
-            Err(fault) if !fault.unfit && (fault.said != Said::Refused || asking == Asking::Description) => {
-                return Err(fault);
-            }
-            Err(_) => {}
-        }
+    let got = get(caller, tag, kept);
+    if by_content {
+        return got.await;
     }
+    head_or_get(&*caller.source, tag, |proof| named(tag, proof), got).await
+}
+
+async fn get(caller: &Caller, tag: &Subject, kept: &ManifestStore) -> Result<TagAnswer, Fault> {
+    let Caller { place, source, .. } = caller;
     let whole = source.whole(tag, Origins::Registry).await?;
     let is_manifest = kept_type(&whole.bytes).is_some();
     let (size, is_schema1, look) =

@@ -11,15 +11,16 @@ use super::freshness::Freshness;
 use super::memory::{TagMemory, age, latest, stand_in};
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::manifests::store::ManifestStore;
-use crate::cache::manifests::whole::is_schema1;
+use crate::cache::manifests::whole::{is_schema1, media_type_of};
 use crate::cache::missing::Missing;
+use crate::cache::refusals::Refusals;
 use crate::cache::rights::place::Place;
-use crate::cache::rights::rights::{AskedAt, Rights};
+use crate::cache::rights::rights::{AskedAt, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
 use crate::host::Coalesced;
-use crate::oci::{Accept, Digest, Tag};
+use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Store, TagEntry};
 use crate::telemetry::Outcome;
 
@@ -57,6 +58,7 @@ pub struct TagFound {
 /// What tags mean.
 pub(crate) struct Tags {
     rights: Arc<Rights>,
+    refusals: Arc<Refusals>,
     memory: TagMemory,
     missing: Missing<(Tag, Accept)>,
     kept: ManifestStore,
@@ -71,12 +73,14 @@ struct TagInquiry {
     question: TagQuestion,
     /// By GET at once.
     by_content: bool,
+    /// The registry does not have this by its digest: another answer is wanted.
+    refused: Option<Digest>,
 }
 
 impl Tags {
-    pub(crate) fn new(rights: Arc<Rights>, kept: ManifestStore, store: Store) -> Self {
+    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, kept: ManifestStore, store: Store) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, memory, missing, kept, asked: Together::new() }
+        Self { rights, refusals, memory, missing, kept, asked: Together::new() }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -121,7 +125,7 @@ impl Tags {
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
-        let inquiry = TagInquiry { tags: self.clone(), caller: caller.clone(), question: question.clone(), by_content };
+        let inquiry = self.inquiry(caller, question, by_content, None);
         let (said, outcome) = match self.asked.ask_within(wait, &inquiry).await {
             Coalesced::Led(said) => (said, Outcome::Miss),
             Coalesced::Joined(said) => (said, Outcome::Collapsed),
@@ -142,6 +146,45 @@ impl Tags {
         Ok(found(entry, Outcome::Stale))
     }
 
+    /// What the tag is by GET, where the registry does not have the digest that it `said`; and whether that is kept.
+    ///
+    /// # Errors
+    /// As of [`Tags::find`].
+    pub(crate) async fn delivered(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: &TagQuestion,
+        said: &Digest,
+    ) -> Result<(TagFound, bool), Fault> {
+        let inquiry = self.inquiry(caller, question, true, Some(*said));
+        let got = self.asked.ask_within(PATIENCE, &inquiry).await.into_inner()?;
+        if got.digest != *said {
+            // HEAD said another one's: it told too little.
+            caller.source.compared(&Subject::Tag(question.tag.clone(), question.accept), None, None);
+        }
+        let is_kept = got.came == Came::Delivered;
+        Ok((got.found(Outcome::Miss), is_kept))
+    }
+
+    /// The manifest came with this type, whatever HEAD has said: so is what is remembered.
+    pub(crate) async fn retype(&self, place: &Place, question: &TagQuestion, digest: &Digest, media_type: &str) {
+        let entries = self.memory.entries(place, &question.tag).await;
+        let wrong = latest(&entries, question.accept);
+        if let Some(entry) = wrong.filter(|entry| entry.digest == *digest && entry.media_type != media_type) {
+            self.memory.note(place, TagEntry { media_type: media_type.to_owned(), ..entry.clone() }).await;
+        }
+    }
+
+    fn inquiry(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: &TagQuestion,
+        by_content: bool,
+        refused: Option<Digest>,
+    ) -> TagInquiry {
+        TagInquiry { tags: self.clone(), caller: caller.clone(), question: question.clone(), by_content, refused }
+    }
+
     /// As [`Cache::forget_tag`](crate::cache::Cache::forget_tag).
     pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
         self.missing.forget_all();
@@ -156,7 +199,10 @@ impl Tags {
             Came::Delivered => true, // by the registry itself, which no mirror speaks for
             Came::Named => self.rights.are_shared(&caller.place, &said.digest).await,
         };
-        let (media_type, yes) = (Some(said.media_type.clone()), (Reach::Place, asked));
+        // A type that HEAD says is often another than that of GET, which counts.
+        let media_type = Some(said.media_type.clone()).filter(|_| said.came == Came::Delivered);
+        // Some have a manifest by its tag, and not by its digest.
+        let yes = Yes { to: &Subject::Tag(tag.clone(), accept), reach: Reach::Place, asked };
         self.rights.vouched(caller, &said.digest, Content::Manifest, media_type, shared, yes);
         let entry = TagEntry {
             registry: caller.place.registry.clone(),
@@ -175,7 +221,7 @@ impl Tags {
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
     /// registries say 404 to a caller that may not know that a repository is there.
-    fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
+    async fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
         if fault.said == Said::Missing {
             let Caller { place, principal, .. } = caller;
             if principal.is_nobody() || self.rights.grants().age(place, principal).is_some() {
@@ -183,7 +229,21 @@ impl Tags {
             }
             self.missing.note(caller, (tag.clone(), accept), fault);
         }
-        self.rights.heed(caller, fault);
+        self.refusals.heed(caller, &Subject::Tag(tag.clone(), accept), fault).await;
+    }
+
+    /// With the type that GET said of the manifest, or that it has itself, where it is known to be here.
+    async fn typed(&self, place: &Place, kept: &ManifestStore, said: TagAnswer) -> TagAnswer {
+        if said.came != Came::Named {
+            return said;
+        }
+        let Some(linked) = self.rights.links.find(place, &said.digest, Content::Manifest).await else { return said };
+        let own = match &linked.media_type {
+            Some(by_get) => Some(by_get.clone()),
+            None => kept.find(&said.digest).await.map(|bytes| media_type_of(&bytes)),
+        };
+        let own = own.filter(|own| MediaType::parse(own).is_some());
+        TagAnswer { media_type: own.unwrap_or(said.media_type), ..said }
     }
 }
 
@@ -205,21 +265,27 @@ impl Inquiry for TagInquiry {
         let TagQuestion { tag, accept, freshness, .. } = &self.question;
         let entries = self.tags.memory.entries(&self.caller.place, tag).await;
         let entry = latest(&entries, *accept).filter(|entry| age(entry) < freshness.fresh_for)?;
+        let entry = Some(entry).filter(|entry| self.refused != Some(entry.digest))?;
         let TagEntry { digest, media_type, size, .. } = entry.clone();
         let permission = self.tags.rights.permission(self.caller.reader()).await;
         (permission == Permission::Good).then_some(TagAnswer { digest, media_type, size, came: Came::Named })
     }
 
     async fn ask(&self) -> Result<TagAnswer, Fault> {
-        let TagQuestion { tag, accept, asking, .. } = &self.question;
+        let TagQuestion { tag, accept, .. } = &self.question;
         let (tags, asked) = (&self.tags, AskedAt::now());
         let subject = Subject::Tag(tag.clone(), *accept);
-        let said = answer::ask(&self.caller, &subject, *asking, self.by_content, &tags.kept).await;
-        match &said {
-            Ok(said) => tags.learn(&self.caller, tag, *accept, said, asked).await,
-            Err(fault) => tags.learn_fault(&self.caller, tag, *accept, fault),
+        match answer::ask(&self.caller, &subject, self.by_content, &tags.kept).await {
+            Ok(said) => {
+                let said = tags.typed(&self.caller.place, &tags.kept, said).await;
+                tags.learn(&self.caller, tag, *accept, &said, asked).await;
+                Ok(said)
+            }
+            Err(fault) => {
+                tags.learn_fault(&self.caller, tag, *accept, &fault).await;
+                Err(fault)
+            }
         }
-        said
     }
 }
 

@@ -149,6 +149,7 @@ impl Printer<'_> {
             Event::Stats(stats) => text::stats(self.out, &stats),
             Event::Removed(removal) => text::removed(self.out, &removal),
             Event::Pin(pin) => text::pin(self.out, &pin),
+            Event::Outage(_) => Ok(()), // asked for by `why` only
             Event::Todo(bytes) => {
                 self.progress.start(bytes);
                 Ok(())

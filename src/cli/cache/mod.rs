@@ -10,6 +10,6 @@ mod progress;
 mod run;
 mod text;
 
-pub(super) use self::run::carry_out;
+pub(super) use self::run::{ask_server, carry_out};
 pub use command::{CacheCommand, run};
 pub(super) use format::{ago, count, size};

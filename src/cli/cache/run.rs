@@ -17,14 +17,23 @@ pub(crate) fn carry_out(
     order: &Order,
     tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
+    if ask_server(config, order, tell)? { Ok(()) } else { directly(config, order, tell) }
+}
+
+/// Has the server that has locked the folder carry `order` out; false if there is none.
+pub(crate) fn ask_server(
+    config: &Config,
+    order: &Order,
+    tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         match ControlClient::connect(&config.dir).await? {
             Some(client) => client.run(order, tell).await.map(|()| true),
             None => Ok(false),
         }
-    })?;
-    if served { Ok(()) } else { directly(config, order, tell) }
+    });
+    Ok(served?)
 }
 
 fn directly(config: &Config, order: &Order, tell: &mut dyn FnMut(Event) -> ControlFlow<()>) -> anyhow::Result<()> {

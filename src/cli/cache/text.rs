@@ -30,7 +30,12 @@ pub(super) fn image(out: &mut dyn Write, row: &ImageRow, columns: Columns) -> io
         ago(row.last_used, SystemTime::now()),
         kind(row.kind),
         short(&row.digest),
-        if row.pinned { "  (pinned)" } else { "" },
+        match (row.pinned, row.incomplete) {
+            (true, true) => "  (pinned, incomplete)",
+            (true, false) => "  (pinned)",
+            (false, true) => "  (incomplete)",
+            (false, false) => "",
+        },
     )
 }
 

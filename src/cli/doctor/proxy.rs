@@ -10,14 +10,18 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::verifier::RememberingVerifier;
 use crate::oci::Authority;
 use crate::setup::ProxyUrl;
 use crate::wire::{Body, collect_within};
@@ -31,7 +35,40 @@ const LIMIT: usize = 4 << 20;
 pub(super) struct ProxyClient {
     pub(super) proxy: Authority,
     authorization: Option<String>,
-    tls: Arc<ClientConfig>,
+    provider: Arc<CryptoProvider>,
+    /// `None` where this machine trusts no CA at all.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+}
+
+/// An open way through the proxy to a host.
+pub(super) struct OpenTunnel {
+    stream: Upgraded,
+    /// Whether the host is a registry that the proxy's CA does not cover, so that nothing is taken off.
+    pub(super) is_uncovered: bool,
+}
+
+/// A connection to a host with TLS.
+pub(super) struct Secured {
+    pub(super) sender: SendRequest<Body>,
+    /// Who issued the host's certificate.
+    pub(super) issuer: String,
+}
+
+/// A handshake that failed: why, and who issued the certificate, if there was one.
+pub(super) struct Distrust {
+    pub(super) cause: anyhow::Error,
+    pub(super) issuer: Option<String>,
+}
+
+impl Distrust {
+    /// What is wrong with the certificate, where that is it.
+    pub(super) fn flaw(&self) -> Option<&CertificateError> {
+        let io = self.cause.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
+        match io.get_ref()?.downcast_ref()? {
+            rustls::Error::InvalidCertificate(flaw) => Some(flaw),
+            _ => None,
+        }
+    }
 }
 
 /// A complete answer.
@@ -68,11 +105,15 @@ impl ProxyClient {
             roots.add_parsable_certificates(certificates.filter_map(Result::ok));
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let is_empty = roots.is_empty();
+        let verifier =
+            || WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map(Some);
+        let verifier = if is_empty { None } else { verifier()? };
         Ok(Self {
             proxy: Authority::parse(host, 80)?,
             authorization: user.map(|user| format!("Basic {}", encode(user))),
-            tls: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()),
+            provider,
+            verifier,
         })
     }
 
@@ -98,8 +139,8 @@ impl ProxyClient {
         ask(&mut sender, request).await
     }
 
-    /// Sends CONNECT; returns the upgraded connection, or the answer with which the proxy refuses.
-    pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<hyper::upgrade::Upgraded, Answer>> {
+    /// Sends CONNECT; returns the open way, or the answer with which the proxy refuses.
+    pub(super) async fn tunnel(&self, to: &Authority) -> anyhow::Result<Result<OpenTunnel, Answer>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection.with_upgrades());
@@ -109,27 +150,45 @@ impl ProxyClient {
         }
         let response = tokio::time::timeout(ANSWER, sender.send_request(request.body(Body::empty())?)).await??;
         if response.status() == StatusCode::OK {
-            return Ok(Ok(hyper::upgrade::on(response).await?));
+            let said = response.headers().get("cache-status").and_then(|value| value.to_str().ok());
+            let is_uncovered = said.is_some_and(|said| said.contains("detail=uncovered"));
+            return Ok(Ok(OpenTunnel { stream: hyper::upgrade::on(response).await?, is_uncovered }));
         }
         let (parts, body) = response.into_parts();
         let body = collect_within(Body::wrap(body), LIMIT, ANSWER).await.unwrap_or_default();
         Ok(Err(Answer { status: parts.status, headers: parts.headers, body }))
     }
 
-    /// Starts TLS inside a tunnel; also returns the issuer of the host's certificate.
-    pub(super) async fn secure(
+    /// Starts TLS inside a tunnel.
+    pub(super) async fn secure(&self, tunnel: OpenTunnel, to: &Authority) -> Result<Secured, Distrust> {
+        let Some(verifier) = &self.verifier else {
+            let cause = anyhow::anyhow!("this machine trusts no CA at all");
+            return Err(Distrust { cause, issuer: None });
+        };
+        let presented = Arc::new(RememberingVerifier::new(verifier.clone()));
+        let secured = self.handshake(tunnel, to, presented.clone()).await;
+        let issuer = presented.issuer();
+        match secured {
+            Ok(sender) => Ok(Secured { sender, issuer: issuer.unwrap_or_default() }),
+            Err(cause) => Err(Distrust { cause, issuer }),
+        }
+    }
+
+    async fn handshake(
         &self,
-        tunnel: hyper::upgrade::Upgraded,
+        tunnel: OpenTunnel,
         to: &Authority,
-    ) -> anyhow::Result<(SendRequest<Body>, String)> {
+        presented: Arc<RememberingVerifier>,
+    ) -> anyhow::Result<SendRequest<Body>> {
+        let builder =
+            ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
+        let tls = builder.dangerous().with_custom_certificate_verifier(presented).with_no_client_auth();
         let name = ServerName::try_from(to.host.to_string())?;
-        let handshake = TlsConnector::from(self.tls.clone()).connect(name, TokioIo::new(tunnel));
-        let stream = tokio::time::timeout(ANSWER, handshake).await??;
-        let issuer =
-            stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(|leaf| {
-                x509_parser::parse_x509_certificate(leaf).ok().map(|(_, leaf)| leaf.issuer().to_string())
-            });
-        Ok((speak(stream).await?, issuer.unwrap_or_default()))
+        let handshake = TlsConnector::from(Arc::new(tls)).connect(name, TokioIo::new(tunnel.stream));
+        let stream = tokio::time::timeout(ANSWER, handshake)
+            .await
+            .with_context(|| format!("no handshake within {} s", ANSWER.as_secs()))??;
+        speak(stream).await
     }
 }
 

@@ -6,6 +6,7 @@ use super::endpoints::KnownHosts;
 use super::{clients, credentials, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
+use crate::config::mistakes::phrase::repeated;
 use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::host::Period;
@@ -58,14 +59,27 @@ fn listeners(sections: &File, report: &mut Report<'_>) {
     let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
     if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
         report.say_of_one([
-            (KeyPath::of(["listen", "admin"]), "same address as listen.proxy; expected a different port"),
-            (KeyPath::of(["listen", "proxy"]), "same address as listen.admin; expected a different port"),
+            (
+                KeyPath::of(["listen", "admin"]),
+                format!("found {admin}; same address as listen.proxy ({proxy}); expected a different port"),
+            ),
+            (
+                KeyPath::of(["listen", "proxy"]),
+                format!("found {proxy}; same address as listen.admin ({admin}); expected a different port"),
+            ),
         ]);
     }
     if sections.ca.dir == sections.cache.dir {
+        let folder = repeated(&sections.ca.dir.display().to_string());
         report.say_of_one([
-            (KeyPath::of(["ca", "dir"]), "same folder as cache.dir; expected a separate folder"),
-            (KeyPath::of(["cache", "dir"]), "same folder as ca.dir; expected a separate folder"),
+            (
+                KeyPath::of(["ca", "dir"]),
+                format!("found {folder}; same folder as cache.dir; expected a separate folder"),
+            ),
+            (
+                KeyPath::of(["cache", "dir"]),
+                format!("found {folder}; same folder as ca.dir; expected a separate folder"),
+            ),
         ]);
     }
 }
@@ -75,7 +89,8 @@ fn sizes(sections: &File, report: &mut Report<'_>) {
         report.say(&KeyPath::of(["cache", "max_size"]), "found 0; expected space for blobs, such as 100GiB");
     }
     if sections.cache.min_free.0 >= 100 {
-        report.say(&KeyPath::of(["cache", "min_free"]), "leaves no space for blobs; expected less than 100%");
+        let found = format!("found {}; leaves no space for blobs; expected less than 100%", sections.cache.min_free);
+        report.say(&KeyPath::of(["cache", "min_free"]), found);
     }
 }
 
@@ -95,9 +110,10 @@ fn numbers(sections: &File, report: &mut Report<'_>) {
 }
 
 fn bandwidth(sections: &File, report: &mut Report<'_>) {
-    if sections.upstream.bandwidth.is_some_and(|rate| rate.0 < SLOWEST) {
+    if let Some(rate) = sections.upstream.bandwidth.filter(|rate| rate.0 < SLOWEST) {
         let path = KeyPath::of(["upstream", "bandwidth"]);
-        report.say(&path, "less than 64KiB a second, at which no pull would finish; expected more, such as 50MiB");
+        let text = "less than 64KiB a second, at which no pull would finish; expected more, such as 50MiB";
+        report.say(&path, format!("found {rate}; {text}"));
     }
 }
 

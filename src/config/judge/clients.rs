@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::base::Base;
+use crate::config::mistakes::phrase::repeated;
 use crate::config::mistakes::report::Report;
 use crate::config::presets::PRESETS;
 use crate::config::tree::KeyPath;
@@ -30,9 +31,14 @@ pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Repor
     for (index, rule) in clients.rules.iter().enumerate() {
         let path = KeyPath::of(["clients", "rules"]).index(index);
         if rule.name.is_empty() || rule.name == "default" || rule.name.chars().any(char::is_control) {
-            report.say(&path.key("name"), "not a valid rule name; expected a word of your own other than default");
+            let found = repeated(&rule.name);
+            report.say(
+                &path.key("name"),
+                format!("found {found}; not a valid rule name; expected a word of your own other than default"),
+            );
         } else if !names.insert(&rule.name) {
-            report.say(&path.key("name"), "duplicate rule name; expected a unique name");
+            let found = repeated(&rule.name);
+            report.say(&path.key("name"), format!("found {found}; duplicate rule name; expected a unique name"));
         }
         if rule.actions.is_empty() {
             report.say(&path.key("actions"), "is empty; expected pull, push or both (without this key, both)");
@@ -57,7 +63,8 @@ fn judge_users(rule: &RuleConfig, named: bool, known: Option<&Users>, path: &Key
     for (index, user) in rule.users.iter().enumerate() {
         let path = path.key("users").index(index);
         if !named && report.is_clean(&KeyPath::of(["clients", "htpasswd"])) {
-            report.say(&path, "no users are known without clients.htpasswd; expected that file, or no users here");
+            let text = "no users are known without clients.htpasswd; expected that file, or no users here";
+            report.say(&path, format!("found {}; {text}", repeated(user)));
         } else if user != "*" && known.is_some_and(|known| !known.contains(user)) {
             report.say(
                 &path,
@@ -75,9 +82,11 @@ pub(crate) fn judge_registries(rules: &[RuleConfig], registries: &[RegistrySetti
         for (index, pattern) in rule.registries.iter().enumerate() {
             let (path, name) = (path.index(index), pattern.to_string());
             if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
-                report.say(&path, format!("is a host of {0}; expected {0}", preset.name));
+                let found = repeated(&name);
+                report.say(&path, format!("found {found}; is a host of {0}; expected {0}", preset.name));
             } else if !registries.iter().any(|registry| registry.name == name || meets(pattern, registry)) {
-                report.say(&path, "not a configured registry; expected the name of one, or a pattern of their hosts");
+                let text = "not a configured registry; expected the name of one, or a pattern of their hosts";
+                report.say(&path, format!("found {}; {text}", repeated(&name)));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::pem;
 use crate::config::base::Base;
+use crate::config::mistakes::phrase::repeated;
 use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::oci::Authority;
@@ -35,7 +36,7 @@ impl KnownHosts {
     ) {
         let parsed = EndpointUrl::parse(&endpoint.url);
         if let Err(problem) = &parsed {
-            report.say(&path.key("url"), *problem);
+            report.say(&path.key("url"), format!("found {}; {problem}", repeated(&endpoint.url)));
         }
         let keys = ConnectionKeys {
             address: endpoint.address,
@@ -82,10 +83,12 @@ impl KnownHosts {
         path: &KeyPath,
         report: &mut Report<'_>,
     ) {
-        if keys.address.is_some_and(|address| address.port() == 0 || address.ip().is_unspecified()) {
+        if let Some(address) = keys.address.filter(|address| address.port() == 0 || address.ip().is_unspecified()) {
             report.say(
                 &path.key("address"),
-                "not an address to connect to; expected an address and port such as 192.0.2.10:443",
+                format!(
+                    "found {address}; not an address to connect to; expected an address and port such as 192.0.2.10:443"
+                ),
             );
         }
         let files = [

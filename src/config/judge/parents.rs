@@ -2,6 +2,7 @@
 
 use super::{credentials, pem};
 use crate::config::base::Base;
+use crate::config::mistakes::phrase::repeated;
 use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::upstream::{HopConfig, ParentConfig, ProxyConfig};
@@ -27,7 +28,13 @@ pub(crate) fn judge(proxy: &mut ProxyConfig, base: &Base, report: &mut Report<'_
 fn judge_parent(parent: &mut ParentConfig, base: &Base, path: &KeyPath, report: &mut Report<'_>) {
     parent.ca_file = parent.ca_file.take().map(|file| base.secret(&file));
     if let Some((key, problem)) = parent.problem() {
-        report.say(&if key == "url" { path.clone() } else { path.key(key) }, problem);
+        match key {
+            "url" if !parent.url.contains('@') => {
+                report.say(path, format!("found {}; {problem}", repeated(&parent.url)));
+            }
+            "url" => report.say(path, problem),
+            key => report.say(&path.key(key), problem),
+        }
         return;
     }
     pem::judge(parent.ca_file.as_deref(), None, None, path, report);

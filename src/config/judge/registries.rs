@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use regex_lite::Regex;
 
+use super::names;
 use crate::cache::GrantsConfig;
+use crate::config::mistakes::phrase::repeated;
 use crate::config::mistakes::report::Report;
 use crate::config::presets::{ECR, PRESETS, Preset, expand};
 use crate::config::tree::KeyPath;
@@ -78,6 +80,9 @@ fn of_entry(
     if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&name.as_str())) {
         return Err(format!("is a host of {0}; expected {0}", preset.name));
     }
+    if let Some(doubt) = names::doubt(&name, !body.endpoints.is_empty()) {
+        report.notice(path, doubt);
+    }
     let preset = PRESETS.iter().find(|preset| preset.name == name);
     if preset.is_none() {
         judge_pattern(&pattern)?;
@@ -150,7 +155,9 @@ fn judge_body(body: &RegistryConfig, path: &KeyPath, report: &mut Report<'_>) {
     for (index, rule) in body.tags.rules.iter().enumerate() {
         if let Err(error) = Regex::new(&rule.pattern) {
             let path = tags.key("rules").index(index).key("match");
-            report.say(&path, format!("{error}; expected a regular expression such as '^v?\\d+\\.\\d+$'"));
+            let found = repeated(&rule.pattern);
+            report
+                .say(&path, format!("found {found}; {error}; expected a regular expression such as '^v?\\d+\\.\\d+$'"));
         }
     }
 }

@@ -101,8 +101,14 @@ fn each_mistake_says_what_was_expected() {
         ("registries: {a.example: {tags: {rules: [{match: x}]}}}", "rules[0]: fresh_for is missing; it is required"),
         ("upstream: {idle_timeout: 5}", "upstream.idle_timeout: found 5; expected a time"),
         ("upstream: {hosts: {'a b': {}}}", "upstream.hosts.a b: not a host"),
-        ("upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}", "address: not an address to connect to; expected"),
-        ("upstream: {proxy: [direct, parent]}", "upstream.proxy[1]: not a proxy URL; expected http://host[:port]"),
+        (
+            "upstream: {hosts: {a.example: {address: '0.0.0.0:1'}}}",
+            "address: found 0.0.0.0:1; not an address to connect to; expected",
+        ),
+        (
+            "upstream: {proxy: [direct, parent]}",
+            "upstream.proxy[1]: found \"parent\"; not a proxy URL; expected http://host[:port]",
+        ),
         ("upstream: {proxy: [direct, direct]}", "upstream.proxy: names direct twice; expected"),
         ("upstream: {proxy: 5}", "upstream.proxy: found 5; expected proxies such as [http://parent:3128, direct]"),
         ("upstream: {proxy: [5]}", "upstream.proxy[0]: found 5; expected a proxy such as http://parent:3128"),
@@ -130,17 +136,23 @@ fn each_mistake_says_what_was_expected() {
         ("clients: {connections_each: 0}", "clients.connections_each: found 0; expected"),
         ("clients: {streams: 0}", "clients.streams: found 0; expected"),
         ("clients: {streams_each: 0}", "clients.streams_each: found 0; expected"),
-        ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: less than 64KiB a second"),
+        ("upstream: {bandwidth: 1KiB}", "upstream.bandwidth: found 1.0 KiB; less than 64KiB a second"),
         ("upstream: {bandwidth: fast}", "upstream.bandwidth: found \"fast\"; expected a size"),
         ("upstream: {downloads_per_host: 0}", "upstream.downloads_per_host: found 0; expected"),
         ("registries: {quay.io: {prefetch: some}}", "quay.io.prefetch: found \"some\"; expected on, off or a number"),
         ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
-        ("cache: {min_free: 100%}", "cache.min_free: leaves no space"),
-        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: same folder as cache.dir; expected"),
+        ("cache: {min_free: 100%}", "cache.min_free: found 100%; leaves no space"),
+        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: found \"dir/x\"; same folder as cache.dir; expected"),
         ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
         ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
-        ("listen: {admin: '127.0.0.1:3128'}", ":1: listen.admin: same address as listen.proxy; expected"),
-        ("listen: {proxy: '127.0.0.1:9128'}", ":1: listen.proxy: same address as listen.admin; expected"),
+        (
+            "listen: {admin: '127.0.0.1:3128'}",
+            ":1: listen.admin: found 127.0.0.1:3128; same address as listen.proxy ([::]:3128); expected",
+        ),
+        (
+            "listen: {proxy: '127.0.0.1:9128'}",
+            ":1: listen.proxy: found 127.0.0.1:9128; same address as listen.admin (127.0.0.1:9128); expected",
+        ),
         ("registries:", "registries: lists no registries; expected"),
         ("registries: {}", "registries: lists no registries; expected"),
         ("registries: {'a b': {}}", "registries.a b: not a host or host pattern: expected"),
@@ -186,27 +198,30 @@ fn each_mistake_says_what_was_expected() {
         ),
         (
             "registries: {quay.io: {realms: ['http://a/token']}}",
-            "quay.io.realms[0]: not a token service URL; expected https://host",
+            "quay.io.realms[0]: found \"http://a/token\"; not a token service URL; expected https://host",
         ),
         ("clients: {htpasswd: none}", "clients.htpasswd: dir/none: No such file or directory"),
         ("clients: {audit: none/audit}", "clients.audit: dir/none/audit: cannot be a file; expected"),
         ("clients: {rules: [{name: x}]}", "clients.rules[0]: effect is missing; it is required"),
-        ("clients: {rules: [{name: default, effect: deny}]}", "rules[0].name: not a valid rule name; expected"),
+        (
+            "clients: {rules: [{name: default, effect: deny}]}",
+            "rules[0].name: found \"default\"; not a valid rule name; expected",
+        ),
         (
             "clients: {rules: [{name: x, effect: deny}, {name: x, effect: allow}]}",
-            "clients.rules[1].name: duplicate rule name; expected",
+            "clients.rules[1].name: found \"x\"; duplicate rule name; expected",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, users: [ci]}]}",
-            "rules[0].users[0]: no users are known without clients.htpasswd; expected",
+            "rules[0].users[0]: found \"ci\"; no users are known without clients.htpasswd; expected",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, registries: [index.docker.io]}]}",
-            "rules[0].registries[0]: is a host of docker.io; expected docker.io",
+            "rules[0].registries[0]: found \"index.docker.io\"; is a host of docker.io; expected docker.io",
         ),
         (
             "clients: {rules: [{name: x, effect: deny, registries: ['*.pkg.dev', 'eu-docker.pkg.dev', quay.oi]}]}",
-            "rules[0].registries[2]: not a configured registry; expected",
+            "rules[0].registries[2]: found \"quay.oi\"; not a configured registry; expected",
         ),
         (
             "registries: {a.example: {endpoints: [{url: http://b, auth: {username: u, password: p}}]}}",
@@ -229,6 +244,33 @@ fn each_mistake_says_what_was_expected() {
         assert_eq!(found.len(), 1, "{text}: {found:#?}");
         assert!(found[0].contains(expected), "{text}: {}", found[0]);
     }
+}
+
+#[test]
+fn a_name_that_no_registry_answers_to_is_noticed() {
+    for (name, words) in [("dcoker.io", "did you mean docker.io?"), ("hub.docker.com", "under the name docker.io")] {
+        let (settings, found) = judged(&format!("registries:\n  {name}: {{}}\n"), &ConfigSources::default());
+        assert_eq!(found, [""; 0]);
+        let [notice] = &settings.notices[..] else { panic!("{:?}", settings.notices) };
+        assert!(notice.starts_with("dir/f.yaml:2: registries.") && notice.contains(words), "{notice}");
+    }
+}
+
+#[test]
+fn the_drain_has_a_key_and_a_variable() {
+    let (settings, _) = judged("", &ConfigSources::default());
+    assert_eq!(settings.drain, DRAIN);
+    let environment: std::collections::BTreeMap<_, _> = [("PULLTHROUGH_DRAIN".to_owned(), "90s".into())].into();
+    for (text, environment, seconds) in
+        [("drain: 1m", Default::default(), 60), ("drain:", Default::default(), 300), ("drain: 1m", environment, 90)]
+    {
+        let (settings, found) = judged(text, &ConfigSources { environment, ..ConfigSources::default() });
+        assert_eq!((settings.drain.0.as_secs(), found), (seconds, Vec::<String>::new()), "{text}");
+    }
+    assert_eq!(
+        mistakes("drain: soon"),
+        ["dir/f.yaml:1: drain: found \"soon\"; expected a time such as 60s, 10m or 30d"]
+    );
 }
 
 #[test]

@@ -27,6 +27,10 @@ pub(crate) fn phrase(message: &str, value: Option<&Value>) -> String {
             found(value, "expected a network such as 10.0.0.0/8 or fc00::/7")
         }
         _ if message.starts_with("expected ") => found(value, message),
+        _ if message.starts_with("not a ") => match value {
+            Some(Value::String(value)) => format!("found {}; {message}", repeated(value)),
+            other => found(other, message),
+        },
         _ => message.to_owned(),
     }
 }
@@ -57,6 +61,15 @@ fn found(value: Option<&Value>, rest: &str) -> String {
         Some(Value::Sequence(_)) => format!("found a list; {rest}"),
         Some(Value::Mapping(_) | Value::Tagged(_)) => format!("found nested keys; {rest}"),
         None => rest.to_owned(),
+    }
+}
+
+/// A value as a mistake repeats it: its beginning, without the user and the password of a URL, and without its query.
+pub(crate) fn repeated(value: &str) -> String {
+    let (value, query) = value.find(['?', '#']).map_or((value, ""), |at| (&value[..at], "?..."));
+    match value.rsplit_once('@') {
+        Some((_, rest)) => format!("\"...@{}{query}\"", short(rest).escape_debug()),
+        None => format!("\"{}{query}\"", short(value).escape_debug()),
     }
 }
 
@@ -127,6 +140,18 @@ mod tests {
         ];
         for (message, value, expected) in table {
             assert_eq!(phrase(message, value), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_value_holds_no_password() {
+        for (value, expected) in [
+            ("quay.io", "\"quay.io\""),
+            ("https://u:hunter2@quay.io/v2", "\"...@quay.io/v2\""),
+            ("https://quay.io?token=hunter2", "\"https://quay.io?...\""),
+            ("u:p@ss@quay.io", "\"...@quay.io\""),
+        ] {
+            assert_eq!(repeated(value), expected);
         }
     }
 

@@ -68,11 +68,11 @@ impl<'a> Report<'a> {
     }
 
     /// Reports a conflict between values: at the first one that is set at all, with the text for it.
-    pub(crate) fn say_of_one<const N: usize>(&mut self, paths: [(KeyPath, &str); N]) {
+    pub(crate) fn say_of_one<const N: usize>(&mut self, paths: [(KeyPath, String); N]) {
         let is_said = |path: &KeyPath| self.is_overridden(path) || locate::is_there(self.text, path);
         let said = paths.iter().find(|(path, _)| is_said(path)).or(paths.first());
         if let Some((path, text)) = said {
-            self.say(path, *text);
+            self.say(path, text);
         }
     }
 

@@ -1,19 +1,26 @@
 //! Sends a client to our own token service, and tells when a registry's service has failed.
 
 use http::StatusCode;
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, WARNING, WWW_AUTHENTICATE};
 
 use crate::oci::{Challenge, Code, Repository};
 use crate::proxy::context::Context;
-use crate::proxy::respond::Failure;
+use crate::proxy::respond::{AWAY_WARNING, Failure};
 use crate::proxy::tokens::local::LocalTokens;
 
 /// 401: a token is to be had from us. With a repository, for pulling from it.
 pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Failure {
     let scopes = repository.map(|name| format!("repository:{name}:pull"));
     let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
-    let message = "authentication required; while the registry is unreachable, this proxy issues the token";
-    let failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
+    let is_away = context.outage.is_open();
+    let message = match is_away {
+        true => "authentication required; while the registry is unreachable, this proxy issues the token",
+        false => "authentication required; this proxy issues the token",
+    };
+    let mut failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
+    if is_away {
+        failure = failure.with(WARNING, HeaderValue::from_static(AWAY_WARNING));
+    }
     match HeaderValue::from_str(&Challenge::Bearer(bearer).to_string()) {
         Ok(value) => failure.with(WWW_AUTHENTICATE, value),
         Err(_) => failure,

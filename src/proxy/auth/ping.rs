@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WARNING};
 use http::{Method, Request, Response, StatusCode};
 
 use super::challenge::{challenge, has_failed};
@@ -92,7 +92,13 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
         answerer => answerer,
     };
     match answerer {
-        Answerer::Welcome => Served::bypass(welcome(method)),
+        Answerer::Welcome => {
+            let mut response = welcome(method);
+            if context.outage.is_open() {
+                response.headers_mut().insert(WARNING, HeaderValue::from_static(respond::AWAY_WARNING));
+            }
+            Served::bypass(response)
+        }
         Answerer::LastKnown => {
             let known = recall(context, method).await;
             known.unwrap_or_else(|| Served::bypass(challenge(context, None)))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -24,23 +24,23 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
     let mut record = Record::new(&proxy.metrics, address, request.method(), host, "connect");
     let Ok(authority) = parsed else {
-        proxy.metrics.connect("malformed");
         let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
         return refuse(
             record,
+            "malformed",
             &Failure::new(StatusCode::BAD_REQUEST, Code::Unsupported, "http_request_error", message),
         );
     };
     let policy = proxy.policy();
     let verdict = policy.judge(&authority);
-    proxy.metrics.connect(verdict.label());
     match verdict {
         Verdict::Refuse(refusal) => refuse(
             record,
+            verdict.label(),
             &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", refusal.to_string()),
         ),
         Verdict::Intercept(_) => {
-            record.verdict("intercept", 200);
+            record.judged(verdict.label(), 200);
             upgrade(proxy, request, move |proxy, stream| async move {
                 drop(record); // its requests have lines of their own
                 intercept::run(proxy, client, authority, stream).await;
@@ -48,22 +48,31 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
             if let Some(forbidden) = policy.upstream.forbidden(&authority) {
-                return refuse(record, &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
+                return refuse(record, "refuse", &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
             let tunnel = match proxy.limiter.of(address).tunnel() {
                 Ok(tunnel) => tunnel,
-                Err(refusal) => return refuse(record, &respond::too_many(&refusal)),
+                Err(refusal) => return refuse(record, "crowded", &respond::too_many(&refusal)),
             };
             let via = proxy.pseudonym.via_entries(request.headers(), request.version());
             match Box::pin(policy.upstream.dial(&authority, &via)).await {
-                Err(error) => refuse(record, &faults::of_upstream(&error)),
+                Err(error) => {
+                    let failure = faults::of_upstream(&error);
+                    let is_refused = failure.status == StatusCode::FORBIDDEN;
+                    refuse(record, if is_refused { "refuse" } else { "failed" }, &failure)
+                }
                 Ok(upstream) => {
-                    record.verdict(verdict.label(), 200);
-                    upgrade(proxy, request, move |proxy, stream| async move {
+                    record.judged(verdict.label(), 200);
+                    let mut answer = upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
                         tunnel::run(proxy, client, authority, stream, upstream, record).await;
-                    })
+                    });
+                    if matches!(verdict, Verdict::Uncovered(_)) {
+                        let words = HeaderValue::from_static("pullthrough; fwd=bypass; detail=uncovered");
+                        answer.response.headers_mut().insert(respond::CACHE_STATUS, words); // for `doctor`
+                    }
+                    answer
                 }
             }
         }
@@ -82,8 +91,8 @@ fn target<B>(request: &Request<B>) -> Result<Authority, BadAuthority> {
     }
 }
 
-fn refuse(mut record: Record, failure: &Failure) -> Rendered {
-    record.verdict("refuse", failure.status.as_u16());
+fn refuse(mut record: Record, word: &'static str, failure: &Failure) -> Rendered {
+    record.judged(word, failure.status.as_u16());
     record.detail(failure.message.clone());
     failure.render()
 }

@@ -126,7 +126,7 @@ async fn received(
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return pages::turned_away(proxy, address, &request, &failure.closing());
+        return pages::turned_away(proxy, address, &request, "malformed", &failure.closing());
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -139,11 +139,11 @@ async fn received(
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
         let client = match proxy.policy().clients.admit(address, request.headers()).await {
             Ok(client) => client,
-            Err(refusal) => return pages::turned_away(proxy, address, &request, &refusal),
+            Err(refusal) => return pages::turned_away(proxy, address, &request, "login", &refusal),
         };
         user.clone_from(&client.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return pages::turned_away(proxy, address, &request, &respond::looped());
+            return pages::turned_away(proxy, address, &request, "loop", &respond::looped());
         }
         if connects {
             return connect::answer(proxy, client, request).await;

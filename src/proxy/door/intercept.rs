@@ -14,7 +14,7 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::http::PendingAnswer;
 use super::pages;
@@ -90,7 +90,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     name: impl FnOnce(Option<Host>) -> Result<Host, &'static str>,
 ) -> Option<Secure<S>> {
     let handshake = async {
-        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::of)?;
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::before_hello)?;
         let asked = start
             .client_hello()
             .server_name()
@@ -116,13 +116,11 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(failed)) => failed,
         Err(_) => Failed { reason: "timeout", error: "no handshake in time".into() },
     };
-    proxy.metrics.handshake_failure(failed.reason);
+    if failed.reason != LEFT {
+        proxy.metrics.handshake_failure(failed.reason);
+    }
     if failed.reason == "untrusted" {
-        let fingerprint = proxy.policy().ca.fingerprint().to_owned();
-        warn!(
-            %client, to, alert = failed.error, fingerprint,
-            "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
-        );
+        proxy.untrusting.note(client, to, &failed.error, proxy.policy().ca.fingerprint());
     } else {
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }
@@ -137,6 +135,9 @@ async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
     stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
     Ok(Bounded::new(stream, TLS_BUFFER))
 }
+
+/// The reason of a handshake that did not begin.
+const LEFT: &str = "left";
 
 /// A failed handshake: a reason for the metrics and the facts for the log.
 struct Failed {
@@ -155,6 +156,14 @@ impl Failed {
             None => "closed",
         };
         Self { reason, error: error.to_string() }
+    }
+
+    /// A client that leaves before it has said what it wants has not failed: its connection may have been a spare one.
+    fn before_hello(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self { reason: LEFT, error: error.to_string() };
+        }
+        Self::of(error)
     }
 
     fn wrong_name() -> Self {

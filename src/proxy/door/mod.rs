@@ -21,3 +21,4 @@ pub(crate) mod intercept;
 pub(crate) mod overload;
 pub(crate) mod pages;
 pub(crate) mod tunnel;
+pub(crate) mod untrusting;

@@ -24,9 +24,6 @@ const MOMENT: Duration = Duration::from_secs(10);
 /// Serves a connection beyond the limit, or from an address outside `clients.allow` (no `refusal`), in a task of its
 /// own. Where there are many of them, an earlier one is closed.
 pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Exceeded>) {
-    if refusal.is_some() {
-        proxy.metrics.connect("crowded");
-    }
     let waiting = proxy.limiter.wait(address);
     let left = waiting.left().clone();
     let proxy = proxy.clone();

@@ -17,10 +17,16 @@ use crate::setup::{ClientKind, UnknownClient};
 use crate::wire::Body;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const CERTIFICATE: &str = "/ca.crt";
+const ALIVE: &str = "/healthz";
+const READY: &str = "/readyz";
+/// The pages that hold no secret: health checks, and the certificate that clients trust.
+const PUBLIC: [&str; 3] = [CERTIFICATE, ALIVE, READY];
 
 /// Answers a request that does not name another host.
 pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
+    record.path(request.uri().path());
     let head = *request.method() == Method::HEAD;
     let (mut response, declined) = if *request.method() == Method::GET || head {
         (page(proxy, request).await, None)
@@ -33,7 +39,7 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
         *response.body_mut() = Body::empty();
     }
     record.verdict("own", response.status().as_u16());
-    if response.status().is_success() && matches!(request.uri().path(), "/healthz" | "/readyz") {
+    if response.status().is_success() && matches!(request.uri().path(), ALIVE | READY) {
         record.quiet();
     }
     Rendered { response: record.attach(response), declined }
@@ -42,23 +48,35 @@ pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B
 /// Whether clients outside `clients.allow` get an answer, too: to health checks, and to requests for the
 /// certificate, which is public.
 pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD)
-        && matches!(request.uri().path(), "/healthz" | "/readyz" | "/ca.crt")
+    matches!(*request.method(), Method::GET | Method::HEAD) && PUBLIC.contains(&request.uri().path())
+}
+
+impl Proxy {
+    /// The page of this path that is for everybody, on whatever port it is asked for; `None` for all other paths.
+    pub async fn public_page(&self, path: &str) -> Option<Response<Body>> {
+        match path {
+            CERTIFICATE => {
+                let mut response = text(StatusCode::OK, self.policy().ca.root_pem().to_owned());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
+                Some(response)
+            }
+            ALIVE => Some(text(StatusCode::OK, "alive\n")),
+            READY => Some(match unready(self).await {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+            }),
+            _ => None,
+        }
+    }
 }
 
 async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
-    match request.uri().path() {
+    let path = request.uri().path();
+    if let Some(page) = proxy.public_page(path).await {
+        return page;
+    }
+    match path {
         "/" => text(StatusCode::OK, welcome(proxy)),
-        "/ca.crt" => {
-            let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
-            response
-        }
-        "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" => match unready(proxy).await {
-            None => text(StatusCode::OK, "ready\n"),
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-        },
         path if path.starts_with("/v2/") => {
             missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
         }
@@ -140,9 +158,8 @@ pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
-    record.verdict("refuse", 403);
+    record.judged("stranger", 403);
     record.detail("not in clients.allow");
-    proxy.metrics.connect("stranger");
     let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     failure.render().map(|response| record.attach(response))
 }
@@ -152,7 +169,7 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
     let failure = respond::too_many(refusal);
-    record.verdict("refuse", failure.status.as_u16());
+    record.judged("crowded", failure.status.as_u16());
     record.detail(failure.message.clone());
     let Rendered { response, declined } = failure.render();
     let clients = &proxy.policy().clients;
@@ -162,13 +179,19 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
     record.attach(response)
 }
 
-/// Refuses a request before its target is judged, and records it: its user or password is missing or wrong, or it
-/// has been here before.
-pub(crate) fn turned_away<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Failure) -> Rendered {
+/// Refuses a request before its target is judged, and records it by a word: its user or password is missing or wrong
+/// (`login`), it has been here before (`loop`), or it has a form that HTTP does not have (`malformed`).
+pub(crate) fn turned_away<B>(
+    proxy: &Proxy,
+    client: IpAddr,
+    request: &Request<B>,
+    word: &'static str,
+    refusal: &Failure,
+) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
     let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
-    record.verdict("refuse", refusal.status.as_u16());
-    proxy.metrics.connect("login");
+    record.judged(word, refusal.status.as_u16());
+    record.detail(refusal.message.clone());
     refusal.render().map(|response| record.attach(response))
 }
 

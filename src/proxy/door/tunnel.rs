@@ -5,9 +5,13 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::warn;
 
 use super::client_hello::{self, Closed};
@@ -23,6 +27,9 @@ use crate::wire::Rewind;
 
 const BUFFER: usize = 32 << 10;
 
+/// A tunnel through which nothing has passed for so long is no transfer that a drain waits for: an idle connection.
+const IDLE: Duration = Duration::from_secs(25);
+
 static SAID: Seldom = Seldom::new();
 
 /// Copies until the end. The record says how much went to the client.
@@ -34,11 +41,12 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut upstream: EgressStream,
     mut record: Record,
 ) {
+    let passed = AtomicU64::new(0);
     let copying = async {
         let refuses = |name: &Host| is_refused(&proxy, &authority, name);
         match client_hello::watch(&mut downstream, &mut upstream, refuses).await {
             Ok((said, sent)) => {
-                let mut downstream = Rewind::new(said, downstream);
+                let mut downstream = Counted { stream: Rewind::new(said, downstream), passed: &passed };
                 let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
                 copied.await.map(|(_, down)| sent + down)
             }
@@ -64,11 +72,68 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
+        () = idle_in_drain(&proxy, &passed) => {
+            record.detail("closed: the proxy is stopping, and nothing has passed for a while");
+            return;
+        }
     };
     match copied {
         Ok(sent) => record.sent(sent),
-        Err(error) => record.detail(format!("broken off: {error}")),
+        Err(error) => record.detail(ending(&error)),
     }
+}
+
+/// Waits until a drain has begun and nothing has passed for [`IDLE`]. Cancel-safe.
+async fn idle_in_drain(proxy: &Proxy, passed: &AtomicU64) {
+    proxy.stopping().await;
+    loop {
+        let before = passed.load(Ordering::Relaxed);
+        tokio::time::sleep(IDLE).await;
+        if passed.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
+}
+
+/// Counts what passes through a stream, both ways.
+struct Counted<'a, S> {
+    stream: S,
+    passed: &'a AtomicU64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.passed.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if written.is_ready() {
+            self.passed.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Why a tunnel ended before its sides ended it: cut, or closed by us for what its TLS asks.
+fn ending(error: &io::Error) -> String {
+    let is_ours = error.get_ref().is_some_and(|cause| cause.is::<Closed>());
+    let how = if is_ours { "refused" } else { "broken off" };
+    format!("{how}: {error}")
 }
 
 /// Whether TLS may not ask for this name in a tunnel to `authority`: a registry's, where CONNECT named another host.

@@ -156,6 +156,7 @@ impl Ask {
             target: &target,
             headers: &headers,
             downloads: options.downloads,
+            patience: options.patience,
         };
         let ask_as = self.registry.name_for(endpoint, &self.ask_as);
         // What has answered until now is not waited for as long as what may have to fetch the content first.
@@ -192,16 +193,11 @@ impl Ask {
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
-            let elsewhere = Fault {
+            return Err(Fault {
                 unfit: options.span.is_some() && is_about_range(status),
                 retry_after: retry_after(response.headers(), SystemTime::now()),
                 ..Fault::new(Retry::Again, answer::Elsewhere { authority, status })
-            };
-            // An address of a blob that is signed for GET alone.
-            let is_about_head = *method == Method::HEAD
-                && matches!(subject, Subject::Blob(_))
-                && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED);
-            return Err(if is_about_head { Fault { said: Said::Refused, ..elsewhere } } else { elsewhere });
+            });
         }
         Err(refused(Refused::read(response, endpoint).await, options.span))
     }
@@ -279,6 +275,8 @@ pub(crate) struct FetchOptions {
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
     pub(crate) resumes: bool,
+    /// How long the head of an answer is waited for, where that is less than the registry's time for a first byte.
+    pub(crate) patience: Option<Duration>,
 }
 
 fn kind(subject: &Subject) -> Kind {

@@ -90,7 +90,8 @@ impl Pull<'_> {
                     Err(fault) => return Served::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
-                    tracing::error!(%digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
+                    let place = &puller.caller().place;
+                    tracing::error!(registry = %place.registry, repository = %place.repository, %digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
                     return Box::pin(self.pass_blob(digest, puller, known)).await;
                 }
             }

@@ -15,9 +15,14 @@ use super::coding;
 use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
 use crate::host::{self, Overdue};
 use crate::oci::Digest;
-use crate::proxy::answer;
+use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
-use crate::upstream::{Downloads, Error};
+use crate::upstream::{Downloads, Error, HeadKind, Unasked};
+
+/// The host refuses HEAD and serves GET, as it has shown lately.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the registry is not asked by HEAD, which it refuses")]
+struct HeadRefused;
 
 impl Source for Ask {
     fn decides(&self) -> bool {
@@ -32,13 +37,39 @@ impl Source for Ask {
 
     fn prove<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
         Box::pin(async move {
-            let asked = self.watched(self.ask(Method::HEAD, subject, &FetchOptions::default())).await;
-            let (response, _) = asked.map_err(|fault| self.softened(fault))?;
-            let proof = answer_head::proof(response.headers());
+            let (heads, kind) = (self.upstream.heads(), head_kind(subject));
+            if heads.is_refused(&self.host, kind) {
+                return Err(Fault::new(Retry::Again, HeadRefused).unfit());
+            }
+            // Half of what a client waits for the registry: the rest is for GET, where HEAD is never answered.
+            let options =
+                FetchOptions { patience: Some(self.registry.tags().deadline() / 2), ..FetchOptions::default() };
+            let asked = self.watched(self.ask(Method::HEAD, subject, &options)).await;
+            let (response, _) = asked.map_err(|fault| self.softened(self.of_head(fault, kind)))?;
+            let proof = answer_head::proof(response.headers()).plausible(subject);
             // The length of a manifest that would come coded is another one's.
             let is_other = coding::is_gzip(response.headers()) && !matches!(subject, Subject::Blob(_));
-            Ok(Proof { size: proof.size.filter(|_| !is_other), ..proof })
+            let proof = Proof { size: proof.size.filter(|_| !is_other), ..proof };
+            if proof.reach(subject, None).is_some() {
+                heads.worked(&self.host, kind);
+            }
+            Ok(proof)
         })
+    }
+
+    fn compared(&self, subject: &Subject, by_head: Option<&Fault>, by_get: Option<&Fault>) {
+        let (heads, kind) = (self.upstream.heads(), head_kind(subject));
+        let refused = by_head.and_then(Refused::within).map(|refused| refused.status);
+        let was_asked = by_head.is_none_or(|fault| !fault.cause.is::<HeadRefused>());
+        match by_get {
+            None if was_asked => {
+                let is_about_method =
+                    matches!(refused, Some(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED));
+                heads.contradicted(&self.host, kind, is_about_method || by_head.is_none());
+            }
+            Some(fault) if by_head.is_some_and(|head| is_alike(head, fault)) => heads.repeated(&self.host, kind),
+            _ => {}
+        }
     }
 
     fn whole<'a>(&'a self, subject: &'a Subject, origins: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
@@ -82,7 +113,7 @@ impl Ask {
             WhenFull::Spare => Downloads::Spare,
         };
         let Want { origins, if_range: validators, way, last, resumes, .. } = want;
-        let mut options = FetchOptions { origins, span, validators, way, last, downloads, resumes };
+        let mut options = FetchOptions { origins, span, validators, way, last, downloads, resumes, patience: None };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
         let again = |fault: Fault| match fault.cause.downcast_ref() {
             Some(Error::Away { .. }) if want.from > 0 || resumes => Fault { retry: Retry::Again, ..fault },
@@ -122,6 +153,27 @@ impl Ask {
         Ok(Whole { bytes, media_type, digest, is_foreign })
     }
 
+    /// The failure of a HEAD: GET may do better wherever there was an answer, or a connection on which none came.
+    fn of_head(&self, fault: Fault, kind: HeadKind) -> Fault {
+        let is_answered = match FaultCause::of(&fault) {
+            _ if fault.cause.is::<Unasked>() => false, // no token, or none of the proxy's own credentials
+            FaultCause::Refused(_) => !(is_passing(&fault) && self.upstream.heads().is_alike(&self.host, kind)),
+            FaultCause::Upstream(error) => matches!(
+                error,
+                Error::Exchange { .. }
+                    | Error::FirstByteTimeout { .. }
+                    | Error::Misfit { .. }
+                    | Error::Unreadable { .. }
+                    | Error::Redirects { .. }
+                    | Error::InsecureRedirect { .. }
+                    | Error::BadLocation { .. }
+            ),
+            FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
+            FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
+        };
+        Fault { unfit: is_answered, ..fault }
+    }
+
     /// `fault` as it counts for the caller: a no to a source that carries less than the caller has says nothing of it. Many
     /// registries say 404 to a client that may not know that something is there.
     fn softened(&self, fault: Fault) -> Fault {
@@ -138,4 +190,22 @@ impl Ask {
         let about: &dyn Source = self;
         host::watched(self.registry.tags().deadline(), about, answer)
     }
+}
+
+fn head_kind(subject: &Subject) -> HeadKind {
+    match subject {
+        Subject::Tag(..) => HeadKind::Tag,
+        Subject::Manifest(_) => HeadKind::Manifest,
+        Subject::Blob(_) => HeadKind::Blob,
+    }
+}
+
+/// Whether a refusal is about the asking and no content: a challenge to nobody, or a throttle.
+fn is_passing(fault: &Fault) -> bool {
+    fault.said == Said::Challenged || answer::is_throttle(fault)
+}
+
+/// Whether HEAD and GET were refused in the same way, by such a refusal.
+fn is_alike(one: &Fault, other: &Fault) -> bool {
+    is_passing(one) && one.said == other.said && answer::is_throttle(one) == answer::is_throttle(other)
 }

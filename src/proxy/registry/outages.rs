@@ -39,6 +39,14 @@ impl Outages {
     }
 }
 
+impl Outages {
+    /// The unreachable hosts of `origin`, in words.
+    pub(crate) fn words(&self, origin: &str) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by.get(origin).map(|(outage, _)| outage.words()).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,6 +138,11 @@ impl Registry {
         if self.deciding.is_empty() { self.endpoints(asked) } else { self.deciding.clone() }
     }
 
+    /// The unreachable hosts that `origin` needs, in words.
+    pub(crate) fn outages(&self, origin: &str) -> Vec<String> {
+        self.outages.words(origin)
+    }
+
     /// Whether it is away, with all that belongs to it: each host of a pattern for itself, as in the cache.
     #[must_use]
     pub fn outage(&self, asked: &Authority) -> Outage {

@@ -68,6 +68,7 @@ async fn passed(
         target: &target,
         headers: &parts.headers,
         downloads: Downloads::Paced,
+        patience: None,
     };
     let answered = context.access.ask(&context.upstream, &who, &sending).await;
     let status = answered.as_ref().ok().map(|response| response.status().as_u16());

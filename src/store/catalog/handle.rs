@@ -125,6 +125,21 @@ impl Catalog {
         self.ask("look up a tag", move |on| query::tags(on, &registry, &repository, &tag)).await
     }
 
+    /// The tags of a repository that were checked last, at most so many, each with a class of `Accept` that it was asked
+    /// for with.
+    ///
+    /// # Errors
+    /// As [`Catalog::links`].
+    pub async fn latest_tags(
+        &self,
+        registry: &str,
+        repository: &Repository,
+        most: u32,
+    ) -> Result<Vec<(Tag, Accept)>, Error> {
+        let (registry, repository) = (registry.to_owned(), repository.clone());
+        self.ask("look up tags", move |on| query::latest_tags(on, &registry, &repository, most)).await
+    }
+
     /// Records the digest of a tag, also in its history.
     pub fn record_tag(&self, mut entry: TagEntry) {
         entry.checked = entry.checked.min(SystemTime::now());
@@ -234,6 +249,11 @@ impl Catalog {
     pub fn survey(&self) -> Result<Survey, Error> {
         self.flush_now();
         Survey::open(&self.folder)
+    }
+
+    /// A registry and a repository that the digest was last proven in, for the log. Waits for the disk.
+    pub(crate) fn place(&self, digest: &Digest) -> Option<(String, String)> {
+        self.reader().place(digest).ok().flatten()
     }
 
     /// Sends a change to the blobs. It is never dropped, so this may block.

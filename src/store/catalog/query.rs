@@ -59,6 +59,16 @@ pub(crate) fn public(on: &Connection, registry: &str, repository: &Repository) -
     on.prepare_cached("SELECT proven FROM public WHERE place = ?1")?.query_row([place], |row| row.get(0)).optional()
 }
 
+/// The registry and the repository that the digest was last proven in.
+pub(crate) fn home(on: &Connection, digest: &Digest) -> rusqlite::Result<Option<(String, String)>> {
+    on.prepare_cached(
+        "SELECT registry, repository FROM links JOIN places ON places.id = links.place
+         WHERE digest = ?1 ORDER BY links.proven DESC LIMIT 1",
+    )?
+    .query_row([key(digest)], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
+}
+
 /// Whether the blob is stored.
 pub(crate) fn is_there(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     on.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)")?
@@ -90,6 +100,25 @@ pub(crate) fn tags(
         "SELECT accept, learned, digest, media_type, size, checked FROM tags WHERE place = ?1 AND tag = ?2",
     )?
     .query_map(params![place, tag.as_str()], read)?
+    .collect()
+}
+
+/// The tags of a place that were checked last, at most so many, each with a class of `Accept`.
+pub(crate) fn latest_tags(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    most: u32,
+) -> rusqlite::Result<Vec<(Tag, Accept)>> {
+    let Some(place) = place(on, registry, repository)? else { return Ok(Vec::new()) };
+    // MAX makes SQLite take `accept` from the row that has it.
+    on.prepare_cached(
+        "SELECT tag, accept, MAX(checked) FROM tags WHERE place = ?1 GROUP BY tag ORDER BY 3 DESC LIMIT ?2",
+    )?
+    .query_map(params![place, most], |row| {
+        let tag = row.get_ref(0)?.as_str()?.parse().map_err(|_| bad("a tag"))?;
+        Ok((tag, Accept::from_code(row.get(1)?)))
+    })?
     .collect()
 }
 

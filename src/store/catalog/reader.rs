@@ -58,6 +58,11 @@ impl CatalogReader {
         })
     }
 
+    /// A registry and a repository that the digest was last proven in.
+    pub(crate) fn place(&self, digest: &Digest) -> Result<Option<(String, String)>, Error> {
+        self.with("look up a place", |on| query::home(on, digest))
+    }
+
     /// The position of the scrub.
     pub(crate) fn progress(&self) -> Result<ScrubProgress, Error> {
         self.with("be read", |on| {

@@ -136,16 +136,17 @@ impl Staged {
     /// is evicted for it.
     ///
     /// # Errors
-    /// [`Error::Full`] if it can never fit.
+    /// [`Error::TooLarge`] if it can never fit.
     pub fn expect(&self, length: u64) -> Result<(), Error> {
-        if length > self.blobs.ledger.limit { Err(Error::Full { digest: self.digest }) } else { Ok(()) }
+        let limit = self.blobs.ledger.limit;
+        if length > limit { Err(Error::TooLarge { digest: self.digest, length, limit }) } else { Ok(()) }
     }
 
     /// Writes all of `bytes` at `at`. May wait for the disk and for space to be freed.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no space: the bytes written before stay readable. [`Error::Sealed`] after a
-    /// commit.
+    /// [`Error::Full`] when there is no space, [`Error::TooLarge`]: the bytes written before stay readable.
+    /// [`Error::Sealed`] after a commit.
     pub fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let state = shared(&self.state);
         if !matches!(*state, State::Open) {

@@ -90,9 +90,15 @@ impl Blobs {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, %digest, "cannot drop a damaged blob");
+                let (registry, repository) = self.place(digest).unzip();
+                tracing::error!(error, registry, repository, %digest, "cannot drop a damaged blob");
             }
         }
+    }
+
+    /// A registry and a repository that have the content, for whoever reads the log.
+    fn place(&self, digest: &Digest) -> Option<(String, String)> {
+        self.catalog.place(digest)
     }
 
     fn record(&self, file: &File, digest: &Digest, length: u64, sums: &Sums) -> Result<(), Error> {
@@ -114,7 +120,8 @@ impl Blobs {
             self.drop_name(digest)?;
             if !is_suspect {
                 self.suspects.count_one();
-                tracing::warn!(%digest, "dropped a blob whose content does not match its digest");
+                let (registry, repository) = self.place(digest).unzip();
+                tracing::error!(registry, repository, %digest, "dropped a blob whose content does not match its digest");
             }
         }
         Ok(())
@@ -148,7 +155,8 @@ impl BlobOwner for Blobs {
         let is_named = self.layout.blob(digest).symlink_metadata().is_ok_and(|named| Inode::of(&named) == inode);
         self.opened.forget(digest);
         if is_named && self.suspects.add(digest, inode) {
-            tracing::warn!(%digest, at, "a blob is damaged on the disk: it is no longer served and will be dropped");
+            let (registry, repository) = self.place(digest).unzip();
+            tracing::error!(registry, repository, %digest, at, "a blob is damaged on the disk: it is no longer served and will be dropped");
         }
     }
 

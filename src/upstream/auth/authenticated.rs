@@ -16,8 +16,8 @@ use super::challenge::answerable;
 use super::unasked::Unasked;
 use crate::oci::{Bearer, Challenge, Repository};
 use crate::upstream::{
-    Credential, Downloads, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
-    retry_after, wait_out,
+    Credential, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream,
+    collect, retry_after, wait_out,
 };
 use crate::wire::Body;
 
@@ -43,6 +43,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) target: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) downloads: Downloads,
+    /// How long the head of each answer is waited for: of a HEAD, which some servers never answer.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
@@ -223,13 +225,17 @@ impl Authenticated {
             header => header?,
         };
         self.challenges.insert(known, challenge.clone());
+        // HEAD may be refused whoever asks: only GET tells that a credential is refused.
+        let decides = *sending.method != Method::HEAD;
         if second.is_none() || second == first {
-            self.refused(who, key, sending);
+            if decides {
+                self.refused(who, key, sending);
+            }
             return Ok(response);
         }
         let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
         let response = send(upstream, sending, second.as_ref()).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
+        if decides && response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());
             self.refused(who, key, sending);
         }
@@ -289,7 +295,10 @@ async fn send(
     if let Some(authorization) = authorization {
         request.headers_mut().insert(AUTHORIZATION, authorization.clone());
     }
-    Ok(upstream.download(sending.endpoint, request, sending.downloads).await?)
+    let asking = upstream.download(sending.endpoint, request, sending.downloads);
+    let Some(after) = sending.patience else { return Ok(asking.await?) };
+    let late = |_| Error::FirstByteTimeout { to: sending.endpoint.authority().clone(), after };
+    Ok(tokio::time::timeout(after, asking).await.map_err(late)??)
 }
 
 /// Whether the answer is that of a host to which the registry redirected.

@@ -1,6 +1,6 @@
 //! The evidence that one exchange gives about its host.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::upstream::Error;
 
@@ -22,6 +22,18 @@ pub(crate) enum Evidence {
 }
 
 impl Evidence {
+    /// Whether an outcome tells anything of the host. HEAD may be refused for its own sake, by any answer, by none, or by
+    /// closing the connection; only that no connection could be made says as much as to GET.
+    pub(crate) fn is_telling(method: &Method, outcome: Result<StatusCode, &Error>) -> bool {
+        if *method != Method::HEAD {
+            return true;
+        }
+        match (Self::of(outcome), outcome) {
+            (Self::Error | Self::Broken | Self::Odd, _) | (_, Err(Error::FirstByteTimeout { .. })) => false,
+            (Self::Well | Self::Down | Self::Nothing, _) => true,
+        }
+    }
+
     /// Reads an outcome. 501 is an answer about the method.
     pub(crate) fn of(outcome: Result<StatusCode, &Error>) -> Self {
         match outcome {
@@ -56,6 +68,24 @@ mod tests {
     use super::*;
     use crate::oci::Authority;
     use crate::upstream::ParentError;
+
+    #[test]
+    fn a_head_tells_nothing_by_its_failure() {
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let late = Error::FirstByteTimeout { to: to.clone(), after: std::time::Duration::ZERO };
+        let unreached = Error::ConnectTimeout { to, after: std::time::Duration::ZERO };
+        let table = [
+            (Ok(StatusCode::OK), true),
+            (Ok(StatusCode::FORBIDDEN), true),
+            (Ok(StatusCode::INTERNAL_SERVER_ERROR), false),
+            (Err(&late), false),
+            (Err(&unreached), true),
+        ];
+        for (outcome, expected) in table {
+            assert_eq!(Evidence::is_telling(&Method::HEAD, outcome), expected, "{outcome:?}");
+            assert!(Evidence::is_telling(&Method::GET, outcome), "{outcome:?}");
+        }
+    }
 
     #[test]
     fn a_parent_that_throttles_or_forbids_says_nothing_of_the_host() {

@@ -12,6 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::evidence::Evidence;
 use super::location::{Location, resolve};
 use super::plain::{self, harmless};
 use crate::oci::Authority;
@@ -76,9 +77,10 @@ async fn follow(
         let permit = upstream.slots().take(&at.authority, downloads).await?;
         let begun = Instant::now();
         let outcome = upstream.exchange(pool, &at.authority, request, downloads.into()).await;
-        if at_home {
+        let tells = Evidence::is_telling(&method, outcome.as_ref().map(Response::status));
+        if tells && at_home {
             upstream.note(to, Some(&at.target), begun, outcome.as_ref());
-        } else {
+        } else if tells {
             upstream.note_elsewhere(to, &at.authority, begun, outcome.as_ref());
         }
         let mut answer = outcome?;

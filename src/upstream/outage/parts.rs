@@ -79,6 +79,12 @@ impl State {
         self.others.values().filter(|(part, _)| matches!(part, OutagePart::Realm(_))).map(|(_, ward)| ward)
     }
 
+    /// The hosts beside the registry itself that are away.
+    pub(crate) fn others_away(&self) -> impl Iterator<Item = (&Authority, &Ward)> {
+        let wards = self.others.iter().map(|(host, (_, ward))| (host, ward));
+        wards.filter(|(_, ward)| ward.phase == WardPhase::Away)
+    }
+
     /// Whether with `host` the last of `homes` is down.
     pub(crate) fn are_all_down(&mut self, homes: &[Endpoint], host: &Authority) -> bool {
         let failed = homes.iter().filter(|home| home.authority() == host && !self.down.contains(home));

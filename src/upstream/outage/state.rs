@@ -12,6 +12,7 @@ use super::hosts::Assessment;
 use super::part::{OutagePart, is_telling};
 use super::parts::{OutageStanding, State};
 use super::ward::{Cause, FIRST, Probed, Ward, WardPhase};
+use crate::host::Period;
 use crate::oci::Authority;
 use crate::upstream::http::evidence::Evidence;
 use crate::upstream::{Endpoint, Error};
@@ -52,6 +53,20 @@ impl Outage {
     #[must_use]
     pub fn is_home_away(&self) -> bool {
         self.0.standing.borrow().is_home_away()
+    }
+
+    /// Its unreachable hosts, each in words, for people.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let state = self.state();
+        let home = self.0.homes.first().filter(|_| state.home.phase == WardPhase::Away);
+        let home = home.map(|home| (home.authority(), &state.home));
+        let away: Vec<_> = home.into_iter().chain(state.others_away()).collect();
+        let words = |(host, ward): &(&Authority, &Ward)| {
+            let since = Duration::from_secs(ward.changed.elapsed().as_secs());
+            format!("{} is unreachable, for {} now", host.short(443), Period(since))
+        };
+        away.iter().map(words).collect()
     }
 
     /// Whether it is away, or was so shortly ago.

@@ -6,6 +6,7 @@
 mod buildah;
 mod chunked;
 mod containerd;
+mod crane;
 mod curl;
 mod docker;
 mod podman;
@@ -22,6 +23,7 @@ use serde_json::json;
 use crate::lab::{Lab, Person, run};
 
 pub(crate) use chunked::Chunked;
+pub(crate) use crane::Crane;
 pub(crate) use curl::Curl;
 pub(crate) use question::{Form, ask};
 pub(crate) use skopeo::Skopeo;

@@ -42,7 +42,7 @@ impl Authority {
     /// A TLS server for `name`, speaking HTTP/2 and HTTP/1.1 as the public registries do.
     pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate = CertificateParams::new(names(name)).unwrap().signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -53,4 +53,10 @@ impl Authority {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Arc::new(config)
     }
+}
+
+/// A site's own name, and the other one that Docker Hub has.
+fn names(name: &str) -> Vec<String> {
+    let hub = ["registry-1.docker.io", "index.docker.io"];
+    if hub.contains(&name) { hub.map(str::to_owned).to_vec() } else { vec![name.to_owned()] }
 }

@@ -29,7 +29,7 @@ pub(crate) use people::{ALICE, ALICE_THERE, BOB, BOB_THERE, OWNER, Person};
 pub(crate) use ports::free;
 pub(crate) use process::{Process, command, eventually, run};
 pub(crate) use registry::Registry;
-pub(crate) use site::{Seen, Site, once_each};
+pub(crate) use site::{Body, Quirk, Seen, Site, once_each, plain};
 
 use authority::Authority;
 use people::Accounts;
@@ -102,6 +102,7 @@ impl Lab {
         let mut ways = HashMap::from([
             ("auth.docker.io:443".to_owned(), token.address),
             ("registry-1.docker.io:443".to_owned(), docker.site.address),
+            ("index.docker.io:443".to_owned(), docker.site.address), // as crane calls it
             ("quay.io:443".to_owned(), quay.site.address),
             (EXAMPLE.to_owned(), example.site.address),
         ]);

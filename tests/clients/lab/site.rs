@@ -1,13 +1,13 @@
 //! A site of the lab's small internet: TLS for a real name on a loopback address, in front of a real program.
 //!
-//! It passes every request on, remembers it, and can be slow or gone. What a test claims about the cache is an
+//! It passes every request on, remembers it, and can be slow, strange ([`Quirk`]) or gone. What a test claims about the cache is an
 //! equality on what sites remember.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -41,6 +42,23 @@ pub(crate) enum Origin {
     /// The lab's token service.
     Token(TokenService),
 }
+
+/// How a strange site differs from the program behind it.
+pub(crate) trait Quirk: Send + Sync {
+    /// What the program is asked instead.
+    fn ask(&self, _: &mut Parts) {}
+
+    /// The site's own answer, in place of the program's.
+    fn instead(&self, _: &Parts) -> Option<Response<Body>> {
+        None
+    }
+
+    /// The program's answer as the site sends it.
+    fn change(&self, head: &Parts, answer: Response<Body>) -> Response<Body>;
+}
+
+/// How many streams an HTTP/2 connection to a site may have.
+const STREAMS: u32 = 200;
 
 /// One request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +86,8 @@ struct Shared {
     pace: AtomicU64, // bytes a second of each answer; 0: as fast as it goes
     sent: AtomicU64, // body bytes
     cut: Notify,     // rung when connections are to break
+    quirk: Mutex<Option<Arc<dyn Quirk>>>,
+    streams: AtomicU32, // of each HTTP/2 connection from now on
 }
 
 impl Shared {
@@ -97,6 +117,8 @@ impl Site {
             pace: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             cut: Notify::new(),
+            quirk: Mutex::default(),
+            streams: AtomicU32::new(STREAMS),
         };
         let address = ports::free(ip);
         let site = Self { address, shared: Arc::new(shared), runtime: runtime.clone(), serving: Mutex::default() };
@@ -121,6 +143,16 @@ impl Site {
     /// Breaks the open connections, and goes on taking new ones.
     pub(crate) fn cut(&self) {
         self.shared.cut.notify_one();
+    }
+
+    /// Answers strangely from now on, or plainly again.
+    pub(crate) fn behave(&self, quirk: Option<Arc<dyn Quirk>>) {
+        *self.shared.quirk.lock().unwrap() = quirk;
+    }
+
+    /// Allows so many streams on each new HTTP/2 connection; none: as many as ever.
+    pub(crate) fn allow_streams(&self, streams: Option<u32>) {
+        self.shared.streams.store(streams.unwrap_or(STREAMS), Ordering::Relaxed);
     }
 
     /// From now on takes connections and says nothing on them; [`Site::stop`] ends that, too.
@@ -191,11 +223,14 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let Ok(stream) = shared.tls.clone().accept(stream).await else { return };
+    let streams = shared.streams.load(Ordering::Relaxed);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, shared).await) }
     });
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().max_concurrent_streams(streams);
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
@@ -206,19 +241,36 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
     for (name, value) in request.headers() {
         shared.tell(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
+    let quirk = shared.quirk.lock().unwrap().clone();
+    let (head, body) = request.into_parts();
+    if let Some(answer) = quirk.as_ref().and_then(|quirk| quirk.instead(&head)) {
+        return answer.map(|body| paced(body, shared));
+    }
     let answer = match &shared.origin {
         Origin::Token(service) => {
-            let (head, body) = request.into_parts();
             let form = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             shared.tell(&format!("{}\n", String::from_utf8_lossy(&form)));
             service.answer(&head, &form)
         }
-        Origin::Socket(path) => match forward(request, path).await {
+        Origin::Socket(path) => match forward(asked(&head, body, quirk.as_deref()), path).await {
             Ok(answer) => answer.map(BodyExt::boxed_unsync),
             Err(error) => plain(StatusCode::BAD_GATEWAY, format!("lab: {error}")),
         },
     };
+    let answer = match quirk {
+        Some(quirk) => quirk.change(&head, answer),
+        None => answer,
+    };
     answer.map(|body| paced(body, shared))
+}
+
+/// The request as the program sees it.
+fn asked(head: &Parts, body: Incoming, quirk: Option<&dyn Quirk>) -> Request<Incoming> {
+    let mut head = head.clone();
+    if let Some(quirk) = quirk {
+        quirk.ask(&mut head);
+    }
+    Request::from_parts(head, body)
 }
 
 /// An answer of the lab itself.

@@ -8,7 +8,6 @@
 //! what it does not give back adds up. Started by `tests/soak`, never with the other tests.
 //! Never: an address beyond loopback. Names are asked of a server of our own, which knows none.
 
-mod crane;
 mod disturb;
 mod judge;
 mod log;

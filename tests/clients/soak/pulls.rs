@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use super::crane::Crane;
 use super::scene::{FRESH, LOGINS, Scene, Tag};
 use crate::chance::Chance;
-use crate::client::{Client, Kind};
+use crate::client::{Client, Crane, Kind};
 use crate::lab::Image;
 
 /// How old an answer may be though its registry is there: a tag that is believed, and a question under way.

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use pullthrough::store::Content;
 use serde_json::{Value, json};
 
-use super::lab::{ALL, Lab, SIZE, layer, usual};
+use super::lab::{ALL, INDEX, Lab, SIZE, layer, usual};
 use crate::store::path_of;
 
 #[test]
@@ -31,6 +32,49 @@ fn images_are_listed_with_what_they_share() {
         },
         usual,
     );
+}
+
+#[test]
+fn an_image_of_which_a_part_is_missing_is_marked() {
+    Lab::both(
+        |lab| {
+            let text = lab.say(&["ls"]).out;
+            let marked: Vec<&str> = text.lines().filter(|line| line.ends_with("(incomplete)")).collect();
+            assert_eq!(marked.len(), 2, "{text}");
+            assert!(marked[0].contains("quay.io/org/app:2") && marked[1].contains("quay.io/org/none:v1"), "{text}");
+            let rows = lab.json(&["ls"]);
+            let rows = rows.as_array().unwrap().iter();
+            let incomplete: Vec<_> = rows.filter(|row| row["incomplete"] == true).map(|row| &row["tag"]).collect();
+            assert_eq!(incomplete, [&json!("2"), &json!("v1")]);
+        },
+        |fill| {
+            usual(fill); // of its index one platform is here, and whole
+            assert!(fill.0.remove(&layer(3)).is_ok());
+            let away = crate::store::digest(b"another platform");
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+                {"digest": away.to_string(), "size": 777, "platform": {"os": "linux", "architecture": "arm64"}},
+            ]});
+            let index = fill.blob("quay.io/org/none", index.to_string().as_bytes(), Content::Manifest);
+            fill.tag("quay.io/org/none", "v1", index, INDEX);
+        },
+    );
+}
+
+#[test]
+fn the_folders_can_be_named_by_flags() {
+    let lab = Lab::new();
+    lab.fill(usual);
+    let cache = lab.root.join("cache");
+    let said = lab.command().args(["cache", "ls", "--cache-dir"]).arg(&cache).output().unwrap();
+    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("quay.io/org/app:1"), "{said:?}");
+    let said = lab.command().args(["cache", "--cache-dir"]).arg(&cache).args(["stats"]).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let ca = lab.root.join("another-ca");
+    for command in ["init", "show", "seal"] {
+        let said = lab.command().args(["ca", command, "--ca-dir"]).arg(&ca).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    }
+    assert!(ca.join("ca.crt").exists() && !ca.join("ca.key").exists());
 }
 
 #[test]

@@ -30,3 +30,21 @@ fn why_tells_what_a_pull_meets() {
         usual,
     );
 }
+
+#[test]
+fn why_names_only_the_readers_of_the_image_that_was_asked_about() {
+    Lab::both(
+        |lab| {
+            let said = lab.run(&["why", "quay.io/org/app:1"]).out;
+            assert!(said.contains("readers    quay.io/org/app: ") && !said.contains("ghcr.io/other"), "{said}");
+            let json: Value = serde_json::from_str(&lab.run(&["why", "ghcr.io/other/app:1", "--json"]).out).unwrap();
+            let rights = json["cache"][0]["rights"].as_array().unwrap();
+            assert!(rights.len() == 1 && rights[0]["place"] == "ghcr.io/other/app", "{json}");
+        },
+        |fill| {
+            for place in ["quay.io/org/app", "ghcr.io/other/app"] {
+                fill.image(place, "1", &[1, 2]);
+            }
+        },
+    );
+}

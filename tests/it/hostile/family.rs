@@ -162,8 +162,8 @@ impl Cell {
         for digest in self.kept() {
             proxy.stored(&digest).await;
         }
-        // The proxy has asked, too, whether nobody needs credentials: once.
-        let asked = if self.question == Question::BlobWarm { 3 } else { 2 };
+        // The proxy has asked, too, whether nobody needs credentials: once, by HEAD and by GET.
+        let asked = if self.question == Question::BlobWarm { 4 } else { 3 };
         eventually(&format!("{}: the registry is idle", self.name()), || self.site.has_answered(asked)).await;
     }
 

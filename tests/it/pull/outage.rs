@@ -207,7 +207,9 @@ async fn a_registry_that_never_answers_costs_one_missed_deadline_in_all() {
         let missing = proxy.client().get(QUAY, "/v2/a/manifests/unknown").await;
         assert!(matches!(missing.status.as_u16(), 401 | 503), "{missing:?}");
         let asked: Vec<_> = registry.requests().into_iter().filter(|seen| !is_probe(seen)).collect();
-        assert_eq!(asked.len(), 1, "{first:?}: {asked:?}");
+        // By HEAD, and then by GET: some servers never answer HEAD.
+        let paths: std::collections::HashSet<_> = asked.iter().map(|seen| &seen.path).collect();
+        assert!(paths.len() == 1 && asked.len() <= 2, "{first:?}: {asked:?}");
     }
 }
 

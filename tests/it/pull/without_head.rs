@@ -219,8 +219,11 @@ async fn an_address_that_is_signed_for_get_alone_proves_by_get() {
     let proxy = Plan::new().registry(&registry, "").host("cdn.test", &cdn).start().await;
     let digest = registry.push_blob("team/app", layer(5000, 7));
     let path = format!("/v2/team/app/blobs/{digest}");
+    let private = registry.script("*", Act::Unless("Basic b3duZXI=".into(), Box::new(Act::Status(401))));
     assert_eq!(ask(&proxy.client(), "GET", &path, Some("Basic b3duZXI=")).await.status, 200);
     proxy.stored(&digest).await;
+    eventually("whether it is public was asked", || registry.count("GET *") == 2).await;
+    registry.unscript(private);
     assert_eq!(ask(&proxy.client(), "GET", &path, Some("Basic c3RyYW5nZXI=")).await.status, 200);
     assert_eq!(cdn.count("GET *"), 2, "once for the bytes and once for the right");
 }

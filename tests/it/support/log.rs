@@ -22,16 +22,22 @@ impl Log {
     pub(crate) fn begin() -> Self {
         let text = Text::default();
         let layer = fmt::layer().without_time().with_target(false).with_ansi(false).with_writer(text.clone());
-        let ours = Targets::new().with_target("pullthrough", LevelFilter::INFO);
+        let ours =
+            Targets::new().with_target("pullthrough", LevelFilter::INFO).with_target("access", LevelFilter::INFO);
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ours).with(layer));
         Self { text, _guard: guard }
     }
 
     /// The warnings that hold all of `words`.
     pub(crate) fn warnings(&self, words: &[&str]) -> Vec<String> {
+        self.lines("WARN", words)
+    }
+
+    /// The lines of this level that hold all of `words`.
+    pub(crate) fn lines(&self, level: &str, words: &[&str]) -> Vec<String> {
         let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
         let is_meant =
-            |line: &&str| line.trim_start().starts_with("WARN") && words.iter().all(|word| line.contains(word));
+            |line: &&str| line.trim_start().starts_with(level) && words.iter().all(|word| line.contains(word));
         text.lines().filter(is_meant).map(str::to_owned).collect()
     }
 }

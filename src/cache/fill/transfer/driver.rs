@@ -302,7 +302,7 @@ impl<'a> Driver<'a> {
         self.last.note(lane, fault);
         let (fault, progress) = (&self.last.fault, self.fill.progress());
         if may_do_better(lane, fault, &self.retries, self.fill) {
-            info!(digest = %self.fill.digest(), at = progress, %fault, "the upstream cut off the response; requesting the rest");
+            self.last.tell_of_another_try(self.fill);
             return Ok(());
         }
         self.fill.sources().drop_one(&lane.source, fault);

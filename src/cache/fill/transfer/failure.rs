@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::lane::Lane;
 use crate::cache::fill::backoff::{Plea, Retries};
@@ -34,6 +34,19 @@ impl Last {
         self.place = Some(lane.source.caller.place.clone());
         self.endpoint.clone_from(&lane.endpoint);
         (self.fault, self.tries) = (fault, self.tries + 1);
+    }
+
+    /// One line for whoever follows a transfer.
+    pub(crate) fn tell_of_another_try(&self, fill: &Fill) {
+        let Self { fault, place, endpoint, .. } = self;
+        let (registry, repository) =
+            (place.as_ref().map(|place| &*place.registry), place.as_ref().map(|place| place.repository.as_str()));
+        let (digest, endpoint, fault, at) = (fill.digest(), endpoint.as_deref(), chain(fault), fill.progress());
+        if at == 0 {
+            info!(registry, repository, %digest, endpoint, fault, "the upstream did not deliver the blob; asking again");
+        } else {
+            info!(registry, repository, %digest, endpoint, at, fault, "the transfer of a blob stopped; requesting the rest");
+        }
     }
 
     /// One line for whoever looks for the reason.

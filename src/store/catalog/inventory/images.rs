@@ -36,6 +36,9 @@ pub struct Extent {
     pub shared: u64,
     /// The listed content that is not stored: mostly other platforms.
     pub missing: u64,
+    /// Whether a pull of what it is here for would need the registry: a manifest or a blob of a platform that is here is
+    /// missing, or every platform is.
+    pub is_incomplete: bool,
 }
 
 impl Survey {
@@ -89,13 +92,26 @@ impl Survey {
                 "WITH RECURSIVE need(node) AS (SELECT id FROM nodes WHERE digest = ?1
                     UNION SELECT child FROM need JOIN edges ON parent = node)
                  SELECT coalesce(sum(size), 0), coalesce(sum(iif(shared.node IS NULL, 0, size)), 0),
-                    count(*) - count(blobs.id)
+                    count(*) - count(blobs.id),
+                    EXISTS (SELECT 1 FROM nodes AS top WHERE top.digest = ?1
+                        AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = top.digest))
+                    OR EXISTS (SELECT 1 FROM need JOIN nodes AS above ON above.id = need.node AND NOT above.is_index
+                        JOIN edges ON parent = above.id JOIN nodes AS below ON below.id = child
+                        WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = below.digest))
+                    OR EXISTS (SELECT 1 FROM nodes AS top WHERE top.digest = ?1 AND top.is_index
+                        AND NOT EXISTS (SELECT 1 FROM edges JOIN nodes AS below ON below.id = child
+                            JOIN blobs ON blobs.digest = below.digest WHERE parent = top.id))
                  FROM need JOIN nodes ON nodes.id = need.node LEFT JOIN blobs ON blobs.digest = nodes.digest
                  LEFT JOIN shared ON shared.node = need.node",
             )
             .and_then(|mut statement| {
                 statement.query_row([key(of)], |row| {
-                    Ok(Extent { bytes: number(row, 0)?, shared: number(row, 1)?, missing: number(row, 2)? })
+                    Ok(Extent {
+                        bytes: number(row, 0)?,
+                        shared: number(row, 1)?,
+                        missing: number(row, 2)?,
+                        is_incomplete: row.get(3)?,
+                    })
                 })
             })
             .map_err(failed)
@@ -133,15 +149,21 @@ impl Survey {
     }
 
     /// The repositories of the digest, each with the right by which it was learned and when the registry last confirmed
-    /// it; up to `count`, the latest first.
+    /// it; up to `count`, the latest first. Of one repository only, where `place` names it.
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn rights(&self, of: &Digest, count: u32) -> Result<Vec<(String, Learned, SystemTime)>, Error> {
+    pub fn rights(
+        &self,
+        of: &Digest,
+        place: Option<(&str, &Repository)>,
+        count: u32,
+    ) -> Result<Vec<(String, Learned, SystemTime)>, Error> {
         self.on
             .prepare_cached(
                 "SELECT registry || '/' || repository, learned, max(proven) FROM links JOIN places ON places.id = links.place
-                 WHERE digest = ?1 GROUP BY 1, 2 ORDER BY 3 DESC LIMIT ?2",
+                 WHERE digest = ?1 AND (?3 IS NULL OR registry = ?3) AND (?4 IS NULL OR repository = ?4)
+                 GROUP BY 1, 2 ORDER BY 3 DESC LIMIT ?2",
             )
             .and_then(|mut statement| {
                 let right = |row: &Row<'_>| {
@@ -149,7 +171,8 @@ impl Survey {
                     let learned = if anonymously { Learned::Anonymously } else { Learned::WithCredentials };
                     Ok((row.get(0)?, learned, time(row.get(2)?)))
                 };
-                statement.query_map(params![key(of), count], right)?.collect()
+                let (registry, repository) = place.map(|(registry, repository)| (registry, repository.as_str())).unzip();
+                statement.query_map(params![key(of), count, registry, repository], right)?.collect()
             })
             .map_err(failed)
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Way};
+use super::{Client, Way};
 use crate::lab::{Lab, Person, command, digest, run};
 
 const PULL: Duration = Duration::from_secs(120);
 
 /// crane with a folder for its logins and its copies.
-pub(super) struct Crane {
+pub(crate) struct Crane {
     program: PathBuf,
     home: PathBuf,
     way: Way,
@@ -21,14 +21,14 @@ pub(super) struct Crane {
 
 impl Crane {
     /// Where it is: on the search path, or where `go install` puts it.
-    pub(super) fn program() -> Option<PathBuf> {
+    pub(crate) fn program() -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
         std::env::split_paths(&path).chain(home).map(|folder| folder.join("crane")).find(|file| file.exists())
     }
 
     /// One with these logins.
-    pub(super) fn fresh(lab: &Lab, way: &Way, logins: &[(&str, Person)]) -> Self {
+    pub(crate) fn fresh(lab: &Lab, way: &Way, logins: &[(&str, Person)]) -> Self {
         let home = lab.folder("crane");
         let auths: serde_json::Map<_, _> = logins
             .iter()

@@ -1,0 +1,340 @@
+//! Takes the steps of a pull in their order, and judges what each of them found.
+
+use anyhow::bail;
+use http::{Method, StatusCode};
+use rustls::CertificateError;
+
+use super::image::{self, Question};
+use super::proxy::{Answer, Distrust, OpenTunnel, ProxyClient};
+use super::report::{Found, Problem, Reporter};
+use crate::oci::{Authority, Bearer, Descriptor, Digest, ImageName, Reference, Repository};
+use crate::proxy::LOCAL_TOKEN_PATH;
+
+const LOG: &str = "check the proxy's log";
+const AWAY: &str = "the proxy's log and pullthrough why IMAGE on its machine name the host and the reason; what is cached \
+                    can be pulled meanwhile";
+
+/// Takes the steps up to the first that fails; returns whether none did.
+pub(super) async fn take(
+    image: Option<ImageName>,
+    proxy: &ProxyClient,
+    from: &str,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<bool> {
+    let (host, image) = match image {
+        None => ("docker.io".to_owned(), None),
+        Some(ImageName::Image(registry, repository, reference)) => {
+            (registry.to_string(), Some((repository, reference)))
+        }
+        Some(_) => bail!("this is not an image; expected a name such as quay.io/org/app:1"),
+    };
+    // Docker Hub serves images under another host name.
+    let to = Authority::parse(if host == "docker.io" { "registry-1.docker.io" } else { &host }, 443)?;
+    Ok(go(proxy, from, &to, image, reporter).await?.is_some())
+}
+
+async fn go(
+    proxy: &ProxyClient,
+    from: &str,
+    to: &Authority,
+    image: Option<(Repository, Reference)>,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<Option<()>> {
+    if reporter.step("name", name(proxy, from).await)?.is_none() {
+        return Ok(None);
+    }
+    if reporter.step("proxy", reach(proxy).await)?.is_none() {
+        return Ok(None);
+    }
+    let Some(tunnel) = reporter.step("connect", connect(proxy, to).await)? else { return Ok(None) };
+    if reporter.step("trust", trust(proxy, tunnel, to).await)?.is_none() {
+        return Ok(None);
+    }
+    let Some(challenge) = reporter.step("registry", ping(proxy, to).await)? else { return Ok(None) };
+    let Some((repository, reference)) = image else { return Ok(Some(())) };
+    let token = match challenge {
+        None => None,
+        Some(challenge) => {
+            let token = image::token(proxy, &challenge, &repository).await;
+            let token = token.map(|token| (token, Found::Well("issued without credentials".to_owned())));
+            let fix = "a private image needs docker login, which doctor does not test";
+            match reporter.step("token", token.map_err(|error| Problem::new(format!("{error:#}"), fix)))? {
+                Some(token) => Some(token),
+                None => return Ok(None),
+            }
+        }
+    };
+    let pull = Pull { proxy, to, repository, token };
+    let Some(manifest) = reporter.step("manifest", pull.manifest(&reference).await)? else { return Ok(None) };
+    let mut listed = Descriptor::listed(&manifest.body);
+    if listed.iter().any(|entry| entry.platform.is_some()) {
+        let (platform, digest) = choose(&listed);
+        let Some(manifest) =
+            reporter.step(&format!("platform {platform}"), pull.manifest(&Reference::Digest(digest)).await)?
+        else {
+            return Ok(None);
+        };
+        listed = Descriptor::listed(&manifest.body);
+    }
+    let Some((config, layers)) = listed.split_first() else { return Ok(Some(())) };
+    if reporter.step("configuration", pull.config(config).await)?.is_none() {
+        return Ok(None);
+    }
+    reporter.step("layers", pull.layers(layers).await)
+}
+
+async fn name(proxy: &ProxyClient, from: &str) -> Result<((), Found), Problem> {
+    let fix = "use the proxy's IP address, or fix the name in DNS or /etc/hosts";
+    match proxy.resolve().await {
+        Ok(found) => {
+            let found: Vec<String> = found.iter().map(|address| address.ip().to_string()).collect();
+            Ok(((), Found::Well(format!("{} (from {from}) resolves to {}", proxy.proxy, found.join(", ")))))
+        }
+        Err(error) => Err(Problem::new(format!("{} (from {from}) does not resolve: {error}", proxy.proxy), fix)),
+    }
+}
+
+/// Checks that the proxy can be reached. Pulls work through one that is not ready, too.
+async fn reach(proxy: &ProxyClient) -> Result<((), Found), Problem> {
+    let unreachable = "check that it is running (systemctl status pullthrough, or its container) and what is in between: a \
+                       firewall, an unpublished port, listen.proxy";
+    let ready =
+        proxy.page("/readyz").await.map_err(|error| Problem::new(format!("unreachable: {error:#}"), unreachable))?;
+    match ready.status {
+        StatusCode::OK => Ok(((), Found::Well(ready.words()))),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let fix = "fix this on the proxy's machine; its log has the details";
+            Ok(((), Found::Doubtful(Problem::new(ready.words(), fix))))
+        }
+        status => Err(Problem::new(
+            format!("{status}: {}", ready.words()),
+            "is this pullthrough? another proxy may be using the port",
+        )),
+    }
+}
+
+async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(OpenTunnel, Found), Problem> {
+    match proxy.tunnel(to).await {
+        Ok(Ok(tunnel)) => Ok((tunnel, Found::Well(format!("CONNECT {to} is allowed")))),
+        Ok(Err(refused)) => {
+            let fix = match refused.status {
+                StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    "add a user from clients.htpasswd to the proxy URL: http://user:password@host:port"
+                }
+                StatusCode::FORBIDDEN if refused.words().contains("clients.allow") => {
+                    "add this machine's network to clients.allow in the proxy's configuration"
+                }
+                StatusCode::FORBIDDEN => {
+                    "if clients should reach this host, add it to registries or tunnel.allow in the proxy's configuration"
+                }
+                _ => LOG,
+            };
+            Err(Problem::new(format!("{}: {}", refused.status, refused.words()), fix))
+        }
+        Err(error) => Err(Problem::new(format!("{error:#}"), LOG)),
+    }
+}
+
+/// Checks the certificate. One that the proxy has signed is a matter of this machine's trust store; one that came through
+/// a tunnel is the registry's own, about which the proxy's CA says nothing.
+async fn trust(proxy: &ProxyClient, tunnel: OpenTunnel, to: &Authority) -> Result<((), Found), Problem> {
+    let is_uncovered = tunnel.is_uncovered;
+    let uncovered =
+        format!("{to} is a configured registry that the proxy's sealed CA does not cover, so it is only tunnelled");
+    let renew = "run pullthrough check on the proxy's machine: it names the ways to have the CA cover the registry";
+    match proxy.secure(tunnel, to).await {
+        Ok(secured) if is_ours(&secured.issuer) => {
+            Ok(((), Found::Well(format!("{to} is intercepted; its certificate was issued by {}", secured.issuer))))
+        }
+        Ok(_) if is_uncovered => Ok(((), Found::Doubtful(Problem::new(format!("{uncovered} and not cached"), renew)))),
+        Ok(secured) => {
+            let words = format!(
+                "{to} is only tunnelled, so nothing is cached: it is not a configured registry; its certificate was issued by {}",
+                secured.issuer
+            );
+            let fix = "to have it cached, add it to registries in the proxy's configuration";
+            Ok(((), Found::Doubtful(Problem::new(words, fix))))
+        }
+        Err(distrust) => Err(match (&distrust.issuer, is_uncovered) {
+            (Some(issuer), _) if is_ours(issuer) => ours_distrusted(to, &distrust),
+            (issuer, true) => Problem::new(
+                format!(
+                    "{uncovered}; this machine does not trust the registry's own certificate{}: {:#}",
+                    by(issuer.as_deref()),
+                    distrust.cause
+                ),
+                renew,
+            ),
+            (Some(issuer), false) => Problem::new(
+                format!(
+                    "{to} is only tunnelled, and this machine does not trust its own certificate, issued by {issuer}: {:#}",
+                    distrust.cause
+                ),
+                "if it is a registry to be cached, add it to registries in the proxy's configuration, with its CA as ca_file; \
+                 else this machine must trust that CA, as it must without the proxy",
+            ),
+            (None, false) => Problem::new(format!("TLS with {to} failed: {:#}", distrust.cause), LOG),
+        }),
+    }
+}
+
+fn ours_distrusted(to: &Authority, distrust: &Distrust) -> Problem {
+    let fix = match distrust.flaw() {
+        Some(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => {
+            "compare the clocks of this machine and of the proxy; pullthrough ca show on the proxy's machine has the dates"
+        }
+        Some(CertificateError::UnknownIssuer) | None => {
+            "run pullthrough trust install, or the script from /setup/CLIENT; then restart the daemon, which reads its CAs \
+             only once (for a program that you start in a shell, set SSL_CERT_FILE)"
+        }
+        Some(_) => {
+            "restart the proxy, so that its issuing certificate fits its configuration; pullthrough ca show has what it covers"
+        }
+    };
+    Problem::new(format!("the certificate of {to} is not trusted: {:#}", distrust.cause), fix)
+}
+
+fn is_ours(issuer: &str) -> bool {
+    issuer.contains("pullthrough")
+}
+
+fn by(issuer: Option<&str>) -> String {
+    issuer.map(|issuer| format!(", issued by {issuer}")).unwrap_or_default()
+}
+
+/// Requests `/v2/`; returns the registry's challenge, if it has one.
+async fn ping(proxy: &ProxyClient, to: &Authority) -> Result<(Option<Bearer>, Found), Problem> {
+    let answer = image::get(proxy, to, Question::get("/v2/", None)).await;
+    let answer = answer.map_err(|error| Problem::new(format!("{error:#}"), LOG))?;
+    let challenge = match answer.status {
+        StatusCode::OK => None,
+        StatusCode::UNAUTHORIZED => image::challenge(&answer),
+        status => return Err(Problem::new(format!("{status}: {}", answer.words()), fix(status))),
+    };
+    if is_away(&answer) {
+        return Ok((challenge, Found::Doubtful(Problem::new("unreachable; the proxy answers in its place", AWAY))));
+    }
+    let words = match (&challenge, answer.status) {
+        (None, StatusCode::OK) => "reachable; no token required".to_owned(),
+        (None, _) => "reachable; user and password required".to_owned(),
+        (Some(challenge), _) if challenge.realm.ends_with(LOCAL_TOKEN_PATH) => {
+            "tokens come from the proxy itself, which holds the registry's credentials".to_owned()
+        }
+        (Some(challenge), _) => format!("reachable; tokens come from {}", challenge.realm),
+    };
+    Ok((challenge, Found::Well(words)))
+}
+
+/// Whether the proxy says that it answers for a registry that it cannot reach (`Warning`).
+fn is_away(answer: &Answer) -> bool {
+    answer.header("warning").is_some_and(|words| words.starts_with("299 "))
+}
+
+/// A pull of one image.
+struct Pull<'a> {
+    proxy: &'a ProxyClient,
+    to: &'a Authority,
+    repository: Repository,
+    token: Option<String>,
+}
+
+impl Pull<'_> {
+    async fn manifest(&self, reference: &Reference) -> Result<(Answer, Found), Problem> {
+        let (answer, _) = self.ask(&Method::GET, &format!("manifests/{reference}"), false).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refused(&answer));
+        }
+        let digest = answer.header("docker-content-digest").unwrap_or("no digest");
+        let words = format!("{digest}; {}", answer.header("cache-status").unwrap_or("not through the cache"));
+        let found = if is_away(&answer) {
+            let words = format!("{words}: the registry is unreachable, and this is its last known answer");
+            Found::Doubtful(Problem::new(words, AWAY))
+        } else {
+            Found::Well(words)
+        };
+        Ok((answer, found))
+    }
+
+    /// Fetches the image's configuration, which clients fetch first.
+    async fn config(&self, config: &Descriptor) -> Result<((), Found), Problem> {
+        let digest = &config.digest;
+        let (answer, by) = self.ask(&Method::GET, &format!("blobs/{digest}"), false).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refused(&answer));
+        }
+        if Digest::of(digest.algorithm(), &answer.body) != *digest {
+            return Err(Problem::new(format!("{by} delivers other bytes than those of {digest}"), LOG));
+        }
+        Ok(((), Found::Well(format!("{digest}, from {}", source(&answer, &by)))))
+    }
+
+    /// Asks for each layer by HEAD, which downloads nothing, and for its first byte where that is refused.
+    async fn layers(&self, layers: &[Descriptor]) -> Result<((), Found), Problem> {
+        let mut last = String::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let path = format!("blobs/{}", layer.digest);
+            let asked = self.ask(&Method::HEAD, &path, false).await;
+            let (answer, by) = match asked {
+                Ok((answer, by)) if answer.status == StatusCode::OK => (answer, by),
+                _ => self.ask(&Method::GET, &path, true).await?,
+            };
+            if !answer.status.is_success() {
+                let Problem { words, fix } = refused(&answer);
+                let (digest, of) = (&layer.digest, layers.len());
+                return Err(Problem::new(format!("{digest}, number {} of {of}: {words}", number + 1), fix));
+            }
+            last = source(&answer, &by);
+        }
+        let words = match layers.len() {
+            0 => "none".to_owned(),
+            count => format!("{count} can be had; the last one is from {last}"),
+        };
+        Ok(((), Found::Well(words)))
+    }
+
+    async fn ask(&self, method: &Method, path: &str, is_first_byte: bool) -> Result<(Answer, Authority), Problem> {
+        let path = format!("/v2/{}/{path}", self.repository);
+        let question = Question { method: method.clone(), is_first_byte, ..Question::get(path, self.token.as_deref()) };
+        let asked = image::follow(self.proxy, self.to, question).await;
+        asked.map_err(|error| Problem::new(format!("{error:#}"), LOG))
+    }
+}
+
+/// Who has delivered it, and what the cache says of it.
+fn source(answer: &Answer, by: &Authority) -> String {
+    format!("{by}; {}", answer.header("cache-status").unwrap_or("not through the cache"))
+}
+
+/// The manifest for this machine's platform, else the first one.
+fn choose(listed: &[Descriptor]) -> (&str, Digest) {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let ours = format!("linux/{architecture}");
+    let is_ours = |entry: &&Descriptor| entry.platform.as_deref().is_some_and(|platform| platform.starts_with(&ours));
+    let entry = listed.iter().find(is_ours).or(listed.iter().find(|entry| entry.platform.is_some()));
+    entry.map_or(("none", listed[0].digest), |entry| (entry.platform.as_deref().unwrap_or_default(), entry.digest))
+}
+
+fn refused(answer: &Answer) -> Problem {
+    Problem::new(format!("{}: {}", answer.status, answer.words()), fix(answer.status))
+}
+
+fn fix(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => {
+            "the image is private or does not exist: run docker login on this machine, or set auth in the proxy's configuration"
+        }
+        404 => "check the name and the tag",
+        429 => "the registry's rate limit is reached: wait, or let the proxy log in (auth)",
+        502..=504 => "the proxy cannot reach the registry: its log names the address and the reason",
+        _ => LOG,
+    }
+}
