@@ -37,7 +37,7 @@ impl Checkpoint {
         let is_due = progress - bytes >= REMEMBER_BYTES || (progress > bytes && when.elapsed() >= REMEMBER_AFTER);
         if is_due && self.under_way.is_none() && progress >= KEEP_FROM {
             self.last = (progress, Instant::now());
-            self.under_way = Some(remember(fill, fill.total()));
+            self.under_way = Some(remember(fill));
         }
     }
 
@@ -51,22 +51,19 @@ impl Checkpoint {
 
 /// Remembers what has landed, for the next demand.
 pub(crate) async fn keep(fill: &Fill) {
-    if let Err(error) = remember(fill, fill.total()).await {
+    if let Err(error) = remember(fill).await {
         debug!(%error, "saving the progress of a fill was interrupted");
     }
 }
 
-/// The same of a fill that its upstream did not end, and at once, though readers may still have it. How long the content is
-/// the next answer says: this upstream may have been wrong.
-pub(crate) async fn keep_unsure(fill: &Fill) {
-    if let Err(error) = remember(fill, None).await {
-        debug!(%error, "saving the progress of a fill was interrupted");
-    }
+/// The same of a fill that its upstream did not end, and at once, though readers may still have it.
+pub(crate) async fn keep_now(fill: &Fill) {
+    keep(fill).await;
     fill.staged().park();
 }
 
-fn remember(fill: &Fill, total: Option<u64>) -> JoinHandle<()> {
-    let (staged, extents) = (fill.staged().clone(), fill.landed());
+fn remember(fill: &Fill) -> JoinHandle<()> {
+    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
     tokio::task::spawn_blocking(move || {
         if let Err(error) = staged.remember(&extents, total, None) {
             warn!(digest = %staged.digest(), %error, "cannot save the progress of a download");

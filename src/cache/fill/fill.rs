@@ -160,9 +160,10 @@ impl Fill {
         self.plan().is_deserted() || self.is_leaving()
     }
 
-    /// What has landed.
-    pub(crate) fn landed(&self) -> Vec<(u64, u64)> {
-        self.plan().landed().pairs()
+    /// What has landed, and the length.
+    pub(crate) fn extents(&self) -> (Vec<(u64, u64)>, Option<u64>) {
+        let plan = self.plan();
+        (plan.landed().pairs(), plan.total())
     }
 
     /// Whether much is there already behind `at`, so that a stream would better end there.

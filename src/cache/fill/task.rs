@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info};
 
 use super::FillConfig;
-use super::checkpoint::{keep, keep_unsure};
+use super::checkpoint::{keep, keep_now};
 use super::fill::Fill;
 use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
@@ -51,7 +51,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
         (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
         (Err(Halt::Broken(fault)), _) if fill.progress() > 0 => {
             debug!(digest = %fill.digest(), %fault, "a fill ended without content");
-            keep_unsure(&fill).await;
+            keep_now(&fill).await;
         }
         (Err(Halt::Broken(fault) | Halt::Spoilt(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "a fill ended without content");

@@ -238,15 +238,12 @@ impl Staged {
         }
     }
 
-    /// Parks it now, as it was remembered last, and not only when the last handle is dropped: open handles can still read,
-    /// nothing more is written. It does nothing if nothing was remembered.
+    /// Parks it as it was remembered last, now and not with the last handle: nothing more is written, open handles can read.
     pub fn park(&self) {
         let mut state = exclusive(&self.state);
-        if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
-            return;
-        }
+        let is_sound = matches!(*state, State::Open) && !self.sync_failed.load(Ordering::Acquire);
         let Ok(_open) = self.blobs.while_open() else { return };
-        let Some(landed) = lock(&self.landed).take() else { return };
+        let Some(landed) = lock(&self.landed).take_if(|_| is_sound) else { return };
         let Some(charge) = lock(&self.charge).take() else { return };
         *state = State::Parked;
         let parked = ParkedFill::new(self.path.clone(), landed, charge);

@@ -259,7 +259,7 @@ async fn a_throttled_credential_makes_room_for_the_next_and_a_short_wait_is_wait
     let head = ask(&proxy, "HEAD", &path, None).await;
     assert_eq!(head.status, 200);
     let nobodys = || registry.requests().iter().any(|seen| seen.method == "GET" && seen.status == Some(401));
-    crate::support::eventually("whether it is public was asked", nobodys).await;
+    eventually("whether it is public was asked", nobodys).await;
     registry.script_times(1, "GET */blobs/*", Act::Header("retry-after".into(), "60".into()));
     registry.script_times(1, "GET */blobs/*", Act::Status(429));
     registry.unscript(challenge);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::alone::Alone;
 use super::failure::{Last, is_worth_a_line, may_do_better, plea};
