@@ -78,7 +78,7 @@ pub(crate) async fn blob(headers: &HeaderMap, mut body: Body, wanted: &Digest) -
 /// Whether what is coded is compressed itself, as a layer is.
 fn is_packed_twice(came: &[u8]) -> bool {
     let mut decoder = MultiGzDecoder::new(Vec::new());
-    let is_gzip = decoder.write_all(&came[..came.len().min(STEP)]).is_ok();
+    let is_gzip = decoder.write_all(&came[..came.len().min(STEP)]).is_ok() && decoder.flush().is_ok();
     is_gzip && COMPRESSED.iter().any(|magic| decoder.get_ref().starts_with(magic))
 }
 
