@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -98,6 +99,9 @@ pub struct Want {
     pub when_full: WhenFull,
     /// The endpoints that may serve it.
     pub origins: Origins,
+    /// It is the rest of what this source has begun to deliver. So it is soon asked again where no answer comes, and with
+    /// nobody's credentials where the source's own have expired meanwhile.
+    pub resumes: bool,
 }
 
 /// What a download does while the host has as many as it may have.
@@ -132,6 +136,8 @@ pub struct Flow {
     pub total: Option<u64>,
     /// Whether the upstream answers ranges; `None` where it did not show.
     pub ranges: Option<bool>,
+    /// Whether a coding was taken off on the way, so that the upstream's bytes are others, and it is asked for no part.
+    pub is_coded: bool,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The name of the endpoint that answers, where there are several.
@@ -232,11 +238,13 @@ pub struct Fault {
     pub retry: Retry,
     /// What it says about the content asked for.
     pub said: Said,
-    /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part), or
-    /// it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
+    /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part, no
+    /// part at all), or it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
     pub unfit: bool,
     /// What failed, where what follows depends on it.
     pub kind: FaultKind,
+    /// How long the upstream asks to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// Why, for the log and for the answer.
     pub cause: Arc<dyn Error + Send + Sync>,
 }
@@ -246,7 +254,7 @@ pub struct Fault {
 pub enum FaultKind {
     /// The store, and not for want of open files: the content can still be passed on without it.
     Store,
-    /// The registry is throttling (429), which says nothing of rights, nor of its health.
+    /// A throttle (429), whoever said it, which says nothing of rights, nor of the registry's health.
     Throttle,
     /// Nothing was sent: the registry is known to be unreachable.
     Away,
@@ -289,7 +297,8 @@ pub enum Said {
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { retry, said: Said::Nothing, unfit: false, kind: FaultKind::Other, cause: Arc::new(cause) }
+        let (kind, said) = (FaultKind::Other, Said::Nothing);
+        Self { retry, said, unfit: false, kind, retry_after: None, cause: Arc::new(cause) }
     }
 
     /// A failure of the store.

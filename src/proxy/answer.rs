@@ -155,6 +155,11 @@ pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
 
+/// What a refusal by that status is, whoever said it: the registry, or a host that it redirects to.
+pub(crate) fn kind_of(status: StatusCode) -> FaultKind {
+    if status == StatusCode::TOO_MANY_REQUESTS { FaultKind::Throttle } else { FaultKind::Other }
+}
+
 /// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
 fn bounded(headers: HeaderMap) -> HeaderMap {
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -176,6 +181,10 @@ pub(crate) fn fault_of_unasked(unasked: Unasked) -> Fault {
     match unasked {
         Unasked::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
+        Unasked::Token(error) if error.is_throttle() => {
+            let retry_after = error.retry_after();
+            Fault { retry_after, ..Fault::new(Retry::Never, Unasked::Token(error)).of(FaultKind::Throttle) }
+        }
         other => Fault::new(Retry::Never, other),
     }
 }

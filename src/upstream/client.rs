@@ -41,6 +41,7 @@ use crate::wire::Body;
 pub struct Upstream {
     inner: Arc<Inner>,
     outage: Option<Outage>,
+    is_hasty: bool,
 }
 
 struct Inner {
@@ -96,19 +97,26 @@ impl Upstream {
                 is_hedged: true,
             },
         };
-        Ok(Self { inner: Arc::new(inner), outage: None })
+        Ok(Self { inner: Arc::new(inner), outage: None, is_hasty: false })
     }
 
     /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
     /// redirects to. All of that makes up its outage. While that is open, all but its mirrors is refused at once.
     #[must_use]
     pub fn of_registry(&self, outage: &Outage) -> Self {
-        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
+        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()), is_hasty: false }
+    }
+
+    /// The same way for what continues an answer that broke off: its head is waited for no longer than another piece of
+    /// that answer was.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        Self { is_hasty: true, ..self.clone() }
     }
 
     /// The same way for what is part of no registry's outage.
     pub(crate) fn of_nobody(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), outage: None }
+        Self { inner: Arc::clone(&self.inner), outage: None, is_hasty: false }
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
@@ -305,8 +313,11 @@ impl Upstream {
         is_download: bool,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
+        let ExchangeLimits { first_byte, idle, .. } = self.inner.limits;
+        let first_byte = if self.is_hasty { first_byte.min(idle) } else { first_byte };
         let (brisk, is_secure) = (self.outage.is_some(), request.uri().scheme() == Some(&Scheme::HTTPS));
-        let limits = ExchangeLimits { brisk, reader, is_download, is_hedged: brisk || is_secure, ..self.inner.limits };
+        let is_hedged = brisk || is_secure;
+        let limits = ExchangeLimits { first_byte, brisk, reader, is_download, is_hedged, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;
@@ -331,7 +342,7 @@ pub(crate) struct WeakUpstream(Weak<Inner>);
 impl WeakUpstream {
     /// The client, as long as it is in use.
     pub(crate) fn upgrade(&self) -> Option<Upstream> {
-        self.0.upgrade().map(|inner| Upstream { inner, outage: None })
+        self.0.upgrade().map(|inner| Upstream { inner, outage: None, is_hasty: false })
     }
 }
 

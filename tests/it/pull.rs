@@ -3,6 +3,7 @@
 mod audited;
 mod authorization;
 mod bound;
+mod coded;
 mod credentials;
 mod damage;
 mod doorkeeping;
@@ -36,6 +37,7 @@ mod recovery;
 mod referrers;
 mod refusals;
 mod reloads;
+mod resuming;
 mod secrets;
 mod shapes;
 mod storms;

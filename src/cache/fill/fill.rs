@@ -33,6 +33,7 @@ pub struct Fill {
     next_reader: AtomicU64,
     sources: Sources,
     endpoints: Mutex<Endpoints>,
+    has_begun: AtomicBool,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
     status: FillStatus,
@@ -66,6 +67,7 @@ impl Fill {
             next_reader: AtomicU64::new(1),
             sources: Sources::new(source),
             endpoints: Mutex::new(endpoints),
+            has_begun: false.into(),
             has_ranges: true.into(),
             is_leaving: false.into(),
             status,
@@ -244,6 +246,11 @@ impl Fill {
         &self.sources
     }
 
+    /// Whether any source has delivered something: in the midst of a content, an upstream that fails is waited for.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
     /// Whether ranges can be asked for, as far as is known.
     pub(crate) fn has_ranges(&self) -> bool {
         self.has_ranges.load(Ordering::Relaxed)
@@ -295,6 +302,7 @@ impl Fill {
     }
 
     pub(crate) fn land(&self, lane: LaneId, span: Span) {
+        self.has_begun.store(true, Ordering::Release);
         self.silence.broken();
         let woken = self.plan().land(lane, span);
         woken.into_iter().for_each(Waker::wake);

@@ -15,6 +15,8 @@ const ENOUGH: usize = 16;
 #[derive(Clone)]
 pub(crate) struct FillSource {
     pub(crate) caller: Caller,
+    /// The one that came last of those that ask in the same name.
+    spare: Option<Caller>,
     opened: watch::Sender<Option<Result<Reach, Fault>>>,
     /// The registry has refused its principal since: what it proved proves nothing any more.
     is_doubted: Arc<AtomicBool>,
@@ -59,6 +61,7 @@ impl FillSource {
     pub(crate) fn of(caller: &Caller) -> Self {
         Self {
             caller: caller.clone(),
+            spare: None,
             opened: watch::Sender::new(None),
             is_doubted: Arc::default(),
             begun: Instant::now(),
@@ -112,12 +115,16 @@ impl Sources {
     }
 
     /// The source of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
+    /// The caller's own credentials are kept beside: the source's may expire before it has delivered all.
     pub(crate) fn of(&self, caller: &Caller) -> Option<FillSource> {
         let is_good = |source: &&FillSource| source.speaks_for(caller) && !source.is_doubted.load(Ordering::Acquire);
         // Only the first one is being asked, or was: another's opening might never come.
         let sources = self.lock();
         let asked = sources.iter().enumerate().filter(|(position, source)| *position == 0 || source.has_answered());
-        asked.map(|(_, source)| source).find(is_good).cloned()
+        let found = asked.map(|(_, source)| source).find(is_good).cloned();
+        drop(sources);
+        found.iter().for_each(|source| self.keep_spare(source, caller));
+        found
     }
 
     /// The registry has refused `caller`. Its source may go on, and proves nothing.
@@ -135,6 +142,25 @@ impl Sources {
         if sources.len() < ENOUGH {
             sources.push(source);
         }
+    }
+
+    /// Another caller of the same asks in the same name, perhaps with credentials that live longer.
+    fn keep_spare(&self, source: &FillSource, caller: &Caller) {
+        let mut sources = self.lock();
+        sources.iter_mut().filter(|known| known.is(source)).for_each(|known| known.spare = Some(caller.clone()));
+    }
+
+    /// Whether its name can be asked in with other credentials, which came since; they are used from now on.
+    pub(crate) fn renew(&self, source: &FillSource) -> bool {
+        let mut sources = self.lock();
+        let Some(known) = sources.iter_mut().find(|known| known.is(source)) else { return false };
+        let spare = known.spare.take();
+        spare.map(|spare| known.caller = spare).is_some()
+    }
+
+    /// Whether anybody else can be asked.
+    pub(crate) fn has_another(&self, than: &FillSource) -> bool {
+        self.lock().iter().any(|known| !known.is(than))
     }
 
     /// The one to ask now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info};
 
 use super::FillConfig;
-use super::checkpoint::{KEEP_FROM, keep};
+use super::checkpoint::{keep, keep_now};
 use super::fill::Fill;
 use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
@@ -30,7 +30,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
                 }
                 fill.detach(fault);
             }
-            Err(Halt::Broken(fault)) => fill.break_off(fault),
+            Err(Halt::Broken(fault) | Halt::Spoilt(fault)) => fill.break_off(fault),
             Ok(()) | Err(Halt::Parked) => {}
         }
         gathered
@@ -49,14 +49,14 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             fill.staged().let_go().await; // the next fill of this content resumes it
         }
         (Err(Halt::Detached(_)), _) => fill.staged().abandon(),
-        (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
+        (Err(Halt::Broken(fault)), _) if fill.progress() > 0 => {
+            debug!(digest = %fill.digest(), %fault, "a fill ended without content");
+            keep_now(&fill).await;
+        }
+        (Err(Halt::Broken(fault) | Halt::Spoilt(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "a fill ended without content");
             fill.break_off(&fault);
-            if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
-                keep(&fill).await;
-            } else {
-                fill.staged().abandon();
-            }
+            fill.staged().abandon();
         }
         (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
             fill.verify(checksums.len());

@@ -6,15 +6,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA,
+};
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
+use super::coding;
 use crate::cache::{Carried, Fault, FaultKind, Origins, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, OtherTypes, Repository};
 use crate::proxy::answer::{self, Refused};
@@ -23,7 +26,7 @@ use crate::proxy::registry::registry::Registry;
 use crate::telemetry::Kind;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
 use crate::upstream::{AskAs, LedTo};
-use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
+use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, retry_after, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
@@ -165,13 +168,20 @@ impl Ask {
             patience: options.patience,
         };
         let ask_as = self.registry.name_for(endpoint, &self.ask_as);
-        let mut answered = self.send(&ask_as, kind(subject), &sending).await;
+        // What has answered until now is not waited for as long as what may have to fetch the content first.
+        let upstream = if options.resumes { &self.upstream.hasty() } else { &self.upstream };
+        let mut answered = self.send(upstream, &ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(ask_as, AskAs::Nobody) {
-            answered = self.send(&AskAs::Nobody, kind(subject), &sending).await;
+        // The rest of what this caller was given is checked by its digest, whoever is given it.
+        if is_refused && (self.public || options.resumes) && !matches!(ask_as, AskAs::Nobody) {
+            answered = match (answered, self.send(upstream, &AskAs::Nobody, kind(subject), &sending).await) {
+                (_, Ok(nobodys)) if self.public || nobodys.status().is_success() => Ok(nobodys),
+                (_, nobodys) if self.public => nobodys,
+                (refused, _) => refused,
+            };
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() || response.status().is_redirection() {
@@ -185,7 +195,8 @@ impl Ask {
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
-            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
+            let refused = refused(Refused::read(response, endpoint).await, options.span);
+            return Err(Fault { said: Said::Challenged, ..refused });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a token service of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
@@ -194,9 +205,14 @@ impl Ask {
             if let Some(url) = response.extensions().get().and_then(LedTo::open_url) {
                 return Err(Fault::new(Retry::Never, answer::HandedOver { authority, url }));
             }
-            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
+            let kind = answer::kind_of(status);
+            return Err(Fault {
+                unfit: options.span.is_some() && is_about_range(status),
+                retry_after: retry_after(response.headers(), SystemTime::now()),
+                ..Fault::new(Retry::Again, answer::Elsewhere { authority, status }).of(kind)
+            });
         }
-        Err(refused(Refused::read(response, endpoint).await))
+        Err(refused(Refused::read(response, endpoint).await, options.span))
     }
 
     /// A success, if it is one for what was asked: else another endpoint may give it.
@@ -216,21 +232,28 @@ impl Ask {
             }
             // Only the registry's own word is final.
             Subject::Manifest(wanted) if *method == Method::GET && !endpoint.authoritative() => {
-                let (parts, body) = response.into_parts();
-                let bytes = read(body, endpoint).await?;
+                let (mut parts, body) = response.into_parts();
+                let bytes = read(&parts.headers, body, endpoint, Some(*wanted)).await?;
                 if Digest::of(wanted.algorithm(), &bytes) != *wanted {
                     let why = "another manifest than the one asked for";
                     return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
                 }
+                parts.headers.remove(CONTENT_ENCODING);
                 Ok(Response::from_parts(parts, Body::full(bytes)))
             }
             _ => Ok(response),
         }
     }
 
-    async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        ask_as: &AskAs,
+        kind: Kind,
+        sending: &Sending<'_>,
+    ) -> Result<Response<Body>, Unasked> {
         let question = AskedUpstream::begin(kind, sending.endpoint.authority());
-        let answered = self.authenticated.ask(&self.upstream, ask_as, sending).await;
+        let answered = self.authenticated.ask(upstream, ask_as, sending).await;
         self.asked.note_asked(&question, answered.as_ref());
         answered
     }
@@ -259,6 +282,7 @@ pub(crate) struct FetchOptions {
     pub(crate) way: usize,
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
+    pub(crate) resumes: bool,
     /// How long the head of an answer is waited for, where that is less than the registry's time for a first byte.
     pub(crate) patience: Option<Duration>,
 }
@@ -288,8 +312,17 @@ impl FetchOptions {
     }
 }
 
-/// What the registry's own status means for the content asked for.
-fn refused(refused: Refused) -> Fault {
+/// Whether a refusal of a question for a part may be about its being one: the whole, or another part, may be granted.
+fn is_about_range(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 406 | 412 | 416 | 417 | 422 | 501)
+}
+
+/// What the registry's own status means for the content, or the part of it, asked for.
+fn refused(refused: Refused, span: Option<Interval>) -> Fault {
+    let retry_after = retry_after(&refused.headers, SystemTime::now());
+    if span.is_some() && is_about_range(refused.status) {
+        return Fault { said: Said::Refused, retry_after, ..Fault::new(Retry::Again, refused).unfit() };
+    }
     let (retry, said) = match refused.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
         StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
@@ -300,16 +333,22 @@ fn refused(refused: Refused) -> Fault {
         _ => (Retry::Never, Said::Refused),
     };
     let kind = match refused.status {
-        StatusCode::TOO_MANY_REQUESTS => FaultKind::Throttle,
         StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
-        _ => FaultKind::Other,
+        status => answer::kind_of(status),
     };
-    Fault { said, ..Fault::new(retry, refused).of(kind) }
+    Fault { retry, said, retry_after, ..Fault::new(retry, refused).of(kind) }
 }
 
-/// All of a manifest.
-pub(crate) async fn read(body: Body, endpoint: &Endpoint) -> Result<Bytes, Fault> {
+/// All of a manifest, without a coding that was not asked for.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    endpoint: &Endpoint,
+    wanted: Option<Digest>,
+) -> Result<Bytes, Fault> {
+    let is_coded = coding::is_gzip(headers);
     let read = upstream::collect(body, endpoint.authority(), MANIFEST_LIMIT, MANIFEST_TIME).await;
+    let read = read.map(|came| if is_coded { coding::plain(came, wanted, MANIFEST_LIMIT) } else { came });
     read.map_err(|cause| match Error::of_body(&cause) {
         Some(full @ Error::Full { .. }) => answer::fault_of(full.clone()),
         _ => Fault::new(Retry::Again, cause),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::answer_head;
 use super::ask::{Ask, FetchOptions, read};
+use super::coding;
 use crate::cache::{
     Carried, Fault, FaultKind, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole,
 };
@@ -53,6 +54,9 @@ impl Source for Ask {
             let asked = self.watched(self.ask(Method::HEAD, subject, &options)).await;
             let (response, _) = asked.map_err(|fault| self.softened(self.of_head(fault, kind)))?;
             let proof = answer_head::proof(response.headers()).plausible(subject);
+            // The length of a manifest that would come coded is another one's.
+            let is_other = coding::is_gzip(response.headers()) && !matches!(subject, Subject::Blob(_));
+            let proof = Proof { size: proof.size.filter(|_| !is_other), ..proof };
             if proof.reach(subject, None).is_some() {
                 heads.worked(&self.host, kind);
             }
@@ -110,11 +114,11 @@ impl Ask {
             WhenFull::Wait => Downloads::Wait,
             WhenFull::Spare => Downloads::Spare,
         };
-        let Want { origins, if_range: validators, way, last, .. } = want;
-        let mut options = FetchOptions { origins, span, validators, way, last, downloads, patience: None };
+        let Want { origins, if_range: validators, way, last, resumes, .. } = want;
+        let mut options = FetchOptions { origins, span, validators, way, last, downloads, resumes, patience: None };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
         let again = |fault: Fault| match fault.kind {
-            FaultKind::Away if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+            FaultKind::Away if want.from > 0 || resumes => Fault { retry: Retry::Again, ..fault },
             _ => fault,
         };
         let asked = self.ask(Method::GET, &subject, &options).await;
@@ -134,7 +138,9 @@ impl Ask {
             options.validators.clear();
             (response, endpoint) = self.ask(Method::GET, &subject, &options).await?;
         }
-        answer_head::flow(response, &endpoint, span)
+        let headers = response.headers().clone();
+        let flow = answer_head::flow(response, &endpoint, span)?;
+        Ok(answer_head::decoded(&headers, flow, digest).await)
     }
 
     async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
@@ -143,7 +149,9 @@ impl Ask {
         let (digest, media_type) =
             (answer_head::digest(response.headers()), answer_head::media_type(response.headers()));
         let is_foreign = is_foreign(&response, &endpoint);
-        let bytes = read(response.into_body(), &endpoint).await?;
+        let wanted = if let Subject::Manifest(wanted) = subject { Some(*wanted) } else { digest };
+        let (parts, body) = response.into_parts();
+        let bytes = read(&parts.headers, body, &endpoint, wanted).await?;
         Ok(Whole { bytes, media_type, digest, is_foreign })
     }
 
@@ -196,14 +204,10 @@ fn head_kind(subject: &Subject) -> HeadKind {
 
 /// Whether a refusal is about the asking and no content: a challenge to nobody, or a throttle.
 fn is_passing(fault: &Fault) -> bool {
-    fault.said == Said::Challenged || is_throttled(fault)
-}
-
-fn is_throttled(fault: &Fault) -> bool {
-    fault.kind == FaultKind::Throttle
+    fault.said == Said::Challenged || fault.kind == FaultKind::Throttle
 }
 
 /// Whether HEAD and GET were refused in the same way, by such a refusal.
 fn is_alike(one: &Fault, other: &Fault) -> bool {
-    is_passing(one) && one.said == other.said && is_throttled(one) == is_throttled(other)
+    is_passing(one) && one.said == other.said && one.kind == other.kind
 }

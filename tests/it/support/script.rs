@@ -29,6 +29,8 @@ pub(crate) enum Act {
     UnlessAccepts(&'static str, Box<Act>),
     /// Do this to a question for a part.
     ToRange(Box<Act>),
+    /// Do this to a question for all from some byte on.
+    ToOpenRange(Box<Act>),
     /// Add a header to the answer, or replace it.
     Header(String, String),
     /// Redirect; `{path}` in the location stands for the request's path.
@@ -61,6 +63,8 @@ pub(crate) enum Act {
     NoHead,
     /// Answer every HEAD with 200, an invented length and, by digest, the digest asked for.
     EveryHead,
+    /// Compress the answer, though it was asked for as it is.
+    Coded,
     /// Send no `Content-Length`.
     NoLength,
     /// Send no `Docker-Content-Digest`.

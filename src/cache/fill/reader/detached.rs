@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::hashing::{self, ContentHash};
 use super::waiter::Waiter;
-use crate::cache::fill::backoff::Retries;
+use crate::cache::fill::backoff::{Plea, Retries};
+use crate::cache::fill::transfer::shape::{Shape, Shapes};
 use crate::cache::mismatch::Mismatch;
-use crate::cache::{Fault, Retry, Want};
+use crate::cache::{Fault, FaultKind, Retry, Want};
 
 /// Pieces that may wait for the connection.
 const AHEAD: usize = 4;
@@ -68,24 +69,27 @@ impl Detaching {
             let hash = ContentHash::new(fill.digest().algorithm());
             self.hash = Some(hashing::take(hash, &fill, 0, self.at).await.map_err(Stop::Fault)?);
         }
-        let mut retries = Retries::default();
+        let (mut retries, mut shapes) = (Retries::default(), Shapes::default());
         let mut way = 0;
         let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
-            let before = self.at;
+            let (before, shape) = (self.at, shapes.next(self.end.is_some()));
             let fetched = tokio::select! {
                 biased; // nothing is asked for who has left
                 () = left.closed() => return Err(Stop::Left),
-                fetched = self.fetch(way) => fetched,
+                fetched = self.fetch(way, shape) => fetched,
             };
             let fault = match fetched {
                 Ok(()) => continue,
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            retries.broke_off(self.at - before);
+            let is_throttle = fault.kind == FaultKind::Throttle;
+            retries.broke_off(self.at - before, Plea { is_throttle, retry_after: fault.retry_after });
+            shapes.ended(shape, before, self.at - before, &fault);
             way += 1;
-            if fault.retry == Retry::Never || retries.is_exhausted(self.at) {
+            let is_final = fault.retry == Retry::Never && !is_throttle;
+            if is_final || retries.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
             }
             if let Some(until) = retries.until() {
@@ -103,9 +107,11 @@ impl Detaching {
     }
 
     /// Asks for the rest and passes on what comes of it.
-    async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
+    async fn fetch(&mut self, way: usize, shape: Shape) -> Result<(), Stop> {
         let origins = self.waiter.caller().origins;
-        let want = Want { from: self.at, to: self.end, way, origins, ..Want::default() };
+        let (from, to) = if shape.is_whole() { (0, None) } else { (self.at, self.end) };
+        let to = to.filter(|_| shape == Shape::Part);
+        let want = Want { from, to, way, origins, ..Want::default() };
         let flow = self.waiter.caller().source.open(self.waiter.digest(), want).await.map_err(Stop::Fault)?;
         self.end = self.end.or(flow.total);
         let mut skip = self.at.saturating_sub(flow.at);
@@ -192,6 +198,7 @@ mod tests {
                 to,
                 total,
                 ranges: Some(true),
+                is_coded: false,
                 validator: None,
                 endpoint: None,
                 proof: Proof::default(),
