@@ -111,7 +111,7 @@ async fn pull(lanes: u16, bytes: &Bytes, digest: &Digest, rate: u64) -> f64 {
     let guest = bench.join(bytes, digest, rate).await;
     assert_eq!(read(guest).await, bytes.len() as u64);
     let elapsed = began.elapsed().as_secs_f64();
-    bench.cache.put_away().await;
+    bench.cache.stop().await;
     bench.store.close();
     elapsed
 }
@@ -162,6 +162,6 @@ async fn main() {
         () = watching => {}
     }
     println!("1,000 readers of one fill of 64 MiB: {} MiB more at the peak", peak.saturating_sub(before));
-    bench.cache.put_away().await;
+    bench.cache.stop().await;
     bench.store.close();
 }

@@ -166,17 +166,20 @@ fn counters(bench: &mut Bench) {
     let metrics = Metrics::new();
     bench.bench_function("metrics of one request", |b| {
         b.iter(|| {
-            metrics.request("docker.io", Kind::Blob, Outcome::Hit, 200, black_box(Duration::from_millis(3)));
-            metrics.client_bytes("docker.io", 1000);
+            let registry = metrics.registry("docker.io");
+            registry.answered(Kind::Blob, Outcome::Hit, 200, 1000, black_box(Duration::from_millis(3)));
         })
     });
 }
 
 /// Written to standard error, which belongs into `/dev/null` meanwhile.
 fn access(bench: &mut Bench) -> anyhow::Result<()> {
-    telemetry::init(&telemetry::Config::default())?;
+    telemetry::init(&telemetry::Config::default());
     let line = AccessLine {
         client: "10.0.0.7".parse()?,
+        user: None,
+        agent: Some(http::HeaderValue::from_static("docker/27.5.1 go/go1.22")),
+        door: "proxy",
         method: http::Method::GET,
         host: "registry-1.docker.io".into(),
         registry: Some("docker.io".into()),
@@ -187,6 +190,7 @@ fn access(bench: &mut Bench) -> anyhow::Result<()> {
         status: 200,
         bytes: 1234,
         elapsed: Duration::from_micros(123),
+        upstream: None,
         request_id: RequestId::next(),
         path: None,
         detail: None,

@@ -12,6 +12,7 @@ use super::constraints::Constraints;
 use super::folder::{Folder, Pair};
 use super::leaves::Leaves;
 use super::mint::{self, ISSUING_RESERVE};
+use super::overview::strict_notice;
 use super::{Config, Error, Permitted};
 use crate::oci::Host;
 
@@ -56,6 +57,9 @@ impl CertificateAuthority {
         let folder = Folder::open(&config.dir)?;
         let (root, root_key) = open_root(&folder, now)?;
         let chain = open_chain(&folder, &root, root_key.as_ref(), permitted, now)?;
+        if let Some(notice) = strict_notice(&folder.certificate_path(Pair::Root), &root.strict_faults) {
+            tracing::warn!("{notice}");
+        }
         let leaves = Leaves::new(chain, config.leaf_lifetime.0, Box::new(clock));
         Ok(Self { fingerprint: root.fingerprint(), root, sealed: root_key.is_none(), leaves })
     }
@@ -177,10 +181,12 @@ fn open_chain(
     }
 }
 
-/// Whether its constraints differ from the wanted ones, or it is so near its end that another would last longer.
+/// Whether its constraints differ from the wanted ones, it is so near its end that another would last longer, or it reaches
+/// beyond the root's own validity, which some clients refuse.
 fn is_outdated(issuing: &Certificate, root: &Certificate, wanted: &Constraints, now: SystemTime) -> bool {
     let changed = issuing.constraints.as_ref() != Some(wanted);
-    changed || (issuing.until < now + ISSUING_RESERVE && issuing.until < root.until)
+    let is_nested = root.from <= issuing.from && issuing.until <= root.until;
+    changed || !is_nested || (issuing.until < now + ISSUING_RESERVE && issuing.until < root.until)
 }
 
 /// Makes a new key each time: a thief of the old one must not sign for what is permitted from now on. The pair is

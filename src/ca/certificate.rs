@@ -9,8 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
-use super::Error;
 use super::constraints::Constraints;
+use super::{Error, strict};
 
 /// One certificate that may sign others.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub(super) struct Certificate {
     /// Whether CA certificates may be issued below it (RFC 5280, 4.2.1.9). webpki does not check this in a root;
     /// OpenSSL and others do.
     pub(super) has_depth: bool,
+    /// What strict verifiers refuse in it, if it is a root.
+    pub(super) strict_faults: Vec<&'static str>,
     public_key: Vec<u8>,
     name: Vec<u8>,
     issuer: Vec<u8>,
@@ -58,6 +60,7 @@ impl Certificate {
             until: moment(x509.validity().not_after.timestamp()),
             constraints,
             has_depth: path_length(&x509) != Some(0),
+            strict_faults: strict::faults(&x509),
             public_key: x509.public_key().subject_public_key.data.to_vec(),
             name: x509.subject().as_raw().to_vec(),
             issuer: x509.issuer().as_raw().to_vec(),

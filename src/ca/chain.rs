@@ -25,6 +25,8 @@ use crate::oci::Host;
 pub(super) struct Chain {
     certificate: CertificateDer<'static>,
     constraints: Constraints,
+    /// The validity that both it and the root have.
+    from: SystemTime,
     until: SystemTime,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -45,7 +47,8 @@ impl Chain {
         let bounded = issuing.constraints.filter(Constraints::is_bounded);
         let constraints = bounded.ok_or_else(|| Error::Unconstrained(paths.0.to_owned()))?;
         let issuer = Issuer::from_ca_cert_der(&issuing.der, key)?;
-        let chain = Self { certificate: issuing.der, constraints, until: issuing.until, issuer };
+        let (from, until) = (issuing.from.max(root.from), issuing.until.min(root.until));
+        let chain = Self { certificate: issuing.der, constraints, from, until, issuer };
         let (issuing, root_path) = (paths.0.to_owned(), paths.1.to_owned());
         match chain.verify(root, now) {
             Err(Error::Tls(source)) => Err(Error::Chain { issuing, root: root_path, source }),
@@ -54,14 +57,14 @@ impl Chain {
         }
     }
 
-    /// Mints a leaf for `host`, valid from a day ago until `until` or the end of the issuing certificate. It comes with
-    /// its key and is followed by the issuing certificate.
+    /// Mints a leaf for `host`, valid from a day ago until `until`, within the validity of its issuers. It comes with its
+    /// key and is followed by the issuing certificate.
     pub(super) fn leaf(&self, host: &Host, now: SystemTime, until: SystemTime) -> Result<Leaf, Error> {
         if !self.constraints.covers(host) {
             return Err(Error::NotCovered(host.clone()));
         }
         let until = until.min(self.until);
-        let (leaf, key) = mint::leaf(&self.issuer, host, now - DAY, until)?;
+        let (leaf, key) = mint::leaf(&self.issuer, host, self.from.max(now - DAY), until)?;
         Ok(Leaf { certificates: vec![leaf, self.certificate.clone()], key, until })
     }
 

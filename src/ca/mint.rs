@@ -1,6 +1,6 @@
 //! Signs the three kinds of certificates, root, issuing and leaf, each by its profile. It touches no files.
 //!
-//! All keys are ECDSA P-256. Everything is backdated by a day, since clocks differ. The subject of a leaf names no
+//! All keys are ECDSA P-256. Everything is backdated by a day, since clocks differ, but not to before its issuer. The subject of a leaf names no
 //! host: only the SAN counts (RFC 9525), and OpenSSL and GnuTLS judge a common name by the DNS constraints
 //! where the SAN holds an address only.
 
@@ -40,7 +40,7 @@ pub(super) fn root(now: SystemTime) -> Result<Minted, Error> {
     Ok(Minted { pem: params.self_signed(&key)?.pem(), key })
 }
 
-/// Makes a new issuing certificate under `root`, which it does not outlive.
+/// Makes a new issuing certificate under `root`, within whose validity it stays: some clients want them nested.
 pub(super) fn issuing(
     root: &Certificate,
     root_key: &KeyPair,
@@ -50,7 +50,8 @@ pub(super) fn issuing(
     let issuer = Issuer::from_ca_cert_der(&root.der, root_key)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = ca_params("issuing CA", &key, 0);
-    (params.not_before, params.not_after) = (at(now - DAY)?, at(root.until.min(now + ISSUING_LIFE))?);
+    params.not_before = at(root.from.max(now - DAY))?;
+    params.not_after = at(root.until.min(now + ISSUING_LIFE))?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.name_constraints = Some(constraints.to_extension());
     Ok(Minted { pem: params.signed_by(&key, &issuer)?.pem(), key })

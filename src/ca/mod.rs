@@ -3,6 +3,7 @@
 //! Flow: [`CertificateAuthority::open`] reads the folder, or makes it on the first start. Nodes trust the root
 //! (`ca.crt`). The root signs one issuing certificate with critical name constraints, the [`Permitted`] of the
 //! configuration; that one signs a leaf for each intercepted host, handed out as a TLS server configuration.
+//! A root that other tools made is used as it is, and what strict clients refuse in it is told (`strict`).
 //! [`RootKey`] moves the root's key away (`ca seal`): a stolen server can then impersonate registries and nothing else.
 //! Scope: keys, certificates and the four files. The proxy decides which hosts are intercepted.
 //! Never: signs outside the constraints; replaces a file that it does not understand; logs a key; keeps the root's key
@@ -23,6 +24,7 @@ mod overview;
 mod passphrase;
 mod permitted;
 mod seal;
+mod strict;
 
 pub use authority::CertificateAuthority;
 pub use config::Config;

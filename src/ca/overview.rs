@@ -20,6 +20,8 @@ pub struct Overview {
     pub fingerprint: String,
     /// The validity of the root.
     pub validity: Validity,
+    /// What strict verifiers, such as Python 3.13 and `openssl verify -x509_strict`, refuse in the root; others accept it.
+    pub strict_faults: Vec<&'static str>,
     /// Whether the root's key is absent.
     pub sealed: bool,
     /// The issuing certificate, if there is one.
@@ -63,11 +65,32 @@ impl Overview {
         Ok(Some(Self {
             fingerprint: root.fingerprint(),
             root: root.subject,
+            strict_faults: root.strict_faults,
             validity: Validity { from: root.from, until: root.until },
             sealed: !key_path(dir, Pair::Root).exists(),
             issuing,
         }))
     }
+}
+
+impl Overview {
+    /// What a person should know of the root's faults; `None` where it has none.
+    #[must_use]
+    pub fn strict_notice(&self, dir: &Path) -> Option<String> {
+        strict_notice(&certificate_path(dir, Pair::Root), &self.strict_faults)
+    }
+}
+
+/// The faults in one sentence.
+pub(super) fn strict_notice(root: &Path, faults: &[&str]) -> Option<String> {
+    let path = root.display();
+    (!faults.is_empty()).then(|| {
+        format!(
+            "strict verifiers (Python 3.13 and later, openssl verify -x509_strict) refuse {path}: {}. All others accept it; \
+             for clients that are strict, put another root there, or move it away to have one made",
+            faults.join("; ")
+        )
+    })
 }
 
 impl Issuing {

@@ -12,12 +12,12 @@ use super::rights::trust::Permission;
 use super::source::{Fault, Proof, Reach, Retry, Said, Subject};
 use super::stored::Stored;
 use super::together::is_the_leaders;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Digest, Look};
 use crate::store::{self, Blob, Content, Store};
 use crate::telemetry::Outcome;
 
-static NO_FILE: Seldom = Seldom::new();
+static NO_FILE: LogThrottle = LogThrottle::new();
 
 /// Where a blob's bytes come from.
 pub enum BlobFound {
@@ -93,7 +93,7 @@ impl BlobLookup {
         if permission == Some(Permission::Good) {
             return self.enter(caller, digest, Right::Released, asked).await;
         }
-        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob)) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Blob), caller.trust.missing_for) {
             return Err(fault);
         }
         let right = match self.right_ahead(caller, digest, permission.is_some()).await {
@@ -191,7 +191,7 @@ impl BlobLookup {
                 return Err(absent); // what is being asked was asked before, and nobody waits for that
             }
             let (fill, opening, outcome) = match entered {
-                Err(cause) if cause.is_exhausted() => return Err(Fault::new(Retry::Again, cause)),
+                Err(cause) if cause.is_exhausted() => return Err(Fault::of_store(Retry::Again, cause)),
                 Err(cause) => {
                     let known = matches!(right, Right::Released | Right::Here(None));
                     return Ok(BlobFound::Unstorable { cause, known });
@@ -298,7 +298,7 @@ impl BlobLookup {
             },
             Err(fault) => {
                 self.refusals.heed(&caller, &subject, &fault).await;
-                self.missing.note(&caller, (digest, Content::Blob), &fault);
+                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault);
             }
         }
     }
@@ -319,7 +319,7 @@ impl BlobLookup {
                 if NO_FILE.is_due() {
                     tracing::warn!(%digest, %error, reason = "files", "cannot open blobs: too many files are open");
                 }
-                Err(Fault::new(Retry::Again, error))
+                Err(Fault::of_store(Retry::Again, error))
             }
             Err(_) if self.store.is_hanging() => Ok(None), // the log says so
             Err(error) => {

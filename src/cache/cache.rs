@@ -1,6 +1,7 @@
 //! Puts the parts of the cache together, and is what the rooms above see of them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::blobs::{BlobFound, BlobLookup};
 use super::caller::{Caller, Requester};
@@ -23,6 +24,7 @@ use super::rights::rights::Rights;
 use super::rights::trust::{Permission, Trust};
 use super::source::{Fault, Proof, Said, Source, Subject};
 use super::tags::tags::{TagFound, TagQuestion, Tags};
+use crate::host::TaskGroup;
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{Content, Store};
 use crate::telemetry::{Metrics, Outcome};
@@ -41,6 +43,7 @@ pub struct Cache {
     tags: Arc<Tags>,
     prefetch: Arc<Prefetcher>,
     missing: Missing<(Digest, Content)>,
+    tasks: TaskGroup,
 }
 
 impl Cache {
@@ -49,21 +52,24 @@ impl Cache {
     /// # Errors
     /// The system's random numbers cannot be read.
     pub fn new(store: Store, fill: FillConfig, metrics: Metrics) -> Result<Self, NoMacKey> {
-        let fills = Arc::new(Fills::new(store.clone(), fill, metrics));
+        let tasks = TaskGroup::new();
+        let fills = Arc::new(Fills::new(store.clone(), fill, metrics, tasks.clone()));
         // What a refused caller's sources proved in fills under way proves nothing any more.
         let doubted = fills.clone();
         let rights = Arc::new(Rights::new(&store, move |caller| doubted.doubt(caller))?);
-        let refusals = Arc::new(Refusals::new(rights.clone()));
-        let proofs = Arc::new(Proofs::new(rights.clone(), refusals.clone(), store.clone()));
-        let (kept, missing) = (ManifestStore::new(store.clone()), Missing::new());
-        let manifests = Manifests::new(rights.clone(), refusals.clone(), proofs.clone(), kept.clone(), missing.clone());
+        let refusals = Arc::new(Refusals::new(rights.clone(), tasks.clone()));
+        let proofs = Arc::new(Proofs::new(rights.clone(), refusals.clone(), store.clone(), tasks.clone()));
+        let (kept, missing) = (ManifestStore::new(store.clone(), tasks.clone()), Missing::new());
+        let manifests =
+            Manifests::new(rights.clone(), refusals.clone(), proofs.clone(), kept.clone(), missing.clone(), &tasks);
         let blobs =
             BlobLookup::new(rights.clone(), refusals.clone(), proofs, fills.clone(), missing.clone(), store.clone());
         let blobs = Arc::new(blobs);
+        let tags = Tags::new(rights.clone(), refusals.clone(), kept.clone(), store.clone(), tasks.clone());
         Ok(Self {
-            tags: Arc::new(Tags::new(rights.clone(), refusals.clone(), kept.clone(), store.clone())),
+            tags: Arc::new(tags),
             detours: Detours::new(store.clone()),
-            prefetch: Arc::new(Prefetcher::new(blobs.clone())),
+            prefetch: Arc::new(Prefetcher::new(blobs.clone(), tasks.clone())),
             manifests: Arc::new(manifests),
             store,
             fills,
@@ -72,6 +78,7 @@ impl Cache {
             blobs,
             kept,
             missing,
+            tasks,
         })
     }
 
@@ -205,7 +212,7 @@ impl Cache {
         occasion: Occasion,
         nobody: impl FnOnce() -> Arc<dyn Source>,
     ) {
-        probe::probe((&self.rights, &self.refusals), reader, subject, occasion, nobody);
+        probe::probe((&self.rights, &self.refusals), &self.tasks, reader, subject, occasion, nobody);
     }
 
     /// A push or delete went through: what the tag meant may no longer hold.
@@ -257,6 +264,20 @@ impl Cache {
         &self.detours
     }
 
+    /// Whether the reader may read at its place by what the registry said, without asking it again.
+    pub async fn may_read(&self, reader: PlaceReader<'_>) -> bool {
+        self.rights.permission(reader).await == Permission::Good
+    }
+
+    /// Whether the reader may be told again what the registry itself told it at `asked`: as long as a right would hold, if
+    /// the registry has not said no since.
+    #[must_use]
+    pub fn may_hear_again(&self, reader: PlaceReader<'_>, asked: Instant) -> bool {
+        let lives = reader.trust.lives;
+        let is_denied = self.rights.grants().is_denied_since(reader.place, reader.principal, asked);
+        !is_denied && Permission::of(Some(asked.elapsed()), reader.trust, lives.outage) == Permission::Good
+    }
+
     /// Forgets what callers have proven, as when the registries' configuration changed.
     pub fn forget_grants(&self) {
         self.rights.grants().clear();
@@ -278,9 +299,10 @@ impl Cache {
         })
     }
 
-    /// Puts away what is on its way, to be continued after the next start.
-    pub async fn put_away(&self) {
-        self.fills.put_away().await;
+    /// Puts away what is on its way, to be continued after the next start, and waits until all work in the background has
+    /// ended. Has no deadline of its own: its caller sets one. Cancel-safe.
+    pub async fn stop(&self) {
+        tokio::join!(self.fills.put_away(), self.tasks.stop());
     }
 }
 
@@ -297,6 +319,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::cache::silent::Silent;
     use crate::cache::source::{Flow, Origins, Want, Whole};
     use crate::cache::tags::answer::Asking;
     use crate::cache::tags::freshness::Freshness;
@@ -366,6 +389,38 @@ mod tests {
         assert_eq!((found.outcome, manifest.outcome), (Outcome::Hit, Outcome::Hit));
         assert_eq!(cache.manifest(&hit, &digest).await.unwrap().outcome, Outcome::Hit);
         assert_eq!(cache.manifest_head(&hit, &digest).await.unwrap().1, Outcome::Hit);
+        store.close();
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_what_asks_in_the_background_and_waits_for_what_is_being_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            store::Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+        let store = Store::open(&config).unwrap();
+        let cache = Cache::new(store.clone(), FillConfig::default(), Metrics::new()).unwrap();
+        let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
+        let (source, trust) = (Arc::new(Silent::default()), Trust::default());
+        let blob = Digest::of(Algorithm::Sha256, b"x");
+        let caller = Caller::new(place.clone(), Principal::Anonymous, source.clone(), trust);
+        cache.probe(caller.reader(), Subject::Blob(blob), Occasion::Served, || source.clone());
+        let asking = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.blob(&caller, &blob).await.is_err() }
+        });
+        while cache.fills.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let manifest = Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
+        let digest = Digest::of(Algorithm::Sha256, &manifest);
+        let mut keeping = Box::pin(cache.kept.keep(digest, &manifest));
+        assert!(futures_util::poll!(&mut keeping).is_pending());
+        drop(keeping); // its caller leaves
+        cache.stop().await;
+        assert!(asking.await.unwrap(), "the client of the fill is told");
+        assert!(cache.fills.is_empty());
+        assert_eq!(Arc::strong_count(&source), 1, "nothing asks any more");
+        assert!(store.read_whole(&digest, 1 << 20).unwrap().is_some(), "the manifest is on disk");
         store.close();
     }
 }

@@ -40,7 +40,7 @@ pub enum Carried {
     Bare,
     /// Fewer than the caller has, so that a no says nothing of the caller. A caller that is asked for with its own is
     /// never answered by what such a source was told.
-    Lent,
+    Reduced,
 }
 
 /// In whose name a source asks: only callers that ask in the same one may be given the same answer.
@@ -98,8 +98,8 @@ impl Caller {
     }
 
     /// Whether it is asked for with fewer credentials than it has.
-    pub(crate) fn is_lent(&self) -> bool {
-        self.carried == Carried::Lent
+    pub(crate) fn is_reduced(&self) -> bool {
+        self.carried == Carried::Reduced
     }
 
     /// The source of an answer to it, for what is remembered of the content.

@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use crate::host::Period;
 
+/// How long a 404 is remembered for anonymous callers at most. A registry whose tags are not believed for any time is
+/// believed in this for no time either: what is pushed now is pulled at once.
+pub(crate) const MISSING_FOR: Duration = Duration::from_secs(5);
+
 /// The `tags:` section of a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -28,6 +28,8 @@ mod probe;
 mod proofs;
 mod refusals;
 mod rights;
+#[cfg(test)]
+mod silent;
 mod source;
 mod stored;
 mod tags;
@@ -54,7 +56,9 @@ pub use rights::principal::Principal;
 pub use rights::publics::{PublicAge, Publics};
 pub use rights::reader::PlaceReader;
 pub use rights::trust::Trust;
-pub use source::{Fault, Flow, Origins, Proof, Reach, Retry, Said, Source, Subject, Validator, Want, WhenFull, Whole};
+pub use source::{
+    Fault, FaultKind, Flow, Origins, Proof, Reach, Retry, Said, Source, Subject, Validator, Want, WhenFull, Whole,
+};
 pub use stored::{BlobBody, Stored};
 pub use tags::answer::Asking;
 pub use tags::freshness::{BadRule, Freshness, TagPolicy};

@@ -16,6 +16,7 @@ use super::fill::Waiter;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
+use crate::host::TaskGroup;
 use crate::oci::{Digest, Listing};
 
 /// How long the listing of a manifest is remembered, and that its blobs were fetched ahead.
@@ -32,6 +33,7 @@ const MANIFESTS: u64 = 20_000;
 /// Fetches blobs ahead of their demand.
 pub(crate) struct Prefetcher {
     blobs: Arc<BlobLookup>,
+    tasks: TaskGroup,
     listings: Listings,
     turns: Mutex<HashMap<Arc<str>, Turns>>,
 }
@@ -93,8 +95,8 @@ impl Listings {
 }
 
 impl Prefetcher {
-    pub(crate) fn new(blobs: Arc<BlobLookup>) -> Self {
-        Self { blobs, listings: Listings::new(), turns: Mutex::default() }
+    pub(crate) fn new(blobs: Arc<BlobLookup>, tasks: TaskGroup) -> Self {
+        Self { blobs, tasks, listings: Listings::new(), turns: Mutex::default() }
     }
 
     /// A manifest was given to a caller at `place`.
@@ -134,14 +136,15 @@ impl Prefetcher {
         self.listings.begun.insert(key, ());
         let (blobs, caller, blob) = (self.blobs.clone(), caller.clone(), *blob);
         let turns = self.turns(&caller.place.registry, limit);
-        tokio::spawn(async move {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn_until_stop(async move {
             for sibling in listed.blobs.iter().copied().filter(|sibling| *sibling != blob) {
                 let Ok(turn) = turns.clone().acquire_owned().await else { return };
                 if blobs.is_at_hand(&caller, &sibling).await {
                     continue;
                 }
                 let (blobs, caller) = (blobs.clone(), caller.clone());
-                tokio::spawn(async move {
+                tasks.spawn_until_stop(async move {
                     match blobs.find(&caller, &sibling).await {
                         Ok(BlobFound::Filling(waiter, _)) => see_through(waiter).await,
                         Ok(BlobFound::Stored(..) | BlobFound::Unstorable { .. }) => {}

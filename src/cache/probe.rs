@@ -13,6 +13,7 @@ use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
 use super::rights::rights::{AskedAt, Rights, Yes};
 use super::source::{Reach, Said, Source, Subject};
+use crate::host::TaskGroup;
 
 /// What gave rise to asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Occasion {
 /// source that asks there without credentials. Returns at once.
 pub(crate) fn probe(
     (rights, refusals): (&Arc<Rights>, &Arc<Refusals>),
+    tasks: &TaskGroup,
     reader: PlaceReader<'_>,
     subject: Subject,
     occasion: Occasion,
@@ -38,7 +40,7 @@ pub(crate) fn probe(
     }
     let (rights, refusals) = (rights.clone(), refusals.clone());
     let nobody = Caller::new(reader.place.clone(), Principal::Anonymous, nobody(), *reader.trust);
-    tokio::spawn(async move {
+    tasks.spawn_until_stop(async move {
         let asked = AskedAt::now();
         match described(&*nobody.source, &subject, nobody.trust.deadline).await {
             // Else it is a page that answers everything with 200.

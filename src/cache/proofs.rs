@@ -8,8 +8,9 @@ use super::hint::first_byte;
 use super::refusals::Refusals;
 use super::rights::place::Place;
 use super::rights::rights::{AskedAt, Rights, Yes};
-use super::source::{Fault, Proof, Retry, Said, Subject};
+use super::source::{Fault, FaultKind, Proof, Retry, Said, Subject};
 use super::together::{Inquiry, Together};
+use crate::host::TaskGroup;
 use crate::oci::{Digest, Look};
 use crate::store::{Content, Store};
 
@@ -28,7 +29,7 @@ struct Unproven;
 
 /// What is answered to a caller to which nothing was proven.
 pub(crate) fn unproven() -> Fault {
-    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven) }.unfit()
+    Fault { said: Said::Refused, ..Fault::new(Retry::Never, Unproven).of(FaultKind::Unproven) }.unfit()
 }
 
 /// What a registry says of a content, and whether that content is shared, so that what is stored may be released on it.
@@ -53,8 +54,8 @@ struct Proving {
 }
 
 impl Proofs {
-    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, store: Store) -> Self {
-        Self { rights, refusals, store, asked: Together::new() }
+    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, store: Store, tasks: TaskGroup) -> Self {
+        Self { rights, refusals, store, asked: Together::new(tasks) }
     }
 
     /// What `read` makes of what the source proves by HEAD, which is asked once for all that ask the same; what `get` comes
@@ -76,7 +77,7 @@ impl Proofs {
             told => return told,
         };
         let got = get.await;
-        let by_head = Some(&by_head).filter(|fault| !fault.cause.is::<Unproven>());
+        let by_head = Some(&by_head).filter(|fault| fault.kind != FaultKind::Unproven);
         caller.source.compared(&subject(digest, content), by_head, got.as_ref().err());
         got
     }

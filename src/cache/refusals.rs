@@ -20,7 +20,7 @@ use super::rights::place::Place;
 use super::rights::principal::Principal;
 use super::rights::rights::{AskedAt, Rights};
 use super::source::{Fault, Said, Subject};
-use crate::host::{Backoff, Flights};
+use crate::host::{Backoff, Flights, TaskGroup};
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// When the pauses begin anew.
@@ -33,6 +33,7 @@ const WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Refusals {
     rights: Arc<Rights>,
     asked: Flights<(Place, Principal), ()>,
+    tasks: TaskGroup,
     /// When each right was last found to stand, or could not be asked about, and what was refused then.
     stood: moka::sync::Cache<(Place, Principal), Stood>,
 }
@@ -47,9 +48,9 @@ struct Stood {
 }
 
 impl Refusals {
-    pub(crate) fn new(rights: Arc<Rights>) -> Self {
+    pub(crate) fn new(rights: Arc<Rights>, tasks: TaskGroup) -> Self {
         let stood = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(FORGOTTEN).build();
-        Self { rights, asked: Flights::new(), stood }
+        Self { rights, asked: Flights::among(tasks.clone()), tasks, stood }
     }
 
     /// The registry's answer to the caller's GET was `fault`. What it ends has ended when this does, unless the registry
@@ -90,7 +91,7 @@ impl Refusals {
         match stood {
             None => drop(tokio::time::timeout(WAIT.min(caller.trust.deadline / 2), asking).await),
             Some(stood) if stood.is_owed.swap(true, Ordering::AcqRel) => {}
-            Some(stood) => drop(tokio::spawn(async move {
+            Some(stood) => drop(self.tasks.spawn_until_stop(async move {
                 tokio::time::sleep_until(stood.at + stood.pause.pause()).await;
                 asking.await;
             })),

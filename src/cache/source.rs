@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::host::Overdue;
 use crate::oci::{Accept, Digest, Look, MediaType, Tag};
+use crate::store;
 use crate::wire::Body;
 
 /// One repository that can be asked upstream, in one name.
@@ -45,11 +47,6 @@ pub trait Source: Send + Sync + 'static {
     /// The same once the probe that is finding out has done so, which is soon.
     fn is_gone(&self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(self.is_away()))
-    }
-
-    /// Whether a fault is a throttle, which says nothing of rights, nor of the registry's health.
-    fn is_throttle(&self, _fault: &Fault) -> bool {
-        false
     }
 
     /// The fault that every caller is told while the registry is known to be away.
@@ -102,6 +99,9 @@ pub struct Want {
     pub when_full: WhenFull,
     /// The endpoints that may serve it.
     pub origins: Origins,
+    /// It is the rest of what this source has begun to deliver. So it is soon asked again where no answer comes, and with
+    /// nobody's credentials where the source's own have expired meanwhile.
+    pub resumes: bool,
 }
 
 /// What a download does while the host has as many as it may have.
@@ -136,6 +136,8 @@ pub struct Flow {
     pub total: Option<u64>,
     /// Whether the upstream answers ranges; `None` where it did not show.
     pub ranges: Option<bool>,
+    /// Whether a coding was taken off on the way, so that the upstream's bytes are others, and it is asked for no part.
+    pub is_coded: bool,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The name of the endpoint that answers, where there are several.
@@ -236,11 +238,34 @@ pub struct Fault {
     pub retry: Retry,
     /// What it says about the content asked for.
     pub said: Said,
-    /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part), or
-    /// it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
+    /// Whether the same asked in another way may be answered: the answer does not fit how it was asked (another part, no
+    /// part at all), or it is one to HEAD, which many servers refuse for its own sake, by any status or by none.
     pub unfit: bool,
+    /// What failed, where what follows depends on it.
+    pub kind: FaultKind,
+    /// How long the upstream asks to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// Why, for the log and for the answer.
     pub cause: Arc<dyn Error + Send + Sync>,
+}
+
+/// What failed, where what follows depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The store, and not for want of open files: the content can still be passed on without it.
+    Store,
+    /// A throttle (429), whoever said it, which says nothing of rights, nor of the registry's health.
+    Throttle,
+    /// Nothing was sent: the registry is known to be unreachable.
+    Away,
+    /// The content has no such part (416). With the content's length in bytes, if it was said.
+    NoSuchPart(Option<u64>),
+    /// The source was not asked: nothing is said of its caller.
+    NotAsked,
+    /// A 200 that does not say that it is about this content.
+    Unproven,
+    /// Anything else.
+    Other,
 }
 
 /// Whether asking again can help.
@@ -272,7 +297,20 @@ pub enum Said {
 impl Fault {
     /// A failure of our own or of the connection, which says nothing about the content.
     pub fn new(retry: Retry, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { retry, said: Said::Nothing, unfit: false, cause: Arc::new(cause) }
+        let (kind, said) = (FaultKind::Other, Said::Nothing);
+        Self { retry, said, unfit: false, kind, retry_after: None, cause: Arc::new(cause) }
+    }
+
+    /// A failure of the store.
+    pub(crate) fn of_store(retry: Retry, error: store::Error) -> Self {
+        let kind = if error.is_exhausted() { FaultKind::Other } else { FaultKind::Store };
+        Self::new(retry, error).of(kind)
+    }
+
+    /// The same of that kind.
+    #[must_use]
+    pub fn of(self, kind: FaultKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The same of what asking in another way may mend.

@@ -85,7 +85,7 @@ impl Stored {
                     () = fill.gone() => {}
                     () = fills.hang() => {}
                 },
-                Err(cause) => return Err(Fault::new(Retry::Never, cause)),
+                Err(cause) => return Err(Fault::of_store(Retry::Never, cause)),
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::source::{Fault, Retry, Said};
-use crate::host::{Coalesced, Flights};
+use crate::host::{Coalesced, Flights, TaskGroup};
 
 /// A question to the registry, on behalf of one caller.
 pub(crate) trait Inquiry: Clone + Send + Sync + 'static {
@@ -55,8 +55,8 @@ pub(crate) struct Together<I: Inquiry>(Flights<I::Key, Result<I::Answer, Fault>>
 
 impl<I: Inquiry> Together<I> {
     /// None yet.
-    pub(crate) fn new() -> Self {
-        Self(Flights::new())
+    pub(crate) fn new(tasks: TaskGroup) -> Self {
+        Self(Flights::among(tasks))
     }
 
     /// The answer, and whether it was this caller that led. Cancel-safe: what was begun goes on.
@@ -97,48 +97,14 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures_util::future::{BoxFuture, join_all};
+    use futures_util::future::join_all;
 
     use super::*;
     use crate::cache::caller::NoAnswer;
     use crate::cache::rights::place::Place;
     use crate::cache::rights::principal::Principal;
     use crate::cache::rights::trust::Trust;
-    use crate::cache::source::{Flow, Origins, Proof, Source, Subject, Want, Whole};
-    use crate::oci::Digest;
-
-    /// A registry of which nothing is asked but since when its answers are fresh.
-    #[derive(Default)]
-    struct Registry {
-        changed: Option<Instant>,
-        missed: AtomicUsize,
-    }
-
-    impl Source for Registry {
-        fn open<'a>(&'a self, _: &'a Digest, _: Want) -> BoxFuture<'a, Result<Flow, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn prove<'a>(&'a self, _: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn whole<'a>(&'a self, _: &'a Subject, _: Origins) -> BoxFuture<'a, Result<Whole, Fault>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn decides(&self) -> bool {
-            true
-        }
-
-        fn fresh_since(&self) -> Option<Instant> {
-            self.changed
-        }
-
-        fn missed(&self, _: Instant) {
-            self.missed.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::cache::silent::Silent;
 
     /// A question that takes a second, and whose answer says how often it was asked before.
     #[derive(Clone)]
@@ -174,16 +140,16 @@ mod tests {
         }
     }
 
-    fn asked(said: &'static [Said], changed: Option<Instant>) -> (Asked, Arc<Registry>) {
+    fn asked(said: &'static [Said], changed: Option<Instant>) -> (Asked, Arc<Silent>) {
         let place = Place { registry: "quay.io".into(), repository: "a".parse().unwrap() };
-        let registry = Arc::new(Registry { changed, ..Registry::default() });
+        let registry = Arc::new(Silent { changed, ..Silent::default() });
         let caller = Caller::new(place, Principal::Anonymous, registry.clone(), Trust::default());
         (Asked { caller, number: Arc::default(), said, known: None }, registry)
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_that_ask_the_same_are_told_what_the_first_is_told() {
-        let (together, (question, _)) = (Together::new(), asked(&[], None));
+        let (together, (question, _)) = (Together::new(TaskGroup::new()), asked(&[], None));
         let landed = join_all((0..10).map(|_| together.ask(&question))).await;
         assert_eq!(landed.iter().filter(|one| matches!(one, Coalesced::Led(Ok(0)))).count(), 1);
         assert_eq!(landed.iter().filter(|one| matches!(one, Coalesced::Joined(Ok(0)))).count(), 9);
@@ -196,7 +162,7 @@ mod tests {
     async fn a_refused_token_is_the_leaders_alone_and_another_failure_is_everybodys() {
         for (said, askings) in [(Said::Denied, 3), (Said::Forbidden, 1), (Said::Missing, 1), (Said::Nothing, 1)] {
             let said: &[Said] = Box::leak(Box::new([said]));
-            let (together, (question, _)) = (Together::new(), asked(said, None));
+            let (together, (question, _)) = (Together::new(TaskGroup::new()), asked(said, None));
             let landed = join_all((0..3).map(|_| together.ask(&question))).await;
             assert!(landed.iter().all(|one| matches!(one, Coalesced::Led(Err(_)) | Coalesced::Joined(Err(_)))));
             assert_eq!(question.number.load(Ordering::SeqCst), askings, "{said:?}");
@@ -205,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_joins_what_began_before_an_outage() {
-        let (together, (before, _)) = (Together::new(), asked(&[], None));
+        let (together, (before, _)) = (Together::new(TaskGroup::new()), asked(&[], None));
         let (first, later) = tokio::join!(together.ask(&before), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let (mut after, registry) = asked(&[], Some(Instant::now()));
@@ -219,12 +185,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_asking_is_waited_for_until_its_deadline_which_is_noted() {
         let late = |landed: Coalesced<Result<usize, Fault>>| matches!(landed, Coalesced::Led(Err(fault)) if fault.cause.is::<NoAnswer>());
-        let (together, (question, registry)) = (Together::new(), asked(&[], None));
+        let (together, (question, registry)) = (Together::new(TaskGroup::new()), asked(&[], None));
         assert!(late(together.ask_within(Duration::from_millis(900), &question).await));
         assert_eq!(registry.missed.load(Ordering::SeqCst), 1);
         // The one that was begun goes on, and is joined.
         assert!(matches!(together.ask_within(Duration::from_millis(200), &question).await, Coalesced::Joined(Ok(0))));
-        let (together, (refused, registry)) = (Together::new(), asked(&[Said::Denied], None));
+        let (together, (refused, registry)) = (Together::new(TaskGroup::new()), asked(&[Said::Denied], None));
         let wait = Duration::from_millis(1500);
         let (_, joined) = tokio::join!(together.ask(&refused), together.ask_within(wait, &refused));
         assert!(

@@ -62,6 +62,9 @@ fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) ->
     writeln!(out, "root         {}", overview.root)?;
     writeln!(out, "fingerprint  {}", overview.fingerprint)?;
     writeln!(out, "valid        {} to {}", time(overview.validity.from), time(overview.validity.until))?;
+    if let Some(notice) = overview.strict_notice(dir) {
+        writeln!(out, "warning      {notice}")?;
+    }
     let key =
         if overview.sealed { "sealed: not on this machine" } else { "on this machine; pullthrough ca seal removes it" };
     writeln!(out, "root key     {key}")?;
@@ -108,6 +111,7 @@ fn as_json(overview: &Overview, permitted: &Permitted) -> serde_json::Value {
             "fingerprint_sha256": overview.fingerprint,
             "not_before": time(overview.validity.from),
             "not_after": time(overview.validity.until),
+            "strict_faults": overview.strict_faults,
         },
         "sealed": overview.sealed,
         "issuing": overview.issuing.as_ref().map(issuing),

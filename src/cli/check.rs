@@ -22,7 +22,7 @@ pub(super) struct CheckFlags {
 /// # Errors
 /// The mistakes of the configuration, or an error of reading the CA's folder or of writing to `out`.
 pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()> {
-    let settings = match judged(&flags.config)? {
+    let mut settings = match judged(&flags.config)? {
         Ok(settings) => settings,
         Err(mistakes) => {
             if flags.print.json {
@@ -32,6 +32,7 @@ pub(super) fn run(flags: &CheckFlags, out: &mut dyn Write) -> anyhow::Result<()>
             return Err(mistakes.into());
         }
     };
+    settings.notices.extend(config::check_root(&settings)?);
     if flags.print.json {
         let told = json!({
             "ok": true,

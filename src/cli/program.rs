@@ -17,6 +17,7 @@ use super::trust::{self, TrustCommand};
 use super::why::{self, WhyFlags};
 use super::{generate, serve};
 use crate::config::{self, Mistakes};
+use crate::telemetry;
 
 /// The command line of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -103,9 +104,11 @@ impl Cli {
     /// Runs the command and reports a failure on standard error.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        // Who reads the log of a service as JSON reads why it has ended there, too.
+        let service = if let Command::Serve(flags) = &self.command { Some(flags.sources()) } else { None };
         match self.command.run(&mut io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
+            Err(error) => failed(&error, service.as_ref().is_some_and(config::logs_json)),
         }
     }
 }
@@ -139,14 +142,18 @@ impl Command {
 
 /// Prints the mistakes of a configuration, one a line, or any other error as one sentence with its causes. A closed
 /// standard error is ignored.
-fn failed(error: &anyhow::Error) -> ExitCode {
-    let mut stderr = io::stderr();
-    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
-        let _ = writeln!(stderr, "{mistakes}");
-        return ExitCode::from(2);
+fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
+    let (text, code) = match error.downcast_ref::<Mistakes>() {
+        Some(mistakes) => (mistakes.to_string(), 2),
+        None if as_json => (format!("{error:#}"), 1),
+        None => (format!("pullthrough: {error:#}"), 1),
+    };
+    if as_json {
+        telemetry::fatal(&text);
+    } else {
+        let _ = writeln!(io::stderr(), "{text}");
     }
-    let _ = writeln!(stderr, "pullthrough: {error:#}");
-    ExitCode::from(1)
+    ExitCode::from(code)
 }
 
 #[cfg(test)]
@@ -164,7 +171,7 @@ mod tests {
         flag.config = Some("no/such/file.yaml".into());
         let sources = flag.sources();
         let mistakes = config::load(&sources).unwrap_err();
-        assert_eq!(failed(&mistakes.into()), ExitCode::from(2));
-        assert_eq!(failed(&anyhow::anyhow!("no").context("it failed")), ExitCode::from(1));
+        assert_eq!(failed(&mistakes.into(), false), ExitCode::from(2));
+        assert_eq!(failed(&anyhow::anyhow!("no").context("it failed"), false), ExitCode::from(1));
     }
 }

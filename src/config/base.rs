@@ -9,6 +9,8 @@ use super::source::{CREDENTIALS, ConfigSources};
 pub(super) struct Base {
     folder: PathBuf,
     credentials: Option<PathBuf>,
+    /// The home directory of credential helpers, where this process has none.
+    pub(super) home: Option<PathBuf>,
 }
 
 impl Base {
@@ -16,7 +18,7 @@ impl Base {
     pub(super) fn of(file: Option<&Path>, sources: &ConfigSources) -> Self {
         let folder = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let credentials = sources.environment.get(CREDENTIALS).filter(|text| !text.is_empty());
-        Self { folder, credentials: credentials.map(PathBuf::from) }
+        Self { folder, credentials: credentials.map(PathBuf::from), home: None }
     }
 
     /// Resolves a path relative to the folder of the configuration.

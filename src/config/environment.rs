@@ -9,12 +9,11 @@ use super::mistakes::phrase::nearest;
 use super::mistakes::report::Report;
 use super::source::ConfigSources;
 use super::tree::{KeyPath, PathStep, set};
-use crate::telemetry;
 
 const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
-const VALUES: [&[&str]; 32] = [
+const VALUES: [&[&str]; 33] = [
     &["listen", "proxy"],
     &["listen", "admin"],
     &["listen", "mirror"],
@@ -44,6 +43,7 @@ const VALUES: [&[&str]; 32] = [
     &["upstream", "downloads_per_host"],
     &["upstream", "bandwidth"],
     &["tunnel", "default"],
+    &["log", "level"],
     &["log", "format"],
     &["log", "access"],
     &["drain"],
@@ -53,17 +53,13 @@ const VALUES: [&[&str]; 32] = [
 pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Report<'_>) {
     for (name, text) in &sources.environment {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        if text.is_empty() || name == telemetry::LEVEL_VARIABLE || is_service_link(rest) {
+        if text.is_empty() || is_service_link(rest) {
             continue;
         }
         match VALUES.iter().find(|path| variable(path) == *name) {
             Some(path) => lay(root, path, text, ValueSource::Variable(name.clone()), report),
             None => report.say_of(ValueSource::Variable(name.clone()), unknown(name)),
         }
-    }
-    let level = sources.environment.get(telemetry::LEVEL_VARIABLE).filter(|text| !text.is_empty());
-    if let Some(Err(error)) = level.map(|text| telemetry::level(&text.to_string_lossy())) {
-        report.say_of(ValueSource::Variable(telemetry::LEVEL_VARIABLE.to_owned()), error.to_string());
     }
     let flags = &sources.overrides;
     for (path, flag, text) in [
@@ -81,8 +77,6 @@ pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Re
 fn lay(root: &mut Value, path: &[&str], text: &OsStr, place: ValueSource, report: &mut Report<'_>) {
     let Some(text) = text.to_str() else { return report.say_of(place, "not UTF-8; expected text") };
     let value = match (path, text) {
-        (["log", "access"], "true") => true.into(),
-        (["log", "access"], "false") => false.into(),
         (
             ["fill", "lanes"]
             | ["upstream", "downloads_per_host"]

@@ -15,6 +15,9 @@ use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
 
+/// The directory in the cache folder that credential helpers may write to.
+const HELPERS: &str = "helpers";
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -28,6 +31,20 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, Mistakes> {
     let settings = judge(sources, file, &text, &mut report);
     report.finish()?;
     Ok(settings)
+}
+
+/// Whether the log is to be JSON, as far as a configuration says so that may be wrong otherwise.
+#[must_use]
+pub fn logs_json(sources: &ConfigSources) -> bool {
+    let variable = sources.environment.get("PULLTHROUGH_LOG_FORMAT").filter(|text| !text.is_empty());
+    if let Some(format) = variable {
+        return format == "json";
+    }
+    let text = sources.read(&mut Report::new(None, ""));
+    match tree::parse(&text) {
+        Ok(tree) => tree::find(&tree.root, &KeyPath::of(["log", "format"])).is_some_and(|format| format == "json"),
+        Err(_) => text.lines().any(|line| line.trim_start().starts_with("format:") && line.contains("json")),
+    }
 }
 
 /// Reads again the configuration that `current` was read from.
@@ -58,13 +75,14 @@ pub(super) fn judge(sources: &ConfigSources, file: Option<PathBuf>, text: &str, 
     };
     environment::overlay(&mut root, sources, report);
     let mut sections = decode(&mut root, report);
-    let base = Base::of(file.as_deref(), sources);
+    let mut base = Base::of(file.as_deref(), sources);
     for (path, dir) in [(["ca", "dir"], &mut sections.ca.dir), (["cache", "dir"], &mut sections.cache.dir)] {
         let path = KeyPath::of(path);
         if tree::find(&root, &path).is_some() && !report.is_overridden(&path) {
             *dir = base.join(dir);
         }
     }
+    base.home = Some(sections.cache.dir.join(HELPERS));
     let registries = check::check(&mut sections, &base, report);
     notices.extend(report.notices());
     Settings {

@@ -24,7 +24,7 @@ mod settings;
 mod source;
 mod tree;
 
-pub use load::{load, reload};
+pub use load::{load, logs_json, reload};
 pub use mistakes::mistake::{Mistake, Mistakes, ValueSource};
-pub use settings::{DRAIN, Settings, check_sealed};
+pub use settings::{DRAIN, Settings, check_root, check_sealed};
 pub use source::{ConfigSources, Overrides};

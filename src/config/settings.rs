@@ -111,3 +111,11 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
     let lacking: Vec<Mistake> = issuing.lacks(&settings.permitted()?).into_iter().map(mistake).collect();
     Ok((!lacking.is_empty()).then(|| Mistakes::new(lacking)))
 }
+
+/// What is to be known of the CA's root where strict clients refuse it; `None` where they accept it, or there is none yet.
+///
+/// # Errors
+/// An error of reading the CA's folder.
+pub fn check_root(settings: &Settings) -> Result<Option<String>, ca::Error> {
+    Ok(Overview::read(&settings.ca.dir)?.and_then(|overview| overview.strict_notice(&settings.ca.dir)))
+}

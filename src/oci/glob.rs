@@ -6,9 +6,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 
 use super::Repository;
+use super::text::parsed;
 
 /// The name of a repository, or a pattern of names.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,7 +89,7 @@ impl fmt::Debug for RepositoryPattern {
 
 impl<'de> Deserialize<'de> for RepositoryPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 

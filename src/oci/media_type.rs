@@ -1,9 +1,4 @@
-//! Parses media types of manifests, and the class of an `Accept` header.
-//!
-//! A registry's answer for a tag depends on what the client accepts: an index for one, a single manifest for another. So
-//! the answer for a tag is cached by the class of the `Accept` header that it came for, never by the tag alone.
-
-use std::fmt;
+//! Parses media types, those of manifests above all, and says what they suggest.
 
 /// A manifest's media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +19,7 @@ pub enum MediaType {
     OciArtifact,
 }
 
-const KNOWN: [(MediaType, &str); 7] = [
+pub(super) const KNOWN: [(MediaType, &str); 7] = [
     (MediaType::OciIndex, "application/vnd.oci.image.index.v1+json"),
     (MediaType::DockerList, "application/vnd.docker.distribution.manifest.list.v2+json"),
     (MediaType::OciManifest, "application/vnd.oci.image.manifest.v1+json"),
@@ -89,7 +84,7 @@ impl Look {
 }
 
 /// A media type without its parameters.
-fn bare(text: &str) -> &str {
+pub(super) fn bare(text: &str) -> &str {
     text.split(';').next().unwrap_or(text).trim()
 }
 
@@ -130,81 +125,6 @@ impl Enclosed {
     }
 }
 
-/// The part of a client's `Accept` that can change a registry's answer: the set of known types and `*/*`. It prints as
-/// the header that is sent upstream, so that all clients that share an answer have sent exactly the same request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Accept(u8);
-
-const ANY: u8 = 1 << 7;
-
-impl Accept {
-    /// All known types, and any other.
-    pub const EVERYTHING: Self = Self(ANY | 0b111_1111);
-
-    /// Parses all values of the `Accept` headers of one request. No header means `*/*` (RFC 9110, 12.5.1). A type with a
-    /// weight of 0 is not accepted (12.4.2); other weights are the client's preference and are ignored.
-    pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut class = 0;
-        let mut seen = false;
-        for item in values.into_iter().flat_map(|value| value.split(',')) {
-            seen = true;
-            let bare = bare(item);
-            if item.split(';').skip(1).any(is_zero_weight) {
-                continue;
-            }
-            if bare == "*/*" || bare.eq_ignore_ascii_case("application/*") {
-                class |= ANY;
-            } else if let Some(known) = MediaType::parse(bare) {
-                class |= 1 << known as u8;
-            }
-        }
-        Self(if seen { class } else { ANY })
-    }
-
-    /// Whether the client accepts an answer of this type.
-    #[must_use]
-    pub fn admits(self, media_type: MediaType) -> bool {
-        self.0 & (ANY | 1 << media_type as u8) != 0
-    }
-
-    /// A number for the class that is stable across versions, for keys on disk.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        self.0
-    }
-
-    /// The class for a number from [`Accept::code`].
-    #[must_use]
-    pub fn from_code(code: u8) -> Self {
-        Self(code)
-    }
-}
-
-/// Whether a parameter is `q=0`, in any spelling.
-fn is_zero_weight(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return false };
-    let value = value.trim();
-    name.trim().eq_ignore_ascii_case("q") && value.starts_with('0') && value.bytes().all(|byte| b".0".contains(&byte))
-}
-
-impl fmt::Display for Accept {
-    /// Prints a header value of this class. A class without known types prints a type outside of them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return f.write_str("application/json");
-        }
-        let known = KNOWN.iter().filter(|(known, _)| self.0 & 1 << *known as u8 != 0).map(|(_, name)| *name);
-        let any = (self.0 & ANY != 0).then_some("*/*");
-        for (position, name) in known.chain(any).enumerate() {
-            if position > 0 {
-                f.write_str(", ")?;
-            }
-            f.write_str(name)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,29 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn order_case_and_weights_do_not_change_the_class() {
-        let one = Accept::parse(["application/vnd.oci.image.index.v1+json, */*;q=0.1"]);
-        let two = Accept::parse(["*/*", "Application/Vnd.OCI.image.index.v1+json;q=0.5, application/x-unknown"]);
-        assert_eq!(one, two);
-        assert_ne!(one, Accept::parse(["*/*"]));
-        assert_eq!(Accept::parse([]), Accept::parse(["*/*"]));
-    }
-
-    #[test]
-    fn what_has_no_weight_is_not_accepted() {
-        let (list, manifest) = (MediaType::DockerList.as_str(), MediaType::DockerManifest.as_str());
-        let only = Accept::parse([manifest]);
-        for zero in ["q=0", " q=0.000", "Q=0.", "q = 0", "x=1; q=0"] {
-            assert_eq!(Accept::parse([format!("{manifest}, {list};{zero}").as_str()]), only, "{zero}");
-            let none = Accept::parse([format!("{manifest};{zero}").as_str()]);
-            assert_eq!((none.code(), none.to_string().as_str()), (0, "application/json"), "{zero}");
-        }
-        for some in ["q=0.001", "q=1", "q=", "x", "q", "q=0x"] {
-            assert_ne!(Accept::parse([format!("{manifest}, {list};{some}").as_str()]), only, "{some}");
-        }
-    }
-
-    #[test]
     fn a_body_in_which_parameters_could_be_read_is_known_by_its_type() {
         use Enclosed::{Content, Form, Unclear};
         let table: [(&[&[u8]], Enclosed); 20] = [
@@ -289,22 +186,5 @@ mod tests {
             let shown: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
             assert_eq!(Enclosed::of(values.iter().copied()), expected, "{shown:?}");
         }
-    }
-
-    #[test]
-    fn a_class_prints_a_header_of_its_own_class() {
-        for code in 0..=255_u8 {
-            let class = Accept::from_code(code);
-            let printed = class.to_string();
-            assert_eq!(Accept::parse([printed.as_str()]), class);
-        }
-    }
-
-    #[test]
-    fn admits_what_was_named_or_anything() {
-        let manifest_only = Accept::parse([MediaType::DockerManifest.as_str()]);
-        assert!(manifest_only.admits(MediaType::DockerManifest));
-        assert!(!manifest_only.admits(MediaType::OciIndex));
-        assert!(Accept::parse([]).admits(MediaType::OciIndex));
     }
 }

@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::respond::API_VERSION;
-use crate::cache::{Fault, NoAnswer, Retry, Said};
+use crate::cache::{Fault, FaultKind, NoAnswer, Retry, Said};
 use crate::oci::{Authority, Look, document};
 use crate::store;
 use crate::upstream::Unasked;
@@ -54,6 +54,15 @@ pub(crate) struct Page;
 pub(crate) struct Elsewhere {
     pub(crate) authority: Authority,
     pub(crate) status: StatusCode,
+}
+
+/// The registry redirects to another one, which wants credentials of its own: the client, who may have some, asks there
+/// itself.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the registry redirects to {authority}, which requires credentials")]
+pub(crate) struct HandedOver {
+    pub(crate) authority: Authority,
+    pub(crate) url: String,
 }
 
 /// A registry without any endpoint.
@@ -107,6 +116,8 @@ pub(crate) enum FaultCause<'a> {
     Refused(&'a Refused),
     /// An exchange with an upstream failed.
     Upstream(&'a Error),
+    /// The client is to ask elsewhere.
+    HandedOver(&'a HandedOver),
     /// A request was not made, or not in the name that it needed.
     Unasked(&'a Unasked),
     /// The cache's disk failed.
@@ -125,6 +136,8 @@ impl<'a> FaultCause<'a> {
             Self::Refused(refused)
         } else if let Some(error) = upstream {
             Self::Upstream(error)
+        } else if let Some(handed_over) = cause.downcast_ref() {
+            Self::HandedOver(handed_over)
         } else if let Some(unasked) = cause.downcast_ref() {
             Self::Unasked(unasked)
         } else if let Some(error) = cause.downcast_ref() {
@@ -137,9 +150,14 @@ impl<'a> FaultCause<'a> {
     }
 }
 
-/// Whether a fault is a 404, or a 410, whoever said it.
+/// Whether a fault is a 404, or a 410, of any upstream.
 pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+}
+
+/// What a refusal by that status is, whoever said it: the registry, or a host that it redirects to.
+pub(crate) fn kind_of(status: StatusCode) -> FaultKind {
+    if status == StatusCode::TOO_MANY_REQUESTS { FaultKind::Throttle } else { FaultKind::Other }
 }
 
 /// A head that is larger than any challenge needs is left out: what was refused is kept for a while.
@@ -154,7 +172,8 @@ pub(crate) fn fault_of(error: Error) -> Fault {
     // The caller's credentials cannot be sent, which says nothing of the registry: no earlier answer stands in for it.
     let said = if matches!(error, Error::ConnectionBound { .. }) { Said::Refused } else { Said::Nothing };
     let unfit = matches!(error, Error::Misfit { .. });
-    Fault { said, unfit, ..Fault::new(retry, error) }
+    let kind = if matches!(error, Error::Away { .. }) { FaultKind::Away } else { FaultKind::Other };
+    Fault { said, unfit, ..Fault::new(retry, error).of(kind) }
 }
 
 /// A request that was not made, or not answered, as the cache understands it.
@@ -162,6 +181,10 @@ pub(crate) fn fault_of_unasked(unasked: Unasked) -> Fault {
     match unasked {
         Unasked::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
+        Unasked::Token(error) if error.is_throttle() => {
+            let retry_after = error.retry_after();
+            Fault { retry_after, ..Fault::new(Retry::Never, Unasked::Token(error)).of(FaultKind::Throttle) }
+        }
         other => Fault::new(Retry::Never, other),
     }
 }

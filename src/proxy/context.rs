@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use super::asked::AskedUpstream;
 use super::policy::Policy;
 use super::registry::registry::Registry;
 use super::state::Proxy;
@@ -32,12 +33,13 @@ pub(crate) struct Context<'a> {
     /// Requests sent through it are evidence for the outage.
     pub(crate) upstream: OnUse<'a, Upstream>,
     /// Requests tokens.
-    pub(crate) access: OnUse<'a, Authenticated>,
+    pub(crate) authenticated: OnUse<'a, Authenticated>,
+    asked: OnceLock<AskedUpstream>,
     /// It is a token service of several registries, and so no part of one registry's outage.
     pub(crate) is_shared: bool,
     /// The client's own credentials, as they may go upstream.
     pub(crate) authorization: Option<Authorization>,
-    /// The holder of the token of ours that the request carried, if it was valid.
+    /// The holder of the proxy's own token that the request carried, if it was valid.
     pub(crate) holder: Option<Holder>,
 }
 
@@ -73,12 +75,12 @@ impl Deref for OnUse<'_, Authenticated> {
     type Target = Authenticated;
 
     fn deref(&self) -> &Authenticated {
-        self.made.get_or_init(|| self.policy.access.over(&self.upstream()))
+        self.made.get_or_init(|| self.policy.authenticated.over(&self.upstream()))
     }
 }
 
 impl<'a> Context<'a> {
-    /// Takes a token of ours out of the headers, valid or not, so that nothing below can forward it.
+    /// Takes a token of the proxy out of the headers, valid or not, so that nothing below can forward it.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,
         policy: &'a Policy,
@@ -91,7 +93,7 @@ impl<'a> Context<'a> {
         let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
         let own = (!is_shared).then(|| outage.clone());
-        let (upstream, access) = (OnUse::new(policy, own.clone()), OnUse::new(policy, own));
+        let (upstream, authenticated) = (OnUse::new(policy, own.clone()), OnUse::new(policy, own));
         Self {
             proxy,
             policy,
@@ -101,11 +103,22 @@ impl<'a> Context<'a> {
             origin,
             outage,
             upstream,
-            access,
+            authenticated,
+            asked: OnceLock::new(),
             is_shared,
             authorization,
             holder,
         }
+    }
+
+    /// What is asked of the registry for this request. Made only when something is.
+    pub(crate) fn asked(&self) -> &AskedUpstream {
+        self.asked.get_or_init(|| AskedUpstream::new(self.proxy.metrics.registry(self.registry.name())))
+    }
+
+    /// The same, if anything was asked.
+    pub(crate) fn was_asked(&self) -> Option<&AskedUpstream> {
+        self.asked.get()
     }
 
     /// How long the registry may take: `deadline`, or less where it has missed one lately.
@@ -117,7 +130,7 @@ impl<'a> Context<'a> {
 
     /// What registries say is left of their pull limits.
     pub(crate) fn quotas(&self) -> &Quotas {
-        self.policy.access.quotas()
+        self.policy.authenticated.quotas()
     }
 
     /// Whether anything is reached through a parent.
@@ -126,7 +139,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The client's own credentials, and for whom a token of ours stands.
+/// The client's own credentials, and for whom a token of the proxy stands.
 fn take(proxy: &Proxy, origin: &str, headers: &mut HeaderMap) -> (Option<Authorization>, Option<Holder>) {
     let mut read = headers.get_all(AUTHORIZATION).iter().map(|value| Authorization::parse(value.as_bytes()));
     let Some(first) = read.next() else { return (None, None) };

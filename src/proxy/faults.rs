@@ -2,17 +2,18 @@
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
-use super::answer::{FaultCause, Refused};
+use super::answer::{FaultCause, HandedOver, Refused};
 use super::respond::{Failure, away, no_answer, out_of_files};
 use crate::cache::Fault;
+use crate::host::LogThrottle;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
 use crate::upstream::Unasked;
-use crate::upstream::{Error, ParentError, TokenError};
+use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
 
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
@@ -23,12 +24,23 @@ pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     *response.headers_mut() = refused.headers.clone();
     let headers = response.headers_mut();
     end_to_end(headers);
+    mend_retry_after(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
     if refused.body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let (code, words) = words_of(refused.status, kind);
         *response.body_mut() = Body::full(error_body(code, words));
+    }
+    response
+}
+
+/// Sends the client on to the host that the registry redirected to.
+pub(crate) fn hand_over(handed_over: &HandedOver) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = HeaderValue::from_str(&handed_over.url) {
+        response.headers_mut().insert(LOCATION, location);
     }
     response
 }
@@ -55,7 +67,7 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
         }
         FaultCause::NoAnswer => no_answer(),
-        FaultCause::Refused(_) | FaultCause::Other => {
+        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Other => {
             Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
         }
     }
@@ -98,7 +110,9 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
             return away(chain(error), u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX));
         }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "destination_ip_prohibited"),
-        Error::Crowded { .. } | Error::Full { .. } | Error::Exhausted { .. } => return out_of_files(chain(error)),
+        Error::ConnectionLimit { .. } | Error::Full { .. } | Error::Exhausted { .. } => {
+            return out_of_files(chain(error));
+        }
         Error::Parent { source, .. } if error.is_ours() => return out_of_files(source.to_string()),
         Error::Connect { .. } => (StatusCode::BAD_GATEWAY, "connection_refused"),
         Error::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
@@ -129,12 +143,13 @@ pub(crate) fn of_upstream(error: &Error) -> Failure {
 /// What a client may know of an error. A parent's address and its password file are the operator's, and for the log
 /// only.
 fn told(error: &Error) -> String {
-    let Error::Parent { to, source, .. } = error else { return chain(error) };
-    tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host");
-    match &**source {
-        ParentError::Reach(_) => format!("{to} could not be reached: the parent proxy is unreachable"),
-        source => format!("{to} could not be reached: {source}"),
+    static SAID: LogThrottle = LogThrottle::new(); // each request may meet it
+    if let Error::Parent { to, .. } = error
+        && SAID.is_due()
+    {
+        tracing::warn!(%to, error = chain(error), "a proxy of upstream.proxy could not reach the host; similar failures are not logged for a minute");
     }
+    error.for_clients()
 }
 
 fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {

@@ -2,30 +2,33 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 
+use super::asked::AskedUpstream;
+use super::clients::Client;
+use super::context::Context;
 use super::faults;
 use super::record::Record;
-use super::registry::registry::{Registry, Whose};
+use super::registry::registry::Whose;
 use super::registry::verdict::Verdict;
 use super::respond::{self, Failure, Rendered};
 use super::served::ServedAnswer;
 use super::state::Proxy;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Code};
-use crate::telemetry::{Kind, Outcome};
-use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream};
+use crate::telemetry::{Kind, Outcome, UpstreamAnswer};
+use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
 use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
 pub(crate) async fn pass<B>(
-    proxy: &Proxy,
+    context: &Context<'_>,
     upstream: &Upstream,
-    registry: &Registry,
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<B>,
@@ -34,6 +37,7 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (proxy, registry) = (context.proxy, context.registry);
     if kind == Kind::Token && !endpoint.is_secure() {
         return respond::no_plain_token(registry.name()).into(); // its form may hold a password
     }
@@ -49,16 +53,14 @@ where
     let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
     let request = Request::from_parts(parts, body);
     // Small requests go over the connection that the next request will need.
+    let question = AskedUpstream::begin(kind, endpoint.authority());
     let sent = match kind {
         Kind::Ping | Kind::Token => upstream.send(endpoint, request).await,
         _ => upstream.pass(endpoint, request).await,
     };
-    let status = sent.as_ref().ok().map(|response| response.status().as_u16());
-    if !matches!(sent, Err(Error::Away { .. })) {
-        proxy.metrics.upstream_request(registry.name(), kind, status);
-    }
+    context.asked().note(&question, sent.as_ref());
     match sent {
-        Ok(response) => counted(proxy, registry, returned(response)).into(),
+        Ok(response) => counted(context, returned(response)).into(),
         Err(error @ Error::Away { .. }) => faults::of_registry(&error).into(),
         Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).into(),
         Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
@@ -66,9 +68,10 @@ where
             faults::of_registry(&error).closing().into()
         }
         Err(error) => {
-            // A client can have as many of them fail as it likes.
-            static SAID: Seldom = Seldom::new();
-            if SAID.is_due() {
+            // A client can have as many of them fail as it likes. What makes an outage is told as such.
+            static SAID: LogThrottle = LogThrottle::new();
+            let is_told = upstream.has_outage() && error.is_outage_evidence();
+            if !is_told && SAID.is_due() {
                 tracing::warn!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded; similar failures are not logged for a minute");
             }
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");
@@ -101,25 +104,28 @@ pub(crate) async fn within_share(
     }
 }
 
-pub(crate) fn counted(proxy: &Proxy, registry: &Registry, response: Response<Body>) -> Response<Body> {
-    let (metrics, name) = (proxy.metrics.clone(), registry.name().clone());
+/// An answer of a registry that is passed on: its bytes count, and its `Retry-After` is one.
+pub(crate) fn counted(context: &Context<'_>, mut response: Response<Body>) -> Response<Body> {
+    mend_retry_after(response.headers_mut());
+    let metrics = context.asked().metrics().clone();
     response.map(|body| {
         Body::wrap(body.map_frame(move |frame| {
-            metrics.upstream_bytes(&name, frame.data_ref().map_or(0, |data| data.len() as u64));
+            metrics.upstream_bytes(frame.data_ref().map_or(0, |data| data.len() as u64));
             frame
         }))
     })
 }
 
 /// Plain HTTP through the proxy (`GET http://host/path`): judged as a tunnel to that host is.
-pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Request<Received>) -> Rendered {
+pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: Client, mut request: Request<Received>) -> Rendered {
     // Without `user:password@`, which some clients write there: it is a secret, and not for this line. A second `@` is
     // no part of a host, and so an error below.
     let text = request.uri().authority().map_or("", |authority| authority.as_str());
     let text = text.split_once('@').map_or(text, |(_, host)| host).to_owned();
     let parsed = Authority::parse(&text, 80);
     let host = if parsed.is_ok() { text.as_str() } else { "-" }; // never what did not parse
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "http");
+    let mut record = Record::new(&proxy.metrics, client.address, &request, host, "http");
+    record.user(client.user.as_ref());
     let version = request.version();
     let judged = judge_absolute(proxy, &request, &text);
     let mut rendered = match judged {
@@ -129,14 +135,18 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
         }
         Err(failure) => {
             record.verdict("refuse", failure.status.as_u16());
-            record.detail(failure.message.clone());
             failure.render()
         }
         Ok(endpoint) => {
             record.verdict("forward", 0);
             let (mut parts, body) = request.into_parts();
             prepare(&mut parts, &proxy.pseudonym);
-            match proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await {
+            let begun = Instant::now();
+            let relayed = proxy.policy().upstream.relay(&endpoint, Request::from_parts(parts, Body::wrap(body))).await;
+            let status = relayed.as_ref().ok().map(|response| response.status().as_u16());
+            let host = endpoint.authority().short(80).to_string();
+            record.upstream(UpstreamAnswer { host, status, elapsed: begun.elapsed() });
+            match relayed {
                 Ok(response) => returned(response).into(),
                 Err(error @ (Error::RequestBody { .. } | Error::RequestTimeout { .. })) => {
                     faults::of_upstream(&error).closing().render()
@@ -147,7 +157,7 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: IpAddr, mut request: Re
     };
     respond::mark(rendered.response.headers_mut(), Outcome::Bypass, false, None);
     wire::via(rendered.response.headers_mut(), version);
-    rendered.map(|response| record.attach(response))
+    record.attach(rendered)
 }
 
 fn judge_absolute(proxy: &Proxy, request: &Request<Received>, authority: &str) -> Result<Endpoint, Failure> {

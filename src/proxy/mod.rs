@@ -13,6 +13,7 @@
 //! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
 mod answer;
+mod asked;
 mod auth;
 mod clients;
 mod context;
@@ -22,6 +23,7 @@ mod forward;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/targets/proxy/mod.rs"]
 pub(crate) mod fuzzing;
+mod labels;
 mod limit;
 mod policy;
 mod pull;

@@ -30,7 +30,7 @@ pub struct Policy {
     /// The way to upstreams.
     pub upstream: Upstream,
     /// In whose name registries are asked.
-    pub access: Authenticated,
+    pub authenticated: Authenticated,
     /// The CA that signs for intercepted hosts.
     pub ca: Arc<ca::CertificateAuthority>,
     /// Users, rules and the audit log.
@@ -56,7 +56,7 @@ impl Policy {
             tunnel,
             networks: clients.allow.clone(),
             limits: clients.limits(),
-            access: Authenticated::new(tokens),
+            authenticated: Authenticated::new(tokens),
             upstream,
             ca,
             clients: Clients::default(),
@@ -73,8 +73,18 @@ impl Policy {
 
     /// Takes the place of `before` and continues its counts.
     pub(crate) fn after(mut self, before: &Self) -> Self {
-        self.access = self.access.after(&before.access, &self.upstream);
+        self.authenticated = self.authenticated.after(&before.authenticated, &self.upstream);
         let replaced = !Arc::ptr_eq(&self.ca, &before.ca);
+        // A registry that was away is probed again by the new configuration, so that nobody has to meet that anew.
+        for (registry, earlier) in self.registries.iter().flat_map(|registry| {
+            before
+                .registries
+                .iter()
+                .filter(|earlier| earlier.name() == registry.name())
+                .map(move |earlier| (registry, earlier))
+        }) {
+            registry.outages_of(earlier).iter().for_each(|outage| self.upstream.doubt(outage));
+        }
         self.leaves_before = if replaced { before.leaves_minted() } else { before.leaves_before };
         self
     }

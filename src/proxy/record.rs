@@ -7,16 +7,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{Method, Response};
+use http::header::{CONTENT_LENGTH, USER_AGENT};
+use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::respond::head_only;
+use super::asked::AskedUpstream;
+use super::respond::{Rendered, head_only};
 use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
-use crate::telemetry::{AccessLine, Kind, Metrics, Outcome};
+use crate::telemetry::{AccessLine, Kind, Metrics, Outcome, RegistryMetrics, UpstreamAnswer};
 use crate::wire::{Body, BodyError};
 
+/// The one listener for clients.
+pub(crate) const DOOR: &str = "proxy";
 /// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
@@ -32,27 +35,31 @@ pub(crate) struct Record {
     started: Instant,
     metrics: Metrics,
     counted: Option<Counted>,
+    asked: Option<AskedUpstream>,
     quiet: bool,
 }
 
 struct Counted {
-    registry: Arc<str>,
+    metrics: Arc<RegistryMetrics>,
     kind: Kind,
     outcome: Outcome,
 }
 
 impl Record {
     /// Begins the record of a request of `client` for `host`.
-    pub(crate) fn new(
+    pub(crate) fn new<B>(
         metrics: &Metrics,
         client: IpAddr,
-        method: &Method,
+        request: &Request<B>,
         host: impl Into<Arc<str>>,
         kind: &'static str,
     ) -> Self {
         let line = AccessLine {
             client,
-            method: method.clone(),
+            user: None,
+            agent: request.headers().get(USER_AGENT).cloned(),
+            door: DOOR,
+            method: request.method().clone(),
             host: host.into(),
             registry: None,
             repository: None,
@@ -62,18 +69,29 @@ impl Record {
             status: CLIENT_LEFT,
             bytes: 0,
             elapsed: std::time::Duration::ZERO,
+            upstream: None,
             request_id: RequestId::current().unwrap_or_else(RequestId::next),
             path: None,
             detail: None,
         };
-        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, quiet: false }
+        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, asked: None, quiet: false }
+    }
+
+    /// Notes the user that the client has proven to be.
+    pub(crate) fn user(&mut self, user: Option<&Arc<str>>) {
+        self.line.user = user.cloned();
     }
 
     /// Notes the registry; the request counts in its metrics.
     pub(crate) fn registry(&mut self, name: &Arc<str>, kind: Kind) {
         self.line.registry = Some(name.clone());
         self.line.kind = kind.label();
-        self.counted = Some(Counted { registry: name.clone(), kind, outcome: Outcome::Bypass });
+        self.counted = Some(Counted { metrics: self.metrics.registry(name), kind, outcome: Outcome::Bypass });
+    }
+
+    /// Follows what is asked of an upstream for it.
+    pub(crate) fn asked(&mut self, asked: AskedUpstream) {
+        self.asked = Some(asked);
     }
 
     /// Notes what the request is for.
@@ -98,6 +116,11 @@ impl Record {
         if let Some(counted) = self.counted.as_mut() {
             counted.outcome = outcome;
         }
+    }
+
+    /// Notes how the upstream of a request to no registry answered.
+    pub(crate) fn upstream(&mut self, answer: UpstreamAnswer) {
+        self.line.upstream = Some(answer);
     }
 
     /// Notes what became of it, where that is not an outcome of the cache.
@@ -127,8 +150,19 @@ impl Record {
         self.line.bytes += bytes;
     }
 
-    /// Follows the answer's body to its end.
-    pub(crate) fn attach(mut self, response: Response<Body>) -> Response<Body> {
+    /// Follows the answer's body to its end. An error that is not the proxy's own is an upstream's.
+    pub(crate) fn attach(mut self, rendered: Rendered) -> Rendered {
+        let Rendered { response, reason, declined } = rendered;
+        let status = response.status();
+        if let Some(reason) = &reason {
+            self.line.detail.get_or_insert_with(|| reason.clone());
+        } else if status.is_client_error() || status.is_server_error() {
+            self.line.detail.get_or_insert_with(|| format!("the upstream answered {}", status.as_u16()));
+        }
+        Rendered { response: self.attached(response), reason, declined }
+    }
+
+    fn attached(mut self, response: Response<Body>) -> Response<Body> {
         self.line.status = response.status().as_u16();
         // hyper leaves a body out of the answer to a HEAD in HTTP/1.1, and sends it in HTTP/2.
         let response = if self.line.method == Method::HEAD { head_only(response) } else { response };
@@ -144,10 +178,13 @@ impl Drop for Record {
             self.judged("left", CLIENT_LEFT);
         }
         if let Some(counted) = &self.counted {
-            self.metrics.request(&counted.registry, counted.kind, counted.outcome, self.line.status, self.line.elapsed);
-            self.metrics.client_bytes(&counted.registry, self.line.bytes);
+            let Counted { metrics, kind, outcome } = counted;
+            metrics.answered(*kind, *outcome, self.line.status, self.line.bytes, self.line.elapsed);
         }
         if !self.quiet {
+            if let Some(asked) = &self.asked {
+                self.line.upstream = asked.answer();
+            }
             self.line.emit();
         }
     }

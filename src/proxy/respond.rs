@@ -34,6 +34,8 @@ const OURS: &str = "connection_limit_reached";
 /// An answer as a client gets it, and what the audit log is to be told of it.
 pub(crate) struct Rendered {
     pub(crate) response: Response<Body>,
+    /// Why it is an error, where the proxy says so: for the access line.
+    pub(crate) reason: Option<String>,
     /// Why the proxy refuses the request, where it does and the audit log was not told so yet.
     pub(crate) declined: Option<String>,
 }
@@ -125,20 +127,13 @@ impl Failure {
         for (name, value) in &self.fields {
             headers.insert(name, value.clone());
         }
-        Rendered { response, declined: self.declined().map(str::to_owned) }
+        Rendered { response, reason: Some(self.message.clone()), declined: self.declined().map(str::to_owned) }
     }
 }
 
 impl From<Response<Body>> for Rendered {
     fn from(response: Response<Body>) -> Self {
-        Self { response, declined: None }
-    }
-}
-
-impl Rendered {
-    /// With another response made of this one.
-    pub(crate) fn map(self, change: impl FnOnce(Response<Body>) -> Response<Body>) -> Self {
-        Self { response: change(self.response), ..self }
+        Self { response, reason: None, declined: None }
     }
 }
 
@@ -183,18 +178,17 @@ pub(crate) fn too_many(refusal: &Exceeded) -> Failure {
 }
 
 /// 416 with the length (RFC 9110, 15.5.17).
-pub(crate) fn unsatisfiable(total: u64) -> Response<Body> {
+pub(crate) fn unsatisfiable(total: u64) -> Failure {
     let failure = Failure::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
         Code::Unknown,
         "http_request_error",
         "the range is outside the content",
     );
-    let mut response = failure.render().response;
-    if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
-        response.headers_mut().insert(CONTENT_RANGE, range);
+    match HeaderValue::from_str(&format!("bytes */{total}")) {
+        Ok(range) => failure.with(CONTENT_RANGE, range),
+        Err(_) => failure,
     }
-    response
 }
 
 /// 405: the proxy is for pulling.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
 
-use super::answer::Refused;
+use super::answer::{FaultCause, Refused};
 use super::faults;
 use super::record::Record;
 use super::respond::{self, Failure, Rendered};
@@ -41,9 +41,10 @@ pub(crate) enum ServedAnswer {
 impl ServedAnswer {
     /// The registry's own answer, if a fault is one, else ours.
     pub(crate) fn of_fault(fault: &Fault, kind: Kind) -> Self {
-        match Refused::within(fault) {
-            Some(refused) => Self::Refused(Box::new(refused.clone()), kind),
-            None => faults::failure(fault).into(),
+        match FaultCause::of(fault) {
+            FaultCause::Refused(refused) => Self::Refused(Box::new(refused.clone()), kind),
+            FaultCause::HandedOver(handed_over) => faults::hand_over(handed_over).into(),
+            _ => faults::failure(fault).into(),
         }
     }
 
@@ -76,7 +77,9 @@ impl ServedAnswer {
     fn render(self) -> Rendered {
         match self {
             Self::Message(response) => response.into(),
-            Self::Refused(refused, kind) => faults::pass_on(&refused, kind).into(),
+            Self::Refused(refused, kind) => {
+                Rendered { reason: Some(refused.to_string()), ..faults::pass_on(&refused, kind).into() }
+            }
             Self::Failure(failure) => failure.render(),
         }
     }

@@ -12,14 +12,18 @@ use tokio_util::task::TaskTracker;
 use super::clients::Guesses;
 use super::clients::shared_address::SharedAddress;
 use super::door::untrusting::Untrusting;
+use super::labels;
 use super::limit::{self, Limiter};
 use super::policy::Policy;
+use super::registry::lists::KeptLists;
+use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
 use crate::host::carried;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
+use crate::upstream::FailureReason;
 use crate::wire::Pseudonym;
 
 /// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
@@ -39,6 +43,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
+    pub(crate) referrers: KeptLists,
     pub(crate) untrusting: Untrusting,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
@@ -55,6 +60,7 @@ impl Proxy {
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         let limiter = Limiter::new(policy.limits);
         tokio::spawn(limit::keep_sweeping(Arc::downgrade(&limiter)));
+        start(&metrics, &policy);
         Arc::new(Self {
             cache,
             store,
@@ -63,6 +69,7 @@ impl Proxy {
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
+            referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
             local,
             policy: ArcSwap::from_pointee(policy),
@@ -84,6 +91,7 @@ impl Proxy {
     pub fn adopt(&self, policy: Policy, asks_anew: bool) {
         let policy = policy.after(&self.policy());
         self.limiter.adopt(policy.limits);
+        start(&self.metrics, &policy);
         self.policy.store(Arc::new(policy));
         if asks_anew {
             self.cache.forget_grants();
@@ -105,6 +113,30 @@ impl Proxy {
     pub(crate) async fn leaving(&self, asked: &CancellationToken) {
         self.stop.cancelled().await;
         let _ = tokio::time::timeout(GRACE, asked.cancelled()).await;
+    }
+
+    /// Whether the registries' endpoints are up, as requests and probes have shown.
+    #[must_use]
+    pub fn endpoints_up(&self) -> Vec<EndpointUp> {
+        let policy = self.policy();
+        let of = |registry: &Arc<Registry>| {
+            let ups = registry.endpoints_up(|endpoint, outage| policy.upstream.is_up(endpoint, outage));
+            let name = registry.name().clone();
+            ups.into_iter().map(move |(endpoint, is_up)| EndpointUp { registry: name.clone(), endpoint, is_up })
+        };
+        policy.registries.iter().flat_map(of).collect()
+    }
+
+    /// Which registries are unreachable, and what is left of their rate limits.
+    #[must_use]
+    pub fn registries(&self) -> Vec<RegistryReading> {
+        let policy = self.policy();
+        let of = |registry: &Arc<Registry>| RegistryReading {
+            registry: registry.name().clone(),
+            is_out: registry.is_out(),
+            pulls_left: policy.authenticated.quotas().quota(registry.name()).map(|quota| quota.remaining),
+        };
+        policy.registries.iter().map(of).collect()
     }
 
     /// Returns when a drain has begun. Cancel-safe.
@@ -137,4 +169,16 @@ impl Proxy {
         self.tasks.close();
         tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
     }
+}
+
+/// Starts the counters of what `policy` names.
+fn start(metrics: &Metrics, policy: &Policy) {
+    let registries: Vec<Arc<str>> = policy.registries.iter().map(|registry| registry.name().clone()).collect();
+    metrics.start(&KnownLabels {
+        registries: &registries,
+        upstream_errors: &FailureReason::ALL.map(FailureReason::label),
+        connects: &labels::CONNECTS,
+        handshake_failures: &labels::HANDSHAKE_FAILURES,
+        doors: &labels::DOORS,
+    });
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::port;
-use crate::host::{self, Seldom, Spare};
+use crate::host::{self, LogThrottle, Spare};
 
 const BACKLOG: i32 = 4096;
 /// Retrying at once after running out of file descriptors would only burn a core.
@@ -156,7 +156,7 @@ pub(super) async fn accept(
 ) {
     let address = opened.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
     let Listener { listener, mut asked } = opened;
-    let logged = Seldom::new();
+    let logged = LogThrottle::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,

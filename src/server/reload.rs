@@ -9,7 +9,7 @@ use super::listen::Addresses;
 use crate::ca;
 use crate::config::{self, ConfigSources, Settings};
 use crate::proxy::Proxy;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 /// The state that a reload compares with and replaces.
 pub(super) struct Current {
@@ -48,6 +48,7 @@ pub(super) fn reload(
             let upstreams_changed =
                 old.registries != current.settings.registries || old.upstream != current.settings.upstream;
             proxy.adopt(policy, upstreams_changed);
+            telemetry::adopt(&current.settings.log);
             metrics.reload(true);
             info!("the configuration was reloaded");
         }
@@ -79,7 +80,7 @@ fn warn_of_sections_that_need_a_restart(old: &Settings, new: &Settings) {
         ("listen", old.listen != new.listen),
         ("cache", old.cache != new.cache),
         ("fill", old.fill != new.fill),
-        ("log", old.log != new.log),
+        ("log.format", old.log.format != new.log.format),
     ];
     for (key, _) in keys.iter().filter(|(_, changed)| *changed) {
         warn!(key, "a change to this section takes effect after a restart");

@@ -10,16 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::banner::{self, Banner};
 use super::inherited::Inherited;
 use super::listen::{Addresses, Heartbeat, Listener};
 use super::reload::Current;
-use super::{banner, build, listen, reload, watchdog};
+use super::{build, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
 use crate::proxy::{Audit, Proxy};
 use crate::store::{Disk, ScrubPace, Store};
-use crate::telemetry::{Metrics, Readings, Use};
+use crate::telemetry::{Format, Metrics, Readings, Use};
 use crate::wire::Guarded;
 use crate::{admin, host, upstream};
 
@@ -153,8 +154,45 @@ impl Running {
             current.settings.registries.iter().map(|registry| registry.name.clone()).collect();
         let proxy = &current.settings.upstream.proxy;
         let parents = (!proxy.0.is_empty()).then(|| proxy.to_string());
-        let Addresses { proxy, admin } = self.addresses;
-        banner::words(proxy, admin, &current.ca, &current.settings.ca.dir, &registries, parents.as_deref())
+        banner::words(&Banner {
+            addresses: self.addresses,
+            ca: &current.ca,
+            ca_dir: &current.settings.ca.dir,
+            configuration: current.settings.file.as_deref(),
+            registries: &registries,
+            parents: parents.as_deref(),
+            has_users: current.settings.clients.htpasswd.is_some(),
+        })
+    }
+
+    /// Whether each line of the output is JSON.
+    #[must_use]
+    fn speaks_json(&self) -> bool {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).settings.log.format == Format::Json
+    }
+
+    /// Logs what has started: the version, where it listens, and how much it may use.
+    fn log_start(&self) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = |file: &Option<std::path::PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let [(_, connections), (_, bodies)] = self.proxy.usage();
+        let usage = self.store.usage();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            configuration = file(&current.settings.file).unwrap_or_else(|| "defaults".to_owned()),
+            proxy = %self.addresses.proxy,
+            admin = %self.addresses.admin,
+            registries = current.settings.registries.len(),
+            cache = %current.settings.cache.dir.display(),
+            cache_limit_bytes = usage.limit,
+            min_free_bytes = usage.min_free,
+            connections,
+            bodies,
+            open_files = host::open_file_limit(),
+            memory_bytes = host::memory_limit(),
+            fingerprint = current.ca.fingerprint(),
+            "started"
+        );
     }
 
     /// Reads the configuration again. Its mistakes are logged; then nothing changes.
@@ -207,8 +245,8 @@ impl Running {
         self.stop.cancel();
         self.control.close(); // before the folder's lock is released
         let finished = self.proxy.drain(deadline).await;
-        // Unfinished fills are saved; a slow disk is not waited for beyond this time.
-        let _ = tokio::time::timeout(SAVE, self.proxy.cache.put_away()).await;
+        // Unfinished fills are saved, and work in the background ends; a slow disk is not waited for beyond this time.
+        let _ = tokio::time::timeout(SAVE, self.proxy.cache.stop()).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()
@@ -257,9 +295,12 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
         let usage = store.usage();
         Readings {
             cache_bytes: usage.bytes,
+            cache_limit_bytes: usage.limit,
             cache_entries: usage.entries,
             disk_free_bytes: usage.disk_free,
+            disk_size_bytes: usage.disk_size,
             evictions: usage.evictions,
+            evicted_bytes: usage.evicted_bytes,
             disk_trouble: store.disk_fault().is_some(),
             damaged_chunks: usage.damaged,
             leaf_certificates: proxy.policy().leaves_minted(),
@@ -267,6 +308,8 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
             tasks: runtime.num_alive_tasks() as u64,
             uses: uses(&store, &proxy),
             refused: refused(&store, &proxy, &admin),
+            endpoints: proxy.endpoints_up(),
+            registries: proxy.registries(),
         }
     });
 }
@@ -276,7 +319,7 @@ fn observe(metrics: &Metrics, store: &Store, proxy: &Arc<Proxy>, admin: &Limit) 
 /// # Errors
 /// The part that could not be opened.
 pub fn run(settings: Settings, sources: ConfigSources) -> anyhow::Result<()> {
-    crate::telemetry::init(&settings.log)?;
+    crate::telemetry::init(&settings.log);
     for notice in &settings.notices {
         warn!("{notice}");
     }
@@ -298,8 +341,11 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
     let passed = Inherited::from_environment()?;
     let changes = Arc::new(Mutex::new(Changes::of(settings.files(&sources))));
     let mut running = Running::start_on(passed, Disk::default(), settings, sources).await?;
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
+    running.log_start();
+    if !running.speaks_json() {
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
+    }
     let (draining, gone) = (running.stop.clone(), CancellationToken::new());
     if let Some(period) = service::watchdog() {
         tokio::spawn(watchdog::watch(period, std::mem::take(&mut running.heartbeats), draining, gone.clone()));

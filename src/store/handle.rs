@@ -59,7 +59,8 @@ impl Store {
     pub fn open_on(config: &Config, disk: Disk) -> Result<Self, Error> {
         let layout = Layout::open(&disk, &config.dir, LOCK_TIMEOUT)?;
         let space = free_space(layout.root()).map_err(|source| Error::io("stat", layout.root(), source))?;
-        let ledger = Arc::new(Ledger::new(limit(config, space), share(space.total, config.min_free), space.free));
+        let ledger = Ledger::new(limit(config, space), share(space.total, config.min_free), space.free);
+        let ledger = Arc::new(ledger.on(space.total));
         let (rebuild_now, asked) = mpsc::channel();
         let (scrub, tasks) = mpsc::channel();
         let (catalog, is_new_catalog) =

@@ -20,10 +20,14 @@ pub struct StoreUsage {
     pub limit: u64,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
     /// Damaged chunks found since the start. Those of one blob count once until it is replaced.
     pub damaged: u64,
     /// The free space of the file system, as last measured.
     pub disk_free: u64,
+    /// The size of the file system.
+    pub disk_size: u64,
     /// The space that the file system should keep free.
     pub min_free: u64,
 }
@@ -49,6 +53,8 @@ pub(crate) struct Ledger {
     pub(crate) min_free: u64,
     pub(crate) disk_free: AtomicU64,
     pub(crate) evictions: AtomicU64,
+    pub(crate) evicted_bytes: AtomicU64,
+    pub(crate) disk_size: u64,
 }
 
 /// Bytes and entries that count until this is dropped or published.
@@ -61,6 +67,11 @@ pub(crate) struct Charge {
 impl Ledger {
     pub(crate) fn new(limit: u64, min_free: u64, disk_free: u64) -> Self {
         Self { limit, min_free, disk_free: disk_free.into(), ..Self::default() }
+    }
+
+    /// On a file system of this many bytes.
+    pub(crate) fn on(self, disk_size: u64) -> Self {
+        Self { disk_size, ..self }
     }
 
     /// Blobs and staged files together, in bytes.
@@ -79,7 +90,9 @@ impl Ledger {
             entries,
             limit: self.limit,
             evictions: self.evictions.load(Ordering::Relaxed),
+            evicted_bytes: self.evicted_bytes.load(Ordering::Relaxed),
             damaged: 0,
+            disk_size: self.disk_size,
             disk_free: self.disk_free.load(Ordering::Relaxed),
             min_free: self.min_free,
         }

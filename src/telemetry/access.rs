@@ -7,20 +7,30 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tracing::info;
 
 use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
 
-/// The tracing target of the lines, by which `log.access` turns them off.
+/// The tracing targets of the lines, by which `log.access` turns them off: pulls, and what clients do besides.
 pub(super) const TARGET: &str = "access";
+pub(super) const BESIDES: &str = "access::besides";
+
+/// A client's name for itself is cut after so many bytes.
+const AGENT_LENGTH: usize = 64;
 
 /// The fields of a line. Absent values are left out.
 #[derive(Clone, Debug)]
 pub struct AccessLine {
     /// The address of the client. IPv4 mapped into IPv6 is written as IPv4.
     pub client: IpAddr,
+    /// The user of `clients.htpasswd` that the client has proven to be.
+    pub user: Option<Arc<str>>,
+    /// The client's `User-Agent`, of which the first product is written.
+    pub agent: Option<HeaderValue>,
+    /// The listener that the request came to.
+    pub door: &'static str,
     /// The request's method.
     pub method: Method,
     /// The host, with its port unless that is the default of the scheme.
@@ -43,35 +53,74 @@ pub struct AccessLine {
     pub bytes: u64,
     /// The time from the first byte of the request to the last of the answer.
     pub elapsed: Duration,
+    /// What was asked of an upstream for it, if anything was.
+    pub upstream: Option<UpstreamAnswer>,
     /// The request's id, which the warnings about it bear too.
     pub request_id: RequestId,
-    /// The reason in a few words, if there is one.
+    /// The reason in a few words: of each error, and of what else needs one.
     pub detail: Option<String>,
+}
+
+/// How an upstream answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAnswer {
+    /// The host that was asked, or that a redirect led to.
+    pub host: String,
+    /// The status; `None` if there was no answer.
+    pub status: Option<u16>,
+    /// The time to the head of the answer, or to the failure.
+    pub elapsed: Duration,
+}
+
+/// Writes the fields. Each target needs a callsite of its own.
+macro_rules! emit {
+    ($line:expr, $target:expr) => {{
+        let line: &AccessLine = $line;
+        let upstream = line.upstream.as_ref();
+        info!(
+            target: $target,
+            parent: None, // the line says all by itself
+            client = Short::of(&line.client.to_canonical()).as_str(),
+            user = line.user.as_deref(),
+            agent = line.agent.as_ref().and_then(product),
+            door = line.door,
+            method = line.method.as_str(),
+            host = &*line.host,
+            registry = line.registry.as_deref(),
+            repository = line.repository.as_ref().map(Repository::as_str),
+            reference = line.reference.as_ref().map(Short::of).as_ref().map(Short::as_str),
+            path = line.path.as_deref(),
+            kind = line.kind,
+            outcome = line.outcome,
+            status = line.status,
+            bytes = line.bytes,
+            ms = milliseconds(line.elapsed),
+            upstream_host = upstream.map(|upstream| upstream.host.as_str()),
+            upstream_status = upstream.and_then(|upstream| upstream.status),
+            upstream_ms = upstream.map(|upstream| milliseconds(upstream.elapsed)),
+            request_id = Short::of(&line.request_id).as_str(),
+            detail = line.detail.as_deref(),
+            "access"
+        );
+    }};
 }
 
 impl AccessLine {
     /// Writes the line as one event of the target `access`.
     pub fn emit(&self) {
-        info!(
-            target: TARGET,
-            parent: None, // the line says all by itself
-            client = Short::of(&self.client.to_canonical()).as_str(),
-            method = self.method.as_str(),
-            host = &*self.host,
-            registry = self.registry.as_deref(),
-            repository = self.repository.as_ref().map(Repository::as_str),
-            reference = self.reference.as_ref().map(Short::of).as_ref().map(Short::as_str),
-            path = self.path.as_deref(),
-            kind = self.kind,
-            outcome = self.outcome,
-            status = self.status,
-            bytes = self.bytes,
-            ms = milliseconds(self.elapsed),
-            request_id = Short::of(&self.request_id).as_str(),
-            detail = self.detail.as_deref(),
-            "access"
-        );
+        if matches!(self.kind, "connect" | "ping" | "token") {
+            emit!(self, BESIDES);
+        } else {
+            emit!(self, TARGET);
+        }
     }
+}
+
+/// The first product of a `User-Agent`, with its version (RFC 9110, 10.1.5). A client chooses it: anything but a product
+/// in printable ASCII is left out.
+fn product(agent: &HeaderValue) -> Option<&str> {
+    let first = agent.to_str().ok()?.split([' ', '\t', '(']).next()?;
+    Some(&first[..first.len().min(AGENT_LENGTH)]).filter(|product| !product.is_empty())
 }
 
 /// A short text without an allocation: an address, a tag or a digest. None is longer than this.
@@ -120,5 +169,23 @@ mod tests {
         for reference in [Reference::Tag(tag), Reference::Digest(digest)] {
             assert_eq!(Short::of(&reference).as_str(), reference.to_string());
         }
+    }
+
+    #[test]
+    fn a_client_is_named_by_its_first_product() {
+        let long = format!("{}/1", "a".repeat(100));
+        let table = [
+            ("docker/27.5.1 go/go1.22 git-commit/4c9b3b0 kernel/6.1 os/linux arch/amd64", Some("docker/27.5.1")),
+            ("containerd/v2.0.0", Some("containerd/v2.0.0")),
+            ("Buildah", Some("Buildah")),
+            ("tool(comment)", Some("tool")),
+            ("(comment)", None),
+            ("", None),
+            (long.as_str(), Some(&long[..AGENT_LENGTH])),
+        ];
+        for (agent, expected) in table {
+            assert_eq!(product(&HeaderValue::from_str(agent).unwrap()), expected, "{agent}");
+        }
+        assert_eq!(product(&HeaderValue::from_bytes(b"gr\xc3\xbcn/1").unwrap()), None);
     }
 }

@@ -52,6 +52,7 @@ pub(super) struct RequestLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DurationLabels {
+    pub(super) registry: NameLabel,
     pub(super) kind: Kind,
     pub(super) cache: Outcome,
 }
@@ -69,9 +70,21 @@ pub(super) struct UpstreamLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct EndpointLabels {
+pub(super) struct ClientBytesLabels {
     pub(super) registry: NameLabel,
-    pub(super) endpoint: NameLabel,
+    pub(super) cache: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UpstreamDurationLabels {
+    pub(super) registry: NameLabel,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UpstreamErrorLabels {
+    pub(super) registry: NameLabel,
+    pub(super) reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

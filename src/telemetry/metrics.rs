@@ -4,26 +4,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::labels::{
-    DoorLabels, DurationLabels, EndpointLabels, NameLabel, ReasonLabels, RegistryLabels, RequestLabels, StatusLabel,
-    UpstreamLabels, VerdictLabels,
-};
+use super::Readings;
+use super::labels::{DoorLabels, NameLabel, ReasonLabels, VerdictLabels};
 use super::process::Process;
 use super::readings::Observed;
-use super::{Kind, Outcome, Readings};
-
-/// In seconds: from the first millisecond of a hit to the longest wait for a fill.
-const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 25.0, 60.0, 300.0];
+use super::registry::{Families, RegistryMetrics};
 
 /// The metrics of the process. Clones share the counters.
 #[derive(Clone, Debug)]
@@ -32,22 +26,33 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    names: RwLock<HashMap<Arc<str>, NameLabel>>,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
-    client_bytes: Family<RegistryLabels, Counter>,
-    upstream_requests: Family<UpstreamLabels, Counter>,
-    upstream_bytes: Family<RegistryLabels, Counter>,
-    upstream_up: Family<EndpointLabels, Gauge>,
-    ratelimit_remaining: Family<RegistryLabels, Gauge>,
+    /// By configured name.
+    registries: RwLock<HashMap<Arc<str>, Arc<RegistryMetrics>>>,
+    families: Families,
     connects: Family<VerdictLabels, Counter>,
     handshake_failures: Family<ReasonLabels, Counter>,
     connections: Family<DoorLabels, Gauge>,
+    tunnel_bytes: Counter,
     fills: Gauge,
     fill_resumes: Counter,
     digest_mismatches: Counter,
     reload: Gauge,
     observed: Arc<Observed>,
+}
+
+/// The words that are known to become labels. Their counters start at 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownLabels<'a> {
+    /// The configured names of the registries.
+    pub registries: &'a [Arc<str>],
+    /// Why an upstream gives no answer.
+    pub upstream_errors: &'a [&'static str],
+    /// The verdicts on a CONNECT.
+    pub connects: &'a [&'static str],
+    /// Why a handshake with a client fails.
+    pub handshake_failures: &'a [&'static str],
+    /// The listeners.
+    pub doors: &'a [&'static str],
 }
 
 /// Counts an open connection until it is dropped.
@@ -80,38 +85,39 @@ impl Metrics {
         Self(Arc::new(Inner::new()))
     }
 
-    /// Counts an answered request. `registry` is a configured name.
-    pub fn request(&self, registry: &str, kind: Kind, cache: Outcome, status: u16, elapsed: Duration) {
-        let labels = RequestLabels { registry: self.0.name(registry), kind, cache, status };
-        self.0.requests.get_or_create(&labels).inc();
-        self.0.durations.get_or_create(&DurationLabels { kind, cache }).observe(elapsed.as_secs_f64());
+    /// The counters of a registry, by its configured name.
+    #[must_use]
+    pub fn registry(&self, name: &str) -> Arc<RegistryMetrics> {
+        let registries = &self.0.registries;
+        if let Some(known) = registries.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        let mut registries = registries.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(RegistryMetrics::new(NameLabel(Arc::clone(&name)), &self.0.families));
+        Arc::clone(registries.entry(Arc::clone(&name)).or_insert_with(new))
     }
 
-    /// Counts bytes of bodies sent to clients.
-    pub fn client_bytes(&self, registry: &str, bytes: u64) {
-        self.0.client_bytes.get_or_create(&self.0.registry_labels(registry)).inc_by(bytes);
+    /// Starts the counters of these labels at 0: a counter that appears with its first event hides that event from
+    /// `increase()`.
+    pub fn start(&self, known: &KnownLabels<'_>) {
+        for name in known.registries {
+            self.registry(name).start_errors(known.upstream_errors);
+        }
+        for verdict in known.connects {
+            drop(self.0.connects.get_or_create_owned(&VerdictLabels { verdict }));
+        }
+        for reason in known.handshake_failures {
+            drop(self.0.handshake_failures.get_or_create_owned(&ReasonLabels { reason }));
+        }
+        for door in known.doors {
+            drop(self.0.connections.get_or_create_owned(&DoorLabels { door }));
+        }
     }
 
-    /// Counts a request to an upstream; `None` for one that got no status.
-    pub fn upstream_request(&self, registry: &str, kind: Kind, status: Option<u16>) {
-        let labels = UpstreamLabels { registry: self.0.name(registry), kind, status: StatusLabel(status) };
-        self.0.upstream_requests.get_or_create(&labels).inc();
-    }
-
-    /// Counts bytes of bodies received from upstreams.
-    pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
-        self.0.upstream_bytes.get_or_create(&self.0.registry_labels(registry)).inc_by(bytes);
-    }
-
-    /// Records whether an endpoint is healthy.
-    pub fn upstream_up(&self, registry: &str, endpoint: &str, up: bool) {
-        let labels = EndpointLabels { registry: self.0.name(registry), endpoint: self.0.name(endpoint) };
-        self.0.upstream_up.get_or_create(&labels).set(i64::from(up));
-    }
-
-    /// Records the pulls left in the rate limit of a registry.
-    pub fn ratelimit_remaining(&self, registry: &str, pulls: i64) {
-        self.0.ratelimit_remaining.get_or_create(&self.0.registry_labels(registry)).set(pulls);
+    /// Counts bytes that passed through tunnels, in both directions.
+    pub fn tunnel_bytes(&self, bytes: u64) {
+        self.0.tunnel_bytes.inc_by(bytes);
     }
 
     /// Counts the verdict on a CONNECT.
@@ -186,17 +192,12 @@ impl Inner {
     fn new() -> Self {
         let mut inner = Self {
             registry: Registry::default(),
-            names: RwLock::default(),
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            client_bytes: Family::default(),
-            upstream_requests: Family::default(),
-            upstream_bytes: Family::default(),
-            upstream_up: Family::default(),
-            ratelimit_remaining: Family::default(),
+            registries: RwLock::default(),
+            families: Families::new(),
             connects: Family::default(),
             handshake_failures: Family::default(),
             connections: Family::default(),
+            tunnel_bytes: Counter::default(),
             fills: Gauge::default(),
             fill_resumes: Counter::default(),
             digest_mismatches: Counter::default(),
@@ -213,61 +214,36 @@ impl Inner {
         self.registry.register_collector(Box::new(Process::started_now()));
         let ours = self.registry.sub_registry_with_prefix("pullthrough");
         ours.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        ours.register("requests", "Answered requests", self.requests.clone());
-        ours.register(
-            "request_duration_seconds",
-            "Time from the request to the last byte of the answer",
-            self.durations.clone(),
-        );
-        ours.register("client_bytes", "Bytes of bodies sent to clients", self.client_bytes.clone());
-        ours.register("upstream_requests", "Requests sent upstream", self.upstream_requests.clone());
-        ours.register("upstream_bytes", "Bytes of bodies from upstreams", self.upstream_bytes.clone());
-        ours.register("upstream_up", "Whether an endpoint is healthy", self.upstream_up.clone());
-        let help = "What is left of the rate limit";
-        ours.register("upstream_ratelimit_remaining", help, self.ratelimit_remaining.clone());
+        self.families.register(ours);
         ours.register("connects", "CONNECT requests by verdict", self.connects.clone());
         let help = "TLS handshakes that clients broke off";
         ours.register("client_handshake_failures", help, self.handshake_failures.clone());
         ours.register("connections", "Open client connections", self.connections.clone());
+        ours.register("tunnel_bytes", "Bytes through tunnels, in both directions", self.tunnel_bytes.clone());
         ours.register("fills_in_progress", "Downloads into the cache", self.fills.clone());
         ours.register("fill_resumes", "Broken downloads that were resumed", self.fill_resumes.clone());
         ours.register("digest_mismatches", "Content that did not match its digest", self.digest_mismatches.clone());
         ours.register("config_last_reload_successful", "Whether the last reload succeeded", self.reload.clone());
         ours.register_collector(Box::new(Arc::clone(&self.observed)));
     }
-
-    fn registry_labels(&self, registry: &str) -> RegistryLabels {
-        RegistryLabels { registry: self.name(registry) }
-    }
-
-    /// Returns the shared string of a configured name, without an allocation after its first use.
-    fn name(&self, name: &str) -> NameLabel {
-        if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return known.clone();
-        }
-        let shared: Arc<str> = name.into();
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names.entry(Arc::clone(&shared)).or_insert(NameLabel(shared)).clone()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::telemetry::Use;
+    use crate::telemetry::{EndpointUp, Kind, Outcome, RegistryReading, Use};
 
     #[test]
     fn every_metric_comes_out_under_its_public_name() {
         let metrics = Metrics::new();
-        metrics.request("quay.io", Kind::Blob, Outcome::Hit, 200, Duration::from_millis(2));
-        metrics.client_bytes("quay.io", 7);
-        metrics.upstream_request("quay.io", Kind::Manifest, Some(404));
-        metrics.upstream_request("quay.io", Kind::Manifest, None);
-        metrics.upstream_bytes("quay.io", 5);
-        metrics.upstream_up("quay.io", "https://quay.io", true);
-        metrics.ratelimit_remaining("docker.io", 20);
+        let quay = metrics.registry("quay.io");
+        quay.answered(Kind::Blob, Outcome::Hit, 200, 7, Duration::from_millis(2));
+        quay.upstream_answered(Kind::Manifest, 404, Duration::from_millis(20));
+        quay.upstream_failed(Kind::Manifest, "dns");
+        quay.upstream_bytes(5);
+        metrics.tunnel_bytes(9);
         metrics.connect("intercept");
         metrics.handshake_failure("unknown_ca");
         let _open = metrics.connection("proxy");
@@ -286,6 +262,11 @@ mod tests {
             leaf_certificates: 6,
             audit_lines_lost: 7,
             tasks: 8,
+            cache_limit_bytes: 10,
+            disk_size_bytes: 11,
+            evicted_bytes: 12,
+            endpoints: vec![EndpointUp { registry: "quay.io".into(), endpoint: "https://quay.io".into(), is_up: true }],
+            registries: vec![RegistryReading { registry: "docker.io".into(), is_out: true, pulls_left: Some(20) }],
             uses: vec![Use { what: "files", used: 3, limit: 9 }],
             refused: vec![("streams", 1), ("stalled", 0)],
         });
@@ -294,8 +275,15 @@ mod tests {
         let expected = [
             build.as_str(),
             r#"pullthrough_requests_total{registry="quay.io",kind="blob",cache="hit",status="200"} 1"#,
-            r#"pullthrough_request_duration_seconds_count{kind="blob",cache="hit"} 1"#,
-            r#"pullthrough_client_bytes_total{registry="quay.io"} 7"#,
+            r#"pullthrough_request_duration_seconds_count{registry="quay.io",kind="blob",cache="hit"} 1"#,
+            r#"pullthrough_client_bytes_total{registry="quay.io",cache="hit"} 7"#,
+            r#"pullthrough_upstream_duration_seconds_count{registry="quay.io",kind="manifest"} 1"#,
+            r#"pullthrough_upstream_errors_total{registry="quay.io",reason="dns"} 1"#,
+            r#"pullthrough_outage{registry="docker.io"} 1"#,
+            "pullthrough_tunnel_bytes_total 9",
+            "pullthrough_cache_limit_bytes 10",
+            "pullthrough_disk_size_bytes 11",
+            "pullthrough_evicted_bytes_total 12",
             r#"pullthrough_upstream_requests_total{registry="quay.io",kind="manifest",status="404"} 1"#,
             r#"pullthrough_upstream_requests_total{registry="quay.io",kind="manifest",status="error"} 1"#,
             r#"pullthrough_upstream_bytes_total{registry="quay.io"} 5"#,
@@ -349,11 +337,31 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_kept_once() {
+    fn known_labels_start_at_0_and_a_registry_is_kept_once() {
         let metrics = Metrics::new();
-        metrics.client_bytes("quay.io", 1);
-        let first = metrics.0.name("quay.io");
-        assert!(Arc::ptr_eq(&first.0, &metrics.0.name("quay.io").0));
-        assert_eq!(metrics.0.names.read().unwrap().len(), 1);
+        metrics.start(&KnownLabels {
+            registries: &["quay.io".into(), "*.pkg.dev".into()],
+            upstream_errors: &["dns", "refused"],
+            connects: &["tunnel"],
+            handshake_failures: &["untrusted"],
+            doors: &["proxy", "admin"],
+        });
+        let page = metrics.encode();
+        let expected = [
+            r#"pullthrough_client_bytes_total{registry="*.pkg.dev",cache="stale"} 0"#,
+            r#"pullthrough_upstream_bytes_total{registry="quay.io"} 0"#,
+            r#"pullthrough_upstream_errors_total{registry="quay.io",reason="refused"} 0"#,
+            r#"pullthrough_connects_total{verdict="tunnel"} 0"#,
+            r#"pullthrough_client_handshake_failures_total{reason="untrusted"} 0"#,
+            r#"pullthrough_connections{door="admin"} 0"#,
+            "pullthrough_tunnel_bytes_total 0",
+            "pullthrough_fill_resumes_total 0",
+            "pullthrough_digest_mismatches_total 0",
+        ];
+        for line in expected {
+            assert!(page.lines().any(|found| found == line), "{line} is missing in:\n{page}");
+        }
+        assert!(Arc::ptr_eq(&metrics.registry("quay.io"), &metrics.registry("quay.io")));
+        assert_eq!(metrics.0.registries.read().unwrap().len(), 2);
     }
 }

@@ -9,7 +9,6 @@
 //! Reading: OpenMetrics 1.0; RFC 9211 for the outcomes.
 
 mod access;
-mod chain;
 mod config;
 mod follow;
 mod labels;
@@ -18,13 +17,15 @@ mod metrics;
 mod outcome;
 mod process;
 mod readings;
+mod registry;
 mod text;
 mod writer;
 
-pub use access::AccessLine;
-pub use chain::chain;
-pub use config::{Config, Format};
-pub use log::{BadLevel, LEVEL_VARIABLE, flush, init, level};
-pub use metrics::{Metrics, OpenConnection, RunningFill};
+pub use crate::host::chain;
+pub use access::{AccessLine, UpstreamAnswer};
+pub use config::{AccessLog, Config, Format, LEVEL_VARIABLE, LogLevel};
+pub use log::{adopt, fatal, flush, init};
+pub use metrics::{KnownLabels, Metrics, OpenConnection, RunningFill};
 pub use outcome::{Kind, Outcome};
-pub use readings::{Readings, Use};
+pub use readings::{EndpointUp, Readings, RegistryReading, Use};
+pub use registry::RegistryMetrics;

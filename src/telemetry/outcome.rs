@@ -24,6 +24,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// How many there are.
+    pub(super) const COUNT: usize = 8;
+
     /// The word for it.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -73,6 +76,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Hit, Self::Miss, Self::Collapsed, Self::Stale, Self::Revalidated, Self::Bypass];
+
     /// The word for it.
     #[must_use]
     pub fn label(self) -> &'static str {

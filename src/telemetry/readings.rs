@@ -1,7 +1,7 @@
 //! Collects at each scrape the values that other rooms count themselves.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -15,14 +15,20 @@ use prometheus_client::metrics::gauge::ConstGauge;
 pub struct Readings {
     /// Bytes of blobs and fills on disk.
     pub cache_bytes: u64,
+    /// The limit of `cache_bytes`.
+    pub cache_limit_bytes: u64,
     /// Committed blobs.
     pub cache_entries: u64,
     /// Bytes free for the cache on its file system.
     pub disk_free_bytes: u64,
+    /// The size of that file system.
+    pub disk_size_bytes: u64,
     /// Whether the cache's disk is full, failing or read-only, so that pulls continue uncached.
     pub disk_trouble: bool,
     /// Blobs evicted since the start.
     pub evictions: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
     /// Damaged chunks of blobs found since the start.
     pub damaged_chunks: u64,
     /// Leaf certificates minted since the start.
@@ -35,6 +41,32 @@ pub struct Readings {
     pub uses: Vec<Use>,
     /// The reasons for which work was refused or given up at a limit since the start, each with its count.
     pub refused: Vec<(&'static str, u64)>,
+    /// The registries' endpoints.
+    pub endpoints: Vec<EndpointUp>,
+    /// The registries.
+    pub registries: Vec<RegistryReading>,
+}
+
+/// Whether one endpoint of a registry is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointUp {
+    /// The registry's configured name.
+    pub registry: Arc<str>,
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// Whether it is reachable, as far as requests and probes have shown.
+    pub is_up: bool,
+}
+
+/// The state of one registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryReading {
+    /// Its configured name.
+    pub registry: Arc<str>,
+    /// Whether it, or its token service, is unreachable.
+    pub is_out: bool,
+    /// The pulls left in its rate limit, if it said so in the limit's window.
+    pub pulls_left: Option<u64>,
 }
 
 /// The usage of a limited resource.
@@ -70,8 +102,10 @@ impl Collector for Observed {
         let readings = self.observer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|observe| observe());
         if let Some(readings) = readings {
             gauge(&mut encoder, "cache_bytes", "Bytes of blobs and fills on disk", readings.cache_bytes)?;
+            gauge(&mut encoder, "cache_limit_bytes", "Limit of cache_bytes", readings.cache_limit_bytes)?;
             gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
             gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache folder", readings.disk_free_bytes)?;
+            gauge(&mut encoder, "disk_size_bytes", "Size of the cache's file system", readings.disk_size_bytes)?;
             let trouble = u64::from(readings.disk_trouble);
             gauge(
                 &mut encoder,
@@ -80,6 +114,7 @@ impl Collector for Observed {
                 trouble,
             )?;
             counter(&mut encoder, "evictions", "Evicted blobs", readings.evictions)?;
+            counter(&mut encoder, "evicted_bytes", "Bytes of evicted blobs", readings.evicted_bytes)?;
             let help = "Damaged chunks of blobs found on the disk";
             counter(&mut encoder, "damaged_chunks", help, readings.damaged_chunks)?;
             counter(&mut encoder, "leaf_certificates", "Minted leaf certificates", readings.leaf_certificates)?;
@@ -100,6 +135,7 @@ impl Collector for Observed {
             for (reason, count) in &readings.refused {
                 ConstCounter::new(*count).encode(refused.encode_family(&[("reason", *reason)])?)?;
             }
+            upstreams(&mut encoder, &readings)?;
         }
         let expiry = *self.ca_expiry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seconds) = expiry.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
@@ -108,6 +144,29 @@ impl Collector for Observed {
         }
         Ok(())
     }
+}
+
+/// What is known of the registries.
+fn upstreams(encoder: &mut DescriptorEncoder, readings: &Readings) -> fmt::Result {
+    let help = "Whether an endpoint is reachable";
+    let mut ups = encoder.encode_descriptor("upstream_up", help, None, MetricType::Gauge)?;
+    for one in &readings.endpoints {
+        let labels = [("registry", &*one.registry), ("endpoint", &*one.endpoint)];
+        ConstGauge::new(u64::from(one.is_up)).encode(ups.encode_family(&labels)?)?;
+    }
+    let help = "Whether a registry or its token service is unreachable";
+    let mut outages = encoder.encode_descriptor("outage", help, None, MetricType::Gauge)?;
+    for one in &readings.registries {
+        ConstGauge::new(u64::from(one.is_out)).encode(outages.encode_family(&[("registry", &*one.registry)])?)?;
+    }
+    let help = "What is left of the rate limit";
+    let mut left = encoder.encode_descriptor("upstream_ratelimit_remaining", help, None, MetricType::Gauge)?;
+    for one in &readings.registries {
+        if let Some(pulls) = one.pulls_left {
+            ConstGauge::new(pulls).encode(left.encode_family(&[("registry", &*one.registry)])?)?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Observed {

@@ -3,12 +3,15 @@
 //! Threat: a client chooses paths and names; with a raw newline or an escape sequence it could forge lines or
 //! control the terminal of their reader. Defence: no control character leaves this file unescaped.
 
+use std::error::Error;
 use std::fmt::{self, Debug, Write};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
+
+use crate::host::chain;
 
 /// Formats the fields of events and spans.
 pub(super) struct TextFields;
@@ -81,6 +84,10 @@ impl Visit for Line<'_> {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.write_plain(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.write(field, &chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

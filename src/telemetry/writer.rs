@@ -32,14 +32,14 @@ struct Queue {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `sink`.
+    /// Starts the thread that writes to `sink`. `dropped` is the line that says how many are missing.
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(sink: impl Write + Send + 'static, dropped: fn(u64) -> String) -> io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let drained = shared.clone();
-        thread::Builder::new().name("log".into()).spawn(move || drained.drain(sink))?;
+        thread::Builder::new().name("log".into()).spawn(move || drained.drain(sink, dropped))?;
         Ok(Self(shared))
     }
 
@@ -77,7 +77,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drain(&self, mut sink: impl Write) {
+    fn drain(&self, mut sink: impl Write, line: fn(u64) -> String) {
         let mut batch = Vec::new();
         loop {
             let waiting = self.changed.wait_while(self.queue(), |queue| queue.lines.is_empty());
@@ -88,7 +88,7 @@ impl Shared {
             drop(queue);
             let _ = sink.write_all(&batch); // a failure to write the log has nowhere to be logged
             if dropped > 0 {
-                let _ = writeln!(sink, "{dropped} lines of the log were dropped: its reader is too slow");
+                let _ = sink.write_all(line(dropped).as_bytes());
             }
             let _ = sink.flush();
             batch.clear();
@@ -120,12 +120,16 @@ mod tests {
         }
     }
 
+    fn dropped(lines: u64) -> String {
+        format!("{lines} lines of the log were dropped\n")
+    }
+
     #[test]
     fn lines_come_out_whole_and_in_order() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
         drop(open); // not stuck at all
-        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone()), dropped).unwrap();
         (0..100).for_each(|number| writeln!(&log, "line {number}").unwrap());
         LogWriter::flush(&log);
         let expected: String = (0..100).map(|number| format!("line {number}\n")).collect();
@@ -136,7 +140,7 @@ mod tests {
     fn a_stalled_reader_blocks_nobody_and_learns_how_many_lines_it_missed() {
         let (open, gate) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = LogWriter::start(Stuck(gate, seen.clone())).unwrap();
+        let log = LogWriter::start(Stuck(gate, seen.clone()), dropped).unwrap();
         let line = [b'x'; 1 << 20];
         (0..20).for_each(|_| (&log).write_all(&line).unwrap());
         drop(open);

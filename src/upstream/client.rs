@@ -5,20 +5,21 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 use super::heads::HeadMemory;
 use super::http::evidence::Evidence;
-use super::http::exchange::{ExchangeLimits, exchange, is_repeatable};
 use super::http::health::EndpointHealth;
 use super::http::plain;
 use super::http::pool::{BodyReader, Pool, Pools};
+use super::http::sending::attempt::ExchangeLimits;
+use super::http::sending::exchange::{exchange, is_repeatable};
 use super::net::bandwidth::Bandwidth;
 use super::net::dial::Dialer;
 use super::net::downloads::DownloadSlots;
@@ -29,7 +30,7 @@ use super::net::rules::{AddressRules, Forbidden};
 use super::net::sockets::Socket;
 use super::net::stream::EgressStream;
 use super::net::tls::Roots;
-use super::outage::{Outage, OutagePart, Probe, SendProbe, is_telling};
+use super::outage::{Outage, OutageCause, OutagePart, Probe, SendProbe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
 use crate::host::{Overdue, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
@@ -40,6 +41,7 @@ use crate::wire::Body;
 pub struct Upstream {
     inner: Arc<Inner>,
     outage: Option<Outage>,
+    is_hasty: bool,
 }
 
 struct Inner {
@@ -91,16 +93,30 @@ impl Upstream {
                 idle: config.idle_timeout.0,
                 brisk: false,
                 reader: BodyReader::Us,
+                is_download: false,
+                is_hedged: true,
             },
         };
-        Ok(Self { inner: Arc::new(inner), outage: None })
+        Ok(Self { inner: Arc::new(inner), outage: None, is_hasty: false })
     }
 
     /// The same way for what is asked on behalf of one registry: of itself, its token service and wherever it
     /// redirects to. All of that makes up its outage. While that is open, all but its mirrors is refused at once.
     #[must_use]
     pub fn of_registry(&self, outage: &Outage) -> Self {
-        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()) }
+        Self { inner: Arc::clone(&self.inner), outage: Some(outage.clone()), is_hasty: false }
+    }
+
+    /// The same way for what continues an answer that broke off: its head is waited for no longer than another piece of
+    /// that answer was.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        Self { is_hasty: true, ..self.clone() }
+    }
+
+    /// The same way for what is part of no registry's outage.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), outage: None, is_hasty: false }
     }
 
     /// One exchange: bodies stream both ways, nothing is followed. The request's URI is path and query; the
@@ -135,7 +151,9 @@ impl Upstream {
         self.admit(to, to.authority(), request.headers()).await?;
         let begun = Instant::now();
         let outcome = match aimed(to, request) {
-            Ok(request) => self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader).await,
+            Ok(request) => {
+                self.exchange(self.inner.pools.to_endpoint(to), to.authority(), request, reader, false).await
+            }
             Err(error) => Err(error),
         };
         if Evidence::is_telling(&method, outcome.as_ref().map(Response::status)) {
@@ -200,7 +218,7 @@ impl Upstream {
     pub(crate) async fn admit(&self, to: &Endpoint, host: &Authority, headers: &HeaderMap) -> Result<(), Error> {
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(to)) else { return Ok(()) };
         let admitted = outage.admit(host, headers.contains_key(AUTHORIZATION)).await;
-        admitted.map_err(|retry_after| Error::Away { to: host.clone(), retry_after })
+        admitted.map_err(|retry_after| outage.away(host, retry_after))
     }
 
     pub(crate) fn note<B>(
@@ -214,6 +232,9 @@ impl Upstream {
         let evidence = Evidence::of(status);
         if evidence != Evidence::Error || target.is_none_or(is_telling) {
             self.inner.health.note(endpoint, evidence);
+        }
+        if let (Some(outage), Err(error), Evidence::Down) = (&self.outage, &outcome, evidence) {
+            self.watch(outage, endpoint, || OutageCause::of(endpoint, error));
         }
         let Some(outage) = self.outage.as_ref().filter(|outage| outage.covers(endpoint)) else { return };
         if let Ok(response) = outcome.as_ref()
@@ -239,16 +260,33 @@ impl Upstream {
         }
     }
 
+    /// Probes the registry with this outage at once: it was away under another configuration.
+    pub(crate) fn doubt(&self, outage: &Outage) {
+        self.probe(outage, outage.doubt());
+    }
+
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
-        let plain = Self { inner: Arc::clone(&self.inner), outage: None };
-        tokio::spawn(Probe::of(outage, part).run(plain));
+        tokio::spawn(Probe::of(outage, part).run(self.of_nobody()));
     }
 
     /// Whether the configuration names plain http at this host and port.
     pub(crate) fn names_plain(&self, host: &Authority) -> bool {
         self.inner.plain.contains(host)
+    }
+
+    /// Whether what is sent makes up the outage of a registry.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) fn health(&self) -> &EndpointHealth {
+        &self.inner.health
     }
 
     /// What hosts do with HEAD.
@@ -272,9 +310,14 @@ impl Upstream {
         to: &Authority,
         request: Request<Body>,
         reader: BodyReader,
+        is_download: bool,
     ) -> Result<Response<Body>, Error> {
         // What a client asks of a host of its choice may be a stream of events.
-        let limits = ExchangeLimits { brisk: self.outage.is_some(), reader, ..self.inner.limits };
+        let ExchangeLimits { first_byte, idle, .. } = self.inner.limits;
+        let first_byte = if self.is_hasty { first_byte.min(idle) } else { first_byte };
+        let (brisk, is_secure) = (self.outage.is_some(), request.uri().scheme() == Some(&Scheme::HTTPS));
+        let is_hedged = brisk || is_secure;
+        let limits = ExchangeLimits { first_byte, brisk, reader, is_download, is_hedged, ..self.inner.limits };
         let span = debug_span!("upstream", host = %to, method = %request.method());
         let Some(outage) = &self.outage else {
             return exchange(pool, to, request, limits, None).instrument(span).await;
@@ -293,6 +336,16 @@ impl Upstream {
     }
 }
 
+/// An upstream client that may have been replaced by another configuration's.
+pub(crate) struct WeakUpstream(Weak<Inner>);
+
+impl WeakUpstream {
+    /// The client, as long as it is in use.
+    pub(crate) fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(|inner| Upstream { inner, outage: None, is_hasty: false })
+    }
+}
+
 /// The endpoints that a question was put to.
 pub struct AskedOf<'a> {
     upstream: &'a Upstream,
@@ -306,6 +359,7 @@ impl Overdue for AskedOf<'_> {
         for endpoint in endpoints {
             upstream.inner.health.note(endpoint, Evidence::Down);
             if let Some(outage) = &upstream.outage {
+                upstream.watch(outage, endpoint, || OutageCause::silence(endpoint, begun.elapsed()));
                 upstream.probe(outage, outage.missed(endpoint, target, begun));
             }
         }

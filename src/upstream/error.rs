@@ -1,6 +1,7 @@
 //! The errors of reaching an upstream: facts, and whether another try can help.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -173,10 +174,12 @@ pub enum Error {
         after: Duration,
     },
     /// The registry is known to be away: nothing was sent.
-    #[error("the registry is unreachable; {to} is not asked until a probe is answered")]
+    #[error("the registry is unreachable{}; {to} is not asked until a probe is answered", Why(why.as_deref()))]
     Away {
         /// Who was meant.
         to: Authority,
+        /// Which part is unreachable, and why, as clients may know it.
+        why: Option<Arc<str>>,
         /// When asking again may help.
         retry_after: Duration,
     },
@@ -190,7 +193,7 @@ pub enum Error {
     },
     /// As many connections to upstreams are open as may be, and none became free in time: nothing was sent.
     #[error("no connection to {to}: the {limit} connections that may be open to upstreams are in use")]
-    Crowded {
+    ConnectionLimit {
         /// Who was meant.
         to: Authority,
         /// How many may be open; half of them to one host.
@@ -231,7 +234,7 @@ pub enum Error {
         /// Who redirected.
         from: Authority,
     },
-    /// A request whose target is no path: a fault of ours.
+    /// A request whose target is no path: a fault of the proxy.
     #[error("a request to {to} has no path")]
     BadRequest {
         /// To whom.
@@ -334,6 +337,15 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer broke off")]
 pub(crate) struct Broken(#[source] pub(crate) Error);
+
+/// A reason in brackets, if there is one.
+struct Why<'a>(Option<&'a str>);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
+}
 
 #[cfg(test)]
 mod tests {

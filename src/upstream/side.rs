@@ -46,7 +46,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::Misfit { .. }
             | Self::Unreadable { .. }
-            | Self::Crowded { .. }
+            | Self::ConnectionLimit { .. }
             | Self::Exhausted { .. }
             | Self::Redirects { .. }
             | Self::InsecureRedirect { .. }
@@ -77,7 +77,7 @@ impl Error {
             | Self::RequestTimeout { .. }
             | Self::ConnectionBound { .. } => Side::Client,
             Self::BadRequest { .. }
-            | Self::Crowded { .. }
+            | Self::ConnectionLimit { .. }
             | Self::Full { .. }
             | Self::Exhausted { .. }
             | Self::File { .. }
@@ -97,7 +97,7 @@ impl Error {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         match self {
-            Self::Crowded { .. } | Self::Full { .. } | Self::Exhausted { .. } => true,
+            Self::ConnectionLimit { .. } | Self::Full { .. } | Self::Exhausted { .. } => true,
             Self::Parent { source, .. } => source.is_ours(),
             _ => false,
         }

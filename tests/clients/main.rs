@@ -4,6 +4,7 @@
 //! them and runs it. One test at a time: each starts a dozen programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
+mod alerts;
 mod chance;
 mod chunked;
 mod clean;

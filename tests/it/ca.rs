@@ -14,6 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 mod cli;
 mod clients;
 mod folder;
+mod roots;
 pub(crate) mod support;
 
 use support::{Lab, client, days, handshake, host, period, permitted};

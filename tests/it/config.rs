@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use pullthrough::config::{ConfigSources, Overrides, Settings, load, reload};
 use pullthrough::oci::Authority;
+use pullthrough::telemetry::AccessLog;
 use tempfile::TempDir;
 
 /// Runs the program in `folder` with this environment and no other.
@@ -170,7 +171,7 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     assert_eq!(settings.cache.dir, Path::new("variable"));
     assert_eq!(settings.ca.dir, folder.path().join("file-ca"));
     assert_eq!(settings.upstream.idle_timeout.0.as_secs(), 7);
-    assert!(!settings.log.access);
+    assert_eq!(settings.log.access, AccessLog::Off);
 }
 
 #[test]

@@ -67,6 +67,20 @@ fn no_type_name_stands_for_two_things() {
     holds(Rule::Name);
 }
 
+/// What a stop does not wait for races it for the disk, and its log lines have no request id.
+#[test]
+fn the_cache_starts_work_only_among_its_tasks() {
+    const OF_A_CONNECTION: &str = "cache/body/pump.rs"; // which a drain waits for
+    let files = HOUSE.files.iter().filter(|(file, _)| file.starts_with("cache/"));
+    let mentions = files.flat_map(|(file, source)| source.mentions.iter().map(move |mention| (file, mention)));
+    let starts = mentions.filter(|(_, mention)| {
+        let names = [mention.path.first(), mention.path.last()].map(|name| name.map_or("", String::as_str));
+        !mention.is_of_tests && names[0] == "tokio" && names[1].starts_with("spawn")
+    });
+    let files: Vec<&str> = starts.map(|(file, _)| file.as_str()).collect();
+    assert_eq!(files, [OF_A_CONNECTION]);
+}
+
 #[test]
 fn what_cannot_be_avoided_is_a_short_list_that_is_needed() {
     assert!(UNAVOIDABLE.len() <= MOST_UNAVOIDABLE, "untie one before the next is listed");

@@ -16,6 +16,7 @@ mod layers;
 mod limits;
 mod predecessor;
 mod pull;
+mod reported;
 mod scripted;
 mod service;
 mod setup;

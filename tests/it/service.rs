@@ -41,6 +41,7 @@ fn a_stop_takes_as_long_as_the_drain_says_and_asks_the_manager_for_that_time() {
     let stopping = machine.told("STOPPING=1");
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=450000000"), "{stopping}");
     assert!(machine.wait().success());
+    let mut machine = Machine::new();
     machine.start(&[]);
     machine.told("READY=1");
     with_drain(&machine, "0s");

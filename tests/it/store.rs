@@ -189,9 +189,9 @@ fn content_larger_than_the_cache_evicts_nothing() {
     let (_folder, store) = open(1000);
     store.put(&digest(b"small"), b"small").unwrap();
     let staged = store.stage(&digest(b"large")).unwrap();
-    assert!(matches!(staged.expect(1001), Err(Error::Full { .. })));
+    assert!(matches!(staged.expect(1001), Err(Error::TooLarge { .. })));
     assert!(staged.expect(1000).is_ok());
-    assert!(matches!(staged.write_at(901, &[0; 100]), Err(Error::Full { .. })));
+    assert!(matches!(staged.write_at(901, &[0; 100]), Err(Error::TooLarge { .. })));
     assert!(store.read(&digest(b"small")).unwrap().is_some());
     assert_eq!((store.usage().bytes, store.usage().evictions), (5, 0));
 }

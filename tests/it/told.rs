@@ -57,7 +57,7 @@ async fn the_log_and_the_metrics_agree_on_what_became_of_each_connect() {
     let nobody = nowhere.address();
     let tunnel = format!("allow: ['127.0.0.1:{}'], deny: [denied.example]", nobody.port());
     let plan = Plan::new().registry(&registry, "").host("example.com", &other).tunnel(&tunnel);
-    let proxy = plan.clients("allow: [127.0.0.1]").start().await;
+    let proxy = plan.clients("allow: [127.0.0.1/32]").start().await;
     let client = proxy.client();
     drop(client.tunnel(QUAY).await.unwrap());
     drop(client.tunnel("example.com:443").await.unwrap());
@@ -134,11 +134,12 @@ async fn a_digest_mismatch_names_the_registry_and_the_repository() {
 #[tokio::test]
 async fn damage_is_an_error_that_names_the_registry_and_the_repository() {
     let log = Log::begin();
-    let (registry, proxy) = quay().await;
+    let (registry, mut proxy) = quay().await;
     let digest = registry.push_blob("org/app", vec![1; 100_000]);
     let path = format!("/v2/org/app/blobs/{digest}");
     proxy.client().session(QUAY).await.get(&path).await.bytes();
     proxy.stored(&digest).await;
+    proxy.restart().await; // the catalog has all of it
     let mut bytes = std::fs::read(proxy.blob_file(&digest)).unwrap();
     bytes[50_000] ^= 1;
     std::fs::write(proxy.blob_file(&digest), bytes).unwrap();
@@ -245,8 +246,11 @@ async fn why_names_an_outage_also_of_an_image_that_is_not_cached() {
     assert_eq!(session.get("/v2/org/app/manifests/1").await.status, 200);
     assert!(!why(&proxy, "quay.io/org/app:1").await.contains("outage"));
     registry.stop();
-    let path = "/v2/org/none/manifests/1";
-    until("it is away", async || proxy.client().session(QUAY).await.get(path).await.status == 503).await;
+    until("it is away", async || {
+        proxy.client().session(QUAY).await.get("/v2/org/none/manifests/1").await;
+        why(&proxy, "quay.io/org/app:1").await.contains("outage")
+    })
+    .await;
     for image in ["quay.io/org/app:1", "quay.io/org/none:1"] {
         let said = why(&proxy, image).await;
         assert!(said.contains("outage     quay.io is unreachable"), "{said}");

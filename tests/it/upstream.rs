@@ -7,21 +7,24 @@ use http::{Request, Response, StatusCode};
 use pullthrough::host::Period;
 use pullthrough::oci::Authority;
 use pullthrough::upstream::{
-    AddressRules, Config, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, RetryAdvice, Side, Target,
-    Upstream, Why,
+    AddressRules, Config, Downloads, Endpoint, EndpointConfig, Error, Family, FinalHop, HostConfig, RetryAdvice, Side,
+    Target, Upstream, Why,
 };
 use pullthrough::wire::{Body, BodyError, collect};
 
 use crate::support::lab::{self, Certificate};
-use crate::support::{Act, Gate, Manner, Parent, Plan, Proxy, Registry, Setup, eventually};
+use crate::support::{Act, Gate, Manner, Parent, Plan, Play, Proxy, Raw, Registry, Relay, Setup, eventually};
 
+mod certificates;
 mod connections;
 mod floods;
+mod forgotten;
 mod parents;
 mod reach;
 mod redirects;
 mod region;
 mod resolvers;
+mod streams;
 
 /// An endpoint that dials the registry where it listens, and trusts the lab.
 fn endpoint_config(registry: &Registry) -> EndpointConfig {

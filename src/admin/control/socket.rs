@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::address::{Address, NAME};
 use super::answer;
 use crate::cache::Inventory;
-use crate::host::{self, Seldom, Spare};
+use crate::host::{self, LogThrottle, Spare};
 
 /// The name of the socket until its mode is set.
 const FRESH: &str = "control.sock.new";
@@ -84,7 +84,7 @@ fn listen(folder: &Path, path: &Path) -> io::Result<UnixListener> {
 
 async fn accept(listener: UnixListener, inventory: Inventory, stop: CancellationToken) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let (mut spare, logged) = (Spare::new(), Seldom::new());
+    let (mut spare, logged) = (Spare::new(), LogThrottle::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,

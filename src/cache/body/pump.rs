@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::buffers::{Buffer, SIZES};
 use crate::host::{self, BUFFERS, Buffers};
-use crate::store::{Blob, Staged};
+use crate::store::Blob;
 use crate::wire::Span;
 
 const CHUNK: usize = SIZES[2];
@@ -72,20 +72,6 @@ impl ReadAt for Blob {
 
     fn hung(&self) -> BoxFuture<'static, ()> {
         Box::pin(Self::hung(self))
-    }
-}
-
-impl ReadAt for Arc<Staged> {
-    fn try_read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        Staged::try_read_at(self, at, buffer)
-    }
-
-    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        Staged::read_at(self, at, buffer)
-    }
-
-    fn hung(&self) -> BoxFuture<'static, ()> {
-        Box::pin(Staged::hung(self))
     }
 }
 
@@ -203,7 +189,7 @@ mod tests {
 
     /// A file on a disk that does not return until it is let go.
     #[derive(Clone)]
-    struct Held(Arc<std::sync::Mutex<()>>, tokio::sync::watch::Receiver<bool>);
+    struct Held(std::sync::Arc<std::sync::Mutex<()>>, tokio::sync::watch::Receiver<bool>);
 
     impl ReadAt for Held {
         fn try_read_at(&self, _: u64, _: &mut [u8]) -> io::Result<Option<usize>> {
@@ -223,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_does_not_wait_for_a_disk_that_hangs() {
-        let (disk, hangs) = (Arc::new(std::sync::Mutex::new(())), tokio::sync::watch::Sender::new(false));
+        let (disk, hangs) = (std::sync::Arc::new(std::sync::Mutex::new(())), tokio::sync::watch::Sender::new(false));
         let held = disk.lock();
         let mut pump = Pump::new(Held(disk.clone(), hangs.subscribe()));
         let all = Span { from: 0, to: u64::MAX };

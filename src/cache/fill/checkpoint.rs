@@ -11,7 +11,7 @@ use super::fill::Fill;
 /// What has landed is remembered across restarts when so much was added, or after so long.
 const REMEMBER_BYTES: u64 = 64 << 20;
 const REMEMBER_AFTER: Duration = Duration::from_secs(10);
-/// A broken fill of less is not worth keeping, in bytes.
+/// Less is not worth remembering while a fill is under way, in bytes.
 pub(crate) const KEEP_FROM: u64 = 1 << 20;
 
 /// How much of a fill is remembered, and the remembering that is under way.
@@ -56,9 +56,15 @@ pub(crate) async fn keep(fill: &Fill) {
     }
 }
 
+/// The same of a fill that its upstream did not end, and at once, though readers may still have it.
+pub(crate) async fn keep_now(fill: &Fill) {
+    keep(fill).await;
+    fill.staged().park();
+}
+
 fn remember(fill: &Fill) -> JoinHandle<()> {
-    let (staged, (extents, total)) = (fill.staged().clone(), fill.extents());
-    tokio::task::spawn_blocking(move || {
+    let (staged, (extents, total)) = (fill.staged().handle(), fill.extents());
+    fill.tasks().spawn_blocking(move || {
         if let Err(error) = staged.remember(&extents, total, None) {
             warn!(digest = %staged.digest(), %error, "cannot save the progress of a download");
         }

@@ -1,9 +1,8 @@
 //! The state of one fill, shared by its driver, its lanes, its digest reader and its followers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,8 +16,10 @@ use super::plan::phase::{Gone, Phase};
 use super::plan::plan::{LengthChanged, Plan};
 use super::silence::Silence;
 use super::sources::{FillSource, Sources, not_asked};
+use super::staged_file::StagedFile;
 use super::status::FillStatus;
 use crate::cache::{Fault, Flow, Place};
+use crate::host::TaskGroup;
 use crate::oci::Digest;
 use crate::store::{Partial, Staged};
 use crate::wire::Span;
@@ -27,11 +28,12 @@ use crate::wire::Span;
 pub struct Fill {
     digest: Digest,
     place: Place,
-    staged: Arc<Staged>,
+    staged: StagedFile,
     plan: Mutex<Plan>,
     next_reader: AtomicU64,
     sources: Sources,
     endpoints: Mutex<Endpoints>,
+    has_begun: AtomicBool,
     has_ranges: AtomicBool,
     is_leaving: AtomicBool,
     status: FillStatus,
@@ -39,36 +41,40 @@ pub struct Fill {
     /// Rung when the driver should look after something.
     bell: Notify,
     stop: CancellationToken,
+    tasks: TaskGroup,
 }
 
 /// What its readers and its driver see.
 impl Fill {
     /// Nothing has landed.
-    pub(crate) fn new(staged: Staged, source: FillSource, endpoints: Endpoints) -> Self {
-        Self::begin(staged, Plan::new(Extents::default(), None), source, endpoints)
+    pub(crate) fn new(staged: Staged, source: FillSource, endpoints: Endpoints, tasks: TaskGroup) -> Self {
+        Self::begin(staged, Plan::new(Extents::default(), None), source, endpoints, tasks)
     }
 
     /// Goes on where an earlier one stopped.
-    pub(crate) fn resumed(partial: Partial, source: FillSource, endpoints: Endpoints) -> Self {
-        Self::begin(partial.staged, Plan::new(Extents::of(&partial.extents), partial.total), source, endpoints)
+    pub(crate) fn resumed(partial: Partial, source: FillSource, endpoints: Endpoints, tasks: TaskGroup) -> Self {
+        let plan = Plan::new(Extents::of(&partial.extents), partial.total);
+        Self::begin(partial.staged, plan, source, endpoints, tasks)
     }
 
-    fn begin(staged: Staged, plan: Plan, source: FillSource, endpoints: Endpoints) -> Self {
+    fn begin(staged: Staged, plan: Plan, source: FillSource, endpoints: Endpoints, tasks: TaskGroup) -> Self {
         let status = FillStatus::new(plan.total().filter(|_| plan.progress() > 0));
         Self {
             digest: *staged.digest(),
             place: source.caller.place.clone(),
-            staged: Arc::new(staged),
+            staged: StagedFile::new(staged),
             plan: Mutex::new(plan),
             next_reader: AtomicU64::new(1),
             sources: Sources::new(source),
             endpoints: Mutex::new(endpoints),
+            has_begun: false.into(),
             has_ranges: true.into(),
             is_leaving: false.into(),
             status,
             silence: Silence::new(),
             bell: Notify::new(),
             stop: CancellationToken::new(),
+            tasks,
         }
     }
 
@@ -123,7 +129,12 @@ impl Fill {
         reader
     }
 
-    pub(crate) fn staged(&self) -> &Arc<Staged> {
+    /// What works for it in the background.
+    pub(crate) fn tasks(&self) -> &TaskGroup {
+        &self.tasks
+    }
+
+    pub(crate) fn staged(&self) -> &StagedFile {
         &self.staged
     }
 
@@ -195,17 +206,6 @@ impl Fill {
     pub(crate) async fn stopped(&self) {
         self.stop.cancelled().await;
     }
-
-    /// Waits until no blocking thread reads for somebody who has left: the file is put away with its last handle.
-    pub(crate) async fn let_go(&self) {
-        const LOOK: Duration = Duration::from_millis(2);
-        for _ in 0..500 {
-            if Arc::strong_count(&self.staged) == 1 {
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
 }
 
 /// What its lanes do to it.
@@ -244,6 +244,11 @@ impl Fill {
     /// Whose sources it has.
     pub(crate) fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Whether any source has delivered something: in the midst of a content, an upstream that fails is waited for.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Whether ranges can be asked for, as far as is known.
@@ -297,6 +302,7 @@ impl Fill {
     }
 
     pub(crate) fn land(&self, lane: LaneId, span: Span) {
+        self.has_begun.store(true, Ordering::Release);
         self.silence.broken();
         let woken = self.plan().land(lane, span);
         woken.into_iter().for_each(Waker::wake);

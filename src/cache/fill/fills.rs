@@ -17,7 +17,7 @@ use super::slots::{Key, Slot, SlotChange, Slots};
 use super::sources::{FillSource, Opening};
 use super::status::Ending;
 use crate::cache::Caller;
-use crate::host::carried_over;
+use crate::host::TaskGroup;
 use crate::oci::Digest;
 use crate::store::{self, Blob, Store};
 use crate::telemetry::Metrics;
@@ -33,7 +33,8 @@ pub struct Fills {
     is_closed: Arc<AtomicBool>,
 }
 
-enum Joined {
+/// What joining found.
+pub(crate) enum Joined {
     Entered(Entered),
     /// Nobody is there.
     Alone(Permit),
@@ -54,11 +55,11 @@ pub enum Entered {
 }
 
 impl Fills {
-    /// Nothing under way.
+    /// Nothing under way. The fills are among `tasks`.
     #[must_use]
-    pub fn new(store: Store, config: FillConfig, metrics: Metrics) -> Self {
+    pub fn new(store: Store, config: FillConfig, metrics: Metrics, tasks: TaskGroup) -> Self {
         let liars = Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build();
-        let context = FillContext { store, metrics, config, liars, slots: Slots::default() };
+        let context = FillContext { store, metrics, config, liars, slots: Slots::default(), tasks };
         Self { context, is_closed: Arc::default() }
     }
 
@@ -102,13 +103,15 @@ impl Fills {
         }
         // Off the network task, and of its own: a caller that leaves must not take the file half opened with it.
         let (digest, source) = (*digest, FillSource::of(caller));
-        let begin = carried_over(move || permit.begin(&digest, source, heed));
-        let (waiter, opening) = self.context.store.patiently("begin a download in", move |_| begin()).await?;
+        let (store, begin) = (self.context.store.clone(), move || permit.begin(&digest, source, heed));
+        let begun =
+            self.context.tasks.spawn(async move { store.patiently("begin a download in", move |_| begin()).await });
+        let (waiter, opening) = begun.await.unwrap_or(Err(store::Error::Closed))?;
         Ok(Entered::Started(waiter, opening))
     }
 
     /// Joins what is under way; else takes the place of the one fill that may be. Never waits for the disk.
-    fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
+    pub(crate) fn join(&self, digest: &Digest, caller: &Caller, permitted: bool) -> Joined {
         let key = Key(*digest, caller.place.registry.clone());
         let mut slots = self.context.slots.lock();
         let Some(slot) = slots.get(&key) else {

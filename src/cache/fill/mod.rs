@@ -6,7 +6,8 @@
 //! the content from its first hole on, one of them or, for large blobs, as many as bring more (`parallelism`); scouts fetch
 //! what a reader far ahead waits for (`demand`). The digest reader follows like any other reader; when the digest matched,
 //! held bytes are released and the file is committed. A [`Follower`] reads the staged file at its own pace. A fill that
-//! nobody waits for is parked: its file and extents are kept, and the next demand resumes it, after a restart too. One that
+//! nobody waits for is parked: its file and extents are kept, and the next demand resumes it, after a restart too. So is
+//! what has landed of one that its upstream does not finish, however it is asked (`transfer::shape`). One that
 //! has brought nothing for long is asked again when a caller comes (`silence`). When the disk takes no more, each reader
 //! goes on by a request of its own (`detached`).
 //! Scope: blobs. Manifests are small and fetched whole.
@@ -26,6 +27,7 @@ pub(crate) mod reader;
 mod silence;
 mod slots;
 pub(crate) mod sources;
+mod staged_file;
 pub(crate) mod status;
 mod task;
 pub(crate) mod transfer;

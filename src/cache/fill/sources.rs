@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cache::{Caller, Fault, Reach, Retry};
+use crate::cache::{Caller, Fault, FaultKind, Reach, Retry};
 
 /// A thousand joiners need not all be able to lead.
 const ENOUGH: usize = 16;
@@ -15,6 +15,8 @@ const ENOUGH: usize = 16;
 #[derive(Clone)]
 pub(crate) struct FillSource {
     pub(crate) caller: Caller,
+    /// The one that came last of those that ask in the same name.
+    spare: Option<Caller>,
     opened: watch::Sender<Option<Result<Reach, Fault>>>,
     /// The registry has refused its principal since: what it proved proves nothing any more.
     is_doubted: Arc<AtomicBool>,
@@ -33,12 +35,12 @@ struct NotAsked;
 
 /// What those are told whose source was not asked.
 pub(crate) fn not_asked() -> Fault {
-    Fault::new(Retry::Again, NotAsked)
+    Fault::new(Retry::Again, NotAsked).of(FaultKind::NotAsked)
 }
 
 /// Whether the fill has said nothing of the caller's right, neither yes nor no.
 pub(crate) fn says_nothing(fault: &Fault) -> bool {
-    fault.cause.downcast_ref::<NotAsked>().is_some()
+    fault.kind == FaultKind::NotAsked
 }
 
 impl Opening {
@@ -59,6 +61,7 @@ impl FillSource {
     pub(crate) fn of(caller: &Caller) -> Self {
         Self {
             caller: caller.clone(),
+            spare: None,
             opened: watch::Sender::new(None),
             is_doubted: Arc::default(),
             begun: Instant::now(),
@@ -112,12 +115,16 @@ impl Sources {
     }
 
     /// The source of the same principal at the same place, asked in the same name, if one takes part that is not doubted.
+    /// The caller's own credentials are kept beside: the source's may expire before it has delivered all.
     pub(crate) fn of(&self, caller: &Caller) -> Option<FillSource> {
         let is_good = |source: &&FillSource| source.speaks_for(caller) && !source.is_doubted.load(Ordering::Acquire);
         // Only the first one is being asked, or was: another's opening might never come.
         let sources = self.lock();
         let asked = sources.iter().enumerate().filter(|(position, source)| *position == 0 || source.has_answered());
-        asked.map(|(_, source)| source).find(is_good).cloned()
+        let found = asked.map(|(_, source)| source).find(is_good).cloned();
+        drop(sources);
+        found.iter().for_each(|source| self.keep_spare(source, caller));
+        found
     }
 
     /// The registry has refused `caller`. Its source may go on, and proves nothing.
@@ -137,6 +144,25 @@ impl Sources {
         }
     }
 
+    /// Another caller of the same asks in the same name, perhaps with credentials that live longer.
+    fn keep_spare(&self, source: &FillSource, caller: &Caller) {
+        let mut sources = self.lock();
+        sources.iter_mut().filter(|known| known.is(source)).for_each(|known| known.spare = Some(caller.clone()));
+    }
+
+    /// Whether its name can be asked in with other credentials, which came since; they are used from now on.
+    pub(crate) fn renew(&self, source: &FillSource) -> bool {
+        let mut sources = self.lock();
+        let Some(known) = sources.iter_mut().find(|known| known.is(source)) else { return false };
+        let spare = known.spare.take();
+        spare.map(|spare| known.caller = spare).is_some()
+    }
+
+    /// Whether anybody else can be asked.
+    pub(crate) fn has_another(&self, than: &FillSource) -> bool {
+        self.lock().iter().any(|known| !known.is(than))
+    }
+
     /// The one to ask now.
     pub(crate) fn first(&self) -> Option<FillSource> {
         self.lock().first().cloned()
@@ -148,7 +174,7 @@ impl Sources {
         source.failed(fault);
     }
 
-    /// The fill ends: whoever was not asked is told so.
+    /// The fill ends: a source that was not asked is told so.
     pub(crate) fn fail(&self, fault: &Fault) {
         self.lock().iter().for_each(|source| source.failed(fault));
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tracing::{debug, error, info};
 
 use super::FillConfig;
-use super::checkpoint::{KEEP_FROM, keep};
+use super::checkpoint::{keep, keep_now};
 use super::fill::Fill;
 use super::reader::hashing;
 use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
-use crate::store::{self, Checksums, Staged};
+use crate::store::{self, Checksums};
 use crate::telemetry::Metrics;
 
 /// Runs a fill to its end.
@@ -30,7 +30,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
                 }
                 fill.detach(fault);
             }
-            Err(Halt::Broken(fault)) => fill.break_off(fault),
+            Err(Halt::Broken(fault) | Halt::Spoilt(fault)) => fill.break_off(fault),
             Ok(()) | Err(Halt::Parked) => {}
         }
         gathered
@@ -46,17 +46,17 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
             } else {
                 abandon(&fill).await;
             }
-            fill.let_go().await;
+            fill.staged().let_go().await; // the next fill of this content resumes it
         }
         (Err(Halt::Detached(_)), _) => abandon(&fill).await,
-        (Err(Halt::Broken(fault)), _) | (Ok(()), Err(fault)) => {
+        (Err(Halt::Broken(fault)), _) if fill.progress() > 0 => {
+            debug!(digest = %fill.digest(), %fault, "a fill ended without content");
+            keep_now(&fill).await;
+        }
+        (Err(Halt::Broken(fault) | Halt::Spoilt(fault)), _) | (Ok(()), Err(fault)) => {
             debug!(digest = %fill.digest(), %fault, "a fill ended without content");
             fill.break_off(&fault);
-            if fault.retry == Retry::Again && fill.progress() >= KEEP_FROM {
-                keep(&fill).await;
-            } else {
-                abandon(&fill).await;
-            }
+            abandon(&fill).await;
         }
         (Ok(()), Ok((found, checksums))) if found == *fill.digest() => {
             fill.verify(checksums.len());
@@ -81,13 +81,13 @@ fn is_too_large(fault: &Fault) -> bool {
 
 /// Removes what was staged, off the network task.
 async fn abandon(fill: &Fill) {
-    let staged: Arc<Staged> = fill.staged().clone();
-    let _ = tokio::task::spawn_blocking(move || staged.abandon()).await; // a panic was reported when it happened
+    let staged = fill.staged().handle();
+    let _ = fill.tasks().spawn_blocking(move || staged.abandon()).await; // a panic was reported when it happened
 }
 
 async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
-    let staged: Arc<Staged> = fill.staged().clone();
-    let mut committing = tokio::task::spawn_blocking(move || staged.commit_with(checksums));
+    let staged = fill.staged().handle();
+    let mut committing = fill.tasks().spawn_blocking(move || staged.commit_with(checksums));
     let committed = match fill.staged().committed(&mut committing).await {
         Ok(committed) => committed,
         // The next one of this content must not begin before it ends; nobody waits for that.

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::holder::words;
 use super::{Event, Inventory, InventoryError, PinChange};
+use crate::host::TaskGroup;
 use crate::oci::{Digest, ImageName, Listing, Reference};
 use crate::store::{Pinned, Scope, Store, Survey};
 
@@ -154,11 +155,11 @@ impl Inventory {
 }
 
 /// A manifest came: what a pinned one lists is pinned with it.
-pub(crate) async fn arrived(store: &Store, digest: &Digest, bytes: &[u8]) {
+pub(crate) async fn arrived(store: &Store, tasks: &TaskGroup, digest: &Digest, bytes: &[u8]) {
     match store.catalog().is_pinned(digest).await {
         Ok(true) => {
             let (store, listing) = (store.clone(), Listing::of(bytes));
-            let marked = tokio::task::spawn_blocking(move || {
+            let marked = tasks.spawn_blocking(move || {
                 store.mark(listing.manifests.iter().chain(&listing.blobs), true);
             });
             let _ = marked.await; // a panic was reported when it happened

@@ -15,7 +15,7 @@ use crate::cache::rights::rights::{AskedAt, Released, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Proof, Reach, Retry, Subject, Whole};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::Coalesced;
+use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Digest, Look, kept_type};
 use crate::store::Content;
 use crate::telemetry::Outcome;
@@ -66,8 +66,10 @@ impl Manifests {
         proofs: Arc<Proofs>,
         kept: ManifestStore,
         missing: Missing<(Digest, Content)>,
+        tasks: &TaskGroup,
     ) -> Self {
-        Self { rights, refusals, proofs, kept, missing, fetched: Together::new(), delivered: Together::new() }
+        let (fetched, delivered) = (Together::new(tasks.clone()), Together::new(tasks.clone()));
+        Self { rights, refusals, proofs, kept, missing, fetched, delivered }
     }
 
     /// As [`Cache::manifest`](crate::cache::Cache::manifest).
@@ -94,7 +96,7 @@ impl Manifests {
         if released.as_ref().is_some_and(|released| released.permission == Permission::Good) {
             return self.fetch(caller, digest).await;
         }
-        if let Some(fault) = self.missing.known(caller, (*digest, Content::Manifest)) {
+        if let Some(fault) = self.missing.known(caller, (*digest, Content::Manifest), caller.trust.missing_for) {
             return Err(fault);
         }
         let shared = self.rights.are_shared(&caller.place, digest).await;
@@ -245,7 +247,7 @@ impl Inquiry for Fetching {
             Ok((_, false)) => {}
             Err(fault) => {
                 manifests.refusals.heed(caller, &Subject::Manifest(*digest), fault).await;
-                manifests.missing.note(caller, (*digest, Content::Manifest), fault);
+                manifests.missing.note(caller, (*digest, Content::Manifest), caller.trust.missing_for, fault);
             }
         }
         fetched

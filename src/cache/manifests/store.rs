@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::cache::inventory;
-use crate::host;
+use crate::host::{self, TaskGroup};
 use crate::oci::{Digest, MANIFEST_LIMIT};
 use crate::store::{self, Store};
 
@@ -15,6 +15,7 @@ const HOT_BYTES: u64 = 64 << 20;
 pub(crate) struct ManifestStore {
     hot: moka::sync::Cache<Digest, Hot>,
     store: Store,
+    tasks: TaskGroup,
 }
 
 /// A manifest in memory.
@@ -26,10 +27,10 @@ struct Hot {
 }
 
 impl ManifestStore {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, tasks: TaskGroup) -> Self {
         let weigh = |_: &Digest, hot: &Hot| u32::try_from(hot.bytes.len()).unwrap_or(u32::MAX).saturating_add(200);
         let most = HOT_BYTES.min(host::memory_limit() / 16);
-        Self { hot: moka::sync::Cache::builder().weigher(weigh).max_capacity(most).build(), store }
+        Self { hot: moka::sync::Cache::builder().weigher(weigh).max_capacity(most).build(), store, tasks }
     }
 
     /// Forgets what is in memory: the store has changed below it.
@@ -57,8 +58,14 @@ impl ManifestStore {
         Some(read)
     }
 
-    /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one.
+    /// Keeps verified bytes. A disk that cannot take them costs the next pull, not this one. What was begun goes on to its end.
     pub(crate) async fn keep(&self, digest: Digest, bytes: &Bytes) {
+        let (manifests, bytes) = (self.clone(), bytes.clone());
+        let kept = self.tasks.spawn(async move { manifests.put(digest, &bytes).await });
+        let _ = kept.await; // a panic was reported when it happened
+    }
+
+    async fn put(&self, digest: Digest, bytes: &Bytes) {
         self.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false });
         let kept = bytes.clone();
         let put = self.store.patiently("store a manifest in", move |store| store.put(&digest, &kept).map(drop)).await;
@@ -72,14 +79,14 @@ impl ManifestStore {
             let is_owed = self.store.disk_fault().is_some();
             self.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed });
         }
-        inventory::arrived(&self.store, &digest, bytes).await;
+        inventory::arrived(&self.store, &self.tasks, &digest, bytes).await;
     }
 
     /// Stores in the background what an ill disk did not take: it may be hot for months, and gone with a restart.
     fn offer_again(&self, digest: Digest, bytes: &Bytes) {
         let (manifests, bytes) = (self.clone(), bytes.clone());
         self.hot.insert(digest, Hot { bytes: bytes.clone(), is_owed: false }); // once, however many ask
-        tokio::spawn(async move { manifests.keep(digest, &bytes).await });
+        self.tasks.spawn(async move { manifests.put(digest, &bytes).await });
     }
 }
 

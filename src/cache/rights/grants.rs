@@ -5,11 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::{hmac, rand};
-
 use super::place::Place;
 use super::principal::Principal;
 use crate::cache::GrantsConfig;
+use crate::host::MacKey;
 use crate::oci::Digest;
 
 /// At most so many proofs are remembered.
@@ -20,7 +19,7 @@ const CONTENTS: u64 = 500_000;
 /// The proofs.
 #[derive(Clone)]
 pub struct Grants {
-    key: hmac::Key,
+    key: MacKey,
     proofs: moka::sync::Cache<(Place, Principal), Instant>,
     /// Of one content, which says nothing of others in the place. Callers without credentials are all
     /// [`Principal::Anonymous`] here.
@@ -41,7 +40,7 @@ impl Grants {
     /// # Errors
     /// [`NoMacKey`].
     pub fn new() -> Result<Self, NoMacKey> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoMacKey)?;
+        let key = MacKey::random().ok_or(NoMacKey)?;
         let remembered =
             || moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(GrantsConfig::LONGEST.0).build();
         let (proofs, denials) = (remembered(), remembered());
@@ -53,14 +52,7 @@ impl Grants {
     /// A MAC of `parts` under a key that dies with the process. No two lists of parts have the same.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = hmac::Context::with_key(&self.key);
-        for part in parts {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(mac.sign().as_ref());
-        bytes
+        self.key.of(parts)
     }
 
     /// The principal that has `credential` at `registry`. The same credential at two registries is two principals.
@@ -109,6 +101,12 @@ impl Grants {
         if self.proofs.get(&key).is_some_and(|proven| proven <= asked) {
             self.proofs.invalidate(&key);
         }
+    }
+
+    /// Whether the registry has said no since `asked`.
+    #[must_use]
+    pub fn is_denied_since(&self, place: &Place, principal: &Principal, asked: Instant) -> bool {
+        self.denials.get(&(place.clone(), principal.shared())).is_some_and(|denied| denied >= asked)
     }
 
     /// Forgets all proofs, as when the registries' configuration changed.

@@ -21,7 +21,7 @@ use super::reader::PlaceReader;
 use super::trust::{Permission, Trust};
 use super::witnesses::Witnesses;
 use crate::cache::caller::Caller;
-use crate::cache::source::{Fault, Reach, Said, Subject};
+use crate::cache::source::{Fault, FaultKind, Reach, Said, Subject};
 use crate::oci::Digest;
 use crate::store::{Content, Store};
 
@@ -162,7 +162,7 @@ impl Rights {
             return false;
         }
         caller.source.is_gone().await
-            || (caller.source.is_throttle(fault) && self.publics.age(&caller.place).await.is_known())
+            || (fault.kind == FaultKind::Throttle && self.publics.age(&caller.place).await.is_known())
     }
 
     /// Whether the registry's own word is proof enough for stored content.
@@ -210,7 +210,7 @@ impl Rights {
         let Caller { place, principal, trust, .. } = caller;
         match reach {
             Reach::Place if principal.is_nobody() => self.publics.open(place, asked.time, trust.forgeable),
-            _ if caller.is_lent() => return,
+            _ if caller.is_reduced() => return,
             Reach::Place => self.grants.give(place, principal, asked.instant),
             Reach::Content => self.grants.give_content(place, principal, digest, asked.instant),
         }
@@ -244,7 +244,10 @@ impl Rights {
 
     /// What is known to be there, by what the registry last said to the caller: other things than the `subject`.
     pub(crate) async fn witnesses(&self, caller: &Caller, subject: &Subject) -> Vec<Subject> {
-        self.witnesses.others(&caller.place, &caller.principal, subject).await
+        let Caller { place, principal, .. } = caller;
+        // What was written down before a restart counts only for what anybody may read.
+        let is_public = principal.is_nobody() && self.publics.age(place).await.is_known();
+        self.witnesses.others(place, principal, subject, is_public).await
     }
 
     /// Whether the `subject` is known to be where the caller asks for it.

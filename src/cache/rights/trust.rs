@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cache::config::MISSING_FOR;
 use crate::cache::{GrantsConfig, Lives};
 
 /// How far the registry's earlier word goes for a reader.
@@ -11,6 +12,8 @@ pub struct Trust {
     pub lives: Lives,
     /// How long the registry is waited for, before its earlier word stands in for it.
     pub deadline: Duration,
+    /// How long it is believed that something is not there, where anybody may ask.
+    pub missing_for: Duration,
     /// The registry is known to be away: its earlier word stands in at once.
     pub away: bool,
     /// The caller's token has expired: a no to it says nothing of the principal that obtained it.
@@ -25,6 +28,7 @@ impl Default for Trust {
         Self {
             lives: GrantsConfig::default().lives(),
             deadline: Duration::from_secs(10),
+            missing_for: MISSING_FOR,
             away: false,
             lapsed: false,
             forgeable: false,

@@ -44,10 +44,16 @@ impl Witnesses {
         known.is_some_and(|known| known.iter().any(|one| is_same(one, subject)))
     }
 
-    /// Those besides the `subject`, the latest first.
-    pub(crate) async fn others(&self, place: &Place, principal: &Principal, subject: &Subject) -> Vec<Subject> {
+    /// Those besides the `subject`, the latest first. Of a public place, the catalog knows some after a restart.
+    pub(crate) async fn others(
+        &self,
+        place: &Place,
+        principal: &Principal,
+        subject: &Subject,
+        is_public: bool,
+    ) -> Vec<Subject> {
         let known = self.latest.get(&(place.clone(), principal.shared())).unwrap_or_default();
-        let known: Vec<_> = if known.is_empty() && principal.is_nobody() {
+        let known: Vec<_> = if known.is_empty() && is_public {
             // In doubt there is none, and a refusal counts.
             let tags = self.store.catalog().latest_tags(&place.registry, &place.repository, TAGS).await;
             tags.unwrap_or_default().into_iter().map(|(tag, accept)| Subject::Tag(tag, accept)).collect()
@@ -90,14 +96,14 @@ mod tests {
         let [one, two, three] = ["1", "2", "3"].map(|tag| Subject::Tag(tag.parse().unwrap(), Accept::EVERYTHING));
         let blob = Subject::Blob(Digest::of(Algorithm::Sha256, b"b"));
         let nobody = Principal::Anonymous;
-        assert_eq!(witnesses.others(&place, &nobody, &one).await, []);
+        assert_eq!(witnesses.others(&place, &nobody, &one, true).await, []);
         for subject in [&one, &blob, &two, &blob] {
             witnesses.note(&place, &Principal::Anybody, subject);
         }
-        assert_eq!(witnesses.others(&place, &nobody, &three).await, [blob.clone(), two.clone()]);
-        assert_eq!(witnesses.others(&place, &nobody, &blob).await, [two.clone()]);
+        assert_eq!(witnesses.others(&place, &nobody, &three, false).await, [blob.clone(), two.clone()]);
+        assert_eq!(witnesses.others(&place, &nobody, &blob, false).await, std::slice::from_ref(&two));
         assert!(witnesses.holds(&place, &nobody, &two) && !witnesses.holds(&place, &nobody, &one));
-        assert_eq!(witnesses.others(&place, &Principal::Proxy, &three).await, [], "another's say nothing");
+        assert_eq!(witnesses.others(&place, &Principal::Proxy, &three, false).await, [], "another's say nothing");
         store.close();
     }
 }

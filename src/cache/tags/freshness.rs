@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::cache::config::TagsConfig;
+use crate::cache::config::{MISSING_FOR, TagsConfig};
 use crate::oci::Tag;
 
 /// A registry's policy.
@@ -55,6 +55,12 @@ impl TagPolicy {
     pub fn of(&self, tag: &Tag) -> Freshness {
         let rule = self.rules.iter().find(|(pattern, _)| pattern.is_match(tag.as_str()));
         Freshness { fresh_for: rule.map_or(self.fresh_for, |(_, fresh_for)| *fresh_for), deadline: self.deadline }
+    }
+
+    /// How long it is believed that something is not there.
+    #[must_use]
+    pub fn missing_for(&self) -> Duration {
+        self.fresh_for.min(MISSING_FOR)
     }
 
     /// How long asking may take.

@@ -14,6 +14,9 @@ use crate::oci::{Accept, MediaType, Tag};
 use crate::store::{Learned, Store, TagEntry};
 
 const CAPACITY: u64 = 200_000;
+/// So many classes with types of their clients' own are kept for one tag, in memory: clients can invent as many as they
+/// like.
+const OTHERS: usize = 8;
 
 /// The last known answers.
 pub(crate) struct TagMemory {
@@ -56,10 +59,16 @@ impl TagMemory {
         self.hot.entry((place.clone(), entry.tag.clone())).and_upsert_with(|before| {
             let mut entries = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
             entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+            if entry.accept.has_others() && entries.iter().filter(|old| old.accept.has_others()).count() >= OTHERS {
+                let oldest = entries.iter().position(|old| old.accept.has_others());
+                oldest.map(|oldest| entries.remove(oldest));
+            }
             entries.push(entry.clone());
             Arc::new(entries)
         });
-        self.store.catalog().record_tag(entry);
+        if !entry.accept.has_others() {
+            self.store.catalog().record_tag(entry);
+        }
     }
 
     /// Forgets what a tag is: all of it, or for one class and one way of learning.

@@ -19,7 +19,7 @@ use crate::cache::rights::rights::{AskedAt, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
-use crate::host::Coalesced;
+use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Content, Store, TagEntry};
 use crate::telemetry::Outcome;
@@ -55,6 +55,13 @@ pub struct TagFound {
     pub outcome: Outcome,
 }
 
+impl TagQuestion {
+    /// How long it is believed that the tag is not there: never longer than what it means would be.
+    fn missing_for(&self, caller: &Caller) -> Duration {
+        caller.trust.missing_for.min(self.freshness.fresh_for)
+    }
+}
+
 /// What tags mean.
 pub(crate) struct Tags {
     rights: Arc<Rights>,
@@ -78,9 +85,15 @@ struct TagInquiry {
 }
 
 impl Tags {
-    pub(crate) fn new(rights: Arc<Rights>, refusals: Arc<Refusals>, kept: ManifestStore, store: Store) -> Self {
+    pub(crate) fn new(
+        rights: Arc<Rights>,
+        refusals: Arc<Refusals>,
+        kept: ManifestStore,
+        store: Store,
+        tasks: TaskGroup,
+    ) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, refusals, memory, missing, kept, asked: Together::new() }
+        Self { rights, refusals, memory, missing, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -115,7 +128,7 @@ impl Tags {
         // A caller that might read lately is told the last answer if the registry cannot be asked, and not before.
         let may = |_: &&TagEntry| permission > Permission::Unknown;
         let own = latest(entries, *accept).filter(may);
-        if let Some(fault) = self.missing.known(caller, (tag.clone(), *accept)) {
+        if let Some(fault) = self.missing.known(caller, (tag.clone(), *accept), question.missing_for(caller)) {
             return Err(fault);
         }
         let stand_in = own.or_else(|| stand_in(entries.iter().filter(may), *accept));
@@ -221,15 +234,16 @@ impl Tags {
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
     /// registries say 404 to a caller that may not know that a repository is there.
-    async fn learn_fault(&self, caller: &Caller, tag: &Tag, accept: Accept, fault: &Fault) {
+    async fn learn_fault(&self, caller: &Caller, question: &TagQuestion, fault: &Fault) {
+        let TagQuestion { tag, accept, .. } = question;
         if fault.said == Said::Missing {
             let Caller { place, principal, .. } = caller;
             if principal.is_nobody() || self.rights.grants().age(place, principal).is_some() {
-                self.memory.forget(place, tag, Some((accept, principal.learns())));
+                self.memory.forget(place, tag, Some((*accept, principal.learns())));
             }
-            self.missing.note(caller, (tag.clone(), accept), fault);
+            self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault);
         }
-        self.refusals.heed(caller, &Subject::Tag(tag.clone(), accept), fault).await;
+        self.refusals.heed(caller, &Subject::Tag(tag.clone(), *accept), fault).await;
     }
 
     /// With the type that GET said of the manifest, or that it has itself, where it is known to be here.
@@ -282,7 +296,7 @@ impl Inquiry for TagInquiry {
                 Ok(said)
             }
             Err(fault) => {
-                tags.learn_fault(&self.caller, tag, *accept, &fault).await;
+                tags.learn_fault(&self.caller, &self.question, &fault).await;
                 Err(fault)
             }
         }

@@ -23,6 +23,7 @@ fn judge_entry(entry: &mut CredentialConfig, base: &Base, path: &KeyPath, report
     for file in [&mut entry.password_file, &mut entry.docker_config] {
         *file = file.take().map(|file| base.secret(&file));
     }
+    entry.home.clone_from(&base.home);
     if let Some((key, problem)) = entry.problem() {
         // A key that was cut out because of another mistake is not missing.
         if report.is_clean(path) {

@@ -156,8 +156,12 @@ fn judge_body(body: &RegistryConfig, path: &KeyPath, report: &mut Report<'_>) {
         if let Err(error) = Regex::new(&rule.pattern) {
             let path = tags.key("rules").index(index).key("match");
             let found = repeated(&rule.pattern);
-            report
-                .say(&path, format!("found {found}; {error}; expected a regular expression such as '^v?\\d+\\.\\d+$'"));
+            report.say(
+                &path,
+                format!(
+                    "found {found}, which is no regular expression: {error}; expected one such as '^v?\\d+\\.\\d+$'"
+                ),
+            );
         }
     }
 }

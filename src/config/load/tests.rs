@@ -54,12 +54,12 @@ nonsense: 1
         "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
              ca_file, client_cert_file, client_key_file, auth, authoritative",
         "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; it is required",
-        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: not an endpoint URL; expected \
+        "dir/f.yaml:13: registries.r.example.com.endpoints[2].url: found \"ftp://b.example.com\"; not an endpoint URL; expected \
              https://host[:port][/path], or http://",
         "dir/f.yaml:14: registries.r.example.com.endpoints[2].address: found \"here\"; expected an address and port \
              such as 127.0.0.1:3128 or '[::]:3128'",
-        "dir/f.yaml:17: registries.r.example.com.tags.rules[0].match: found open group without closing ')'; \
-             expected a regular expression such as '^v?\\d+\\.\\d+$'",
+        "dir/f.yaml:17: registries.r.example.com.tags.rules[0].match: found \"(\", which is no regular expression: \
+             found open group without closing ')'; expected one such as '^v?\\d+\\.\\d+$'",
         "dir/f.yaml:20: registries.r.example.com.tags.rules[1].fresh_for: found \"soon\"; expected a time such as \
              60s, 10m or 30d",
         "dir/f.yaml:21: registries.r.example.com.push: found \"perhaps\"; expected deny or allow",
@@ -67,7 +67,7 @@ nonsense: 1
              *.example.com",
         "dir/f.yaml:23: cache: duplicate key; expected each key once",
         "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, fill, registries, clients, \
-             upstream, tunnel, log",
+             upstream, tunnel, log, drain",
     ];
     let found = mistakes(text);
     for (found, expected) in found.iter().zip(expected) {
@@ -85,7 +85,7 @@ fn each_mistake_says_what_was_expected() {
         ("- a", "dir/f.yaml:1: found a list; expected nested keys"),
         ("just text", "dir/f.yaml:1: found \"just text\"; expected nested keys"),
         ("log: {}\n---\nlog: {}", "dir/f.yaml:3: not valid YAML: deserializing from YAML containing more than one"),
-        ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected true or false"),
+        ("log: {access: perhaps}", "log.access: found \"perhaps\"; expected all, pulls or off"),
         ("log: {format: xml}", "log.format: found \"xml\"; expected text or json"),
         ("log: 5", "log: found 5; expected nested keys"),
         ("clients: {allow: [10.0.0.0/99]}", "clients.allow[0]: found \"10.0.0.0/99\"; expected a network"),

@@ -14,6 +14,7 @@ use super::own_word;
 use crate::cache::Principal;
 use crate::host::Secret;
 use crate::oci::{Authorization, Challenge};
+use crate::proxy::asked::AskedUpstream;
 use crate::proxy::context::Context;
 use crate::proxy::served::ServedAnswer;
 use crate::proxy::tokens::bearers::{self, TokenBinding};
@@ -55,7 +56,7 @@ async fn verify(
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
         let (header, left) = context
-            .access
+            .authenticated
             .token_for(context.registry.realms(), endpoint, bearer, token_request.scopes(), &credential)
             .await?;
         let issued = Authorization::parse(header.as_bytes());
@@ -99,7 +100,10 @@ async fn ask_ping(
     }
     let mut request = Request::builder().uri("/v2/").body(())?;
     *request.headers_mut() = headers;
-    Ok(context.upstream.fetch(endpoint, request).await?)
+    let question = AskedUpstream::begin(Kind::Ping, endpoint.authority());
+    let answered = context.upstream.fetch(endpoint, request).await;
+    context.asked().note(&question, answered.as_ref());
+    Ok(answered?)
 }
 
 /// The credential that is sent to a token service.

@@ -125,8 +125,7 @@ async fn ask(context: &Context<'_>, method: &Method, headers: &HeaderMap) -> Opt
     for endpoint in context.upstream.order(&deciding) {
         let request = bodiless(method, headers)?;
         let asked = async {
-            let passed =
-                forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Ping, request);
+            let passed = forward::pass(context, &context.upstream, endpoint, Kind::Ping, request);
             match passed.await {
                 ServedAnswer::Message(response) => Ok(judged(response).await),
                 words => Err(words),

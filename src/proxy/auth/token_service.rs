@@ -102,8 +102,7 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
     // So that the answer can be read; it is small.
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let asked = async {
-        let answer =
-            forward::pass(context.proxy, &context.upstream, context.registry, endpoint, Kind::Token, request).await;
+        let answer = forward::pass(context, &context.upstream, endpoint, Kind::Token, request).await;
         token_relay::heard(context.proxy, context.authority, binding, answer).await
     };
     let Some(token) = hand_out(context, &token_request, true).filter(|_| !context.is_shared) else {

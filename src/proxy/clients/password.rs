@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::{hmac, rand};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -14,7 +13,7 @@ use tracing::{error, info};
 use super::htpasswd::{BadLine, Users};
 use super::offer::Offer;
 use super::throttle::LoginThrottle;
-use crate::host::WatchedFile;
+use crate::host::{MacKey, WatchedFile};
 
 /// A password that was right is believed for so long, as long as the file's hash is the same.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
@@ -56,7 +55,7 @@ pub struct Logins(Arc<Inner>);
 struct Inner {
     file: WatchedFile,
     state: Mutex<State>,
-    mac: hmac::Key,
+    mac: MacKey,
     good: moka::sync::Cache<[u8; 32], ()>,
     throttle: LoginThrottle,
     turns: Arc<Semaphore>,
@@ -77,8 +76,7 @@ impl Logins {
         let read = file.read_if_changed().map_err(|source| LoginError::File(file.path().to_owned(), source))?;
         let users = Users::parse(&read.unwrap_or_default())
             .map_err(|bad_lines| LoginError::BadLines(file.path().to_owned(), bad_lines))?;
-        let mac =
-            hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| LoginError::NoRandom)?;
+        let mac = MacKey::random().ok_or(LoginError::NoRandom)?;
         // Half of the cores: pulls go on while passwords are guessed.
         let turns = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
         Ok(Self(Arc::new(Inner {
@@ -182,13 +180,6 @@ impl Inner {
 
     /// Under a key that dies with the process: a dump of what is remembered is no list of passwords.
     fn mac_of(&self, offer: &Offer, hash: &str) -> [u8; 32] {
-        let mut mac = hmac::Context::with_key(&self.mac);
-        for part in [offer.user.as_bytes(), hash.as_bytes(), offer.password.expose().as_bytes()] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(mac.sign().as_ref());
-        bytes
+        self.mac.of(&[offer.user.as_bytes(), hash.as_bytes(), offer.password.expose().as_bytes()])
     }
 }

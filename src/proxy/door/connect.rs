@@ -22,7 +22,8 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
     let address = client.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
-    let mut record = Record::new(&proxy.metrics, address, request.method(), host, "connect");
+    let mut record = Record::new(&proxy.metrics, address, &request, host, "connect");
+    record.user(client.user.as_ref());
     let Ok(authority) = parsed else {
         let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
         return refuse(

@@ -104,7 +104,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let asked = RefusedRequest::of(&proxy.policy().clients, address, &request);
     let mut user = None;
-    let Rendered { response, declined } = received(&proxy, address, request, stream, &mut user).await;
+    let Rendered { response, declined, .. } = received(&proxy, address, request, stream, &mut user).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
         asked.note(&proxy.policy().clients, user, None, response.status(), &reason);
     }
@@ -151,7 +151,7 @@ async fn received(
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
         return match proxy.limiter.of(address).tunnel() {
             Ok(tunnel) => {
-                let response = Box::pin(forward::absolute(proxy, address, request)).await;
+                let response = Box::pin(forward::absolute(proxy, client, request)).await;
                 stream.keep(tunnel);
                 response
             }

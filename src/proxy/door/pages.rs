@@ -25,24 +25,25 @@ const PUBLIC: [&str; 3] = [CERTIFICATE, ALIVE, READY];
 
 /// Answers a request that does not name another host.
 pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client, request.method(), "-", "own");
+    let mut record = Record::new(&proxy.metrics, client, request, "-", "own");
     record.path(request.uri().path());
     let head = *request.method() == Method::HEAD;
-    let (mut response, declined) = if *request.method() == Method::GET || head {
-        (page(proxy, request).await, None)
+    let mut rendered = if *request.method() == Method::GET || head {
+        page(proxy, request).await
     } else {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        (response, Some("only GET and HEAD".to_owned()))
+        let mut rendered = refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        rendered.response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        Rendered { declined: rendered.reason.clone(), ..rendered }
     };
     if head {
-        *response.body_mut() = Body::empty();
+        *rendered.response.body_mut() = Body::empty();
     }
-    record.verdict("own", response.status().as_u16());
-    if response.status().is_success() && matches!(request.uri().path(), ALIVE | READY) {
+    let status = rendered.response.status();
+    record.verdict("own", status.as_u16());
+    if status.is_success() && matches!(request.uri().path(), ALIVE | READY) {
         record.quiet();
     }
-    Rendered { response: record.attach(response), declined }
+    record.attach(rendered)
 }
 
 /// Whether clients outside `clients.allow` get an answer, too: to health checks, and to requests for the
@@ -54,29 +55,33 @@ pub(crate) fn is_for_anybody<B>(request: &Request<B>) -> bool {
 impl Proxy {
     /// The page of this path that is for everybody, on whatever port it is asked for; `None` for all other paths.
     pub async fn public_page(&self, path: &str) -> Option<Response<Body>> {
-        match path {
-            CERTIFICATE => {
-                let mut response = text(StatusCode::OK, self.policy().ca.root_pem().to_owned());
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
-                Some(response)
-            }
-            ALIVE => Some(text(StatusCode::OK, "alive\n")),
-            READY => Some(match unready(self).await {
-                None => text(StatusCode::OK, "ready\n"),
-                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-            }),
-            _ => None,
-        }
+        public(self, path).await.map(|page| page.response)
     }
 }
 
-async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
+async fn public(proxy: &Proxy, path: &str) -> Option<Rendered> {
+    Some(match path {
+        CERTIFICATE => {
+            let mut response = text(StatusCode::OK, proxy.policy().ca.root_pem().to_owned());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
+            response.into()
+        }
+        ALIVE => text(StatusCode::OK, "alive\n").into(),
+        READY => match unready(proxy).await {
+            None => text(StatusCode::OK, "ready\n").into(),
+            Some(reason) => refusal(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        },
+        _ => return None,
+    })
+}
+
+async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
     let path = request.uri().path();
-    if let Some(page) = proxy.public_page(path).await {
+    if let Some(page) = public(proxy, path).await {
         return page;
     }
     match path {
-        "/" => text(StatusCode::OK, welcome(proxy)),
+        "/" => text(StatusCode::OK, welcome(proxy)).into(),
         path if path.starts_with("/v2/") => {
             missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
         }
@@ -87,8 +92,9 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Response<Body> {
     }
 }
 
-fn missing(message: impl Into<String>) -> Response<Body> {
-    Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message).render().response
+fn missing(message: impl Into<String>) -> Rendered {
+    let failure = Failure::new(StatusCode::NOT_FOUND, Code::Unsupported, "http_request_error", message);
+    Rendered { declined: None, ..failure.render() }
 }
 
 /// The name by which this client reaches the proxy.
@@ -98,11 +104,11 @@ fn asked_host<B>(request: &Request<B>) -> String {
 }
 
 /// The script that sets a client's machine up, for the address by which it was fetched.
-fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
+fn setup(client: &str, host: &str, users: bool) -> Rendered {
     let Ok(client) = client.parse::<ClientKind>() else { return missing(UnknownClient.to_string()) };
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else {
-        return text(
+        return refusal(
             StatusCode::BAD_REQUEST,
             "the request does not name a host, so the script cannot name its proxy\n",
         );
@@ -111,9 +117,9 @@ fn setup(client: &str, host: &str, users: bool) -> Response<Body> {
         Some(script) => {
             let mut response = text(StatusCode::OK, script);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
-            response
+            response.into()
         }
-        None => text(
+        None => refusal(
             StatusCode::NOT_FOUND,
             format!("# no script can do this: {client}\n{}", guide::page(client, &guide::plan(client, &url))),
         ),
@@ -152,27 +158,26 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 /// 403 for an address that is not in `clients.allow`.
 pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "stranger");
+    let mut record = Record::new(&proxy.metrics, client, request, host, "stranger");
     let message = format!("{client} may not use this proxy: its network is not in clients.allow");
     record.judged("stranger", 403);
     record.detail("not in clients.allow");
     let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
-    failure.render().map(|response| record.attach(response))
+    record.attach(failure.render())
 }
 
 /// Refuses a request beyond a limit, and records it.
 pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "limit");
+    let mut record = Record::new(&proxy.metrics, client, request, host, "limit");
     let failure = respond::too_many(refusal);
     record.judged("crowded", failure.status.as_u16());
-    record.detail(failure.message.clone());
-    let Rendered { response, declined } = failure.render();
+    let Rendered { response, declined, .. } = record.attach(failure.render());
     let clients = &proxy.policy().clients;
     if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, client, request), declined) {
         asked.note(clients, None, None, failure.status, &reason);
     }
-    record.attach(response)
+    response
 }
 
 /// Refuses a request before its target is judged, and records it by a word: its user or password is missing or wrong
@@ -185,10 +190,16 @@ pub(crate) fn turned_away<B>(
     refusal: &Failure,
 ) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request.method(), host, "login");
+    let mut record = Record::new(&proxy.metrics, client, request, host, "login");
     record.judged(word, refusal.status.as_u16());
-    record.detail(refusal.message.clone());
-    refusal.render().map(|response| record.attach(response))
+    record.attach(refusal.render())
+}
+
+/// An error in words, of which the first line is the reason.
+fn refusal(status: StatusCode, words: impl Into<String>) -> Rendered {
+    let words = words.into();
+    let reason = words.lines().next().map(|line| line.trim_start_matches("# ").to_owned());
+    Rendered { reason, ..text(status, words).into() }
 }
 
 fn text(status: StatusCode, words: impl Into<String>) -> Response<Body> {

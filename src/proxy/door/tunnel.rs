@@ -5,32 +5,30 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::warn;
 
 use super::client_hello::{self, Closed};
 use super::intercept::UNRECOGNIZED_NAME;
-use crate::host::Seldom;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::{Client, refused};
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::state::Proxy;
 use crate::upstream::EgressStream;
-use crate::wire::Rewind;
+use crate::wire::{Metered, Rewind};
 
 const BUFFER: usize = 32 << 10;
 
 /// A tunnel through which nothing has passed for so long is no transfer that a drain waits for: an idle connection.
 const IDLE: Duration = Duration::from_secs(25);
 
-static SAID: Seldom = Seldom::new();
+static SAID: LogThrottle = LogThrottle::new();
 
 /// Copies until the end. The record says how much went to the client.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
@@ -38,17 +36,23 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     client: Client,
     authority: Authority,
     mut downstream: S,
-    mut upstream: EgressStream,
+    upstream: EgressStream,
     mut record: Record,
 ) {
-    let passed = AtomicU64::new(0);
+    let metrics = proxy.metrics.clone();
+    let (received, passed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut upstream = Metered::new(upstream, |read, written| {
+        received.fetch_add(read, Ordering::Relaxed);
+        passed.fetch_add(read + written, Ordering::Relaxed);
+        metrics.tunnel_bytes(read + written);
+    });
     let copying = async {
         let refuses = |name: &Host| is_refused(&proxy, &authority, name);
         match client_hello::watch(&mut downstream, &mut upstream, refuses).await {
-            Ok((said, sent)) => {
-                let mut downstream = Counted { stream: Rewind::new(said, downstream), passed: &passed };
+            Ok((said, _)) => {
+                let mut downstream = Rewind::new(said, downstream);
                 let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
-                copied.await.map(|(_, down)| sent + down)
+                copied.await.map(drop)
             }
             Err(Closed::Io(error)) => Err(error),
             Err(closed) => {
@@ -69,17 +73,19 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let copied = tokio::select! {
         copied = copying => copied,
         () = denied(&proxy, client.address, &authority) => {
+            record.sent(received.load(Ordering::Relaxed));
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;
         }
         () = idle_in_drain(&proxy, &passed) => {
+            record.sent(received.load(Ordering::Relaxed));
             record.detail("closed: the proxy is stopping, and nothing has passed for a while");
             return;
         }
     };
-    match copied {
-        Ok(sent) => record.sent(sent),
-        Err(error) => record.detail(ending(&error)),
+    record.sent(received.load(Ordering::Relaxed));
+    if let Err(error) = copied {
+        record.detail(ending(&error));
     }
 }
 
@@ -92,40 +98,6 @@ async fn idle_in_drain(proxy: &Proxy, passed: &AtomicU64) {
         if passed.load(Ordering::Relaxed) == before {
             return;
         }
-    }
-}
-
-/// Counts what passes through a stream, both ways.
-struct Counted<'a, S> {
-    stream: S,
-    passed: &'a AtomicU64,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_ready() {
-            self.passed.fetch_add(1, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if written.is_ready() {
-            self.passed.fetch_add(1, Ordering::Relaxed);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

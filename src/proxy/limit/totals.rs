@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::exceeded::Exceeded;
 use super::settings::Limits;
-use crate::host::{Count, Seldom};
+use crate::host::{Count, LogThrottle};
 
 /// The limits and counts of all clients together.
 pub(crate) struct ClientTotals {
@@ -23,9 +23,9 @@ pub(crate) struct ClientTotals {
     pub(crate) tunnels: Count,
     /// Milliseconds, as the sweep counts them.
     pub(crate) now: AtomicU64,
-    pub(crate) refused: [(AtomicU64, Seldom); Exceeded::LABELS.len()],
+    pub(crate) refused: [(AtomicU64, LogThrottle); Exceeded::LABELS.len()],
     /// Streams given up, and when that was said.
-    pub(crate) given_up: (AtomicU64, Seldom),
+    pub(crate) given_up: (AtomicU64, LogThrottle),
 }
 
 impl ClientTotals {

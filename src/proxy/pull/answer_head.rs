@@ -3,7 +3,8 @@
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{HeaderName, Response, StatusCode};
 
-use crate::cache::{Fault, Flow, Proof, Retry, Validator};
+use super::coding;
+use crate::cache::{Fault, FaultKind, Flow, Proof, Retry, Validator};
 use crate::oci::Digest;
 use crate::proxy::answer;
 use crate::upstream::Endpoint;
@@ -45,7 +46,7 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
     let proof = proof(headers);
     if let Some(ContentRange { at, to, total }) = part(&response, span)? {
         let (to, proof, body) = (Some(to), Proof { size: total, ..proof }, response.into_body());
-        return Ok(Flow { at, to, total, ranges: Some(true), validator, endpoint, proof, body });
+        return Ok(Flow { at, to, total, ranges: Some(true), is_coded: false, validator, endpoint, proof, body });
     }
     let said = text(headers, &ACCEPT_RANGES);
     let ranges = match said.as_deref() {
@@ -56,7 +57,22 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
     };
     let total = proof.size.or_else(|| http_body::Body::size_hint(response.body()).exact());
     let proof = Proof { size: total, ..proof };
-    Ok(Flow { at: 0, to: None, total, ranges, validator, endpoint, proof, body: response.into_body() })
+    let body = response.into_body();
+    Ok(Flow { at: 0, to: None, total, ranges, is_coded: false, validator, endpoint, proof, body })
+}
+
+/// The same of a whole that is said to be coded, as what `wanted` says that it is.
+pub(crate) async fn decoded(headers: &HeaderMap, flow: Flow, wanted: &Digest) -> Flow {
+    if flow.to.is_some() || !coding::is_gzip(headers) {
+        return flow;
+    }
+    let (body, is_coded) = coding::blob(headers, flow.body, wanted).await;
+    if !is_coded {
+        return Flow { body, ..flow };
+    }
+    let total = http_body::Body::size_hint(&body).exact();
+    let proof = Proof { size: total, ..flow.proof };
+    Flow { total, ranges: Some(false), is_coded, validator: None, proof, body, ..flow }
 }
 
 /// The end of a content whose rest was asked for, from `from` on, and that has no more (416, RFC 9110, 15.5.17): an
@@ -66,15 +82,17 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
 /// # Errors
 /// [`answer::Misfit`], where it does not say so.
 pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Fault>> {
-    let refused = fault.cause.downcast_ref::<answer::Refused>();
-    let refused = refused.filter(|refused| from > 0 && refused.status == StatusCode::RANGE_NOT_SATISFIABLE)?;
-    let total = text(&refused.headers, &CONTENT_RANGE).and_then(|said| digits(said.strip_prefix("bytes */")?));
+    let FaultKind::NoSuchPart(total) = fault.kind else { return None };
+    if from == 0 {
+        return None;
+    }
     Some(match total.filter(|total| *total <= from) {
         Some(total) => Ok(Flow {
             at: total,
             to: Some(total),
             total: Some(total),
             ranges: Some(true),
+            is_coded: false,
             validator: None,
             endpoint: None,
             proof: Proof { size: Some(total), ..Proof::default() },
@@ -82,9 +100,14 @@ pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Faul
         }),
         None => {
             let why = "no such part, where it should have more";
-            Err(Fault::new(Retry::Again, answer::Misfit { status: refused.status, why }))
+            Err(Fault::new(Retry::Again, answer::Misfit { status: StatusCode::RANGE_NOT_SATISFIABLE, why }).unfit())
         }
     })
+}
+
+/// How long the content is, as a 416 says, in bytes.
+pub(crate) fn length_beyond(headers: &HeaderMap) -> Option<u64> {
+    text(headers, &CONTENT_RANGE).and_then(|said| digits(said.strip_prefix("bytes */")?))
 }
 
 /// The span that was asked for: from where, and to where (exclusive) if not to the end.

@@ -6,24 +6,27 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE, USER_AGENT, VIA,
+};
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
-use super::redirected;
-use crate::cache::{Carried, Detours, Fault, Origins, Place, Retry, Said, Subject, Validator};
-use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, Repository};
+use super::{coding, redirected};
+use crate::cache::{Carried, Detours, Fault, FaultKind, Origins, Place, Retry, Said, Subject, Validator};
+use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, OtherTypes, Repository};
 use crate::proxy::answer::{self, Refused};
+use crate::proxy::asked::AskedUpstream;
 use crate::proxy::registry::registry::Registry;
-use crate::telemetry::{Kind, Metrics};
-use crate::upstream::AskAs;
+use crate::telemetry::Kind;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
-use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, wants_a_token};
+use crate::upstream::{AskAs, LedTo};
+use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, retry_after, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
@@ -33,9 +36,9 @@ const MANIFEST_TIME: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) upstream: Upstream,
-    pub(crate) access: Authenticated,
+    pub(crate) authenticated: Authenticated,
     pub(crate) outage: Outage,
-    pub(crate) metrics: Metrics,
+    pub(crate) asked: AskedUpstream,
     pub(crate) detours: Detours,
     pub(crate) registry: Arc<Registry>,
     pub(crate) host: Authority,
@@ -50,10 +53,11 @@ pub(crate) struct Ask {
     pub(crate) client: IpAddr,
 }
 
-/// What goes along of the client's own request: what it calls itself.
+/// What goes along of the client's own request: what it calls itself, and the types that it alone knows.
 #[derive(Clone)]
 pub(crate) struct Manner {
     user_agent: Option<HeaderValue>,
+    others: OtherTypes,
     /// The proxies that it has come through, this one included: parents are told, and detect a loop by it.
     via: Option<HeaderValue>,
 }
@@ -62,8 +66,15 @@ impl Manner {
     /// `told` is the pseudonym of this proxy, where there are parents to tell.
     pub(crate) fn of(headers: &HeaderMap, told: Option<&Pseudonym>) -> Self {
         let via = told.and_then(|us| HeaderValue::from_str(&us.via_entries(headers, Version::HTTP_11)).ok());
-        Self { user_agent: headers.get(USER_AGENT).cloned(), via }
+        Self { user_agent: headers.get(USER_AGENT).cloned(), others: accepted(headers).1, via }
     }
+}
+
+/// What the client accepts: the class by which a tag's answer is kept, and the types that are not known here.
+pub(crate) fn accepted(headers: &HeaderMap) -> (Accept, OtherTypes) {
+    let said = headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let said: Vec<_> = said.collect();
+    Accept::parse_all(said.iter().map(AsRef::as_ref))
 }
 
 impl Ask {
@@ -126,13 +137,13 @@ impl Ask {
         let mut headers = HeaderMap::new();
         let accept = match subject {
             // By digest there is one answer, whatever a caller accepts: a registry must not say 404 for its type.
-            Subject::Manifest(_) => Some(Accept::EVERYTHING),
+            Subject::Manifest(_) => Some(Accept::EVERYTHING.with(&self.manner.others)),
             // The class that an answer is kept by: what the caller wrote besides would change the answer for others.
             Subject::Tag(_, accept) => Some(*accept),
             Subject::Blob(_) => None,
         };
         if let Some(accept) = accept {
-            headers.insert(ACCEPT, value(&accept.to_string())?);
+            headers.insert(ACCEPT, value(&accept.header(&self.manner.others))?);
         }
         // Ours to say even where the client said nothing: a library's default would be another program's name.
         headers.insert(USER_AGENT, self.manner.user_agent.clone().unwrap_or(answer::USER_AGENT_VALUE));
@@ -158,13 +169,20 @@ impl Ask {
             patience: options.patience,
         };
         let ask_as = self.registry.name_for(endpoint, &self.ask_as);
-        let mut answered = self.send(&ask_as, kind(subject), &sending).await;
+        // What has answered until now is not waited for as long as what may have to fetch the content first.
+        let upstream = if options.resumes { &self.upstream.hasty() } else { &self.upstream };
+        let mut answered = self.send(upstream, &ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        if is_refused && self.public && !matches!(ask_as, AskAs::Nobody) {
-            answered = self.send(&AskAs::Nobody, kind(subject), &sending).await;
+        // The rest of what this caller was given is checked by its digest, whoever is given it.
+        if is_refused && (self.public || options.resumes) && !matches!(ask_as, AskAs::Nobody) {
+            answered = match (answered, self.send(upstream, &AskAs::Nobody, kind(subject), &sending).await) {
+                (_, Ok(nobodys)) if self.public || nobodys.status().is_success() => Ok(nobodys),
+                (_, nobodys) if self.public => nobodys,
+                (refused, _) => refused,
+            };
         }
         let response = answered.map_err(answer::fault_of_unasked)?;
         if response.status().is_success() || response.status().is_redirection() {
@@ -178,15 +196,24 @@ impl Ask {
             && !is_foreign(&response, endpoint)
             && wants_a_token(response.headers())
         {
-            return Err(Fault { said: Said::Challenged, ..refused(Refused::read(response, endpoint).await) });
+            let refused = refused(Refused::read(response, endpoint).await, options.span);
+            return Err(Fault { said: Said::Challenged, ..refused });
         }
         // A foreign host's challenge is no word of the registry: it would send credentials to a token service of its choice.
         let foreign = response.extensions().get::<FinalHop>().filter(|hop| hop.authority != *endpoint.authority());
         if let Some(hop) = foreign {
             let (authority, status) = (hop.authority.clone(), response.status());
-            return Err(Fault::new(Retry::Again, answer::Elsewhere { authority, status }));
+            if let Some(url) = response.extensions().get().and_then(LedTo::open_url) {
+                return Err(Fault::new(Retry::Never, answer::HandedOver { authority, url }));
+            }
+            let kind = answer::kind_of(status);
+            return Err(Fault {
+                unfit: options.span.is_some() && is_about_range(status),
+                retry_after: retry_after(response.headers(), SystemTime::now()),
+                ..Fault::new(Retry::Again, answer::Elsewhere { authority, status }).of(kind)
+            });
         }
-        Err(refused(Refused::read(response, endpoint).await))
+        Err(refused(Refused::read(response, endpoint).await, options.span))
     }
 
     /// A success, if it is one for what was asked: else another endpoint may give it.
@@ -206,43 +233,45 @@ impl Ask {
             }
             // Only the registry's own word is final.
             Subject::Manifest(wanted) if *method == Method::GET && !endpoint.authoritative() => {
-                let (parts, body) = response.into_parts();
-                let bytes = read(body, endpoint).await?;
+                let (mut parts, body) = response.into_parts();
+                let bytes = read(&parts.headers, body, endpoint, Some(*wanted)).await?;
                 if Digest::of(wanted.algorithm(), &bytes) != *wanted {
                     let why = "another manifest than the one asked for";
                     return Err(Fault::new(Retry::Again, answer::Misfit { status: parts.status, why }));
                 }
+                parts.headers.remove(CONTENT_ENCODING);
                 Ok(Response::from_parts(parts, Body::full(bytes)))
             }
             _ => Ok(response),
         }
     }
 
-    async fn send(&self, ask_as: &AskAs, kind: Kind, sending: &Sending<'_>) -> Result<Response<Body>, Unasked> {
-        let answered = self.access.ask(&self.upstream, ask_as, sending).await;
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        ask_as: &AskAs,
+        kind: Kind,
+        sending: &Sending<'_>,
+    ) -> Result<Response<Body>, Unasked> {
+        let question = AskedUpstream::begin(kind, sending.endpoint.authority());
+        let answered = self.authenticated.ask(upstream, ask_as, sending).await;
         let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);
         if !detours.is_empty() {
             let place = Place { registry: self.registry.origin(&self.host), repository: self.repository.clone() };
             self.detours.note(&place, detours).await;
         }
-        let (name, endpoint) = (self.registry.name(), sending.endpoint);
-        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream_request(name, kind, status);
-        self.metrics.upstream_up(name, &self.registry.label_of(endpoint), self.upstream.is_well(endpoint));
-        if let Some(quota) = self.access.quotas().quota(name) {
-            self.metrics.ratelimit_remaining(name, i64::try_from(quota.remaining).unwrap_or(i64::MAX));
-        }
+        self.asked.note_asked(&question, answered.as_ref());
         answered
     }
 
     /// Counts the body's bytes as they arrive.
     fn counted(&self, response: Response<Body>) -> Response<Body> {
-        let (metrics, registry) = (self.metrics.clone(), self.registry.name().clone());
+        let metrics = self.asked.metrics().clone();
         response.map(|body| {
             let body = self.upstream.share(self.client, body);
             Body::wrap(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
-                    metrics.upstream_bytes(&registry, data.len() as u64);
+                    metrics.upstream_bytes(data.len() as u64);
                 }
                 frame
             }))
@@ -259,6 +288,7 @@ pub(crate) struct FetchOptions {
     pub(crate) way: usize,
     pub(crate) last: Vec<Arc<str>>,
     pub(crate) downloads: Downloads,
+    pub(crate) resumes: bool,
     /// How long the head of an answer is waited for, where that is less than the registry's time for a first byte.
     pub(crate) patience: Option<Duration>,
 }
@@ -288,8 +318,17 @@ impl FetchOptions {
     }
 }
 
-/// What the registry's own status means for the content asked for.
-fn refused(refused: Refused) -> Fault {
+/// Whether a refusal of a question for a part may be about its being one: the whole, or another part, may be granted.
+fn is_about_range(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 406 | 412 | 416 | 417 | 422 | 501)
+}
+
+/// What the registry's own status means for the content, or the part of it, asked for.
+fn refused(refused: Refused, span: Option<Interval>) -> Fault {
+    let retry_after = retry_after(&refused.headers, SystemTime::now());
+    if span.is_some() && is_about_range(refused.status) {
+        return Fault { said: Said::Refused, retry_after, ..Fault::new(Retry::Again, refused).unfit() };
+    }
     let (retry, said) = match refused.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
         StatusCode::UNAUTHORIZED => (Retry::Never, Said::Denied),
@@ -299,12 +338,23 @@ fn refused(refused: Refused) -> Fault {
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
     };
-    Fault { retry, said, ..Fault::new(retry, refused) }
+    let kind = match refused.status {
+        StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
+        status => answer::kind_of(status),
+    };
+    Fault { retry, said, retry_after, ..Fault::new(retry, refused).of(kind) }
 }
 
-/// All of a manifest.
-pub(crate) async fn read(body: Body, endpoint: &Endpoint) -> Result<Bytes, Fault> {
+/// All of a manifest, without a coding that was not asked for.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    endpoint: &Endpoint,
+    wanted: Option<Digest>,
+) -> Result<Bytes, Fault> {
+    let is_coded = coding::is_gzip(headers);
     let read = upstream::collect(body, endpoint.authority(), MANIFEST_LIMIT, MANIFEST_TIME).await;
+    let read = read.map(|came| if is_coded { coding::plain(came, wanted, MANIFEST_LIMIT) } else { came });
     read.map_err(|cause| match Error::of_body(&cause) {
         Some(full @ Error::Full { .. }) => answer::fault_of(full.clone()),
         _ => Fault::new(Retry::Again, cause),

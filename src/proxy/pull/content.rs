@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use crate::cache::{Flow, Follower, Passing, Stored, Waiter};
 use crate::oci::Digest;
 use crate::proxy::respond;
+use crate::proxy::served::ServedAnswer;
 use crate::wire::{Asked, Body, Multipart, RangeSpec, Span};
 
 /// Where the bytes are.
@@ -87,19 +88,19 @@ pub(crate) fn answer(
     digest: &Digest,
     media_type: &str,
     content: &Payload,
-) -> Response<Body> {
+) -> ServedAnswer {
     let total = content.length();
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), digest, media_type, Some(total));
     if has_it_already(asked, digest) {
-        return not_modified(response);
+        return not_modified(response).into();
     }
     if *method == Method::HEAD {
-        return response;
+        return response.into();
     }
     match spans(asked, digest, total).as_deref() {
         None => *response.body_mut() = content.part(Span { from: 0, to: total }),
-        Some([]) => return respond::unsatisfiable(total),
+        Some([]) => return respond::unsatisfiable(total).into(),
         Some([span]) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             if let Ok(range) = HeaderValue::from_str(&format!("bytes {}-{}/{total}", span.from, span.to - 1)) {
@@ -118,14 +119,15 @@ pub(crate) fn answer(
             *response.body_mut() = Body::wrap(multipart);
         }
     }
-    response
+    response.into()
 }
 
-/// The spans to send; `None` for the whole. `If-Range` with
-/// another tag than ours means the whole (RFC 9110, 13.1.5).
+/// The spans to send; `None` for the whole. `If-Range` with another tag than ours means the whole (RFC 9110, 13.1.5). An
+/// empty content is sent as a whole, whatever is asked of it: so Go's server does, and clients that add `bytes=0-` to
+/// everything take a 416 for a failure.
 fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {
     let ours = |value: &HeaderValue| value.to_str().is_ok_and(|tag| tag == format!("\"{digest}\""));
-    if asked.get(IF_RANGE).is_some_and(|value| !ours(value)) {
+    if total == 0 || asked.get(IF_RANGE).is_some_and(|value| !ours(value)) {
         return None;
     }
     Asked::parse(asked.get(RANGE).and_then(|value| value.to_str().ok())).within(total)
@@ -189,7 +191,15 @@ mod tests {
             asked.insert(name, HeaderValue::from_str(value).unwrap());
         }
         let digest = Digest::of(Algorithm::Sha256, &bytes);
-        answer(&Method::GET, &asked, &digest, "text/plain", &Payload::Memory(bytes))
+        rendered(answer(&Method::GET, &asked, &digest, "text/plain", &Payload::Memory(bytes)))
+    }
+
+    fn rendered(answer: ServedAnswer) -> Response<Body> {
+        match answer {
+            ServedAnswer::Message(response) => response,
+            ServedAnswer::Failure(failure) => failure.render().response,
+            ServedAnswer::Refused(..) => panic!("nobody was asked"),
+        }
     }
 
     async fn read(response: Response<Body>) -> String {
@@ -221,6 +231,20 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], Multipart::CONTENT_TYPE);
         let length: usize = response.headers()[CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
         assert_eq!(read(response).await.len(), length);
+    }
+
+    #[tokio::test]
+    async fn an_empty_content_is_a_whole_whatever_part_is_asked_for() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        for range in ["bytes=0-", "bytes=0-0", "bytes=5-", "bytes=-5", "bytes=0-1,3-4", "bytes=5-1"] {
+            let asked = HeaderMap::from_iter([(RANGE, HeaderValue::from_static(range))]);
+            let empty = Payload::Memory(Bytes::new());
+            let response = rendered(answer(&Method::GET, &asked, &digest, "text/plain", &empty));
+            assert_eq!(response.status(), StatusCode::OK, "{range}");
+            assert_eq!(response.headers()[CONTENT_LENGTH], "0", "{range}");
+            assert!(!response.headers().contains_key(CONTENT_RANGE) && !is_beyond(&asked, &digest, 0), "{range}");
+            assert_eq!(read(response).await, "", "{range}");
+        }
     }
 
     #[test]

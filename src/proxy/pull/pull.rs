@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap, RANGE};
+use http::header::{HeaderMap, RANGE};
 use http::{Method, Response, StatusCode};
 
+use super::ask::accepted;
 use super::content::{self, Payload};
 use super::puller::Puller;
 use crate::cache::{
-    Asking, BlobFound, Cache, Fault, Follower, Freshness, ManifestFound, Occasion, Origins, Passing, Principal,
-    Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
+    Asking, BlobFound, Cache, Fault, FaultKind, Follower, Freshness, ManifestFound, Occasion, Origins, Passing,
+    Principal, Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
 };
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::proxy::context::Context;
 use crate::proxy::respond;
 use crate::proxy::served::Served;
-use crate::store;
 use crate::telemetry::{Kind, Outcome};
 use crate::wire::Body;
 
@@ -172,7 +172,7 @@ impl Pull<'_> {
     /// A manifest by tag: first what the tag means, then the manifest of that digest.
     pub(crate) async fn tag(&self, tag: &Tag) -> Served {
         let puller = self.puller().await;
-        let accept = self.accept();
+        let (accept, _) = accepted(self.headers);
         let pulled = self.tag_of(&puller, tag, accept).await;
         self.probe(&puller, || Subject::Tag(tag.clone(), accept), &pulled);
         pulled
@@ -219,8 +219,8 @@ impl Pull<'_> {
     }
 
     fn content(&self, digest: Digest, media_type: &str, content: &Payload, outcome: Outcome) -> Served {
-        let response = content::answer(self.method, self.headers, &digest, media_type, content);
-        Served { answer: response.into(), outcome, stored: false, age: None, digest: Some(digest) }
+        let answer = content::answer(self.method, self.headers, &digest, media_type, content);
+        Served { answer, outcome, stored: false, age: None, digest: Some(digest) }
     }
 
     async fn puller(&self) -> Puller<'_> {
@@ -229,13 +229,6 @@ impl Pull<'_> {
 
     fn cache(&self) -> &Cache {
         &self.context.proxy.cache
-    }
-
-    /// The class of answers that the client accepts.
-    fn accept(&self) -> Accept {
-        let said = self.headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let said: Vec<_> = said.collect();
-        Accept::parse(said.iter().map(AsRef::as_ref))
     }
 
     /// Checks in the background whether anybody may have what the caller was just given, or refused.
@@ -266,6 +259,5 @@ impl Pull<'_> {
 
 /// Whether the store has failed, and not the registry: then the blob passes through.
 fn is_of_the_store(fault: &Fault) -> bool {
-    let of_the_store = |error: &store::Error| !error.is_exhausted(); // that would take another file
-    fault.said == Said::Nothing && fault.cause.downcast_ref().is_some_and(of_the_store)
+    fault.said == Said::Nothing && fault.kind == FaultKind::Store
 }

@@ -35,7 +35,8 @@ impl<'a> Puller<'a> {
         let place = Place { registry: context.origin.clone(), repository: repository.clone() };
         let deadline = context.deadline(context.registry.tags().deadline());
         let forgeable = context.registry.is_reached_in_the_clear();
-        let trust = Trust { lives: context.registry.lives(), deadline, away: false, lapsed: false, forgeable };
+        let (lives, missing_for) = (context.registry.lives(), context.registry.tags().missing_for());
+        let trust = Trust { lives, deadline, missing_for, away: false, lapsed: false, forgeable };
         let public = context.proxy.cache.public_age(&place).await;
         let identity = identity::of(context, &place, headers, &trust, public.holds(&trust));
         let trust = Trust { away: context.outage.is_home_away(), lapsed: identity.lapsed, ..trust };
@@ -76,17 +77,17 @@ impl<'a> Puller<'a> {
         let Identity { principal, who: ask_as, public, .. } = &self.identity;
         Ask {
             upstream: context.upstream.clone(),
-            access: context.access.clone(),
+            authenticated: context.authenticated.clone(),
             outage: context.outage.clone(),
-            metrics: context.proxy.metrics.clone(),
+            asked: context.asked().clone(),
             detours: context.proxy.cache.detours().clone(),
             registry: context.registry.clone(),
             host: context.authority.clone(),
             repository: self.place.repository.clone(),
             ask_as: ask_as.clone(),
             carried: match ask_as {
-                // It is asked as nobody for a client that holds a token of ours: a no says nothing of the holder.
-                _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Lent,
+                // It is asked as nobody for a client that holds a token of the proxy: a no says nothing of the holder.
+                _ if context.holder.is_some() && matches!(principal, Principal::Known(_)) => Carried::Reduced,
                 AskAs::Caller(None) if !public => Carried::Bare,
                 _ => Carried::Own,
             },

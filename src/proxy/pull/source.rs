@@ -1,9 +1,11 @@
 //! Makes the cache's source of a registry that is asked in one caller's name: bytes, a proof, or a manifest, by upstream
 //! requests.
 //!
-//! A source for a client that holds a token of ours asks as nobody. What the registry denies to nobody says nothing of
+//! A source for a client that holds a token of the proxy asks as nobody. What the registry denies to nobody says nothing of
 //! the holder, so it takes away no right and no last known answer; where there is none, the registry's own 401 reaches
 //! the client.
+
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
@@ -11,12 +13,18 @@ use tokio::time::Instant;
 
 use super::answer_head;
 use super::ask::{Ask, FetchOptions, read};
-use crate::cache::{Carried, Fault, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole};
+use super::coding;
+use crate::cache::{
+    Carried, Fault, FaultKind, Flow, Origins, Proof, Retry, Said, Source, Subject, Want, WhenFull, Whole,
+};
 use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
 use crate::upstream::{Downloads, Error, HeadKind, Unasked};
+
+/// What is left for GET of the time that a client waits for the registry, where HEAD is never answered; half of a shorter one.
+const GET_TIME: Duration = Duration::from_secs(3);
 
 /// The host refuses HEAD and serves GET, as it has shown lately.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -40,12 +48,15 @@ impl Source for Ask {
             if heads.is_refused(&self.host, kind) {
                 return Err(Fault::new(Retry::Again, HeadRefused).unfit());
             }
-            // Half of what a client waits for the registry: the rest is for GET, where HEAD is never answered.
-            let options =
-                FetchOptions { patience: Some(self.registry.tags().deadline() / 2), ..FetchOptions::default() };
+            let deadline = self.registry.tags().deadline();
+            let patience = Some(deadline.saturating_sub(GET_TIME.min(deadline / 2)));
+            let options = FetchOptions { patience, ..FetchOptions::default() };
             let asked = self.watched(self.ask(Method::HEAD, subject, &options)).await;
             let (response, _) = asked.map_err(|fault| self.softened(self.of_head(fault, kind)))?;
             let proof = answer_head::proof(response.headers()).plausible(subject);
+            // The length of a manifest that would come coded is another one's.
+            let is_other = coding::is_gzip(response.headers()) && !matches!(subject, Subject::Blob(_));
+            let proof = Proof { size: proof.size.filter(|_| !is_other), ..proof };
             if proof.reach(subject, None).is_some() {
                 heads.worked(&self.host, kind);
             }
@@ -80,13 +91,8 @@ impl Source for Ask {
         Box::pin(self.outage.is_gone())
     }
 
-    fn is_throttle(&self, fault: &Fault) -> bool {
-        is_throttled(fault)
-    }
-
     fn absence(&self) -> Option<Fault> {
-        let away = || Error::Away { to: self.host.clone(), retry_after: self.outage.retry_after() };
-        self.outage.is_home_away().then(|| answer::fault_of(away()))
+        self.outage.is_home_away().then(|| answer::fault_of(self.outage.away(&self.host, self.outage.retry_after())))
     }
 
     fn fresh_since(&self) -> Option<Instant> {
@@ -108,11 +114,11 @@ impl Ask {
             WhenFull::Wait => Downloads::Wait,
             WhenFull::Spare => Downloads::Spare,
         };
-        let Want { origins, if_range: validators, way, last, .. } = want;
-        let mut options = FetchOptions { origins, span, validators, way, last, downloads, patience: None };
+        let Want { origins, if_range: validators, way, last, resumes, .. } = want;
+        let mut options = FetchOptions { origins, span, validators, way, last, downloads, resumes, patience: None };
         // The rest of what has begun is asked for again, until its backoff ends: the registry may come back.
-        let again = |fault: Fault| match fault.cause.downcast_ref() {
-            Some(Error::Away { .. }) if want.from > 0 => Fault { retry: Retry::Again, ..fault },
+        let again = |fault: Fault| match fault.kind {
+            FaultKind::Away if want.from > 0 || resumes => Fault { retry: Retry::Again, ..fault },
             _ => fault,
         };
         let asked = self.ask(Method::GET, &subject, &options).await;
@@ -132,7 +138,9 @@ impl Ask {
             options.validators.clear();
             (response, endpoint) = self.ask(Method::GET, &subject, &options).await?;
         }
-        answer_head::flow(response, &endpoint, span)
+        let headers = response.headers().clone();
+        let flow = answer_head::flow(response, &endpoint, span)?;
+        Ok(answer_head::decoded(&headers, flow, digest).await)
     }
 
     async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
@@ -141,7 +149,9 @@ impl Ask {
         let (digest, media_type) =
             (answer_head::digest(response.headers()), answer_head::media_type(response.headers()));
         let is_foreign = is_foreign(&response, &endpoint);
-        let bytes = read(response.into_body(), &endpoint).await?;
+        let wanted = if let Subject::Manifest(wanted) = subject { Some(*wanted) } else { digest };
+        let (parts, body) = response.into_parts();
+        let bytes = read(&parts.headers, body, &endpoint, wanted).await?;
         Ok(Whole { bytes, media_type, digest, is_foreign })
     }
 
@@ -156,11 +166,11 @@ impl Ask {
                     | Error::FirstByteTimeout { .. }
                     | Error::Misfit { .. }
                     | Error::Unreadable { .. }
-                    | Error::Redirects { .. }
                     | Error::InsecureRedirect { .. }
                     | Error::BadLocation { .. }
             ),
             FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
+            FaultCause::HandedOver(_) => true,
             FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
         };
         Fault { unfit: is_answered, ..fault }
@@ -174,7 +184,7 @@ impl Ask {
             Said::Refused => answer::is_missing(&fault),
             Said::Nothing => false,
         };
-        if self.carried == Carried::Lent && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
+        if self.carried == Carried::Reduced && is_no { Fault { said: Said::Nothing, ..fault } } else { fault }
     }
 
     /// Waits for an answer however long it takes; the registry's deadline is noted when it is missed.
@@ -194,14 +204,10 @@ fn head_kind(subject: &Subject) -> HeadKind {
 
 /// Whether a refusal is about the asking and no content: a challenge to nobody, or a throttle.
 fn is_passing(fault: &Fault) -> bool {
-    fault.said == Said::Challenged || is_throttled(fault)
-}
-
-fn is_throttled(fault: &Fault) -> bool {
-    Refused::within(fault).is_some_and(|refused| refused.status == StatusCode::TOO_MANY_REQUESTS)
+    fault.said == Said::Challenged || fault.kind == FaultKind::Throttle
 }
 
 /// Whether HEAD and GET were refused in the same way, by such a refusal.
 fn is_alike(one: &Fault, other: &Fault) -> bool {
-    is_passing(one) && one.said == other.said && is_throttled(one) == is_throttled(other)
+    is_passing(one) && one.said == other.said && one.kind == other.kind
 }

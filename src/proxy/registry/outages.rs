@@ -40,6 +40,19 @@ impl Outages {
 }
 
 impl Outages {
+    /// The origins that are away.
+    pub(crate) fn away(&self) -> Vec<(Arc<str>, Outage)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = known.by.iter().map(|(origin, (outage, _))| (origin.clone(), outage.clone()));
+        all.filter(|(_, outage)| outage.is_home_away()).collect()
+    }
+
+    /// Whether any of them is as `is` says.
+    pub(crate) fn any(&self, is: impl Fn(&str, &Outage) -> bool) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by.iter().any(|(origin, (outage, _))| is(origin, outage))
+    }
+
     /// The unreachable hosts of `origin`, in words.
     pub(crate) fn words(&self, origin: &str) -> Vec<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -156,8 +156,43 @@ impl Registry {
             let homes = self.deciding_endpoints(asked);
             let all = self.endpoints(asked);
             let mirrors = all.iter().filter(|endpoint| !homes.contains(endpoint)).cloned().collect();
-            Outage::new(homes.to_vec(), mirrors)
+            Outage::new(homes.to_vec(), mirrors).named(&self.name)
         })
+    }
+
+    /// Whether it, or its token service, is unreachable: any of its hosts, where it is a pattern.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.outages.any(|_, outage| outage.is_open())
+    }
+
+    /// The outages of what was away in `before`, which this registry replaces, and is not known to be back.
+    pub(crate) fn outages_of(&self, before: &Self) -> Vec<Outage> {
+        let taken_over = |(origin, earlier): (Arc<str>, Outage)| {
+            let asked = if self.one { self.first_host() } else { Authority::parse(&origin, 443).ok() };
+            asked.map(|asked| self.outage(&asked).after(&earlier))
+        };
+        before.outages.away().into_iter().filter_map(taken_over).collect()
+    }
+
+    fn first_host(&self) -> Option<Authority> {
+        let host = self.hosts.iter().find_map(HostPattern::exact).cloned();
+        host.map(|host| Authority { host, port: 443 })
+    }
+
+    /// The metric labels of its endpoints, each with the word on whether it is up: `is_up` tells it of an endpoint with
+    /// its outage. A pattern has one for all its hosts.
+    pub(crate) fn endpoints_up(&self, is_up: impl Fn(&Endpoint, &Outage) -> bool) -> Vec<(String, bool)> {
+        let is_down = |endpoint: &Endpoint, outage: &Outage| !is_up(endpoint, outage);
+        if self.endpoints.is_empty() && !self.one {
+            let is_any_down = self.outages.any(|origin, outage| {
+                Authority::parse(origin, 443).is_ok_and(|host| is_down(&Endpoint::of_host(&host), outage))
+            });
+            return vec![(self.name.to_string(), !is_any_down)];
+        }
+        let endpoints = self.first_host().map_or_else(|| self.endpoints.clone(), |asked| self.endpoints(&asked));
+        let is_any_down = |endpoint: &Endpoint| self.outages.any(|_, outage| is_down(endpoint, outage));
+        endpoints.iter().map(|endpoint| (endpoint.name(), !is_any_down(endpoint))).collect()
     }
 
     /// An endpoint's name as a metric label: where the asked host is the endpoint of a pattern, a client chose

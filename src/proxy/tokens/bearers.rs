@@ -14,16 +14,13 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
     HOST, HeaderMap, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
-use serde::Deserialize;
 
 use super::request::TokenRequest;
 use crate::cache::{Cache, GrantsConfig, Lives};
-use crate::host::Secret;
-use crate::oci::{Authority, Authorization, Query, Repository, document};
+use crate::oci::{Authority, Authorization, Query, Repository};
 use crate::proxy::registry::registry::Registry;
+use crate::upstream::TokenDocument;
 
-/// A token's life where its service says nothing (distribution-spec, "Token Authentication").
-const LEAST: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(12 * 3600);
 /// At most so many stand-ins are kept.
 const STAND_INS: u64 = 10_000;
@@ -86,13 +83,6 @@ struct Bound {
     life: Duration,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    token: Option<Secret>,
-    access_token: Option<Secret>,
-    expires_in: Option<f64>,
-}
-
 impl Bearers {
     pub(crate) fn new() -> Self {
         let longest = MOST + GrantsConfig::LONGEST.0;
@@ -114,13 +104,11 @@ impl Bearers {
 
     /// Notes the tokens of an answer of `issuer`. Answers whether it had any.
     pub(crate) fn bind(&self, cache: &Cache, issuer: &Authority, binding: &TokenBinding, body: &[u8]) -> bool {
-        let Some(answer) = document::<Answer>(body) else { return false };
-        let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
-        let bound =
-            Bound { binding: binding.clone(), issuer: issuer.clone(), since: Instant::now(), life: life.min(MOST) };
+        let Some(answer) = TokenDocument::parse(body) else { return false };
+        let life = answer.life().min(MOST);
+        let bound = Bound { binding: binding.clone(), issuer: issuer.clone(), since: Instant::now(), life };
         let bound = Arc::new(bound);
-        let tokens = [answer.token, answer.access_token].into_iter().flatten().filter(|token| !token.is_empty());
-        tokens.map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
+        answer.tokens().map(|token| self.bound.insert(key(cache, token.expose()), bound.clone())).count() > 0
     }
 
     /// Whose `authorization` is, at `registry`, asked as `asked` for something in `repository`.

@@ -10,7 +10,8 @@ use http_body::Body as _;
 
 use super::detours::DetourCheck;
 use super::endpoint::endpoint;
-use super::retry_away::read;
+use super::read::read;
+use super::referrers::ReferrersQuery;
 use super::{listing, push};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;
@@ -45,7 +46,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let policy = proxy.policy();
     let asked = RefusedRequest::of(&policy.clients, client.address, &request);
-    let Rendered { response, declined } = judged(&proxy, &policy, &client, &authority, request).await;
+    let Rendered { response, declined, .. } = judged(&proxy, &policy, &client, &authority, request).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
         let registry = policy.registry(&authority).map(|registry| registry.name().clone());
         asked.note(&policy.clients, client.user, registry, response.status(), &reason);
@@ -60,29 +61,27 @@ async fn judged(
     authority: &Authority,
     mut request: Request<Received>,
 ) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client.address, request.method(), authority.short(443), "other");
+    let mut record = Record::new(&proxy.metrics, client.address, &request, authority.short(443), "other");
+    record.user(client.user.as_ref());
     if let Some(failure) = malformed(&mut request).await {
         record.verdict("refuse", failure.status.as_u16());
-        record.detail(failure.message.clone());
-        return failure.closing().render().map(|response| record.attach(response));
+        return record.attach(failure.closing().render());
     }
     let registry = policy.registry(authority).filter(|_| names(&request, authority));
     let Some(registry) = registry.filter(|_| policy.admits(client.address)) else {
         record.verdict("refuse", 421);
-        return respond::misdirected().render().map(|response| record.attach(response));
+        return record.attach(respond::misdirected().render());
     };
     if proxy.pseudonym.is_in(request.headers()) {
         record.verdict("refuse", 508);
-        return respond::looped().render().map(|response| record.attach(response));
+        return record.attach(respond::looped().render());
     }
     let version = request.version();
     let clients = &policy.clients;
     let mut rendered = match clearance::of(&registry, client, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
-            let failure = respond::ambiguous(&flaw.to_string());
-            record.detail(failure.message.clone());
-            failure.told().render()
+            respond::ambiguous(&flaw.to_string()).told().render()
         }
         Ok(clearance) => match clearance.judge(&clients.rules) {
             Judgement::Denied(rule) => {
@@ -122,7 +121,7 @@ async fn judged(
         },
     };
     wire::via(rendered.response.headers_mut(), version);
-    rendered.map(|response| record.attach(response))
+    record.attach(rendered)
 }
 
 /// Why a request cannot be one to a registry: it has no host or two, is for a tunnel or about the server as a whole, or
@@ -168,16 +167,33 @@ async fn dispatch(
     mut request: Request<Received>,
     record: &mut Record,
 ) -> Result<Served, Failure> {
-    let is_registry = registry.is_at(authority);
     let (route, kind) = (clearance.route(), clearance.kind());
-    let is_own_token_service = is_registry && matches!(route, Route::Other(path) if path.as_str() == LOCAL_TOKEN_PATH);
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), clearance.reference());
     let context = Context::new(proxy, policy, &registry, authority, clearance.client(), request.headers_mut());
+    let served = routed(&context, policy, clearance, request, record).await;
+    if let Some(asked) = context.was_asked() {
+        record.asked(asked.clone());
+    }
+    served
+}
+
+/// Answers from the cache or an upstream, by the route.
+async fn routed(
+    context: &Context<'_>,
+    policy: &Policy,
+    clearance: &Clearance,
+    mut request: Request<Received>,
+    record: &mut Record,
+) -> Result<Served, Failure> {
+    let (route, kind) = (clearance.route(), clearance.kind());
+    let registry = context.registry;
+    let is_registry = registry.is_at(context.authority);
+    let is_own_token_service = is_registry && matches!(route, Route::Other(path) if path.as_str() == LOCAL_TOKEN_PATH);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if reads && is_registry && matches!(route, Route::Ping | Route::Blob(..) | Route::Manifest(..)) {
-        let served = read(&context, route, request.method(), request.headers()).await;
-        look_for_shared_address(&context, route, &request, served.status());
+        let served = read(context, route, request.method(), request.headers()).await;
+        look_for_shared_address(context, route, &request, served.status());
         return Ok(served);
     }
     if clearance.is_push() && registry.push() == Push::Deny {
@@ -197,11 +213,11 @@ async fn dispatch(
     *request.uri_mut() = target.into();
     wire::without_overrides(request.headers_mut());
     Ok(if is_own_token_service {
-        Box::pin(token_service::answer(&context, request)).await
+        Box::pin(token_service::answer(context, request)).await
     } else if clearance.is_push() {
-        Box::pin(push::answer(&context, clearance, request)).await
+        Box::pin(push::answer(context, clearance, request)).await
     } else {
-        Box::pin(pass_on(&context, policy, clearance, request)).await
+        Box::pin(pass_on(context, policy, clearance, request)).await
     })
 }
 
@@ -226,7 +242,11 @@ async fn pass_on(
                 tokio::time::timeout(PATIENCE, Box::pin(token_service::relay(context, &endpoint, request))).await;
             relayed.unwrap_or_else(|_| Served::failure(respond::no_answer()))
         }
-        Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
+        Route::Referrers(repository, _) if reads && is_registry => {
+            let query = ReferrersQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
+            Box::pin(query.answer(request)).await
+        }
+        Route::Tags(repository) if reads && is_registry => {
             let asked = Box::pin(listing::pass(context, repository, &endpoint, kind, request));
             let asked = forward::within_share(context.proxy, context.client, asked);
             let answered = tokio::time::timeout(PATIENCE, asked).await;
@@ -237,7 +257,7 @@ async fn pass_on(
             // A page that is neither of the protocol nor a token says nothing of the registry.
             let is_protocol = is_registry && route.is_of_protocol();
             let upstream = if is_protocol { &context.upstream } else { &policy.upstream };
-            let asked = forward::pass(context.proxy, upstream, context.registry, &endpoint, kind, request);
+            let asked = forward::pass(context, upstream, &endpoint, kind, request);
             let asked = forward::within_share(context.proxy, context.client, asked);
             // A read is answered within the time that clients wait. Another method may take longer.
             let patience = if reads { PATIENCE } else { Duration::MAX };

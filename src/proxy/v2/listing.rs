@@ -5,6 +5,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 
 use crate::cache::{Place, Trust};
 use crate::oci::Repository;
+use crate::proxy::asked::AskedUpstream;
 use crate::proxy::auth::identity;
 use crate::proxy::context::Context;
 use crate::proxy::pull::redirected;
@@ -13,7 +14,7 @@ use crate::proxy::{answer, faults, forward};
 use crate::telemetry::Kind;
 use crate::upstream::AskAs;
 use crate::upstream::Sending;
-use crate::upstream::{Downloads, Endpoint, Error};
+use crate::upstream::{Downloads, Endpoint};
 use crate::wire::Received;
 
 /// Passes a GET or HEAD on to `endpoint`, and its answer back. Whose question finds out that the registry is away is
@@ -25,17 +26,15 @@ pub(crate) async fn pass(
     kind: Kind,
     request: Request<Received>,
 ) -> ServedAnswer {
-    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let seen = context.outage.seen();
     let answered = passed(context, repository, endpoint, kind, request).await;
     if answered.status().is_server_error() {
         context.outage.settled().await;
     }
-    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
-    if !is_news || !answered.status().is_server_error() {
+    if !context.outage.is_news_after(seen) || !answered.status().is_server_error() {
         return answered;
     }
-    let (to, retry_after) = (endpoint.authority().clone(), context.outage.retry_after());
-    faults::of_upstream(&Error::Away { to, retry_after }).into()
+    faults::of_upstream(&context.outage.away(endpoint.authority(), context.outage.retry_after())).into()
 }
 
 async fn passed(
@@ -53,7 +52,7 @@ async fn passed(
     let open = context.proxy.cache.is_public(&place, &trust).await;
     let who = registry.name_for(endpoint, &identity::of(context, &place, request.headers(), &trust, open).who);
     if let AskAs::Caller(_) = who {
-        return forward::pass(context.proxy, &context.upstream, registry, endpoint, kind, request).await;
+        return forward::pass(context, &context.upstream, endpoint, kind, request).await;
     }
     let (mut parts, _) = request.into_parts();
     forward::prepare(&mut parts, &context.proxy.pseudonym);
@@ -71,15 +70,15 @@ async fn passed(
         downloads: Downloads::Paced,
         patience: None,
     };
-    let answered = context.access.ask(&context.upstream, &who, &sending).await;
+    let question = AskedUpstream::begin(kind, endpoint.authority());
+    let answered = context.authenticated.ask(&context.upstream, &who, &sending).await;
     let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);
     if !detours.is_empty() {
         context.proxy.cache.detours().note(&place, detours).await;
     }
-    let status = answered.as_ref().ok().map(|response| response.status().as_u16());
-    context.proxy.metrics.upstream_request(registry.name(), kind, status);
+    context.asked().note_asked(&question, answered.as_ref());
     match answered {
-        Ok(response) => forward::counted(context.proxy, registry, forward::returned(response)).into(),
+        Ok(response) => forward::counted(context, forward::returned(response)).into(),
         Err(unasked) => ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), kind),
     }
 }

@@ -1,9 +1,9 @@
 //! Answers one request of the registry protocol inside an intercepted connection.
 //!
 //! Flow: `dispatch` checks form and host, has `clients::clearance` read and judge the request, and routes it: to
-//! `pull`, to `auth`, to a push (`push`), to a listing (`listing`), or upstream as it is. While a registry is being
-//! found to be away, `retry_away` answers again from what is cached. `endpoint` says where a request goes that is
-//! not pulled.
+//! `auth`, to a push (`push`), to a listing (`listing`, `referrers`), or upstream as it is. What may be cached is read
+//! through `read`, which answers again from the cache if the registry is found to be away meanwhile. `endpoint` says where
+//! a request goes that is not pulled.
 //! Scope: requests to registries and their token services, whatever their method.
 //! Never: forward a request that servers could read in two ways; print upstream what the rules did not judge.
 //! Reading: OCI distribution-spec, "Endpoints"; RFC 9110 section 15.5.20 (421).
@@ -13,4 +13,5 @@ pub(crate) mod dispatch;
 pub(crate) mod endpoint;
 pub(crate) mod listing;
 pub(crate) mod push;
-pub(crate) mod retry_away;
+pub(crate) mod read;
+pub(crate) mod referrers;

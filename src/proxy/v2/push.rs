@@ -14,12 +14,12 @@ use crate::wire::Received;
 
 /// Streams it to the registry, and its answer back.
 pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request: Request<Received>) -> Served {
-    let Context { proxy, registry, .. } = context;
+    let proxy = context.proxy;
     let endpoint = endpoint(context, clearance.route());
     let answer = forward::within_share(
         proxy,
         context.client,
-        forward::pass(proxy, &context.upstream, registry, &endpoint, Kind::Upload, request),
+        forward::pass(context, &context.upstream, &endpoint, Kind::Upload, request),
     )
     .await;
     if answer.status().is_success() {

@@ -216,6 +216,7 @@ impl Blobs {
         self.catalog.submit(Change::Gone { digest: *digest, charge: Some(charge) });
         if was_there {
             self.ledger.evictions.fetch_add(1, Ordering::Relaxed);
+            self.ledger.evicted_bytes.fetch_add(size, Ordering::Relaxed);
         }
         Ok(true)
     }

@@ -71,6 +71,8 @@ enum State {
     /// Keeps the blob from being evicted while readers still follow the staged file.
     Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
     Failed,
+    /// The files belong to whoever resumes it.
+    Parked,
 }
 
 impl Staged {
@@ -264,6 +266,18 @@ impl Staged {
         }
     }
 
+    /// Parks it as it was remembered last, now and not with the last handle: nothing more is written, open handles can read.
+    pub fn park(&self) {
+        let mut state = exclusive(&self.state);
+        let is_sound = matches!(*state, State::Open) && !self.sync_failed.load(Ordering::Acquire);
+        let Ok(_open) = self.blobs.while_open() else { return };
+        let Some(landed) = lock(&self.landed).take_if(|_| is_sound) else { return };
+        let Some(charge) = lock(&self.charge).take() else { return };
+        *state = State::Parked;
+        let parked = ParkedFill::new(self.path.clone(), landed, charge);
+        self.blobs.parked_fills.park(&self.blobs.disk, self.digest, parked);
+    }
+
     /// Removes the map.
     fn forget(&self) {
         let Ok(_open) = self.blobs.while_open() else { return };
@@ -346,7 +360,7 @@ fn full(error: Error, digest: Digest) -> Error {
 impl Drop for Staged {
     fn drop(&mut self) {
         let is_open = match *shared(&self.state) {
-            State::Committed(_) => return,
+            State::Committed(_) | State::Parked => return,
             State::Open => !self.sync_failed.load(Ordering::Acquire),
             State::Failed => false,
         };

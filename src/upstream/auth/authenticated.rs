@@ -3,21 +3,22 @@
 //! A 401 is answered once, with a token or a password, as the registry's challenge says and as far as the
 //! credential may go there; a second one is the registry's word. A 429 moves the load to the next credential,
 //! else it is waited out for a moment. The caller's own header goes as it came: its client sees the challenge.
-//! Never: a credential to a host that a redirect led to, nor by plain http; a challenge of such a host heeded.
+//! Never: a credential to a host that a redirect led to, nor by plain http.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::HeaderValue;
+use http::{Method, Response, StatusCode};
 
 use super::ask_as::AskAs;
 use super::challenge::answerable;
+use super::sending::{CHALLENGE_TIME, Sending, send};
 use super::unasked::Unasked;
-use crate::oci::{Bearer, Challenge, Repository};
+use crate::oci::{Bearer, Challenge};
 use crate::upstream::{
-    Credential, Downloads, Endpoint, Error, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream,
-    collect, retry_after, wait_out,
+    Credential, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
+    retry_after, wait_out,
 };
 use crate::wire::Body;
 
@@ -27,25 +28,7 @@ const REST: Duration = Duration::from_secs(60);
 const LEAST_LIFE: Duration = Duration::from_secs(60);
 /// So many bytes of registries' challenges are remembered: of some ten thousand, unless they are long.
 const CHALLENGES: u64 = 4 << 20;
-/// A challenge's few words are read away within so long, or its connection is given up.
-const DRAINING: Duration = Duration::from_secs(1);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
-
-/// What is to be asked, and of whom.
-pub(crate) struct Sending<'a> {
-    /// The registry's configured name.
-    pub(crate) registry: &'a Arc<str>,
-    /// Where its tokens may be asked for, besides its own hosts.
-    pub(crate) realms: &'a [Realm],
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) repository: &'a Repository,
-    pub(crate) method: &'a Method,
-    pub(crate) target: &'a str,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) downloads: Downloads,
-    /// How long the head of each answer is waited for: of a HEAD, which some servers never answer.
-    pub(crate) patience: Option<Duration>,
-}
 
 /// Sends requests in names. Cheap to clone; clones share tokens and limits.
 #[derive(Clone)]
@@ -194,7 +177,7 @@ impl Authenticated {
         sending: &Sending<'_>,
     ) -> Result<Response<Body>, Unasked> {
         let credential = match key {
-            Key::AsIs(header) => return send(upstream, sending, header.as_ref()).await,
+            Key::AsIs(header) => return send(&self.tokens, upstream, sending, header.as_ref()).await,
             Key::Anonymous => None,
             Key::Held(picked) => Some(&picked.credential),
         };
@@ -206,7 +189,7 @@ impl Authenticated {
                 Ok(header) => header,
                 // Nobody is given a token: the registry says so itself, with a challenge for the client.
                 Err(error) if credential.is_none() && error.is_denial() => {
-                    return send(upstream, sending, None).await;
+                    return send(&self.tokens, upstream, sending, None).await;
                 }
                 Err(error) => {
                     self.challenges.invalidate(&known); // its realm may have moved
@@ -214,7 +197,7 @@ impl Authenticated {
                 }
             },
         };
-        let response = send(upstream, sending, first.as_ref()).await?;
+        let response = send(&self.tokens, upstream, sending, first.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || is_foreign(&response, sending.endpoint) {
             return Ok(response);
         }
@@ -233,8 +216,8 @@ impl Authenticated {
             }
             return Ok(response);
         }
-        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, DRAINING).await; // so that its connection can be used again
-        let response = send(upstream, sending, second.as_ref()).await?;
+        let _ = collect(response.into_body(), sending.endpoint.authority(), 64 << 10, CHALLENGE_TIME).await; // so that its connection can be used again
+        let response = send(&self.tokens, upstream, sending, second.as_ref()).await?;
         if decides && response.status() == StatusCode::UNAUTHORIZED && !is_foreign(&response, sending.endpoint) {
             self.forget(Some(&challenge), credential, sending, second.as_ref());
             self.refused(who, key, sending);
@@ -283,22 +266,6 @@ impl Authenticated {
             keyring.refused(picked);
         }
     }
-}
-
-async fn send(
-    upstream: &Upstream,
-    sending: &Sending<'_>,
-    authorization: Option<&HeaderValue>,
-) -> Result<Response<Body>, Unasked> {
-    let mut request = Request::builder().method(sending.method).uri(sending.target).body(())?;
-    *request.headers_mut() = sending.headers.clone();
-    if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-    }
-    let asking = upstream.download(sending.endpoint, request, sending.downloads);
-    let Some(after) = sending.patience else { return Ok(asking.await?) };
-    let late = |_| Error::FirstByteTimeout { to: sending.endpoint.authority().clone(), after };
-    Ok(tokio::time::timeout(after, asking).await.map_err(late)??)
 }
 
 /// Whether the answer is that of a host to which the registry redirected.

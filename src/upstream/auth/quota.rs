@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use tokio::time::Instant;
 
 /// The longest that a 429 is waited out on a client's behalf.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// The longest that a registry is believed to want to be left alone: more is no number of seconds.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
+/// What a `Retry-After` means that nobody understands.
+const UNCLEAR_WAIT: Duration = Duration::from_secs(60);
 /// A source is named by whoever answers: what is longer is no address and no user.
 const SOURCE_LIMIT: usize = 256;
 
@@ -135,16 +139,30 @@ impl Quotas {
     }
 }
 
-/// How long a `Retry-After` asks for, in seconds or by a date (RFC 9110, 10.2.3). A date that has passed is no
-/// time at all.
+/// How long a `Retry-After` asks for: what [`understood`] says of it, and a minute where that is nothing.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    headers.contains_key(RETRY_AFTER).then(|| understood(headers, now).unwrap_or(UNCLEAR_WAIT))
+}
+
+/// Seconds, or a date (RFC 9110, 10.2.3), as the answer's own clock has it. Registries also send Unix times, fractions,
+/// words and dates that have passed: as seconds, a Unix time would be half a century.
+fn understood(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(text.parse().ok()?)
+    } else {
+        let said = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        httpdate::parse_http_date(text).ok()?.duration_since(said.unwrap_or(now)).ok()?
+    };
+    (wait <= LONGEST_REST).then_some(wait)
+}
+
+/// Puts seconds that clients understand in the place of a `Retry-After` that they do not.
+pub(crate) fn mend_retry_after(headers: &mut HeaderMap) {
+    if headers.contains_key(RETRY_AFTER) && understood(headers, SystemTime::now()).is_none() {
+        headers.insert(RETRY_AFTER, UNCLEAR_WAIT.as_secs().into());
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// How long to wait before a throttled request is sent once more on the client's behalf: what `Retry-After` asks
@@ -232,17 +250,56 @@ mod tests {
             ("15", Some(15), true),
             ("16", Some(16), false),
             ("Fri, 20 Nov 2026 10:00:05 GMT", Some(5), true),
-            ("Fri, 20 Nov 2026 09:00:00 GMT", Some(0), true),
             ("Fri, 20 Nov 2026 11:00:00 GMT", Some(3600), false),
-            ("soon", None, false),
-            ("-1", None, false),
+            (" 7 ", Some(7), true),
+            ("86400", Some(86_400), false),
         ];
         for (text, seconds, waited) in table {
-            let said = headers(&[("retry-after", text)]);
+            let mut said = headers(&[("retry-after", text)]);
             let expected = seconds.map(Duration::from_secs);
             assert_eq!(retry_after(&said, now), expected, "{text}");
             assert_eq!(wait_out(&said, now), expected.filter(|_| waited), "{text}");
+            if !text.contains("GMT") {
+                mend_retry_after(&mut said);
+                assert_eq!(said["retry-after"], text, "as it came");
+            }
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_retry_after_that_says_nothing_is_a_minute_for_us_and_for_clients() {
+        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 10:00:00 GMT").unwrap();
+        let table = [
+            "soon",
+            "",
+            "-1",
+            "+5",
+            "1.5",
+            "1795168860",
+            "18446744073709551616",
+            "86401",
+            "5s",
+            "Fri, 20 Nov 2026 09:00:00 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "2026-11-20T10:00:05Z",
+        ];
+        for text in table {
+            let mut said = headers(&[("retry-after", text)]);
+            assert_eq!(retry_after(&said, now), Some(Duration::from_secs(60)), "{text}");
+            assert_eq!(wait_out(&said, now), None, "{text}: no client waits for it");
+            mend_retry_after(&mut said);
+            assert_eq!(said["retry-after"], "60", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_read_by_the_clock_of_whoever_sent_it() {
+        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 10:00:00 GMT").unwrap();
+        let (date, after) = ("Fri, 20 Nov 2026 09:30:00 GMT", "Fri, 20 Nov 2026 09:30:05 GMT");
+        let said = headers(&[("retry-after", after), ("date", date)]);
+        assert_eq!(retry_after(&said, now), Some(Duration::from_secs(5)));
+        let at_once = headers(&[("retry-after", date), ("date", date)]);
+        assert_eq!(retry_after(&at_once, now), Some(Duration::ZERO));
     }
 }

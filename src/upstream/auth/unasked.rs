@@ -1,6 +1,6 @@
 //! The errors of asking a registry in a name.
 
-use crate::upstream::{CredentialError, Error, TokenError};
+use crate::upstream::{CredentialError, Error, FailureReason, TokenError};
 
 /// Why a registry was not asked, or gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,18 @@ impl Unasked {
     /// Whether it is a no to whoever asked, rather than a failure to ask.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Token(error) if error.is_denial())
+    }
+
+    /// Why, for metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        let reason = match self {
+            Self::Upstream(error) => error.reason(),
+            Self::Token(TokenError::Upstream { source, .. }) => source.reason(),
+            Self::Token(_) => FailureReason::Token,
+            Self::Credential(_) | Self::NoCredential => FailureReason::Credentials,
+            Self::Request(_) => FailureReason::Local,
+        };
+        reason.label()
     }
 
     /// The exchange that failed, if one did.

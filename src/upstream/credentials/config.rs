@@ -38,6 +38,9 @@ pub struct CredentialConfig {
     /// Repositories that this credential may serve to callers who have not proven anything themselves; without
     /// the key, and elsewhere, it serves public repositories only. The narrowest entry wins.
     pub repositories: Vec<RepositoryPattern>,
+    /// The home directory that helpers get where this process has none that can be written to.
+    #[serde(skip)]
+    pub home: Option<PathBuf>,
 }
 
 /// Where an entry's credential comes from.

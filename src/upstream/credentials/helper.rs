@@ -1,7 +1,8 @@
 //! Runs a credential helper, `docker-credential-NAME get`, for one server, in bounded time and output.
 //!
-//! The program runs with our environment (cloud helpers find their own credentials there). Its standard error
-//! is thrown away and its output never repeated, since either may hold a secret.
+//! The program runs as from a login: with our environment (cloud helpers find their own credentials there), a home that it
+//! can write to (`helper_home`), and the usual soft limit on open files. Its output is never repeated, since it holds a
+//! secret; what it writes to its standard error is logged without what looks like one (`helper_words`).
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +13,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::helper_home::HelperHome;
+use super::helper_words::HelperWords;
 use super::{Credential, CredentialError};
 use crate::host::Secret;
 
@@ -24,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// An answer is a line of JSON; a token in it may have a few kilobytes.
 const OUTPUT_LIMIT: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(5);
+/// The soft limit on open files that a login has. Some programs close, or ask about, every file that they may have: with
+/// ours they are busy for seconds.
+const FILES: u64 = 1024;
 const PREFIX: &str = "docker-credential-";
 /// What the reference implementation prints where it has nothing (docker-credential-helpers, `credentials/error.go`).
 const NOT_FOUND: &str = "credentials not found";
@@ -60,11 +66,16 @@ pub(crate) fn is_there(name: &str) -> bool {
 }
 
 /// Runs a helper for `server`. `None` where it knows nothing of it. Blocks, for at most 15 s.
-pub(crate) fn ask(name: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
-    ask_within(name, server, PATIENCE)
+pub(crate) fn ask(name: &str, server: &str, home: &HelperHome) -> Result<Option<Credential>, CredentialError> {
+    ask_within(name, server, home, PATIENCE)
 }
 
-fn ask_within(name: &str, server: &str, patience: Duration) -> Result<Option<Credential>, CredentialError> {
+fn ask_within(
+    name: &str,
+    server: &str,
+    home: &HelperHome,
+    patience: Duration,
+) -> Result<Option<Credential>, CredentialError> {
     if !is_name(name) {
         return Err(CredentialError::HelperName);
     }
@@ -73,8 +84,22 @@ fn ask_within(name: &str, server: &str, patience: Duration) -> Result<Option<Cre
     let cannot = |source| CredentialError::HelperStart { program: program.clone(), source: Arc::new(source) };
     let mut command = Command::new(&program);
     // A group of its own, so that what it started in turn ends with it.
-    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.envs(home.variables());
     let mut child = command.spawn().map_err(cannot)?;
+    limit_files(&child); // before it is told what it is asked for
+    let words = child.stderr.take().map(HelperWords::read);
+    let tell = |outcome: &str| {
+        if let Some(words) = words.as_ref().and_then(HelperWords::line) {
+            tracing::warn!(
+                program,
+                server,
+                outcome,
+                stderr = words,
+                "a credential helper failed; this is what it says"
+            );
+        }
+    };
     if let Some(mut input) = child.stdin.take() {
         let _ = input.write_all(server.as_bytes()); // one that does not read its input answers all the same
     }
@@ -82,6 +107,7 @@ fn ask_within(name: &str, server: &str, patience: Duration) -> Result<Option<Cre
     let output = child.stdout.take().map(read).and_then(|output| output.recv_timeout(patience).ok());
     let Some((output, status)) = output.and_then(|output| Some((output, ended(&mut child, deadline)?))) else {
         end(&mut child);
+        tell("no answer in time");
         return Err(slow());
     };
     if !status.success() {
@@ -90,10 +116,23 @@ fn ask_within(name: &str, server: &str, patience: Duration) -> Result<Option<Cre
             return Ok(None);
         }
         let (server, status) = (server.to_owned(), status.to_string());
+        tell(&status);
         return Err(CredentialError::HelperFailed { program, server, status });
     }
-    let answer: Answer = serde_json::from_slice(&output).map_err(|_| CredentialError::HelperAnswer { program })?;
+    let Ok(answer) = serde_json::from_slice::<Answer>(&output) else {
+        tell("no answer of a credential helper");
+        return Err(CredentialError::HelperAnswer { program });
+    };
     Ok((!answer.secret.is_empty()).then(|| Credential::new(answer.user, answer.secret)))
+}
+
+/// Gives the helper the soft limit of a login. Its hard limit stays: what needs more may raise its own again.
+fn limit_files(child: &Child) {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(hard.map_or(FILES, |hard| hard.min(FILES))), maximum: hard };
+    if let Err(error) = prlimit(Some(Pid::from_child(child)), Resource::Nofile, limit) {
+        tracing::debug!(%error, "a credential helper keeps this process's limit on open files");
+    }
 }
 
 /// Reads on a thread of its own: a pipe that stays open must not be waited for without end.
@@ -148,7 +187,8 @@ mod tests {
         }
 
         fn ask(&self, patience: Duration) -> Result<Option<Credential>, CredentialError> {
-            ask_within(self.path().to_str().unwrap(), "r.example.com", patience)
+            let home = HelperHome::new(Some(self.0.path().join("home")));
+            ask_within(self.path().to_str().unwrap(), "r.example.com", &home, patience)
         }
     }
 
@@ -178,8 +218,54 @@ mod tests {
             let error = Program::new(script).ask(PATIENCE).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("canary"), "{error}");
         }
-        let error = ask("/nowhere/docker-credential-x", "r").unwrap_err();
+        let error = ask("/nowhere/docker-credential-x", "r", &HelperHome::new(None)).unwrap_err();
         assert!(matches!(error, CredentialError::HelperStart { .. }));
+    }
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_failed_helper_says_is_logged_in_one_line_without_its_secrets() {
+        for script in [
+            "echo 'no route to sts.example.com' >&2; echo 'password=canary' >&2; echo canary; exit 3",
+            "printf 'no route to sts.example.com\\nBearer canary' >&2; echo canary",
+        ] {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+            tracing::subscriber::with_default(subscriber, || Program::new(script).ask(PATIENCE).unwrap_err());
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let told: Vec<&str> = text.lines().filter(|line| line.contains("no route to sts.example.com")).collect();
+            assert!(told.len() == 1 && told[0].contains("r.example.com") && !text.contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_helper_has_the_limits_of_a_login_and_a_home_that_it_can_write_to() {
+        let script = r#"read server
+            echo x > "$HOME/.written" && echo x > "${XDG_CACHE_HOME:-$HOME/.cache}/written" || exit 4
+            printf '{"Username":"%s","Secret":"%s"}' "$(ulimit -Sn)" "$HOME""#;
+        // As under systemd with DynamicUser: no home that anybody could write to.
+        let program = Program::new(script);
+        let home = HelperHome::of(Some("/nowhere".into()), None, Some(program.0.path().join("home")));
+        let (path, patience) = (program.path(), PATIENCE);
+        let found = ask_within(path.to_str().unwrap(), "r.example.com", &home, patience).unwrap();
+        let home = program.0.path().join("home");
+        let expected = Credential::new("1024".into(), Secret::new(home.to_str().unwrap().to_owned()));
+        assert_eq!(found, Some(expected));
+        assert!(home.join(".written").is_file() && home.join(".cache/written").is_file());
     }
 
     #[test]

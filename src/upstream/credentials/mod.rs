@@ -3,7 +3,8 @@
 //! Flow: an `auth:` entry ([`CredentialConfig`]) becomes an entry of a [`Keyring`]; for a repository the keyring
 //! picks the narrowest entry that is not throttled and asks its source: a fixed password, a file that is read
 //! again when it changes, a docker `config.json` (`docker`), or a credential helper program (`helper`) whose
-//! answer is kept for a while.
+//! answer is kept for a while. A helper runs with a home of its own where there is none (`helper_home`), and what it
+//! complains of is logged (`helper_words`).
 //! Scope: which credential, and its text. Where a credential may be sent is the token client's and the caller's
 //! judgement.
 //! Never: a secret in a log, an error or a `Debug`; a helper that is waited for without end; blocking work on
@@ -18,6 +19,8 @@ mod error;
 #[path = "../../../fuzz/targets/docker_config.rs"]
 pub(crate) mod fuzzing;
 mod helper;
+mod helper_home;
+mod helper_words;
 mod kept;
 mod keyring;
 mod login;

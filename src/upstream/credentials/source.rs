@@ -1,11 +1,12 @@
 //! The source of one entry's credential: a fixed one, a file, a docker configuration, or a helper.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::config::{CredentialConfig, Origin};
 use super::docker::{DockerConfig, Lead};
+use super::helper_home::HelperHome;
 use super::kept::Kept;
 use super::{Credential, CredentialError, helper};
 use crate::host::{Secret, WatchedFile};
@@ -34,9 +35,12 @@ impl CredentialSource {
             Origin::Variable(user, name) => Self::Fixed(Credential::new(user.to_owned(), variable(name)?)),
             Origin::File(user, path) => Self::File { file: Arc::new(PasswordFile::new(user, path)), kept: Kept::new() },
             Origin::Docker(path) => {
-                Self::Docker { file: Arc::new(DockerFile::new(path)), kept: Kept::new(), helpers: Helpers::new(life) }
+                let helpers = Helpers::new(life, config.home.clone());
+                Self::Docker { file: Arc::new(DockerFile::new(path)), kept: Kept::new(), helpers }
             }
-            Origin::Helper(name) => Self::Helper { name: name.to_owned(), helpers: Helpers::new(life) },
+            Origin::Helper(name) => {
+                Self::Helper { name: name.to_owned(), helpers: Helpers::new(life, config.home.clone()) }
+            }
         })
     }
 
@@ -187,17 +191,19 @@ fn unreadable(file: &WatchedFile) -> impl FnOnce(std::io::Error) -> CredentialEr
 /// The answers of helpers, by helper and server.
 pub(crate) struct Helpers {
     life: Duration,
+    home: HelperHome,
     kept: moka::sync::Cache<(String, String), Arc<Kept<Option<Credential>>>>,
 }
 
 impl Helpers {
-    fn new(life: Duration) -> Self {
-        Self { life, kept: moka::sync::Cache::new(SERVERS) }
+    fn new(life: Duration, spare_home: Option<PathBuf>) -> Self {
+        Self { life, home: HelperHome::new(spare_home), kept: moka::sync::Cache::new(SERVERS) }
     }
 
     async fn ask(&self, name: String, server: String) -> Result<Option<Credential>, CredentialError> {
         let kept = self.kept.get_with((name.clone(), server.clone()), || Arc::new(Kept::new()));
-        kept.value(self.life, move || helper::ask(&name, &server)).await
+        let home = self.home.clone();
+        kept.value(self.life, move || helper::ask(&name, &server, &home)).await
     }
 
     fn refused(&self) {

@@ -13,6 +13,8 @@ pub(crate) enum Evidence {
     Error,
     /// An answer that is none to what was asked: it is there, and not to be relied on.
     Odd,
+    /// What came is no HTTP: it is there, and something else than a registry speaks.
+    Garbled,
     /// The exchange broke off, which may be chance.
     Broken,
     /// It cannot be reached, or did not answer in time.
@@ -29,7 +31,9 @@ impl Evidence {
             return true;
         }
         match (Self::of(outcome), outcome) {
-            (Self::Error | Self::Broken | Self::Odd, _) | (_, Err(Error::FirstByteTimeout { .. })) => false,
+            (Self::Error | Self::Broken | Self::Garbled | Self::Odd, _) | (_, Err(Error::FirstByteTimeout { .. })) => {
+                false
+            }
             (Self::Well | Self::Down | Self::Nothing, _) => true,
         }
     }
@@ -42,7 +46,8 @@ impl Evidence {
             Ok(StatusCode::LOOP_DETECTED) => Self::Nothing,
             Ok(status) if status.is_server_error() => Self::Error,
             Ok(_) => Self::Well,
-            Err(Error::Exchange { .. } | Error::Unreadable { .. }) => Self::Broken,
+            Err(Error::Exchange { .. }) => Self::Broken,
+            Err(Error::Unreadable { .. }) => Self::Garbled,
             Err(Error::Misfit { .. }) => Self::Odd,
             Err(
                 Error::Resolve { .. }

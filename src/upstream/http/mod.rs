@@ -1,11 +1,11 @@
 //! This room exchanges one request for one answer, over pooled connections and within the timeouts.
 //!
-//! Flow: `pool` keeps the connections of each way to a host. `exchange` sends a request over one of them, counts its body
-//! (`upload`) and the interim answers (`interim`), and waits for the head of the answer. The answer must fit the question
-//! (`fit`) and must not log in its connection (`bound`); its body must keep its pace (`idle`). `forwarded` sends a plain
-//! request to a parent in absolute-form; `plain` withholds credentials from plain HTTP. `redirect` follows redirects
-//! (`location`) over as many exchanges as it takes. `evidence` says what an outcome tells about a host; `health` keeps that
-//! for endpoints. `answers` reads an answer whole, within a budget of memory.
+//! Flow: `pool` keeps the connections of each way to a host. `sending` has a request sent over one of them, over a new one
+//! where an old one is silent for longer than its host takes (`patience`), and waits for the head of the answer. The answer
+//! must fit the question (`fit`) and must not log in its connection (`bound`); its body must keep its pace (`idle`). `plain`
+//! withholds credentials from plain HTTP. `redirect` follows redirects (`location`) over as many exchanges as it takes.
+//! `evidence` says what an outcome tells about a host; `health` keeps that for endpoints. `answers` reads an answer whole,
+//! within a budget of memory.
 //! Scope: HTTP towards upstreams. Tokens belong to `upstream::auth`, outages to `upstream::outage`.
 //! Never: credentials to a redirect's host or over plain HTTP; a request sent twice that is not repeatable; a shared
 //! connection that a client's credentials have logged in; a connection used again after an exchange that did not end as framed.
@@ -14,14 +14,12 @@
 pub(crate) mod answers;
 pub(crate) mod bound;
 pub(crate) mod evidence;
-pub(crate) mod exchange;
 pub(crate) mod fit;
-pub(crate) mod forwarded;
 pub(crate) mod health;
 pub(crate) mod idle;
-pub(crate) mod interim;
 pub(crate) mod location;
+pub(crate) mod patience;
 pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod redirect;
-pub(crate) mod upload;
+pub(crate) mod sending;

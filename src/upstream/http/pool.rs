@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::patience::Patience;
 use crate::oci::Authority;
 use crate::upstream::net::connector::{Connector, Tls};
 use crate::upstream::net::downloads::Downloads;
@@ -54,9 +55,24 @@ impl From<Downloads> for BodyReader {
 /// One way.
 pub(crate) struct Pool {
     pub(crate) given: Option<SocketAddr>,
-    own: Client<Connector, Body>,
-    paced: Client<Connector, Body>,
+    own: PooledAndFresh,
+    paced: PooledAndFresh,
+    pub(crate) patience: Patience,
     pub(crate) egress: Arc<Egress>,
+}
+
+/// Which connection a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// One that is there already, or a new one that stays for the next request.
+    Pooled,
+    /// A new one, of its own.
+    Fresh,
+}
+
+struct PooledAndFresh {
+    pooled: Client<Connector, Body>,
+    fresh: Client<Connector, Body>,
 }
 
 /// All pools, by how the configuration has hosts reached.
@@ -149,26 +165,36 @@ impl Pool {
         };
         let by_hop = egress.parents.hops().iter().map(by_hop).collect::<Result<_, _>>()?;
         let connector = Connector { egress: Arc::clone(egress), given: reach.address, tls: Tls { direct, by_hop } };
-        let own = client(connector.clone(), STREAM_WINDOW, CONNECTION_WINDOW);
-        let paced = client(connector, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
-        Ok(Self { given: reach.address, own, paced, egress: Arc::clone(egress) })
+        let own = clients(&connector, STREAM_WINDOW, CONNECTION_WINDOW);
+        let paced = clients(&connector, PACED_STREAM_WINDOW, PACED_CONNECTION_WINDOW);
+        let patience = Patience::default();
+        Ok(Self { given: reach.address, own, paced, patience, egress: Arc::clone(egress) })
     }
 
     /// The connections for answers that are read so.
-    pub(crate) fn client(&self, reader: BodyReader) -> &Client<Connector, Body> {
-        match reader {
+    pub(crate) fn client(&self, reader: BodyReader, through: Through) -> &Client<Connector, Body> {
+        let clients = match reader {
             BodyReader::Us => &self.own,
             BodyReader::Client => &self.paced,
+        };
+        match through {
+            Through::Pooled => &clients.pooled,
+            Through::Fresh => &clients.fresh,
         }
     }
 }
 
-fn client(connector: Connector, stream_window: u32, connection_window: u32) -> Client<Connector, Body> {
+fn clients(connector: &Connector, stream_window: u32, connection_window: u32) -> PooledAndFresh {
+    let client = |idle| client(connector.clone(), stream_window, connection_window, idle);
+    PooledAndFresh { pooled: client(64), fresh: client(0) }
+}
+
+fn client(connector: Connector, stream_window: u32, connection_window: u32, idle: usize) -> Client<Connector, Body> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(64)
+        .pool_max_idle_per_host(idle)
         .http2_initial_stream_window_size(stream_window)
         .http2_initial_connection_window_size(connection_window)
         .http2_max_frame_size(FRAME)

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderMap, LOCATION};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -31,7 +31,16 @@ pub struct FinalHop {
     pub elsewhere: Vec<(Authority, String)>,
 }
 
+/// Where another host has refused for want of a token; an extension of that refusal.
+#[derive(Clone, Debug)]
+pub(crate) struct LedTo(Location);
+
 const LIMIT: usize = 10;
+/// A redirect's few words, and how long they may take where the next request is for the same connection.
+const WORDS: usize = 16 << 10;
+const SOON: Duration = Duration::from_millis(100);
+/// And elsewhere, while nobody waits for them.
+const LATER: Duration = Duration::from_secs(1);
 
 impl Upstream {
     /// A GET or HEAD whose redirects (301, 302, 303, 307, 308, at most ten) are followed. HEAD stays HEAD.
@@ -56,30 +65,65 @@ impl Upstream {
         request: Request<()>,
         downloads: Downloads,
     ) -> Result<Response<Body>, Error> {
-        follow(self, to, request, downloads).await
+        let request = plain::withheld(to, request);
+        let first = first_location(to, &request)?;
+        follow(self, to, &first, first.clone(), request, downloads).await
+    }
+
+    /// The same again from where the way has led, by an `authorization` that is for nobody in particular and for that host
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`Upstream::download`].
+    pub(crate) async fn download_at(
+        &self,
+        to: &Endpoint,
+        led: &LedTo,
+        authorization: HeaderValue,
+        request: Request<()>,
+        downloads: Downloads,
+    ) -> Result<Response<Body>, Error> {
+        let first = first_location(to, &request)?;
+        let (mut parts, ()) = request.into_parts();
+        parts.headers = harmless(&parts.headers);
+        parts.headers.insert(AUTHORIZATION, authorization);
+        follow(self, to, &first, led.0.clone(), Request::from_parts(parts, ()), downloads).await
+    }
+}
+
+impl LedTo {
+    /// The host.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    /// The URL, where a client may be sent there: a registry's, in which nothing is a secret of whoever asked for it.
+    pub(crate) fn open_url(&self) -> Option<String> {
+        let is_registrys = self.0.target.path().starts_with("/v2/") && self.0.target.query().is_none();
+        self.0.uri().filter(|_| self.0.secure && is_registrys).map(|uri| uri.to_string())
     }
 }
 
 async fn follow(
     upstream: &Upstream,
     to: &Endpoint,
+    first: &Location,
+    mut at: Location,
     request: Request<()>,
     downloads: Downloads,
 ) -> Result<Response<Body>, Error> {
-    let request = plain::withheld(to, request);
-    let first = first_location(to, &request)?;
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follows = method == Method::GET || method == Method::HEAD;
-    let mut at = first.clone();
+    let is_download = downloads != Downloads::Uncounted;
     let mut elsewhere = Vec::new();
     for redirects in 0..=LIMIT {
-        let at_home = at.same_origin(&first);
+        let at_home = at.same_origin(first);
         let pool = if at_home { upstream.pools().to_endpoint(to) } else { upstream.pools().to_host(&at.authority) };
         let request = request_to(&at, method.clone(), headers.clone())?;
         upstream.admit(to, &at.authority, request.headers()).await?;
         let permit = upstream.slots().take(&at.authority, downloads).await?;
         let begun = Instant::now();
-        let outcome = upstream.exchange(pool, &at.authority, request, downloads.into()).await;
+        let outcome = upstream.exchange(pool, &at.authority, request, downloads.into(), is_download).await;
         let tells = Evidence::is_telling(&method, outcome.as_ref().map(Response::status));
         if tells && at_home {
             upstream.note(to, Some(&at.target), begun, outcome.as_ref());
@@ -91,6 +135,9 @@ async fn follow(
             elsewhere.push((at.authority.clone(), at.target.path().to_owned()));
         }
         if !follows || !is_redirect(answer.status()) {
+            if !at_home && answer.status() == StatusCode::UNAUTHORIZED {
+                answer.extensions_mut().insert(LedTo(at.clone()));
+            }
             answer.extensions_mut().insert(FinalHop { authority: at.authority, redirects, elsewhere });
             return Ok(plain::heard(to, answer.map(|body| holding(body, permit))));
         }
@@ -98,7 +145,7 @@ async fn follow(
         if !next.same_origin(&at) {
             headers = harmless(&headers);
         }
-        drain(answer.into_body()).await;
+        drain(answer.into_body(), next.same_origin(&at)).await;
         at = next;
     }
     Err(Error::Redirects { from: at.authority, limit: LIMIT })
@@ -133,9 +180,18 @@ fn next_location(upstream: &Upstream, from: &Location, answer: &Response<Body>) 
     Ok(next)
 }
 
-/// Reads away a redirect's few words, so that its connection can be used again; a long one is not worth it.
-async fn drain(body: Body) {
-    if body.size_hint().upper().is_none_or(|length| length <= 16 << 10) {
-        let _ = tokio::time::timeout(Duration::from_secs(1), collect(body, 16 << 10)).await;
+/// Reads away a redirect's few words, so that its connection can be used again; many are not worth it. They are waited for
+/// where the connection is wanted at once, and no longer than they take where they are there: some servers announce words
+/// that they never send.
+async fn drain(body: Body, is_wanted: bool) {
+    if body.is_end_stream() || body.size_hint().upper().is_some_and(|length| length > WORDS as u64) {
+        return;
     }
+    let mut reading = Box::pin(collect(body, WORDS));
+    if is_wanted && tokio::time::timeout(SOON, reading.as_mut()).await.is_ok() {
+        return;
+    }
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(LATER, reading).await;
+    });
 }

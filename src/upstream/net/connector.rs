@@ -5,11 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use http::Uri;
 use http::uri::Scheme;
-use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -20,6 +19,8 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::egress::Egress;
+use super::frames::Frames;
+use super::life::Life;
 use super::sockets::{Socket, are_scarce};
 use super::stream::EgressStream;
 use super::tls::{handshake_failed, server_name};
@@ -43,38 +44,28 @@ pub(crate) struct Tls {
     pub(crate) by_hop: Vec<Arc<ClientConfig>>,
 }
 
-/// A connection, TLS or not.
-pub(crate) enum MaybeTlsStream {
+/// A connection, TLS or not, which writes down its life.
+pub(crate) struct MaybeTlsStream {
+    layer: Layer,
+    life: Life,
+    /// What an HTTP/2 peer sends is read along.
+    frames: Option<Frames>,
+}
+
+enum Layer {
     Plain(EgressStream),
     Tls(Box<TlsStream<EgressStream>>),
 }
 
-/// A connection's life: when it was made, and whether it has brought an answer yet. Rides along with it and with its
-/// answers and errors.
-#[derive(Clone, Debug)]
-pub(crate) struct Life {
-    pub(crate) born: Instant,
-    has_answered: Arc<AtomicBool>,
-}
-
-impl Life {
-    fn new() -> Self {
-        Self { born: Instant::now(), has_answered: Arc::default() }
+impl MaybeTlsStream {
+    fn plain(stream: EgressStream) -> Self {
+        Self { layer: Layer::Plain(stream), life: Life::new(false), frames: None }
     }
 
-    pub(crate) fn mark(&self) {
-        self.has_answered.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_marked(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
-    }
-
-    /// That of a connection.
-    pub(crate) fn of(connection: &Connected) -> Option<Self> {
-        let mut extras = Extensions::new();
-        connection.get_extras(&mut extras);
-        extras.remove()
+    fn tls(stream: TlsStream<EgressStream>) -> Self {
+        let is_shared = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let frames = is_shared.then(Frames::default);
+        Self { layer: Layer::Tls(Box::new(stream)), life: Life::new(is_shared), frames }
     }
 }
 
@@ -86,7 +77,7 @@ impl Connector {
         if !secure {
             // A plain request that goes through a parent has a connection of its own (`forwarded`).
             let stream = self.egress.straight(&to, self.given, socket).await;
-            return stream.map(|stream| TokioIo::new(MaybeTlsStream::Plain(stream)));
+            return stream.map(|stream| TokioIo::new(MaybeTlsStream::plain(stream)));
         }
         let after = self.egress.dialer.connect_timeout;
         let begun = Instant::now();
@@ -100,7 +91,7 @@ impl Connector {
     async fn handshake(&self, to: &Authority, stream: EgressStream) -> Result<MaybeTlsStream, Error> {
         let tls = stream.hop.and_then(|hop| self.tls.by_hop.get(hop)).unwrap_or(&self.tls.direct);
         let stream = TlsConnector::from(Arc::clone(tls)).connect(server_name(to)?, stream).await;
-        stream.map(|stream| MaybeTlsStream::Tls(Box::new(stream))).map_err(|error| handshake_failed(to, error))
+        stream.map(MaybeTlsStream::tls).map_err(|error| handshake_failed(to, error))
     }
 }
 
@@ -126,13 +117,12 @@ impl Service<Uri> for Connector {
 
 impl Connection for MaybeTlsStream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(Life::new());
-        match self {
-            // One is for all requests to its host.
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => return connected.negotiated_h2(),
-            // Idle ones leave room for others.
-            Self::Tls(_) | Self::Plain(_) if are_scarce() => connected.poison(),
-            Self::Tls(_) | Self::Plain(_) => {}
+        let connected = Connected::new().extra(self.life.clone());
+        if self.frames.is_some() {
+            return connected.negotiated_h2(); // one is for all requests to its host
+        }
+        if are_scarce() {
+            connected.poison(); // idle ones leave room for others
         }
         connected
     }
@@ -140,18 +130,37 @@ impl Connection for MaybeTlsStream {
 
 impl AsyncRead for MaybeTlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = match &mut this.layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map(bare_close_is_an_end),
+        };
+        let came = buf.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            this.life.hear();
+            if let Some(streams) = this.frames.as_mut().and_then(|frames| frames.read(came)) {
+                this.life.serves(streams);
+            }
         }
+        polled
+    }
+}
+
+/// Some servers end a body that has no length by closing the connection, without TLS's word for it. Clients in Go read that as
+/// the end. What has a length or chunks is known to be cut all the same, and content is what its digest says.
+fn bare_close_is_an_end(read: io::Result<()>) -> io::Result<()> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
     }
 }
 
 impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Layer::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -160,30 +169,30 @@ impl AsyncWrite for MaybeTlsStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Layer::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.layer {
+            Layer::Plain(stream) => stream.is_write_vectored(),
+            Layer::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Layer::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().layer {
+            Layer::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Layer::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

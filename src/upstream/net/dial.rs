@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::resolver::Resolver;
 use super::rules::{AddressRules, Forbidden};
-use crate::host::{self, Seldom};
+use crate::host::{self, LogThrottle};
 use crate::oci::{Authority, Host};
 use crate::upstream::{Error, Family, ResolveError};
 
@@ -139,7 +139,7 @@ fn unresolved(to: &Authority, error: impl std::error::Error + Send + Sync + 'sta
 }
 
 fn exhausted(to: &Authority, source: Arc<dyn std::error::Error + Send + Sync>) -> Error {
-    static SAID: Seldom = Seldom::new();
+    static SAID: LogThrottle = LogThrottle::new();
     if SAID.is_due() {
         tracing::error!(
             %to, error = %source, reason = "descriptors",

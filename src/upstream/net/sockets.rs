@@ -1,8 +1,8 @@
 //! Limits the connections to upstreams, to a share of the files that this process may open.
 //!
 //! Threat: a client has the proxy dial hosts that are silent, or a registry falls silent, until no file is left for
-//! anybody else. Bound: so many in all, half of them to one host, and half of them kept for a next request. Whoever
-//! waits longer for one than a moment is told that the fault is ours.
+//! anybody else. Bound: so many in all, half of them to one host, and half of them kept for a next request. A
+//! request that waits longer than a moment for one is told that the fault is the proxy's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::downloads::Hosts;
-use crate::host::{Budget, Seldom};
+use crate::host::{Budget, LogThrottle};
 use crate::oci::Authority;
 use crate::upstream::Error;
 
@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 static SOCKETS: LazyLock<Sockets> = LazyLock::new(|| Sockets::new(Budget::of_process(None).upstream));
 static TURNED_AWAY: AtomicU64 = AtomicU64::new(0);
-static SAID: Seldom = Seldom::new();
+static SAID: LogThrottle = LogThrottle::new();
 
 /// The connections of this process.
 struct Sockets {
@@ -50,7 +50,7 @@ impl Socket {
                     "the limit on connections to upstreams is reached; it follows from the limit on open files (LimitNOFILE=)"
                 );
             }
-            Error::Crowded { to: to.clone(), limit }
+            Error::ConnectionLimit { to: to.clone(), limit }
         })
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 
-use crate::oci::HostPattern;
+use crate::oci::{HostPattern, parsed};
 
 /// One entry of such a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,6 @@ impl fmt::Display for Target {
 
 impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore};
 
+use super::verifier::Verifier;
 use crate::oci::{Authority, Host};
 use crate::upstream::{Error, HostConfig};
 
@@ -42,19 +43,23 @@ impl Roots {
         Self { system: RootCertStore::empty(), provider: crate::host::crypto() }
     }
 
-    /// The TLS configuration for a host; `further` is a file of more certificates to trust.
+    /// The TLS configuration for a host; `further` is a file of more issuers to trust. The host's own `ca_file` may also hold
+    /// the very certificate that the host presents.
     pub(crate) fn config(&self, host: &HostConfig, further: Option<&Path>) -> Result<ClientConfig, Error> {
-        let mut roots = self.system.clone();
-        for path in host.ca_file.as_deref().into_iter().chain(further) {
-            for certificate in certificates(path)? {
-                let refused = |_| Error::Pem { path: path.to_owned(), expected: "CA certificate" };
-                roots.add(certificate).map_err(refused)?;
-            }
+        let unusable = |path: &Path| Error::Pem { path: path.to_owned(), expected: "CA certificate" };
+        let mut verifier = Verifier::new(self.system.clone(), &self.provider);
+        if let Some(path) = further {
+            verifier.trust_issuers(&certificates(path)?).map_err(|_| unusable(path))?;
         }
+        if let Some(path) = &host.ca_file {
+            verifier.trust(certificates(path)?).map_err(|_| unusable(path))?;
+        }
+        // rustls calls every verifier but its own dangerous: this one adds a rule, and drops none.
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Setup { source: Arc::new(error) })?
-            .with_root_certificates(roots);
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match (&host.client_cert_file, &host.client_key_file) {
             (None, None) => builder.with_no_client_auth(),
             (Some(chain), Some(key)) => builder
@@ -100,6 +105,9 @@ pub(crate) fn handshake_failed(to: &Authority, error: std::io::Error) -> Error {
     match cause {
         Some(source @ rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             Error::UnknownIssuer { to, source: Arc::new(source) }
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(source)))) => {
+            Error::Certificate { to, source } // in our own words: rustls prints it for programmers
         }
         Some(source @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
             Error::Certificate { to, source: Arc::new(source) }

@@ -56,6 +56,9 @@ impl HostHistory {
             word.errors += 1;
             word.about = target.cloned();
         }
+        if evidence == Evidence::Garbled {
+            word.errors = STORM; // one is enough to have it probed
+        }
         let is_storm = evidence == Evidence::Down || word.errors >= STORM;
         let answered_since = word.well.is_some_and(|well| well >= begun);
         if is_storm && !answered_since { Assessment::Away } else { Assessment::Unknown }

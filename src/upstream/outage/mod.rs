@@ -10,6 +10,7 @@
 //! or of what was asked before a change of state, which says nothing of the time after it; or of a host that answered
 //! somebody since, which is slow and not away.
 
+mod cause;
 mod hosts;
 mod part;
 mod parts;
@@ -18,8 +19,10 @@ mod realms;
 mod state;
 #[cfg(test)]
 mod tests;
+mod told;
 mod ward;
 
+pub(crate) use cause::OutageCause;
 pub(crate) use part::{OutagePart, is_telling};
 pub(crate) use probe::{Probe, SendProbe};
-pub use state::Outage;
+pub use state::{Outage, OutageSeen};

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::cause::OutageCause;
 use super::part::OutagePart;
 use super::state::{Inner, Outage};
 use super::ward::{FIRST, Probed};
@@ -56,19 +57,12 @@ impl Probe {
 
     /// Asks until the part is there or forgotten. `upstream` is the plain way, which no outage bars.
     pub(crate) async fn run(self, upstream: impl SendProbe) {
-        let registry = self.outage().and_then(|outage| outage.homes().first().map(Endpoint::name)).unwrap_or_default();
-        let host = self.part.host().map_or_else(|| registry.clone(), ToString::to_string);
+        let registry = self.outage().map(|outage| outage.name()).unwrap_or_default();
         if self.is_there_after_all(&upstream).await {
+            self.tell_of_recovery(&registry);
             return;
         }
-        if self.part == OutagePart::Home {
-            warn!(
-                registry,
-                "the registry is unreachable; cached content is served, and the registry is probed periodically"
-            );
-        } else {
-            warn!(registry, host, "a host that the registry needs is unreachable; it is probed periodically");
-        }
+        self.tell(&registry);
         while let Some((pause, wanted)) = self.pause() {
             tokio::time::sleep(pause.min(FIRST)).await;
             // Whoever wants something meanwhile has it asked at once, so that it is back for them within a second.
@@ -76,52 +70,84 @@ impl Probe {
             if self.pause().is_none() {
                 break;
             }
-            let Ok((probed, answered)) = self.ask(&upstream, WAIT).await else { continue };
-            if self.done(probed, &answered) {
+            let Ok(round) = self.ask(&upstream, WAIT).await else { continue };
+            let is_given_up = round.probed == Probed::Silence;
+            if self.done(round) {
+                if is_given_up {
+                    return; // it is asked again all the same
+                }
                 break;
             }
+            self.tell(&registry);
         }
-        info!(registry, host, seconds = self.since.elapsed().as_secs(), "the registry is reachable again");
+        self.tell_of_recovery(&registry);
+    }
+
+    /// Logs why it is away: at first, and when the reason is another one.
+    fn tell(&self, registry: &str) {
+        let Some(why) = self.outage().and_then(|outage| outage.tell(&self.part)) else { return };
+        let (address, reason, error) = (why.address, why.reason.label(), why.error);
+        if self.part == OutagePart::Home {
+            warn!(
+                registry,
+                address,
+                reason,
+                error,
+                "the registry is unreachable; cached content is served, and the registry is probed periodically"
+            );
+        } else {
+            warn!(
+                registry,
+                address, reason, error, "a host that the registry needs is unreachable; it is probed periodically"
+            );
+        }
+    }
+
+    fn tell_of_recovery(&self, registry: &str) {
+        if !self.outage().is_some_and(|outage| outage.take_back(&self.part)) {
+            return;
+        }
+        let seconds = self.since.elapsed().as_secs();
+        match self.part.host() {
+            None => info!(registry, seconds, "the registry is reachable again"),
+            Some(host) => {
+                info!(registry, address = %host, seconds, "a host that the registry needs is reachable again")
+            }
+        }
     }
 
     /// The first probe, for which others wait.
     async fn is_there_after_all(&self, upstream: &impl SendProbe) -> bool {
         let begun = Instant::now();
         let mut asked = self.ask(upstream, HELD).await;
-        if matches!(asked, Ok((Probed::Silence, _))) && begun.elapsed() < SOON {
+        if asked.as_ref().is_ok_and(|round| round.probed == Probed::Silence) && begun.elapsed() < SOON {
             tokio::time::sleep_until(begun + SOON).await;
             asked = self.ask(upstream, HELD).await;
         }
         // Nobody was asked: nothing is known, and nobody is to wait for it.
-        let (probed, answered) = asked.unwrap_or_else(|NotAsked| (Probed::Well, Vec::new()));
-        self.done(probed, &answered)
+        self.done(asked.unwrap_or_else(|NotAsked| Round::default()))
     }
 
     /// Asks once. Of the registry itself, all endpoints that decide: the best answer counts.
-    async fn ask(&self, upstream: &impl SendProbe, wait: Duration) -> Result<(Probed, Vec<Endpoint>), NotAsked> {
+    async fn ask(&self, upstream: &impl SendProbe, wait: Duration) -> Result<Round, NotAsked> {
         let send_probe = |method, endpoint: Endpoint, target: String| async move {
-            let probed = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
-            Ok((probed, endpoint))
+            let (probed, cause) = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
+            let answered = if probed == Probed::Well { vec![endpoint] } else { Vec::new() };
+            Ok(Round { probed, answered, cause })
         };
         match &self.part {
             OutagePart::Home => {
                 let homes = self.outage().map(|outage| outage.homes().to_vec()).unwrap_or_default();
                 let asked = homes.into_iter().map(|home| send_probe(Method::GET, home, "/v2/".to_owned()));
-                let asked: Vec<Result<(Probed, Endpoint), NotAsked>> = futures_util::future::join_all(asked).await;
-                let asked = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
-                let best = asked.iter().map(|(probed, _)| *probed).min();
-                let answered = asked.into_iter().filter(|(probed, _)| *probed == Probed::Well);
-                Ok((best.unwrap_or(Probed::Well), answered.map(|(_, endpoint)| endpoint).collect()))
+                let asked: Vec<Result<Round, NotAsked>> = futures_util::future::join_all(asked).await;
+                Ok(Round::best_of(asked.into_iter().collect::<Result<_, _>>()?))
             }
             // Without credentials, and without what clients ask: that it answers is enough.
             OutagePart::Realm(endpoint) => {
                 let path = self.outage().map(|outage| outage.realm_path(endpoint.authority())).unwrap_or_default();
-                send_probe(Method::GET, endpoint.clone(), path).await.map(|(probed, _)| (probed, Vec::new()))
+                send_probe(Method::GET, endpoint.clone(), path).await
             }
-            OutagePart::Elsewhere(host) => {
-                let asked = send_probe(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await;
-                asked.map(|(probed, _)| (probed, Vec::new()))
-            }
+            OutagePart::Elsewhere(host) => send_probe(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await,
         }
     }
 
@@ -131,12 +157,50 @@ impl Probe {
     }
 
     /// What came of one round. Answers whether the part is there, or nobody cares any more.
-    fn done(&self, probed: Probed, answered: &[Endpoint]) -> bool {
-        self.outage().is_none_or(|outage| outage.probed(&self.part, probed, answered))
+    fn done(&self, round: Round) -> bool {
+        self.outage().is_none_or(|outage| {
+            match round.cause {
+                Some(cause) => outage.explain(&self.part, cause),
+                // What kept the first request away is known better than by the time that the probe had.
+                None if round.probed == Probed::Silence => outage.presume_silence(&self.part, HELD),
+                None => {}
+            }
+            outage.probed(&self.part, round.probed, &round.answered)
+        })
     }
 
     fn outage(&self) -> Option<Outage> {
         self.inner.upgrade().map(Outage)
+    }
+}
+
+/// What came of asking once.
+struct Round {
+    probed: Probed,
+    /// The endpoints that answered well.
+    answered: Vec<Endpoint>,
+    /// Why it is not well, where that is known.
+    cause: Option<OutageCause>,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self { probed: Probed::Well, answered: Vec::new(), cause: None }
+    }
+}
+
+impl Round {
+    /// The best answer counts; of several equal ones, the cause of the first.
+    fn best_of(rounds: Vec<Self>) -> Self {
+        let mut rounds = rounds.into_iter();
+        let Some(mut best) = rounds.next() else { return Self::default() };
+        for round in rounds {
+            best.answered.extend(round.answered);
+            if round.probed < best.probed {
+                (best.probed, best.cause) = (round.probed, round.cause);
+            }
+        }
+        best
     }
 }
 
@@ -151,18 +215,21 @@ async fn answers(
     target: &str,
     since: Instant,
     wait: Duration,
-) -> Result<Probed, NotAsked> {
+) -> Result<(Probed, Option<OutageCause>), NotAsked> {
     let request = || Request::builder().method(&method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
     if request().is_err() {
-        return Ok(Probed::Well); // what cannot be asked bars nobody
+        return Ok((Probed::Well, None)); // what cannot be asked bars nobody
     }
     let send_probe = || upstream.send_probe(endpoint, request().unwrap_or_default(), since);
     Ok(match tokio::time::timeout(wait, asked_anew(send_probe, || tokio::time::sleep(ANEW))).await {
-        Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => Probed::Error,
+        Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
+            (Probed::Error, Some(OutageCause::of_status(endpoint, response.status())))
+        }
         // What is forbidden, here or by a parent, never will be asked.
-        Ok(Ok(_) | Err(Error::Forbidden(_))) => Probed::Well,
-        Ok(Err(Error::Parent { source, .. })) if source.is_final() => Probed::Well,
+        Ok(Ok(_) | Err(Error::Forbidden(_))) => (Probed::Well, None),
+        Ok(Err(Error::Parent { source, .. })) if source.is_final() => (Probed::Well, None),
         Ok(Err(error)) if error.is_ours() => return Err(NotAsked),
-        Ok(Err(_)) | Err(_) => Probed::Silence,
+        Ok(Err(error)) => (Probed::Silence, Some(OutageCause::of(endpoint, &error))),
+        Err(_) => (Probed::Silence, None),
     })
 }

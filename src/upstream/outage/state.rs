@@ -1,13 +1,15 @@
 //! The state of one registry: which of its parts are there, suspected, or away for certain.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::info;
 
+use super::cause::OutageCause;
 use super::hosts::Assessment;
 use super::part::{OutagePart, is_telling};
 use super::parts::{OutageStanding, State};
@@ -24,12 +26,21 @@ const PATIENCE: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Outage(pub(crate) Arc<Inner>);
 
+/// What was known of an outage when a request began.
+#[derive(Clone, Copy, Debug)]
+pub struct OutageSeen {
+    was_open: bool,
+    was_home_away: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     /// The endpoints that decide: it is away when none of them answers.
     homes: Vec<Endpoint>,
     /// Its mirrors, which are no part of it.
     mirrors: Vec<Endpoint>,
+    /// The registry's configured name.
+    name: OnceLock<Arc<str>>,
     state: Mutex<State>,
     standing: watch::Sender<OutageStanding>,
 }
@@ -39,7 +50,21 @@ impl Outage {
     #[must_use]
     pub fn new(homes: Vec<Endpoint>, mirrors: Vec<Endpoint>) -> Self {
         let state = State::new();
-        Self(Arc::new(Inner { homes, mirrors, state: Mutex::new(state), standing: watch::Sender::default() }))
+        let (state, standing) = (Mutex::new(state), watch::Sender::default());
+        Self(Arc::new(Inner { homes, mirrors, name: OnceLock::new(), state, standing }))
+    }
+
+    /// The same, under the name that the configuration has for it.
+    #[must_use]
+    pub fn named(self, name: &Arc<str>) -> Self {
+        let _ = self.0.name.set(Arc::clone(name)); // the first name stays
+        self
+    }
+
+    /// The registry's configured name; without one, its first host.
+    pub(crate) fn name(&self) -> String {
+        let host = || self.0.homes.first().map(|home| home.authority().short(443).to_string()).unwrap_or_default();
+        self.0.name.get().map_or_else(host, ToString::to_string)
     }
 
     /// Whether it is away, or its token service is: then this proxy hands out the tokens.
@@ -49,7 +74,7 @@ impl Outage {
         standing.is_home_away() || standing.realm_away
     }
 
-    /// Whether the registry itself is away, by a probe of ours: what it said last is believed for longer then.
+    /// Whether the registry itself is away, by a probe of the proxy: what it said last is believed for longer then.
     #[must_use]
     pub fn is_home_away(&self) -> bool {
         self.0.standing.borrow().is_home_away()
@@ -88,6 +113,29 @@ impl Outage {
     /// Ends when the registry itself is away. Cancel-safe.
     pub async fn gone(&self) {
         self.wait(OutageStanding::is_home_away).await;
+    }
+
+    /// What is known now, for a request that begins.
+    #[must_use]
+    pub fn seen(&self) -> OutageSeen {
+        OutageSeen { was_open: self.is_open(), was_home_away: self.is_home_away() }
+    }
+
+    /// Whether it has come since, or reached the registry itself since: a request that failed meanwhile is answered as
+    /// those that come after it.
+    #[must_use]
+    pub fn is_news_after(&self, seen: OutageSeen) -> bool {
+        (!seen.was_open && self.is_open()) || (!seen.was_home_away && self.is_home_away())
+    }
+
+    /// Ends when it has come since, or reached the registry itself since. Cancel-safe.
+    pub async fn news_after(&self, seen: OutageSeen) {
+        let OutageSeen { was_open, was_home_away } = seen;
+        tokio::select! {
+            () = self.opened(), if !was_open => {}
+            () = self.gone(), if was_open && !was_home_away => {}
+            else => std::future::pending().await,
+        }
     }
 
     /// Ends when no probe asks whether the registry or its token service is silent. Soon, and cancel-safe.
@@ -132,6 +180,20 @@ impl Outage {
         let realms =
             state.realms_watched().filter(|ward| ward.phase == WardPhase::Away).map(|ward| ward.backoff.pause()).max();
         realms.filter(|_| state.home.phase != WardPhase::Away).unwrap_or(state.home.backoff.pause()).max(FIRST)
+    }
+
+    /// Takes the registry itself for suspect, as it was away under another configuration. Answers whose probe is to be
+    /// started.
+    pub(crate) fn doubt(&self) -> Option<OutagePart> {
+        let mut state = self.state();
+        let is_new = state.home.suspect(Cause::Silence);
+        self.publish(state);
+        is_new.then_some(OutagePart::Home)
+    }
+
+    /// Whether `endpoint` can be down while others answer for the registry: then no outage watches it.
+    pub(crate) fn may_be_down_alone(&self, endpoint: &Endpoint) -> bool {
+        self.0.mirrors.contains(endpoint) || (self.0.homes.len() > 1 && self.0.homes.contains(endpoint))
     }
 
     /// Whether `endpoint` is part of it.
@@ -193,7 +255,7 @@ impl Outage {
         begun: Instant,
         outcome: Result<StatusCode, &Error>,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome))
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// The same of a host that the registry redirected to.
@@ -207,7 +269,7 @@ impl Outage {
             return None;
         }
         let part = OutagePart::Elsewhere(host.clone());
-        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome))
+        self.judge(part, &Endpoint::of_host(host), None, begun, Evidence::of(outcome), outcome.err())
     }
 
     /// A deadline passed without an answer to what was asked at `begun`.
@@ -217,14 +279,14 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
     ) -> Option<OutagePart> {
-        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down)
+        self.judge(self.part(endpoint), endpoint, target, begun, Evidence::Down, None)
     }
 
     fn part(&self, endpoint: &Endpoint) -> OutagePart {
         if self.is_home(endpoint.authority()) { OutagePart::Home } else { OutagePart::Realm(endpoint.clone()) }
     }
 
-    fn is_home(&self, host: &Authority) -> bool {
+    pub(super) fn is_home(&self, host: &Authority) -> bool {
         self.0.homes.iter().any(|home| home.authority() == host)
     }
 
@@ -235,15 +297,16 @@ impl Outage {
         target: Option<&PathAndQuery>,
         begun: Instant,
         evidence: Evidence,
+        error: Option<&Error>,
     ) -> Option<OutagePart> {
         let mut state = self.state();
         let host = endpoint.authority();
         let counts = match (&part, evidence) {
             (_, Evidence::Nothing | Evidence::Odd) => false,
             (_, Evidence::Well) => true,
-            (OutagePart::Home, Evidence::Error | Evidence::Broken) => target.is_none_or(is_telling),
+            (OutagePart::Home, Evidence::Error | Evidence::Broken | Evidence::Garbled) => target.is_none_or(is_telling),
             // Its errors may be about what it was asked, which clients make up.
-            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken)
+            (OutagePart::Realm(_), Evidence::Error | Evidence::Broken | Evidence::Garbled)
             | (OutagePart::Elsewhere(_), Evidence::Error) => false,
             (OutagePart::Realm(_), Evidence::Down) => {
                 target.is_none_or(|target| state.realms.is_one(host, target.path()))
@@ -263,12 +326,22 @@ impl Outage {
             }
             return None;
         }
+        // A redirect's host that was given up, which nobody probes.
+        if assessed == Assessment::Well
+            && let Some(ward) = state.ward(host, is_home).filter(|ward| ward.phase == WardPhase::Well)
+            && ward.told.take().is_some()
+        {
+            info!(registry = self.name(), address = %host, "a host that the registry needs is reachable again");
+        }
         if assessed != Assessment::Away || (is_home && !state.are_all_down(&self.0.homes, host)) {
             return None; // another endpoint may still answer for it
         }
         let cause = if evidence == Evidence::Down { Cause::Silence } else { Cause::Errors };
         let ward = if is_home { &mut state.home } else { state.watch(&part, host)? };
         let is_new = ward.suspect(cause);
+        if is_new {
+            ward.why = error.map(|error| OutageCause::of(endpoint, error));
+        }
         self.publish(state);
         is_new.then_some(part)
     }
@@ -327,12 +400,12 @@ impl Outage {
 
     fn publish(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing();
-        // Under the lock, so that the last one is the latest; whoever looks at it takes no lock then.
+        // Under the lock, so that the last one is the latest; a reader takes no lock then.
         self.0.standing.send_replace(standing);
         drop(state);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

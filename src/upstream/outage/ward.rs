@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::cause::OutageCause;
 use crate::host::Backoff;
+use crate::upstream::FailureReason;
 
 pub(crate) const FIRST: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
@@ -71,6 +73,10 @@ pub(crate) struct Ward {
     pub(crate) vain: u32,
     /// Rung when something is wanted that only it has.
     pub(crate) wanted: Arc<Notify>,
+    /// Why it is suspect or away.
+    pub(crate) why: Option<OutageCause>,
+    /// The reason that the log has told last, and not taken back since.
+    pub(crate) told: Option<FailureReason>,
 }
 
 impl Ward {
@@ -89,6 +95,8 @@ impl Ward {
             trials: 0,
             vain: 0,
             wanted: Arc::default(),
+            why: None,
+            told: None,
         }
     }
 
@@ -156,6 +164,7 @@ impl Ward {
             self.answered = Some(now);
         }
         self.phase = WardPhase::Well;
+        self.why = None;
         self.trials = 0;
     }
 

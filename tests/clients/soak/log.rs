@@ -19,8 +19,9 @@ struct Expected {
     rate: u64,
 }
 
-const EXPECTED: [Expected; 6] = [
+const EXPECTED: [Expected; 7] = [
     Expected { words: "the registry is unreachable", near: true, rate: 1 },
+    Expected { words: "an endpoint is unreachable", near: true, rate: 1 },
     Expected { words: "a request could not be forwarded", near: true, rate: 1 },
     // An outage may last longer than a large download tries. What has landed is kept.
     Expected { words: "gave up a fill: its upstream does not deliver the blob", near: true, rate: 1 },

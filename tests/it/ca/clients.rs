@@ -294,7 +294,6 @@ fn a_root_made_by_openssl_is_used_as_it_is() {
     let lab = openssl_root("rsa:2048", "/C=DE/O=Example/OU=Platform/CN=Example Root");
     let before = (lab.read("ca.crt"), lab.read("ca.key"));
     let authority = lab.try_open(&["quay.io"]);
-    // Its day has just begun, and ours is backdated: the root is younger than its leaf, which is allowed.
     let server = Server::start(authority.unwrap().server_config(&host("quay.io")).unwrap());
     assert_eq!(openssl(&lab.path("ca.crt"), &[(server.port(), "quay.io")]), [Ok(())]);
     assert!((lab.read("ca.crt"), lab.read("ca.key")) == before);

@@ -197,9 +197,13 @@ impl Cell {
     /// Waits for the end of what goes on behind a part that was served.
     async fn filled(&self, proxy: &Proxy) {
         let digest = self.site.things.layer.digest;
+        // One that ended without the content is kept, with its map.
         let is_staged = || {
-            let mut staged = std::fs::read_dir(proxy.folder().join("cache/fills")).unwrap();
-            staged.any(|file| file.unwrap().file_name().to_string_lossy().contains(&digest.hex()))
+            let staged = std::fs::read_dir(proxy.folder().join("cache/fills")).unwrap();
+            let names = staged.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+            let names = names.filter(|name| name.contains(&digest.hex()));
+            let names: Vec<String> = names.collect();
+            !names.is_empty() && !names.iter().any(|name| name.ends_with(".map"))
         };
         let what = format!("{}: the fill ends", self.name());
         until(&what, async || proxy.blob_file(&digest).exists() || !is_staged()).await;

@@ -72,7 +72,7 @@ impl Door {
                 let host = site.files.address().to_string();
                 ("GET", format!("http://{host}/v2/open/app/tags/list"), host)
             }
-            Self::Admin => ("GET", "/healthz".to_owned(), "localhost:9128".to_owned()),
+            Self::Admin => ("GET", "/".to_owned(), "localhost:9128".to_owned()),
             Self::Control => ("GET", "/v1/cache/stats".to_owned(), "localhost".to_owned()),
         };
         Honest { method, target, host }

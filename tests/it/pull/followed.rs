@@ -39,3 +39,23 @@ async fn what_is_logged_of_a_failed_pull_has_the_id_of_its_access_line() {
     seen.dedup();
     assert_eq!(seen.len(), broken.len(), "each request has an id of its own");
 }
+
+#[tokio::test]
+async fn what_is_logged_of_a_layer_that_is_fetched_ahead_has_the_id_of_the_request_that_began_it() {
+    let registry = Registry::start("quay.io");
+    let image = registry.push_image("a", "1", &[layer(10_000, 1), layer(10_000, 2)]);
+    let (asked, ahead) = (image.layers[0], image.layers[1]);
+    registry.script(&format!("GET */blobs/{ahead}"), Act::WrongByte(100));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pullthrough.yaml"), Plan::new().registry(&registry, "").yaml(folder.path()))
+        .unwrap();
+    let server = Served::start(folder.path(), "info");
+    let client = Client::through(server.proxy(), &folder.path().join("ca/ca.crt"));
+    assert_eq!(client.get(QUAY, "/v2/a/manifests/1").await.status, 200);
+    assert_eq!(client.get(QUAY, &format!("/v2/a/blobs/{asked}")).await.status, 200);
+    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let access = || ids(&log(), &["access", &format!("reference={asked}")]);
+    let told = || ids(&log(), &["nothing is cached", &format!("digest={ahead}")]);
+    eventually("both lines are written", || access().len() == 1 && !told().is_empty()).await;
+    assert_eq!(access(), told());
+}

@@ -16,7 +16,7 @@ async fn two_hundred_clients_with_one_pull_secret_cost_one_proof() {
     let carol = lab.bearer(CAROL, "team/app").await;
     assert_eq!(lab.get(&path, Some(&carol)).await.status, 200);
     lab.proxy.stored(&image.layers[0]).await;
-    eventually("whether it is public was asked", || lab.auth.count("GET /token") == 2).await;
+    eventually("whether it is public was asked", || lab.auth.count("GET /token") >= 2).await;
     let bearers = join_all((0..200).map(|_| lab.bearer(ALICE, "team/app"))).await;
     lab.registry.forget();
     let answers = join_all(bearers.iter().map(|alice| lab.get(&path, Some(alice)))).await;

@@ -207,9 +207,10 @@ async fn a_registry_that_never_answers_costs_one_missed_deadline_in_all() {
         let missing = proxy.client().get(QUAY, "/v2/a/manifests/unknown").await;
         assert!(matches!(missing.status.as_u16(), 401 | 503), "{missing:?}");
         let asked: Vec<_> = registry.requests().into_iter().filter(|seen| !is_probe(seen)).collect();
-        // By HEAD, and then by GET: some servers never answer HEAD.
+        // By HEAD, and then by GET: some servers never answer HEAD. Each once more over a new connection, since the one that was
+        // there may lead nowhere.
         let paths: std::collections::HashSet<_> = asked.iter().map(|seen| &seen.path).collect();
-        assert!(paths.len() == 1 && asked.len() <= 2, "{first:?}: {asked:?}");
+        assert!(paths.len() == 1 && asked.len() <= 4, "{first:?}: {asked:?}");
     }
 }
 

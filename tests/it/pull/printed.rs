@@ -101,13 +101,14 @@ async fn all_who_share_a_tags_answer_have_asked_the_same_question() {
     let [list, manifest, index] =
         [MediaType::DockerList, MediaType::DockerManifest, MediaType::OciIndex].map(MediaType::as_str);
     let (both, odd) = (format!("{list}, {manifest}"), format!("{list}, x/ÿ"));
+    let example = format!("{manifest}, application/vnd.example+json");
     let table: [(&[&str], &str); 10] = [
         (&[&both], &both),
         (&[&format!("{manifest};q=0.5 , {list}; q=0.1")], &both),
         (&[manifest, &odd], &both),
         (&[&format!("{manifest}, {list};x")], &both),
         (&[&format!("{manifest}, {list};q=0, {index};Q=0.000")], manifest),
-        (&[&format!("{manifest}, application/vnd.example+json")], manifest),
+        (&[&format!("application/vnd.example+json, {manifest}, text/html")], &example),
         (&[&format!("{manifest};q=0, {list};q=0")], "application/json"),
         (&["text/html"], "application/json"),
         (&[], "*/*"),

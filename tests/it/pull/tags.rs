@@ -125,8 +125,50 @@ async fn errors_and_throttles_are_covered_by_the_last_known_answer_and_refusals_
     registry.remove("a", "1");
     assert_eq!(proxy.client().get(EXAMPLE, TAG).await.status, 404, "a deleted tag is gone");
     let line = registry.script("*/manifests/*", Act::Status(503));
-    assert_eq!(proxy.client().get(EXAMPLE, TAG).await.status, 404, "remembered for seconds");
+    assert_eq!(proxy.client().get(EXAMPLE, TAG).await.status, 503, "no last answer is left, and no 404 is remembered");
     registry.unscript(line);
+}
+
+#[tokio::test]
+async fn what_was_just_pushed_is_pulled_at_once_where_a_tag_is_fresh_for_no_time() {
+    let (registry, proxy) = with_tags("{fresh_for: 0s, rules: [{match: '^v', fresh_for: 30d}]}").await;
+    let layer = super::layer(1000, 7);
+    let digest = pullthrough::oci::Digest::of(pullthrough::oci::Algorithm::Sha256, &layer);
+    let bytes = manifest(7);
+    let by_digest = pullthrough::oci::Digest::of(pullthrough::oci::Algorithm::Sha256, bytes.as_bytes());
+    let paths = [
+        "/v2/new/app/manifests/build-7".to_owned(),
+        "/v2/new/app/manifests/v7".to_owned(),
+        format!("/v2/new/app/manifests/{by_digest}"),
+        format!("/v2/new/app/blobs/{digest}"),
+    ];
+    for path in &paths {
+        for method in ["HEAD", "GET"] {
+            assert_eq!(get_as(&proxy, method, path).await, 404, "{method} {path}");
+        }
+    }
+    registry.push_blob("new/app", layer);
+    for tag in ["build-7", "v7"] {
+        registry.push_manifest("new/app", Some(tag), MANIFEST, bytes.clone());
+    }
+    for path in &paths {
+        for method in ["HEAD", "GET"] {
+            assert_eq!(get_as(&proxy, method, path).await, 200, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_404_is_remembered_for_seconds_where_a_tag_is_fresh_for_longer() {
+    let (registry, proxy) = with_tags("{fresh_for: 1m}").await;
+    for _ in 0..3 {
+        assert_eq!(get_as(&proxy, "GET", "/v2/a/manifests/none").await, 404);
+    }
+    assert_eq!(registry.requests().len(), 1);
+}
+
+async fn get_as(proxy: &crate::support::Proxy, method: &str, path: &str) -> u16 {
+    proxy.client().session(EXAMPLE).await.ask(method, path, &[]).await.status.as_u16()
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! How a scripted registry answers one request: as the distribution-spec says, except where the script does.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LOCATION, RANGE,
-    WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE,
+    LOCATION, RANGE, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
@@ -41,6 +44,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
             Act::Delay(time) => tokio::time::sleep(*time).await,
             Act::Wait(gate) => gate.passed().await,
             Act::Silence => std::future::pending().await,
+            Act::ToRange(act) if matches!(**act, Act::Silence) && request.headers().contains_key(RANGE) => {
+                std::future::pending().await
+            }
             Act::Reset => return Err(std::io::Error::other("reset by the script")),
             _ => {}
         }
@@ -53,6 +59,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
         return Err(std::io::Error::other("reset by the script"));
     }
     shared.answered(place, draft.status);
+    if acts.iter().any(|act| matches!(act, Act::Coded)) && draft.status == 200 {
+        compress(&mut draft);
+    }
     distort(&mut draft, &acts);
     Ok(response(draft, &method, &acts))
 }
@@ -79,7 +88,15 @@ fn scripted<B>(acts: &[Act], request: &Request<B>) -> Option<Draft> {
             let is_theirs = request.headers().get("authorization").is_some_and(|value| value == authorization);
             if is_theirs { None } else { instead(act, request.method(), path) }
         }
+        Act::UnlessAccepts(media_type, act) => {
+            let said = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let is_named = said.flat_map(|value| value.split(',')).any(|name| name.trim() == *media_type);
+            if is_named { None } else { instead(act, request.method(), path) }
+        }
         Act::ToRange(act) if request.headers().contains_key(RANGE) => instead(act, request.method(), path),
+        Act::ToOpenRange(act) if request.headers().get(RANGE).is_some_and(|range| range.as_bytes().ends_with(b"-")) => {
+            instead(act, request.method(), path)
+        }
         _ => None,
     });
     if to_others.is_some() {
@@ -327,6 +344,13 @@ fn typed(media_type: &str, body: impl Into<Bytes>) -> Draft {
 fn error(status: u16, code: &str) -> Draft {
     let body = json!({"errors": [{"code": code, "message": "said by the scripted registry"}]});
     Draft { status, ..typed("application/json", body.to_string()) }
+}
+
+fn compress(draft: &mut Draft) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&draft.bytes).unwrap();
+    draft.bytes = encoder.finish().unwrap().into();
+    draft.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
 }
 
 /// Lies in the head of a good answer.

@@ -8,6 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What a server's certificate is like.
@@ -21,6 +22,39 @@ pub(crate) enum Certificate {
     UnknownCa,
     /// Signed by the lab's CA, for another name.
     OtherName,
+    /// This one.
+    Own(&'static OwnCertificate),
+}
+
+/// A certificate of the test's, in files.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OwnCertificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl OwnCertificate {
+    /// One that `openssl` makes in `folder`: `more` are arguments of `openssl req -x509`.
+    pub(crate) fn by_openssl(folder: &Path, name: &str, more: &[&str]) -> &'static Self {
+        let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+        let mut command = std::process::Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=lab"]).args(more);
+        let output = command.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::of_files(certificate, key)
+    }
+
+    pub(crate) fn of_files(certificate: PathBuf, key: PathBuf) -> &'static Self {
+        Box::leak(Box::new(Self { certificate, key }))
+    }
+
+    /// With no look at whether certificate and key are of use.
+    fn resolver(&self) -> Arc<SingleCertAndKey> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&self.certificate).unwrap().collect();
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(CertifiedKey::new(chain.unwrap(), key).into())
+    }
 }
 
 struct Ca {
@@ -65,7 +99,6 @@ pub(crate) fn server_config(
     alpn: &[&[u8]],
     client_certificate: bool,
 ) -> Arc<ServerConfig> {
-    let (leaf, key) = leaf(names, certificate);
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let builder = if client_certificate {
         let roots = Arc::new(roots(&[&ca_file()]));
@@ -74,7 +107,12 @@ pub(crate) fn server_config(
     } else {
         builder.with_no_client_auth()
     };
-    let mut config = builder.with_single_cert(vec![leaf.der().clone()], key_der(&key)).unwrap();
+    let mut config = if let Certificate::Own(own) = certificate {
+        builder.with_cert_resolver(own.resolver())
+    } else {
+        let (leaf, key) = leaf(names, certificate);
+        builder.with_single_cert(vec![leaf.der().clone()], key_der(&key)).unwrap()
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }

@@ -49,7 +49,11 @@ impl Parent {
 
     /// TLS is spoken with it, with a certificate of the lab for `name`.
     pub(crate) async fn secure(name: &str) -> Self {
-        let config = lab::server_config(&[name.to_owned()], Certificate::Good, &[b"http/1.1"], false);
+        Self::with_certificate(name, Certificate::Good).await
+    }
+
+    pub(crate) async fn with_certificate(name: &str, certificate: Certificate) -> Self {
+        let config = lab::server_config(&[name.to_owned()], certificate, &[b"http/1.1"], false);
         Self::listen(Some(TlsAcceptor::from(config))).await
     }
 

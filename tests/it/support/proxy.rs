@@ -11,7 +11,7 @@ use pullthrough::store::Disk;
 
 use super::client::Client;
 use super::configuration::Configuration;
-use super::{Registry, eventually};
+use super::{Registry, Relay, eventually};
 
 /// A configuration to be.
 pub(crate) struct Plan {
@@ -64,6 +64,19 @@ impl Plan {
     /// Adds a registry's entry as it is written in YAML, in flow style.
     pub(crate) fn raw_registry(self, yaml: &str) -> Self {
         self.with("registries", yaml)
+    }
+
+    /// Adds a registry that is reached through a relay.
+    pub(crate) fn registry_through(self, relay: &Relay, name: &str, more: &str) -> Self {
+        let (address, ca_file) = (relay.address(), super::lab::ca_file());
+        let endpoint = format!("{{url: 'https://{name}', address: '{address}', ca_file: '{}'}}", ca_file.display());
+        self.raw_registry(&format!("'{name}': {{endpoints: [{endpoint}]{more}}}"))
+    }
+
+    /// Adds how a single host is reached, through a relay.
+    pub(crate) fn host_through(mut self, relay: &Relay, name: &str) -> Self {
+        self.hosts.push(relay.host(name));
+        self
     }
 
     /// Adds how a single host is reached.
@@ -143,7 +156,7 @@ impl Plan {
 
     pub(crate) async fn start(self) -> Proxy {
         if std::env::var_os(pullthrough::telemetry::LEVEL_VARIABLE).is_some() {
-            pullthrough::telemetry::init(&Default::default()).unwrap(); // for whoever looks for a fault
+            pullthrough::telemetry::init(&Default::default()); // for whoever looks for a fault
         }
         let folder = tempfile::tempdir().unwrap();
         self.start_in(folder).await

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) h2: bool,
     /// Whether it demands a client certificate of the lab's CA.
     pub(crate) client_certificate: bool,
+    /// How many streams it serves at a time on a connection of HTTP/2; none: 200, as hyper does.
+    pub(crate) streams: Option<u32>,
 }
 
 impl Setup {
@@ -44,6 +46,7 @@ impl Setup {
             certificate: Some(Certificate::Good),
             h2: true,
             client_certificate: false,
+            streams: None,
         }
     }
 }
@@ -103,13 +106,13 @@ impl Registry {
             TlsAcceptor::from(lab::server_config(&self.setup.names, certificate, alpn, self.setup.client_certificate))
         });
         let (stop, stopped) = oneshot::channel();
-        let shared = Arc::clone(&self.shared);
+        let (shared, streams) = (Arc::clone(&self.shared), self.setup.streams);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = accept(listener, tls, shared) => {}
+                    () = accept(listener, tls, streams, shared) => {}
                     _ = stopped => {}
                 }
             });
@@ -142,7 +145,10 @@ impl Registry {
 
     /// The certificate to trust.
     pub(crate) fn ca_file(&self) -> PathBuf {
-        lab::ca_file()
+        match self.setup.certificate {
+            Some(Certificate::Own(own)) => own.certificate.clone(),
+            _ => lab::ca_file(),
+        }
     }
 
     /// `https://NAME:PORT`, or `http://...`.

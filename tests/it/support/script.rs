@@ -25,8 +25,12 @@ pub(crate) enum Act {
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
     /// Do this to whoever does not send this `Authorization`, before anything else is looked at.
     Unless(String, Box<Act>),
+    /// Do this to whoever does not name this very type in `Accept`.
+    UnlessAccepts(&'static str, Box<Act>),
     /// Do this to a question for a part.
     ToRange(Box<Act>),
+    /// Do this to a question for all from some byte on.
+    ToOpenRange(Box<Act>),
     /// Add a header to the answer, or replace it.
     Header(String, String),
     /// Redirect; `{path}` in the location stands for the request's path.
@@ -59,6 +63,8 @@ pub(crate) enum Act {
     NoHead,
     /// Answer every HEAD with 200, an invented length and, by digest, the digest asked for.
     EveryHead,
+    /// Compress the answer, though it was asked for as it is.
+    Coded,
     /// Send no `Content-Length`.
     NoLength,
     /// Send no `Docker-Content-Digest`.

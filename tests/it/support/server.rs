@@ -95,37 +95,39 @@ impl Script {
     }
 }
 
-pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, streams: Option<u32>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         shared.accepted.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(connected(stream, tls.clone(), Arc::clone(&shared)));
+        tokio::spawn(connected(stream, tls.clone(), streams, Arc::clone(&shared)));
     }
 }
 
-async fn connected(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+async fn connected(stream: TcpStream, tls: Option<TlsAcceptor>, streams: Option<u32>, shared: Arc<Shared>) {
     let _open = Open::new(&shared);
     if shared.hanging.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve(stream, &shared).await,
+        None => serve(stream, streams, &shared).await,
         Some(tls) => {
             if let Ok(stream) = tls.accept(stream).await {
-                serve(stream, &shared).await;
+                serve(stream, streams, &shared).await;
             }
         }
     }
 }
 
-async fn serve<S>(stream: S, shared: &Arc<Shared>)
+async fn serve<S>(stream: S, streams: Option<u32>, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| answer(Arc::clone(shared), request));
     // A connection that breaks is often what the test is about.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(streams.or(Some(200)));
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// Counts a connection as open.

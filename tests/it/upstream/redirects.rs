@@ -249,3 +249,27 @@ async fn a_signed_query_is_in_no_error() {
     }
     assert!(!text.contains("t0psecret"), "{text}");
 }
+
+#[tokio::test]
+async fn a_redirect_whose_announced_body_never_comes_costs_nothing() {
+    for length in ["Content-Length: 154", "Transfer-Encoding: chunked"] {
+        let cdn = Registry::start("cdn.quay.io");
+        let digest = cdn.push_blob("a", CONTENT);
+        let path = format!("/v2/a/blobs/{digest}");
+        let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {}{path}\r\n{length}\r\n\r\n", cdn.url());
+        let raw = Raw::start("raw.test", b"http/1.1", Play::Still(head.into_bytes()));
+        let config = EndpointConfig {
+            address: Some(raw.address()),
+            ca_file: Some(lab::ca_file()),
+            ..EndpointConfig::of_url("https://raw.test".to_owned())
+        };
+        let upstream = Upstream::new(&hosts(&[&cdn]), std::slice::from_ref(&config), AddressRules::default()).unwrap();
+        let to = Endpoint::parse(&config).unwrap();
+        let begun = std::time::Instant::now();
+        for _ in 0..20 {
+            assert_eq!(bytes(upstream.fetch(&to, get(&path)).await.unwrap()).await.unwrap(), CONTENT);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{length}: {:?}", begun.elapsed());
+        eventually("what is not drained is closed", || raw.open_connections() == 0).await;
+    }
+}

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::hashing::{self, ContentHash};
 use super::waiter::Waiter;
-use crate::cache::fill::backoff::Retries;
+use crate::cache::fill::backoff::{Plea, Retries};
+use crate::cache::fill::transfer::shape::{Shape, Shapes};
 use crate::cache::mismatch::Mismatch;
-use crate::cache::{Fault, Retry, Want};
+use crate::cache::{Fault, FaultKind, Retry, Want};
 
 /// Pieces that may wait for the connection.
 const AHEAD: usize = 4;
@@ -31,7 +32,8 @@ impl Detached {
     pub(crate) fn begin(waiter: &Waiter, at: u64, end: Option<u64>, hold: bool) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let detaching = Detaching { waiter: waiter.clone(), at, end, hash: None, held: Bytes::new(), sender };
-        tokio::spawn(async move {
+        // To its end also at a stop: a reader whose rest were dropped would take what it had for the whole.
+        waiter.fill().tasks().spawn(async move {
             let sender = detaching.sender.clone();
             if let Err(Stop::Fault(fault)) = detaching.run(hold).await {
                 let _ = sender.send(Err(fault)).await; // a reader that has left is fine
@@ -65,26 +67,29 @@ impl Detaching {
         let fill = self.waiter.fill().clone();
         if hold {
             let hash = ContentHash::new(fill.digest().algorithm());
-            self.hash = Some(hashing::take(hash, fill.staged().clone(), 0, self.at).await.map_err(Stop::Fault)?);
+            self.hash = Some(hashing::take(hash, &fill, 0, self.at).await.map_err(Stop::Fault)?);
         }
-        let mut retries = Retries::default();
+        let (mut retries, mut shapes) = (Retries::default(), Shapes::default());
         let mut way = 0;
         let left = self.sender.clone();
         while self.end.is_none_or(|end| self.at < end) {
-            let before = self.at;
+            let (before, shape) = (self.at, shapes.next(self.end.is_some()));
             let fetched = tokio::select! {
                 biased; // nothing is asked for who has left
                 () = left.closed() => return Err(Stop::Left),
-                fetched = self.fetch(way) => fetched,
+                fetched = self.fetch(way, shape) => fetched,
             };
             let fault = match fetched {
                 Ok(()) => continue,
                 Err(Stop::Left) => return Err(Stop::Left),
                 Err(Stop::Fault(fault)) => fault,
             };
-            retries.broke_off(self.at - before);
+            let is_throttle = fault.kind == FaultKind::Throttle;
+            retries.broke_off(self.at - before, Plea { is_throttle, retry_after: fault.retry_after });
+            shapes.ended(shape, before, self.at - before, &fault);
             way += 1;
-            if fault.retry == Retry::Never || retries.is_exhausted(self.at) {
+            let is_final = fault.retry == Retry::Never && !is_throttle;
+            if is_final || retries.is_exhausted(self.at) {
                 return Err(Stop::Fault(fault));
             }
             if let Some(until) = retries.until() {
@@ -102,9 +107,11 @@ impl Detaching {
     }
 
     /// Asks for the rest and passes on what comes of it.
-    async fn fetch(&mut self, way: usize) -> Result<(), Stop> {
+    async fn fetch(&mut self, way: usize, shape: Shape) -> Result<(), Stop> {
         let origins = self.waiter.caller().origins;
-        let want = Want { from: self.at, to: self.end, way, origins, ..Want::default() };
+        let (from, to) = if shape.is_whole() { (0, None) } else { (self.at, self.end) };
+        let to = to.filter(|_| shape == Shape::Part);
+        let want = Want { from, to, way, origins, ..Want::default() };
         let flow = self.waiter.caller().source.open(self.waiter.digest(), want).await.map_err(Stop::Fault)?;
         self.end = self.end.or(flow.total);
         let mut skip = self.at.saturating_sub(flow.at);
@@ -164,7 +171,7 @@ mod tests {
     use crate::cache::fill::fill::Fill;
     use crate::cache::fill::sources::FillSource;
     use crate::cache::{Caller, Flow, Origins, Place, Principal, Proof, Source, Subject, Trust, Whole};
-    use crate::host::{Percent, Size};
+    use crate::host::{Percent, Size, TaskGroup};
     use crate::oci::{Algorithm, Digest};
     use crate::store::{self, Store};
     use crate::wire::Body;
@@ -191,6 +198,7 @@ mod tests {
                 to,
                 total,
                 ranges: Some(true),
+                is_coded: false,
                 validator: None,
                 endpoint: None,
                 proof: Proof::default(),
@@ -220,7 +228,7 @@ mod tests {
             let (principal, source) = (Principal::Anonymous, Arc::new(miser.clone()));
             let caller = Caller::new(place, principal, source, Trust::default());
             let staged = store.stage_from(&Digest::of(Algorithm::Sha256, b"x"), "quay.io").unwrap();
-            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default()));
+            let fill = Arc::new(Fill::new(staged, FillSource::of(&caller), Endpoints::default(), TaskGroup::new()));
             let waiter = Waiter::of(&fill, &caller).unwrap();
             let mut detached = Detached::begin(&waiter, 10, Some(1000), false);
             if leaves {

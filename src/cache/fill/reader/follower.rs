@@ -1,7 +1,6 @@
 //! A reader of a fill: a body that takes bytes from the staged file as they land, at its own pace.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use super::waiter::Waiter;
 use crate::cache::body::pump::Pump;
 use crate::cache::fill::plan::demand::ReaderId;
 use crate::cache::fill::plan::phase::Gone;
-use crate::store::Staged;
+use crate::cache::fill::staged_file::StagedHandle;
 use crate::wire::{BodyError, Span};
 
 /// Follows a fill over a span, or to its end.
@@ -22,7 +21,7 @@ pub struct Follower {
     at: u64,
     end: Option<u64>,
     hold: bool,
-    pump: Pump<Arc<Staged>>,
+    pump: Pump<StagedHandle>,
     /// Since the disk takes no more.
     detached: Option<Detached>,
 }
@@ -48,7 +47,7 @@ impl Follower {
         let end = span.map(|span| span.to).or_else(|| waiter.fill().total());
         let at = span.map_or(0, |span| span.from);
         let reader = waiter.fill().join_reader(Span { from: at, to: end.unwrap_or(u64::MAX) });
-        let pump = Pump::new(waiter.fill().staged().clone());
+        let pump = Pump::new(waiter.fill().staged().handle());
         Self { waiter, reader, at, end, hold, pump, detached: None }
     }
 

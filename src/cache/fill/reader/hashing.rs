@@ -1,14 +1,13 @@
 //! The digest reader: a fill's first follower, so that sequential, parallel and resumed fills hash alike.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::demand::ReaderId;
 use crate::cache::fill::plan::phase::Gone;
 use crate::cache::{Fault, Retry};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::store::{Checksums, Staged};
+use crate::store::Checksums;
 
 /// How much is taken at once.
 const CHUNK: usize = 256 << 10;
@@ -48,19 +47,15 @@ pub(crate) async fn prove(fill: &Fill) -> Result<(Digest, Checksums), Fault> {
             return Ok(hash.finish());
         }
         let end = end.min(at + STRETCH);
-        hash = take(hash, fill.staged().clone(), at, end).await?;
+        hash = take(hash, fill, at, end).await?;
         at = end;
     }
 }
 
-/// Takes the bytes from `at` to `end` of a staged file into `hash`.
-pub(crate) async fn take(
-    mut hash: ContentHash,
-    staged: Arc<Staged>,
-    mut at: u64,
-    end: u64,
-) -> Result<ContentHash, Fault> {
-    let taken = tokio::task::spawn_blocking(move || {
+/// Takes the bytes from `at` to `end` of a fill's file into `hash`.
+pub(crate) async fn take(mut hash: ContentHash, fill: &Fill, mut at: u64, end: u64) -> Result<ContentHash, Fault> {
+    let staged = fill.staged().handle();
+    let taken = fill.tasks().spawn_blocking(move || {
         let mut buffer = vec![0; CHUNK];
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);

@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::alone::Alone;
-use super::lane::{Lane, LaneEnd};
+use super::failure::{Last, is_worth_a_line, may_do_better, plea};
+use super::lane::{Lane, LaneEnd, is_contradiction};
+use super::shape::{Shape, Shapes};
 use crate::cache::fill::FillConfig;
 use crate::cache::fill::backoff::Retries;
-use crate::cache::fill::checkpoint::Checkpoint;
+use crate::cache::fill::checkpoint::{Checkpoint, KEEP_FROM};
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{LaneId, Role};
 use crate::cache::fill::plan::parallelism::{Parallelism, TICK};
-use crate::cache::{Fault, Place, Retry, Said, WhenFull};
-use crate::telemetry::{Metrics, chain};
+use crate::cache::{Fault, Retry, WhenFull};
+use crate::telemetry::Metrics;
 
 /// How many lanes may fetch for readers far ahead at a time.
 const SCOUTS: usize = 8;
@@ -42,6 +44,8 @@ pub(crate) enum Halt {
     Parked,
     Detached(Fault),
     Broken(Fault),
+    /// As that, and what has landed cannot be trusted.
+    Spoilt(Fault),
 }
 
 pub(crate) struct Driver<'a> {
@@ -54,19 +58,11 @@ pub(crate) struct Driver<'a> {
     retries: Retries,
     /// As `retries`, for the lanes of readers far ahead.
     scouting: Retries,
+    shapes: Shapes,
     alone: Alone,
     way: usize,
     last: Last,
     checkpoint: Checkpoint,
-}
-
-/// The last failure, and whose it was.
-struct Last {
-    fault: Fault,
-    place: Option<Place>,
-    endpoint: Option<Arc<str>>,
-    /// How many there were.
-    tries: u32,
 }
 
 impl<'a> Driver<'a> {
@@ -80,9 +76,10 @@ impl<'a> Driver<'a> {
             parallelism: Parallelism::new(config.lanes.into()),
             retries: Retries::default(),
             scouting: Retries::default(),
+            shapes: Shapes::default(),
             alone: Alone::default(),
             way: 0,
-            last: Last { fault: Fault::new(Retry::Again, NoSource), place: None, endpoint: None, tries: 0 },
+            last: Last::new(Fault::new(Retry::Again, NoSource)),
             checkpoint: Checkpoint::of(fill),
         }
     }
@@ -105,7 +102,7 @@ impl<'a> Driver<'a> {
             if self.is_futile() && self.fill.park() {
                 // That a registry is away is told once, and not by each of its fills.
                 if !self.is_away() {
-                    self.tell("gave up a fill that no client waits for: its upstream delivers nothing");
+                    self.last.tell(self.fill, "gave up a fill that no client waits for: its upstream delivers nothing");
                 }
                 return Err(Halt::Parked);
             }
@@ -162,7 +159,8 @@ impl<'a> Driver<'a> {
         if !self.retries.is_over() {
             return Ok(false);
         }
-        let target = if self.is_parallel() { self.parallelism.lanes() } else { 1 };
+        let is_parallel = self.is_parallel() && !self.shapes.next(true).is_whole();
+        let target = if is_parallel { self.parallelism.lanes() } else { 1 };
         let mut workers = self.fill.lanes(Role::Worker);
         while workers < target {
             let alone = target == 1;
@@ -171,11 +169,12 @@ impl<'a> Driver<'a> {
             let least = if workers == 0 { u64::MAX } else { CUT_LEAST };
             let Some(claim) = self.fill.claim_work(id, chunk, least) else { break };
             let bounded = !alone || self.fill.is_followed_by_much(claim.to);
+            let shape = if workers == 0 { self.shapes.next(bounded) } else { Shape::Part };
             if workers == 0 && self.retries.is_tried() && claim.from > 0 {
                 self.metrics.fill_resumed();
             }
             let when_full = if workers == 0 { WhenFull::Wait } else { WhenFull::Spare };
-            self.start(Lane { way: self.way + workers, ..self.lane(id, Role::Worker, claim, bounded, when_full)? });
+            self.start(Lane { way: self.way + workers, ..self.lane(id, Role::Worker, claim, shape, when_full)? });
             workers += 1;
         }
         self.scout()
@@ -190,7 +189,7 @@ impl<'a> Driver<'a> {
             }
             let id = self.id();
             let Some(claim) = self.fill.claim_demand(id, demand) else { return Ok(true) };
-            let lane = self.lane(id, Role::Scout, claim, true, WhenFull::Wait)?;
+            let lane = self.lane(id, Role::Scout, claim, Shape::Part, WhenFull::Wait)?;
             self.start(Lane { way: self.way + usize::try_from(id.0).unwrap_or(0), ..lane });
         }
         Ok(false)
@@ -206,7 +205,7 @@ impl<'a> Driver<'a> {
         id: LaneId,
         role: Role,
         claim: crate::wire::Span,
-        bounded: bool,
+        shape: Shape,
         when_full: WhenFull,
     ) -> Result<Lane, Halt> {
         match self.fill.sources().first() {
@@ -215,12 +214,13 @@ impl<'a> Driver<'a> {
                 role,
                 source,
                 claim,
-                bounded,
+                shape,
                 way: 0,
                 when_full,
                 endpoint: None,
                 brought: 0,
                 is_doubtful: false,
+                is_coded: false,
             }),
             None => {
                 self.fill.release(id);
@@ -245,20 +245,27 @@ impl<'a> Driver<'a> {
         if let (LaneEnd::Failed(_), Some(endpoint)) = (&end, &lane.endpoint) {
             self.fill.endpoints().failed(endpoint);
         }
+        if lane.is_coded {
+            self.shapes.has_no_parts();
+        }
         match (end, lane.role) {
             (LaneEnd::Done, Role::Scout) => self.scouting.finished(lane.brought),
-            (LaneEnd::Done, Role::Worker) => self.retries.finished(lane.brought),
+            (LaneEnd::Done, Role::Worker) => {
+                self.retries.finished(lane.brought);
+                self.shapes.gained();
+            }
+            (LaneEnd::Answers, _) => self.shapes.answered(),
             (LaneEnd::NoRanges | LaneEnd::Left, _) => {}
             (LaneEnd::Unstorable(fault), _) => return Err(Halt::Detached(fault)),
             (LaneEnd::Failed(fault) | LaneEnd::Short(fault), Role::Scout) => {
                 debug!(digest = %self.fill.digest(), %fault, "could not fetch a range far ahead");
-                self.scouting.broke_off(lane.brought);
+                self.scouting.broke_off(lane.brought, plea(&fault, self.fill));
                 if fault.retry == Retry::Never || self.scouting.in_vain() >= SCOUT_TRIES {
                     self.fill.doubt_ranges(); // its readers wait for the others then
                 }
             }
             (LaneEnd::Short(fault), Role::Worker) => {
-                self.retries.broke_off(lane.brought);
+                self.failed(lane, &fault);
                 if self.retries.in_vain() > 0 {
                     self.give_up_or_wait(lane, fault)?;
                 }
@@ -268,10 +275,11 @@ impl<'a> Driver<'a> {
                 if others > 0 {
                     debug!(digest = %self.fill.digest(), %fault, others, "one lane of several failed");
                     self.parallelism.hold(others);
-                } else {
-                    if fault.retry == Retry::Again {
-                        self.retries.broke_off(lane.brought);
+                    if fault.unfit {
+                        self.fill.doubt_ranges();
                     }
+                } else {
+                    self.failed(lane, &fault);
                     self.give_up_or_wait(lane, fault)?;
                 }
             }
@@ -279,26 +287,22 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// The only lane of the content failed: what that says of the next one.
+    fn failed(&mut self, lane: &Lane, fault: &Fault) {
+        self.retries.broke_off(lane.brought, plea(fault, self.fill));
+        self.shapes.ended(lane.shape, lane.claim.from, lane.brought, fault);
+        if self.shapes.next(true).is_whole() {
+            self.fill.doubt_ranges();
+        }
+    }
+
     /// A source that will not do better, or was tried often enough, makes room for the next one; if all were, it is over.
     fn give_up_or_wait(&mut self, lane: &Lane, fault: Fault) -> Result<(), Halt> {
         self.way += 1;
-        self.last = Last {
-            fault,
-            tries: self.last.tries + 1,
-            place: Some(lane.source.caller.place.clone()),
-            endpoint: lane.endpoint.clone(),
-        };
+        self.last.note(lane, fault);
         let (fault, progress) = (&self.last.fault, self.fill.progress());
-        if fault.retry == Retry::Again && !self.retries.is_exhausted(progress) {
-            let place = self.last.place.as_ref();
-            let registry = place.map(|place| &*place.registry);
-            let repository = place.map(|place| place.repository.as_str());
-            let (digest, endpoint, fault) = (self.fill.digest(), self.last.endpoint.as_deref(), chain(fault));
-            if progress == 0 {
-                info!(registry, repository, %digest, endpoint, fault, "the upstream did not deliver the blob; asking again");
-            } else {
-                info!(registry, repository, %digest, endpoint, at = progress, fault, "the transfer of a blob stopped; requesting the rest");
-            }
+        if may_do_better(lane, fault, &self.retries, self.fill) {
+            self.last.tell_of_another_try(self.fill);
             return Ok(());
         }
         self.fill.sources().drop_one(&lane.source, fault);
@@ -308,34 +312,12 @@ impl<'a> Driver<'a> {
         if !is_over {
             return Ok(());
         }
-        // A refusal is an answer like others, unless bytes came before it, also one to a question in nobody's name, which
-        // says nothing of the caller; and that a registry is away is told once.
-        let source = &lane.source.caller.source;
-        let is_denial = fault.retry == Retry::Never && lane.source.caller.is_lent();
-        let is_told = match fault.said {
-            Said::Nothing => progress == 0 && (source.is_away() || is_denial),
-            Said::Refused => progress == 0,
-            Said::Missing | Said::Challenged | Said::Denied | Said::Forbidden => true,
-        };
-        if !is_told {
-            self.tell("gave up a fill: its upstream does not deliver the blob");
+        if is_worth_a_line(lane, fault, self.fill) {
+            self.last.tell(self.fill, "gave up a fill: its upstream does not deliver the blob");
         }
-        Err(Halt::Broken(self.last.fault.clone()))
-    }
-
-    /// One line for whoever looks for the reason.
-    fn tell(&self, words: &'static str) {
-        let Last { fault, tries, place, endpoint } = &self.last;
-        warn!(
-            registry = place.as_ref().map(|place| &*place.registry),
-            repository = place.as_ref().map(|place| place.repository.as_str()),
-            digest = %self.fill.digest(),
-            endpoint = endpoint.as_deref(),
-            landed = self.fill.progress(),
-            tries,
-            fault = chain(fault),
-            "{words}"
-        );
+        let is_page = lane.is_doubtful && (fault.retry == Retry::Never || progress < KEEP_FROM);
+        let halt = if is_page || is_contradiction(fault) { Halt::Spoilt } else { Halt::Broken };
+        Err(halt(fault.clone()))
     }
 }
 

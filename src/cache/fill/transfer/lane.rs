@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use super::shape::Shape;
 use super::writer::StagedWriter;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{GoOn, LaneId, Role};
@@ -21,6 +22,8 @@ use crate::wire::{Body, Span};
 
 /// Leaving out so many bytes of a stream is cheaper than a new request.
 const SKIP: u64 = 1 << 20;
+/// How much a closed range asks for of a content whose length nobody has said.
+const PIECE: u64 = 64 << 20;
 
 /// A lane to be run.
 pub(crate) struct Lane {
@@ -28,8 +31,8 @@ pub(crate) struct Lane {
     pub(crate) role: Role,
     pub(crate) source: FillSource,
     pub(crate) claim: Span,
-    /// Ask for the claim alone, not for everything from there on.
-    pub(crate) bounded: bool,
+    /// How its bytes are asked for.
+    pub(crate) shape: Shape,
     pub(crate) way: usize,
     pub(crate) when_full: WhenFull,
     /// Who answered, once somebody did.
@@ -38,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) brought: u64,
     /// What answered may be a page.
     pub(crate) is_doubtful: bool,
+    /// What answered takes a coding off, so that no part can be asked for.
+    pub(crate) is_coded: bool,
 }
 
 /// How a lane ended.
@@ -51,6 +56,8 @@ pub(crate) enum LaneEnd {
     Left,
     /// The upstream does not answer ranges.
     NoRanges,
+    /// The upstream answers, which was all that was to be found out.
+    Answers,
     /// The upstream failed.
     Failed(Fault),
     /// The disk did.
@@ -95,6 +102,11 @@ impl From<LengthChanged> for LaneEnd {
     }
 }
 
+/// Whether an upstream contradicted what is known of the content's length. Then nobody knows who was right.
+pub(crate) fn is_contradiction(fault: &Fault) -> bool {
+    fault.cause.is::<LengthChanged>() || fault.cause.is::<TooMuch>()
+}
+
 impl Lane {
     /// Fetches until the claim is done, the stream ends, or the fill says stop. Nothing of it is on its way to the
     /// file then; the driver releases its claim.
@@ -106,14 +118,21 @@ impl Lane {
     async fn fetch(&mut self, fill: &Fill) -> Result<LaneEnd, LaneEnd> {
         let want = {
             let endpoints = fill.endpoints();
+            let Span { from, to } = self.claim;
+            let (from, to) = match self.shape {
+                Shape::Rest => (from, None),
+                Shape::Part => (from, Some(if to == u64::MAX { from.saturating_add(PIECE) } else { to })),
+                Shape::Whole | Shape::Trial => (0, None),
+            };
             Want {
-                from: self.claim.from,
-                to: self.bounded.then_some(self.claim.to),
+                from,
+                to,
                 if_range: endpoints.validators(),
                 way: if endpoints.may_be_mixed() { self.way } else { 0 },
                 last: endpoints.last(),
                 when_full: self.when_full,
                 origins: self.source.caller.origins,
+                resumes: fill.has_begun(),
             }
         };
         let source = &self.source.caller.source;
@@ -122,11 +141,16 @@ impl Lane {
             () = fill.stopped() => return Ok(LaneEnd::Left),
         };
         self.endpoint.clone_from(&flow.endpoint);
+        self.is_coded = flow.is_coded;
         if let Some(total) = flow.total {
-            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::new(Retry::Never, cause)))?;
+            fill.staged().expect(total).map_err(|cause| LaneEnd::Unstorable(Fault::of_store(Retry::Never, cause)))?;
         }
         let was_known = fill.total();
-        fill.opened(&flow)?;
+        // Another length beside a part may be about the part; beside the whole it is about the content.
+        fill.opened(&flow).map_err(|changed| match flow.to {
+            Some(_) => LaneEnd::Failed(Fault::new(Retry::Again, changed).unfit()),
+            None => changed.into(),
+        })?;
         // Threat: a page that answers everything with 200. Of a fill that has bytes which another caller's credentials
         // brought, only an answer that knows the content's length is this caller's proof.
         let reach = flow.proof.reach(&Subject::Blob(*fill.digest()), None).unwrap_or(Reach::Content);
@@ -141,14 +165,17 @@ impl Lane {
         if flow.ranges == Some(false) && (self.role == Role::Scout || fill.lanes(Role::Worker) > 1) {
             return Ok(LaneEnd::NoRanges);
         }
+        if self.shape == Shape::Trial && self.claim.from > SKIP {
+            return Ok(LaneEnd::Answers);
+        }
         let stream_to = flow.to.or(flow.total);
         let mut stream = Stream {
             id: self.id,
-            writer: StagedWriter::new(fill.staged().clone(), self.claim.from),
+            writer: StagedWriter::new(fill, self.claim.from),
             skip: self.claim.from.saturating_sub(flow.at),
             surplus: Bytes::new(),
             stream_to,
-            limit: if flow.ranges == Some(false) { u64::MAX } else { SKIP },
+            limit: if flow.ranges == Some(false) || self.shape.is_whole() { u64::MAX } else { SKIP },
             began: Instant::now(),
             brought: 0,
         };
@@ -173,6 +200,9 @@ impl Lane {
             // bytes that are there already.
             if brought == 0 && (stream.stream_to.is_some() || stream.skip > 0) {
                 return failed(Fault::new(Retry::Again, Nothing { at }));
+            }
+            if self.shape == Shape::Part && stream.stream_to.is_some() {
+                return Ok(LaneEnd::Short(Fault::new(Retry::Again, Little { brought })));
             }
             fill.learn_total(at)?;
             return Ok(LaneEnd::Done);

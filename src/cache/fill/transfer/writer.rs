@@ -1,14 +1,16 @@
 //! Writes what arrives to the staged file, off the network task, in batches of whatever came meanwhile.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::cache::fill::fill::Fill;
+use crate::cache::fill::staged_file::StagedHandle;
 use crate::cache::{Fault, Retry};
-use crate::store::{self, Staged};
+use crate::host::TaskGroup;
+use crate::store;
 use crate::wire::Span;
 
 /// Bytes may wait here while a write is under way; past this the upstream is not read, so that a slow disk
@@ -17,7 +19,8 @@ const PENDING_LIMIT: usize = 2 << 20;
 
 /// Writes to a staged file from one position on.
 pub(crate) struct StagedWriter {
-    staged: Arc<Staged>,
+    staged: StagedHandle,
+    tasks: TaskGroup,
     at: u64,
     pending: VecDeque<(u64, Bytes)>,
     pending_len: usize,
@@ -27,8 +30,9 @@ pub(crate) struct StagedWriter {
 }
 
 impl StagedWriter {
-    pub(crate) fn new(staged: Arc<Staged>, at: u64) -> Self {
-        Self { staged, at, pending: VecDeque::new(), pending_len: 0, writing: None, since: Instant::now() }
+    pub(crate) fn new(fill: &Fill, at: u64) -> Self {
+        let (staged, tasks) = (fill.staged().handle(), fill.tasks().clone());
+        Self { staged, tasks, at, pending: VecDeque::new(), pending_len: 0, writing: None, since: Instant::now() }
     }
 
     /// Where the next byte given to [`StagedWriter::push`] goes.
@@ -76,7 +80,7 @@ impl StagedWriter {
         self.pending_len -= batch.iter().map(Bytes::len).sum::<usize>();
         let staged = self.staged.clone();
         self.since = Instant::now();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
+        self.writing = Some(self.tasks.spawn_blocking(move || {
             let mut at = from;
             for bytes in batch {
                 staged.write_at(at, &bytes)?;
@@ -95,6 +99,6 @@ impl StagedWriter {
         let span = landed.map_err(|cause| Fault::new(Retry::Never, cause))?;
         let span = span.map_err(|cause| Fault::new(Retry::Never, cause))?;
         self.start();
-        span.map_err(|cause| Fault::new(Retry::Never, cause))
+        span.map_err(|cause| Fault::of_store(Retry::Never, cause))
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
 
 use crate::host::Secret;
 use crate::oci::document;
@@ -26,25 +27,62 @@ pub(crate) struct Token {
     pub(crate) left: Duration,
 }
 
+/// What a token service says. A field that has another type than it should counts as not there: token services are written
+/// in many languages, and the token is what counts.
 #[derive(Deserialize)]
-struct Answer {
+pub(crate) struct TokenDocument {
+    #[serde(default, deserialize_with = "lenient")]
     token: Option<Secret>,
+    #[serde(default, deserialize_with = "lenient")]
     access_token: Option<Secret>,
+    #[serde(default, deserialize_with = "lenient")]
     expires_in: Option<f64>,
+    #[serde(default, deserialize_with = "lenient")]
     issued_at: Option<String>,
+}
+
+/// Reads a value of the right type, or nothing.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient<T> {
+        Right(T),
+        Other(IgnoredAny),
+    }
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Right(value) => Some(value),
+        Lenient::Other(_) => None,
+    })
+}
+
+impl TokenDocument {
+    /// Parses an answer's body; `None` where it is no JSON object.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        document(body)
+    }
+
+    /// Its tokens: the same, under two names, or one of them.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &Secret> {
+        [&self.token, &self.access_token].into_iter().flatten().filter(|token| !token.is_empty())
+    }
+
+    /// How long it says that they live; the default where it says nothing, or nothing that can be.
+    pub(crate) fn life(&self) -> Duration {
+        self.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST)
+    }
 }
 
 impl Token {
     /// Reads an answer's body at `now`; `None` where it holds no token that a header can carry.
     pub(crate) fn parse(body: &[u8], now: SystemTime) -> Option<Self> {
-        let answer: Answer = document(body)?;
-        let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
+        let answer = TokenDocument::parse(body)?;
+        let token = answer.tokens().next()?;
         if token.expose().contains('\t') {
             return None; // a header may have one, and no token has
         }
         let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
         header.set_sensitive(true);
-        let said = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(LEAST);
+        let said = answer.life();
         let life = said.clamp(LEAST, MOST);
         let issued = answer.issued_at.and_then(|text| instant(&text)).unwrap_or(now);
         let age = now.duration_since(issued).unwrap_or_default();
@@ -95,6 +133,21 @@ mod tests {
             (r#"{"token": "t", "expires_in": 300, "issued_at": "2026-11-20T11:00:00Z"}"#, 240),
             (r#"{"token": "t", "expires_in": 300, "issued_at": "2020-01-01T00:00:00Z"}"#, 10),
             (r#"{"token": "t", "expires_in": 300, "issued_at": "soon"}"#, 240),
+            (r#"{"token": "t", "expires_in": 300, "issued_at": 1770000000}"#, 240),
+            (r#"{"token": "t", "expires_in": 300, "issued_at": null}"#, 240),
+            (r#"{"token": "t", "expires_in": "300"}"#, 48),
+            (r#"{"token": "t", "expires_in": "5 minutes"}"#, 48),
+            (r#"{"token": "t", "expires_in": null}"#, 48),
+            (r#"{"token": "t", "expires_in": -1}"#, 48),
+            (r#"{"token": "t", "expires_in": 0.5}"#, 48),
+            (r#"{"token": "t", "expires_in": {"seconds": 300}}"#, 48),
+            (r#"{"token": "t", "expires_in": [300]}"#, 48),
+            (r#"{"token": "t", "expires_in": true}"#, 48),
+            (r#"{"token": null, "access_token": "t"}"#, 48),
+            (r#"{"token": 5, "access_token": "t"}"#, 48),
+            (r#"{"token": "t", "access_token": ""}"#, 48),
+            (r#"{"token": "t", "access_token": "other"}"#, 48),
+            (r#"{"token": "t", "access_token": {}, "scope": ["x"], "refresh_token": null}"#, 48),
         ];
         for (body, seconds) in table {
             let token = Token::parse(body.as_bytes(), now()).unwrap();

@@ -19,6 +19,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod realm;
 pub(crate) mod tokens;
 
+pub(crate) use answer::TokenDocument;
 pub use error::TokenError;
 pub use realm::Realm;
 pub use tokens::{NoTokenKey, TokenAsk, Tokens};

@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use http::Uri;
 use http::uri::PathAndQuery;
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 
-use crate::oci::Authority;
+use crate::oci::{Authority, parsed};
 
 /// An https URL of a token service.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,7 +65,7 @@ impl FromStr for Realm {
 
 impl<'de> Deserialize<'de> for Realm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 

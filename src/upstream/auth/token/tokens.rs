@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::{hmac, rand};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::Token;
 use super::{Realm, TokenError, form};
-use crate::host::{Coalesced, Flights, within};
+use crate::host::{Coalesced, Flights, MacKey, within};
 use crate::oci::Bearer;
 use crate::upstream::auth::quota;
 use crate::upstream::{Credential, Endpoint, Error, FinalHop, HostConfig, Upstream, collect};
@@ -45,7 +44,7 @@ pub struct TokenAsk<'a> {
     pub realms: &'a [Realm],
 }
 
-/// The tokens, and the way to whoever issues them. Cheap to clone; clones share the tokens.
+/// The tokens, and the way to the token services. Cheap to clone; clones share the tokens.
 #[derive(Clone)]
 pub struct Tokens {
     inner: Arc<Inner>,
@@ -53,7 +52,7 @@ pub struct Tokens {
 }
 
 struct Inner {
-    mac: hmac::Key,
+    mac: MacKey,
     kept: moka::sync::Cache<Key, Kept>,
     get_only: moka::sync::Cache<Realm, ()>,
     flights: Flights<Key, Result<Kept, TokenError>>,
@@ -112,7 +111,7 @@ impl Tokens {
     /// # Errors
     /// [`NoTokenKey`].
     pub fn new(upstream: Upstream) -> Result<Self, NoTokenKey> {
-        let mac = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map_err(|_| NoTokenKey)?;
+        let mac = MacKey::random().ok_or(NoTokenKey)?;
         let weigh = |key: &Key, kept: &Kept| {
             let scopes: usize = key.scopes.iter().map(String::len).sum();
             u32::try_from(512 + scopes + kept.header.len()).unwrap_or(u32::MAX)
@@ -184,21 +183,8 @@ impl Tokens {
             realm,
             service: ask.challenge.service.clone(),
             scopes: ask.scopes.iter().cloned().collect(),
-            credential: ask.credential.map(|credential| self.inner.mac_of(credential)),
+            credential: ask.credential.map(|credential| self.inner.mac.of(&credential.parts())),
         })
-    }
-}
-
-impl Inner {
-    fn mac_of(&self, credential: &Credential) -> [u8; 32] {
-        let mut mac = hmac::Context::with_key(&self.mac);
-        for part in credential.parts() {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(mac.sign().as_ref());
-        bytes
     }
 }
 

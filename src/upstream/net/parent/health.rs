@@ -1,7 +1,7 @@
 //! The health of a parent: one that fails is skipped for a while, longer after each failure, then tried by one request.
 //!
 //! Its silence about one host may be that host's fault: then it is passed over for that host. Silent about two, and
-//! answering nobody meanwhile, it is ill itself.
+//! answering nobody meanwhile, it is failing itself.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::oci::Authority;
 
 const FIRST: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff::new(FIRST, Duration::from_secs(120));
-/// Whoever tries it again has so long to say how that went, before another one tries.
+/// A connection that tries it again has so long to tell the outcome, before another one tries.
 const TRIAL: Duration = Duration::from_secs(10);
 /// So many hosts that it was silent about are remembered: clients choose them.
 const HOSTS: usize = 1000;
@@ -26,19 +26,19 @@ pub(crate) struct ParentHealth(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     well: Option<Instant>,
-    ill: Option<Ill>,
-    silent: HashMap<Authority, Ill>,
+    failing: Option<Failing>,
+    silent: HashMap<Authority, Failing>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ill {
+struct Failing {
     noted: Instant,
     until: Instant,
     backoff: Backoff,
     on_trial: bool,
 }
 
-impl Ill {
+impl Failing {
     /// After another failure. Those of connections that were under way together are one: `None`.
     fn after(earlier: Option<Self>) -> Option<Self> {
         let now = Instant::now();
@@ -61,25 +61,25 @@ impl ParentHealth {
     /// first is told so.
     pub(crate) fn is_passed_over(&self, to: &Authority) -> bool {
         let (now, mut state) = (Instant::now(), self.state());
-        let State { ill, silent, .. } = &mut *state;
-        let mut ills: Vec<&mut Ill> = ill.iter_mut().chain(silent.get_mut(to)).collect();
-        let goes_on = ills.iter().any(|ill| ill.until > now);
+        let State { failing, silent, .. } = &mut *state;
+        let mut both: Vec<&mut Failing> = failing.iter_mut().chain(silent.get_mut(to)).collect();
+        let goes_on = both.iter().any(|failing| failing.until > now);
         if !goes_on {
-            ills.iter_mut().for_each(|ill| ill.try_now());
+            both.iter_mut().for_each(|failing| failing.try_now());
         }
         goes_on
     }
 
-    /// It answered about this host. Says whether it was ill before.
+    /// It answered about this host. Says whether it was failing before.
     pub(crate) fn note_well(&self, to: &Authority) -> bool {
         let mut state = self.state();
         state.well = Some(Instant::now());
         state.silent.remove(to);
-        let was_ill = state.ill.take().is_some();
-        if was_ill {
+        let was_failing = state.failing.take().is_some();
+        if was_failing {
             state.silent.clear(); // it was silent about all of them by itself
         }
-        was_ill
+        was_failing
     }
 
     /// It cannot be used. Says whether this is news.
@@ -87,20 +87,20 @@ impl ParentHealth {
         self.state().note_ill()
     }
 
-    /// It could not be reached by one who began to try at `begun` and left. Says whether it is known to be ill since.
+    /// It could not be reached by one who began to try at `begun` and left. Says whether it is known to be failing since.
     pub(crate) fn note_unreached(&self, begun: Instant) -> bool {
         let mut state = self.state();
         state.well.is_none_or(|well| well < begun) && state.note_ill()
     }
 
-    /// It gave no answer to what was asked of this host at `begun`. Says whether it is known to be ill since.
+    /// It gave no answer to what was asked of this host at `begun`. Says whether it is known to be failing since.
     pub(crate) fn note_silence(&self, to: &Authority, begun: Instant) -> bool {
         let mut state = self.state();
         state.note_silence(to);
         let well = state.well;
-        let since = |ill: &Ill| well.is_none_or(|well| well < ill.noted);
+        let since = |failing: &Failing| well.is_none_or(|well| well < failing.noted);
         let answers = well.is_some_and(|well| well >= begun);
-        let is_silent_elsewhere = state.silent.iter().any(|(host, ill)| host != to && since(ill));
+        let is_silent_elsewhere = state.silent.iter().any(|(host, failing)| host != to && since(failing));
         !answers && is_silent_elsewhere && state.note_ill()
     }
 
@@ -111,25 +111,25 @@ impl ParentHealth {
 
 impl State {
     fn note_ill(&mut self) -> bool {
-        let is_news = self.ill.is_none();
-        let Some(ill) = Ill::after(self.ill) else { return false };
-        self.ill = Some(ill);
+        let is_news = self.failing.is_none();
+        let Some(failing) = Failing::after(self.failing) else { return false };
+        self.failing = Some(failing);
         is_news
     }
 
     fn note_silence(&mut self, to: &Authority) {
         let now = Instant::now();
         if let Some(earlier) = self.silent.get_mut(to) {
-            *earlier = Ill { noted: now, ..Ill::after(Some(*earlier)).unwrap_or(*earlier) };
+            *earlier = Failing { noted: now, ..Failing::after(Some(*earlier)).unwrap_or(*earlier) };
             return;
         }
         if self.silent.len() >= HOSTS {
-            self.silent.retain(|_, ill| ill.until > now);
+            self.silent.retain(|_, failing| failing.until > now);
         }
         if self.silent.len() < HOSTS
-            && let Some(ill) = Ill::after(None)
+            && let Some(failing) = Failing::after(None)
         {
-            self.silent.insert(to.clone(), ill);
+            self.silent.insert(to.clone(), failing);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
+
+use crate::oci::parsed;
 
 const PORT: u16 = 53;
 
@@ -32,7 +34,7 @@ impl FromStr for Nameserver {
 
 impl<'de> Deserialize<'de> for Nameserver {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 

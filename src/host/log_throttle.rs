@@ -7,9 +7,9 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// Remembers when a message was last logged.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+pub struct LogThrottle(Mutex<Option<Instant>>);
 
-impl Seldom {
+impl LogThrottle {
     /// A message that was not logged yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn it_is_said_once() {
-        let seldom = Seldom::new();
+        let seldom = LogThrottle::new();
         assert!(seldom.is_due());
         assert!(!seldom.is_due());
     }

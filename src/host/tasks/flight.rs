@@ -9,12 +9,13 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::request_id::carried;
+use super::group::TaskGroup;
 
 /// The requests in progress, by key. A value is an answer or a failure; all callers get the same one. Clones share it.
 #[derive(Clone)]
 pub struct Flights<K, V: Clone> {
     by: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    tasks: TaskGroup,
 }
 
 /// One request that many callers wait for.
@@ -44,10 +45,16 @@ impl<V> Coalesced<V> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
-    /// An empty map.
+    /// An empty map, whose requests no stop waits for.
     #[must_use]
     pub fn new() -> Self {
-        Self { by: Arc::default() }
+        Self::among(TaskGroup::new())
+    }
+
+    /// An empty map, whose requests are among these tasks and end at their stop.
+    #[must_use]
+    pub fn among(tasks: TaskGroup) -> Self {
+        Self { by: Arc::default(), tasks }
     }
 
     /// Joins the request for `key`, or starts one with the future from `make`, in its own task that continues when its
@@ -75,11 +82,11 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         by.insert(key.clone(), flight.clone());
         drop(by); // a task that a shutdown ends at once removes its entry here
         let (place, asking) = (Place { by: self.by.clone(), key, flight: flight.clone() }, make());
-        tokio::spawn(carried(async move {
+        self.tasks.spawn_until_stop(async move {
             let value = asking.await;
             drop(place); // before the answer is sent, so that later callers start a new request
             let _ = answer.send(value); // all callers may have left
-        }));
+        });
         (flight, true)
     }
 }
@@ -184,5 +191,15 @@ mod tests {
         let flights = Flights::<u8, u8>::new();
         assert_eq!(flights.run(1, None, || async { panic!("on purpose") }).await, None);
         assert_eq!(flights.run(1, None, || async { 7 }).await, Some(Coalesced::Led(7)));
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_askings_and_tells_those_that_wait() {
+        let tasks = TaskGroup::new();
+        let flights = Flights::<u8, u8>::among(tasks.clone());
+        let asked = flights.run(1, None, std::future::pending);
+        let (answer, ()) = tokio::join!(asked, tasks.stop());
+        assert_eq!(answer, None);
+        assert_eq!(flights.run(1, None, || async { 7 }).await, None, "and those that come later");
     }
 }

@@ -1,4 +1,4 @@
-//! Answers a pull or a ping once more, from what is cached, when the registry turns out to be away meanwhile.
+//! Answers a pull or a ping; once more, from what is cached, when the registry turns out to be away meanwhile.
 
 use std::pin::pin;
 
@@ -23,25 +23,24 @@ pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, 
         let answered = tokio::time::timeout_at(until, content(context, route, method, headers)).await;
         answered.unwrap_or_else(|_| Served::failure(respond::no_answer()))
     };
-    let (was_open, was_gone) = (context.outage.is_open(), context.outage.is_home_away());
+    let seen = context.outage.seen();
     let mut first = pin!(once());
     let served = tokio::select! {
         biased; // what is cached is there at once
         served = first.as_mut() => Some(served),
-        () = context.outage.opened(), if !was_open => None,
-        () = context.outage.gone(), if was_open && !was_gone => None,
+        () = context.outage.news_after(seen) => None,
     };
     // The client whose request reveals the outage gets the same answer as later ones.
     if served.as_ref().is_some_and(|served| served.status().is_server_error()) {
         context.outage.settled().await;
     }
-    let is_news = (!was_open && context.outage.is_open()) || (!was_gone && context.outage.is_home_away());
+    let is_news = context.outage.is_news_after(seen);
     let has_failed = |served: &Served| is_news && served.status().is_server_error();
     let served = match served.filter(|served| !has_failed(served)) {
         Some(served) => served,
         None => Box::pin(once()).await,
     };
-    // Whoever carries nothing may have a right that a grant remembers, and is told how to show it: except where the
+    // A client that carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
     let carries = context.holder.is_some() || context.authorization.is_some();

@@ -1,9 +1,9 @@
-//! Parses the challenges of a `WWW-Authenticate` header, and prints our own (RFC 9110, 11.6.1).
-//!
-//! Commas separate both challenges and their parameters; a name followed by `=` is a parameter of the challenge before
-//! it. If a header breaks the grammar, only the part before the error counts.
+//! A challenge to authenticate, as a server sends it and as this proxy prints its own.
 
 use std::fmt;
+
+use super::bearer::{Bearer, Quoted};
+use super::header::HeaderReader;
 
 /// One challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,23 +19,10 @@ pub enum Challenge {
     Other(String),
 }
 
-/// The token service to ask for a bearer token, and its scope (distribution-spec, "Token Authentication").
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bearer {
-    /// The URL of the token service. Any text: the code that uses it must check it.
-    pub realm: String,
-    /// The name of the registry at the token service.
-    pub service: Option<String>,
-    /// What the token must be for, such as `repository:library/alpine:pull`; separated by spaces.
-    pub scopes: Vec<String>,
-    /// Why the token that was sent did not suffice: `invalid_token`, `insufficient_scope` (RFC 6750, 3.1).
-    pub error: Option<String>,
-}
-
 impl Challenge {
     /// Parses every challenge of every `WWW-Authenticate` (or `Proxy-Authenticate`) header of an answer.
     pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        let items = headers.into_iter().flat_map(|header| Reader { rest: header }.items());
+        let items = headers.into_iter().flat_map(|header| HeaderReader::of(header).items());
         items.map(|(_, scheme, parameters)| Self::of(scheme, &parameters)).collect()
     }
 
@@ -43,7 +30,7 @@ impl Challenge {
     /// belongs to the last one.
     #[must_use]
     pub fn split(header: &str) -> Vec<(&str, &str)> {
-        let items = Reader { rest: header }.items();
+        let items = HeaderReader::of(header).items();
         let ends = items.iter().skip(1).map(|(at, ..)| *at).chain([header.len()]);
         let written = |at: usize, end: usize| header[at..end].trim_end_matches([' ', '\t', ',']);
         items.iter().zip(ends).map(|((at, scheme, _), end)| (*scheme, written(*at, end))).collect()
@@ -89,108 +76,6 @@ impl Challenge {
     }
 }
 
-/// Reads one header from left to right.
-struct Reader<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Reader<'a> {
-    /// The start of each challenge, its scheme and its parameters.
-    fn items(mut self) -> Vec<(usize, &'a str, Vec<(String, String)>)> {
-        let (length, mut found) = (self.rest.len(), Vec::new());
-        loop {
-            self.separators();
-            let at = length - self.rest.len();
-            let Some(scheme) = self.token() else { break };
-            let mut parameters = Vec::new();
-            let whole = self.parameters(&mut parameters).is_some();
-            found.push((at, scheme, parameters));
-            if !whole {
-                break;
-            }
-        }
-        found
-    }
-
-    /// Reads parameters up to the next scheme or the end; `None` if the grammar is broken.
-    fn parameters(&mut self, parameters: &mut Vec<(String, String)>) -> Option<()> {
-        if !self.rest.is_empty() && !self.rest.starts_with([' ', '\t', ',']) {
-            return None;
-        }
-        self.spaces();
-        if self.token68() {
-            return self.end_of_item();
-        }
-        loop {
-            let before = self.rest;
-            self.separators();
-            let here = self.rest;
-            let parted = before[..before.len() - here.len()].contains(',');
-            let Some(name) = self.token() else { return self.rest.is_empty().then_some(()) };
-            self.spaces();
-            let Some(value) = self.rest.strip_prefix('=') else {
-                self.rest = here; // the scheme of the next challenge, which follows a comma
-                return parted.then_some(());
-            };
-            self.rest = value;
-            self.spaces();
-            let value = if self.rest.starts_with('"') { self.quoted()? } else { self.token()?.to_owned() };
-            parameters.push((name.to_owned(), value));
-            self.end_of_item()?;
-        }
-    }
-
-    fn end_of_item(&mut self) -> Option<()> {
-        self.spaces();
-        (self.rest.is_empty() || self.rest.starts_with(',')).then_some(())
-    }
-
-    /// Skips one word of credentials right after the scheme, as in `Negotiate`, followed by a comma or the end. `a=` counts
-    /// too: as a parameter it would have no value, which nobody sends.
-    fn token68(&mut self) -> bool {
-        let word = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
-        let tail = self.rest.trim_start_matches(word);
-        let after = tail.trim_start_matches('=').trim_start_matches([' ', '\t']);
-        let is_one = tail.len() < self.rest.len() && (after.is_empty() || after.starts_with(','));
-        if is_one {
-            self.rest = after;
-        }
-        is_one
-    }
-
-    fn token(&mut self) -> Option<&'a str> {
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        let end = self.rest.find(|c| !is_token(c)).unwrap_or(self.rest.len());
-        let (token, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        (!token.is_empty()).then_some(token)
-    }
-
-    fn quoted(&mut self) -> Option<String> {
-        let mut value = String::new();
-        let mut characters = self.rest.char_indices().skip(1);
-        while let Some((at, character)) = characters.next() {
-            match character {
-                '"' => {
-                    self.rest = &self.rest[at + 1..];
-                    return Some(value);
-                }
-                '\\' => value.push(characters.next()?.1),
-                plain => value.push(plain),
-            }
-        }
-        None
-    }
-
-    fn spaces(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
-
-    fn separators(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t', ',']);
-    }
-}
-
 /// Every value quoted, as Docker's and containers' parsers expect it, `realm` first.
 impl fmt::Display for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,36 +85,6 @@ impl fmt::Display for Challenge {
             Self::Basic { realm: None } | Self::Other(_) => Ok(()),
             Self::Bearer(bearer) => bearer.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " realm={}", Quoted(&self.realm))?;
-        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
-        let others = [("service", &self.service), ("scope", &scope), ("error", &self.error)];
-        for (name, value) in others {
-            if let Some(value) = value {
-                write!(f, ",{name}={}", Quoted(value))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Prints a quoted-string. Control characters are not allowed in one and are left out: they could end the header.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        for character in self.0.chars().filter(|character| !character.is_control()) {
-            if matches!(character, '"' | '\\') {
-                f.write_str("\\")?;
-            }
-            write!(f, "{character}")?;
-        }
-        f.write_str("\"")
     }
 }
 
@@ -291,6 +146,33 @@ mod tests {
             (r#"Digest realm="d", nonce="n, m", qop=auth"#, vec![Challenge::Other("Digest".into())]),
             ("Bearer error=invalid_token", vec![Challenge::Other("Bearer".into())]),
             (r#"Bearer realm="a", realm="b""#, vec![bearer("a", "", &[], None)]),
+            (
+                "Bearer realm=https://auth.example.com/token?x=1,service=reg.example.com:5000,scope=repository:a/b:pull",
+                vec![bearer(
+                    "https://auth.example.com/token?x=1",
+                    "reg.example.com:5000",
+                    &["repository:a/b:pull"],
+                    None,
+                )],
+            ),
+            (
+                r#"Bearer scope=repository:a/b:pull,push , service="s",realm="https://t""#,
+                vec![bearer("https://t", "s", &["repository:a/b:pull,push"], None)],
+            ),
+            (
+                r#"Bearer realm="https://t",scope=repository:a:pull repository:b:pull,push,*"#,
+                vec![bearer("https://t", "", &["repository:a:pull", "repository:b:pull,push,*"], None)],
+            ),
+            (
+                r#"Bearer realm=https://t,scope=repository:a:pull, Basic realm=x"#,
+                vec![bearer("https://t", "", &["repository:a:pull"], None), basic("x")],
+            ),
+            ("Basic realm=Docker Registry", vec![basic("Docker Registry")]),
+            (
+                r#"Basic realm=Docker Registry , Bearer realm="https://t""#,
+                vec![basic("Docker Registry"), bearer("https://t", "", &[], None)],
+            ),
+            (r#"BASIC realm = "Sonatype Nexus Repository Manager""#, vec![basic("Sonatype Nexus Repository Manager")]),
         ];
         for (header, expected) in table {
             assert_eq!(Challenge::parse([header]), expected, "{header}");
@@ -312,6 +194,10 @@ mod tests {
             (r#"Basic realm="a" Bearer realm="b""#, 1),
             ("Basic realm=, Bearer realm=x", 2), // `realm=` alone is a word of the old kind
             ("Basic@x", 1),
+            (r#"Basic realm=x Bearer realm="https://evil""#, 1),
+            ("Basic realm=x Bearer realm=https://evil, Bearer realm=https://evil", 1),
+            (r#"Bearer realm=https://t"x", Bearer realm=y"#, 1),
+            ("Bearer realm=https://t,scope=pull x=y, Basic realm=z", 1),
             (r#"Basic Bearer realm="b""#, 1), // no comma before the second
             ("Negotiate abc, Basic realm=a", 2),
             ("Negotiate abc", 1),

@@ -1,0 +1,70 @@
+//! Tells clients and the log why a part of a registry is away: each reason once, and that it is back.
+
+use std::time::Duration;
+
+use super::cause::OutageCause;
+use super::part::OutagePart;
+use super::state::Outage;
+use super::ward::{Ward, WardPhase};
+use crate::oci::Authority;
+use crate::upstream::{Endpoint, Error};
+
+impl Outage {
+    /// The same, after `earlier` under another configuration: what the log has told of that is still to be taken back.
+    #[must_use]
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        let told = earlier.state().home.told;
+        self.state().home.told = told;
+        self
+    }
+
+    /// The error of a request to `host` that is not sent, as it is away, or what it needs.
+    #[must_use]
+    pub fn away(&self, host: &Authority, retry_after: Duration) -> Error {
+        let is_home = self.is_home(host);
+        let mut state = self.state();
+        let why = |ward: &Ward| {
+            Some(ward).filter(|ward| ward.phase == WardPhase::Away)?.why.as_ref().map(|why| why.words.clone())
+        };
+        let why = why(&state.home)
+            .or_else(|| why(state.ward(host, is_home)?))
+            .or_else(|| state.realms_watched().find_map(why));
+        Error::Away { to: host.clone(), why, retry_after }
+    }
+
+    /// Notes why a probe of `part` failed.
+    pub(crate) fn explain(&self, part: &OutagePart, cause: OutageCause) {
+        if let Some(ward) = self.state().ward_of(part) {
+            ward.why = Some(cause);
+        }
+    }
+
+    /// Notes that `part` has not answered within `wait`, unless more is known.
+    pub(crate) fn presume_silence(&self, part: &OutagePart, wait: Duration) {
+        let endpoint = match part {
+            OutagePart::Home => self.homes().first().cloned(),
+            OutagePart::Realm(endpoint) => Some(endpoint.clone()),
+            OutagePart::Elsewhere(host) => Some(Endpoint::of_host(host)),
+        };
+        let mut state = self.state();
+        if let (Some(ward), Some(endpoint)) = (state.ward_of(part), endpoint)
+            && ward.why.is_none()
+        {
+            ward.why = Some(OutageCause::silence(&endpoint, wait));
+        }
+    }
+
+    /// Why `part` is away, if the log has not told that reason yet. It counts as told then.
+    pub(crate) fn tell(&self, part: &OutagePart) -> Option<OutageCause> {
+        let mut state = self.state();
+        let ward = state.ward_of(part)?;
+        let why = ward.why.clone().filter(|why| !ward.told.is_some_and(|told| told.is_like(why.reason)))?;
+        ward.told = Some(why.reason);
+        Some(why)
+    }
+
+    /// Whether the log has told that `part` is away, and not yet that it is back. It counts as told then.
+    pub(crate) fn take_back(&self, part: &OutagePart) -> bool {
+        self.state().ward_of(part).is_some_and(|ward| ward.phase == WardPhase::Well && ward.told.take().is_some())
+    }
+}
