@@ -326,8 +326,12 @@ fn is_about_range(status: StatusCode) -> bool {
 /// What the registry's own status means for the content, or the part of it, asked for.
 fn refused(refused: Refused, span: Option<Interval>) -> Fault {
     let retry_after = retry_after(&refused.headers, SystemTime::now());
+    let kind = match refused.status {
+        StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
+        status => answer::kind_of(status),
+    };
     if span.is_some() && is_about_range(refused.status) {
-        return Fault { said: Said::Refused, retry_after, ..Fault::new(Retry::Again, refused).unfit() };
+        return Fault { said: Said::Refused, retry_after, ..Fault::new(Retry::Again, refused).of(kind).unfit() };
     }
     let (retry, said) = match refused.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if refused.is_own_word() => (Retry::Never, Said::Missing),
@@ -337,10 +341,6 @@ fn refused(refused: Refused, span: Option<Interval>) -> Fault {
         StatusCode::LOOP_DETECTED => (Retry::Never, Said::Nothing),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => (Retry::Again, Said::Nothing),
         _ => (Retry::Never, Said::Refused),
-    };
-    let kind = match refused.status {
-        StatusCode::RANGE_NOT_SATISFIABLE => FaultKind::NoSuchPart(answer_head::length_beyond(&refused.headers)),
-        status => answer::kind_of(status),
     };
     Fault { retry, said, retry_after, ..Fault::new(retry, refused).of(kind) }
 }

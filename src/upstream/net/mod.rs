@@ -3,7 +3,7 @@
 //! Flow: `egress` decides whether a host is reached directly or through a proxy of `upstream.proxy` (`parent`). Before either
 //! connects, `sockets` grants one of the connections that this process may open. A direct connection is resolved (`resolver`,
 //! or the system), every address is judged by the `rules`, and the judged addresses are dialled in a race (`dial`). The
-//! result is an `EgressStream` (`stream`); `connector` wraps it in TLS (`tls`, `verifier`) for the HTTP client, and writes down what requests have to
+//! result is an `EgressStream` (`stream`); `connector` wraps it in TLS (`tls`) for the HTTP client, and writes down what requests have to
 //! know of a connection (`life`; `frames` reads how many streams an HTTP/2 peer serves). `downloads` limits the downloads of
 //! one host, and `bandwidth` shares the configured rate between clients.
 //! Scope: connections, not requests. HTTP is the business of `upstream::http`, except for the CONNECT of a parent.
@@ -28,4 +28,3 @@ pub(crate) mod sockets;
 pub(crate) mod stream;
 pub(crate) mod target;
 pub(crate) mod tls;
-pub(crate) mod verifier;
