@@ -221,7 +221,17 @@ impl Source for Always {
         let total = Some(self.0.len() as u64);
         let body = Body::full(self.0.clone());
         let proof = Proof { size: total, ..self.proof() };
-        let flow = Flow { at: 0, to: None, total, ranges: None, validator: None, endpoint: None, proof, body };
+        let flow = Flow {
+            at: 0,
+            to: None,
+            total,
+            ranges: None,
+            is_coded: false,
+            validator: None,
+            endpoint: None,
+            proof,
+            body,
+        };
         async move { Ok(flow) }.boxed()
     }
 

@@ -87,7 +87,9 @@ impl Cell {
         is(&ask("HEAD", tag).await, &moved, "HEAD");
         if self.caller == Caller::Anonymous {
             let now = self.refuser().count(&format!("HEAD {tag}"));
-            assert!(heads == now && heads <= 2, "{name}: once is enough, and once with a token: {heads}, {now}");
+            // Behind a redirect once more, with a token of that host's own.
+            let most = if self.cdn.is_some() { 3 } else { 2 };
+            assert!(heads == now && heads <= most, "{name}: once is enough, and once with a token: {heads}, {now}");
         }
         let third = push(3);
         let by_digest = format!("/v2/a/manifests/{}", third.digest);
