@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use tracing::debug;
 
 use super::answer_head::{self, Interval};
-use super::{coding, redirected};
+use super::{coding, page, redirected};
 use crate::cache::{Carried, Detours, Fault, FaultKind, Origins, Place, Retry, Said, Subject, Validator};
 use crate::oci::{Accept, Authority, Digest, Look, MANIFEST_LIMIT, OtherTypes, Repository};
 use crate::proxy::answer::{self, Refused};
@@ -229,7 +229,7 @@ impl Ask {
         let (digest, look) = (answer_head::digest(response.headers()), answer_head::proof(response.headers()).look());
         match subject {
             Subject::Blob(wanted) if *method == Method::GET && look == Look::Page && digest != Some(*wanted) => {
-                Err(Fault::new(Retry::Again, answer::Page))
+                page::unlabelled(response).await.ok_or_else(|| Fault::new(Retry::Again, answer::Page))
             }
             // Only the registry's own word is final.
             Subject::Manifest(wanted) if *method == Method::GET && !endpoint.authoritative() => {
