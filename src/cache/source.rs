@@ -23,7 +23,7 @@ pub trait Source: Send + Sync + 'static {
     fn open<'a>(&'a self, digest: &'a Digest, want: Want) -> BoxFuture<'a, Result<Flow, Fault>>;
 
     /// Asks by HEAD, of the registry itself and with the caller's own credentials, whether it is there for
-    /// this caller. Its failure decides nothing where [`Fault::is_about_head`]: then GET is asked, and the two are
+    /// this caller. Its failure decides nothing where `Fault::is_about_head`: then GET is asked, and the two are
     /// [compared](Source::compared).
     fn prove<'a>(&'a self, subject: &'a Subject) -> BoxFuture<'a, Result<Proof, Fault>>;
 

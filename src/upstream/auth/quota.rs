@@ -139,7 +139,7 @@ impl Quotas {
     }
 }
 
-/// How long a `Retry-After` asks for: what [`understood`] says of it, and a minute where that is nothing.
+/// How long a `Retry-After` asks for: what `understood` says of it, and a minute where that is nothing.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     headers.contains_key(RETRY_AFTER).then(|| understood(headers, now).unwrap_or(UNCLEAR_WAIT))
