@@ -32,7 +32,7 @@ pub enum Error {
     #[error("{} has a path length of 0, so it cannot sign an issuing certificate: put the certificate of another CA there", .0.display())]
     Shallow(PathBuf),
     /// An issuing certificate that may sign for the whole world.
-    #[error("{} has no name constraints: move it and its key away; with ca.key in the folder they are made again", .0.display())]
+    #[error("{} has no name constraints: move it and its key away; with ca.key in the directory they are made again", .0.display())]
     Unconstrained(PathBuf),
     /// Key and certificate are of different pairs.
     #[error("{} is not the key of {}: restore the two from one copy, or move both away", key.display(), certificate.display())]
@@ -89,7 +89,7 @@ pub enum Error {
     #[error("the clock of this machine says {}: set it before a CA is made", shown(*.0))]
     Clock(SystemTime),
     /// The issuing certificate is of another root.
-    #[error("{} was not issued by {}: move the issuing files away; with ca.key in the folder they are made again", issuing.display(), root.display())]
+    #[error("{} was not issued by {}: move the issuing files away; with ca.key in the directory they are made again", issuing.display(), root.display())]
     Foreign {
         /// The issuing certificate's file.
         issuing: PathBuf,
@@ -100,7 +100,7 @@ pub enum Error {
     #[error("{} changed in the meantime and was not removed: run the command again", .0.display())]
     Changed(PathBuf),
     /// Leaves of the issuing certificate do not verify under the root.
-    #[error("the leaves of {} do not verify under {}: move the issuing files away; with ca.key in the folder they are made again", issuing.display(), root.display())]
+    #[error("the leaves of {} do not verify under {}: move the issuing files away; with ca.key in the directory they are made again", issuing.display(), root.display())]
     Chain {
         /// The issuing certificate's file.
         issuing: PathBuf,

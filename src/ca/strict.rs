@@ -1,7 +1,7 @@
 //! Names what strict verifiers refuse in a root, although others accept it.
 //!
 //! The rules are those of RFC 5280 that OpenSSL checks under `X509_V_FLAG_X509_STRICT`, which Python sets from 3.13 on, and
-//! two that stop many clients. A root that other tools made may break them; ours does not.
+//! two that stop many clients. A root that other tools made may break them; one that pullthrough made does not.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER};

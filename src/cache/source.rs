@@ -254,7 +254,7 @@ pub struct Fault {
 pub enum FaultKind {
     /// The store, and not for want of open files: the content can still be passed on without it.
     Store,
-    /// A throttle (429), whoever said it, which says nothing of rights, nor of the registry's health.
+    /// A throttle (429) by any host, which says nothing of rights, nor of the registry's health.
     Throttle,
     /// Nothing was sent: the registry is known to be unreachable.
     Away,

@@ -21,6 +21,6 @@ pub(super) fn with_fix(error: anyhow::Error, folders: &[PathBuf]) -> anyhow::Err
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let folder = folder.display();
     error.context(format!(
-        "{folder} is not writable by user {user}, which pullthrough runs as: run chown -R {user}:{group} on that folder"
+        "{folder} is not writable by user {user}, which pullthrough runs as: run chown -R {user}:{group} on that directory"
     ))
 }

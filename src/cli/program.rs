@@ -55,7 +55,7 @@ enum Command {
     Trust {
         #[command(flatten)]
         config: ConfigFlag,
-        /// Certificate of the CA [default: ca.crt in the configured CA folder]
+        /// Certificate of the CA [default: ca.crt in the configured CA directory]
         #[arg(long, value_name = "FILE", global = true)]
         ca: Option<PathBuf>,
         /// Root folder of another system to work on instead of this one

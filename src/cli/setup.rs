@@ -70,7 +70,7 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
     apply(flags, settings, &script, ours)
 }
 
-/// In `files`, `text` is the whole content of a file of ours; in `lines`, it is added to a file of others.
+/// In `files`, `text` is the whole content of a file of its own; in `lines`, it is added to a file of others.
 fn as_json(client: ClientKind, plan: &SetupPlan) -> Value {
     let written = |one: &Written| json!({"path": one.path, "text": one.text, "only_with": one.only_with});
     json!({

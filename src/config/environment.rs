@@ -102,7 +102,7 @@ fn unknown(name: &str) -> String {
 }
 
 /// Whether Kubernetes has set the variable. It gives every pod variables about the services of its namespace; those of
-/// a service called `pullthrough` or `pullthrough-admin` begin as ours do (its
+/// a service called `pullthrough` or `pullthrough-admin` begin as the proxy's do (its
 /// documentation, "Accessing the Service", environment variables).
 fn is_service_link(rest: &str) -> bool {
     let rest = format!("_{rest}");

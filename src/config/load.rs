@@ -15,7 +15,7 @@ use super::source::ConfigSources;
 use super::tree::{self, KeyPath};
 use super::{environment, predecessor};
 
-/// The directory in the cache folder that credential helpers may write to.
+/// The directory in the cache directory that credential helpers may write to.
 const HELPERS: &str = "helpers";
 
 /// Reads and checks a configuration.

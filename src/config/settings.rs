@@ -103,7 +103,7 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
         place: settings.file.clone().map_or(ValueSource::Defaults, |file| ValueSource::File(file, None)),
         key: "registries".to_owned(),
         text: format!(
-            "the sealed CA in {} does not cover {domain}; expected ca.key back in that folder for one start, or the \
+            "the sealed CA in {} does not cover {domain}; expected ca.key back in that directory for one start, or the \
              registry removed from the configuration (until then it is tunnelled and not cached)",
             settings.ca.dir.display()
         ),

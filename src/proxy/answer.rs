@@ -155,7 +155,7 @@ pub(crate) fn is_missing(fault: &Fault) -> bool {
     Refused::within(fault).is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::GONE))
 }
 
-/// What a refusal by that status is, whoever said it: the registry, or a host that it redirects to.
+/// What a refusal by that status is, be it by the registry, or a host that it redirects to.
 pub(crate) fn kind_of(status: StatusCode) -> FaultKind {
     if status == StatusCode::TOO_MANY_REQUESTS { FaultKind::Throttle } else { FaultKind::Other }
 }

@@ -17,7 +17,7 @@ use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
 
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
-/// words, a GET gets ours: Docker and Podman read the body to tell what is wrong.
+/// words, a GET gets the proxy's: Docker and Podman read the body to tell what is wrong.
 pub(crate) fn pass_on(refused: &Refused, kind: Kind) -> Response<Body> {
     let mut response = Response::new(Body::full(refused.body.clone()));
     *response.status_mut() = refused.status;

@@ -39,7 +39,7 @@ pub(crate) enum ServedAnswer {
 }
 
 impl ServedAnswer {
-    /// The registry's own answer, if a fault is one, else ours.
+    /// The registry's own answer, if a fault is one, else the proxy's.
     pub(crate) fn of_fault(fault: &Fault, kind: Kind) -> Self {
         match FaultCause::of(fault) {
             FaultCause::Refused(refused) => Self::Refused(Box::new(refused.clone()), kind),
@@ -116,7 +116,7 @@ impl Served {
         Self { outcome: Outcome::Miss, ..Self::bypass(failure) }
     }
 
-    /// The answer to a fault: the registry's own, if it gave one, else ours.
+    /// The answer to a fault: the registry's own, if it gave one, else the proxy's.
     pub(crate) fn fault(fault: &Fault, kind: Kind) -> Self {
         Self { outcome: Outcome::Miss, ..Self::bypass(ServedAnswer::of_fault(fault, kind)) }
     }

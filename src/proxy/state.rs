@@ -103,7 +103,7 @@ impl Proxy {
         self.changed.subscribe()
     }
 
-    /// Runs a task that a drain waits for, in the span and for the request of whoever starts it.
+    /// Runs a task that a drain waits for, in the span and for the request of its caller.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(carried(task));
     }

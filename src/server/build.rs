@@ -13,7 +13,7 @@ use crate::proxy::{
 };
 use crate::upstream::{self, AddressRules, NoTokenKey, Tokens, Upstream};
 
-/// The file that holds the key of our own tokens, in the cache folder.
+/// The file that holds the key of our own tokens, in the cache directory.
 const LOCAL_TOKENS: &str = "tokens.key";
 
 /// A part that could not be built.
@@ -75,7 +75,7 @@ pub(super) fn policy(
     ))
 }
 
-/// Opens the key of our own tokens in the cache folder. If that fails, the key lasts for this run only. Blocks.
+/// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.
 pub(super) fn local_tokens(folder: &Path) -> Result<LocalTokens, Error> {
     let file = folder.join(LOCAL_TOKENS);
     LocalTokens::open(&file).or_else(|error| {

@@ -1,4 +1,4 @@
-//! Plans the setup of one client: files, lines in files that are not ours alone, commands, and notes.
+//! Plans the setup of one client: files, lines in files that others write to, too, commands, and notes.
 
 use super::{ClientKind, ProxyUrl};
 

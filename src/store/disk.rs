@@ -90,7 +90,7 @@ impl Disk {
             return Ok(());
         }
         let made = self.take(&DiskStep::MakeFolder(path), || fs::DirBuilder::new().mode(0o700).create(path));
-        made.map_err(|source| Error::io("make the folder", path, source))?;
+        made.map_err(|source| Error::io("make the directory", path, source))?;
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => self.sync_folder(parent),
             _ => self.sync_folder(Path::new(".")),
@@ -168,7 +168,7 @@ impl Disk {
         let synced = self.take(&DiskStep::SyncFolder(path), || File::open(path)?.sync_all());
         match synced {
             Err(source) if source.kind() != io::ErrorKind::InvalidInput => {
-                Err(Error::io("sync the folder", path, source))
+                Err(Error::io("sync the directory", path, source))
             }
             _ => Ok(()),
         }

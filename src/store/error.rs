@@ -22,18 +22,18 @@ pub enum Error {
     },
     /// Another process has the folder.
     #[error(
-        "the cache folder {} is in use by another pullthrough, a server or a `pullthrough cache` command: stop it \
+        "the cache directory {} is in use by another pullthrough, a server or a `pullthrough cache` command: stop it \
          or wait until it ends, or give this one its own cache.dir",
         folder.display()
     )]
     Held {
-        /// The cache folder.
+        /// The cache directory.
         folder: PathBuf,
     },
     /// The folder holds something that this program did not make.
-    #[error("{} is not a cache of pullthrough ({found}): set cache.dir to an empty folder", folder.display())]
+    #[error("{} is not a cache of pullthrough ({found}): set cache.dir to an empty directory", folder.display())]
     Foreign {
-        /// The cache folder.
+        /// The cache directory.
         folder: PathBuf,
         /// What shows that.
         found: String,
@@ -41,7 +41,7 @@ pub enum Error {
     /// The folder was written by a later version.
     #[error(
         "the catalog {} has format {found}, and this version knows formats up to {known}: \
-         use the later version, or set cache.dir to an empty folder",
+         use the later version, or set cache.dir to an empty directory",
         path.display()
     )]
     Newer {

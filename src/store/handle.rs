@@ -1,4 +1,4 @@
-//! Opens the cache folder, hands out blobs and staged files, and closes the folder again.
+//! Opens the cache directory, hands out blobs and staged files, and closes the folder again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +27,7 @@ const DEFAULT_LIMIT: u64 = 100 << 30;
 /// server that is stopping.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The cache folder, held by this process. Clones share one store, and the last one to be dropped closes it.
+/// The cache directory, held by this process. Clones share one store, and the last one to be dropped closes it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -322,7 +322,7 @@ impl Inner {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the next start will compare the catalog with the cache folder"
+                "the next start will compare the catalog with the cache directory"
             );
         }
         self.blobs.layout.release();

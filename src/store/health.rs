@@ -164,7 +164,7 @@ impl StoreHealth {
             state.folder = None;
             self.set_hanging(false);
             drop(state);
-            tracing::info!("the cache folder can be written again");
+            tracing::info!("the cache directory can be written again");
         }
     }
 }

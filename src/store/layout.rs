@@ -1,4 +1,4 @@
-//! Makes, locks, recognises and marks the cache folder, and names the files in it.
+//! Makes, locks, recognises and marks the cache directory, and names the files in it.
 //!
 //! A power cut at any step leaves either a finished folder or one that the next start recognises as its own and
 //! finishes. A folder that another program made is refused, since eviction would delete its files.

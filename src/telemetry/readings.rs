@@ -104,7 +104,7 @@ impl Collector for Observed {
             gauge(&mut encoder, "cache_bytes", "Bytes of blobs and fills on disk", readings.cache_bytes)?;
             gauge(&mut encoder, "cache_limit_bytes", "Limit of cache_bytes", readings.cache_limit_bytes)?;
             gauge(&mut encoder, "cache_entries", "Blobs in the cache", readings.cache_entries)?;
-            gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache folder", readings.disk_free_bytes)?;
+            gauge(&mut encoder, "disk_free_bytes", "Bytes free for the cache directory", readings.disk_free_bytes)?;
             gauge(&mut encoder, "disk_size_bytes", "Size of the cache's file system", readings.disk_size_bytes)?;
             let trouble = u64::from(readings.disk_trouble);
             gauge(

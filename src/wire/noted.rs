@@ -1,4 +1,4 @@
-//! Passes a body on as it comes, and hands a copy to whoever wants to know it, once it has ended as it should.
+//! Passes a body on as it comes, and hands a copy to its observer once it has ended as it should.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// The socket's name in the cache folder.
+/// The socket's name in the cache directory.
 pub(super) const NAME: &str = "control.sock";
 /// `sun_path` has 108 bytes, the last of which is 0 (unix(7)).
 const LONGEST: usize = 107;

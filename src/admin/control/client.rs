@@ -1,4 +1,4 @@
-//! The client of the control socket: finds the server of a cache folder, if there is one, and sends it a command.
+//! The client of the control socket: finds the server of a cache directory, if there is one, and sends it a command.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -53,7 +53,7 @@ pub enum ControlError {
     Unknown(#[source] serde_json::Error),
 }
 
-/// A connection to the server of a cache folder.
+/// A connection to the server of a cache directory.
 pub struct ControlClient {
     stream: UnixStream,
 }

@@ -1,4 +1,4 @@
-//! Serves the control socket, on which the owner of the cache folder inspects and changes the cache.
+//! Serves the control socket, on which the owner of the cache directory inspects and changes the cache.
 //!
 //! Flow: a server that holds the folder's lock opens `control.sock` in it ([`Control`]); a command finds it there
 //! ([`ControlClient`]), sends an [`Order`](crate::cache::Order) as `POST /v1/cache/COMMAND` and reads the events, one

@@ -23,7 +23,7 @@ impl News {
 /// The latest news, and who waits for them.
 pub(crate) struct FillStatus(watch::Sender<News>);
 
-/// How a fill will end, for whoever wants to know without being waited for.
+/// How a fill will end, for tasks that the fill does not wait for.
 pub struct Ending(watch::Receiver<News>);
 
 impl Ending {

@@ -1,4 +1,4 @@
-//! Carries out a command: the server that has locked the cache folder does it, else this process itself.
+//! Carries out a command: the server that has locked the cache directory does it, else this process itself.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -40,7 +40,7 @@ fn directly(config: &Config, order: &Order, tell: &mut dyn FnMut(Event) -> Contr
     must_be_ours(&config.dir)?;
     let store = match Store::open(config) {
         Err(Error::Held { folder }) => bail!(
-            "another pullthrough has locked the cache folder {} but does not answer on its control socket: it is starting, \
+            "another pullthrough has locked the cache directory {} but does not answer on its control socket: it is starting, \
              stopping or an earlier version; try again, or stop it",
             folder.display()
         ),
@@ -58,7 +58,7 @@ fn must_be_ours(folder: &Path) -> anyhow::Result<()> {
     match folder.join("oci-layout").metadata() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             bail!(
-                "the cache folder {} belongs to another user: run this command as that user or as root",
+                "the cache directory {} belongs to another user: run this command as that user or as root",
                 folder.display()
             )
         }
@@ -68,7 +68,7 @@ fn must_be_ours(folder: &Path) -> anyhow::Result<()> {
             folder.display()
         ),
         Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => bail!(
-            "the cache folder {} belongs to user {}, and no server is running: run this command as that user",
+            "the cache directory {} belongs to user {}, and no server is running: run this command as that user",
             folder.display(),
             metadata.uid()
         ),

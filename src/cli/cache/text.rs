@@ -84,7 +84,7 @@ fn inner(out: &mut dyn Write, part: &Part, depth: usize, known: &[String]) -> io
 }
 
 pub(super) fn stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
-    writeln!(out, "folder       {}", stats.dir)?;
+    writeln!(out, "directory    {}", stats.dir)?;
     writeln!(out, "size         {} of at most {}", size(stats.bytes), size(stats.limit))?;
     writeln!(out, "blobs        {}", stats.entries)?;
     writeln!(out, "disk free    {}; {} must stay free", size(stats.disk_free), size(stats.min_free))?;

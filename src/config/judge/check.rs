@@ -74,11 +74,11 @@ fn listeners(sections: &File, report: &mut Report<'_>) {
         report.say_of_one([
             (
                 KeyPath::of(["ca", "dir"]),
-                format!("found {folder}; same folder as cache.dir; expected a separate folder"),
+                format!("found {folder}; same directory as cache.dir; expected a separate directory"),
             ),
             (
                 KeyPath::of(["cache", "dir"]),
-                format!("found {folder}; same folder as ca.dir; expected a separate folder"),
+                format!("found {folder}; same directory as ca.dir; expected a separate directory"),
             ),
         ]);
     }

@@ -24,7 +24,8 @@ pub(crate) fn judge(clients: &mut ClientsConfig, base: &Base, report: &mut Repor
         }
         let place = file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if file.is_dir() || !place.is_dir() {
-            report.say(&audit, format!("{}: cannot be a file; expected a path in an existing folder", file.display()));
+            report
+                .say(&audit, format!("{}: cannot be a file; expected a path in an existing directory", file.display()));
         }
     }
     let mut names = BTreeSet::new();

@@ -142,7 +142,7 @@ fn each_mistake_says_what_was_expected() {
         ("registries: {quay.io: {prefetch: some}}", "quay.io.prefetch: found \"some\"; expected on, off or a number"),
         ("registries: {quay.io: {prefetch: 65}}", "quay.io.prefetch: found 65; expected on, off or a number"),
         ("cache: {min_free: 100%}", "cache.min_free: found 100%; leaves no space"),
-        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: found \"dir/x\"; same folder as cache.dir; expected"),
+        ("cache: {dir: x}\nca: {dir: x}", ":2: ca.dir: found \"dir/x\"; same directory as cache.dir; expected"),
         ("ca: {leaf_lifetime: 3y}", "ca.leaf_lifetime: found 3years; expected 1h to 825d"),
         ("ca: {leaf_lifetime: 0s}", "ca.leaf_lifetime: found 0s; expected 1h to 825d"),
         (

@@ -199,7 +199,7 @@ impl Layer<'_, '_> {
         }
         for (name, file) in [("CA_KEY_FILE", "ca.key"), ("CA_CRT_FILE", "ca.crt")] {
             if self.filled(name).is_some() {
-                let problem = format!("not supported; expected the file as {file} in the CA folder (--ca-dir)");
+                let problem = format!("not supported; expected the file as {file} in the CA directory (--ca-dir)");
                 self.report.say_of(of(name), problem);
             }
         }

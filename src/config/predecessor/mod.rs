@@ -1,4 +1,4 @@
-//! Reads docker-registry-proxy's environment and volumes, so that its image can be replaced by ours.
+//! Reads docker-registry-proxy's environment and volumes, so that its image can be replaced by pullthrough's.
 //!
 //! Used only if there is no configuration file: its variables have plain names (`REGISTRIES`, `DEBUG`) that may exist in
 //! any environment, and a file means that the switch is done. Our own variables override them.

@@ -40,7 +40,7 @@ pub(crate) fn of(
     }
     let bears = match context.holder {
         Some(Holder::Known(known)) => {
-            // A token of ours means nothing to the registry, which is asked as nobody. A no says nothing of a right
+            // A local token means nothing to the registry, which is asked as nobody. A no says nothing of a right
             // that the holder has proven; where it has none, it is a no as to anybody.
             let principal = Principal::Known(known);
             let public = open.is_some();
@@ -66,7 +66,7 @@ pub(crate) fn of(
     }
     let header = || header.cloned();
     match bears {
-        // The holder of a token of ours cannot authenticate again, and gets what anybody is given.
+        // The holder of a local token cannot authenticate again, and gets what anybody is given.
         Presented::Nobody if public || context.holder.is_some() => nobody(false),
         Presented::Nobody => Identity { who: AskAs::Caller(None), ..nobody(false) },
         Presented::Anybody { lapsed } => {

@@ -1,7 +1,7 @@
-//! Answers `GET /v2/`: the registry's own answer, challenge and all; ours while it is away.
+//! Answers `GET /v2/`: the registry's own answer, challenge and all; the proxy's while it is away.
 //!
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
-//! either: so a 200 is ours to give only where the registry gave it to a request without credentials, and
+//! either: so the proxy gives a 200 only where the registry gave it to a request without credentials, and
 //! everybody else is sent to our own token service. A page that answers everything with 200 is not that answerer.
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct PingCase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Carried {
     Nothing,
-    /// A good token of ours.
+    /// A good local token.
     Local,
     /// Its own, which only the registry can judge.
     Own,
@@ -200,7 +200,7 @@ async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     Some(Served { outcome: Outcome::Stale, age: Some(age), ..Served::bypass(response) })
 }
 
-/// Our 200, for the holder of a token of ours.
+/// The proxy's 200, for the holder of a local token.
 fn welcome(method: &Method) -> Response<Body> {
     let mut response = Response::new(body(method));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,4 +1,4 @@
-//! Stands in for a registry's token service while that is away, and hands out tokens of ours.
+//! Stands in for a registry's token service while that is away, and hands out local tokens.
 //!
 //! Such a token is a claim, not a right: what it opens, the cache's grants decide, and what is public.
 
@@ -90,7 +90,7 @@ pub(crate) fn is_for_token(context: &Context<'_>, endpoint: &Endpoint, request: 
         && (*request.method() == Method::POST || names(query))
 }
 
-/// Relays a request to the registry's own token service: its answer, or one of ours where it gives none in time.
+/// Relays a request to the registry's own token service: its answer, or a local one where it gives none in time.
 pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: Request<Received>) -> Served {
     let (parts, form, token_request) = match read(request).await {
         Ok(read) => read,
@@ -153,7 +153,7 @@ async fn read(request: Request<Received>) -> Result<(http::request::Parts, bytes
         .map_err(|bad| refused(StatusCode::BAD_REQUEST, &bad.to_string()))
 }
 
-/// Mints a token of ours, where the request allows that. Only where we stand in for the registry does it name its
+/// Mints a local token, where the request allows that. Only where we stand in for the registry does it name its
 /// holder: no password is verified for it, and what its holder has proven counts for longer then.
 fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool) -> Option<Response<Body>> {
     if !token_request.is_to_pull() {

@@ -123,7 +123,7 @@ pub(crate) fn of<B: http_body::Body>(
     }
 }
 
-/// A token service on the registry's own host, ours among them, is known by its path. On a host of its own, everything
+/// A token service on the registry's own host, the proxy's among them, is known by its path. On a host of its own, everything
 /// but what a registry could take for a request of the protocol is one; of that, a path that ends as token services'
 /// do.
 fn kind(registry: &Registry, authority: &Authority, route: &Route) -> Kind {

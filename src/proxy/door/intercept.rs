@@ -29,7 +29,7 @@ use crate::proxy::v2::dispatch;
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
 const TLS_BUFFER: usize = 256 << 10;
-/// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of ours.
+/// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of the proxy.
 pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// A connection with TLS taken off.

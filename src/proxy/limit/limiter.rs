@@ -103,7 +103,7 @@ impl Limiter {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks idle connections to end where few places are left: of whoever has most, those first that were idle longest.
+    /// Asks idle connections to end where few places are left: of the client that has most, those first that were idle longest.
     ///
     /// Threat: a few addresses open all connections that may be, and keep them open by answering pings.
     fn make_room(&self, most: usize) {

@@ -195,7 +195,7 @@ impl Stream {
             BUFFERS.release(counted);
             self.client().buffered.fetch_sub(counted, Ordering::Relaxed);
         }
-        // Either this sees that somebody waits, or whoever waits sees that it is gone.
+        // Either this sees a waiter, or the waiter sees that it is gone.
         self.under_way.fetch_sub(length, Ordering::SeqCst);
         if self.is_awaited.load(Ordering::SeqCst) {
             self.gone.wake();

@@ -176,7 +176,7 @@ impl Ask {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
             Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
-        // The rest of what this caller was given is checked by its digest, whoever is given it.
+        // The rest of what this caller was given is checked by its digest for every reader.
         if is_refused && (self.public || options.resumes) && !matches!(ask_as, AskAs::Nobody) {
             answered = match (answered, self.send(upstream, &AskAs::Nobody, kind(subject), &sending).await) {
                 (_, Ok(nobodys)) if self.public || nobodys.status().is_success() => Ok(nobodys),

@@ -122,7 +122,7 @@ pub(crate) fn answer(
     response.into()
 }
 
-/// The spans to send; `None` for the whole. `If-Range` with another tag than ours means the whole (RFC 9110, 13.1.5). An
+/// The spans to send; `None` for the whole. `If-Range` with another tag than this content's means the whole (RFC 9110, 13.1.5). An
 /// empty content is sent as a whole, whatever is asked of it: so Go's server does, and clients that add `bytes=0-` to
 /// everything take a 416 for a failure.
 fn spans(asked: &HeaderMap, digest: &Digest, total: u64) -> Option<Vec<Span>> {

@@ -71,7 +71,7 @@ pub(crate) struct TokenBinding {
 #[derive(Clone)]
 pub(crate) struct Bearers {
     bound: moka::sync::Cache<[u8; 32], Arc<Bound>>,
-    /// Tokens of ours that stand for a password, which the registry takes instead.
+    /// Local tokens that stand for a password, which the registry takes instead.
     stand_ins: moka::sync::Cache<[u8; 32], (HeaderValue, Instant)>,
 }
 
@@ -92,7 +92,7 @@ impl Bearers {
         Self { bound, stand_ins }
     }
 
-    /// Makes `token`, one of ours, stand for `header` upstream for `life`.
+    /// Makes the local `token` stand for `header` upstream for `life`.
     pub(crate) fn stand_in(&self, cache: &Cache, token: &str, header: HeaderValue, life: Duration) {
         self.stand_ins.insert(key(cache, token), (header, Instant::now() + life));
     }

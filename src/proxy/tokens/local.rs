@@ -21,7 +21,7 @@ pub const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
 /// Where on a registry's host a client gets one.
 pub const LOCAL_TOKEN_PATH: &str = "/v2/_pullthrough/token";
 
-/// Tells ours from every registry's: no JWT and no opaque token of a registry begins so.
+/// Tells local tokens from every registry's: no JWT and no opaque token of a registry begins so.
 const PREFIX: &str = "pullthrough-local-1.";
 const KEY_BYTES: usize = 32;
 /// The purpose of the MAC, so that other uses of the key, if there ever are any, make no tokens.
@@ -45,7 +45,7 @@ pub struct LocalTokens {
 /// A token that is not honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLocalToken {
-    /// It is none of ours, or was changed.
+    /// It is no local token, or was changed.
     #[error("the token was not issued by this proxy")]
     Forged,
     /// It is for another registry.

@@ -56,13 +56,13 @@ impl Rebuild {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the comparison of the catalog with the cache folder was interrupted"
+                "the comparison of the catalog with the cache directory was interrupted"
             );
         }
     }
 
     fn compare(&self) -> Result<(), Error> {
-        tracing::info!("comparing the catalog with the cache folder");
+        tracing::info!("comparing the catalog with the cache directory");
         for algorithm in ALGORITHMS {
             self.adopt(algorithm)?;
         }

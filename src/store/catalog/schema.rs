@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::heat::HALF_LIFE;
 use crate::store::Error;
 
-/// The file's name in the cache folder.
+/// The file's name in the cache directory.
 pub(crate) const FILE: &str = "catalog.sqlite";
 
 /// The name of a damaged one. One is kept.

@@ -20,7 +20,7 @@ use crate::store::{Disk, Error};
 
 /// A fill that was not continued for this long is dropped.
 const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A larger map is not one of ours.
+/// A larger map was not written by this program.
 const MAP_LIMIT: u64 = 16 << 20;
 
 /// An unfinished fill at rest.

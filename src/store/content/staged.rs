@@ -71,7 +71,7 @@ enum State {
     /// Keeps the blob from being evicted while readers still follow the staged file.
     Committed(#[expect(dead_code, reason = "kept for its lease")] Blob),
     Failed,
-    /// The files belong to whoever resumes it.
+    /// The files belong to the fill that resumes it.
     Parked,
 }
 

@@ -98,7 +98,7 @@ impl Blobs {
         }
     }
 
-    /// A registry and a repository that have the content, for whoever reads the log.
+    /// A registry and a repository that have the content, for the log.
     fn place(&self, digest: &Digest) -> Option<(String, String)> {
         self.catalog.place(digest)
     }

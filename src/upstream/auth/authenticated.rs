@@ -208,7 +208,7 @@ impl Authenticated {
             header => header?,
         };
         self.challenges.insert(known, challenge.clone());
-        // HEAD may be refused whoever asks: only GET tells that a credential is refused.
+        // HEAD may be refused to everybody: only GET tells that a credential is refused.
         let decides = *sending.method != Method::HEAD;
         if second.is_none() || second == first {
             if decides {

@@ -17,7 +17,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 /// What a `Retry-After` means that nobody understands.
 const UNCLEAR_WAIT: Duration = Duration::from_secs(60);
-/// A source is named by whoever answers: what is longer is no address and no user.
+/// The answering server names the source: what is longer is no address and no user.
 const SOURCE_LIMIT: usize = 256;
 
 /// What one answer said of a pull limit.

@@ -41,7 +41,7 @@ impl Sending<'_> {
     }
 }
 
-/// The answer to a request, whoever gave it in the end.
+/// The answer to a request, from any host on the way.
 pub(super) async fn send(
     tokens: &Tokens,
     upstream: &Upstream,

@@ -23,7 +23,7 @@ pub(crate) enum Unasked {
 }
 
 impl Unasked {
-    /// Whether it is a no to whoever asked, rather than a failure to ask.
+    /// Whether it refuses the caller, rather than being a failure to ask.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Token(error) if error.is_denial())
     }

@@ -141,7 +141,7 @@ fn read(output: impl Read + Send + 'static) -> mpsc::Receiver<Zeroizing<Vec<u8>>
     std::thread::spawn(move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(8 << 10));
         if output.take(OUTPUT_LIMIT).read_to_end(&mut bytes).is_ok() {
-            let _ = sender.send(bytes); // whoever waited may have left
+            let _ = sender.send(bytes); // nobody may be waiting any more
         }
     });
     receiver

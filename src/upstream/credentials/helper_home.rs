@@ -1,4 +1,4 @@
-//! Finds a home directory for credential helpers: ours if it can be written to, else one below the cache folder.
+//! Finds a home directory for credential helpers: the proxy's own if it can be written to, else one below the cache directory.
 //!
 //! Cloud helpers keep tokens and logs in their home, and some fail without one. Services have none: under systemd it is
 //! `/`, and a container's root is read-only.
@@ -22,7 +22,7 @@ pub(crate) struct HelperHome {
     own: Option<PathBuf>,
     /// `$XDG_CACHE_HOME` of this process.
     own_cache: Option<PathBuf>,
-    /// The one that is made where ours cannot be written to.
+    /// The one that is made where the proxy's own cannot be written to.
     spare: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl HelperHome {
         Self { own, own_cache, spare }
     }
 
-    /// The variables of the environment that have to be others than ours. Makes the directories.
+    /// The variables of the environment that have to differ from the proxy's. Makes the directories.
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let is_home = self.own.as_deref().is_some_and(is_writable);
         let is_cache = self.own_cache.as_deref().map_or(is_home, is_writable);

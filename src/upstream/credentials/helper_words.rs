@@ -37,7 +37,7 @@ impl HelperWords {
                 let room = LIMIT.saturating_sub(kept.len()).min(count);
                 kept.extend_from_slice(&piece[..room]);
             }
-            let _ = sender.send(()); // whoever waited may have left
+            let _ = sender.send(()); // nobody may be waiting any more
         });
         Self { read, end }
     }

@@ -19,7 +19,7 @@ pub(crate) enum Evidence {
     Broken,
     /// It cannot be reached, or did not answer in time.
     Down,
-    /// Nothing: the fault is ours, or the request's.
+    /// Nothing: the fault is the proxy's, or the request's.
     Nothing,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Threat: a part that is taken for the whole; a 304 to a client that has nothing; a 101 after which the connection
 //! speaks another protocol; a 407 for which a client gives away the password of its own proxy; a body whose end is told
-//! in two ways, so that some of it is the next answer to whoever reads it in the other. Defence: here, for everything
-//! that is sent upstream, whoever sent it.
+//! in two ways, so that some of it is the next answer to a reader that believes the other. Defence: here, for everything
+//! that is sent upstream, for any caller.
 //! Reading: RFC 9110, sections 8.6 and 15; RFC 9112, section 6.
 
 use http::header::{CONTENT_LENGTH, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING};

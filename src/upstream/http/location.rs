@@ -65,7 +65,7 @@ fn escaped(location: &[u8]) -> String {
     text
 }
 
-/// The scheme, in lower case if it is one of ours, and what follows its colon.
+/// The scheme, in lower case if it is http or https, and what follows its colon.
 fn scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');

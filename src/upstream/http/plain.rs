@@ -1,6 +1,6 @@
 //! Withholds credentials from plain HTTP, which only an endpoint has that the configuration names so.
 //!
-//! Threat: whoever is on the way reads what is sent and writes what is answered. Defence: no credential of anybody's
+//! Threat: an attacker on the way reads what is sent and writes what is answered. Defence: no credential of anybody's
 //! goes there, and no challenge is heard from there, since it would send clients' credentials to a realm of somebody's
 //! choice; content by digest is verified as always. Exposure: tags, lists and permissions are what that somebody says.
 

@@ -80,7 +80,7 @@ pub(crate) struct Pools {
     direct: Pool,
     by_reach: HashMap<HostConfig, Pool>,
     hosts: HashMap<Authority, HostConfig>,
-    /// How hosts that are endpoints are reached by whoever is sent there by another registry; the first word on each.
+    /// How hosts that are endpoints are reached by requests that another registry redirects there; the first word on each.
     endpoints: HashMap<Authority, HostConfig>,
 }
 

@@ -97,7 +97,7 @@ impl LedTo {
         &self.0.authority
     }
 
-    /// The URL, where a client may be sent there: a registry's, in which nothing is a secret of whoever asked for it.
+    /// The URL, where a client may be sent there: a registry's, which holds no secret of the caller.
     pub(crate) fn open_url(&self) -> Option<String> {
         let is_registrys = self.0.target.path().starts_with("/v2/") && self.0.target.query().is_none();
         self.0.uri().filter(|_| self.0.secure && is_registrys).map(|uri| uri.to_string())

@@ -1,6 +1,6 @@
 //! Tracks whether a registry is away: its own host, its token service and the hosts that it redirects to, each for itself.
 //!
-//! Flow: whoever asked notes how it ended ([`Outage::note`]); `part` says what counts, `hosts` weighs what each host
+//! Flow: the caller of a request notes how it ended ([`Outage::note`]); `part` says what counts, `hosts` weighs what each host
 //! said lately. A missed deadline, a refused connection, or several errors about several things make a part suspect:
 //! a [`Probe`] of our own asks it at once, over a new connection. If that fails too, it is away; nobody asks it and
 //! nobody waits, until a later probe is answered. While a part may be silent, what needs it waits for the first

@@ -207,7 +207,7 @@ impl Round {
 /// Nobody was asked, for want of file descriptors here: that says nothing of the registry.
 struct NotAsked;
 
-/// What it says to a question of ours, over a connection that is younger than the suspicion.
+/// What it says to the proxy's own question, over a connection that is younger than the suspicion.
 async fn answers(
     upstream: &impl SendProbe,
     endpoint: &Endpoint,

@@ -100,7 +100,7 @@ impl Ward {
         }
     }
 
-    /// Whether whoever wants something waits for the probe: it may be silent.
+    /// Whether requests wait for the probe: it may be silent.
     pub(crate) fn is_held(&self) -> bool {
         self.phase == WardPhase::Suspect && self.cause == Cause::Silence
     }

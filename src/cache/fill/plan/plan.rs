@@ -96,7 +96,7 @@ impl Plan {
         self.waiters == 0
     }
 
-    /// Learns the length; whoever waits for it is to be woken.
+    /// Learns the length; its waiters have to be woken.
     pub(crate) fn learn_total(&mut self, said: u64) -> Result<Vec<Waker>, LengthChanged> {
         match self.total {
             Some(known) if known != said => Err(LengthChanged { known, said }),

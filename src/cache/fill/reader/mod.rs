@@ -1,4 +1,4 @@
-//! This room serves the readers of a fill: whoever waits for the content, and the digest reader.
+//! This room serves the readers of a fill: those that wait for the content, and the digest reader.
 //!
 //! Flow: a `waiter` keeps the fill alive and can wait for its length or its end. A `follower` is a body that reads the staged
 //! file as it grows, at its own pace. When the disk takes no more, a follower goes on by an upstream request of its own

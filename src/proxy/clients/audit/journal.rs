@@ -17,7 +17,7 @@ impl Journal {
         Ok(Self(datagram))
     }
 
-    /// Sends one line. A field whose value has no newline is `NAME=value`; ours has none, being one line.
+    /// Sends one line. A field whose value has no newline is `NAME=value`; this one has none, being one line.
     pub(crate) fn send(&self, line: &str) -> io::Result<()> {
         let text = format!("PRIORITY=6\nSYSLOG_IDENTIFIER=pullthrough-audit\nMESSAGE={}\n", line.replace('\n', " "));
         self.0.send(text.as_bytes()).map(drop)

@@ -32,7 +32,7 @@ impl Form {
     }
 }
 
-/// The path and query of a GET: what the realm's own query says, then ours. One `scope` parameter for each.
+/// The path and query of a GET: what the realm's own query says, then the proxy's parameters. One `scope` parameter for each.
 pub(crate) fn query(realm: &Realm, service: Option<&str>, scopes: &[String], account: Option<&str>) -> String {
     let mut form = Form(Zeroizing::new(realm.query().unwrap_or_default().to_owned()));
     for (name, value) in [("service", service), ("account", account)] {

@@ -1,6 +1,6 @@
 //! The URL of a token service, and whether held credentials may go there.
 //!
-//! Threat: a registry, or whoever speaks in its name, sends a challenge whose realm collects passwords. Defence:
+//! Threat: a registry, or somebody in its name, sends a challenge whose realm collects passwords. Defence:
 //! a credential goes to the host that it is for, or to a URL that a preset or the operator lists, exactly.
 
 use std::fmt;

@@ -190,7 +190,7 @@ fn judged<B>(mut answer: Response<B>, to: &Authority, expected: Expectation) -> 
 }
 
 /// A connection on which an answer is awaited. If it is waited for no longer, nothing else is asked there: over HTTP/2 it
-/// stays open for others, and whoever leaves one question unanswered may do worse.
+/// stays open for others, and a peer that leaves one question unanswered may do worse.
 struct Unanswered(Option<CaptureConnection>);
 
 impl Unanswered {

@@ -35,7 +35,7 @@ pub(crate) struct Parent {
 }
 
 /// Somebody waits for it. Whoever gives up after a while has learnt that it is silent, and leaves that behind: callers
-/// have deadlines that are shorter than ours, and else nobody would ever wait to the end.
+/// have shorter deadlines than the proxy's, and else nobody would ever wait to the end.
 struct Wait<'a> {
     parent: &'a Parent,
     to: &'a Authority,

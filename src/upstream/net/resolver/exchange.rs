@@ -1,7 +1,7 @@
 //! Asks one question of one DNS server: by UDP, and by TCP where the answer did not fit.
 //!
 //! Threat: forged answers (RFC 5452). Defence: a socket of its own, and so a port of the system's choice, for each
-//! question; it is connected, so only the server's address is heard; a random id; and the question must be ours.
+//! question; it is connected, so only the server's address is heard; a random id; and the question must be the one that was sent.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
