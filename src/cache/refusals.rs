@@ -78,7 +78,7 @@ impl Refusals {
             self.rights.end(caller, refused);
             return;
         }
-        let right = (caller.place.clone(), caller.principal.shared());
+        let right = (caller.place.clone(), caller.principal.clone());
         let stood = self.stood.get(&right).filter(|stood| stood.rests(subject, is_there));
         let asking = {
             let (refusals, asker, refused) = (self.clone(), caller.clone(), subject.clone());
@@ -100,7 +100,7 @@ impl Refusals {
 
     /// Asks for what is known to be there, until something of it is given, or all of it is refused.
     async fn ask(&self, caller: &Caller, refused: &Subject, witnesses: &[Subject]) {
-        let right = (caller.place.clone(), caller.principal.shared());
+        let right = (caller.place.clone(), caller.principal.clone());
         let mut denied = None;
         for witness in witnesses {
             let asked = AskedAt::now();
@@ -115,10 +115,9 @@ impl Refusals {
                 }
             }
         }
+        // Also where the right ends: refusals that follow are asked about no more often.
         if let Some(asked) = denied {
-            self.stood.invalidate(&right);
             self.rights.end(caller, asked);
-            return;
         }
         let pause = self.stood.get(&right).map_or(BACKOFF, |stood| stood.pause.grown());
         let is_owed = Arc::default();

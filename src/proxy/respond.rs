@@ -167,6 +167,12 @@ pub(crate) fn no_answer() -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "http_response_timeout", message).later(5)
 }
 
+/// 503 where rules cannot be judged, as the cache's disk does not answer.
+pub(crate) fn unknown_detours() -> Failure {
+    let message = "the cache's disk does not answer, and rules depend on what it holds; try again";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
+}
+
 /// 503, or 429 where this client alone exceeds a limit and can come back when some of its requests are done.
 pub(crate) fn too_many(refusal: &Exceeded) -> Failure {
     let (status, code, kind) = if refusal.is_clients_own() {

@@ -56,7 +56,9 @@ pub enum Error {
         after: Duration,
     },
     /// The certificate's issuer is not among the trusted ones.
-    #[error("the certificate of {to} is signed by an unknown CA: if that is a private one, name its file in ca_file")]
+    #[error(
+        "the certificate of {to} is signed by an unknown CA: if that is a private one, its file belongs in ca_file (a ca_file that is set does not fit)"
+    )]
     UnknownIssuer {
         /// Who was meant.
         to: Authority,

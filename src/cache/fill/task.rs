@@ -12,7 +12,7 @@ use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};
 use crate::store::{self, Checksums};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, chain};
 
 /// Runs a fill to its end.
 pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
@@ -26,7 +26,7 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
                 if is_too_large(fault) {
                     info!(registry, repository, digest = %fill.digest(), %fault, "this blob is larger than the cache; its clients are served without caching");
                 } else {
-                    error!(registry, repository, digest = %fill.digest(), %fault, "the cache cannot store the rest of this blob; its clients are served without it");
+                    error!(registry, repository, digest = %fill.digest(), error = chain(&fault), "the cache cannot store the rest of this blob; its clients are served without it");
                 }
                 fill.detach(fault);
             }
@@ -95,6 +95,6 @@ async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
     };
     if let Ok(Err(cause)) = committed {
         let place = fill.place();
-        error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = %cause, "cannot store a verified blob; its clients are still served");
+        error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = chain(&cause), "cannot store a verified blob; its clients are still served");
     }
 }

@@ -73,7 +73,7 @@ impl ManifestStore {
             if matches!(error, store::Error::TooLarge { .. }) {
                 tracing::info!(%digest, %error, "this manifest is larger than the cache; it is served from memory");
             } else {
-                tracing::error!(%digest, %error, "a manifest could not be stored; it is served from memory");
+                tracing::error!(%digest, error = crate::telemetry::chain(&error), "a manifest could not be stored; it is served from memory");
             }
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.disk_fault().is_some();

@@ -48,6 +48,8 @@ pub struct Detours {
 struct Known {
     detours: Arc<[Detour]>,
     written: HashMap<Detour, Instant>,
+    /// The catalog was not read: there may be more.
+    is_partial: bool,
 }
 
 impl Detours {
@@ -69,23 +71,30 @@ impl Detours {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Where the place's answers were redirected to.
-    pub async fn of(&self, place: &Place) -> Arc<[Detour]> {
-        if let Some(known) = self.hot.get(place) {
-            return known.detours.clone();
+    /// Where the place's answers were redirected to; `None` where the catalog cannot be read, so that nobody knows.
+    pub async fn of(&self, place: &Place) -> Option<Arc<[Detour]>> {
+        if let Some(known) = self.hot.get(place).filter(|known| !known.is_partial) {
+            return Some(known.detours.clone());
         }
-        match self.store.catalog().detours(&place.registry, &place.repository).await {
-            Ok(rows) => {
-                let detours = rows.iter().map(|(host, to)| Detour::read(host, to)).collect();
-                // What was noted meanwhile counts more, and was read before it was noted.
-                let known = Arc::new(Known { detours, ..Known::default() });
-                self.hot.entry(place.clone()).or_insert(known).into_value().detours.clone()
-            }
+        let rows = match self.store.catalog().detours(&place.registry, &place.repository).await {
+            Ok(rows) => rows,
             Err(error) => {
-                warn!(%error, "cannot read the catalog; redirects between registries of earlier are not known");
-                Arc::new([])
+                warn!(%error, "cannot read the catalog; earlier redirects between registries are not known");
+                return None;
             }
+        };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was noted meanwhile counts, too.
+        let known = self.hot.get(place).unwrap_or_else(|| Arc::new(Known { is_partial: true, ..Known::default() }));
+        if !known.is_partial {
+            return Some(known.detours.clone());
         }
+        let read = rows.iter().map(|(host, to)| Detour::read(host, to));
+        let read: Vec<_> = read.filter(|detour| !known.detours.contains(detour)).collect();
+        let detours: Arc<[Detour]> = known.detours.iter().cloned().chain(read).collect();
+        let known = Known { detours: detours.clone(), written: known.written.clone(), is_partial: false };
+        self.hot.insert(place.clone(), Arc::new(known));
+        Some(detours)
     }
 
     /// The same by what is in memory.
@@ -102,7 +111,7 @@ impl Detours {
 
     fn add(&self, place: &Place, detour: Detour) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.hot.get(place).unwrap_or_default();
+        let known = self.hot.get(place).unwrap_or_else(|| Arc::new(Known { is_partial: true, ..Known::default() }));
         let mut detours = known.detours.to_vec();
         let is_one_more = !detours.contains(&detour) && detours.len() >= MOST;
         let detour = if is_one_more { Detour::Everywhere } else { detour };
@@ -116,7 +125,8 @@ impl Detours {
             self.store.catalog().record_detour(&place.registry, &place.repository, &host, &to);
             written.insert(detour, Instant::now());
         }
-        self.hot.insert(place.clone(), Arc::new(Known { detours: detours.into(), written }));
+        self.hot
+            .insert(place.clone(), Arc::new(Known { detours: detours.into(), written, is_partial: known.is_partial }));
         if !is_known {
             self.changes.fetch_add(1, Ordering::Release);
         }
@@ -161,7 +171,7 @@ mod tests {
         let store = Store::open(&config).unwrap();
         let detours = Detours::new(store.clone());
         detours.note(&place("some"), vec![]).await;
-        assert_eq!((detours.changes(), detours.of(&place("some")).await.len()), (0, 0));
+        assert_eq!((detours.changes(), detours.of(&place("some")).await.unwrap().len()), (0, 0));
         for _ in 0..2 {
             detours.note(&place("some"), vec![to("b.test", "x/y"), to("c.test:5000", "")]).await;
             assert_eq!(detours.changes(), 2); // what is known is no change
@@ -174,9 +184,9 @@ mod tests {
         drop((detours, store));
         let store = Store::open(&config).unwrap();
         let detours = Detours::new(store.clone());
-        assert_eq!(*detours.of(&place("some")).await, expected);
-        assert!(detours.of(&place("many")).await.contains(&Detour::Everywhere));
-        assert_eq!(*detours.of(&place("none")).await, []);
+        assert_eq!(*detours.of(&place("some")).await.unwrap(), expected);
+        assert!(detours.of(&place("many")).await.unwrap().contains(&Detour::Everywhere));
+        assert_eq!(*detours.of(&place("none")).await.unwrap(), []);
         store.close();
     }
 }

@@ -45,7 +45,11 @@ pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write)
     if reporter.json {
         print_json(reporter.out, &reporter.steps)?;
     }
-    if passed { Ok(()) } else { bail!("a pull from this machine would not go through the proxy") }
+    if passed {
+        Ok(())
+    } else {
+        bail!("a pull from this machine through the proxy would fail, or would not use it: see the step that failed")
+    }
 }
 
 fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, String)> {

@@ -38,7 +38,7 @@ impl Untrusting {
                     alert,
                     handshakes = 1,
                     fingerprint,
-                    "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
+                    "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
                 );
                 tokio::spawn(say_hourly(Arc::downgrade(&self.0), client, fingerprint.to_owned()));
             }
@@ -62,7 +62,7 @@ async fn say_hourly(clients: Weak<Mutex<HashMap<Option<IpAddr>, u64>>>, client: 
             client = told(client),
             handshakes,
             fingerprint,
-            "this client still does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once"
+            "this client still does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
         );
     }
 }

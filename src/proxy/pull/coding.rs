@@ -5,7 +5,8 @@
 //! compressed: there the bytes as they came are the content. What is small is tried both ways. Of a larger blob the
 //! beginning decides, and how it was sent: who compresses on the way cannot say how long it will be.
 //!
-//! Threat: a few bytes that unpack to gigabytes. Bound: what is unpacked at once, and a manifest's length.
+//! Threat: a few bytes that unpack to gigabytes. Bound: what is unpacked at once, a manifest's length, and how many times as
+//! long as it came a large blob may be.
 
 use std::io::Write as _;
 use std::pin::Pin;
@@ -23,10 +24,13 @@ use crate::oci::Digest;
 use crate::wire::{Body, BodyError};
 
 /// A blob up to this length is read before it is judged, and unpacked to this one.
-const SMALL: usize = 4 << 20;
+const SMALL: usize = 1 << 20;
 const UNPACKED: usize = 16 << 20;
 /// So many coded bytes are unpacked at once, which makes at most a thousand times as many.
 const STEP: usize = 1 << 10;
+/// More than this, and more than so many times what came, is no layer.
+const MOST: u64 = 64 << 20;
+const MOST_TIMES: u64 = 100;
 /// How layers begin that are compressed: gzip and zstd.
 const COMPRESSED: [&[u8]; 2] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd]];
 
@@ -97,13 +101,16 @@ fn unpacked(came: &[u8], limit: usize) -> Option<Bytes> {
 struct Unpacking {
     body: Body,
     coded: Bytes,
+    /// How many bytes came, and how many they were.
+    came: u64,
+    made: u64,
     /// None once it has ended.
     decoder: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
 impl Unpacking {
     fn new(body: Body) -> Self {
-        Self { body, coded: Bytes::new(), decoder: Some(MultiGzDecoder::new(Vec::new())) }
+        Self { body, coded: Bytes::new(), came: 0, made: 0, decoder: Some(MultiGzDecoder::new(Vec::new())) }
     }
 
     /// The bytes that came by one step; the last ones at the end.
@@ -112,7 +119,12 @@ impl Unpacking {
         let step = self.coded.split_to(self.coded.len().min(STEP));
         decoder.write_all(&step)?;
         decoder.flush()?;
-        Ok(std::mem::take(decoder.get_mut()).into())
+        let made = std::mem::take(decoder.get_mut());
+        (self.came, self.made) = (self.came + step.len() as u64, self.made + made.len() as u64);
+        if self.made > MOST && self.made / MOST_TIMES > self.came {
+            return Err(std::io::Error::other("it unpacks to many times its length"));
+        }
+        Ok(made.into())
     }
 }
 
@@ -123,12 +135,15 @@ impl http_body::Body for Unpacking {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
+            if this.decoder.is_none() {
+                return Poll::Ready(None);
+            }
             while !this.coded.is_empty() {
                 match this.step() {
                     Ok(bytes) if bytes.is_empty() => {}
                     Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
                     Err(error) => {
-                        this.decoder = None;
+                        (this.decoder, this.coded) = (None, Bytes::new());
                         return Poll::Ready(Some(Err(BodyError::new(error))));
                     }
                 }
@@ -221,6 +236,21 @@ mod tests {
             assert_eq!(found, is_coded, "{name}");
             assert!(crate::wire::collect(body, 64 << 20).await.unwrap() == content, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_unpacks_to_many_times_its_length_breaks_off_and_stays_broken() {
+        let mut bomb = packed(&noise(SMALL + 5000)).to_vec();
+        bomb.extend_from_slice(&packed(&vec![0; 300 << 20]));
+        let (mut body, _) = blob(&HeaderMap::new(), Body::full(Bytes::from(bomb)), &digest(b"x")).await;
+        let (mut made, mut broke) = (0, false);
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => made += frame.data_ref().map_or(0, Bytes::len) as u64,
+                Err(_) => broke = true,
+            }
+        }
+        assert!(broke && made <= 2 * MOST_TIMES * SMALL as u64, "{made}");
     }
 
     #[tokio::test]

@@ -91,7 +91,7 @@ impl Pull<'_> {
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
                     let place = &puller.caller().place;
-                    tracing::error!(registry = %place.registry, repository = %place.repository, %digest, error = %cause, "the cache cannot store this blob; it is passed through without caching");
+                    tracing::error!(registry = %place.registry, repository = %place.repository, %digest, error = crate::telemetry::chain(&cause), "the cache cannot store this blob; it is passed through without caching");
                     return Box::pin(self.pass_blob(digest, puller, known)).await;
                 }
             }

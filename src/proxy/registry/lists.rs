@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, LINK};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK};
 
 use crate::cache::{Place, Principal};
 
@@ -43,7 +43,8 @@ pub(crate) struct KeptList {
 impl KeptLists {
     pub(crate) fn new() -> Self {
         let weigh = |key: &ListKey, list: &Arc<KeptList>| {
-            u32::try_from(OVERHEAD + key.target.len() + list.bytes.len()).unwrap_or(u32::MAX)
+            let fields: usize = list.headers.values().map(HeaderValue::len).sum();
+            u32::try_from(OVERHEAD + key.target.len() + fields + list.bytes.len()).unwrap_or(u32::MAX)
         };
         let kept = moka::sync::Cache::builder().weigher(weigh).max_capacity(KEPT_BYTES).time_to_live(KEPT_FOR);
         Self(kept.build())
@@ -67,7 +68,10 @@ impl KeptList {
     pub(crate) fn new(headers: &HeaderMap, bytes: Bytes, asked: Instant) -> Self {
         let mut kept = HeaderMap::new();
         for name in FIELDS {
-            kept.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+            // A value of HTTP/1.1 holds the whole head that it came in.
+            let copied =
+                headers.get_all(&name).iter().filter_map(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+            kept.extend(copied.map(|value| (name.clone(), value)));
         }
         Self { headers: kept, bytes, asked }
     }

@@ -54,7 +54,7 @@ impl DetourCheck {
         let Some(repository) = clearance.is_read_of() else { return Ok(None) };
         let place = Place { registry: registry.origin(authority), repository: repository.clone() };
         let judged = proxy.cache.detours().changes();
-        let detours = proxy.cache.detours().of(&place).await;
+        let detours = proxy.cache.detours().of(&place).await.ok_or_else(respond::unknown_detours)?;
         let check = Self { proxy: proxy.clone(), clearance: clearance.clone(), path: path.clone(), place, judged };
         check.judge(policy, &detours)?;
         Ok(Some(check))

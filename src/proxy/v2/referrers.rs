@@ -22,7 +22,7 @@ use crate::proxy::registry::lists::{KeptList, KeptLists, ListKey};
 use crate::proxy::served::{Served, ServedAnswer};
 use crate::proxy::{forward, respond};
 use crate::telemetry::{Kind, Outcome};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, is_told_by_authorization};
 use crate::wire::{Body, Noted, Received};
 
 /// A longer list is not kept.
@@ -105,7 +105,9 @@ impl ReferrersQuery<'_> {
             self.lists().forget(&shared);
         }
         let ServedAnswer::Message(response) = answer else { return answer };
-        if status != StatusCode::OK || response.headers().contains_key(CONTENT_ENCODING) {
+        // Threat: a token in a field of a registry's own (`Private-Token`), whose answer is noted as that of nobody.
+        let is_theirs = is_told_by_authorization(headers);
+        if status != StatusCode::OK || !is_theirs || response.headers().contains_key(CONTENT_ENCODING) {
             return response.into();
         }
         let (parts, body) = response.into_parts();

@@ -106,8 +106,10 @@ impl Change {
                 on.prepare_cached("UPDATE public SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE tags SET checked = ?1 WHERE checked > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE detours SET seen = ?1 WHERE seen > ?2")?.execute([now, now])?;
-                on.prepare_cached("DELETE FROM detours WHERE seen < ?1")?.execute([before])?;
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
+                // A link that was brought by a redirect may be proven again and again without another one.
+                let unused = "DELETE FROM detours WHERE seen < ?1 AND place NOT IN (SELECT place FROM links)";
+                on.prepare_cached(unused)?.execute([before])?;
                 on.prepare_cached("DELETE FROM public WHERE proven < ?1")?.execute([before]).map(drop)
             }
             Self::Prune { tags, history } => prune(on, *tags, *history),

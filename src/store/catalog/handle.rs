@@ -118,14 +118,13 @@ impl Catalog {
         if change.is_withdrawal() { self.queue.send_retained(change) } else { self.offer(change) }
     }
 
-    /// Where answers for the repository were redirected to within the life of a link: host, and repository or nothing.
+    /// Where answers for the repository were redirected to, as long as there are links of it: host, and repository or nothing.
     ///
     /// # Errors
     /// As [`Catalog::links`].
     pub async fn detours(&self, registry: &str, repository: &Repository) -> Result<Vec<(String, String)>, Error> {
         let (registry, repository) = (registry.to_owned(), repository.clone());
-        let since = micros(SystemTime::now() - LINK_LIFE);
-        self.ask("look up redirects", move |on| query::detours(on, &registry, &repository, since)).await
+        self.ask("look up redirects", move |on| query::detours(on, &registry, &repository)).await
     }
 
     /// Records that an answer for the repository was redirected to the repository `to`, or any if it is empty, at `host`.

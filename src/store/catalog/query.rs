@@ -59,16 +59,15 @@ pub(crate) fn public(on: &Connection, registry: &str, repository: &Repository) -
     on.prepare_cached("SELECT proven FROM public WHERE place = ?1")?.query_row([place], |row| row.get(0)).optional()
 }
 
-/// Where answers for a repository were redirected to since then: host, and repository or nothing.
+/// Where answers for a repository were redirected to: host, and repository or nothing.
 pub(crate) fn detours(
     on: &Connection,
     registry: &str,
     repository: &Repository,
-    since: i64,
 ) -> rusqlite::Result<Vec<(String, String)>> {
     let Some(place) = place(on, registry, repository)? else { return Ok(Vec::new()) };
-    on.prepare_cached("SELECT host, repository FROM detours WHERE place = ?1 AND seen >= ?2")?
-        .query_map([place, since], |row| Ok((row.get(0)?, row.get(1)?)))?
+    on.prepare_cached("SELECT host, repository FROM detours WHERE place = ?1")?
+        .query_map([place], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
 }
 

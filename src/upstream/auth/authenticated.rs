@@ -193,6 +193,9 @@ impl Authenticated {
                 }
                 Err(error) => {
                     self.challenges.invalidate(&known); // its realm may have moved
+                    if error.is_denial() {
+                        self.refused(who, key, sending);
+                    }
                     return Err(error.into());
                 }
             },
@@ -205,7 +208,13 @@ impl Authenticated {
         let Some(challenge) = answerable(response.headers(), credential) else { return Ok(response) };
         let second = match self.header(&challenge, credential, sending).await {
             Err(error) if credential.is_none() && error.is_denial() => return Ok(response),
-            header => header?,
+            Err(error) => {
+                if error.is_denial() {
+                    self.refused(who, key, sending);
+                }
+                return Err(error.into());
+            }
+            Ok(header) => header,
         };
         self.challenges.insert(known, challenge.clone());
         // HEAD may be refused to everybody: only GET tells that a credential is refused.
@@ -261,7 +270,7 @@ impl Authenticated {
             tracing::warn!(
                 endpoint = sending.endpoint.name(),
                 user = picked.credential.user(),
-                "the registry refuses the credentials that the proxy holds for it"
+                "the registry, or its token service, refuses the credentials that the proxy holds for it"
             );
             keyring.refused(picked);
         }

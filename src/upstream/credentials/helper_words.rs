@@ -1,7 +1,7 @@
 //! Keeps what a credential helper writes to its standard error: bounded, in one line, without what looks like a secret.
 //!
 //! Threat: helpers print tokens and requests when they fail, and logs are read by many. Defence: long words of letters and
-//! digits, what follows a word such as `password`, and what stands before `@` or behind `?` in a URL, are left out.
+//! digits, what follows a word such as `password` in its line, and what stands before `@` or behind `?` in a URL, are left out.
 
 use std::io::Read;
 use std::sync::mpsc::{self, Receiver};
@@ -53,40 +53,39 @@ impl HelperWords {
 
 /// The words in one line, without those that may be secrets.
 fn shown(text: &str) -> String {
-    let mut hide_next = false;
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let words: Vec<String> = words
-        .map(|word| {
-            let hide = std::mem::replace(&mut hide_next, announces(word));
-            // "Bearer" after "Authorization:" is no secret itself, and announces one.
-            if hide && !hide_next { HIDDEN.to_owned() } else { without_secrets(word) }
-        })
-        .collect();
-    words.join(" ")
+    let lines = text.split(['\n', '\r']).map(shown_line).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the next word may be a secret.
-fn announces(word: &str) -> bool {
-    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
-    let is_label = word.ends_with([':', '=']) || matches!(bare.as_str(), "bearer" | "basic");
-    is_label && NAMES.iter().any(|name| bare.ends_with(name))
-}
-
-fn without_secrets(word: &str) -> String {
-    let (word, query) = word.split_once('?').map_or((word, ""), |(before, _)| (before, "?***"));
-    let word = match (word.find("://"), word.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}://{HIDDEN}{}", &word[..scheme], &word[at..]),
-        _ => word.to_owned(),
-    };
-    let lower = word.to_ascii_lowercase();
-    let assigned = word.find(['=', ':']).filter(|at| {
-        let name = lower[..*at].trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        NAMES.iter().any(|known| name.ends_with(known)) && at + 1 < word.len()
-    });
-    if let Some(at) = assigned {
-        return format!("{}{HIDDEN}", &word[..=at]);
+/// One line up to the first word that announces a secret.
+fn shown_line(line: &str) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    let mut words = line.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let lower = word.to_ascii_lowercase();
+        if let Some(at) = NAMES.iter().filter_map(|name| Some(lower.find(name)? + name.len())).min() {
+            let is_last = at == word.len() && words.next().is_none();
+            shown.push(if is_last {
+                word.to_owned()
+            } else {
+                format!("{}{HIDDEN}", word.get(..at).unwrap_or_default())
+            });
+            break;
+        }
+        shown.push(without_long(&without_url_secrets(word)));
+        if matches!(word, "-u" | "--user" | "-p") && words.next().is_some() {
+            shown.push(HIDDEN.to_owned());
+        }
     }
-    without_long(&word) + query
+    shown.join(" ")
+}
+
+fn without_url_secrets(word: &str) -> String {
+    let (word, query) = word.split_once('?').map_or((word, ""), |(before, _)| (before, "?***"));
+    match (word.find("://"), word.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}://{HIDDEN}{}{query}", &word[..scheme], &word[at..]),
+        _ => format!("{word}{query}"),
+    }
 }
 
 /// Replaces each long run of letters and digits that has both.
@@ -96,9 +95,9 @@ fn without_long(word: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| is_in(c) != is_in(first)).unwrap_or(rest.len());
         let (run, after) = rest.split_at(end);
-        let is_path = run.split('/').all(|part| part.len() < LONG);
+        let is_path = run.starts_with('/') && run.split('/').all(|part| part.len() < LONG);
         let has_both = run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic());
-        out.push_str(if is_in(first) && has_both && !is_path { HIDDEN } else { run });
+        out.push_str(if is_in(first) && has_both && run.len() >= LONG && !is_path { HIDDEN } else { run });
         rest = after;
     }
     out
@@ -121,13 +120,20 @@ mod tests {
                 "open /var/lib/pullthrough/.ecr/cache.json: permission denied",
                 "open /var/lib/pullthrough/.ecr/cache.json: permission denied",
             ),
-            ("key AKIAIOSFODNN7EXAMPLE refused", "key *** refused"),
+            ("id AKIAIOSFODNN7EXAMPLE refused", "id *** refused"),
             ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N", "got ***.***.***"),
-            ("Authorization: Bearer abc", "Authorization: Bearer ***"),
-            ("Authorization: Basic dTpw", "Authorization: Basic ***"),
-            ("password=hunter2 user=x", "password=*** user=x"),
-            (r#"{"Secret":"hunter2"}"#, r#"{"Secret":***"#),
-            ("password: hunter2", "password: ***"),
+            ("id wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLE", "id ***"),
+            ("Authorization: Bearer abc\nnext line", "Authorization*** next line"),
+            ("no such token", "no such token"),
+            ("password=hunter2 user=x", "password***"),
+            ("user=x&password=hunter2", "user=x&password***"),
+            (
+                r#"{"ServerURL":"https://r","Username":"u","Secret":"hunter2"}"#,
+                r#"{"ServerURL":"https://r","Username":"u","Secret***"#,
+            ),
+            ("password: two words", "password***"),
+            ("curl -u bob:hunter2 failed", "curl -u *** failed"),
+            ("login --password hunter2", "login --password***"),
             ("GET https://u:p@r.example.com/v2/?sig=x failed", "GET https://***@r.example.com/v2/?*** failed"),
         ];
         for (text, expected) in table {

@@ -5,9 +5,10 @@
 //! choice; content by digest is verified as always. Exposure: tags, lists and permissions are what that somebody says.
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VIA, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRANSFER_ENCODING,
+    USER_AGENT, VIA, WWW_AUTHENTICATE,
 };
 use http::{Request, Response};
 
@@ -29,6 +30,8 @@ const HARMLESS: [HeaderName; 12] = [
     VIA,
 ];
 
+/// What is for the connection or this proxy alone.
+const OF_CONNECTION: [HeaderName; 5] = [HOST, CONNECTION, TE, PROXY_AUTHORIZATION, CONTENT_LENGTH];
 /// What tells of a body that is sent.
 const OF_BODIES: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, TRANSFER_ENCODING];
 /// What would have a client send credentials, then or later.
@@ -37,6 +40,12 @@ const ASKING: [HeaderName; 3] = [WWW_AUTHENTICATE, HeaderName::from_static("auth
 /// The headers that a foreign host may see.
 pub(crate) fn harmless(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| HARMLESS.contains(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+/// Whether `Authorization` is all that may tell who asks: every other field says how, or is for the connection.
+pub(crate) fn is_told_by_authorization(headers: &HeaderMap) -> bool {
+    let is_known = |name: &HeaderName| HARMLESS.contains(name) || OF_CONNECTION.contains(name);
+    headers.keys().all(|name| *name == AUTHORIZATION || is_known(name))
 }
 
 /// A request as `to` may see it. A list of what it may not see would miss `Private-Token` and its like.

@@ -33,7 +33,11 @@ pub struct FinalHop {
 
 /// Where another host has refused for want of a token; an extension of that refusal.
 #[derive(Clone, Debug)]
-pub(crate) struct LedTo(Location);
+pub(crate) struct LedTo {
+    at: Location,
+    /// As [`FinalHop::elsewhere`].
+    elsewhere: Vec<(Authority, String)>,
+}
 
 const LIMIT: usize = 10;
 /// A redirect's few words, and how long they may take where the next request is for the same connection.
@@ -67,7 +71,7 @@ impl Upstream {
     ) -> Result<Response<Body>, Error> {
         let request = plain::withheld(to, request);
         let first = first_location(to, &request)?;
-        follow(self, to, &first, first.clone(), request, downloads).await
+        follow(self, to, &first, (first.clone(), Vec::new()), request, downloads).await
     }
 
     /// The same again from where the way has led, by an `authorization` that is for nobody in particular and for that host
@@ -87,20 +91,21 @@ impl Upstream {
         let (mut parts, ()) = request.into_parts();
         parts.headers = harmless(&parts.headers);
         parts.headers.insert(AUTHORIZATION, authorization);
-        follow(self, to, &first, led.0.clone(), Request::from_parts(parts, ()), downloads).await
+        let from = (led.at.clone(), led.elsewhere.clone());
+        follow(self, to, &first, from, Request::from_parts(parts, ()), downloads).await
     }
 }
 
 impl LedTo {
     /// The host.
     pub(crate) fn authority(&self) -> &Authority {
-        &self.0.authority
+        &self.at.authority
     }
 
     /// The URL, where a client may be sent there: a registry's, which holds no secret of the caller.
     pub(crate) fn open_url(&self) -> Option<String> {
-        let is_registrys = self.0.target.path().starts_with("/v2/") && self.0.target.query().is_none();
-        self.0.uri().filter(|_| self.0.secure && is_registrys).map(|uri| uri.to_string())
+        let is_registrys = self.at.target.path().starts_with("/v2/") && self.at.target.query().is_none();
+        self.at.uri().filter(|_| self.at.secure && is_registrys).map(|uri| uri.to_string())
     }
 }
 
@@ -108,14 +113,13 @@ async fn follow(
     upstream: &Upstream,
     to: &Endpoint,
     first: &Location,
-    mut at: Location,
+    (mut at, mut elsewhere): (Location, Vec<(Authority, String)>),
     request: Request<()>,
     downloads: Downloads,
 ) -> Result<Response<Body>, Error> {
     let (method, mut headers) = (request.method().clone(), request.headers().clone());
     let follows = method == Method::GET || method == Method::HEAD;
     let is_download = downloads != Downloads::Uncounted;
-    let mut elsewhere = Vec::new();
     for redirects in 0..=LIMIT {
         let at_home = at.same_origin(first);
         let pool = if at_home { upstream.pools().to_endpoint(to) } else { upstream.pools().to_host(&at.authority) };
@@ -136,7 +140,7 @@ async fn follow(
         }
         if !follows || !is_redirect(answer.status()) {
             if !at_home && answer.status() == StatusCode::UNAUTHORIZED {
-                answer.extensions_mut().insert(LedTo(at.clone()));
+                answer.extensions_mut().insert(LedTo { at: at.clone(), elsewhere: elsewhere.clone() });
             }
             answer.extensions_mut().insert(FinalHop { authority: at.authority, redirects, elsewhere });
             return Ok(plain::heard(to, answer.map(|body| holding(body, permit))));

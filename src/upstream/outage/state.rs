@@ -89,7 +89,8 @@ impl Outage {
         let away: Vec<_> = home.into_iter().chain(state.others_away()).collect();
         let words = |(host, ward): &(&Authority, &Ward)| {
             let since = Duration::from_secs(ward.changed.elapsed().as_secs());
-            format!("{} is unreachable, for {} now", host.short(443), Period(since))
+            let why = ward.why.as_ref().map(|cause| format!(": {}", cause.words)).unwrap_or_default();
+            format!("{} is unreachable, for {} now{why}", host.short(443), Period(since))
         };
         away.iter().map(words).collect()
     }

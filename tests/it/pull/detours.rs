@@ -5,7 +5,7 @@ use pullthrough::oci::Digest;
 use super::judged::audited;
 use super::layer;
 use crate::support::client::Client;
-use crate::support::{Act, Gate, Image, Plan, Proxy, Registry, Setup, eventually};
+use crate::support::{Act, Gate, Image, Plan, Proxy, Registry, Setup, Tokens, eventually};
 
 const EVIL: &str = "evil.test:443";
 const INSIDE: &str = "inside.test:443";
@@ -22,6 +22,8 @@ const ALLOWED: &str = "{name: you, effect: allow, networks: [127.0.0.1/32]}, \
 struct Lab {
     evil: Registry,
     inside: Registry,
+    /// A host that is no registry of the configuration.
+    third: Registry,
     proxy: Proxy,
     image: Image,
     folder: tempfile::TempDir,
@@ -48,8 +50,10 @@ impl Lab {
         let inside_at = format!("inside.test:{}", inside.address().port());
         let rules = rules.replace("[inside.test]", &format!("[inside.test, '{inside_at}']"));
         let plan = plan.raw_registry(&format!("'{inside_at}': {{}}"));
+        let third = inside.sibling(Setup::named("third.test"));
+        let plan = plan.host("third.test", &third);
         let proxy = plan.clients(&format!("audit: '{audit}', rules: [{rules}]")).start().await;
-        Self { evil, inside, proxy, image, folder }
+        Self { evil, inside, third, proxy, image, folder }
     }
 
     fn client(&self, is_barred: bool) -> Client {
@@ -122,6 +126,26 @@ async fn what_others_have_read_by_a_redirect_is_no_hit_for_whoever_may_not_also_
         assert_eq!(lab.inside.count("GET */blobs/*"), 1, "and a hit stays one");
         lab.proxy.restart().await;
     }
+}
+
+#[tokio::test]
+async fn a_hop_on_the_way_to_a_host_that_wants_a_token_is_not_forgotten() {
+    let lab = Lab::start(DENIED).await;
+    let bytes = layer(5000, 9);
+    let digest = lab.third.push_blob("open/app", bytes);
+    let tokens = Tokens::new().public("open/*");
+    lab.third.require_token(&tokens, "https://third.test/token");
+    lab.third.serve_tokens(&tokens);
+    let path = format!("/v2/to/app/blobs/{digest}");
+    let led = format!("{}/v2/internal/app/blobs/{digest}", lab.inside.url());
+    lab.evil.script(&format!("GET {path}"), Act::Redirect { status: 307, location: led });
+    let location = format!("https://third.test/v2/open/app/blobs/{digest}");
+    lab.inside.script(&format!("GET */{digest}"), Act::Redirect { status: 307, location });
+    let refused = lab.client(true).get(EVIL, &path).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert_eq!(lab.client(false).get(EVIL, &path).await.status, 200);
+    assert!(lab.third.count("GET /token*") > 0, "the third one wanted a token");
+    assert_eq!(lab.client(true).get(EVIL, &path).await.status, 403, "nor is it a hit");
 }
 
 #[tokio::test]

@@ -92,6 +92,22 @@ async fn the_last_list_is_served_while_the_registry_is_away_and_none_where_there
 }
 
 #[tokio::test]
+async fn a_list_that_a_token_in_another_field_has_earned_is_kept_for_nobody() {
+    let (registry, image, proxy) = lab("{fresh_for: 1h}").await;
+    let path = format!("/v2/team/app/referrers/{}", image.digest);
+    for (field, value) in [("x-jfrog-art-api", "k"), ("private-token", "k"), ("cookie", "session=k")] {
+        let line = registry.script("GET */referrers/*", list("secret", &[]));
+        let told = proxy.client().session(EXAMPLE).await.ask("GET", &path, &[(field, value)]).await;
+        assert_eq!(told.status, 200, "{field}");
+        registry.unscript(line);
+        let line = registry.script("*/referrers/*", Act::Status(503));
+        let stranger = ask(&proxy, &path, None).await;
+        assert_eq!(stranger.status, 503, "{field}");
+        registry.unscript(line);
+    }
+}
+
+#[tokio::test]
 async fn a_404_passes_as_one_and_ends_what_was_known() {
     let (registry, image, proxy) = lab("{fresh_for: 1h}").await;
     assert_eq!(ask(&proxy, "/v2/team/app/manifests/1", None).await.status, 200);
