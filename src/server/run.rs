@@ -14,7 +14,7 @@ use super::banner::{self, Banner};
 use super::inherited::Inherited;
 use super::listen::{Addresses, Heartbeat, Listener};
 use super::reload::Current;
-use super::{build, listen, reload, watchdog};
+use super::{build, expiry, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
@@ -111,6 +111,7 @@ impl Running {
         let outages = move |registry: &str| known.upgrade().map(|proxy| proxy.outages(registry)).unwrap_or_default();
         let control = admin::control::Control::open(store.root(), inventory.with_outages(outages))?;
         metrics.ca(ca.expiry());
+        tokio::spawn(expiry::watch(Arc::downgrade(&proxy), stop.clone()));
         metrics.reload(true);
         let admin_places = Limit::new(budget.admin);
         observe(&metrics, &store, &proxy, &admin_places);
