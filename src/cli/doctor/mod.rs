@@ -1,12 +1,14 @@
 //! Implements `pullthrough doctor`: tests a pull from this machine step by step and says how to fix what fails.
 //!
 //! Flow: `command` finds the proxy to test; `steps` are taken in order up to the first that fails, since the later ones
-//! would fail for the same reason, and `report` prints each; `proxy` connects as a container daemon does, `verifier` notes
-//! whose certificate it was shown, and `image` requests an image as a daemon does: manifest, configuration, layers.
+//! would fail for the same reason, and `report` prints each; `bypass` reads NO_PROXY, `proxy` connects as a container daemon
+//! does, `verifier` notes whose certificate it was shown, and `image` requests an image as a daemon does: manifest,
+//! configuration, layers.
 //! Scope: the client's view. The proxy's own health is in its `/readyz`, which is one of the steps.
 //! Never: send a credential of this machine anywhere but to the proxy that it is for.
 //! Reading: RFC 9110 section 9.3.6 (CONNECT); the OCI distribution specification, "Pull"; docs/clients/README.md.
 
+mod bypass;
 mod command;
 mod image;
 mod proxy;

@@ -4,6 +4,7 @@ use anyhow::bail;
 use http::{Method, StatusCode};
 use rustls::CertificateError;
 
+use super::bypass;
 use super::image::{self, Question};
 use super::proxy::{Answer, Distrust, OpenTunnel, ProxyClient};
 use super::report::{Found, Problem, Reporter};
@@ -42,6 +43,10 @@ async fn go(
 ) -> anyhow::Result<Option<()>> {
     if reporter.step("name", name(proxy, from).await)?.is_none() {
         return Ok(None);
+    }
+    // The environment that names the proxy may take the registry away from it.
+    if let Some(problem) = bypass::found(to).filter(|_| from.eq_ignore_ascii_case("HTTPS_PROXY")) {
+        reporter.step("bypass", Ok(((), Found::Doubtful(problem))))?;
     }
     if reporter.step("proxy", reach(proxy).await)?.is_none() {
         return Ok(None);
