@@ -139,7 +139,7 @@ impl Error {
 }
 
 /// RFC 3339 in seconds. humantime panics outside 1970 to 9999, and a clock may say anything.
-fn shown(moment: SystemTime) -> humantime::Rfc3339Timestamp {
+pub(super) fn shown(moment: SystemTime) -> humantime::Rfc3339Timestamp {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     humantime::format_rfc3339_seconds(moment.clamp(SystemTime::UNIX_EPOCH, last))
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::certificate::Certificate;
 use super::constraints::Constraints;
+use super::error::shown;
 use super::folder::{Pair, certificate_path, key_path, read_certificate};
 use super::{Error, Permitted};
 use crate::oci::Host;
@@ -81,6 +82,23 @@ impl Overview {
     }
 }
 
+impl Overview {
+    /// That the root or the issuing certificate has ended at `now`; `None` where neither has.
+    #[must_use]
+    pub fn expired_notice(&self, dir: &Path, now: SystemTime) -> Option<String> {
+        let root = (
+            Pair::Root,
+            self.validity.until,
+            "no client accepts this CA any more: move it away to have a new one made",
+        );
+        let issuing = self.issuing.as_ref().map(|issuing| {
+            (Pair::Issuing, issuing.validity.until, "it is made again at the next start if ca.key is there")
+        });
+        let (pair, until, cure) = std::iter::once(root).chain(issuing).find(|(_, until, _)| *until <= now)?;
+        Some(format!("{} expired at {}: {cure}", certificate_path(dir, pair).display(), shown(until)))
+    }
+}
+
 /// The faults in one sentence.
 pub(super) fn strict_notice(root: &Path, faults: &[&str]) -> Option<String> {
     let path = root.display();
@@ -114,5 +132,31 @@ impl Issuing {
     #[must_use]
     pub fn lacks(&self, permitted: &Permitted) -> Vec<String> {
         self.constraints.lacks(permitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_root_that_has_ended_is_named_with_the_day_and_the_cure() {
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+        let overview = Overview {
+            root: "CN=x".to_owned(),
+            fingerprint: String::new(),
+            validity: Validity { from: SystemTime::UNIX_EPOCH, until },
+            strict_faults: Vec::new(),
+            sealed: true,
+            issuing: None,
+        };
+        assert_eq!(overview.expired_notice(Path::new("ca"), until - Duration::from_secs(1)), None);
+        let told = overview.expired_notice(Path::new("ca"), until).unwrap();
+        assert_eq!(
+            told,
+            "ca/ca.crt expired at 1970-01-02T00:00:00Z: no client accepts this CA any more: move it away to have a new one made"
+        );
     }
 }

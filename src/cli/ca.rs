@@ -62,6 +62,9 @@ fn show(dir: &Path, permitted: &Permitted, print: Print, out: &mut dyn Write) ->
     writeln!(out, "root         {}", overview.root)?;
     writeln!(out, "fingerprint  {}", overview.fingerprint)?;
     writeln!(out, "valid        {} to {}", time(overview.validity.from), time(overview.validity.until))?;
+    if let Some(notice) = overview.expired_notice(dir, SystemTime::now()) {
+        writeln!(out, "warning      {notice}")?;
+    }
     if let Some(notice) = overview.strict_notice(dir) {
         writeln!(out, "warning      {notice}")?;
     }

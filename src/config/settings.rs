@@ -1,6 +1,7 @@
 //! Defines a checked configuration, and the names that the CA has to sign for it.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::mistakes::mistake::{Mistake, Mistakes, ValueSource};
 use super::source::ConfigSources;
@@ -112,10 +113,12 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
     Ok((!lacking.is_empty()).then(|| Mistakes::new(lacking)))
 }
 
-/// What is to be known of the CA's root where strict clients refuse it; `None` where they accept it, or there is none yet.
+/// What is to be known of the CA: that it has expired, or that strict clients refuse its root. Nothing where there is none yet.
 ///
 /// # Errors
 /// An error of reading the CA's folder.
-pub fn check_root(settings: &Settings) -> Result<Option<String>, ca::Error> {
-    Ok(Overview::read(&settings.ca.dir)?.and_then(|overview| overview.strict_notice(&settings.ca.dir)))
+pub fn check_root(settings: &Settings) -> Result<Vec<String>, ca::Error> {
+    let (dir, now) = (&settings.ca.dir, SystemTime::now());
+    let Some(overview) = Overview::read(dir)? else { return Ok(Vec::new()) };
+    Ok(overview.expired_notice(dir, now).into_iter().chain(overview.strict_notice(dir)).collect())
 }
