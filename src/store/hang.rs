@@ -5,6 +5,7 @@ use std::io;
 use tokio::time::Instant;
 
 use super::{Blob, Error, Store, patience};
+use crate::host::carried_over;
 use crate::oci::Digest;
 
 impl Store {
@@ -39,7 +40,7 @@ impl Store {
             return Err(self.hanging());
         }
         let store = self.clone();
-        let mut working = tokio::task::spawn_blocking(move || work(&store));
+        let mut working = tokio::task::spawn_blocking(carried_over(move || work(&store)));
         let health = self.blobs().disk.health();
         let done =
             patience::wait(health, (doing, self.root()), Instant::now() + health.patience(), &mut working).await?;
