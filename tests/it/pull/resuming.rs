@@ -1,6 +1,8 @@
 //! A layer that is cut on the way is taken up wherever the registry allows it: whatever it answers to a question for the
 //! rest, the client gets the right bytes, and what has landed is fetched again only where there is no other way.
 
+mod refused;
+
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use pullthrough::oci::Digest;
@@ -298,116 +300,6 @@ async fn an_expired_address_on_the_registrys_own_host_is_asked_for_again_too() {
         let answer = proxy.client().get(super::QUAY, &format!("/v2/a/blobs/{digest}")).await;
         assert!(*answer.bytes() == bytes, "{status}");
         assert_eq!((registry.count("GET /v2/*"), registry.count("GET /signed/*")), (3, 3), "{status}");
-    }
-}
-
-mod refused {
-    //! The token that a layer was begun with is refused for the rest of it.
-
-    use super::*;
-    use crate::pull::private::{ALICE, CAROL, EXAMPLE, Lab, ask};
-    use crate::support::Log;
-
-    fn path(digest: &Digest, repository: &str) -> String {
-        format!("/v2/{repository}/blobs/{digest}")
-    }
-
-    /// A blob whose first answer is held, and then cut.
-    fn held(lab: &Lab, repository: &str, gate: &Gate) -> (Vec<u8>, String) {
-        let bytes = layer(LENGTH, 16);
-        let digest = lab.registry.push_blob(repository, bytes.clone());
-        lab.registry.script_times(1, BLOBS, Act::Hold(HOLD, gate.clone()));
-        lab.registry.script_times(1, BLOBS, Act::Cut(CUT));
-        (bytes, path(&digest, repository))
-    }
-
-    async fn begun(lab: &Lab, path: &str, bearer: &str) -> (crate::support::client::Session, hyper::body::Incoming) {
-        let mut session = lab.proxy.client().session(EXAMPLE).await;
-        let answer = session.send("GET", path, &[("authorization", bearer)], Body::empty()).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        (session, answer.into_body())
-    }
-
-    fn carried(seen: &Seen) -> String {
-        let text = |name| seen.headers.get(name).map_or("-", |value| value.to_str().unwrap());
-        format!("{} {}", text("authorization"), text("range"))
-    }
-
-    fn refuse_all_but(lab: &Lab, bearer: &str) {
-        lab.registry.script(BLOBS, Act::Unless(bearer.to_owned(), Box::new(Act::Status(401))));
-    }
-
-    #[tokio::test]
-    async fn what_is_public_is_asked_for_with_a_token_of_our_own() {
-        let (lab, gate) = (Lab::new("").await, Gate::new());
-        let (bytes, path) = held(&lab, "public/app", &gate);
-        let bearer = lab.bearer(None, "public/app").await;
-        let (session, body) = begun(&lab, &path, &bearer).await;
-        lab.tokens.revoke_all();
-        gate.open();
-        assert!(body.collect().await.unwrap().to_bytes() == bytes);
-        drop(session);
-        let got =
-            lab.registry.requests().iter().filter(|seen| seen.status == Some(206)).map(carried).collect::<Vec<_>>();
-        assert_eq!(got.len(), 1, "{got:?}");
-        assert!(!got[0].starts_with(&bearer), "{got:?}");
-    }
-
-    #[tokio::test]
-    async fn another_readers_token_brings_the_rest() {
-        let (lab, gate) = (Lab::new("").await, Gate::new());
-        let (bytes, path) = held(&lab, "team/app", &gate);
-        let (alice, carol) = (lab.bearer(ALICE, "team/app").await, lab.bearer(CAROL, "team/app").await);
-        let (first, one) = begun(&lab, &path, &alice).await;
-        let (second, other) = begun(&lab, &path, &carol).await;
-        refuse_all_but(&lab, &carol);
-        gate.open();
-        let (one, other) = tokio::join!(one.collect(), other.collect());
-        assert!(one.unwrap().to_bytes() == bytes && other.unwrap().to_bytes() == bytes);
-        drop((first, second));
-        let got =
-            lab.registry.requests().iter().filter(|seen| seen.status == Some(206)).map(carried).collect::<Vec<_>>();
-        assert_eq!(got, [format!("{carol} bytes={CUT}-")]);
-    }
-
-    #[tokio::test]
-    async fn a_newer_token_of_the_same_reader_brings_the_rest() {
-        let (lab, gate) = (Lab::new("").await, Gate::new());
-        let (bytes, path) = held(&lab, "team/app", &gate);
-        let (old, new) = (lab.bearer(ALICE, "team/app").await, lab.bearer(ALICE, "team/app").await);
-        assert_ne!(old, new);
-        let (first, one) = begun(&lab, &path, &old).await;
-        let (second, other) = begun(&lab, &path, &new).await;
-        refuse_all_but(&lab, &new);
-        gate.open();
-        let (one, other) = tokio::join!(one.collect(), other.collect());
-        assert!(one.unwrap().to_bytes() == bytes && other.unwrap().to_bytes() == bytes);
-        drop((first, second));
-        let got =
-            lab.registry.requests().iter().filter(|seen| seen.status == Some(206)).map(carried).collect::<Vec<_>>();
-        assert_eq!(got, [format!("{new} bytes={CUT}-")]);
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_comes_again_with_a_new_token_gets_the_rest_alone() {
-        let log = Log::begin();
-        let (lab, gate) = (Lab::new("").await, Gate::new());
-        let (bytes, path) = held(&lab, "team/app", &gate);
-        let old = lab.bearer(ALICE, "team/app").await;
-        let (session, body) = begun(&lab, &path, &old).await;
-        lab.tokens.revoke_all();
-        gate.open();
-        assert!(body.collect().await.is_err(), "nobody can ask for the rest");
-        drop(session);
-        assert_eq!(ask(&lab.proxy.client(), "GET", &path, Some(&old)).await.status, 401, "nor with that token");
-        let new = lab.bearer(ALICE, "team/app").await;
-        let got = ask(&lab.proxy.client(), "GET", &path, Some(&new)).await;
-        assert!(*got.bytes() == bytes);
-        let got =
-            lab.registry.requests().iter().filter(|seen| seen.status == Some(206)).map(carried).collect::<Vec<_>>();
-        assert_eq!(got, [format!("{new} bytes={CUT}-")]);
-        let lines = log.warnings(&["gave up a fill", "registry.example.com", "team/app"]);
-        assert_eq!(lines.len(), 1, "the second refusal was the client's answer: {lines:#?}");
     }
 }
 
