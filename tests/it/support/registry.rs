@@ -55,10 +55,9 @@ impl Setup {
 pub(crate) struct Registry {
     shared: Arc<Shared>,
     setup: Setup,
-    address: SocketAddr,
     running: Option<Running>,
-    /// Keeps the port while it is stopped.
-    kept: Option<Nowhere>,
+    /// Keeps the port from everybody else, while it is stopped too.
+    port: Nowhere,
 }
 
 struct Running {
@@ -88,8 +87,8 @@ impl Registry {
 
     fn holding(setup: Setup, content: Arc<Mutex<Content>>) -> Self {
         let shared = Arc::new(Shared { content, ..Shared::default() });
-        let address = SocketAddr::new(setup.ip, 0);
-        let mut registry = Self { shared, setup, address, running: None, kept: None };
+        let port = Nowhere::at(SocketAddr::new(setup.ip, 0));
+        let mut registry = Self { shared, setup, running: None, port };
         registry.start_again();
         registry
     }
@@ -97,10 +96,8 @@ impl Registry {
     /// Listens and answers again, on the same port, with the same content, script and memory.
     pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
-        let listener = std::net::TcpListener::bind(self.address).unwrap();
-        self.kept = None;
+        let listener = std::net::TcpListener::bind(self.address()).unwrap();
         listener.set_nonblocking(true).unwrap();
-        self.address = listener.local_addr().unwrap();
         let tls = self.setup.certificate.map(|certificate| {
             let alpn: &[&[u8]] = if self.setup.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
             TlsAcceptor::from(lab::server_config(&self.setup.names, certificate, alpn, self.setup.client_certificate))
@@ -126,7 +123,6 @@ impl Registry {
         if let Some(Running { stop, thread }) = self.running.take() {
             let _ = stop.send(());
             thread.join().unwrap();
-            self.kept = Some(Nowhere::at(self.address));
         }
     }
 
@@ -140,7 +136,7 @@ impl Registry {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// The certificate to trust.
@@ -154,7 +150,7 @@ impl Registry {
     /// `https://NAME:PORT`, or `http://...`.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.setup.certificate.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}:{}", self.name(), self.address.port())
+        format!("{scheme}://{}:{}", self.name(), self.address().port())
     }
 
     /// Hands out tokens at `/token`.
