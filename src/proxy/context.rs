@@ -11,6 +11,7 @@ use http::header::AUTHORIZATION;
 use super::asked::AskedUpstream;
 use super::policy::Policy;
 use super::registry::registry::Registry;
+use super::site::{Naming, Site};
 use super::state::Proxy;
 use super::tokens::local::{Holder, LocalTokens};
 use crate::oci::{Authority, Authorization};
@@ -26,6 +27,8 @@ pub(crate) struct Context<'a> {
     policy: &'a Policy,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) authority: &'a Authority,
+    /// How a mirror's client calls it.
+    pub(crate) naming: Option<&'a Naming>,
     pub(crate) client: IpAddr,
     /// The registry's name in the cache.
     pub(crate) origin: Arc<str>,
@@ -85,10 +88,11 @@ impl<'a> Context<'a> {
         proxy: &'a Arc<Proxy>,
         policy: &'a Policy,
         registry: &'a Arc<Registry>,
-        authority: &'a Authority,
+        site: &'a Site,
         client: IpAddr,
         headers: &mut HeaderMap,
     ) -> Self {
+        let authority = &site.authority;
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
         let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
@@ -99,6 +103,7 @@ impl<'a> Context<'a> {
             policy,
             registry,
             authority,
+            naming: site.naming.as_ref(),
             client,
             origin,
             outage,

@@ -124,7 +124,7 @@ pub(crate) async fn absolute(proxy: &Arc<Proxy>, client: Client, mut request: Re
     let text = text.split_once('@').map_or(text, |(_, host)| host).to_owned();
     let parsed = Authority::parse(&text, 80);
     let host = if parsed.is_ok() { text.as_str() } else { "-" }; // never what did not parse
-    let mut record = Record::new(&proxy.metrics, client.address, &request, host, "http");
+    let mut record = Record::new(&proxy.metrics, client.from, &request, host, "http");
     record.user(client.user.as_ref());
     let version = request.version();
     let judged = judge_absolute(proxy, &request, &text);

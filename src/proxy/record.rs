@@ -1,6 +1,5 @@
 //! Records one request while it lasts: one access line and the metrics, whenever and however it ends.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,13 +12,12 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::asked::AskedUpstream;
 use super::respond::{Rendered, head_only};
+use super::site::Arrival;
 use crate::host::RequestId;
 use crate::oci::{Reference, Repository};
 use crate::telemetry::{AccessLine, Kind, Metrics, Outcome, RegistryMetrics, UpstreamAnswer};
 use crate::wire::{Body, BodyError};
 
-/// The one listener for clients.
-pub(crate) const DOOR: &str = "proxy";
 /// nginx's status for a client that disconnected before its answer.
 const CLIENT_LEFT: u16 = 499;
 
@@ -46,19 +44,19 @@ struct Counted {
 }
 
 impl Record {
-    /// Begins the record of a request of `client` for `host`.
+    /// Begins the record of a request that came `from` there, for `host`.
     pub(crate) fn new<B>(
         metrics: &Metrics,
-        client: IpAddr,
+        from: Arrival,
         request: &Request<B>,
         host: impl Into<Arc<str>>,
         kind: &'static str,
     ) -> Self {
         let line = AccessLine {
-            client,
+            client: from.address,
             user: None,
             agent: request.headers().get(USER_AGENT).cloned(),
-            door: DOOR,
+            door: from.door.label(),
             method: request.method().clone(),
             host: host.into(),
             registry: None,

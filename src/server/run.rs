@@ -18,7 +18,7 @@ use super::{build, expiry, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
 use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
-use crate::proxy::{Audit, Proxy};
+use crate::proxy::{Audit, Door, Proxy};
 use crate::store::{Disk, ScrubPace, Store};
 use crate::telemetry::{Format, Metrics, Readings, Use};
 use crate::wire::Guarded;
@@ -118,7 +118,7 @@ impl Running {
         let current = Arc::new(Mutex::new(Current { settings, ca }));
         let served = proxy.clone();
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
-            served.serve(stream, peer)
+            served.serve(stream, peer, Door::Proxy)
         }));
         let (measured, places, pages) = (metrics.clone(), admin_places, proxy.clone());
         let serve = move |stream, _| {

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::stage::{CLIENT, authority, on_stage};
+use super::stage::{CLIENT, FROM, authority, on_stage};
 use crate::oci::Authority;
 use crate::proxy::door::connection::answer;
 use crate::proxy::door::first_bytes::{SpokenProtocol, sniff, tell};
@@ -48,7 +48,7 @@ pub fn door(data: &[u8]) {
         stage.talk(data, |proxy, stream| async move {
             let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
             let handle =
-                move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), CLIENT, request, stream)) };
+                move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), FROM, request, stream)) };
             let _ = proxy.serve_stream(stream, CLIENT, client, handle).await; // how it ended is for the log
         })
     });

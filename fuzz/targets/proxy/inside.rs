@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 
 use super::sent::Sent;
-use super::stage::{CLIENT, REGISTRY, authority, on_stage};
+use super::stage::{CLIENT, FROM, REGISTRY, authority, on_stage};
 use crate::fuzzing::naive;
 use crate::oci::Route;
 use crate::proxy::clients::clearance;
@@ -66,7 +66,7 @@ async fn answer(
     if dispatch::malformed(&mut request).await.is_some() || !dispatch::names(&request, &to) {
         return refused(StatusCode::BAD_REQUEST);
     }
-    let who = Client { address: CLIENT, user: None };
+    let who = Client { from: FROM, user: None };
     let Ok(wanted) = clearance::of(&registry, &who, &to, &request, &policy.clients) else {
         return refused(StatusCode::BAD_REQUEST);
     };

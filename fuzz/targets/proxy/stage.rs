@@ -16,8 +16,8 @@ use crate::host::Percent;
 use crate::oci::Authority;
 use crate::proxy::state::Proxy;
 use crate::proxy::{
-    Action, Auth, Clients, ClientsConfig, Effect, LocalTokens, Policy, Prefetch, Push, Registry, RegistrySettings,
-    RuleConfig, TunnelConfig, TunnelDefault,
+    Action, Arrival, Auth, Clients, ClientsConfig, Door, Effect, LocalTokens, Policy, Prefetch, Push, Registry,
+    RegistrySettings, RuleConfig, TunnelConfig, TunnelDefault,
 };
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -27,6 +27,7 @@ use crate::{ca, store};
 /// The registry, and who asks.
 pub(crate) const REGISTRY: &str = "quay.io";
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const FROM: Arrival = Arrival { address: CLIENT, door: Door::Proxy };
 /// Nothing waits for so long.
 const DAY: Duration = Duration::from_secs(86_400);
 /// More than an input is.

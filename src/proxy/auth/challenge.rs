@@ -10,8 +10,12 @@ use crate::proxy::tokens::local::LocalTokens;
 
 /// 401: a token is to be had from us. With a repository, for pulling from it.
 pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) -> Failure {
-    let scopes = repository.map(|name| format!("repository:{name}:pull"));
-    let bearer = LocalTokens::challenge(context.authority, scopes.into_iter().collect());
+    let naming = context.naming;
+    let written = naming.and_then(|naming| naming.repository.as_deref());
+    let scopes = repository.map(|name| format!("repository:{}:pull", written.unwrap_or(name.as_str())));
+    let own = || format!("https://{}", context.authority.short(443)).into();
+    let base = naming.map_or_else(own, |naming| naming.base.clone());
+    let bearer = LocalTokens::challenge(&base, scopes.into_iter().collect());
     let is_away = context.outage.is_open();
     let message = match is_away {
         true => "authentication required; while the registry is unreachable, this proxy issues the token",

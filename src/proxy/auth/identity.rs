@@ -35,6 +35,10 @@ pub(crate) fn of(
 ) -> Identity {
     let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };
+    let is_mirrors = context.naming.is_some_and(|naming| !naming.takes_credentials);
+    if is_mirrors && !matches!(context.registry.whose(), Whose::Held(_)) {
+        return nobody(false); // what the client may have is the mirror's
+    }
     if matches!(context.registry.whose(), Whose::Nobody) {
         return nobody(false);
     }

@@ -159,7 +159,7 @@ fn mount(query: &Query) -> Result<Mount, Flaw> {
 
 impl Clearance {
     pub(crate) fn client(&self) -> IpAddr {
-        self.asked.client.address
+        self.asked.client.from.address
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -223,7 +223,7 @@ impl Clearance {
         action: Action,
     ) -> Intent<'a> {
         let client = &self.asked.client;
-        Intent { user: client.user.as_deref(), client: client.address, registry, host, repository, action }
+        Intent { user: client.user.as_deref(), client: client.from.address, registry, host, repository, action }
     }
 
     /// The repository that it reads, if it reads one.
@@ -290,7 +290,7 @@ impl Asked {
             user: self.client.user.clone(),
             registry: Some(self.registry.clone()),
             method: Some(self.method.clone()),
-            ..AuditLine::new(self.client.address, outcome, status.as_u16())
+            ..AuditLine::new(self.client.from.address, outcome, status.as_u16())
         }
     }
 }

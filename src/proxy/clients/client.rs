@@ -1,6 +1,5 @@
 //! Knows who is on the other side of a connection, and admits clients with a password.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -9,12 +8,13 @@ use http::header::{HeaderMap, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATI
 use super::{Admission, Audit, Logins, Offer, Rules};
 use crate::oci::{Challenge, Code};
 use crate::proxy::respond::Failure;
+use crate::proxy::site::Arrival;
 
-/// A client: its address, and the user that it has proven to be.
+/// A client: where it comes from, and the user that it has proven to be.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Its address; IPv4 mapped into IPv6 is IPv4.
-    pub address: IpAddr,
+    /// Its address, and its door.
+    pub from: Arrival,
     /// Its user of `clients.htpasswd`.
     pub user: Option<Arc<str>>,
 }
@@ -35,15 +35,15 @@ impl Clients {
     ///
     /// # Errors
     /// The answer to a client that is not admitted: 407 with a challenge (RFC 9110, 15.5.8), or 503.
-    pub(crate) async fn admit(&self, client: IpAddr, headers: &HeaderMap) -> Result<Client, Box<Failure>> {
-        let Some(logins) = &self.logins else { return Ok(Client { address: client, user: None }) };
+    pub(crate) async fn admit(&self, from: Arrival, headers: &HeaderMap) -> Result<Client, Box<Failure>> {
+        let Some(logins) = &self.logins else { return Ok(Client { from, user: None }) };
         let offer = headers.get(PROXY_AUTHORIZATION).and_then(|header| Offer::parse(header).ok());
         let admission = match &offer {
-            Some(offer) => logins.verify(client, offer).await,
+            Some(offer) => logins.verify(from.address, offer).await,
             None => Admission::Wrong,
         };
         match admission {
-            Admission::Welcome(user) => Ok(Client { address: client, user: Some(user) }),
+            Admission::Welcome(user) => Ok(Client { from, user: Some(user) }),
             Admission::Busy => {
                 let message = "too many passwords are being verified; try again";
                 Err(Box::new(Failure::new(

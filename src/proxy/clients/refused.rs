@@ -62,7 +62,7 @@ impl RefusedRequest {
 /// a request would be.
 pub(crate) fn note_tunnel(clients: &Clients, client: &Client, authority: &Authority, reason: &str) {
     let Some(audit) = &clients.audit else { return };
-    let line = AuditLine::new(client.address, AuditOutcome::Refused, StatusCode::MISDIRECTED_REQUEST.as_u16());
+    let line = AuditLine::new(client.from.address, AuditOutcome::Refused, StatusCode::MISDIRECTED_REQUEST.as_u16());
     audit.write(AuditLine {
         user: client.user.clone(),
         host: Some(AuditLine::cut(&authority.to_string())),

@@ -19,10 +19,9 @@ use crate::wire::{Body, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
 pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<Received>) -> Rendered {
-    let address = client.address;
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
-    let mut record = Record::new(&proxy.metrics, address, &request, host, "connect");
+    let mut record = Record::new(&proxy.metrics, client.from, &request, host, "connect");
     record.user(client.user.as_ref());
     let Ok(authority) = parsed else {
         let message = "CONNECT needs a host and a port, such as quay.io:443, and no body";
@@ -52,7 +51,7 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
                 return refuse(record, "refuse", &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
             }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            let tunnel = match proxy.limiter.of(address).tunnel() {
+            let tunnel = match proxy.limiter.of(client.from.address).tunnel() {
                 Ok(tunnel) => tunnel,
                 Err(refusal) => return refuse(record, "crowded", &respond::too_many(&refusal)),
             };

@@ -18,6 +18,7 @@ use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::respond::Rendered;
+use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, respond};
 use crate::wire::{self, Body, Guarded, Received, Rewind};
@@ -25,24 +26,25 @@ use crate::wire::{self, Body, Guarded, Received, Rewind};
 impl Proxy {
     /// Serves one accepted connection in a task of its own; beyond the limits, only requests for the proxy itself.
     /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
-    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, door: Door) {
         let proxy = self.clone();
         let address = peer.ip().to_canonical();
+        let from = Arrival { address, door };
         if !self.policy().admits(address) {
-            return overload::serve(self, stream, address, None);
+            return overload::serve(self, stream, from, None);
         }
         let place = match self.limiter.enter(address) {
             Ok(place) => place,
-            Err(refusal) => return overload::serve(self, stream, address, Some(refusal)),
+            Err(refusal) => return overload::serve(self, stream, from, Some(refusal)),
         };
         let span = debug_span!("connection", client = %address);
         let served = async move {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
-            let stream = Guarded::new(stream, (place, proxy.metrics.connection("proxy")));
-            let door = proxy.clone();
+            let stream = Guarded::new(stream, (place, proxy.metrics.connection(door.label())));
+            let handed = proxy.clone();
             let handle =
-                move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), address, request, stream)) };
+                move |request, stream| -> PendingAnswer { Box::pin(answer(handed.clone(), from, request, stream)) };
             if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
@@ -98,13 +100,13 @@ struct ByTls;
 /// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
-    address: IpAddr,
+    from: Arrival,
     request: Request<Received>,
     stream: Arc<Stream>,
 ) -> Response<Body> {
-    let asked = RefusedRequest::of(&proxy.policy().clients, address, &request);
+    let asked = RefusedRequest::of(&proxy.policy().clients, from.address, &request);
     let mut user = None;
-    let Rendered { response, declined, .. } = received(&proxy, address, request, stream, &mut user).await;
+    let Rendered { response, declined, .. } = received(&proxy, from, request, stream, &mut user).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
         asked.note(&proxy.policy().clients, user, None, response.status(), &reason);
     }
@@ -114,49 +116,49 @@ pub(crate) async fn answer(
 /// Answers it. `user` is set to the user that the client has proven to be.
 async fn received(
     proxy: &Arc<Proxy>,
-    address: IpAddr,
+    from: Arrival,
     request: Request<Received>,
     stream: Arc<Stream>,
     user: &mut Option<Arc<str>>,
 ) -> Rendered {
-    let is_unknown = !proxy.policy().admits(address);
+    let is_unknown = !proxy.policy().admits(from.address);
     if is_unknown && !pages::is_for_anybody(&request) {
-        return pages::unknown_client(proxy, address, &request);
+        return pages::unknown_client(proxy, from, &request);
     }
     let connects = request.method() == Method::CONNECT;
     if let Some(flaw) = wire::malformed(&request) {
         let failure = respond::malformed(flaw);
-        return pages::turned_away(proxy, address, &request, "malformed", &failure.closing());
+        return pages::turned_away(proxy, from, &request, "malformed", &failure.closing());
     }
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
     let proxied = connects || (request.uri().authority().is_some() && !is_own);
     if is_unknown && proxied {
-        return pages::unknown_client(proxy, address, &request);
+        return pages::unknown_client(proxy, from, &request);
     }
     if proxied {
         // The proxy's own pages need no password: the CA is fetched before anything else can work.
-        let client = match proxy.policy().clients.admit(address, request.headers()).await {
+        let client = match proxy.policy().clients.admit(from, request.headers()).await {
             Ok(client) => client,
-            Err(refusal) => return pages::turned_away(proxy, address, &request, "login", &refusal),
+            Err(refusal) => return pages::turned_away(proxy, from, &request, "login", &refusal),
         };
         user.clone_from(&client.user);
         if proxy.pseudonym.is_in(request.headers()) {
-            return pages::turned_away(proxy, address, &request, "loop", &respond::looped());
+            return pages::turned_away(proxy, from, &request, "loop", &respond::looped());
         }
         if connects {
             return connect::answer(proxy, client, request).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
-        return match proxy.limiter.of(address).tunnel() {
+        return match proxy.limiter.of(from.address).tunnel() {
             Ok(tunnel) => {
                 let response = Box::pin(forward::absolute(proxy, client, request)).await;
                 stream.keep(tunnel);
                 response
             }
-            Err(refusal) => pages::refused(proxy, address, &request, &refusal).into(),
+            Err(refusal) => pages::refused(proxy, from, &request, &refusal).into(),
         };
     }
-    Box::pin(pages::answer(proxy, address, &request)).await
+    Box::pin(pages::answer(proxy, from, &request)).await
 }

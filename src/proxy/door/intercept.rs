@@ -23,6 +23,7 @@ use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
 use crate::proxy::limit::{Bounded, Stream};
+use crate::proxy::site::Site;
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
 
@@ -42,18 +43,19 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     authority: Authority,
     stream: S,
 ) {
-    let (address, host) = (client.address, authority.host.clone());
+    let (from, host) = (client.from, authority.host.clone());
+    let address = from.address;
     let to = authority.short(443);
     let handshake = Box::pin(accept(&proxy, address, &to, stream, |_| Ok(host))); // what it needs goes with it
     let Some(stream) = handshake.await else { return };
     let served = match proxy.sniff(stream).await {
         Ok(Some((spoken, stream))) => {
             let handed = proxy.clone();
-            let (target, user) = (authority.clone(), client.user.clone());
+            let (site, user) = (Arc::new(Site::own(authority.clone())), client.user.clone());
             let handle = move |asked, stream: Arc<Stream>| -> PendingAnswer {
                 match stream.admit(&asked) {
-                    Ok(()) => Box::pin(dispatch::answer(handed.clone(), client.clone(), target.clone(), asked)),
-                    Err(refusal) => Box::pin(ready(pages::refused(&handed, address, &asked, &refusal))),
+                    Ok(()) => Box::pin(dispatch::answer(handed.clone(), client.clone(), site.clone(), asked)),
+                    Err(refusal) => Box::pin(ready(pages::refused(&handed, from, &asked, &refusal))),
                 }
             };
             let served = proxy.serve_http(spoken, stream, proxy.limiter.of(address), handle).await;

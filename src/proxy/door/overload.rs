@@ -4,7 +4,6 @@
 //! pulls.
 //! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use super::http::PendingAnswer;
 use super::pages;
 use crate::proxy::limit::Exceeded;
+use crate::proxy::site::Arrival;
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Guarded, Received};
 
@@ -23,16 +23,16 @@ const MOMENT: Duration = Duration::from_secs(10);
 
 /// Serves a connection beyond the limit, or from an address outside `clients.allow` (no `refusal`), in a task of its
 /// own. Where there are many of them, an earlier one is closed.
-pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refusal: Option<Exceeded>) {
-    let waiting = proxy.limiter.wait(address);
+pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, from: Arrival, refusal: Option<Exceeded>) {
+    let waiting = proxy.limiter.wait(from.address);
     let left = waiting.left().clone();
     let proxy = proxy.clone();
     let served = async move {
-        let client = proxy.limiter.of(address);
+        let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
         let handed = proxy.clone();
-        let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), address, refusal, request)) };
-        let served = proxy.serve_stream(stream, address, client, handle);
+        let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), from, refusal, request)) };
+        let served = proxy.serve_stream(stream, from.address, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
     tokio::spawn(served); // a drain does not wait for it
@@ -40,19 +40,19 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, address: IpAddr, refu
 
 async fn answer(
     proxy: Arc<Proxy>,
-    client: IpAddr,
+    from: Arrival,
     refusal: Option<Exceeded>,
     request: Request<Received>,
 ) -> Response<Body> {
     let is_h2 = request.version() == Version::HTTP_2;
     let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());
-    let is_unknown = !proxy.policy().admits(client);
+    let is_unknown = !proxy.policy().admits(from.address);
     let mut response = match refusal {
         _ if is_for_us && (!is_unknown || pages::is_for_anybody(&request)) => {
-            Box::pin(pages::answer(&proxy, client, &request)).await.response
+            Box::pin(pages::answer(&proxy, from, &request)).await.response
         }
-        Some(refusal) if !is_unknown => pages::refused(&proxy, client, &request, &refusal),
-        _ => pages::unknown_client(&proxy, client, &request).response,
+        Some(refusal) if !is_unknown => pages::refused(&proxy, from, &request, &refusal),
+        _ => pages::unknown_client(&proxy, from, &request).response,
     };
     if !is_h2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,5 @@
 //! Answers requests for the proxy itself: what this is, the CA to trust, setup scripts, health and readiness.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
@@ -11,6 +10,7 @@ use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::Exceeded;
 use crate::proxy::record::Record;
 use crate::proxy::respond::{self, Failure, Rendered};
+use crate::proxy::site::Arrival;
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
 use crate::setup::{ClientKind, UnknownClient};
@@ -24,8 +24,8 @@ const READY: &str = "/readyz";
 const PUBLIC: [&str; 3] = [CERTIFICATE, ALIVE, READY];
 
 /// Answers a request that does not name another host.
-pub(crate) async fn answer<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client, request, "-", "own");
+pub(crate) async fn answer<B>(proxy: &Proxy, from: Arrival, request: &Request<B>) -> Rendered {
+    let mut record = Record::new(&proxy.metrics, from, request, "-", "own");
     record.path(request.uri().path());
     let head = *request.method() == Method::HEAD;
     let mut rendered = if *request.method() == Method::GET || head {
@@ -156,10 +156,10 @@ async fn unready(proxy: &Proxy) -> Option<String> {
 }
 
 /// 403 for an address that is not in `clients.allow`.
-pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>) -> Rendered {
+pub(crate) fn unknown_client<B>(proxy: &Proxy, from: Arrival, request: &Request<B>) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request, host, "stranger");
-    let message = format!("{client} may not use this proxy: its network is not in clients.allow");
+    let mut record = Record::new(&proxy.metrics, from, request, host, "stranger");
+    let message = format!("{} may not use this proxy: its network is not in clients.allow", from.address);
     record.judged("stranger", 403);
     record.detail("not in clients.allow");
     let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
@@ -167,14 +167,14 @@ pub(crate) fn unknown_client<B>(proxy: &Proxy, client: IpAddr, request: &Request
 }
 
 /// Refuses a request beyond a limit, and records it.
-pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
+pub(crate) fn refused<B>(proxy: &Proxy, from: Arrival, request: &Request<B>, refusal: &Exceeded) -> Response<Body> {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request, host, "limit");
+    let mut record = Record::new(&proxy.metrics, from, request, host, "limit");
     let failure = respond::too_many(refusal);
     record.judged("crowded", failure.status.as_u16());
     let Rendered { response, declined, .. } = record.attach(failure.render());
     let clients = &proxy.policy().clients;
-    if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, client, request), declined) {
+    if let (Some(asked), Some(reason)) = (RefusedRequest::of(clients, from.address, request), declined) {
         asked.note(clients, None, None, failure.status, &reason);
     }
     response
@@ -184,13 +184,13 @@ pub(crate) fn refused<B>(proxy: &Proxy, client: IpAddr, request: &Request<B>, re
 /// (`login`), it has been here before (`loop`), or it has a form that HTTP does not have (`malformed`).
 pub(crate) fn turned_away<B>(
     proxy: &Proxy,
-    client: IpAddr,
+    from: Arrival,
     request: &Request<B>,
     word: &'static str,
     refusal: &Failure,
 ) -> Rendered {
     let host = request.uri().host().unwrap_or("-").to_owned();
-    let mut record = Record::new(&proxy.metrics, client, request, host, "login");
+    let mut record = Record::new(&proxy.metrics, from, request, host, "login");
     record.judged(word, refusal.status.as_u16());
     record.attach(refusal.render())
 }

@@ -60,7 +60,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 refused::note_tunnel(&proxy.policy().clients, &client, &authority, &closed.to_string());
                 if SAID.is_due() {
                     warn!(
-                        client = %client.address, to = %authority, reason = %closed,
+                        client = %client.from.address, to = %authority, reason = %closed,
                         "closed a tunnel whose TLS asks for a registry under another host name: CONNECT must name the registry"
                     );
                 }
@@ -72,7 +72,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let copied = tokio::select! {
         copied = copying => copied,
-        () = denied(&proxy, client.address, &authority) => {
+        () = denied(&proxy, client.from.address, &authority) => {
             record.sent(received.load(Ordering::Relaxed));
             record.detail("closed: the new configuration does not allow a tunnel to this host");
             return;

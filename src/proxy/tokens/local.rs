@@ -14,7 +14,7 @@ use aws_lc_rs::{hmac, rand};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use zeroize::Zeroizing;
 
-use crate::oci::{Authority, Authorization, Bearer};
+use crate::oci::{Authorization, Bearer};
 
 /// How long a token lives.
 pub const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
@@ -176,16 +176,11 @@ impl LocalTokens {
         serde_json::json!({"token": token, "access_token": token, "expires_in": life, "issued_at": issued}).to_string()
     }
 
-    /// The challenge that sends a client of `host` here for a token.
+    /// The challenge that sends a client here for a token. `base` is the scheme and the host by which it reaches us.
     #[must_use]
-    pub fn challenge(host: &Authority, scopes: Vec<String>) -> Bearer {
-        let host = host.short(443);
-        Bearer {
-            realm: format!("https://{host}{LOCAL_TOKEN_PATH}"),
-            service: Some(host.to_string()),
-            scopes,
-            error: None,
-        }
+    pub fn challenge(base: &str, scopes: Vec<String>) -> Bearer {
+        let host = base.split_once("://").map_or(base, |(_, host)| host);
+        Bearer { realm: format!("{base}{LOCAL_TOKEN_PATH}"), service: Some(host.to_owned()), scopes, error: None }
     }
 
     fn mac(&self, said: &[u8]) -> hmac::Tag {
@@ -280,9 +275,9 @@ mod tests {
 
     #[test]
     fn clients_are_told_where_to_get_one_and_for_how_long() {
-        let host = Authority::parse("r.example.com:5000", 443).unwrap();
-        let told = LocalTokens::challenge(&host, vec!["repository:a:pull".into()]);
-        assert_eq!(told.realm, "https://r.example.com:5000/v2/_pullthrough/token");
+        let told = LocalTokens::challenge("http://r.example.com:5000", vec!["repository:a:pull".into()]);
+        assert_eq!(told.realm, "http://r.example.com:5000/v2/_pullthrough/token");
+        assert_eq!(told.service.as_deref(), Some("r.example.com:5000"));
         let answer: serde_json::Value = serde_json::from_str(&LocalTokens::answer("t", now())).unwrap();
         assert_eq!((&answer["token"], &answer["expires_in"]), (&"t".into(), &300.into()));
         assert_eq!(answer["issued_at"], "2027-01-15T08:00:00Z");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -26,6 +26,7 @@ use crate::proxy::registry::config::Push;
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::respond::{Failure, Rendered};
 use crate::proxy::served::Served;
+use crate::proxy::site::Site;
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
@@ -34,21 +35,23 @@ use crate::wire::{self, Body, Received};
 
 /// Servers that speak HTTP/2 may end a connection, which other requests share, over a longer target.
 const TARGET_BYTES: usize = 4 << 10;
+/// Says which registry answered a request with `ns` (distribution-spec, "Registry Proxying").
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// A request for a token may list many scopes.
 const TOKEN_TARGET_BYTES: usize = 8 << 10;
 
-/// Answers a request on a connection that was opened to `authority`.
+/// Answers a request for what `site` is.
 pub(crate) async fn answer(
     proxy: Arc<Proxy>,
     client: Client,
-    authority: Authority,
+    site: Arc<Site>,
     request: Request<Received>,
 ) -> Response<Body> {
     let policy = proxy.policy();
-    let asked = RefusedRequest::of(&policy.clients, client.address, &request);
-    let Rendered { response, declined, .. } = judged(&proxy, &policy, &client, &authority, request).await;
+    let asked = RefusedRequest::of(&policy.clients, client.from.address, &request);
+    let Rendered { response, declined, .. } = judged(&proxy, &policy, &client, &site, request).await;
     if let (Some(asked), Some(reason)) = (asked, declined) {
-        let registry = policy.registry(&authority).map(|registry| registry.name().clone());
+        let registry = policy.registry(&site.authority).map(|registry| registry.name().clone());
         asked.note(&policy.clients, client.user, registry, response.status(), &reason);
     }
     response
@@ -58,17 +61,18 @@ async fn judged(
     proxy: &Arc<Proxy>,
     policy: &Policy,
     client: &Client,
-    authority: &Authority,
+    site: &Site,
     mut request: Request<Received>,
 ) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client.address, &request, authority.short(443), "other");
+    let authority = &site.authority;
+    let mut record = Record::new(&proxy.metrics, client.from, &request, authority.short(443), "other");
     record.user(client.user.as_ref());
     if let Some(failure) = malformed(&mut request).await {
         record.verdict("refuse", failure.status.as_u16());
         return record.attach(failure.closing().render());
     }
     let registry = policy.registry(authority).filter(|_| names(&request, authority));
-    let Some(registry) = registry.filter(|_| policy.admits(client.address)) else {
+    let Some(registry) = registry.filter(|_| policy.admits(client.from.address)) else {
         record.verdict("refuse", 421);
         return record.attach(respond::misdirected().render());
     };
@@ -97,9 +101,9 @@ async fn judged(
                     false => Box::pin(DetourCheck::of(proxy, policy, &clearance, asked)).await,
                 };
                 let answered = match checked {
-                    Ok(None) => dispatch(proxy, policy, registry, authority, &clearance, request, &mut record).await,
+                    Ok(None) => dispatch(proxy, policy, registry, site, &clearance, request, &mut record).await,
                     Ok(Some(check)) => {
-                        let asked = dispatch(proxy, policy, registry, authority, &clearance, request, &mut record);
+                        let asked = dispatch(proxy, policy, registry, site, &clearance, request, &mut record);
                         check.over(Box::pin(asked).await)
                     }
                     Err(failure) => {
@@ -120,6 +124,11 @@ async fn judged(
             }
         },
     };
+    if let Some(Ok(echoed)) =
+        site.naming.as_ref().and_then(|naming| Some(HeaderValue::from_str(naming.namespace.as_ref()?)))
+    {
+        rendered.response.headers_mut().insert(NAMESPACE, echoed);
+    }
     wire::via(rendered.response.headers_mut(), version);
     record.attach(rendered)
 }
@@ -162,7 +171,7 @@ async fn dispatch(
     proxy: &Arc<Proxy>,
     policy: &Policy,
     registry: Arc<Registry>,
-    authority: &Authority,
+    site: &Site,
     clearance: &Clearance,
     mut request: Request<Received>,
     record: &mut Record,
@@ -170,7 +179,7 @@ async fn dispatch(
     let (route, kind) = (clearance.route(), clearance.kind());
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), clearance.reference());
-    let context = Context::new(proxy, policy, &registry, authority, clearance.client(), request.headers_mut());
+    let context = Context::new(proxy, policy, &registry, site, clearance.client(), request.headers_mut());
     let served = routed(&context, policy, clearance, request, record).await;
     if let Some(asked) = context.was_asked() {
         record.asked(asked.clone());
