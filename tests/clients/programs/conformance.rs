@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 
 use serde_json::json;
 
 use super::{PULL, program};
 use crate::client::Way;
-use crate::lab::{Lab, Shape, run};
+use crate::lab::{Lab, Process, Shape, command, run};
 use crate::proxy::{Proxy, free};
 
 /// How each case ended, by its name.
@@ -33,6 +34,25 @@ fn conformance(lab: &Lab, way: &Way, registry: &str, repository: &str, settings:
     cases.filter_map(|case| Some((value(case, "name")?, value(case, "status")?))).collect()
 }
 
+/// The suite does not send `ns`, as containerd does: nginx adds it on the way.
+fn with_ns(lab: &Lab, listen: SocketAddr, door: SocketAddr) -> Process {
+    let dir = lab.folder("ns");
+    let temporary: String =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};\n")).concat();
+    let text = format!(
+        "daemon off;\nuser root;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+         server {{\nlisten {listen};\nclient_max_body_size 0;\nset $args $args&ns=quay.io;\n\
+         location / {{\nproxy_pass http://{door};\nproxy_http_version 1.1;\nproxy_request_buffering off;\n\
+         proxy_redirect off;\nproxy_set_header Host $http_host;\n}}\n}}\n}}\n"
+    );
+    fs::write(dir.join("nginx.conf"), text).unwrap();
+    let mut nginx = command("nginx", &dir);
+    nginx.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).args(["-e", "stderr"]);
+    let mut process = Process::spawn("nginx", &mut nginx, &dir.join("log"));
+    process.ready(PULL, || std::net::TcpStream::connect(listen).is_ok());
+    process
+}
+
 /// Panics with each case that passes at the registry alone, and not here.
 fn none_is_worse(alone: &Verdicts, here: &Verdicts, by: &str) {
     let worse: Vec<_> =
@@ -52,6 +72,8 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
     });
     let road = Way::by_proxy(lab.road(), lab.ca_file());
     let nowhere = Way::by_proxy("http://127.0.0.1:9", lab.ca_file());
+    let naming = free();
+    let _nginx = with_ns(&lab, naming, door);
     let alone = conformance(&lab, &road, "quay.io", "lab/alone", &[]);
     let passed = alone.values().filter(|ended| *ended == "passed").count();
     assert!(passed > 300, "{passed} of {} cases pass at the registry alone", alone.len());
@@ -62,6 +84,7 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
         ("path", nowhere.clone(), host.clone(), "quay.io/lab/path"),
         ("name", nowhere.clone(), host.clone(), "all/name"),
         ("default", nowhere.clone(), host.clone(), "lab/default"),
+        ("ns", nowhere.clone(), naming.to_string(), "lab/ns"),
         ("proxy port", nowhere.clone(), proxy.listen.to_string(), "quay.io/lab/port"),
     ];
     for (by, way, registry, repository) in &places {
@@ -89,6 +112,7 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
         ("path", "quay.io/lab/read"),
         ("name", "all/read"),
         ("default", "lab/read"),
+        ("ns", "lab/read"),
     ];
     for when in ["up", "gone"] {
         for ((by, way, registry, _), (_, repository)) in places.iter().zip(read_at) {
