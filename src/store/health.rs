@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Error;
+use crate::host::LogThrottle;
 use super::lock::lock;
 
 /// How long the disk may take for anything. A client has its headers within 25 s: so there is time to open a file in vain,
@@ -111,6 +112,8 @@ pub(crate) struct StoreHealth {
     /// The same for those who wait for the disk.
     hangs: watch::Sender<bool>,
     patience: Duration,
+    /// Paces the lines about content that could not be stored.
+    pub(crate) unstored: LogThrottle,
 }
 
 impl Default for StoreHealth {
@@ -133,7 +136,7 @@ impl StoreHealth {
 
     /// The health of a disk that counts as hanging when something takes longer than that.
     pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self { state: Mutex::default(), hanging: false.into(), freed: 0.into(), hangs: watch::Sender::new(false), patience }
+        Self { state: Mutex::default(), hanging: false.into(), freed: 0.into(), hangs: watch::Sender::new(false), patience, unstored: LogThrottle::new() }
     }
 
     /// Records that an eviction has come one step further.
@@ -204,7 +207,8 @@ impl StoreHealth {
             state.folder = None;
             self.set_hanging(false);
             drop(state);
-            tracing::info!("the cache directory can be written again");
+            let unlogged = self.unstored.reset();
+            tracing::info!(unlogged, "the cache directory can be written again; unlogged failures to store something are counted");
         }
     }
 }

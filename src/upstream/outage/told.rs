@@ -1,5 +1,6 @@
 //! Tells clients and the log why a part of a registry is away: each reason once, and that it is back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::OutageCause;
@@ -33,15 +34,20 @@ impl Outage {
     /// The error of a request to `host` that is not sent, as it is away, or what it needs.
     #[must_use]
     pub fn away(&self, host: &Authority, retry_after: Duration) -> Error {
+        Error::Away { to: host.clone(), why: self.why(host), retry_after }
+    }
+
+    /// Why `host`, or what it needs, is away, as clients may know it.
+    #[must_use]
+    pub fn why(&self, host: &Authority) -> Option<Arc<str>> {
         let is_home = self.is_home(host);
         let mut state = self.state();
         let why = |ward: &Ward| {
             Some(ward).filter(|ward| ward.phase == WardPhase::Away)?.why.as_ref().map(|why| why.words.clone())
         };
-        let why = why(&state.home)
+        why(&state.home)
             .or_else(|| why(state.ward(host, is_home)?))
-            .or_else(|| state.realms_watched().find_map(why));
-        Error::Away { to: host.clone(), why, retry_after }
+            .or_else(|| state.realms_watched().find_map(why))
     }
 
     /// Notes why a probe of `part` failed.
