@@ -30,7 +30,7 @@ use crate::proxy::site::Site;
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
-use crate::telemetry::{Kind, Outcome};
+use crate::telemetry::Kind;
 use crate::wire::{self, Body, Received};
 
 /// Servers that speak HTTP/2 may end a connection, which other requests share, over a longer target.
@@ -85,14 +85,14 @@ async fn judged(
     let mut rendered = match clearance::of(&registry, client, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
-            respond::ambiguous(&flaw.to_string()).told().render()
+            refused(&mut record, &respond::ambiguous(&flaw.to_string()).told())
         }
         Ok(clearance) => match clearance.judge(&clients.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), clearance.kind());
                 record.detail(format!("refused by the rule {rule}"));
                 clearance.note_refused(clients, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
-                respond::no_entry(&rule).told().render()
+                refused(&mut record, &respond::no_entry(&rule).told())
             }
             Judgement::Allowed(rule) => {
                 let asked = (&*registry, authority, request.uri());
@@ -118,7 +118,7 @@ async fn judged(
                     }
                     Err(failure) => {
                         clearance.note_answer(clients, &Served::failure(failure.clone()), rule);
-                        failure.render()
+                        refused(&mut record, &failure)
                     }
                 }
             }
@@ -131,6 +131,12 @@ async fn judged(
     }
     wire::via(rendered.response.headers_mut(), version);
     record.attach(rendered)
+}
+
+/// The answer to a request that the proxy refuses before the cache or a registry is asked.
+fn refused(record: &mut Record, failure: &Failure) -> Rendered {
+    record.verdict("refuse", failure.status.as_u16());
+    failure.render()
 }
 
 /// Why a request cannot be one to a registry: it has no host or two, is for a tunnel or about the server as a whole, or
@@ -180,7 +186,7 @@ async fn dispatch(
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), clearance.reference());
     let context = Context::new(proxy, policy, &registry, site, clearance.client(), request.headers_mut());
-    let served = routed(&context, policy, clearance, request, record).await;
+    let served = routed(&context, policy, clearance, request).await;
     if let Some(asked) = context.was_asked() {
         record.asked(asked.clone());
     }
@@ -193,7 +199,6 @@ async fn routed(
     policy: &Policy,
     clearance: &Clearance,
     mut request: Request<Received>,
-    record: &mut Record,
 ) -> Result<Served, Failure> {
     let (route, kind) = (clearance.route(), clearance.kind());
     let registry = context.registry;
@@ -206,7 +211,6 @@ async fn routed(
         return Ok(served);
     }
     if clearance.is_push() && registry.push() == Push::Deny {
-        record.outcome(Outcome::Bypass);
         clearance.note_refused(&policy.clients, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
         return Err(respond::no_push(registry.name()).told());
     }

@@ -171,7 +171,7 @@ impl Staged {
         for _ in 0..ROOM_TRIES {
             match self.blobs.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
-                    tracing::warn!(
+                    tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "the disk is full: evicting blobs to free space"
                     );
@@ -201,6 +201,11 @@ impl Staged {
     pub async fn committed<T>(&self, commit: &mut JoinHandle<T>) -> Result<Result<T, JoinError>, Error> {
         let health = self.blobs.disk.health();
         patience::wait(health, ("commit", &self.path), Instant::now() + COMMIT * health.patience(), commit).await
+    }
+
+    /// As [`Store::tells_of_failure`](crate::store::Store::tells_of_failure).
+    pub fn tells_of_failure(&self) -> Option<u64> {
+        self.blobs.disk.health().unstored.due()
     }
 
     /// Ends when the disk has let a read that begins now wait for too long.
