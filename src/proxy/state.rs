@@ -43,7 +43,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    pub(crate) referrers: KeptLists,
+    pub(crate) lists: KeptLists,
     pub(crate) untrusting: Untrusting,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
@@ -63,13 +63,13 @@ impl Proxy {
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
+            lists: KeptLists::new(store.clone()),
             store,
             metrics,
             bearers: Bearers::new(),
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
-            referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
             local,
             policy: ArcSwap::from_pointee(policy),

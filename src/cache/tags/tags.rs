@@ -9,6 +9,7 @@ use tracing::info;
 use super::answer::{self, Asking, Came, TagAnswer};
 use super::freshness::Freshness;
 use super::memory::{TagMemory, age, latest, stand_in};
+use crate::cache::GrantsConfig;
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::{is_schema1, media_type_of};
@@ -68,6 +69,8 @@ pub(crate) struct Tags {
     refusals: Arc<Refusals>,
     memory: TagMemory,
     missing: Missing<(Tag, Accept)>,
+    /// The signatures and other attachments that are not there: what verifies an image asks for each of them.
+    unattached: Missing<(Tag, Accept)>,
     kept: ManifestStore,
     asked: Together<TagInquiry>,
 }
@@ -93,7 +96,8 @@ impl Tags {
         tasks: TaskGroup,
     ) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, refusals, memory, missing, kept, asked: Together::new(tasks) }
+        let unattached = Missing::lasting(GrantsConfig::LONGEST.0);
+        Self { rights, refusals, memory, missing, unattached, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -135,6 +139,10 @@ impl Tags {
         if let Some(entry) = stand_in.filter(|_| caller.source.is_away()) {
             return Ok(found(entry, Outcome::Stale));
         }
+        let unattached = || self.unattached.known(caller, (tag.clone(), *accept), caller.trust.lives.outage);
+        if let Some(fault) = caller.source.is_away().then(unattached).flatten() {
+            return Err(fault);
+        }
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
         let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
@@ -148,7 +156,10 @@ impl Tags {
             Err(fault) if fault.said != Said::Nothing => return Err(fault),
             Err(fault) => fault,
         };
-        let Some(entry) = stand_in else { return Err(silence) };
+        let Some(entry) = stand_in else {
+            let fault = if caller.source.is_gone().await { unattached() } else { None };
+            return Err(fault.unwrap_or(silence));
+        };
         if permission < Permission::Good && !self.rights.may_still(caller, &silence).await {
             return Err(silence);
         }
@@ -201,6 +212,7 @@ impl Tags {
     /// As [`Cache::forget_tag`](crate::cache::Cache::forget_tag).
     pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
         self.missing.forget_all();
+        self.unattached.forget_all();
         self.memory.forget(place, tag, None);
     }
 
@@ -229,7 +241,9 @@ impl Tags {
             learned: caller.principal.learns(),
         };
         self.memory.note(&caller.place, entry).await;
-        self.missing.forget(&caller.place, (tag.clone(), accept));
+        let key = (tag.clone(), accept);
+        self.missing.forget(&caller.place, &key);
+        self.unattached.forget(&caller.place, &key);
     }
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
@@ -242,6 +256,9 @@ impl Tags {
                 self.memory.forget(place, tag, Some((*accept, principal.learns())));
             }
             self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault);
+            if tag.is_of_content() {
+                self.unattached.note(caller, (tag.clone(), *accept), caller.trust.lives.outage, fault);
+            }
         }
         self.refusals.heed(caller, &Subject::Tag(tag.clone(), *accept), fault).await;
     }

@@ -10,9 +10,9 @@ use http_body::Body as _;
 
 use super::detours::DetourCheck;
 use super::endpoint::endpoint;
+use super::lists::ListQuery;
+use super::push;
 use super::read::read;
-use super::referrers::ReferrersQuery;
-use super::{listing, push};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;
 use crate::proxy::clients::clearance::{self, Clearance};
@@ -255,15 +255,9 @@ async fn pass_on(
                 tokio::time::timeout(PATIENCE, Box::pin(token_service::relay(context, &endpoint, request))).await;
             relayed.unwrap_or_else(|_| Served::failure(respond::no_answer()))
         }
-        Route::Referrers(repository, _) if reads && is_registry => {
-            let query = ReferrersQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
+        Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
+            let query = ListQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
             Box::pin(query.answer(request)).await
-        }
-        Route::Tags(repository) if reads && is_registry => {
-            let asked = Box::pin(listing::pass(context, repository, &endpoint, kind, request));
-            let asked = forward::within_share(context.proxy, context.client, asked);
-            let answered = tokio::time::timeout(PATIENCE, asked).await;
-            answered.map_or_else(|_| Served::failure(respond::no_answer()), Served::bypass)
         }
         _ if wire::ends_here(&mut request) => Served::failure(respond::no_further()),
         _ => {

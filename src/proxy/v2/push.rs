@@ -24,6 +24,7 @@ pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request
     .await;
     if answer.status().is_success() {
         proxy.cache.forget_missing();
+        proxy.lists.forget_gone();
         if let Route::Manifest(repository, Reference::Tag(tag)) = clearance.route() {
             proxy.cache.forget_tag(&Place { registry: context.origin.clone(), repository: repository.clone() }, tag);
         }
