@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
+use super::entry::{Content, LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag};
+use super::place::{forget_content, forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -29,6 +29,8 @@ pub(crate) enum Change {
     Tag(TagEntry),
     /// A tag is gone, or no longer trusted.
     ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
+    /// A place no longer has a content: its link goes, and every tag there that means it.
+    ForgetContent { registry: String, repository: Repository, digest: Digest, content: Content },
     /// What a registry answered.
     Ping(Ping),
     /// The time when a registry said that anyone may read a repository, in microseconds since 1970; `None` that nobody
@@ -85,6 +87,9 @@ impl Change {
             Self::Link(link) => record_link(on, link),
             Self::Tag(entry) => record_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
+            Self::ForgetContent { registry, repository, digest, content } => {
+                forget_content(on, (registry, repository), digest, *content)
+            }
             Self::Ping(ping) => record_ping(on, ping),
             Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
             Self::Detour { registry, repository, host, to, seen } => {
