@@ -127,7 +127,15 @@ mod tests {
 
     #[test]
     fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
-        let lists = ["clients.allow", "clients.rules", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
+        let lists = [
+            "listen.proxy_protocol",
+            "clients.allow",
+            "clients.rules",
+            "upstream.hosts",
+            "tunnel.ports",
+            "tunnel.allow",
+            "tunnel.deny",
+        ];
         let mut expected: Vec<String> =
             VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
         let mut found = Vec::new();

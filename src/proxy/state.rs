@@ -20,7 +20,7 @@ use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
-use crate::host::carried;
+use crate::host::{Limit, carried};
 use crate::store::Store;
 use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
 use crate::upstream::FailureReason;
@@ -29,6 +29,10 @@ use crate::wire::Pseudonym;
 /// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
 /// gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Threat: a balancer's clients open connections whose headers never come, which no client's limit counts yet. A header takes
+/// no time where all is well.
+const INTRODUCTIONS: usize = 1024;
 
 /// The proxy: what all connections share.
 pub struct Proxy {
@@ -50,6 +54,8 @@ pub struct Proxy {
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     pub(crate) limiter: Arc<Limiter>,
+    /// Connections of balancers whose header has not come yet.
+    pub(crate) introductions: Limit,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -75,6 +81,7 @@ impl Proxy {
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             limiter,
+            introductions: Limit::new(INTRODUCTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
