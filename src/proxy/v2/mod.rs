@@ -3,7 +3,7 @@
 //! Flow: `dispatch` checks form and host, has `clients::clearance` read and judge the request, and routes it: to
 //! `auth`, to a push (`push`), to a listing (`listing`, `referrers`), or upstream as it is. What may be cached is read
 //! through `read`, which answers again from the cache if the registry is found to be away meanwhile. `endpoint` says where
-//! a request goes that is not pulled.
+//! a request goes that is not pulled. What a mirror's client gets is `translated` at the end.
 //! Scope: requests to registries and their token services, whatever their method.
 //! Never: forward a request that servers could read in two ways; print upstream what the rules did not judge.
 //! Reading: OCI distribution-spec, "Endpoints"; RFC 9110 section 15.5.20 (421).
@@ -15,3 +15,4 @@ pub(crate) mod listing;
 pub(crate) mod push;
 pub(crate) mod read;
 pub(crate) mod referrers;
+pub(crate) mod translated;
