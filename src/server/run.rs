@@ -205,6 +205,7 @@ impl Running {
             proxy = %self.addresses.proxy(),
             transparent = self.addresses.of(Door::Transparent).map(|address| address.to_string()),
             admin = %self.addresses.admin,
+            mirror = self.addresses.of(Door::Mirror).map(|address| address.to_string()),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,
