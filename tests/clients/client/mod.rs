@@ -156,6 +156,9 @@ fn containers(program: &str, home: &Path, way: &Way) -> Command {
     let mut command = crate::lab::command(program, home);
     way.apply(&mut command);
     command.env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"));
+    if program == "skopeo" {
+        command.arg("--registries-conf").arg(home.join("registries.conf")); // it does not look at the variable
+    }
     if home.join(AUTH_FILE).exists() {
         command.env("REGISTRY_AUTH_FILE", home.join(AUTH_FILE));
     }
