@@ -158,7 +158,9 @@ impl Away {
 fn next(is_fresh: bool, is_complete: bool, away: Away) -> &'static str {
     match (is_fresh, away, is_complete) {
         (true, Away::Nothing, _) | (true, _, true) => "a pull now is answered without asking the registry",
-        (true, _, false) => "a pull now knows the tag, and fails at what is missing until the registry is reachable again",
+        (true, _, false) => {
+            "a pull now knows the tag, and fails at what is missing until the registry is reachable again"
+        }
         (false, Away::Registry, true) => {
             "a pull now is answered with what was said then, since the registry cannot be asked"
         }

@@ -68,7 +68,8 @@ impl Changes {
         let stamps = stamps(&self.files);
         if stamps != self.seen {
             let changed = self.files.iter().zip(stamps.iter().zip(&self.seen)).filter(|(_, (now, seen))| now != seen);
-            let news: Vec<_> = changed.map(|(file, _)| file.clone()).filter(|file| !self.changed.contains(file)).collect();
+            let news: Vec<_> =
+                changed.map(|(file, _)| file.clone()).filter(|file| !self.changed.contains(file)).collect();
             self.changed.extend(news);
             self.seen = stamps;
             self.since = Some(now);

@@ -118,6 +118,8 @@ pub(crate) enum FaultCause<'a> {
     Upstream(&'a Error),
     /// The client is to ask elsewhere.
     HandedOver(&'a HandedOver),
+    /// A host to which the registry redirected refused.
+    Elsewhere(&'a Elsewhere),
     /// A request was not made, or not in the name that it needed.
     Unasked(&'a Unasked),
     /// The cache's disk failed.
@@ -138,6 +140,8 @@ impl<'a> FaultCause<'a> {
             Self::Upstream(error)
         } else if let Some(handed_over) = cause.downcast_ref() {
             Self::HandedOver(handed_over)
+        } else if let Some(elsewhere) = cause.downcast_ref() {
+            Self::Elsewhere(elsewhere)
         } else if let Some(unasked) = cause.downcast_ref() {
             Self::Unasked(unasked)
         } else if let Some(error) = cause.downcast_ref() {

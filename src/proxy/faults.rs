@@ -2,6 +2,8 @@
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 
+use std::time::Duration;
+
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
@@ -15,6 +17,9 @@ use crate::telemetry::chain;
 use crate::upstream::Unasked;
 use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
+
+/// When a client is to come back to a host that throttles and does not say for how long.
+const UNSAID_WAIT: Duration = Duration::from_secs(60);
 
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
 /// words, a GET gets the proxy's: Docker and Podman read the body to tell what is wrong.
@@ -67,7 +72,14 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
         }
         FaultCause::NoAnswer => no_answer(),
-        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Other => {
+        // Whoever is throttled comes back later, and reports no broken registry.
+        FaultCause::Elsewhere(elsewhere) if elsewhere.status == StatusCode::TOO_MANY_REQUESTS => {
+            let wait = fault.retry_after.unwrap_or(UNSAID_WAIT).max(Duration::from_secs(1));
+            let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
+            let failure = Failure::new(status, code, "http_request_error", chain(fault));
+            failure.later(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
+        }
+        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Elsewhere(_) | FaultCause::Other => {
             Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
         }
     }
@@ -177,7 +189,6 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::oci::Authority;

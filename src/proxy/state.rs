@@ -20,7 +20,7 @@ use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
-use crate::host::carried;
+use crate::host::{LogThrottle, TaskGroup, carried};
 use crate::store::Store;
 use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
 use crate::upstream::FailureReason;
@@ -45,11 +45,15 @@ pub struct Proxy {
     pub(crate) shared_address: SharedAddress,
     pub(crate) referrers: KeptLists,
     pub(crate) untrusting: Untrusting,
+    /// Paces the line about token services that answer without a token.
+    pub(crate) no_token: LogThrottle,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     pub(crate) limiter: Arc<Limiter>,
+    /// What a drain does not wait for, and a stop ends: also that of the ways to upstreams.
+    pub background: TaskGroup,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -59,7 +63,8 @@ impl Proxy {
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         let limiter = Limiter::new(policy.limits);
-        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&limiter)));
+        let background = policy.upstream.tasks().clone();
+        background.spawn_until_stop(limit::keep_sweeping(Arc::downgrade(&limiter)));
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
@@ -70,11 +75,13 @@ impl Proxy {
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
             referrers: KeptLists::new(),
-            untrusting: Untrusting::default(),
+            untrusting: Untrusting::among(background.clone()),
+            no_token: LogThrottle::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             limiter,
+            background,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

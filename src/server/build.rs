@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::ca;
 use crate::config::Settings;
+use crate::host::TaskGroup;
 use crate::proxy::{
     self, Audit, AuditError, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
 };
@@ -48,11 +49,13 @@ pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthor
     Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 
-/// Builds the policy for `settings`. `own` are the addresses that this process listens on. Blocks on files.
+/// Builds the policy for `settings`. `own` are the addresses that this process listens on; what works in the background is
+/// among `tasks`. Blocks on files.
 pub(super) fn policy(
     settings: &Settings,
     ca: Arc<ca::CertificateAuthority>,
     own: Vec<SocketAddr>,
+    tasks: &TaskGroup,
 ) -> Result<Policy, Error> {
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
@@ -63,8 +66,8 @@ pub(super) fn policy(
         named: named.collect(),
         own,
     };
-    let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
-    let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
+    let upstream = Upstream::among(tasks.clone(), &settings.upstream, &endpoints, rules)?;
+    let registries = settings.registries.iter().map(|registry| Registry::among(tasks, registry).map(Arc::new));
     Ok(Policy::new(
         registries.collect::<Result<_, _>>()?,
         settings.tunnel.clone(),

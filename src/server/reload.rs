@@ -100,7 +100,7 @@ fn prepare(
         && settings.own_names() == current.settings.own_names();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), addresses.all())?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses.all(), &proxy.background)?.with(clients);
     Ok((policy, ca))
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Error;
-use crate::host::LogThrottle;
 use super::lock::lock;
+use crate::host::LogThrottle;
 
 /// How long the disk may take for anything. A client has its headers within 25 s: so there is time to open a file in vain,
 /// to look into the catalog in vain, and to ask the registry.
@@ -136,7 +136,14 @@ impl StoreHealth {
 
     /// The health of a disk that counts as hanging when something takes longer than that.
     pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self { state: Mutex::default(), hanging: false.into(), freed: 0.into(), hangs: watch::Sender::new(false), patience, unstored: LogThrottle::new() }
+        Self {
+            state: Mutex::default(),
+            hanging: false.into(),
+            freed: 0.into(),
+            hangs: watch::Sender::new(false),
+            patience,
+            unstored: LogThrottle::new(),
+        }
     }
 
     /// Records that an eviction has come one step further.
@@ -208,7 +215,10 @@ impl StoreHealth {
             self.set_hanging(false);
             drop(state);
             let unlogged = self.unstored.reset();
-            tracing::info!(unlogged, "the cache directory can be written again; unlogged failures to store something are counted");
+            tracing::info!(
+                unlogged,
+                "the cache directory can be written again; unlogged failures to store something are counted"
+            );
         }
     }
 }

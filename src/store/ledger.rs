@@ -192,9 +192,9 @@ mod tests {
     fn other_files_are_told_from_a_cache_that_fills_its_disk() {
         // size, limit, min_free, free, ours
         let table = [
-            ((1000, 500, 150, 200, 100), None),                                       // enough is free
-            ((1000, 500, 150, 140, 400), None),                                       // the cache is as large as it may be
-            ((1000, 5000, 150, 100, 900), None),                                      // and so it is here, by itself
+            ((1000, 500, 150, 200, 100), None),  // enough is free
+            ((1000, 500, 150, 140, 400), None),  // the cache is as large as it may be
+            ((1000, 5000, 150, 100, 900), None), // and so it is here, by itself
             ((1000, 500, 150, 50, 100), Some(Squeeze { others: 850, missing: 100 })), // the others are
             ((1000, 500, 150, 0, 0), Some(Squeeze { others: 1000, missing: 150 })),
         ];

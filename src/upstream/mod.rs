@@ -30,7 +30,7 @@ mod reason;
 mod recheck;
 mod side;
 
-pub use self::http::answers::{answers_held, collect};
+pub use self::http::answers::{AnswerRoom, answer_room, answers_held, collect};
 pub(crate) use self::http::plain::is_told_by_authorization;
 pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;

@@ -26,7 +26,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, from: Arrival, refusal: Option<Exceeded>) {
     let waiting = proxy.limiter.wait(from.address);
     let left = waiting.left().clone();
-    let proxy = proxy.clone();
+    let (proxy, background) = (proxy.clone(), proxy.background.clone());
     let served = async move {
         let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
@@ -35,7 +35,7 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, from: Arrival, refusa
         let served = proxy.serve_stream(stream, from.address, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
-    tokio::spawn(served); // a drain does not wait for it
+    background.spawn_until_stop(served); // a drain does not wait for it
 }
 
 async fn answer(

@@ -21,7 +21,7 @@ use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
-use crate::upstream::{Downloads, Error, HeadKind, Unasked};
+use crate::upstream::{Downloads, Error, HeadKind, Unasked, answer_room};
 
 /// What is left for GET of the time that a client waits for the registry, where HEAD is never answered; half of a shorter one.
 const GET_TIME: Duration = Duration::from_secs(3);
@@ -140,7 +140,7 @@ impl Ask {
         }
         let headers = response.headers().clone();
         let flow = answer_head::flow(response, &endpoint, span)?;
-        Ok(answer_head::decoded(&headers, flow, digest).await)
+        Ok(answer_head::decoded(&headers, flow, digest, answer_room(endpoint.authority())).await)
     }
 
     async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
@@ -170,7 +170,7 @@ impl Ask {
                     | Error::BadLocation { .. }
             ),
             FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
-            FaultCause::HandedOver(_) => true,
+            FaultCause::HandedOver(_) | FaultCause::Elsewhere(_) => true,
             FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
         };
         Fault { unfit: is_answered, ..fault }

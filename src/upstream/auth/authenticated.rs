@@ -15,7 +15,7 @@ use super::ask_as::AskAs;
 use super::challenge::answerable;
 use super::sending::{CHALLENGE_TIME, Sending, send};
 use super::unasked::Unasked;
-use crate::oci::{Bearer, Challenge};
+use crate::oci::{Authority, Bearer, Challenge};
 use crate::upstream::{
     Credential, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
     retry_after, wait_out,
@@ -90,6 +90,7 @@ impl Authenticated {
         loop {
             let response = match self.ask_as(upstream, who, &key, sending).await {
                 Err(Unasked::Token(error)) if error.is_throttle() => {
+                    self.tell_of_throttle(&key, sending, error.asked().map(Realm::authority), error.retry_after());
                     keys_left = keys_left.saturating_sub(1);
                     match self.next_key(who, &key, sending, error.retry_after(), keys_left).await {
                         Some(other) => key = other,
@@ -109,6 +110,7 @@ impl Authenticated {
             self.quotas.note_throttled(sending.registry);
             keys_left = keys_left.saturating_sub(1);
             let rest = retry_after(response.headers(), SystemTime::now());
+            self.tell_of_throttle(&key, sending, Some(sending.endpoint.authority()), rest);
             if let Some(other) = self.next_key(who, &key, sending, rest, keys_left).await {
                 key = other;
                 continue;
@@ -122,6 +124,30 @@ impl Authenticated {
                 None => return Ok(response),
             }
         }
+    }
+
+    /// Logs that a registry, or its token service, throttles: once for each account until that is over.
+    fn tell_of_throttle(&self, key: &Key, sending: &Sending<'_>, by: Option<&Authority>, rest: Option<Duration>) {
+        let account = match key {
+            Key::AsIs(None) | Key::Anonymous => "nobody (this proxy's address)".to_owned(),
+            Key::AsIs(Some(_)) => "the client's own".to_owned(),
+            Key::Held(picked) => picked.credential.user().unwrap_or("a token of the proxy's own").to_owned(),
+        };
+        if !self.quotas.begins_throttle(sending.registry, &account, rest) {
+            return;
+        }
+        let quota = self.quotas.quota(sending.registry);
+        tracing::warn!(
+            registry = &**sending.registry,
+            host = by.map(|host| host.short(443).to_string()),
+            account,
+            counted_for = quota.as_ref().and_then(|quota| quota.source.as_deref()),
+            pulls_left = quota.as_ref().map(|quota| quota.remaining),
+            pulls_limit = quota.as_ref().map(|quota| quota.limit),
+            window_seconds = quota.as_ref().map(|quota| quota.window.as_secs()),
+            retry_after_seconds = rest.map(|rest| rest.as_secs()),
+            "the registry throttles requests (429); cached content is served"
+        );
     }
 
     /// A token that the registry's own service gives for a credential of a caller's, and what it has left to live:

@@ -45,9 +45,7 @@ impl Outage {
         let why = |ward: &Ward| {
             Some(ward).filter(|ward| ward.phase == WardPhase::Away)?.why.as_ref().map(|why| why.words.clone())
         };
-        why(&state.home)
-            .or_else(|| why(state.ward(host, is_home)?))
-            .or_else(|| state.realms_watched().find_map(why))
+        why(&state.home).or_else(|| why(state.ward(host, is_home)?)).or_else(|| state.realms_watched().find_map(why))
     }
 
     /// Notes why a probe of `part` failed.
