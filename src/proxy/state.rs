@@ -14,13 +14,14 @@ use super::clients::shared_address::SharedAddress;
 use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
+use super::naming::memory::GroupMemory;
 use super::policy::Policy;
 use super::registry::lists::KeptLists;
 use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
-use crate::host::{LogThrottle, TaskGroup, carried};
+use crate::host::{Limit, LogThrottle, TaskGroup, carried};
 use crate::store::Store;
 use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
 use crate::upstream::FailureReason;
@@ -29,6 +30,10 @@ use crate::wire::Pseudonym;
 /// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
 /// gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Threat: a balancer's clients open connections whose headers never come, which no client's limit counts yet. A header takes
+/// no time where all is well.
+const INTRODUCTIONS: usize = 1024;
 
 /// The proxy: what all connections share.
 pub struct Proxy {
@@ -43,10 +48,12 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    pub(crate) referrers: KeptLists,
+    pub(crate) lists: KeptLists,
     pub(crate) untrusting: Untrusting,
     /// Paces the line about token services that answer without a token.
     pub(crate) no_token: LogThrottle,
+    /// Which member of a group at the mirror had a content.
+    pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -54,6 +61,8 @@ pub struct Proxy {
     pub(crate) limiter: Arc<Limiter>,
     /// What a drain does not wait for, and a stop ends: also that of the ways to upstreams.
     pub background: TaskGroup,
+    /// Connections of balancers whose header has not come yet.
+    pub(crate) introductions: Limit,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -68,20 +77,22 @@ impl Proxy {
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
+            lists: KeptLists::new(store.clone()),
             store,
             metrics,
             bearers: Bearers::new(),
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
-            referrers: KeptLists::new(),
             untrusting: Untrusting::among(background.clone()),
             no_token: LogThrottle::new(),
+            group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             limiter,
             background,
+            introductions: Limit::new(INTRODUCTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

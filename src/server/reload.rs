@@ -97,16 +97,17 @@ fn prepare(
 ) -> Result<(crate::proxy::Policy, Arc<ca::CertificateAuthority>), build::Error> {
     let same = settings.ca == current.settings.ca
         && settings.permitted()? == current.settings.permitted()?
-        && settings.own_names() == current.settings.own_names();
+        && settings.own_names() == current.settings.own_names()
+        && settings.mirror_hosts() == current.settings.mirror_hosts();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), addresses.all(), &proxy.background)?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses, &proxy.background)?.with(clients);
     Ok((policy, ca))
 }
 
 fn warn_of_sections_that_need_a_restart(old: &Settings, new: &Settings) {
     let keys = [
-        ("listen", old.listen != new.listen),
+        ("listen", old.listen.addresses() != new.listen.addresses()),
         ("cache", old.cache != new.cache),
         ("fill", old.fill != new.fill),
         ("log.format", old.log.format != new.log.format),
