@@ -14,7 +14,7 @@ use crate::host::LogThrottle;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
-use crate::upstream::Unasked;
+use crate::upstream::AskError;
 use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
 
@@ -65,7 +65,7 @@ fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
 pub(crate) fn failure(fault: &Fault) -> Failure {
     match FaultCause::of(fault) {
         FaultCause::Upstream(error) => of_registry(error),
-        FaultCause::Unasked(unasked) => of_unasked(unasked),
+        FaultCause::NotAsked(ask_error) => of_ask_error(ask_error),
         FaultCause::Store(error) if error.is_exhausted() => out_of_files(chain(fault)),
         FaultCause::Store(_) => {
             let message = format!("the cache's disk failed: {}", chain(fault));
@@ -86,22 +86,22 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
 }
 
 /// The registry could not be asked in the name that it would have taken.
-fn of_unasked(unasked: &Unasked) -> Failure {
-    if let Some(error) = unasked.exchange() {
+fn of_ask_error(ask_error: &AskError) -> Failure {
+    if let Some(error) = ask_error.exchange() {
         let failure = of_registry(error);
-        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
+        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(ask_error) };
         return Failure { message, ..failure };
     }
-    if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
+    if let AskError::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = ask_error {
         let failure =
-            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(unasked));
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(ask_error));
         let seconds = retry_after.and_then(|wait| u32::try_from(wait.as_secs()).ok());
         return Failure { retry_after: seconds, ..failure };
     }
-    if unasked.is_denial() {
-        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(unasked));
+    if ask_error.is_denial() {
+        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(ask_error));
     }
-    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(ask_error))
 }
 
 /// A registry, or a host that it leads to, could not be asked. Where that host is forbidden, the client is not at

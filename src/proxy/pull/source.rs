@@ -21,7 +21,7 @@ use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
-use crate::upstream::{Downloads, Error, HeadKind, Unasked, answer_room};
+use crate::upstream::{AskError, Downloads, Error, HeadKind, answer_room};
 
 /// What is left for GET of the time that a client waits for the registry, where HEAD is never answered; half of a shorter one.
 const GET_TIME: Duration = Duration::from_secs(3);
@@ -158,7 +158,7 @@ impl Ask {
     /// The failure of a HEAD: GET may do better wherever there was an answer, or a connection on which none came.
     fn of_head(&self, fault: Fault, kind: HeadKind) -> Fault {
         let is_answered = match FaultCause::of(&fault) {
-            _ if fault.cause.is::<Unasked>() => false, // no token, or none of the proxy's own credentials
+            _ if fault.cause.is::<AskError>() => false, // no token, or none of the proxy's own credentials
             FaultCause::Refused(_) => !(is_passing(&fault) && self.upstream.heads().is_alike(&self.host, kind)),
             FaultCause::Upstream(error) => matches!(
                 error,
@@ -169,7 +169,7 @@ impl Ask {
                     | Error::InsecureRedirect { .. }
                     | Error::BadLocation { .. }
             ),
-            FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
+            FaultCause::NotAsked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
             FaultCause::HandedOver(_) | FaultCause::Elsewhere(_) => true,
             FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
         };

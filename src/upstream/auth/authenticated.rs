@@ -12,9 +12,9 @@ use http::header::HeaderValue;
 use http::{Method, Response, StatusCode};
 
 use super::ask_as::AskAs;
+use super::ask_error::AskError;
 use super::challenge::answerable;
 use super::sending::{CHALLENGE_TIME, Sending, send};
-use super::unasked::Unasked;
 use crate::oci::{Authority, Bearer, Challenge};
 use crate::upstream::{
     Credential, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
@@ -83,13 +83,13 @@ impl Authenticated {
         upstream: &Upstream,
         who: &AskAs,
         sending: &Sending<'_>,
-    ) -> Result<Response<Body>, Unasked> {
+    ) -> Result<Response<Body>, AskError> {
         let mut key = self.key(who, sending).await?;
         let mut keys_left = if let AskAs::Held { keyring, .. } = who { keyring.len() } else { 1 };
         let mut may_wait = true;
         loop {
             let response = match self.ask_as(upstream, who, &key, sending).await {
-                Err(Unasked::Token(error)) if error.is_throttle() => {
+                Err(AskError::Token(error)) if error.is_throttle() => {
                     self.tell_of_throttle(&key, sending, error.asked().map(Realm::authority), error.retry_after());
                     keys_left = keys_left.saturating_sub(1);
                     match self.next_key(who, &key, sending, error.retry_after(), keys_left).await {
@@ -159,7 +159,7 @@ impl Authenticated {
         challenge: &Bearer,
         scopes: &[String],
         credential: &Credential,
-    ) -> Result<(HeaderValue, Duration), Unasked> {
+    ) -> Result<(HeaderValue, Duration), AskError> {
         let ask = TokenAsk { challenge, scopes, credential: Some(credential), home: endpoint, realms };
         Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
     }
@@ -182,15 +182,15 @@ impl Authenticated {
         (!matches!(&other, Key::Held(other) if other == picked)).then_some(other)
     }
 
-    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, Unasked> {
+    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, AskError> {
         match who {
             AskAs::Caller(header) => Ok(Key::AsIs(header.clone())),
             AskAs::Nobody => Ok(Key::Anonymous),
             // The configuration's check says so first.
-            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(Unasked::NoCredential),
+            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(AskError::NoCredential),
             AskAs::Held { keyring, listed } => {
                 let picked = keyring.pick(sending.endpoint.authority(), sending.repository).await?;
-                picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(Unasked::NoCredential)
+                picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(AskError::NoCredential)
             }
         }
     }
@@ -201,7 +201,7 @@ impl Authenticated {
         who: &AskAs,
         key: &Key,
         sending: &Sending<'_>,
-    ) -> Result<Response<Body>, Unasked> {
+    ) -> Result<Response<Body>, AskError> {
         let credential = match key {
             Key::AsIs(header) => return send(&self.tokens, upstream, sending, header.as_ref()).await,
             Key::Anonymous => None,
