@@ -30,12 +30,13 @@ mod reason;
 mod recheck;
 mod side;
 
-pub use self::http::answers::{answers_held, collect};
+pub use self::http::answers::{AnswerRoom, answer_room, answers_held, collect};
 pub(crate) use self::http::location::led_to;
 pub(crate) use self::http::plain::is_told_by_authorization;
 pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;
 pub(crate) use auth::ask_as::AskAs;
+pub(crate) use auth::ask_error::AskError;
 pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::is_foreign;
 pub(crate) use auth::challenge::{challenges, wants_a_token};
@@ -44,7 +45,6 @@ pub use auth::quota::{LONGEST_WAIT, Quota, Quotas, Stretch, retry_after, wait_ou
 pub(crate) use auth::sending::Sending;
 pub(crate) use auth::token::TokenDocument;
 pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
-pub(crate) use auth::unasked::Unasked;
 pub use client::{AskedOf, Upstream};
 pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};

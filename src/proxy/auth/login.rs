@@ -24,18 +24,18 @@ use crate::proxy::tokens::request::{TokenRequest, renamed};
 use crate::proxy::{answer, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
+use crate::upstream::{AskError, is_foreign};
 use crate::upstream::{Credential, Endpoint, Realm};
-use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
 /// Answers a request to our token service with credentials.
 pub(crate) async fn token(context: &Context<'_>, token_request: &TokenRequest) -> ServedAnswer {
     verify(context, token_request)
         .await
-        .unwrap_or_else(|unasked| ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
+        .unwrap_or_else(|ask_error| ServedAnswer::of_fault(&answer::fault_of_ask_error(ask_error), Kind::Token))
 }
 
-async fn verify(context: &Context<'_>, token_request: &TokenRequest) -> Result<ServedAnswer, Unasked> {
+async fn verify(context: &Context<'_>, token_request: &TokenRequest) -> Result<ServedAnswer, AskError> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
     let (Some(endpoint), Some(credential)) = (own, token_request.credential().and_then(credential_of)) else {
@@ -96,7 +96,7 @@ async fn ask_ping(
     context: &Context<'_>,
     endpoint: &Endpoint,
     authorization: Option<HeaderValue>,
-) -> Result<Response<Body>, Unasked> {
+) -> Result<Response<Body>, AskError> {
     let mut headers = HeaderMap::new();
     headers.insert(http::header::USER_AGENT, answer::USER_AGENT_VALUE);
     if let Some(authorization) = authorization {

@@ -141,7 +141,9 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Served::bypass(answer),
         Some(Heard::Answer(_)) | None => {}
         Some(Heard::NoToken(_)) => {
-            tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy's own token is used instead");
+            if let Some(unlogged) = context.proxy.no_token.due() {
+                tracing::warn!(registry = %context.origin, host = %context.authority.short(443), unlogged, "the token service answered without a token; the proxy's own token is used instead");
+            }
         }
     }
     stand_in(context, &token_request, Some(token)).await

@@ -33,7 +33,7 @@ pub(crate) fn serve(
 ) {
     let waiting = proxy.limiter.wait(from.address);
     let left = waiting.left().clone();
-    let proxy = proxy.clone();
+    let (proxy, background) = (proxy.clone(), proxy.background.clone());
     let served = async move {
         let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
@@ -47,7 +47,7 @@ pub(crate) fn serve(
         let served = proxy.serve_stream(stream, from, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
-    tokio::spawn(served); // a drain does not wait for it
+    background.spawn_until_stop(served); // a drain does not wait for it
 }
 
 async fn answer(
