@@ -9,6 +9,8 @@ pub enum Code {
     BlobUnknown,
     /// Manifest unknown to registry.
     ManifestUnknown,
+    /// Repository name not known to registry.
+    NameUnknown,
     /// Authentication required.
     Unauthorized,
     /// Access to the resource is denied.
@@ -30,6 +32,7 @@ impl Code {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameUnknown => "NAME_UNKNOWN",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",

@@ -82,9 +82,6 @@ async fn page<B>(proxy: &Proxy, door: Door, request: &Request<B>) -> Rendered {
     }
     match path {
         "/" => text(StatusCode::OK, welcome(proxy)).into(),
-        path if path.starts_with("/v2/") => {
-            missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
-        }
         path => match path.strip_prefix("/setup/") {
             Some(client) => setup(proxy, client, door, &asked_host(request), request.uri().scheme_str()),
             None => missing("this proxy has no such page: see /, or send CONNECT"),
