@@ -13,6 +13,7 @@ use tracing::{Instrument as _, debug, debug_span};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
+use super::pages::ByTls;
 use super::{connect, intercept, overload, pages};
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
@@ -92,10 +93,6 @@ impl Proxy {
         }
     }
 }
-
-/// Marks a request that came to the proxy itself by TLS.
-#[derive(Clone, Copy, Debug)]
-struct ByTls;
 
 /// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(

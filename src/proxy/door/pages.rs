@@ -16,6 +16,10 @@ use crate::setup as guide;
 use crate::setup::{ClientKind, UnknownClient};
 use crate::wire::Body;
 
+/// Marks a request that came to the proxy itself by TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByTls;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const CERTIFICATE: &str = "/ca.crt";
 const ALIVE: &str = "/healthz";
@@ -83,7 +87,9 @@ async fn page<B>(proxy: &Proxy, door: Door, request: &Request<B>) -> Rendered {
     match path {
         "/" => text(StatusCode::OK, welcome(proxy)).into(),
         path => match path.strip_prefix("/setup/") {
-            Some(client) => setup(proxy, client, door, &asked_host(request), request.uri().scheme_str()),
+            Some(client) => {
+                setup(proxy, client, door, &asked_host(request), request.extensions().get::<ByTls>().is_some())
+            }
             None => missing("this proxy has no such page: see /, or send CONNECT"),
         },
     }
@@ -101,11 +107,11 @@ fn asked_host<B>(request: &Request<B>) -> String {
 }
 
 /// The script that sets a client's machine up for the address by which it was fetched: for the mirror at the mirror's door, else
-/// for the proxy. Where the request does not say `scheme`, as in origin-form, it came without TLS.
-fn setup(proxy: &Proxy, client: &str, door: Door, host: &str, scheme: Option<&str>) -> Rendered {
+/// for the proxy.
+fn setup(proxy: &Proxy, client: &str, door: Door, host: &str, is_tls: bool) -> Rendered {
     let Ok(client) = client.parse::<ClientKind>() else { return missing(UnknownClient.to_string()) };
     if door == Door::Mirror {
-        return setup_mirror(proxy, client, host, scheme);
+        return setup_mirror(proxy, client, host, is_tls);
     }
     let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
     let Some(url) = url else { return nameless() };
@@ -115,8 +121,8 @@ fn setup(proxy: &Proxy, client: &str, door: Door, host: &str, scheme: Option<&st
     }
 }
 
-fn setup_mirror(proxy: &Proxy, client: ClientKind, host: &str, scheme: Option<&str>) -> Rendered {
-    let Ok(url) = format!("{}://{host}", scheme.unwrap_or("http")).parse() else { return nameless() };
+fn setup_mirror(proxy: &Proxy, client: ClientKind, host: &str, is_tls: bool) -> Rendered {
+    let Ok(url) = format!("{}://{host}", if is_tls { "https" } else { "http" }).parse() else { return nameless() };
     let known: Vec<String> = proxy.policy().registries.iter().map(|registry| registry.name().to_string()).collect();
     match (guide::mirror_script(client, &url, &[], &known), guide::mirror_plan(client, &url, &[], &known)) {
         (Ok(script), _) => shell(script),
