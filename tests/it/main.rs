@@ -20,6 +20,7 @@ mod reported;
 mod scripted;
 mod service;
 mod setup;
+mod setup_mirror;
 mod store;
 mod support;
 mod token;

@@ -14,6 +14,7 @@ use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
+use super::pages::ByTls;
 use super::{connect, intercept, overload, pages, transparent};
 use crate::host::LogThrottle;
 use crate::proxy::clients::refused;
@@ -154,10 +155,6 @@ impl Proxy {
         }
     }
 }
-
-/// Marks a request that came to the proxy itself by TLS.
-#[derive(Clone, Copy, Debug)]
-struct ByTls;
 
 /// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(
