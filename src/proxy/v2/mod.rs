@@ -15,3 +15,4 @@ pub(crate) mod listing;
 pub(crate) mod lists;
 pub(crate) mod push;
 pub(crate) mod read;
+pub(crate) mod reader;
