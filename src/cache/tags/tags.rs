@@ -2,13 +2,13 @@
 //! the last known answer after all.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::info;
 
 use super::answer::{self, Asking, Came, TagAnswer};
 use super::freshness::Freshness;
-use super::memory::{TagMemory, age, latest, stand_in};
+use super::memory::{TagMemory, age, known, latest, stand_in};
 use crate::cache::GrantsConfig;
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::manifests::store::ManifestStore;
@@ -22,7 +22,7 @@ use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
 use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Accept, Digest, MediaType, Tag};
-use crate::store::{Content, Store, TagEntry};
+use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
 
 /// A client is always answered within this time (containerd gives up after 30 s).
@@ -113,9 +113,16 @@ impl Tags {
     ) -> Result<TagFound, Fault> {
         let reader = requester.reader();
         let entries = self.memory.entries(reader.place, &question.tag).await;
-        let permission = self.rights.permission(reader).await;
+        let entry = known(&entries, question.accept);
+        let permission = match (self.rights.permission(reader).await, entry) {
+            // Who may have the manifest that a tag means, for having pushed it, may be told that it does.
+            (permission, Some(entry)) if permission < Permission::Good => {
+                permission.max(self.rights.granted_content(reader, &entry.digest))
+            }
+            (permission, _) => permission,
+        };
         let fresh = |entry: &&TagEntry| permission == Permission::Good && age(entry) < question.freshness.fresh_for;
-        if let Some(entry) = latest(&entries, question.accept).filter(fresh) {
+        if let Some(entry) = entry.filter(fresh) {
             return Ok(found(entry, Outcome::Hit));
         }
         Box::pin(self.at_source(requester.caller(), question, &entries, permission)).await // see `BlobLookup::find`
@@ -131,7 +138,7 @@ impl Tags {
         let TagQuestion { tag, accept, freshness, asking } = question;
         // A caller that might read lately is told the last answer if the registry cannot be asked, and not before.
         let may = |_: &&TagEntry| permission > Permission::Unknown;
-        let own = latest(entries, *accept).filter(may);
+        let own = known(entries, *accept).filter(may);
         if let Some(fault) = self.missing.known(caller, (tag.clone(), *accept), question.missing_for(caller)) {
             return Err(fault);
         }
@@ -144,7 +151,7 @@ impl Tags {
             return Err(fault);
         }
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
-        let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
+        let by_content = *asking == Asking::Content && known(entries, *accept).is_none();
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let inquiry = self.inquiry(caller, question, by_content, None);
         let (said, outcome) = match self.asked.ask_within(wait, &inquiry).await {
@@ -214,6 +221,26 @@ impl Tags {
         self.missing.forget_all();
         self.unattached.forget_all();
         self.memory.forget(place, tag, None);
+    }
+
+    /// The registry accepted a manifest under the tag: whatever it meant before, this is what it means.
+    pub(crate) async fn pushed(&self, place: &Place, tag: &Tag, manifest: (&Digest, &str, u64), learned: Learned) {
+        self.forget(place, tag);
+        let ((digest, media_type, size), checked) = (manifest, SystemTime::now());
+        // The one is for any client that accepts its type; the other is remembered across a restart.
+        for accept in [Accept::AS_PUSHED, Accept::EVERYTHING] {
+            let (registry, repository) = (place.registry.clone(), place.repository.clone());
+            let (tag, media_type) = (tag.clone(), media_type.to_owned());
+            let entry =
+                TagEntry { registry, repository, tag, accept, digest: *digest, media_type, size, checked, learned };
+            self.memory.note(place, entry).await;
+        }
+    }
+
+    /// The registry has a manifest no longer, nor any tag that means it.
+    pub(crate) fn forget_manifest(&self, place: &Place, digest: &Digest) {
+        self.missing.forget_all();
+        self.memory.forget_manifest(place, digest);
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.

@@ -1,9 +1,10 @@
 //! Checks numbers that make no sense and values that contradict each other.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::endpoints::KnownHosts;
-use super::{clients, credentials, parents, registries};
+use super::{clients, credentials, mirror, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
 use crate::config::mistakes::phrase::repeated;
@@ -11,6 +12,7 @@ use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::host::Period;
 use crate::proxy::{Auth, RegistrySettings};
+use crate::upstream;
 
 /// The CA renews a leaf well before its end, so a lifetime of minutes makes no sense; clients refuse one above Apple's
 /// limit for private roots.
@@ -51,24 +53,21 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);
     clients::judge_registries(&sections.clients.rules, &settled, report);
+    mirror::judge(&mut sections.mirror, &settled, base, report);
     settled
 }
 
 fn listeners(sections: &File, report: &mut Report<'_>) {
-    let (proxy, admin) = (sections.listen.proxy, sections.listen.admin);
-    let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
-    if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
-        report.say_of_one([
-            (
-                KeyPath::of(["listen", "admin"]),
-                format!("found {admin}; same address as listen.proxy ({proxy}); expected a different port"),
-            ),
-            (
-                KeyPath::of(["listen", "proxy"]),
-                format!("found {proxy}; same address as listen.admin ({admin}); expected a different port"),
-            ),
-        ]);
+    let listen = &sections.listen;
+    let mut listeners: Vec<(&str, SocketAddr)> =
+        listen.doors().into_iter().map(|(door, _, address)| (door.label(), address)).collect();
+    listeners.push(("admin", listen.admin));
+    for (at, (later, second)) in listeners.iter().enumerate() {
+        for (earlier, first) in &listeners[..at] {
+            clash((*earlier, *first), (*later, *second), report);
+        }
     }
+    transparent(sections, report);
     if sections.ca.dir == sections.cache.dir {
         let folder = repeated(&sections.ca.dir.display().to_string());
         report.say_of_one([
@@ -81,6 +80,43 @@ fn listeners(sections: &File, report: &mut Report<'_>) {
                 format!("found {folder}; same directory as ca.dir; expected a separate directory"),
             ),
         ]);
+    }
+}
+
+/// Reports two listeners at one address.
+fn clash((earlier, first): (&str, SocketAddr), (later, second): (&str, SocketAddr), report: &mut Report<'_>) {
+    let overlap = first.ip() == second.ip() || first.ip().is_unspecified() || second.ip().is_unspecified();
+    if first.port() != 0 && first.port() == second.port() && overlap {
+        let text = |found: SocketAddr, other: &str, its: SocketAddr| {
+            format!("found {found}; same address as listen.{other} ({its}); expected a different port")
+        };
+        report.say_of_one([
+            (KeyPath::of(["listen", later]), text(second, earlier, first)),
+            (KeyPath::of(["listen", earlier]), text(first, later, second)),
+        ]);
+    }
+}
+
+/// Checks what does not go together with `listen.transparent`.
+fn transparent(sections: &File, report: &mut Report<'_>) {
+    if sections.listen.transparent.is_none() {
+        return;
+    }
+    let path = KeyPath::of(["listen", "transparent"]);
+    if sections.clients.htpasswd.is_some() {
+        report.say(
+            &path,
+            "clients of this listener cannot be asked for a password, and clients.htpasswd is set; expected only one of \
+             the two (networks: clients.allow)",
+        );
+    }
+    let (upstream, none) = (&sections.upstream, upstream::Config::default());
+    if upstream.resolvers == none.resolvers && upstream.proxy == none.proxy {
+        report.notice(
+            &path,
+            "the system's resolver is asked for the names of registries; if DNS is overridden for this machine too, set \
+             upstream.resolvers to servers that know the real addresses",
+        );
     }
 }
 

@@ -1,51 +1,113 @@
 //! Serves one accepted connection and hands each request on.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, debug_span};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
-use super::{connect, intercept, overload, pages};
+use super::{connect, intercept, overload, pages, transparent};
+use crate::host::LogThrottle;
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::respond::Rendered;
 use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
-use crate::proxy::{forward, respond};
-use crate::wire::{self, Body, Guarded, Received, Rewind};
+use crate::proxy::{forward, mirror, respond};
+use crate::wire::{self, Body, ClientSocket, Guarded, Received, Rewind, SpokenFor};
+
+/// A balancer sends its header with the first bytes, before those of its client.
+const HEADER: Duration = Duration::from_secs(10);
+
+static SAID: LogThrottle = LogThrottle::new();
 
 impl Proxy {
     /// Serves one accepted connection in a task of its own; beyond the limits, only requests for the proxy itself.
     /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
-    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, door: Door) {
-        let proxy = self.clone();
+    pub fn serve(self: &Arc<Self>, socket: ClientSocket, peer: SocketAddr, door: Door) {
         let address = peer.ip().to_canonical();
-        let from = Arrival { address, door };
+        // Of the address that a client connected to, only this door wants to know.
+        let to = if door == Door::Transparent { socket.destination() } else { None };
+        if !self.policy().is_balancer(address) {
+            return self.begin(Rewind::new(Bytes::new(), socket), Arrival { address, door }, to);
+        }
+        let proxy = self.clone();
+        self.spawn(async move {
+            let Some((stream, spoken_for)) = proxy.introduced(socket, peer).await else { return };
+            match spoken_for {
+                SpokenFor::Itself => proxy.begin(stream, Arrival { address, door }, to),
+                SpokenFor::Client { from, to } => {
+                    proxy.begin(stream, Arrival { address: from.ip().to_canonical(), door }, Some(to));
+                }
+            }
+        });
+    }
+
+    /// The connection behind the header of the PROXY protocol, if `peer` is a balancer, and whom it speaks for. `None`
+    /// where that does not come: it is required from a balancer, whose clients could bring their own otherwise. Cancel-safe.
+    pub async fn introduced(
+        &self,
+        mut socket: ClientSocket,
+        peer: SocketAddr,
+    ) -> Option<(Rewind<ClientSocket>, SpokenFor)> {
+        let address = peer.ip().to_canonical();
+        if !self.policy().is_balancer(address) {
+            return Some((Rewind::new(Bytes::new(), socket), SpokenFor::Itself));
+        }
+        let _place = self.introductions.take()?;
+        let not_yet = CancellationToken::new();
+        let read = tokio::select! {
+            read = tokio::time::timeout(HEADER, wire::read_header(&mut socket)) => read,
+            () = self.leaving(&not_yet) => return None,
+        };
+        let error = match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(Some((spoken_for, ahead))) => return Some((Rewind::new(ahead, socket), spoken_for)),
+            Ok(None) => return None, // a check whether anybody listens
+            Err(error) => error,
+        };
+        self.metrics.handshake_failure("proxy_header");
+        if SAID.is_due() {
+            warn!(
+                balancer = %address, %error,
+                "closed a connection without a header of the PROXY protocol: listen.proxy_protocol lists its peer, so each \
+                 connection from there must begin with one"
+            );
+        }
+        None
+    }
+
+    /// Serves a connection that comes `from` there and was made `to` that address.
+    fn begin(self: &Arc<Self>, stream: Rewind<ClientSocket>, from: Arrival, to: Option<SocketAddr>) {
+        let proxy = self.clone();
+        let Arrival { address, door } = from;
         if !self.policy().admits(address) {
-            return overload::serve(self, stream, from, None);
+            return overload::serve(self, stream, from, to, None);
         }
         let place = match self.limiter.enter(address) {
             Ok(place) => place,
-            Err(refusal) => return overload::serve(self, stream, from, Some(refusal)),
+            Err(refusal) => return overload::serve(self, stream, from, to, Some(refusal)),
         };
         let span = debug_span!("connection", client = %address);
         let served = async move {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection(door.label())));
+            if door == Door::Transparent {
+                return transparent::serve(proxy, from, to, Box::new(stream), None).await;
+            }
             let handed = proxy.clone();
             let handle =
                 move |request, stream| -> PendingAnswer { Box::pin(answer(handed.clone(), from, request, stream)) };
-            if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
+            if let Err(error) = proxy.serve_stream(stream, from, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
         };
@@ -55,7 +117,7 @@ impl Proxy {
     pub(crate) async fn serve_stream<S, H>(
         &self,
         stream: S,
-        address: IpAddr,
+        from: Arrival,
         client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
@@ -66,7 +128,7 @@ impl Proxy {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {
             SpokenProtocol::Tls => {
-                let accepted = intercept::accept_own(self, address, stream).await;
+                let accepted = intercept::accept_own(self, from, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
                 let handle = move |mut request: Request<Received>, stream| {
@@ -77,7 +139,7 @@ impl Proxy {
             }
             spoken => self.serve_http(spoken, stream, client, handle).await,
         };
-        served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
+        served.inspect_err(|error| refused::note_unread(&self.policy().clients, from.address, None, None, error))
     }
 
     /// As [`sniff`]; a silent connection delays a drain for a moment only.
@@ -133,7 +195,12 @@ async fn received(
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
-    let proxied = connects || (request.uri().authority().is_some() && !is_own);
+    let is_mirror = from.door == Door::Mirror;
+    if is_mirror && connects {
+        let refusal = respond::no_method("this is a registry mirror and no proxy: the proxy listens on listen.proxy");
+        return pages::turned_away(proxy, from, &request, "refuse", &refusal);
+    }
+    let proxied = !is_mirror && (connects || (request.uri().authority().is_some() && !is_own));
     if is_unknown && proxied {
         return pages::unknown_client(proxy, from, &request);
     }
@@ -160,5 +227,29 @@ async fn received(
             Err(refusal) => pages::refused(proxy, from, &request, &refusal).into(),
         };
     }
+    if mirror::answer::is_for_registry(&request) {
+        return Box::pin(mirrored(proxy, from, &by, request, &stream, user)).await;
+    }
     Box::pin(pages::answer(proxy, from, &request)).await
+}
+
+/// Answers a request for a registry that names it in another way than by its host.
+async fn mirrored(
+    proxy: &Arc<Proxy>,
+    from: Arrival,
+    by: &Scheme,
+    request: Request<Received>,
+    stream: &Stream,
+    user: &mut Option<Arc<str>>,
+) -> Rendered {
+    let client = match proxy.policy().clients.admit_to_mirror(from, request.headers()).await {
+        Ok(client) => client,
+        Err(refusal) => return pages::turned_away(proxy, from, &request, "login", &refusal),
+    };
+    user.clone_from(&client.user);
+    if let Err(refusal) = stream.admit(&request) {
+        return pages::refused(proxy, from, &request, &refusal).into();
+    }
+    let scheme = if *by == Scheme::HTTPS { "https" } else { "http" };
+    mirror::answer::answer(proxy, &client, scheme, request).await
 }

@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::entry::{LINK_LIFE, Learned, Link, ListEntry, Ping, ScrubProgress, TagEntry};
+use super::entry::{Content, LINK_LIFE, Learned, Link, ListEntry, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
 use super::place::{
-    forget_list, forget_tag, prune, record_detour, record_link, record_list, record_ping, record_public, record_tag,
+    forget_content, forget_list, forget_tag, prune, record_detour, record_link, record_list, record_ping,
+    record_public, record_tag,
 };
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
@@ -37,6 +38,8 @@ pub(crate) enum Change {
     List { entry: Box<ListEntry>, _room: OwnedSemaphorePermit },
     /// A list is gone, or no longer true.
     ForgetList { registry: String, repository: Repository, target: Arc<str> },
+    /// A place no longer has a content: its link goes, and every tag there that means it.
+    ForgetContent { registry: String, repository: Repository, digest: Digest, content: Content },
     /// What a registry answered.
     Ping(Ping),
     /// The time when a registry said that anyone may read a repository, in microseconds since 1970; `None` that nobody
@@ -95,6 +98,9 @@ impl Change {
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
             Self::List { entry, .. } => record_list(on, entry),
             Self::ForgetList { registry, repository, target } => forget_list(on, registry, repository, target),
+            Self::ForgetContent { registry, repository, digest, content } => {
+                forget_content(on, (registry, repository), digest, *content)
+            }
             Self::Ping(ping) => record_ping(on, ping),
             Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
             Self::Detour { registry, repository, host, to, seen } => {

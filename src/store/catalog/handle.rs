@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::batch::Batch;
 use super::change::Change;
 use super::command::{WriterCommand, WriterState};
-use super::entry::{LINK_LIFE, Learned, Link, Ping, TagEntry};
+use super::entry::{Content, LINK_LIFE, Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::open_questions::OpenQuestions;
@@ -174,6 +174,13 @@ impl Catalog {
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
         self.offer(Change::ForgetTag { registry, repository, tag, only });
+    }
+
+    /// Removes the link of a content that a place no longer has; of a manifest every tag there that means it, too. It is
+    /// never dropped.
+    pub fn forget_content(&self, registry: &str, repository: &Repository, digest: &Digest, content: Content) {
+        let (registry, repository, digest) = (registry.into(), repository.clone(), *digest);
+        self.queue.send_retained(Change::ForgetContent { registry, repository, digest, content });
     }
 
     /// Every digest that a tag has had, with its first and its last time, the latest first.

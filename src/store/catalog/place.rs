@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, params};
 
-use super::entry::{Learned, Link, ListEntry, Ping, TagEntry};
+use super::entry::{Content, Learned, Link, ListEntry, Ping, TagEntry};
 use super::key::{key, micros};
-use crate::oci::{Accept, Repository, Tag};
+use crate::oci::{Accept, Digest, Repository, Tag};
 
 /// The number of digests kept of a tag's history: the latest ones.
 const PAST: i64 = 64;
@@ -128,6 +128,25 @@ pub(crate) fn forget_list(
     on.prepare_cached("DELETE FROM lists WHERE place = ?1 AND target = ?2")?.execute(params![place, target]).map(drop)
 }
 
+/// Removes the link of a content that a place no longer has; of a manifest the tags too.
+pub(crate) fn forget_content(
+    on: &Connection,
+    (registry, repository): (&str, &Repository),
+    digest: &Digest,
+    content: Content,
+) -> rusqlite::Result<()> {
+    let Some(place) = super::query::place(on, registry, repository)? else { return Ok(()) };
+    on.prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2 AND content = ?3")?.execute(params![
+        key(digest),
+        place,
+        content as u8
+    ])?;
+    if content == Content::Manifest {
+        on.prepare_cached("DELETE FROM tags WHERE place = ?1 AND digest = ?2")?.execute(params![place, key(digest)])?;
+    }
+    Ok(())
+}
+
 pub(crate) fn record_ping(on: &Connection, ping: &Ping) -> rusqlite::Result<()> {
     let headers = serde_json::to_string(&ping.headers).unwrap_or_else(|_| "[]".into());
     on.prepare_cached("INSERT OR REPLACE INTO pings (registry, status, headers, seen) VALUES (?1, ?2, ?3, ?4)")?
@@ -168,8 +187,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::oci::{Algorithm, Digest};
-    use crate::store::Content;
+    use crate::oci::Algorithm;
     use crate::store::catalog::change::Change;
     use crate::store::ledger::Totals;
 
