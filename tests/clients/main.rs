@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's way to fail")]
 
 mod alerts;
-mod attached;
 mod chance;
 mod chunked;
 mod clean;

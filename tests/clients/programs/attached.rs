@@ -3,11 +3,11 @@
 //!
 //! distribution 2 has no referrers endpoint, so that all of them fall back to tags, as with most registries there are.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::client::Way;
+use crate::client::{Way, installed};
 use crate::lab::{Lab, Shape, command, run};
 use crate::proxy::Proxy;
 
@@ -28,16 +28,9 @@ const QUESTIONS: [&[&str]; 9] = [
     &["cosign", "verify", "--key", "cosign.pub", "--insecure-ignore-tlog=true", IMAGE],
 ];
 
-/// Where a program is: on the search path, or where `go install` puts it.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
-    std::env::split_paths(&path).chain(home).map(|folder| folder.join(name)).find(|file| file.exists())
-}
-
 /// One of these tools, with `home` for its state; `None` where it is not on this machine.
 fn tool(home: &Path, way: &Way, name: &str) -> Option<Command> {
-    let mut tool = command(&program(name)?.to_string_lossy(), home);
+    let mut tool = command(&installed(name)?.to_string_lossy(), home);
     tool.env("HTTPS_PROXY", &way.proxy).env("SSL_CERT_FILE", &way.trust).env("COSIGN_PASSWORD", "lab");
     tool.env("DOCKER_CONFIG", home).env("TUF_ROOT", home.join("tuf"));
     Some(tool)
@@ -89,6 +82,6 @@ fn tags_signatures_and_artifacts_are_found_through_the_proxy_as_directly_also_wi
     lab.stop_all();
     assert_eq!(all(&home, &way), expected, "with the registry stopped\n{}", proxy.log());
     let missing: Vec<_> =
-        ["crane", "regctl", "oras", "cosign"].into_iter().filter(|name| program(name).is_none()).collect();
+        ["crane", "regctl", "oras", "cosign"].into_iter().filter(|name| installed(name).is_none()).collect();
     assert!(missing.is_empty(), "NOT TRIED, as they are not on this machine: {missing:?}");
 }
