@@ -3,6 +3,7 @@
 //! Each pulls through the proxy, and with every registry gone by a mirror out of the same cache. `tests/run` installs
 //! them (`go install`), and says which of these could not be run.
 
+mod attached;
 mod buildkit;
 mod conformance;
 mod containerd;
