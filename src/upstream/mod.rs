@@ -34,6 +34,7 @@ pub use self::http::answers::{answers_held, collect};
 pub(crate) use self::http::plain::is_told_by_authorization;
 pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;
+pub use self::http::sending::expect::{expects, waiting};
 pub(crate) use auth::ask_as::AskAs;
 pub use auth::authenticated::Authenticated;
 pub(crate) use auth::authenticated::is_foreign;

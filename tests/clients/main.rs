@@ -19,6 +19,7 @@ mod packages;
 mod pages;
 mod proxy;
 mod pulls;
+mod push;
 mod raw;
 mod readme;
 mod rights;

@@ -213,6 +213,8 @@ fn not_kept(pusher: &Pusher, why: &NotKept) {
     let (registry, repository) = (&*place.registry, place.repository.as_str());
     match why {
         NotKept::Mismatch { .. } => error!(registry, repository, "{why}; it is not cached"),
-        NotKept::Store(_) => info!(registry, repository, error = crate::telemetry::chain(why), "a pushed blob could not be cached"),
+        NotKept::Store(_) => {
+            info!(registry, repository, error = crate::telemetry::chain(why), "a pushed blob could not be cached")
+        }
     }
 }

@@ -120,8 +120,7 @@ impl Pushing<'_> {
                 let accepted = upload::accepted(said);
                 let is_one = digest.is_none_or(|digest| accepted.is_none_or(|accepted| accepted == digest));
                 let Some(Staged { staging, .. }) = staged.filter(|_| is_accepted && is_one) else { return };
-                let manifest =
-                    PushedManifest { tag, digest: digest.or(accepted), media_type: media_type.clone() };
+                let manifest = PushedManifest { tag, digest: digest.or(accepted), media_type: media_type.clone() };
                 if let Some(digest) = pushes.accepted_manifest(pusher, manifest, staging).await {
                     self.prove(&digest, Content::Manifest, false).await;
                 }

@@ -142,7 +142,9 @@ mod tests {
             let goes_on = location(&asked, &headers("location", said));
             assert!(goes_on.is_some() && goes_on == chunk(asked_next), "{said} {asked_next}");
         }
-        for (said, other) in [("/v2/a/blobs/uploads/1?s=1", "/v2/a/blobs/uploads/1?s=2"), ("1", "/v2/a/b/blobs/uploads/2")] {
+        for (said, other) in
+            [("/v2/a/blobs/uploads/1?s=1", "/v2/a/blobs/uploads/1?s=2"), ("1", "/v2/a/b/blobs/uploads/2")]
+        {
             assert_ne!(location(&asked, &headers("location", said)), chunk(other));
         }
         assert_eq!(location(&asked, &HeaderMap::new()), None);
@@ -154,7 +156,8 @@ mod tests {
             assert_eq!(begins(&headers("content-range", said)), Some(expected), "{said}");
         }
         assert_eq!(begins(&HeaderMap::new()), None);
-        for (said, expected) in [("0-9", Some(10)), ("bytes=0-9", Some(10)), ("0-0", None), ("5-9", None), ("x", None)] {
+        for (said, expected) in [("0-9", Some(10)), ("bytes=0-9", Some(10)), ("0-0", None), ("5-9", None), ("x", None)]
+        {
             assert_eq!(received(&headers("range", said)), expected, "{said}");
         }
     }

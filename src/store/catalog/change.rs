@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::entry::{Content, LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_content, forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag};
+use super::place::{
+    forget_content, forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag,
+};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};

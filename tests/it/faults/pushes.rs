@@ -60,7 +60,9 @@ async fn a_push_goes_on_without_the_cache_where_its_disk_is_full_or_read_only_or
     let registry = Registry::start(NAME);
     let plan = Plan::new().registry(&registry, "push: allow");
     let proxy = plan.disk(Disk::impatient(disk.clone(), PATIENCE)).start().await;
-    for (seed, ill) in [Ill::Full, Ill::ReadOnly, Ill::HangsAtWrite, Ill::HangsAtSync, Ill::Well].into_iter().enumerate() {
+    for (seed, ill) in
+        [Ill::Full, Ill::ReadOnly, Ill::HangsAtWrite, Ill::HangsAtSync, Ill::Well].into_iter().enumerate()
+    {
         let bytes = layer(6_000_000, seed as u64);
         let digest = Digest::of(Algorithm::Sha256, &bytes);
         until("the disk is well", async || {

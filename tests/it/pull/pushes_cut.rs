@@ -9,10 +9,11 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use pullthrough::oci::{Algorithm, Digest};
 use pullthrough::wire::{Body, BodyError};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::pushes::{WAYS, Way, begin, manifest_of, push_blob, pushing, pushing_with, reads, send, staged};
 use super::{QUAY, layer};
-use crate::support::{Act, Gate, MANIFEST, eventually, until};
+use crate::support::{Act, Gate, MANIFEST, Plan, Registry, Setup, eventually, until};
 
 #[tokio::test]
 async fn only_what_the_registry_accepted_of_the_bytes_that_came_is_kept() {
@@ -101,8 +102,10 @@ async fn a_cut_push_leaves_nothing_behind() {
         let before = registry.uploaded();
         let sending = tokio::spawn(async move { session.send("PUT", &path, &[], body).await.is_ok() });
         sender.send(Bytes::from(bytes[..200_000].to_vec())).await.unwrap();
-        eventually("the bytes arrive and are staged", || registry.uploaded() - before == 200_000 && staged(&proxy) == 1)
-            .await;
+        eventually("the bytes arrive and are staged", || {
+            registry.uploaded() - before == 200_000 && staged(&proxy) == 1
+        })
+        .await;
         sending.abort();
         let _ = sending.await;
         drop(sender);
@@ -123,7 +126,14 @@ async fn a_cut_push_leaves_nothing_behind() {
         assert_eq!(answer.status, status, "{range}");
     }
     eventually("its file is gone", || staged(&proxy) == 0).await;
-    let put = send(&mut session, "PUT", &format!("{location}?digest={}", Digest::of(Algorithm::Sha256, &bytes[..200])), &[], b"").await;
+    let put = send(
+        &mut session,
+        "PUT",
+        &format!("{location}?digest={}", Digest::of(Algorithm::Sha256, &bytes[..200])),
+        &[],
+        b"",
+    )
+    .await;
     assert_eq!(put.status, 201, "the push goes on without being cached");
     assert_eq!(proxy.files(), (0, 0));
 }
@@ -175,7 +185,7 @@ async fn a_push_larger_than_the_cache_passes_unstaged_and_evicts_nothing() {
 
 #[tokio::test]
 async fn a_slow_registry_slows_its_client_and_no_bytes_pile_up() {
-    const LENGTH: u64 = 256 << 20;
+    const LENGTH: u64 = 64 << 20;
     /// Buffers of sockets and connections, and what waits for the disk.
     const UNDER_WAY: u64 = 24 << 20;
     let (registry, proxy) = pushing().await;
@@ -197,7 +207,7 @@ async fn a_slow_registry_slows_its_client_and_no_bytes_pile_up() {
     let location = begin(&mut session, "a", &[]).await;
     let path = format!("{location}?digest={digest}");
     let pushing = tokio::spawn(async move {
-        let headers = [("content-length", "268435456")];
+        let headers = [("content-length", "67108864")];
         session.send("PUT", &path, &headers, pieces).await.unwrap().status().as_u16()
     });
     let mut last = u64::MAX;
@@ -218,5 +228,42 @@ async fn a_slow_registry_slows_its_client_and_no_bytes_pile_up() {
     assert_eq!(pushing.await.unwrap(), 201);
     assert!(most <= UNDER_WAY, "{most}");
     assert!(proxy.blob_file(&digest).exists());
-    assert_eq!(proxy.client().get(QUAY, &format!("/v2/a/blobs/{digest}")).await.bytes().len() as u64, LENGTH);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_refused_before_it_sends_and_else_told() {
+    let registry = Registry::with(Setup { h2: false, ..Setup::named("quay.io") });
+    let proxy = Plan::new().registry(&registry, "push: allow").start().await;
+    let digest = Digest::of(Algorithm::Sha256, b"waited");
+    for status in [401, 413, 201] {
+        let mut session = proxy.client().session(QUAY).await;
+        let location = begin(&mut session, "a", &[]).await;
+        let refused = (status != 201).then(|| registry.script("PUT */blobs/uploads/*", Act::Status(status)));
+        let before = registry.uploaded();
+        let mut stream = proxy.client().tls(QUAY).await.unwrap();
+        let head = format!(
+            "PUT {location}?digest={digest} HTTP/1.1\r\nHost: quay.io\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut line = first_line(&mut stream).await;
+        if status == 201 {
+            assert_eq!(line, "HTTP/1.1 100 Continue");
+            assert_eq!(first_line(&mut stream).await, "");
+            stream.write_all(b"waited").await.unwrap();
+            line = first_line(&mut stream).await;
+        }
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
+        assert_eq!(registry.uploaded() - before, if status == 201 { 6 } else { 0 });
+        refused.into_iter().for_each(|line| registry.unscript(line));
+    }
+    assert_eq!(proxy.client().get(QUAY, &format!("/v2/a/blobs/{digest}")).await.bytes(), &b"waited"[..]);
+    assert_eq!(reads(&registry), 0);
+}
+
+async fn first_line(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8_lossy(&line).trim_end().to_owned()
 }

@@ -331,7 +331,8 @@ async fn push(
     }
     upload.extend(received);
     if let Some(digest) = parameter("digest=") {
-        let right = !is_kept || digest.parse().is_ok_and(|asked: Digest| Digest::of(asked.algorithm(), &upload) == asked);
+        let right =
+            !is_kept || digest.parse().is_ok_and(|asked: Digest| Digest::of(asked.algorithm(), &upload) == asked);
         if !right {
             return error(400, "DIGEST_INVALID");
         }
