@@ -11,6 +11,8 @@ use crate::client::{Client, Crane, Kind, Skopeo};
 use crate::lab::{BOB, Lab, OWNER, Shape, command, run};
 use crate::proxy::Proxy;
 
+/// Docker Hub as its uploads name it.
+const HUB: &str = "registry-1.docker.io";
 /// A copy of many gigabytes on a busy machine.
 const LONG: Duration = Duration::from_secs(900);
 
@@ -27,14 +29,16 @@ fn what_docker_podman_skopeo_and_crane_push_is_pulled_with_the_registry_stopped_
         ("podman", Kind::Podman.fresh_with(&lab, &way, &login)),
     ];
     if Crane::program().is_some() {
-        pushers.push(("crane", Box::new(Crane::fresh(&lab, &way, &login))));
+        pushers.push(("crane", Box::new(Crane::fresh(&lab, &way, &[(HUB, OWNER)]))));
     }
     let to = |name: &str| format!("docker.io/private/{name}:1");
     let mut names = vec![to("skopeo")];
     image.push(&names[0], &way.proxy, &way.trust).unwrap();
     for (name, pusher) in pushers {
         pusher.pull(source).unwrap();
-        pusher.push(source, &to(name)).unwrap();
+        // An upload goes on at the name that the registry has for itself, and crane does not send its body twice.
+        let host = if name == "crane" { HUB } else { "docker.io" };
+        pusher.push(source, &format!("{host}/private/{name}:1")).unwrap();
         names.push(to(name));
     }
     let fetched = lab.docker.blob_fetches();
@@ -49,14 +53,15 @@ fn what_docker_podman_skopeo_and_crane_push_is_pulled_with_the_registry_stopped_
 }
 
 #[test]
-fn a_gigabyte_is_pushed_and_pulled_in_little_memory() {
-    pushed_and_pulled(1 << 30);
+fn half_a_gigabyte_is_pushed_and_pulled_in_little_memory() {
+    pushed_and_pulled(512 << 20);
 }
 
 #[test]
-#[ignore = "takes minutes, and 20 GB of disk"]
+#[ignore = "takes minutes, and 20 GB of disk (2 for each GiB of PUSH_GIB)"]
 fn ten_gigabytes_are_pushed_and_pulled_in_little_memory() {
-    pushed_and_pulled(10 << 30);
+    let gibibytes = std::env::var("PUSH_GIB").map_or(10, |said| said.parse().unwrap());
+    pushed_and_pulled(gibibytes << 30);
 }
 
 /// Pushes a blob of so many bytes in one request, and pulls it with the registry stopped.
