@@ -35,6 +35,7 @@ pub(crate) use self::http::location::led_to;
 pub(crate) use self::http::plain::is_told_by_authorization;
 pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;
+pub use self::http::sending::expect::{expects, waiting};
 pub(crate) use auth::ask_as::AskAs;
 pub(crate) use auth::ask_error::AskError;
 pub use auth::authenticated::Authenticated;

@@ -21,6 +21,7 @@ mod pages;
 mod programs;
 mod proxy;
 mod pulls;
+mod push;
 mod raw;
 mod readme;
 mod rights;

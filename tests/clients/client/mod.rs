@@ -65,6 +65,11 @@ pub(crate) trait Client: Send {
     /// said, on failure.
     fn pull(&self, image: &str) -> Result<String, String>;
 
+    /// Pushes what it has pulled as `image` under the name `to`. What it said, on failure.
+    fn push(&self, image: &str, to: &str) -> Result<(), String> {
+        Err(format!("this client is not asked to push {image} to {to}"))
+    }
+
     /// Removes everything that it has pulled, of which `image` was the last: the next pull fetches all of it again.
     fn remove(&self, image: &str) -> Result<(), String>;
 
