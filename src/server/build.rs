@@ -73,7 +73,10 @@ pub(super) fn policy(
         upstream,
         ca,
     )
-    .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent)))
+    .behind(
+        settings.listen.proxy_protocol.iter().map(|balancer| balancer.0).collect(),
+        addresses.of(Door::Transparent),
+    ))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

@@ -21,6 +21,7 @@ mod proxy;
 mod pulls;
 mod raw;
 mod readme;
+mod redirected;
 mod rights;
 mod secrets;
 mod soak;

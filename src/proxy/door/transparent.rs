@@ -223,3 +223,24 @@ async fn close<S: AsyncWrite + Unpin>(mut stream: S, code: Option<u8>) {
     };
     let _ = tokio::time::timeout(HELLO, closing).await; // it is closed in any case
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hello_has_a_deadline_from_its_first_byte_on() {
+        let begun = tokio::time::Instant::now();
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let mut said = BytesMut::new();
+        let (named, ()) = tokio::join!(name(&mut server, &mut said), async {
+            tokio::time::sleep(FIRST_BYTE / 2).await;
+            client.write_all(b"\x16\x03\x01\x02").await.unwrap();
+        });
+        assert!(matches!(named, Err(Unnamed::Late)));
+        assert_eq!(begun.elapsed(), FIRST_BYTE / 2 + HELLO);
+        let silent = name(&mut server, &mut BytesMut::new()).await;
+        assert!(matches!(silent, Err(Unnamed::Late)));
+        assert_eq!(begun.elapsed(), FIRST_BYTE / 2 + HELLO + FIRST_BYTE);
+    }
+}
