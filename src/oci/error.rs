@@ -7,8 +7,12 @@ use serde_json::json;
 pub enum Code {
     /// Blob unknown to registry.
     BlobUnknown,
+    /// Blob upload unknown to registry.
+    UploadUnknown,
     /// Manifest unknown to registry.
     ManifestUnknown,
+    /// Repository name not known to registry.
+    NameUnknown,
     /// Authentication required.
     Unauthorized,
     /// Access to the resource is denied.
@@ -29,7 +33,9 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::UploadUnknown => "BLOB_UPLOAD_UNKNOWN",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameUnknown => "NAME_UNKNOWN",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",

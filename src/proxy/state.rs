@@ -14,6 +14,7 @@ use super::clients::shared_address::SharedAddress;
 use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
+use super::naming::memory::GroupMemory;
 use super::policy::Policy;
 use super::registry::lists::KeptLists;
 use super::registry::registry::Registry;
@@ -47,8 +48,10 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    pub(crate) referrers: KeptLists,
+    pub(crate) lists: KeptLists,
     pub(crate) untrusting: Untrusting,
+    /// Which member of a group at the mirror had a content.
+    pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -69,14 +72,15 @@ impl Proxy {
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
+            lists: KeptLists::new(store.clone()),
             store,
             metrics,
             bearers: Bearers::new(),
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
-            referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
+            group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn sockets_go_to_the_listener_of_their_name_and_others_by_order() {
-        let table: [(usize, &str, Option<&[&str]>); 15] = [
+        let table: [(usize, &str, Option<&[&str]>); 16] = [
             (0, "", Some(&[])),
             (1, "", Some(&["proxy"])),
             (2, "", Some(&["proxy", "admin"])),
@@ -136,6 +136,7 @@ mod tests {
             (1, "pullthrough-admin.socket", Some(&["proxy"])),
             (2, "proxy:proxy", None),
             (3, "", None),
+            (1, "mirror", Some(&["mirror"])),
             (9, "proxy:admin", None),
             (1, "transparent", Some(&["transparent"])),
             (4, "mirror:x:transparent:y", Some(&["mirror", "proxy", "transparent", "admin"])),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,7 @@ impl Running {
         metrics.reload(true);
         let admin_places = Limit::new(budget.admin);
         observe(&metrics, &store, &proxy, &admin_places);
-        let current = Arc::new(Mutex::new(Current { settings, ca }));
+        let current = Arc::new(Mutex::new(Current { settings, ca, failed: None }));
         for (door, listener) in doors {
             if door == Door::Transparent && !listener.takes_foreign_addresses() {
                 debug!("the transparent listener takes what DNS and REDIRECT lead to it; TPROXY needs CAP_NET_ADMIN");
@@ -195,7 +196,7 @@ impl Running {
     /// Logs what has started: the version, where it listens, and how much it may use.
     fn log_start(&self) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = |file: &Option<std::path::PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         let [(_, connections), (_, bodies)] = self.proxy.usage();
         let usage = self.store.usage();
         info!(
@@ -204,6 +205,7 @@ impl Running {
             proxy = self.addresses.told(Door::Proxy),
             transparent = self.addresses.told(Door::Transparent),
             admin = %self.addresses.admin,
+            mirror = self.addresses.told(Door::Mirror),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,
@@ -230,9 +232,10 @@ impl Running {
         }
     }
 
-    /// Returns when the configuration, or a file that it names, has changed and then stayed the same for a second.
-    /// `changes` keeps the state between calls. Cancel-safe: a change that was seen is not lost.
-    async fn changed(&self, changes: &Arc<Mutex<Changes>>) {
+    /// Returns when the configuration, or a file that it names, has changed and then stayed the same for a second, with
+    /// the files that have; with none when a configuration that could not be read is to be tried again. `changes` keeps
+    /// the state between calls. Cancel-safe: a change that was seen is not lost.
+    async fn changed(&self, changes: &Arc<Mutex<Changes>>) -> Vec<PathBuf> {
         let mut ticks = tokio::time::interval(CHECK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -242,10 +245,11 @@ impl Running {
                 let current = current.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
                 changes.watch(current.settings.files(&sources));
-                changes.look(Instant::now())
+                let changed = changes.look(Instant::now());
+                (!changed.is_empty() || current.is_due()).then_some(changed)
             });
-            if checked.await.unwrap_or(false) {
-                return;
+            if let Ok(Some(changed)) = checked.await {
+                return changed;
             }
         }
     }
@@ -382,7 +386,15 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {}
-            () = running.changed(&changes) => info!("the configuration, or a file that it names, has changed"),
+            changed = running.changed(&changes) => {
+                if changed.is_empty() {
+                    running.reload().await;
+                    service::ready(&running.status());
+                    continue;
+                }
+                let files: Vec<String> = changed.iter().map(|file| file.display().to_string()).collect();
+                info!(files = files.join(", "), "the configuration, or a file that it names, has changed");
+            }
         }
         service::reloading();
         running.reload().await;

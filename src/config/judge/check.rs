@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::endpoints::KnownHosts;
-use super::{clients, credentials, parents, registries};
+use super::{clients, credentials, mirror, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
 use crate::config::mistakes::phrase::repeated;
@@ -53,6 +53,7 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);
     clients::judge_registries(&sections.clients.rules, &settled, report);
+    mirror::judge(&mut sections.mirror, &settled, base, report);
     settled
 }
 

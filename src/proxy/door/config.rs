@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::host::Reserved;
 use crate::proxy::site::Door;
 
 /// The `listen:` section.
@@ -16,8 +15,8 @@ pub struct ListenConfig {
     pub proxy: SocketAddr,
     /// Metrics, read-only. Default: `127.0.0.1:9128`.
     pub admin: SocketAddr,
-    /// Registry mirror.
-    pub mirror: Option<Reserved>,
+    /// Registry mirror, plain HTTP and TLS on one port. Default: none.
+    pub mirror: Option<SocketAddr>,
     /// TLS by SNI, for clients that a DNS override or iptables leads here. Default: none.
     pub transparent: Option<SocketAddr>,
     /// Balancers, at whose connections the header of the PROXY protocol is required and believed, by every listener.
@@ -43,8 +42,9 @@ impl ListenConfig {
     /// The doors that are to be opened, with the key and the address of each.
     #[must_use]
     pub fn doors(&self) -> Vec<(Door, &'static str, SocketAddr)> {
+        let mirror = self.mirror.map(|address| (Door::Mirror, "listen.mirror", address));
         let transparent = self.transparent.map(|address| (Door::Transparent, "listen.transparent", address));
-        [Some((Door::Proxy, "listen.proxy", self.proxy)), transparent].into_iter().flatten().collect()
+        [Some((Door::Proxy, "listen.proxy", self.proxy)), mirror, transparent].into_iter().flatten().collect()
     }
 
     /// What takes effect at the next start only.

@@ -163,7 +163,7 @@ impl Registry {
     /// Whether it, or its token service, is unreachable: any of its hosts, where it is a pattern.
     #[must_use]
     pub fn is_out(&self) -> bool {
-        self.outages.any(|_, outage| outage.is_open())
+        self.outages.any(|_, outage| outage.is_open() || outage.is_home_missing())
     }
 
     /// The outages of what was away in `before`, which this registry replaces, and is not known to be back.
@@ -175,7 +175,8 @@ impl Registry {
         before.outages.away().into_iter().filter_map(taken_over).collect()
     }
 
-    fn first_host(&self) -> Option<Authority> {
+    /// A host that it has, unless it is a pattern alone.
+    pub(crate) fn first_host(&self) -> Option<Authority> {
         let host = self.hosts.iter().find_map(HostPattern::exact).cloned();
         host.map(|host| Authority { host, port: 443 })
     }
