@@ -10,15 +10,17 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::client::{Curl, Kind, Way};
-use crate::lab::{EXAMPLE, Lab, Shape, command, free, once_each, run};
+use crate::lab::{EXAMPLE, Lab, Seen, Shape, command, eventually, free, once_each, run};
 use crate::proxy::Proxy;
 
 /// Set in the network of the test's own.
 const INSIDE: &str = "PULLTHROUGH_TEST_INSIDE";
 const NAME: &str = "redirected::clients_that_iptables_redirects_pull_through_the_same_cache";
-/// An address of documentation: whatever answers there is the proxy.
-const ANYWHERE: &str = "192.0.2.10";
-const NOWHERE: &str = "192.0.2.20";
+/// Addresses of no other machine, in a network whose clients are admitted: whatever answers there is the proxy.
+const ANYWHERE: &str = "10.77.0.10";
+const NOWHERE: &str = "10.77.0.20";
+/// A host that is no registry.
+const LOOP: &str = "loop.example.net";
 
 #[test]
 fn clients_that_iptables_redirects_pull_through_the_same_cache() {
@@ -45,11 +47,12 @@ fn inside() {
     let hosts = lab.folder("etc").join("hosts");
     let known = ["registry-1.docker.io", "index.docker.io", "docker.io", "auth.docker.io", "quay.io"];
     let example = EXAMPLE.split(':').next().unwrap();
-    std::fs::write(&hosts, format!("127.0.0.1 localhost\n{ANYWHERE} {} {example}\n", known.join(" "))).unwrap();
+    std::fs::write(&hosts, format!("127.0.0.1 localhost\n{ANYWHERE} {} {example} {LOOP}\n", known.join(" "))).unwrap();
     root(&format!("mount --bind {} /etc/hosts", hosts.display()));
     let door = free(Ipv4Addr::LOCALHOST.into()).port();
     let proxy = Proxy::with(&lab, |config| {
         config["listen"]["transparent"] = json!(format!("0.0.0.0:{door}"));
+        config["tunnel"]["allow"] = json!([LOOP]);
     });
     for port in ["443", "5000"] {
         root(&format!("iptables -t nat -A OUTPUT -p tcp -d {ANYWHERE} --dport {port} -j REDIRECT --to-ports {door}"));
@@ -66,10 +69,24 @@ fn inside() {
         assert_eq!(Kind::Skopeo.fresh(&lab, &proxy.way()).pull(name).as_ref(), Ok(&image.id), "{name}");
     }
     assert!(proxy.log().contains("door=transparent"), "{}", proxy.log());
-    for (_, registry) in lab.registries() {
-        once_each(&registry.blob_fetches());
-    }
+    let fetched: Vec<Seen> = lab.registries().iter().flat_map(|(_, registry)| registry.blob_fetches()).collect();
+    once_each(&fetched);
+    comes_back(&lab, &proxy);
     tproxy(&lab, &proxy, door);
+}
+
+/// A host that is tunnelled has an address whose connections are redirected, the proxy's own included: no loop follows.
+fn comes_back(lab: &Lab, proxy: &Proxy) {
+    let way = Way { proxy: String::new(), ..proxy.way() };
+    let answer = Curl::new(&lab.folder("curl"), &way, &format!("https://{LOOP}/")).body(Duration::from_secs(60));
+    assert!(answer.is_err(), "{answer:?}");
+    let lines = |outcome: &str| {
+        let log = proxy.log();
+        log.lines().filter(|line| line.contains(&format!("host={LOOP}:443")) && line.contains(outcome)).count()
+    };
+    eventually("both connections are recorded", Duration::from_secs(30), || {
+        lines("outcome=tunnel") == 1 && lines("outcome=loop") == 1
+    });
 }
 
 /// The same for connections that keep their destination, which is an address of no machine.
