@@ -83,7 +83,10 @@ pub(super) fn policy(
         upstream,
         ca,
     )
-    .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent));
+    .behind(
+        settings.listen.proxy_protocol.iter().map(|balancer| balancer.0).collect(),
+        addresses.of(Door::Transparent),
+    );
     Ok(policy.mirroring(Mirror { names, tls }))
 }
 

@@ -55,6 +55,7 @@ pub(crate) use heads::HeadKind;
 pub use net::address::AddressKind;
 pub use net::dial::exhaustions;
 pub use net::downloads::{Downloads, downloads_used};
+pub use net::ends::is_own_connection;
 pub use net::family::Family;
 pub use net::names::NameKind;
 pub use net::parent::{HopConfig, ParentConfig, ParentError, ProxyConfig, Unreached};

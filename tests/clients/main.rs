@@ -24,6 +24,7 @@ mod pulls;
 mod push;
 mod raw;
 mod readme;
+mod redirected;
 mod rights;
 mod secrets;
 mod soak;

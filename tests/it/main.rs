@@ -7,6 +7,7 @@ mod challenges;
 mod config;
 mod doctor;
 mod documents;
+mod doors;
 mod examples;
 mod faults;
 mod guests;
