@@ -19,6 +19,14 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
+    /// The operator's own certificate for the mirror.
+    #[error("{} cannot be used: {text}", file.display())]
+    Operator {
+        /// The certificate's file, or the key's.
+        file: PathBuf,
+        /// What is wrong with it.
+        text: String,
+    },
     /// Not exactly one PEM certificate.
     #[error("{} does not hold exactly one PEM certificate: restore it from a copy, or move it away", .0.display())]
     BadCertificate(PathBuf),

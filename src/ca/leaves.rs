@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
@@ -82,20 +83,30 @@ impl Leaves {
         let until = now.checked_add(self.lifetime).unwrap_or(self.chain.until());
         let leaf = self.chain.leaf(host, now, until)?;
         let left = leaf.until.duration_since(now).unwrap_or_default();
-        let mut server = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_single_cert(leaf.certificates, leaf.key)?;
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // A ticket key for each host: a session is valid at its own host only.
-        server.ticketer = Ticketer::new()?;
-        // A returning client gets another one then. Most clients are written in Go and never resume.
-        server.send_tls13_tickets = 1;
-        // Without AES instructions our side is the slow one, whatever the client prefers.
-        server.ignore_client_order = !has_aes();
-        server.session_storage = Arc::new(NoServerSessionStorage {});
+        let server = server_config(self.provider.clone(), leaf.certificates, leaf.key)?;
         self.minted.fetch_add(1, Ordering::Relaxed);
         // A third of its life is left when it is replaced, for clients whose clocks are ahead.
         Ok(Kept { server: Arc::new(server), fresh_from: now - DAY, fresh_until: now + left * 2 / 3 })
     }
+}
+
+/// TLS with this certificate: 1.2 and 1.3, h2 and http/1.1, session tickets.
+pub(super) fn server_config(
+    provider: Arc<CryptoProvider>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, Error> {
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A ticket key for each host: a session is valid at its own host only.
+    server.ticketer = Ticketer::new()?;
+    // A returning client gets another one then. Most clients are written in Go and never resume.
+    server.send_tls13_tickets = 1;
+    // Without AES instructions our side is the slow one, whatever the client prefers.
+    server.ignore_client_order = !has_aes();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(server)
 }

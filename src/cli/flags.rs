@@ -47,6 +47,9 @@ pub struct ServeFlags {
     /// Address of the metrics listener [default: 127.0.0.1:9128]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    /// Address of the registry mirror's listener [default: none]
+    #[arg(long, value_name = "ADDR")]
+    mirror: Option<String>,
 }
 
 impl ConfigFlag {
@@ -65,7 +68,8 @@ impl ServeFlags {
     /// The sources of this process's configuration, overridden by these flags.
     #[must_use]
     pub fn sources(&self) -> ConfigSources {
-        let overrides = Overrides { listen: self.listen.clone(), admin: self.admin.clone(), ..self.config.overrides() };
+        let (listen, admin, mirror) = (self.listen.clone(), self.admin.clone(), self.mirror.clone());
+        let overrides = Overrides { listen, admin, mirror, ..self.config.overrides() };
         ConfigSources::of_process(self.config.config.clone(), overrides)
     }
 }
@@ -84,11 +88,17 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_the_configuration() {
-        let arguments = "x --config f --listen a --admin b --cache-dir c --ca-dir d".split(' ');
+        let arguments = "x --config f --listen a --admin b --mirror e --cache-dir c --ca-dir d".split(' ');
         let sources = Command::parse_from(arguments).flags.sources();
         assert_eq!(sources.config, Some("f".into()));
         let some = |text: &str| Some(text.to_owned());
-        let expected = Overrides { listen: some("a"), admin: some("b"), cache_dir: some("c"), ca_dir: some("d") };
+        let expected = Overrides {
+            listen: some("a"),
+            admin: some("b"),
+            mirror: some("e"),
+            cache_dir: some("c"),
+            ca_dir: some("d"),
+        };
         assert_eq!(sources.overrides, expected);
     }
 }

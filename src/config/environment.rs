@@ -13,11 +13,14 @@ use super::tree::{KeyPath, PathStep, set};
 const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
-const VALUES: [&[&str]; 33] = [
+const VALUES: [&[&str]; 36] = [
     &["listen", "proxy"],
     &["listen", "admin"],
     &["listen", "mirror"],
     &["listen", "transparent"],
+    &["mirror", "default"],
+    &["mirror", "tls", "cert_file"],
+    &["mirror", "tls", "key_file"],
     &["ca", "dir"],
     &["ca", "leaf_lifetime"],
     &["cache", "dir"],
@@ -65,6 +68,7 @@ pub(super) fn overlay(root: &mut Value, sources: &ConfigSources, report: &mut Re
     for (path, flag, text) in [
         (["listen", "proxy"], "--listen", &flags.listen),
         (["listen", "admin"], "--admin", &flags.admin),
+        (["listen", "mirror"], "--mirror", &flags.mirror),
         (["cache", "dir"], "--cache-dir", &flags.cache_dir),
         (["ca", "dir"], "--ca-dir", &flags.ca_dir),
     ] {
@@ -127,11 +131,19 @@ mod tests {
 
     #[test]
     fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
-        let lists = ["clients.allow", "clients.rules", "upstream.hosts", "tunnel.ports", "tunnel.allow", "tunnel.deny"];
+        let lists = [
+            "mirror.names",
+            "clients.allow",
+            "clients.rules",
+            "upstream.hosts",
+            "tunnel.ports",
+            "tunnel.allow",
+            "tunnel.deny",
+        ];
         let mut expected: Vec<String> =
             VALUES.iter().map(|path| path.join(".")).chain(lists.map(str::to_owned)).collect();
         let mut found = Vec::new();
-        for section in ["listen", "ca", "cache", "fill", "clients", "upstream", "tunnel", "log"] {
+        for section in ["listen", "mirror", "ca", "cache", "fill", "clients", "upstream", "tunnel", "log"] {
             let text = format!("{section}: {{no_such_key: 1}}");
             let mut root = tree::parse(&text).unwrap().root;
             let mut report = Report::new(None, &text);
@@ -145,8 +157,12 @@ mod tests {
         decode(&mut tree::parse(text).unwrap().root, &mut report);
         let mistakes = report.finish().unwrap_err().to_string();
         let (_, known) = mistakes.split_once("expected one of ").unwrap();
-        let sections = ["listen", "ca", "cache", "fill", "registries", "clients", "upstream", "tunnel", "log"];
+        let sections =
+            ["listen", "mirror", "ca", "cache", "fill", "registries", "clients", "upstream", "tunnel", "log"];
         found.extend(known.split(", ").filter(|key| !sections.contains(key)).map(str::to_owned));
+        // The one section within a section: both of its values have a variable.
+        let tls = found.iter().position(|key| key == "mirror.tls").unwrap();
+        found.splice(tls..=tls, ["cert_file", "key_file"].map(|key| format!("mirror.tls.{key}")));
         found.sort();
         expected.sort();
         assert_eq!(found, expected);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cache::FillConfig;
 use crate::host::Period;
-use crate::proxy::{ClientsConfig, ListenConfig, RegistryConfig, TunnelConfig};
+use crate::proxy::{ClientsConfig, ListenConfig, MirrorConfig, RegistryConfig, TunnelConfig};
 use crate::{ca, store, telemetry, upstream};
 
 /// The sections. A section whose keys are all commented out counts as absent.
@@ -15,6 +15,8 @@ use crate::{ca, store, telemetry, upstream};
 pub(super) struct File {
     #[serde(deserialize_with = "or_default")]
     pub(super) listen: ListenConfig,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) mirror: MirrorConfig,
     #[serde(deserialize_with = "or_default")]
     pub(super) ca: ca::Config,
     #[serde(deserialize_with = "or_default")]

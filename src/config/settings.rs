@@ -9,7 +9,7 @@ use crate::ca::{Overview, Permitted};
 use crate::cache::FillConfig;
 use crate::host::Period;
 use crate::oci::{Host, HostPattern};
-use crate::proxy::{ClientsConfig, ListenConfig, RegistrySettings, TunnelConfig};
+use crate::proxy::{ClientsConfig, ListenConfig, MirrorConfig, MirrorName, RegistrySettings, TunnelConfig};
 use crate::upstream::HopConfig;
 use crate::{ca, host, store, telemetry, upstream};
 
@@ -22,6 +22,8 @@ pub struct Settings {
     pub notices: Vec<String>,
     /// The listeners.
     pub listen: ListenConfig,
+    /// What names mean at the mirror.
+    pub mirror: MirrorConfig,
     /// The certificate authority.
     pub ca: ca::Config,
     /// The cache's folder and size.
@@ -75,6 +77,7 @@ impl Settings {
         for host in self.upstream.hosts.values() {
             files.extend([&host.ca_file, &host.client_cert_file, &host.client_key_file].into_iter().flatten().cloned());
         }
+        files.extend(self.mirror.tls.iter().flat_map(|tls| [tls.cert_file.clone(), tls.key_file.clone()]));
         files.extend(self.upstream.proxy.0.iter().filter_map(|hop| match hop {
             HopConfig::Parent(parent) => parent.ca_file.clone(),
             HopConfig::Direct => None,
@@ -86,9 +89,17 @@ impl Settings {
     #[must_use]
     pub fn own_names(&self) -> Vec<Host> {
         let names = [host::hostname(), Some("localhost".to_owned())];
-        let address = Some(self.listen.proxy.ip()).filter(|address| !address.is_unspecified());
+        let listeners = [Some(self.listen.proxy), self.listen.mirror].into_iter().flatten();
+        let addresses = listeners.map(|listener| listener.ip()).filter(|address| !address.is_unspecified());
         let names = names.into_iter().flatten().filter_map(|name| name.parse().ok());
-        names.chain(address.map(Host::Address)).collect()
+        names.chain(addresses.map(Host::Address)).collect()
+    }
+
+    /// The hosts in `mirror.names`, for which the CA signs unless the mirror has a certificate of the operator's.
+    #[must_use]
+    pub fn mirror_hosts(&self) -> Vec<Host> {
+        let names = self.mirror.names.keys().filter(|_| self.mirror.tls.is_none());
+        names.filter_map(|name| name.parse::<MirrorName>().ok()?.host).collect()
     }
 }
 
@@ -109,7 +120,18 @@ pub fn check_sealed(settings: &Settings) -> Result<Option<Mistakes>, ca::Error> 
             settings.ca.dir.display()
         ),
     };
-    let lacking: Vec<Mistake> = issuing.lacks(&settings.permitted()?).into_iter().map(mistake).collect();
+    let of_mirror = |domain: String| Mistake {
+        place: settings.file.clone().map_or(ValueSource::Defaults, |file| ValueSource::File(file, None)),
+        key: "mirror.names".to_owned(),
+        text: format!(
+            "the sealed CA in {} does not cover {domain}; expected ca.key back in that directory for one start, or a \
+             certificate for it in mirror.tls (until then clients reach the mirror by this name over plain HTTP only)",
+            settings.ca.dir.display()
+        ),
+    };
+    let names = Permitted::default().and_hosts(settings.mirror_hosts());
+    let lacking = issuing.lacks(&settings.permitted()?).into_iter().map(mistake);
+    let lacking: Vec<Mistake> = lacking.chain(issuing.lacks(&names).into_iter().map(of_mirror)).collect();
     Ok((!lacking.is_empty()).then(|| Mistakes::new(lacking)))
 }
 

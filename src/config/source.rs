@@ -26,6 +26,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--admin`
     pub admin: Option<String>,
+    /// `--mirror`
+    pub mirror: Option<String>,
     /// `--cache-dir`
     pub cache_dir: Option<String>,
     /// `--ca-dir`

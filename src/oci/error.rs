@@ -11,6 +11,8 @@ pub enum Code {
     UploadUnknown,
     /// Manifest unknown to registry.
     ManifestUnknown,
+    /// Repository name not known to registry.
+    NameUnknown,
     /// Authentication required.
     Unauthorized,
     /// Access to the resource is denied.
@@ -33,6 +35,7 @@ impl Code {
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::UploadUnknown => "BLOB_UPLOAD_UNKNOWN",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameUnknown => "NAME_UNKNOWN",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",

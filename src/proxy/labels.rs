@@ -9,4 +9,4 @@ pub(crate) const HANDSHAKE_FAILURES: [&str; 8] =
     ["untrusted", "alert", "incompatible", "protocol", "closed", "wrong_name", "unsigned", "timeout"];
 
 /// The listeners.
-pub(crate) const DOORS: [&str; 2] = ["proxy", "admin"];
+pub(crate) const DOORS: [&str; 3] = ["proxy", "mirror", "admin"];

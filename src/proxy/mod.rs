@@ -5,10 +5,12 @@
 //! `v2`, which checks its form, has the rules judge it (`clients`), and sends it on: to a pull (`pull`, where cache
 //! and upstream meet), to the answers about credentials (`auth`: ping, tokens, logins), or upstream as it is
 //! (`forward`). A `Context` is the registry as one request sees it; `Policy` is what the configuration says now.
+//! A request that names a registry in another way than by its host is resolved by `naming` and made one to that host by
+//! `mirror`.
 //! What comes back is a `Served`, which stays facts until it is rendered at the end; `respond` and `faults` have the
 //! proxy's own words, `record` writes the access line.
-//! Scope: everything that a client sees. Imports run door, v2, pull and auth, context, state, policy, clients, tokens,
-//! registry; respond, record and limit lie below.
+//! Scope: everything that a client sees. Imports run door, mirror, v2, pull and auth, context, state, policy, clients, naming,
+//! tokens, registry; respond, record and limit lie below.
 //! Never: serve a host other than the one that CONNECT named; send one host's credentials to another.
 //! Reading: RFC 9110 sections 7.6 and 9.3.6 (CONNECT), RFC 9112 section 3.2 (request target).
 
@@ -25,6 +27,8 @@ mod forward;
 pub(crate) mod fuzzing;
 mod labels;
 mod limit;
+mod mirror;
+mod naming;
 mod policy;
 mod pull;
 mod record;
@@ -44,7 +48,10 @@ pub use clients::{
 };
 pub use door::config::ListenConfig;
 pub use limit::Limits;
-pub use policy::Policy;
+pub use naming::config::{MirrorConfig, MirrorMember, MirrorMembers, MirrorTls};
+pub use naming::name::{MirrorName, MirrorTarget};
+pub use naming::names::{BadMirror, MirrorNames};
+pub use policy::{Mirror, Policy};
 pub use registry::config::{Auth, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault};
 pub use registry::registry::{BadRegistry, Registry, Whose};
 pub use registry::verdict::{Refusal, Verdict};

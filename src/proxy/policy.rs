@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
+use rustls::ServerConfig;
 
 use super::clients::Clients;
 use super::clients::config::ClientsConfig;
 use super::limit::Limits;
+use super::naming::names::MirrorNames;
 use super::registry::config::TunnelConfig;
 use super::registry::registry::Registry;
 use super::registry::verdict::{Verdict, is_registry, judge};
@@ -35,9 +37,20 @@ pub struct Policy {
     pub ca: Arc<ca::CertificateAuthority>,
     /// Users, rules and the audit log.
     pub clients: Clients,
+    /// What names mean at the mirror.
+    pub mirror: Mirror,
     /// Leaves minted by CAs that this policy's has replaced.
     leaves_before: u64,
     warned: Mutex<HashSet<Authority>>,
+}
+
+/// The `mirror:` section, ready for use.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    /// What names mean.
+    pub names: MirrorNames,
+    /// The operator's certificate; `None` for leaves of the CA.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Policy {
@@ -60,6 +73,7 @@ impl Policy {
             upstream,
             ca,
             clients: Clients::default(),
+            mirror: Mirror::default(),
             leaves_before: 0,
             warned: Mutex::default(),
         }
@@ -69,6 +83,12 @@ impl Policy {
     #[must_use]
     pub fn with(self, clients: Clients) -> Self {
         Self { clients, ..self }
+    }
+
+    /// Adds the names of the mirror, and its certificate.
+    #[must_use]
+    pub fn mirroring(self, mirror: Mirror) -> Self {
+        Self { mirror, ..self }
     }
 
     /// Takes the place of `before` and continues its counts.

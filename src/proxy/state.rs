@@ -14,6 +14,7 @@ use super::clients::shared_address::SharedAddress;
 use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
+use super::naming::memory::GroupMemory;
 use super::policy::Policy;
 use super::registry::lists::KeptLists;
 use super::registry::registry::Registry;
@@ -45,6 +46,8 @@ pub struct Proxy {
     pub(crate) shared_address: SharedAddress,
     pub(crate) referrers: KeptLists,
     pub(crate) untrusting: Untrusting,
+    /// Which member of a group at the mirror had a content.
+    pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
     pub local: LocalTokens,
     policy: ArcSwap<Policy>,
@@ -71,6 +74,7 @@ impl Proxy {
             shared_address: SharedAddress::default(),
             referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
+            group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),

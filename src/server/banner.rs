@@ -42,7 +42,7 @@ pub(super) fn words(banner: &Banner<'_>) -> String {
 
 fn write(text: &mut String, banner: &Banner<'_>) -> fmt::Result {
     let Banner { addresses, ca, ca_dir, configuration, registries, parents, has_users } = banner;
-    let Addresses { proxy, admin } = addresses;
+    let Addresses { proxy, admin, mirror } = addresses;
     let certificate = std::path::absolute(ca_dir.join("ca.crt")).unwrap_or_else(|_| ca_dir.join("ca.crt"));
     let key = certificate.with_file_name("ca.key");
     let certificate = certificate.display();
@@ -59,6 +59,10 @@ fn write(text: &mut String, banner: &Banner<'_>) -> fmt::Result {
     writeln!(text, "CA to trust   {certificate}   (also {plain}/ca.crt)")?;
     writeln!(text, "fingerprint   SHA-256 {fingerprint}")?;
     writeln!(text, "registries    {}", registries.join(", "))?;
+    if let Some(mirror) = mirror {
+        let reached = reached_at(*mirror);
+        writeln!(text, "mirror        {mirror}   (http://{reached} and https://{reached})")?;
+    }
     if let Some(parents) = parents {
         writeln!(text, "upstream via  {parents}")?;
     }

@@ -9,7 +9,8 @@ use tracing::warn;
 use crate::ca;
 use crate::config::Settings;
 use crate::proxy::{
-    self, Audit, AuditError, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Policy, Registry,
+    self, Audit, AuditError, BadMirror, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Mirror,
+    MirrorNames, Policy, Registry,
 };
 use crate::upstream::{self, AddressRules, NoTokenKey, Tokens, Upstream};
 
@@ -28,6 +29,9 @@ pub(super) enum Error {
     /// The keys for comparing secrets.
     #[error("cannot create a key")]
     Random(#[from] NoTokenKey),
+    /// A name of the mirror.
+    #[error(transparent)]
+    Mirror(#[from] BadMirror),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),
@@ -44,7 +48,7 @@ pub(super) enum Error {
 
 /// Opens the CA for the hosts that the settings intercept and for the proxy's own names. Blocks on files.
 pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthority>, Error> {
-    let permitted = settings.permitted()?.and_hosts(settings.own_names());
+    let permitted = settings.permitted()?.and_hosts(settings.own_names()).and_hosts(settings.mirror_hosts());
     Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 
@@ -65,14 +69,18 @@ pub(super) fn policy(
     };
     let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
     let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
-    Ok(Policy::new(
-        registries.collect::<Result<_, _>>()?,
+    let registries: Vec<_> = registries.collect::<Result<_, _>>()?;
+    let names = MirrorNames::new(&settings.mirror, &registries)?;
+    let tls = settings.mirror.tls.as_ref().map(|tls| ca::operator_config(&tls.cert_file, &tls.key_file)).transpose()?;
+    let policy = Policy::new(
+        registries,
         settings.tunnel.clone(),
         &settings.clients,
         Tokens::new(upstream.clone())?,
         upstream,
         ca,
-    ))
+    );
+    Ok(policy.mirroring(Mirror { names, tls }))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

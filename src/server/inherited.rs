@@ -5,12 +5,12 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
 /// The listeners, in the order in which they get sockets without a known name.
-const LISTENERS: [&str; 2] = ["proxy", "admin"];
+const LISTENERS: [&str; 3] = ["proxy", "admin", "mirror"];
 
 /// The inherited sockets; each can be taken once.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) enum Unusable {
     /// There are more sockets than listeners, or two for one listener.
     #[error(
         "the service manager passed {count} sockets named {names}; expected at most one per listener: \
-         FileDescriptorName=proxy in one socket unit, admin in another"
+         FileDescriptorName=proxy in one socket unit, admin or mirror in another"
     )]
     Count {
         /// How many.
@@ -35,7 +35,7 @@ pub(super) enum Unusable {
         "the socket that the service manager passed for the {listener} listener cannot be used; expected ListenStream= with an address and port"
     )]
     Socket {
-        /// `proxy` or `admin`.
+        /// `proxy`, `admin` or `mirror`.
         listener: &'static str,
         #[source]
         source: io::Error,
@@ -60,6 +60,12 @@ impl Inherited {
             }
         }
         Ok(Self(sockets))
+    }
+
+    /// Where the socket of `listener` listens, if there is one.
+    pub(super) fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let (_, socket) = self.0.iter().find(|(name, _)| *name == listener)?;
+        socket.local_addr().ok()
     }
 
     /// Takes the socket of `listener`, if there is one.
@@ -92,7 +98,7 @@ mod tests {
 
     #[test]
     fn sockets_go_to_the_listener_of_their_name_and_others_by_order() {
-        let table: [(usize, &str, Option<&[&str]>); 11] = [
+        let table: [(usize, &str, Option<&[&str]>); 13] = [
             (0, "", Some(&[])),
             (1, "", Some(&["proxy"])),
             (2, "", Some(&["proxy", "admin"])),
@@ -102,7 +108,9 @@ mod tests {
             (2, "unknown:proxy", Some(&["admin", "proxy"])),
             (1, "pullthrough-admin.socket", Some(&["proxy"])),
             (2, "proxy:proxy", None),
-            (3, "", None),
+            (3, "", Some(&["proxy", "admin", "mirror"])),
+            (1, "mirror", Some(&["mirror"])),
+            (4, "", None),
             (9, "proxy:admin", None),
         ];
         for (count, names, expected) in table {

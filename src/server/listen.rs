@@ -50,18 +50,20 @@ fn why(address: SocketAddr, error: &io::Error, unprivileged: u16) -> String {
     }
 }
 
-/// The addresses of both listeners.
+/// The addresses of the listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
     /// Of the proxy's.
     pub(super) proxy: SocketAddr,
     /// Of the admin port's.
     pub(super) admin: SocketAddr,
+    /// Of the mirror's, if there is one.
+    pub(super) mirror: Option<SocketAddr>,
 }
 
 impl Addresses {
     pub(super) fn all(self) -> Vec<SocketAddr> {
-        vec![self.proxy, self.admin]
+        [self.proxy, self.admin].into_iter().chain(self.mirror).collect()
     }
 }
 

@@ -84,11 +84,17 @@ impl Running {
         })
         .await??;
         let (budget, limits) = (Budget::of_process(settings.clients.connections), settings.clients.limits());
+        let mirror_address = settings.listen.mirror.or_else(|| passed.address("mirror"));
         let mut open = |name, address, key| Listener::open(passed.take(name), address, key, limits.stall);
         let (proxy_listener, proxy_heartbeat) = open("proxy", settings.listen.proxy, "listen.proxy")?;
         let (admin_listener, admin_heartbeat) = open("admin", settings.listen.admin, "listen.admin")?;
+        let mirror = mirror_address.map(|address| open("mirror", address, "listen.mirror")).transpose()?;
         store.files().set(budget.files);
-        let addresses = Addresses { proxy: proxy_listener.address()?, admin: admin_listener.address()? };
+        let addresses = Addresses {
+            proxy: proxy_listener.address()?,
+            admin: admin_listener.address()?,
+            mirror: mirror.as_ref().map(|(listener, _)| listener.address()).transpose()?,
+        };
         let building = (settings.clone(), ca.clone());
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca) = building;
@@ -120,6 +126,13 @@ impl Running {
         tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
             served.serve(stream, peer, Door::Proxy)
         }));
+        let mut heartbeats = vec![proxy_heartbeat, admin_heartbeat];
+        if let Some((listener, heartbeat)) = mirror {
+            let served = proxy.clone();
+            let serve = move |stream, peer| served.serve(stream, peer, Door::Mirror);
+            tokio::spawn(listen::accept(listener, stop.clone(), None, serve));
+            heartbeats.push(heartbeat);
+        }
         let (measured, places, pages) = (metrics.clone(), admin_places, proxy.clone());
         let serve = move |stream, _| {
             let Some(place) = places.take() else { return }; // and counted
@@ -131,7 +144,6 @@ impl Running {
             admin::serve(Guarded::new(stream, place), measured.clone(), public);
         };
         tokio::spawn(listen::accept(admin_listener, stop.clone(), Some(Spare::new()), serve));
-        let heartbeats = vec![proxy_heartbeat, admin_heartbeat];
         Ok(Self { proxy, store, metrics, addresses, heartbeats, current, sources, stop, control })
     }
 
@@ -139,6 +151,12 @@ impl Running {
     #[must_use]
     pub fn proxy_address(&self) -> SocketAddr {
         self.addresses.proxy
+    }
+
+    /// The address of the mirror's listener, if there is one.
+    #[must_use]
+    pub fn mirror_address(&self) -> Option<SocketAddr> {
+        self.addresses.mirror
     }
 
     /// The address of the admin listener.
@@ -183,6 +201,7 @@ impl Running {
             configuration = file(&current.settings.file).unwrap_or_else(|| "defaults".to_owned()),
             proxy = %self.addresses.proxy,
             admin = %self.addresses.admin,
+            mirror = self.addresses.mirror.map(|address| address.to_string()),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,

@@ -31,6 +31,16 @@ pub struct Leftover<B = Incoming>(Option<Arc<Mutex<B>>>);
 enum Kind<B> {
     Direct(B),
     Shared(Arc<Mutex<B>>),
+    /// There is none.
+    Empty,
+}
+
+impl<B> Received<B> {
+    /// No body: for a request that the proxy makes of another one.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Kind::Empty)
+    }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Received<B> {
@@ -72,6 +82,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
         match &mut self.get_mut().0 {
             Kind::Direct(body) => Pin::new(body).poll_frame(cx),
             Kind::Shared(body) => Pin::new(&mut *body.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx),
+            Kind::Empty => Poll::Ready(None),
         }
     }
 
@@ -79,6 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
         match &self.0 {
             Kind::Direct(body) => body.is_end_stream(),
             Kind::Shared(body) => body.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream(),
+            Kind::Empty => true,
         }
     }
 
@@ -86,6 +98,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
         match &self.0 {
             Kind::Direct(body) => body.size_hint(),
             Kind::Shared(body) => body.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
+            Kind::Empty => SizeHint::with_exact(0),
         }
     }
 }

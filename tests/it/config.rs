@@ -45,7 +45,7 @@ fn loaded(sources: &ConfigSources) -> Settings {
 fn check_tells_every_mistake_with_its_line_and_exits_with_2() {
     let folder = folder_with(
         "cache:\n  max_size: big\n\nregistries:\n  r.example.com:\n    endpoints:\n      - url: https://r.example.com\n\
-         \x20       ca_file: nowhere.crt\n    pus: allow\nlisten:\n  mirror: '[::]:5000'\n",
+         \x20       ca_file: nowhere.crt\n    pus: allow\nlisten:\n  mirror: here\n",
     );
     let output = pullthrough(folder.path(), &[("PULLTHROUGH_CACH_DIR", "x")], &["check"]);
     assert_eq!(output.status.code(), Some(2));
@@ -55,7 +55,7 @@ fn check_tells_every_mistake_with_its_line_and_exits_with_2() {
         "pullthrough.yaml:8: registries.r.example.com.endpoints[0].ca_file: nowhere.crt: No such file or directory (os \
          error 2); expected a readable file",
         "pullthrough.yaml:9: registries.r.example.com.pus: unknown key; did you mean push?",
-        "pullthrough.yaml:11: listen.mirror: not available yet; remove this key",
+        "pullthrough.yaml:11: listen.mirror: found \"here\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
         "PULLTHROUGH_CACH_DIR: unknown variable; did you mean PULLTHROUGH_CACHE_DIR?",
     ];
     assert_eq!(stderr(&output).lines().collect::<Vec<_>>(), expected);

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::endpoints::KnownHosts;
-use super::{clients, credentials, parents, registries};
+use super::{clients, credentials, mirror, parents, registries};
 use crate::config::base::Base;
 use crate::config::file::File;
 use crate::config::mistakes::phrase::repeated;
@@ -51,23 +51,27 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     parents::judge(&mut sections.upstream.proxy, base, report);
     let settled = registries::settle(sections.registries.take(), report);
     clients::judge_registries(&sections.clients.rules, &settled, report);
+    mirror::judge(&mut sections.mirror, &settled, base, report);
     settled
 }
 
 fn listeners(sections: &File, report: &mut Report<'_>) {
-    let (proxy, admin) = (sections.listen.proxy, sections.listen.admin);
-    let overlap = proxy.ip() == admin.ip() || proxy.ip().is_unspecified() || admin.ip().is_unspecified();
-    if proxy.port() != 0 && proxy.port() == admin.port() && overlap {
-        report.say_of_one([
-            (
-                KeyPath::of(["listen", "admin"]),
-                format!("found {admin}; same address as listen.proxy ({proxy}); expected a different port"),
-            ),
-            (
-                KeyPath::of(["listen", "proxy"]),
-                format!("found {proxy}; same address as listen.admin ({admin}); expected a different port"),
-            ),
-        ]);
+    let listen = &sections.listen;
+    let all = [("admin", Some(listen.admin)), ("mirror", listen.mirror), ("proxy", Some(listen.proxy))];
+    let all = all.into_iter().filter_map(|(key, address)| Some((key, address?))).collect::<Vec<_>>();
+    for (at, (key, address)) in all.iter().enumerate() {
+        for (other, its) in &all[at + 1..] {
+            let overlap = address.ip() == its.ip() || address.ip().is_unspecified() || its.ip().is_unspecified();
+            if address.port() == 0 || address.port() != its.port() || !overlap {
+                continue;
+            }
+            let said = |key: &str, address, other: &str, its| {
+                let text =
+                    format!("found {address}; same address as listen.{other} ({its}); expected a different port");
+                (KeyPath::of(["listen", key]), text)
+            };
+            report.say_of_one([said(key, address, other, its), said(other, its, key, address)]);
+        }
     }
     if sections.ca.dir == sections.cache.dir {
         let folder = repeated(&sections.ca.dir.display().to_string());

@@ -45,6 +45,23 @@ pub(crate) fn judge(
     }
 }
 
+/// Checks the certificate that a listener has, and its key.
+pub(crate) fn judge_own(certificate: &Path, key: &Path, path: &KeyPath, report: &mut Report<'_>) {
+    match (certificates(certificate), private_key(key)) {
+        (Ok(chain), Ok(secret)) if !belong_together(&chain, &secret) => {
+            report.say(&path.key("key_file"), "does not match cert_file; expected the key of that certificate");
+        }
+        (chain, secret) => {
+            if let Err(problem) = chain {
+                report.say(&path.key("cert_file"), problem);
+            }
+            if let Err(problem) = secret {
+                report.say(&path.key("key_file"), problem);
+            }
+        }
+    }
+}
+
 fn belong_together(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> bool {
     CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &aws_lc_rs::default_provider()).is_ok()
 }

@@ -25,7 +25,7 @@ cache:
   min_free: lots
 listen:
   proxy: 3128
-  mirror: '[::]:5000'
+  mirror: here
 registries:
   r.example.com:
     endpoints:
@@ -50,7 +50,7 @@ nonsense: 1
         "dir/f.yaml:2: cache.max_sise: unknown key; did you mean max_size?",
         "dir/f.yaml:3: cache.min_free: found \"lots\"; expected a percentage from 0% to 100%",
         "dir/f.yaml:5: listen.proxy: found 3128; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
-        "dir/f.yaml:6: listen.mirror: not available yet; remove this key",
+        "dir/f.yaml:6: listen.mirror: found \"here\"; expected an address and port such as 127.0.0.1:3128 or '[::]:3128'",
         "dir/f.yaml:11: registries.r.example.com.endpoints[0].colour: unknown key; expected one of url, address, \
              ca_file, client_cert_file, client_key_file, auth, authoritative",
         "dir/f.yaml:12: registries.r.example.com.endpoints[1]: url is missing; it is required",
@@ -66,7 +66,7 @@ nonsense: 1
         "dir/f.yaml:22: registries.*.com: covers all of .com; expected a domain of your own, such as \
              *.example.com",
         "dir/f.yaml:23: cache: duplicate key; expected each key once",
-        "dir/f.yaml:25: nonsense: unknown key; expected one of listen, ca, cache, fill, registries, clients, \
+        "dir/f.yaml:25: nonsense: unknown key; expected one of listen, mirror, ca, cache, fill, registries, clients, \
              upstream, tunnel, log, drain",
     ];
     let found = mistakes(text);

@@ -54,6 +54,20 @@ impl Query {
         }
     }
 
+    /// The same without the parameter `name`, in whatever case it is written.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|parameter| !parameter.name.eq_ignore_ascii_case(name)).cloned().collect())
+    }
+
+    /// The same with one parameter `name`, of this value.
+    #[must_use]
+    pub fn with(&self, name: &'static str, value: &str) -> Self {
+        let mut changed = self.without(name);
+        changed.0.extend(Parameter::of(name, value));
+        changed
+    }
+
     /// All parameters as (name, value), decoded.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|parameter| (parameter.name.as_str(), parameter.value.as_str()))
@@ -67,6 +81,20 @@ impl Query {
 }
 
 impl Parameter {
+    /// One that is made here: every byte that is not plain is escaped.
+    fn of(name: &str, value: &str) -> Option<Self> {
+        let escaped: String = value.bytes().fold(String::new(), |mut text, byte| {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                    text.push(char::from(byte));
+                }
+                _ => text.push_str(&format!("%{byte:02X}")),
+            }
+            text
+        });
+        Self::parse(&format!("{name}={escaped}"))
+    }
+
     fn parse(pair: &str) -> Option<Self> {
         let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
         let spelt = |text| percent::normalised(text, b"!$'()*,:@/?+").map(Zeroizing::new);
@@ -142,6 +170,14 @@ mod tests {
             let found = query.as_ref().map_err(|bad| *bad).and_then(|query| query.only("from"));
             assert_eq!(found, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_parameter_is_taken_out_or_replaced_and_the_others_stay() {
+        let query = Query::parse("ns=docker.io&n=1&NS=x&last=a+b&from=old").unwrap();
+        assert_eq!(query.without("ns").to_string(), "n=1&last=a+b&from=old");
+        assert_eq!(query.with("from", "team/a b&c").to_string(), "ns=docker.io&n=1&NS=x&last=a+b&from=team/a%20b%26c");
+        assert_eq!(Query::default().without("ns").to_string(), "");
     }
 
     proptest::proptest! {

@@ -56,6 +56,19 @@ impl Route {
         }
     }
 
+    /// The same request in `repository`. `None` where it names none.
+    #[must_use]
+    pub fn within(&self, repository: Repository) -> Option<Self> {
+        Some(match self {
+            Self::Manifest(_, reference) => Self::Manifest(repository, reference.clone()),
+            Self::Blob(_, digest) => Self::Blob(repository, *digest),
+            Self::Upload(_, upload) => Self::Upload(repository, upload.clone()),
+            Self::Tags(_) => Self::Tags(repository),
+            Self::Referrers(_, digest) => Self::Referrers(repository, *digest),
+            Self::Ping | Self::Other(_) => return None,
+        })
+    }
+
     /// Whether a registry could take it for a request of the protocol; then rules and `push` apply to it.
     #[must_use]
     pub fn is_of_protocol(&self) -> bool {
@@ -142,6 +155,20 @@ mod tests {
         for (path, expected) in table {
             assert_eq!(Route::parse(&path), Ok(expected), "{path}");
         }
+    }
+
+    #[test]
+    fn a_route_moves_to_another_repository_and_keeps_the_rest() {
+        for rest in ["manifests/3.20", "blobs/uploads/", "blobs/uploads/0-1", "tags/list"] {
+            let moved = Route::parse(&format!("/v2/a/{rest}")).unwrap().within(name("library/b"));
+            assert_eq!(moved.map(|route| route.to_string()), Some(format!("/v2/library/b/{rest}")));
+        }
+        for rest in ["blobs", "referrers", "manifests"] {
+            let moved = Route::parse(&format!("/v2/a/{rest}/sha256:{HEX}")).unwrap().within(name("b"));
+            assert_eq!(moved.map(|route| route.to_string()), Some(format!("/v2/b/{rest}/sha256:{HEX}")));
+        }
+        assert_eq!(Route::Ping.within(name("b")), None);
+        assert_eq!(Route::parse("/v2/_catalog").unwrap().within(name("b")), None);
     }
 
     #[test]

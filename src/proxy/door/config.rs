@@ -12,8 +12,8 @@ pub struct ListenConfig {
     pub proxy: SocketAddr,
     /// Metrics, read-only. Default: `127.0.0.1:9128`.
     pub admin: SocketAddr,
-    /// Registry mirror.
-    pub mirror: Option<Reserved>,
+    /// Registry mirror, plain HTTP and TLS on one port. Default: none.
+    pub mirror: Option<SocketAddr>,
     /// TLS by SNI.
     pub transparent: Option<Reserved>,
 }

@@ -1,7 +1,7 @@
 //! Serves one accepted connection and hands each request on.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::Scheme;
@@ -20,7 +20,7 @@ use crate::proxy::limit::{Stream, Usage};
 use crate::proxy::respond::Rendered;
 use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
-use crate::proxy::{forward, respond};
+use crate::proxy::{forward, mirror, respond};
 use crate::wire::{self, Body, Guarded, Received, Rewind};
 
 impl Proxy {
@@ -45,7 +45,7 @@ impl Proxy {
             let handed = proxy.clone();
             let handle =
                 move |request, stream| -> PendingAnswer { Box::pin(answer(handed.clone(), from, request, stream)) };
-            if let Err(error) = proxy.serve_stream(stream, address, client, handle).await {
+            if let Err(error) = proxy.serve_stream(stream, from, client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
         };
@@ -55,7 +55,7 @@ impl Proxy {
     pub(crate) async fn serve_stream<S, H>(
         &self,
         stream: S,
-        address: IpAddr,
+        from: Arrival,
         client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
@@ -66,7 +66,7 @@ impl Proxy {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {
             SpokenProtocol::Tls => {
-                let accepted = intercept::accept_own(self, address, stream).await;
+                let accepted = intercept::accept_own(self, from, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
                 let handle = move |mut request: Request<Received>, stream| {
@@ -77,7 +77,7 @@ impl Proxy {
             }
             spoken => self.serve_http(spoken, stream, client, handle).await,
         };
-        served.inspect_err(|error| refused::note_unread(&self.policy().clients, address, None, None, error))
+        served.inspect_err(|error| refused::note_unread(&self.policy().clients, from.address, None, None, error))
     }
 
     /// As [`sniff`]; a silent connection delays a drain for a moment only.
@@ -133,7 +133,12 @@ async fn received(
     // HTTP/2 names a host in any case: it is another one's where the scheme is.
     let by = if request.extensions().get::<ByTls>().is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let is_own = request.version() == Version::HTTP_2 && request.uri().scheme() == Some(&by);
-    let proxied = connects || (request.uri().authority().is_some() && !is_own);
+    let is_mirror = from.door == Door::Mirror;
+    if is_mirror && connects {
+        let refusal = respond::no_method("this is a registry mirror and no proxy: the proxy listens on listen.proxy");
+        return pages::turned_away(proxy, from, &request, "refuse", &refusal);
+    }
+    let proxied = !is_mirror && (connects || (request.uri().authority().is_some() && !is_own));
     if is_unknown && proxied {
         return pages::unknown_client(proxy, from, &request);
     }
@@ -160,5 +165,29 @@ async fn received(
             Err(refusal) => pages::refused(proxy, from, &request, &refusal).into(),
         };
     }
+    if mirror::answer::is_for_registry(&request) {
+        return Box::pin(mirrored(proxy, from, &by, request, &stream, user)).await;
+    }
     Box::pin(pages::answer(proxy, from, &request)).await
+}
+
+/// Answers a request for a registry that names it in another way than by its host.
+async fn mirrored(
+    proxy: &Arc<Proxy>,
+    from: Arrival,
+    by: &Scheme,
+    request: Request<Received>,
+    stream: &Stream,
+    user: &mut Option<Arc<str>>,
+) -> Rendered {
+    let client = match proxy.policy().clients.admit_to_mirror(from, request.headers()).await {
+        Ok(client) => client,
+        Err(refusal) => return pages::turned_away(proxy, from, &request, "login", &refusal),
+    };
+    user.clone_from(&client.user);
+    if let Err(refusal) = stream.admit(&request) {
+        return pages::refused(proxy, from, &request, &refusal).into();
+    }
+    let scheme = if *by == Scheme::HTTPS { "https" } else { "http" };
+    mirror::answer::answer(proxy, &client, scheme, request).await
 }

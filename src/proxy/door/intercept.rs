@@ -23,7 +23,7 @@ use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
 use crate::proxy::limit::{Bounded, Stream};
-use crate::proxy::site::Site;
+use crate::proxy::site::{Arrival, Door, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
 
@@ -76,11 +76,24 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 /// TLS to the proxy itself, by one of its own names.
 pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
-    client: IpAddr,
+    from: Arrival,
     stream: S,
 ) -> Option<Secure<S>> {
     let own = |asked: Option<Host>| asked.or_else(|| host::hostname()?.parse().ok()).ok_or("no name was asked for");
-    accept(proxy, client, "the proxy itself", stream, own).await
+    if from.door != Door::Mirror {
+        return accept(proxy, from.address, "the proxy itself", stream, own).await;
+    }
+    let choose = |asked: Option<Host>| {
+        let policy = proxy.policy();
+        if let Some(config) = &policy.mirror.tls {
+            return Ok(config.clone());
+        }
+        let host = own(asked).map_err(Failed::unnamed)?;
+        // Its client means to talk to that registry, whose names are not this mirror's.
+        let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);
+        if is_registry { Err(Failed::wrong_name()) } else { policy.ca.server_config(&host).map_err(Failed::unsigned) }
+    };
+    accept_by(proxy, from.address, "the mirror", stream, choose).await
 }
 
 /// Performs the handshake. `name` chooses the leaf's host by the name that the client asked for.
@@ -91,6 +104,24 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     name: impl FnOnce(Option<Host>) -> Result<Host, &'static str>,
 ) -> Option<Secure<S>> {
+    let choose = |asked: Option<Host>| {
+        let host = name(asked.clone()).map_err(Failed::unnamed)?;
+        if asked.is_some_and(|asked| asked != host) {
+            return Err(Failed::wrong_name());
+        }
+        proxy.policy().ca.server_config(&host).map_err(Failed::unsigned)
+    };
+    accept_by(proxy, client, to, stream, choose).await
+}
+
+/// Performs the handshake. `choose` has the certificate for the name that the client asked for.
+async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
+    proxy: &Proxy,
+    client: IpAddr,
+    to: &str,
+    stream: S,
+    choose: impl FnOnce(Option<Host>) -> Result<Arc<ServerConfig>, Failed>,
+) -> Option<Secure<S>> {
     let handshake = async {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::before_hello)?;
         let asked = start
@@ -98,17 +129,12 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             .server_name()
             .map(|name| name.parse::<Host>().map_err(|_| Failed::wrong_name()))
             .transpose()?;
-        let host = name(asked.clone()).map_err(Failed::unnamed)?;
-        if asked.is_some_and(|asked| asked != host) {
-            let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
-            return Err(Failed::wrong_name());
-        }
-        let config = match proxy.policy().ca.server_config(&host) {
+        let config = match choose(asked) {
             Ok(config) => config,
-            Err(error) => {
+            Err(failed) => {
                 // There is no such host here, as far as the client can know.
-                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-                return Err(Failed::unsigned(error));
+                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
+                return Err(failed);
             }
         };
         finish(start, config).await

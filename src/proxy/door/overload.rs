@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::http::PendingAnswer;
 use super::pages;
 use crate::proxy::limit::Exceeded;
+use crate::proxy::mirror;
 use crate::proxy::site::Arrival;
 use crate::proxy::state::Proxy;
 use crate::wire::{Body, Guarded, Received};
@@ -32,7 +33,7 @@ pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, from: Arrival, refusa
         let stream = Guarded::new(stream, waiting);
         let handed = proxy.clone();
         let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), from, refusal, request)) };
-        let served = proxy.serve_stream(stream, from.address, client, handle);
+        let served = proxy.serve_stream(stream, from, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
     tokio::spawn(served); // a drain does not wait for it
@@ -45,7 +46,9 @@ async fn answer(
     request: Request<Received>,
 ) -> Response<Body> {
     let is_h2 = request.version() == Version::HTTP_2;
-    let is_for_us = *request.method() != Method::CONNECT && (is_h2 || request.uri().authority().is_none());
+    let is_for_us = *request.method() != Method::CONNECT
+        && (is_h2 || request.uri().authority().is_none())
+        && !mirror::answer::is_for_registry(&request);
     let is_unknown = !proxy.policy().admits(from.address);
     let mut response = match refusal {
         _ if is_for_us && (!is_unknown || pages::is_for_anybody(&request)) => {

@@ -82,9 +82,6 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
     }
     match path {
         "/" => text(StatusCode::OK, welcome(proxy)).into(),
-        path if path.starts_with("/v2/") => {
-            missing("this proxy is not a registry mirror (not available yet): set it in HTTPS_PROXY, not as a mirror")
-        }
         path => match path.strip_prefix("/setup/") {
             Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
             None => missing("this proxy has no such page: see /, or send CONNECT"),

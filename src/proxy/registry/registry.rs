@@ -175,7 +175,8 @@ impl Registry {
         before.outages.away().into_iter().filter_map(taken_over).collect()
     }
 
-    fn first_host(&self) -> Option<Authority> {
+    /// A host that it has, unless it is a pattern alone.
+    pub(crate) fn first_host(&self) -> Option<Authority> {
         let host = self.hosts.iter().find_map(HostPattern::exact).cloned();
         host.map(|host| Authority { host, port: 443 })
     }

@@ -1,0 +1,227 @@
+//! Answers one request under `/v2/` that came to the proxy itself.
+
+use std::sync::Arc;
+
+use http::header::HeaderValue;
+use http::{Method, Request, Response, StatusCode};
+
+use super::{group, inner};
+use crate::oci::{Authority, Code, Query, Route};
+use crate::proxy::auth::ping;
+use crate::proxy::clients::Client;
+use crate::proxy::naming::memory::first;
+use crate::proxy::naming::resolve::{AskedName, MirrorTargetRoute, Resolved, Unnamed};
+use crate::proxy::policy::Policy;
+use crate::proxy::record::Record;
+use crate::proxy::registry::registry::Whose;
+use crate::proxy::respond::{self, Failure, Rendered};
+use crate::proxy::site::{Naming, Site};
+use crate::proxy::state::Proxy;
+use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
+use crate::proxy::v2::dispatch;
+use crate::telemetry::Outcome;
+use crate::wire::{Body, Received};
+
+/// Whether a request for the proxy itself is for a registry behind it.
+pub(crate) fn is_for_registry<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    path == "/v2" || path.starts_with("/v2/")
+}
+
+/// A request for a registry, ready to be asked of it.
+struct Asking<'a> {
+    proxy: &'a Arc<Proxy>,
+    policy: &'a Policy,
+    client: &'a Client,
+    resolved: &'a Resolved,
+    /// Without `ns`.
+    query: Query,
+    base: Arc<str>,
+    host: Authority,
+}
+
+/// Answers it. `scheme` is that of the connection, https or http.
+pub(crate) async fn answer(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    scheme: &'static str,
+    request: Request<Received>,
+) -> Rendered {
+    let policy = proxy.policy();
+    match resolve(&policy, scheme, &request) {
+        Err(failure) => turned_away(proxy, client, &request, &failure),
+        Ok((resolved, query, host, base)) => {
+            let asking = Asking { proxy, policy: &policy, client, resolved: &resolved, query, base, host };
+            asking.answer(request).await
+        }
+    }
+}
+
+type Named = (Resolved, Query, Authority, Arc<str>);
+
+fn resolve(policy: &Policy, scheme: &str, request: &Request<Received>) -> Result<Named, Failure> {
+    let implied = if scheme == "https" { 443 } else { 80 };
+    let host = inner::host_of(request, implied)
+        .ok_or_else(|| respond::ambiguous("the request does not name the mirror's host (Host)"))?;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let query = query.map_err(|flaw| respond::ambiguous(&flaw.to_string()))?;
+    let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
+    let resolved = policy.mirror.names.resolve(&policy.registries, asked).map_err(failure)?;
+    let base = format!("{scheme}://{}", host.short(implied)).into();
+    Ok((resolved, query.without("ns"), host, base))
+}
+
+fn failure(unnamed: Unnamed) -> Failure {
+    let message = unnamed.to_string();
+    match unnamed {
+        Unnamed::Path(_) | Unnamed::Query(_) | Unnamed::Namespace => respond::ambiguous(&message),
+        Unnamed::Host(_) => {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            Failure::new(status, Code::Denied, "http_request_denied", message)
+        }
+        Unnamed::Registry(_) | Unnamed::Nothing | Unnamed::NoDefault => {
+            Failure::new(StatusCode::NOT_FOUND, Code::NameUnknown, "http_request_error", message)
+        }
+    }
+}
+
+/// Refuses a request that is for no registry, and records it.
+fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal: &Failure) -> Rendered {
+    let mut record = Record::new(&proxy.metrics, client.from, request, "-", "mirror");
+    record.user(client.user.as_ref());
+    record.path(request.uri().path());
+    record.judged("refuse", refusal.status.as_u16());
+    record.attach(refusal.render())
+}
+
+impl Asking<'_> {
+    async fn answer(self, mut request: Request<Received>) -> Rendered {
+        let Resolved { targets, group, .. } = self.resolved;
+        if group.is_some() {
+            if let Some(failure) = dispatch::malformed(&mut request).await {
+                return turned_away(self.proxy, self.client, &request, &failure.closing());
+            }
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            let is_token = request.uri().path() == LOCAL_TOKEN_PATH;
+            if !reads && !is_token {
+                let refusal =
+                    respond::no_method("this name stands for several registries: push to one of them by its own name");
+                return turned_away(self.proxy, self.client, &request, &refusal);
+            }
+            let is_about_all = is_token || targets[0].route == Route::Ping;
+            if reads && !is_about_all {
+                return self.of_group(request).await;
+            }
+        }
+        let target = &targets[0];
+        if target.route == Route::Ping && self.client.user.is_some() && !self.takes_credentials(target) {
+            return self.welcome(&request); // its password is all that this name asks for
+        }
+        let (parts, body) = request.into_parts();
+        let request = match self.request(parts, body, target) {
+            Ok(request) => request,
+            Err(failure) => return failure.render(),
+        };
+        self.ask(target, request).await.into()
+    }
+
+    /// Asks the members in order.
+    async fn of_group(self, request: Request<Received>) -> Rendered {
+        let Resolved { targets, group, written, .. } = self.resolved;
+        let memory = &self.proxy.group_memory;
+        let digest = group::digest(&targets[0].route);
+        let remembered = match (digest, group, written) {
+            (Some(digest), Some(group), Some(written)) => memory.member(group, written, &digest),
+            _ => None,
+        };
+        let targets = first(targets.iter().collect(), |target| remembered.as_ref() == Some(&target.authority));
+        let (parts, _) = request.into_parts();
+        let mut kept = None;
+        for target in targets {
+            let inner = match self.request(parts.clone(), Received::empty(), target) {
+                Ok(request) => request,
+                Err(failure) => return failure.render(),
+            };
+            let response = self.ask(target, inner).await;
+            if group::asks_the_next(response.status()) && !self.is_away(target) {
+                kept = Some(group::better(kept, group::read_off(response).await));
+                continue;
+            }
+            if let (true, Some(group), Some(written)) = (is_content(&response), group, written)
+                && let Some(digest) = digest.or_else(|| said_digest(&response))
+            {
+                memory.note(group, written, digest, &target.authority);
+            }
+            return response.into();
+        }
+        match kept {
+            Some(response) => response.into(),
+            None => failure(Unnamed::Nothing).render(),
+        }
+    }
+
+    async fn ask(&self, target: &MirrorTargetRoute, request: Request<Received>) -> Response<Body> {
+        let naming = Naming {
+            base: self.base.clone(),
+            repository: self.resolved.written.clone(),
+            namespace: self.resolved.namespace.clone(),
+            takes_credentials: self.takes_credentials(target),
+        };
+        let site = Site { authority: target.authority.clone(), naming: Some(naming) };
+        Box::pin(dispatch::answer(self.proxy.clone(), self.client.clone(), Arc::new(site), request)).await
+    }
+
+    fn request(
+        &self,
+        parts: http::request::Parts,
+        body: Received,
+        target: &MirrorTargetRoute,
+    ) -> Result<Request<Received>, Failure> {
+        let own = |from: &str| self.own_name(target, from);
+        let query = match target.route {
+            Route::Upload(..) => inner::mounting(&self.query, own),
+            _ => self.query.clone(),
+        };
+        let made = inner::request(parts, body, target, &query, self.takes_credentials(target));
+        made.map_err(|error| respond::ambiguous(&error.to_string()))
+    }
+
+    /// The target's own name for what its client calls `repository`.
+    fn own_name(&self, target: &MirrorTargetRoute, repository: &str) -> Option<String> {
+        let names = &self.policy.mirror.names;
+        let places = names.places(&self.policy.registries, &self.host, self.resolved.namespace.as_deref(), repository);
+        places.into_iter().find(|(at, _)| *at == target.authority).map(|(_, name)| name.to_string())
+    }
+
+    /// Whether the client's credentials are the registry's own: the name stands for it alone, and needs no password of
+    /// the mirror's.
+    fn takes_credentials(&self, target: &MirrorTargetRoute) -> bool {
+        let whose = || self.policy.registry(&target.authority);
+        self.resolved.is_host_of_one
+            && self.policy.clients.logins.is_none()
+            && whose().is_some_and(|registry| matches!(registry.whose(), Whose::Client))
+    }
+
+    /// While it is, no answer of its own says that it has not what was asked for.
+    fn is_away(&self, target: &MirrorTargetRoute) -> bool {
+        let registry = self.policy.registry(&target.authority);
+        registry.is_some_and(|registry| registry.outage(&target.authority).is_open())
+    }
+
+    fn welcome(&self, request: &Request<Received>) -> Rendered {
+        let mut record = Record::new(&self.proxy.metrics, self.client.from, request, "-", "ping");
+        record.user(self.client.user.as_ref());
+        let mut response = ping::welcome(request.method());
+        respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
+        record.verdict("own", response.status().as_u16());
+        record.attach(response.into())
+    }
+}
+
+fn is_content(response: &Response<Body>) -> bool {
+    response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED
+}
+
+fn said_digest(response: &Response<Body>) -> Option<crate::oci::Digest> {
+    response.headers().get(respond::CONTENT_DIGEST).map(HeaderValue::to_str)?.ok()?.parse().ok()
+}
