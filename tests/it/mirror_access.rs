@@ -103,7 +103,8 @@ impl Lab {
         let mut all = self.registry.requests();
         all.extend(self.other.requests());
         all.iter().any(|seen| {
-            let in_headers = seen.headers.values().any(|value| value.to_str().is_ok_and(|value| value.contains(secret)));
+            let in_headers =
+                seen.headers.values().any(|value| value.to_str().is_ok_and(|value| value.contains(secret)));
             in_headers || seen.query.contains(secret)
         })
     }

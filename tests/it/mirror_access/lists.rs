@@ -58,7 +58,10 @@ async fn a_registrys_words_reach_the_client_and_its_challenge_does_not() {
             status: 401,
             headers: vec![
                 ("content-type".into(), "application/json".into()),
-                ("www-authenticate".into(), "Bearer realm=\"https://registry.example.com/token\",error=\"invalid_token\"".into()),
+                (
+                    "www-authenticate".into(),
+                    "Bearer realm=\"https://registry.example.com/token\",error=\"invalid_token\"".into(),
+                ),
                 ("www-authenticate".into(), "Negotiate".into()),
             ],
             body: body.into(),

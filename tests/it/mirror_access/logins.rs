@@ -87,12 +87,19 @@ async fn a_token_service_of_the_registrys_own_is_asked_with_the_registrys_names(
     let lab = Lab { registry, other: service, proxy };
     let path = format!("/v2/alice/app/blobs/{own}");
     let refused = lab.ask(ALONE, "GET", &path, None).await;
-    assert!(refused.header("www-authenticate").ends_with("scope=\"repository:alice/app:pull\""), "{:?}", refused.headers);
+    assert!(
+        refused.header("www-authenticate").ends_with("scope=\"repository:alice/app:pull\""),
+        "{:?}",
+        refused.headers
+    );
     let alice = basic_value("alice", "secret-a");
     let bearer = lab.token(ALONE, "repository:alice/app:pull", Some(&alice)).await.unwrap();
     assert_eq!(lab.ask(ALONE, "GET", &path, Some(&bearer)).await.status, 200);
     let asked: Vec<_> = lab.other.requests().into_iter().map(|seen| seen.query).collect();
-    assert!(asked.iter().any(|query| query.contains("team%2Falice%2Fapp") || query.contains("team/alice/app")), "{asked:?}");
+    assert!(
+        asked.iter().any(|query| query.contains("team%2Falice%2Fapp") || query.contains("team/alice/app")),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]

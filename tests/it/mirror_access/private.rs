@@ -11,8 +11,10 @@ async fn all_ways(lab: &Lab, image: &Image, authorization: Option<&str>) -> Vec<
     let mut found = Vec::new();
     for path in paths(Name::Alone, "alice/app", image) {
         for (method, range) in [("HEAD", None), ("GET", None), ("GET", Some("bytes=5-9"))] {
-            let headers: Vec<(&str, &str)> =
-                [("authorization", authorization), ("range", range)].into_iter().filter_map(|(n, v)| Some((n, v?))).collect();
+            let headers: Vec<(&str, &str)> = [("authorization", authorization), ("range", range)]
+                .into_iter()
+                .filter_map(|(n, v)| Some((n, v?)))
+                .collect();
             found.push(session.ask(method, &path, &headers).await.status.as_u16());
         }
     }
@@ -62,9 +64,8 @@ async fn who_may_read_it_gets_it_and_nobody_else_also_of_the_cache_in_an_outage_
     let refused = lab.ask(ALONE, "GET", "/v2/alice/app/manifests/1", None).await;
     assert_eq!(refused.status, 401);
     let challenge = refused.header("www-authenticate");
-    let expected = format!(
-        "Bearer realm=\"http://{ALONE}/v2/_pullthrough/token\",service=\"{ALONE}\",scope=\"{scope}\""
-    );
+    let expected =
+        format!("Bearer realm=\"http://{ALONE}/v2/_pullthrough/token\",service=\"{ALONE}\",scope=\"{scope}\"");
     assert_eq!(challenge, expected, "the challenge of an outage names the mirror");
     let hers = lab.token(ALONE, scope, Some(&alice)).await.unwrap();
     let found = all_ways(&lab, &image, Some(&hers)).await;

@@ -53,10 +53,19 @@ async fn an_upload_goes_on_at_the_registrys_very_url() {
     let lab = Lab::start(Registry::start(REGISTRY), "push: allow", "").await;
     for (location, path) in [
         ("/v2/team/app/blobs/uploads/u1?_state=AbC-_%3D%3D", "/v2/team/app/blobs/uploads/u1"),
-        ("https://registry.example.com/v2/team/app/blobs/uploads/u2?_state=AbC-_%3D%3D", "/v2/team/app/blobs/uploads/u2"),
-        ("http://registry.example.com:5000/v2/team/app/blobs/uploads/u3?_state=AbC-_%3D%3D", "/v2/team/app/blobs/uploads/u3"),
+        (
+            "https://registry.example.com/v2/team/app/blobs/uploads/u2?_state=AbC-_%3D%3D",
+            "/v2/team/app/blobs/uploads/u2",
+        ),
+        (
+            "http://registry.example.com:5000/v2/team/app/blobs/uploads/u3?_state=AbC-_%3D%3D",
+            "/v2/team/app/blobs/uploads/u3",
+        ),
         ("u4?_state=AbC-_%3D%3D", "/v2/team/app/blobs/uploads/u4"),
-        ("/artifacts-uploads/namespaces/p/uploads/AF:1?_state=AbC-_%3D%3D", "/artifacts-uploads/namespaces/p/uploads/AF:1"),
+        (
+            "/artifacts-uploads/namespaces/p/uploads/AF:1?_state=AbC-_%3D%3D",
+            "/artifacts-uploads/namespaces/p/uploads/AF:1",
+        ),
         ("/v2/team/app/blobs/upload/0-1-2?_state=AbC-_%3D%3D", "/v2/team/app/blobs/upload/0-1-2"),
     ] {
         let headers = vec![("location".into(), location.into()), ("docker-upload-uuid".into(), "uuid-1".into())];
@@ -74,7 +83,8 @@ async fn an_upload_goes_on_at_the_registrys_very_url() {
             let digest = Digest::of(Algorithm::Sha256, b"x");
             send(&mut session, "PATCH", &upload, &[("content-type", "application/octet-stream")], b"x").await;
             send(&mut session, "PUT", &format!("{upload}&digest={digest}"), &[], b"").await;
-            let seen: Vec<_> = lab.registry.requests().into_iter().map(|seen| (seen.method, seen.path, seen.query)).collect();
+            let seen: Vec<_> =
+                lab.registry.requests().into_iter().map(|seen| (seen.method, seen.path, seen.query)).collect();
             let expected = [
                 ("PATCH".to_owned(), path.to_owned(), "_state=AbC-_%3D%3D".to_owned()),
                 ("PUT".to_owned(), path.to_owned(), format!("_state=AbC-_%3D%3D&digest={digest}")),
