@@ -14,7 +14,8 @@ async fn a_lists_next_page_is_the_clients_own_path() {
                 &format!("/v2/team/app/{rest}"),
                 Act::Header("link".into(), format!("<{link}>; rel=\"next\", <https://evil.test/x>; rel=prev")),
             );
-            for name in NAMES {
+            // The first registry of the group says that it has no referrers, and that is an answer.
+            for name in NAMES.into_iter().filter(|name| *name != Name::Group || rest == "tags/list") {
                 let answer = lab.ask(name.host(), "GET", &name.path("team/app", &rest), None).await;
                 let ns = if name == Name::Namespace { format!("&ns={REGISTRY}") } else { String::new() };
                 let expected = format!("</v2/{}/{rest}?n=1&last=a%2Fb{ns}>; rel=\"next\"", name.written("team/app"));
@@ -51,6 +52,7 @@ async fn what_a_registry_says_of_its_host_is_not_said_of_the_mirror() {
 #[tokio::test]
 async fn a_registrys_words_reach_the_client_and_its_challenge_does_not() {
     let lab = Lab::start(Registry::start(REGISTRY), "", "").await;
+    lab.registry.serve_tokens(&crate::support::Tokens::new());
     let body = r#"{"errors":[{"code":"DENIED","message":"ask the data team"}]}"#;
     lab.registry.script(
         "/v2/team/*",

@@ -61,7 +61,8 @@ async fn a_registry_with_passwords_gives_all_of_it_where_its_name_stands_alone()
     let images = [("alice/app", &image)];
     table(&lab, &images, Some(ALICE), |name, _| name == Name::Alone).await;
     table(&lab, &images, None, |_, _| false).await;
-    table(&lab, &images, Some(("alice", "wrong")), |_, _| false).await;
+    let wrong = Puller::new(&lab, SHAPES[0], Name::Alone, Some(("alice", "wrong")));
+    assert_eq!(wrong.await.pull("alice/app", &image).await, 401);
 }
 
 #[tokio::test]
@@ -88,7 +89,10 @@ async fn a_mirrors_own_password_opens_every_name_for_what_is_public_and_reaches_
     let images = [("public/app", &public), ("alice/app", &private)];
     table(&lab, &images, Some(DOOR), |_, repository| repository == "public/app").await;
     table(&lab, &images, None, |_, _| false).await;
-    table(&lab, &images, Some(ALICE), |_, _| false).await;
+    for name in [Name::Alone, Name::Prefix] {
+        assert_eq!(Puller::new(&lab, SHAPES[0], name, Some(ALICE)).await.pull("public/app", &public).await, 401);
+    }
+    assert!(!lab.was_told(basic_value(ALICE.0, ALICE.1).trim_start_matches("Basic ")));
     // Known, and refused by the registry: that is no question for the password again.
     let answer = lab.ask(super::ALONE, "GET", "/v2/alice/app/manifests/1", Some(&basic_value(DOOR.0, DOOR.1))).await;
     assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (403, ""));
