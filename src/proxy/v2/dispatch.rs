@@ -10,12 +10,12 @@ use http_body::Body as _;
 
 use super::detours::DetourCheck;
 use super::endpoint::endpoint;
+use super::lists::ListQuery;
+use super::push;
 use super::read::read;
-use super::referrers::ReferrersQuery;
 use super::translated::answer::{MirrorAnswer, is_to_translate};
 use super::translated::place::AskedPlace;
 use super::translated::upload::{UploadName, Uploads};
-use super::{listing, push};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;
 use crate::proxy::clients::clearance::{self, Clearance};
@@ -33,7 +33,7 @@ use crate::proxy::site::Site;
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
-use crate::telemetry::{Kind, Outcome};
+use crate::telemetry::Kind;
 use crate::wire::{self, Body, Received};
 
 /// Servers that speak HTTP/2 may end a connection, which other requests share, over a longer target.
@@ -88,14 +88,14 @@ async fn judged(
     let mut rendered = match clearance::of(&registry, client, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
-            respond::ambiguous(&flaw.to_string()).told().render()
+            refused(&mut record, &respond::ambiguous(&flaw.to_string()).told())
         }
         Ok(clearance) => match clearance.judge(&clients.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), clearance.kind());
                 record.detail(format!("refused by the rule {rule}"));
                 clearance.note_refused(clients, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
-                respond::no_entry(&rule).told().render()
+                refused(&mut record, &respond::no_entry(&rule).told())
             }
             Judgement::Allowed(rule) => {
                 let asked = (&*registry, authority, request.uri());
@@ -121,7 +121,7 @@ async fn judged(
                     }
                     Err(failure) => {
                         clearance.note_answer(clients, &Served::failure(failure.clone()), rule);
-                        failure.render()
+                        refused(&mut record, &failure)
                     }
                 };
                 match &site.naming {
@@ -147,6 +147,12 @@ async fn judged(
     }
     wire::via(rendered.response.headers_mut(), version);
     record.attach(rendered)
+}
+
+/// The answer to a request that the proxy refuses before the cache or a registry is asked.
+fn refused(record: &mut Record, failure: &Failure) -> Rendered {
+    record.verdict("refuse", failure.status.as_u16());
+    failure.render()
 }
 
 /// Why a request cannot be one to a registry: it has no host or two, is for a tunnel or about the server as a whole, or
@@ -196,7 +202,7 @@ async fn dispatch(
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), clearance.reference());
     let context = Context::new(proxy, policy, registry, site, clearance.client(), request.headers_mut());
-    let served = routed(&context, site, policy, clearance, request, record).await;
+    let served = routed(&context, site, policy, clearance, request).await;
     if let Some(asked) = context.was_asked() {
         record.asked(asked.clone());
     }
@@ -210,7 +216,6 @@ async fn routed(
     policy: &Policy,
     clearance: &Clearance,
     mut request: Request<Received>,
-    record: &mut Record,
 ) -> Result<Served, Failure> {
     let (route, kind) = (clearance.route(), clearance.kind());
     let registry = context.registry;
@@ -223,7 +228,6 @@ async fn routed(
         return Ok(served);
     }
     if clearance.is_push() && registry.push() == Push::Deny {
-        record.outcome(Outcome::Bypass);
         clearance.note_refused(&policy.clients, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
         return Err(respond::no_push(registry.name()).told());
     }
@@ -293,15 +297,9 @@ async fn pass_on(
                 tokio::time::timeout(PATIENCE, Box::pin(token_service::relay(context, &endpoint, request))).await;
             relayed.unwrap_or_else(|_| Served::failure(respond::no_answer()))
         }
-        Route::Referrers(repository, _) if reads && is_registry => {
-            let query = ReferrersQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
+        Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
+            let query = ListQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
             Box::pin(query.answer(request)).await
-        }
-        Route::Tags(repository) if reads && is_registry => {
-            let asked = Box::pin(listing::pass(context, repository, &endpoint, kind, request));
-            let asked = forward::within_share(context.proxy, context.client, asked);
-            let answered = tokio::time::timeout(PATIENCE, asked).await;
-            answered.map_or_else(|_| Served::failure(respond::no_answer()), Served::bypass)
         }
         _ if wire::ends_here(&mut request) => Served::failure(respond::no_further()),
         _ => {
