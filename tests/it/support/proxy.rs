@@ -136,6 +136,10 @@ impl Plan {
         self.with("log", entries)
     }
 
+    pub(crate) fn mirror(self, entries: &str) -> Self {
+        self.with("mirror", entries)
+    }
+
     pub(crate) fn tunnel(self, entries: &str) -> Self {
         self.with("tunnel", entries)
     }
