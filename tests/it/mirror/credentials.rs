@@ -4,15 +4,14 @@ use super::{Lab, code};
 use crate::pull::layer;
 use crate::support::{Tokens, basic_value};
 
-/// `user` with the password `secret`, as `htpasswd -B` writes it.
+/// `user` with the password `secret`, at bcrypt's least cost.
 fn htpasswd() -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), LINE).unwrap();
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    std::fs::write(file.path(), format!("user:{hash}\n")).unwrap();
     let entry = format!("htpasswd: '{}'", file.path().display());
     (file, entry)
 }
-
-const LINE: &str = "HTPASSWD_LINE\n";
 
 #[tokio::test]
 async fn the_mirrors_own_password_is_asked_for_as_a_server_asks_and_goes_nowhere() {
