@@ -80,7 +80,7 @@ pub(super) fn policy(
         upstream,
         ca,
     );
-    Ok(policy.mirroring(Mirror { names, tls }))
+    Ok(policy.mirroring(Mirror { names, tls, unasked: settings.mirror_address() }))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

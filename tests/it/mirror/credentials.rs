@@ -80,6 +80,12 @@ async fn a_private_image_is_not_readable_through_a_name_that_carries_no_credenti
         }
     }
     let sent = |seen: &crate::support::Seen| seen.headers.get("authorization").cloned();
-    assert!(lab.quay.requests().iter().filter_map(sent).all(|value| value != *bearer && !value.as_bytes().starts_with(b"Basic")));
+    assert!(
+        lab.quay
+            .requests()
+            .iter()
+            .filter_map(sent)
+            .all(|value| value != *bearer && !value.as_bytes().starts_with(b"Basic"))
+    );
     assert_eq!(lab.hub.requests().iter().filter_map(sent).count(), 0);
 }
