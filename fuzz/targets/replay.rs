@@ -52,6 +52,7 @@ replay! {
     landed: 4000,
     location: 4000,
     manifest: 4000,
+    naming: 1000,
     query: 2000,
     range: 4000,
     route: 2000,
