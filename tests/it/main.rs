@@ -15,6 +15,7 @@ mod hostile;
 mod hostile_client;
 mod layers;
 mod limits;
+mod mirror;
 mod mirror_access;
 mod predecessor;
 mod pull;

@@ -95,7 +95,10 @@ pub fn door(data: &[u8]) {
         Some(SpokenProtocol::Http2) => assert_eq!(answer.get(3), Some(&4), "HTTP/2 begins with SETTINGS"),
         Some(SpokenProtocol::Http1) => {
             let status = status(&answer);
-            let is_ours = matches!(status, 200 | 400 | 403 | 404 | 405 | 407 | 414 | 421 | 431 | 503 | 505 | 508);
+            let is_ours = matches!(
+                status,
+                200 | 400 | 401 | 403 | 404 | 405 | 407 | 414 | 421 | 431 | 501 | 502 | 503 | 504 | 505 | 508
+            );
             assert!(is_ours, "{}", String::from_utf8_lossy(&answer));
             if status == 200 && data.starts_with(b"CONNECT ") {
                 opened(data);

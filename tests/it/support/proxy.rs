@@ -102,7 +102,12 @@ impl Plan {
 
     /// Adds entries to the section `listen`, in flow style.
     pub(crate) fn doors(self, entries: &str) -> Self {
-        Self { doors: format!(", {entries}"), ..self }
+        Self { doors: format!("{}, {entries}", self.doors), ..self }
+    }
+
+    /// Listens as a registry mirror, too. `entries` are those of the section `mirror`, in flow style.
+    pub(crate) fn mirror(self, entries: &str) -> Self {
+        self.doors("mirror: '127.0.0.1:0'").with("mirror", entries)
     }
 
     /// Gives up a client that takes nothing for so long, instead of a minute.
@@ -134,10 +139,6 @@ impl Plan {
 
     pub(crate) fn log(self, entries: &str) -> Self {
         self.with("log", entries)
-    }
-
-    pub(crate) fn mirror(self, entries: &str) -> Self {
-        self.with("mirror", entries)
     }
 
     pub(crate) fn tunnel(self, entries: &str) -> Self {
@@ -212,6 +213,16 @@ impl Proxy {
     /// Where this door is.
     pub(crate) fn door(&self, door: Door) -> SocketAddr {
         self.running().door_address(door).expect("it is open")
+    }
+
+    /// Where its mirror is.
+    pub(crate) fn mirror(&self) -> SocketAddr {
+        self.door(Door::Mirror)
+    }
+
+    /// A client of the mirror, which trusts the proxy's CA. Its sessions name the host of the mirror.
+    pub(crate) fn mirror_client(&self) -> Client {
+        Client::direct(self.mirror()).trusting(&self.ca_file())
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {
