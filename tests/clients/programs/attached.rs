@@ -56,7 +56,7 @@ fn tags_signatures_and_artifacts_are_found_through_the_proxy_as_directly_also_wi
     let lab = Lab::new();
     lab.publish(&[IMAGE, "quay.io/lab/app:2"], Shape::Single, 1, 10_000);
     let home = lab.folder("attached");
-    let direct = Way { proxy: lab.road().to_owned(), trust: lab.ca_file().to_owned() };
+    let direct = Way::by_proxy(lab.road(), lab.ca_file());
     std::fs::write(home.join("sbom.json"), "{}").unwrap();
     for attach in [
         &["cosign", "generate-key-pair"][..],

@@ -24,17 +24,14 @@ fn conformance(lab: &Lab, way: &Way, registry: &str, repository: &str, settings:
     suite.env("OCI_REPO1", format!("{repository}/one")).env("OCI_REPO2", format!("{repository}/two"));
     suite.env("OCI_RESULTS_DIR", home.join("results"));
     suite.envs(settings.iter().map(|(name, value)| (*name, value)));
-    let said = run(&mut suite, PULL); // its exit status is that of the registry alone, too
-    let report = fs::read_to_string(home.join("results/junit.xml")).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-    let value = |case: &str, name: &str| {
-        let (_, rest) = case.split_once(&format!("{name}=\""))?;
-        rest.split('"').next().map(str::to_owned)
-    };
+    let said = run(&mut suite, PULL).unwrap_or_else(|said| said); // its exit status is that of the registry alone, too
     let mut all = Passed::new();
-    for case in report.split("<testcase ").skip(1) {
-        let passed = value(case, "status").as_deref() == Some("passed");
-        *all.entry(value(case, "name").unwrap_or_default()).or_default() += usize::from(passed);
+    for line in said.lines().map(str::trim).filter(|line| line.starts_with("OCI Conformance Test/")) {
+        if let Some((name, ended)) = line.rsplit_once(": ") {
+            *all.entry(name.to_owned()).or_default() += usize::from(ended == "Pass");
+        }
     }
+    assert!(!all.is_empty(), "{said}");
     all
 }
 
@@ -108,7 +105,9 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
         let settings = [&reads[..], &[("OCI_REPO1", repository.to_owned())]].concat();
         conformance(&lab, way, registry, repository, &settings)
     };
-    let alone = read(&road, "quay.io", "lab/read");
+    let mut read_alone = read(&road, "quay.io", "lab/read");
+    read_alone.retain(|name, _| name.contains("/read-only/")); // what is not there has no answer without the registry
+    assert!(read_alone.values().sum::<usize>() > 8, "{read_alone:#?}");
     let read_at = [
         ("CONNECT", "lab/read"),
         ("host", "lab/read"),
@@ -119,7 +118,7 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
     ];
     for when in ["up", "gone"] {
         for ((by, way, registry, _), (_, repository)) in places.iter().zip(read_at) {
-            none_is_worse(&alone, &read(way, registry, repository), &format!("{by}, the registry {when}"));
+            none_is_worse(&read_alone, &read(way, registry, repository), &format!("{by}, the registry {when}"));
         }
         lab.stop_all();
     }
