@@ -83,8 +83,11 @@ pub(super) fn policy(
         upstream,
         ca,
     )
-    .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent));
-    Ok(policy.mirroring(Mirror { names, tls }))
+    .behind(
+        settings.listen.proxy_protocol.iter().map(|balancer| balancer.0).collect(),
+        addresses.of(Door::Transparent),
+    );
+    Ok(policy.mirroring(Mirror { names, tls, unasked: settings.mirror_address() }))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

@@ -202,10 +202,10 @@ impl Running {
         info!(
             version = env!("CARGO_PKG_VERSION"),
             configuration = file(&current.settings.file).unwrap_or_else(|| "defaults".to_owned()),
-            proxy = %self.addresses.proxy(),
-            transparent = self.addresses.of(Door::Transparent).map(|address| address.to_string()),
+            proxy = self.addresses.told(Door::Proxy),
+            transparent = self.addresses.told(Door::Transparent),
             admin = %self.addresses.admin,
-            mirror = self.addresses.of(Door::Mirror).map(|address| address.to_string()),
+            mirror = self.addresses.told(Door::Mirror),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,
@@ -257,7 +257,11 @@ impl Running {
     /// The status that the service manager shows.
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("proxy on {}, {} registries", self.addresses.proxy(), current.settings.registries.len())
+        format!(
+            "proxy on {}, {} registries",
+            self.addresses.told(Door::Proxy).unwrap_or_default(),
+            current.settings.registries.len()
+        )
     }
 
     /// How long a stop lets requests in progress go on, as the configuration in force says.

@@ -10,3 +10,4 @@ mod lab;
 mod memory;
 mod net;
 mod network;
+mod pushes;

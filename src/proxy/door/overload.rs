@@ -4,7 +4,6 @@
 //! pulls.
 //! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
 
 use super::http::PendingAnswer;
+use super::transparent::ConnectionEnds;
 use super::{pages, transparent};
 use crate::proxy::limit::Exceeded;
 use crate::proxy::mirror;
@@ -28,7 +28,7 @@ pub(crate) fn serve(
     proxy: &Arc<Proxy>,
     stream: Rewind<ClientSocket>,
     from: Arrival,
-    to: Option<SocketAddr>,
+    ends: ConnectionEnds,
     refusal: Option<Exceeded>,
 ) {
     let waiting = proxy.limiter.wait(from.address);
@@ -38,7 +38,7 @@ pub(crate) fn serve(
         let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
         if from.door == Door::Transparent {
-            let served = transparent::serve(proxy, from, to, Box::new(stream), refusal);
+            let served = transparent::serve(proxy, from, ends, Box::new(stream), refusal);
             let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
             return;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pullthrough::config::{self, ConfigSources};
 use pullthrough::oci::Digest;
+use pullthrough::proxy::Door;
 use pullthrough::server::Running;
 use pullthrough::store::Disk;
 
@@ -20,6 +21,7 @@ pub(crate) struct Plan {
     downloads: usize,
     idle: &'static str,
     listen: &'static str,
+    doors: String,
     stall: Option<Duration>,
     disk: Disk,
 }
@@ -38,6 +40,7 @@ impl Plan {
             downloads: 32,
             idle: "20s",
             listen: "127.0.0.1:0",
+            doors: String::new(),
             stall: None,
             disk: Disk::default(),
         }
@@ -97,6 +100,16 @@ impl Plan {
         Self { listen, ..self }
     }
 
+    /// Adds entries to the section `listen`, in flow style.
+    pub(crate) fn doors(self, entries: &str) -> Self {
+        Self { doors: format!("{}, {entries}", self.doors), ..self }
+    }
+
+    /// Listens as a registry mirror, too. `entries` are those of the section `mirror`, in flow style.
+    pub(crate) fn mirror(self, entries: &str) -> Self {
+        self.doors("mirror: '127.0.0.1:0'").with("mirror", entries)
+    }
+
     /// Gives up a client that takes nothing for so long, instead of a minute.
     pub(crate) fn stall(self, stall: Duration) -> Self {
         Self { stall: Some(stall), ..self }
@@ -140,7 +153,7 @@ impl Plan {
     /// The configuration file of a proxy that lives in this folder.
     pub(crate) fn yaml(&self, folder: &Path) -> String {
         let mut file = self.configuration.clone();
-        file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'", self.listen));
+        file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'{}", self.listen, self.doors));
         file.add("ca", format!("dir: '{}/ca'", folder.display()));
         file.add("cache", format!("dir: '{}/cache'", folder.display()));
         if !file.has("cache", "min_free") {
@@ -195,6 +208,21 @@ impl Proxy {
 
     pub(crate) fn admin(&self) -> SocketAddr {
         self.running().admin_address()
+    }
+
+    /// Where this door is.
+    pub(crate) fn door(&self, door: Door) -> SocketAddr {
+        self.running().door_address(door).expect("it is open")
+    }
+
+    /// Where its mirror is.
+    pub(crate) fn mirror(&self) -> SocketAddr {
+        self.door(Door::Mirror)
+    }
+
+    /// A client of the mirror, which trusts the proxy's CA. Its sessions name the host of the mirror.
+    pub(crate) fn mirror_client(&self) -> Client {
+        Client::direct(self.mirror()).trusting(&self.ca_file())
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {
