@@ -6,6 +6,7 @@ mod clock;
 mod disk;
 mod dns;
 mod hang;
+mod lab;
 mod memory;
 mod net;
 mod network;

@@ -21,6 +21,7 @@ mod config;
 mod endpoints;
 mod fill;
 mod fills;
+pub(crate) mod hashing;
 pub(crate) mod permit;
 pub(crate) mod plan;
 pub(crate) mod reader;

@@ -7,7 +7,7 @@ use tracing::{debug, error, info};
 use super::FillConfig;
 use super::checkpoint::{keep, keep_now};
 use super::fill::Fill;
-use super::reader::hashing;
+use super::hashing;
 use super::transfer::driver::{Driver, Halt};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, Retry};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::cache::fill::reader::hashing::ContentHash;
+use crate::cache::fill::hashing::ContentHash;
 use crate::oci::{Algorithm, Digest, MANIFEST_LIMIT};
 use crate::store::{Blob, Checksums, Error, Staged, Store};
 

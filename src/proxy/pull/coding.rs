@@ -229,8 +229,8 @@ mod tests {
     async fn a_coded_blob_is_read_in_the_room_that_answers_have() {
         let host = host();
         let mut all = answer_room(&host);
-        all.grow(17 << 20).await.unwrap();
-        assert!(answers_held().0 >= 17 << 20);
+        while all.grow(1 << 20).await.is_ok() {}
+        assert!(answers_held().0 >= 16 << 20);
         let (plain, coded) = (vec![0; 100_000], packed(&[0; 100_000]));
         let (body, _) = blob(&HeaderMap::new(), Body::full(coded.clone()), &digest(&plain), answer_room(&host)).await;
         assert!(crate::wire::collect(body, 1 << 20).await.is_err(), "none is left for this host");

@@ -5,47 +5,10 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::net::{digests, pull};
+use super::lab::Lab;
 use crate::pull::layer;
-use crate::support::{Image, Plan, Proxy, Registry};
-
-const NAME: &str = "registry.test";
-
-struct Lab {
-    registry: Registry,
-    proxy: Proxy,
-    warm: Image,
-    cold: Image,
-}
 
 impl Lab {
-    async fn start() -> Self {
-        let registry = Registry::start(NAME);
-        let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;
-        let warm = registry.push_image("warm", "1", &[layer(200_000, 1)]);
-        let cold = registry.push_image("cold", "1", &[layer(200_000, 2)]);
-        let lab = Self { registry, proxy, warm, cold };
-        lab.pull("warm", &lab.warm).await;
-        lab.all_stored(&lab.warm).await;
-        lab.registry.forget();
-        lab
-    }
-
-    async fn pull(&self, repository: &str, image: &Image) {
-        let pulled = pull(&self.proxy, NAME, repository, image).await;
-        assert!(pulled.is_ok(), "{repository}: {pulled:?}");
-    }
-
-    async fn all_stored(&self, image: &Image) {
-        for digest in digests(image) {
-            self.proxy.stored(digest).await;
-        }
-    }
-
-    fn downloads(&self, image: &Image) -> usize {
-        image.layers.iter().map(|digest| self.registry.count(&format!("GET */{digest}"))).sum()
-    }
-
     fn file(&self, name: &str) -> PathBuf {
         self.proxy.folder().join("cache").join(name)
     }
@@ -64,7 +27,7 @@ impl Lab {
 
 #[tokio::test]
 async fn while_another_program_locks_the_catalog_everything_pulls_and_is_noted_after() {
-    let mut lab = Lab::start().await;
+    let mut lab = Lab::start(|_| ()).await;
     let other = Connection::open(lab.file("catalog.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     lab.pull("warm", &lab.warm).await;
@@ -84,7 +47,7 @@ async fn while_another_program_locks_the_catalog_everything_pulls_and_is_noted_a
 #[tokio::test]
 async fn a_catalog_that_is_overwritten_or_removed_while_it_runs_costs_no_pull() {
     for how in [Lab::overwrite, Lab::remove] {
-        let mut lab = Lab::start().await;
+        let mut lab = Lab::start(|_| ()).await;
         how(&lab);
         lab.pull("warm", &lab.warm).await;
         lab.pull("cold", &lab.cold).await;
@@ -104,7 +67,7 @@ async fn a_catalog_that_is_overwritten_or_removed_while_it_runs_costs_no_pull() 
 #[tokio::test]
 async fn a_catalog_that_is_damaged_or_gone_at_start_costs_one_download() {
     for how in [Lab::overwrite, Lab::remove] {
-        let mut lab = Lab::start().await;
+        let mut lab = Lab::start(|_| ()).await;
         lab.proxy.stop().await;
         how(&lab);
         lab.proxy.restart().await;

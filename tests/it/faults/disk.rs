@@ -5,56 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::net::{digests, pull};
-use crate::pull::layer;
-use crate::support::{Image, Plan, Proxy, Registry, program, until};
-
-const NAME: &str = "registry.test";
-
-/// A registry, a proxy, and an image that was pulled.
-struct Lab {
-    registry: Registry,
-    proxy: Proxy,
-    warm: Image,
-    cold: Image,
-}
-
-impl Lab {
-    /// The proxy's folder is prepared before it starts.
-    async fn start(prepare: impl FnOnce(&Path)) -> Self {
-        let registry = Registry::start(NAME);
-        let plan = Plan::new().registry(&registry, "tags: {fresh_for: 0s}");
-        let proxy = Proxy::of_yaml(|folder| {
-            prepare(folder);
-            plan.yaml(folder)
-        });
-        let proxy = proxy.await;
-        let warm = registry.push_image("warm", "1", &[layer(200_000, 1)]);
-        let cold = registry.push_image("cold", "1", &[layer(200_000, 2)]);
-        let lab = Self { registry, proxy, warm, cold };
-        lab.pull("warm", &lab.warm).await;
-        for digest in digests(&lab.warm) {
-            lab.proxy.stored(digest).await;
-        }
-        lab.registry.forget();
-        lab
-    }
-
-    async fn pull(&self, repository: &str, image: &Image) {
-        let pulled = pull(&self.proxy, NAME, repository, image).await;
-        assert!(pulled.is_ok(), "{repository}: {pulled:?}");
-    }
-
-    fn downloads(&self, image: &Image) -> usize {
-        image.layers.iter().map(|digest| self.registry.count(&format!("GET */{digest}"))).sum()
-    }
-
-    async fn readiness(&self) -> u16 {
-        let at = self.proxy.address();
-        let client = crate::support::client::Client::through(at, &self.proxy.ca_file());
-        client.plain_session(&at.to_string()).await.get("/readyz").await.status.as_u16()
-    }
-}
+use super::lab::Lab;
+use super::net::digests;
+use crate::support::{Plan, program, until};
 
 /// A small file system of its own at a folder, until it is dropped.
 struct Mounted(PathBuf);

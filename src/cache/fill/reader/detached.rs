@@ -9,9 +9,9 @@ use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
-use super::hashing::{self, ContentHash};
 use super::waiter::Waiter;
 use crate::cache::fill::backoff::{Plea, Retries};
+use crate::cache::fill::hashing::{self, ContentHash};
 use crate::cache::fill::transfer::shape::{Shape, Shapes};
 use crate::cache::mismatch::Mismatch;
 use crate::cache::{Fault, FaultKind, Retry, Want};
