@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_client_is_not_told_where_a_parent_is() {
         let parent = Authority::parse("proxy.corp.internal:3128", 80).unwrap();
-        let late = Error::ConnectTimeout { to: parent, after: Duration::from_secs(5) };
+        let late = Error::ConnectTimeout { to: parent, is_reached: false, after: Duration::from_secs(5) };
         let late = Unreached { cause: Arc::new(late), is_timeout: true, is_ours: false };
         for source in [ParentError::Reach(late), ParentError::LoginWanted, ParentError::Loop] {
             let message = by_parent(source).message;

@@ -48,10 +48,12 @@ pub enum Error {
         source: Arc<dyn StdError + Send + Sync>,
     },
     /// No connection, TLS included, within `upstream.connect_timeout`.
-    #[error("no connection to {to} within {}", Period(*.after))]
+    #[error("{} {to} within {}", what_was_late(*.is_reached), Period(*.after))]
     ConnectTimeout {
         /// Who was meant.
         to: Authority,
+        /// Whether it took the connection, and then was silent in the handshake of TLS.
+        is_reached: bool,
         /// The timeout.
         after: Duration,
     },
@@ -302,6 +304,11 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+}
+
+/// What did not happen in time.
+fn what_was_late(is_reached: bool) -> &'static str {
+    if is_reached { "connected, but no TLS handshake with" } else { "no connection to" }
 }
 
 impl Error {

@@ -163,7 +163,7 @@ impl Error {
                     _ => FailureReason::Unreachable,
                 }
             }
-            Self::ConnectTimeout { .. } => FailureReason::Timeout,
+            Self::ConnectTimeout { is_reached: false, .. } => FailureReason::Timeout,
             Self::UnknownIssuer { .. } => FailureReason::UnknownCa,
             Self::Certificate { source, .. } => match source.downcast_ref() {
                 Some(rustls::Error::InvalidCertificate(flaw)) => of_certificate(flaw),
@@ -174,9 +174,11 @@ impl Error {
                 },
             },
             Self::Tls { .. } => FailureReason::Tls,
-            Self::FirstByteTimeout { .. } | Self::Idle { .. } | Self::Trickle { .. } | Self::Away { .. } => {
-                FailureReason::Silent
-            }
+            Self::ConnectTimeout { is_reached: true, .. }
+            | Self::FirstByteTimeout { .. }
+            | Self::Idle { .. }
+            | Self::Trickle { .. }
+            | Self::Away { .. } => FailureReason::Silent,
             Self::Exchange { .. } => FailureReason::Broken,
             Self::Misfit { .. } | Self::Unreadable { .. } => FailureReason::Protocol,
             Self::Redirects { .. } | Self::InsecureRedirect { .. } | Self::BadLocation { .. } => {
@@ -287,7 +289,8 @@ mod tests {
             (connect(io::ErrorKind::ConnectionRefused), "refused"),
             (connect(io::ErrorKind::HostUnreachable), "unreachable"),
             (connect(io::ErrorKind::TimedOut), "timeout"),
-            (Error::ConnectTimeout { to: to(), after }, "timeout"),
+            (Error::ConnectTimeout { to: to(), is_reached: false, after }, "timeout"),
+            (Error::ConnectTimeout { to: to(), is_reached: true, after }, "silent"),
             (certificate(CertificateError::Expired), "certificate_expired"),
             (certificate(CertificateError::NotValidYet), "certificate_not_yet_valid"),
             (certificate(CertificateError::NotValidForName), "certificate_name"),

@@ -230,3 +230,103 @@ async fn a_password_for_the_proxy_is_asked_for_and_not_shown() {
     let (status, said) = doctor(&with, Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
     assert!(status == 0 && !said.contains("p%40ss") && !said.contains("p@ss"), "{said}");
 }
+
+#[tokio::test]
+async fn without_an_image_a_registry_is_tested_that_the_proxy_has() {
+    let (_registry, proxy) = quay(false).await;
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &[]).await;
+    assert!(status == 0 && said.contains("CONNECT quay.io:443 is allowed") && !said.contains("docker.io"), "{said}");
+}
+
+#[tokio::test]
+async fn a_throttle_says_who_throttles() {
+    let (registry, proxy) = quay(false).await;
+    registry.script("*/manifests/*", Act::Status(429));
+    let (status, said) = doctor(&url(&proxy), Some(&proxy.ca_file()), &["quay.io/org/app:1"]).await;
+    assert!(status == 1 && said.contains("quay.io") && said.contains("rate limit is reached: wait"), "{said}");
+}
+
+/// The doctor on a machine whose clients' files are below `root`, or with a mirror's address.
+async fn of_mirrors(arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    command.arg("doctor").args(arguments).env_clear().current_dir("/");
+    let done: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.code().unwrap(), said)
+}
+
+#[tokio::test]
+async fn a_mirror_that_works_is_told_step_by_step() {
+    for tokens in [false, true] {
+        let (_registry, proxy) = quay(tokens).await;
+        let (status, said) = of_mirrors(&["quay.io/org/app:1", "--mirror", &url(&proxy)]).await;
+        assert_eq!(status, 0, "{said}");
+        for step in ["mirror, way: ", "mirror, /v2/: answers as a registry", "mirror, image: sha256:", "pullthrough; "]
+        {
+            assert!(said.contains(step) && !said.contains("FAIL"), "{step}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_that_its_client_passes_over_in_silence_is_named_with_the_cure() {
+    let (registry, proxy) = quay(false).await;
+    let other = Registry::plain("other.example.com");
+    let nowhere = Nowhere::new();
+    let at = |address: std::net::SocketAddr| format!("http://{address}");
+    let (working, dead, stranger) = (url(&proxy), at(nowhere.address()), at(other.address()));
+    let hosts = |url: &str| format!("server = \"https://quay.io\"\n\n[host.\"{url}\"]\n  capabilities = [\"pull\"]\n");
+    let table = [
+        (
+            "etc/containerd/certs.d/quay.io/hosts.toml",
+            hosts(&working),
+            "quay.io/org/app:1",
+            "ok    containerd mirror, image",
+        ),
+        (
+            "etc/containerd/certs.d/_default/hosts.toml",
+            hosts(&dead),
+            "quay.io/org/app:1",
+            "FAIL  containerd mirror, way",
+        ),
+        ("etc/containerd/certs.d/quay.io/hosts.toml", hosts(&stranger), "quay.io/org/app:1", "FAIL  containerd mirror"),
+        (
+            "etc/containerd/certs.d/quay.io/hosts.toml",
+            hosts(&working.replace("http:", "https:")),
+            "quay.io/org/app:1",
+            "FAIL  containerd mirror, way: TLS with",
+        ),
+        (
+            "etc/docker/daemon.json",
+            format!("{{\"registry-mirrors\": [\"{dead}\"]}}"),
+            "docker.io/library/alpine:3",
+            "FAIL  Docker mirror, way",
+        ),
+        (
+            "etc/containers/registries.conf.d/50-x.conf",
+            format!(
+                "[[registry]]\nprefix = \"quay.io\"\n[[registry.mirror]]\nlocation = \"{}/quay.io\"\ninsecure = true\n",
+                proxy.address()
+            ),
+            "quay.io/org/app:1",
+            "ok    Podman, Skopeo, Buildah, CRI-O mirror, image",
+        ),
+        (
+            "etc/containerd/certs.d/quay.io/hosts.toml",
+            hosts(&working),
+            "quay.io/org/app:none",
+            "FAIL  containerd mirror, image: 404",
+        ),
+    ];
+    for (path, text, image, expected) in table {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let (status, said) = of_mirrors(&[image, "--root", root.path().to_str().unwrap()]).await;
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert_eq!(status, i32::from(expected.starts_with("FAIL")), "{said}");
+        assert_eq!(status == 1, said.contains("and says nothing"), "{said}");
+    }
+    drop(registry);
+}

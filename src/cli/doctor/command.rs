@@ -1,19 +1,20 @@
 //! Defines the flags of the doctor, finds the proxy to test, and runs the steps.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::mirror::Asked;
 use super::proxy::ProxyClient;
 use super::report::Reporter;
-use super::steps;
+use super::{found, mirror, steps};
 use crate::cli::flags::{Print, print_json};
 use crate::config::Settings;
 use crate::host::reached_at;
 use crate::oci::ImageName;
-use crate::setup::ProxyUrl;
+use crate::setup::{MirrorUrl, ProxyUrl};
 
 /// The image and the proxy to test.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -24,6 +25,12 @@ pub(crate) struct DoctorFlags {
     /// Proxy address [default: the value of `HTTPS_PROXY`, else the address configured on this machine]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
+    /// Mirror address to test instead, as containerd asks it [default: without a proxy, the mirrors that this machine's clients are told to use]
+    #[arg(long, value_name = "URL", conflicts_with = "proxy")]
+    mirror: Option<MirrorUrl>,
+    /// Root folder of another system whose clients' mirrors are tested
+    #[arg(long, value_name = "DIR", hide = true)]
+    root: Option<PathBuf>,
     /// CA certificate to trust in addition to those of this machine
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -36,20 +43,43 @@ pub(crate) struct DoctorFlags {
 /// # Errors
 /// A step that failed, or an invalid proxy address.
 pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (proxy, from) = proxy(flags, settings)?;
-    let proxy = ProxyClient::new(&proxy, flags.ca.as_deref())?;
     let mut reporter = Reporter { out, json: flags.print.json, steps: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let image = flags.image.clone().map(ImageName::or_latest);
-    let passed = runtime.block_on(steps::take(image, &proxy, &from, &mut reporter))?;
+    let asked = asked(image.as_ref())?;
+    let mirrors = match &flags.mirror {
+        Some(url) => vec![mirror::named(url.clone(), flags.ca.as_deref())],
+        None if flags.proxy.is_some() => Vec::new(),
+        None => found::mirrors(flags.root.as_deref().unwrap_or(Path::new("/")), &asked.registry),
+    };
+    let (proxy, from) = proxy(flags, settings)?;
+    // A machine with mirrors, and without a proxy in this environment, uses none.
+    let uses_proxy = mirrors.is_empty() || from.eq_ignore_ascii_case("HTTPS_PROXY");
+    let mut passed = runtime.block_on(mirror::take(&mirrors, &asked, &mut reporter))?;
+    if uses_proxy && flags.mirror.is_none() {
+        let proxy = ProxyClient::new(&proxy, flags.ca.as_deref())?;
+        passed &= runtime.block_on(steps::take(image, &proxy, &from, &mut reporter))?;
+    }
     if reporter.json {
         print_json(reporter.out, &reporter.steps)?;
     }
     if passed {
         Ok(())
     } else {
-        bail!("a pull from this machine through the proxy would fail, or would not use it: see the step that failed")
+        let way = if uses_proxy { "through the proxy" } else { "from the mirror" };
+        bail!("a pull from this machine {way} would fail, or would not use it: see the step that failed")
     }
+}
+
+/// What mirrors are asked for: without an image, what Docker Hub's clients ask.
+fn asked(image: Option<&ImageName>) -> anyhow::Result<Asked> {
+    Ok(match image {
+        None => Asked { registry: "docker.io".to_owned(), image: None },
+        Some(ImageName::Image(registry, repository, reference)) => {
+            Asked { registry: registry.to_string(), image: Some((repository.clone(), reference.clone())) }
+        }
+        Some(_) => bail!("this is not an image; expected a name such as quay.io/org/app:1"),
+    })
 }
 
 fn proxy(flags: &DoctorFlags, settings: &Settings) -> anyhow::Result<(ProxyUrl, String)> {

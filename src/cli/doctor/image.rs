@@ -4,7 +4,11 @@ use anyhow::{Context, bail};
 use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{Method, Request, StatusCode};
 
-use super::proxy::{Answer, Distrust, ProxyClient, ask};
+use super::proxy::ProxyClient;
+use super::report::Problem;
+use super::talk::{Answer, ask};
+use super::trust::Distrust;
+use super::verdict;
 use crate::oci::{Accept, Authority, Bearer, Challenge, Repository};
 use crate::wire::Body;
 
@@ -87,8 +91,12 @@ pub(super) fn challenge(answer: &Answer) -> Option<Bearer> {
     Challenge::bearer(&Challenge::parse(headers)).cloned()
 }
 
-/// Requests an anonymous token that may read `repository`.
-pub(super) async fn token(proxy: &ProxyClient, challenge: &Bearer, repository: &Repository) -> anyhow::Result<String> {
+/// Requests an anonymous token that may read `repository`. A refusal says whose it is, and for how long.
+pub(super) async fn token(
+    proxy: &ProxyClient,
+    challenge: &Bearer,
+    repository: &Repository,
+) -> anyhow::Result<Result<String, Problem>> {
     let realm: http::Uri = challenge.realm.parse().context("the realm of the challenge is not a URL")?;
     let authority = realm.authority().context("the realm of the challenge has no host")?;
     if realm.scheme_str() != Some("https") {
@@ -103,8 +111,14 @@ pub(super) async fn token(proxy: &ProxyClient, challenge: &Bearer, repository: &
     let answer = get(proxy, &to, Question::get(path, None)).await;
     let answer = answer.with_context(|| format!("cannot query the token service {to}"))?;
     if answer.status != StatusCode::OK {
-        bail!("the token service {to} answered {}: {}", answer.status, answer.words());
+        let Problem { words, fix } = verdict::refused(&answer, &to);
+        return Ok(Err(Problem { words: format!("the token service {to} answered {words}"), fix }));
     }
+    token_in(&answer).map(Ok)
+}
+
+/// The token in a token service's answer.
+pub(super) fn token_in(answer: &Answer) -> anyhow::Result<String> {
     let text: serde_json::Value =
         serde_json::from_slice(&answer.body).context("the token service did not return JSON")?;
     let token = text.get("token").or_else(|| text.get("access_token")).and_then(serde_json::Value::as_str);

@@ -1,19 +1,18 @@
 //! Takes the steps of a pull in their order, and judges what each of them found.
 
 use anyhow::bail;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use rustls::CertificateError;
 
 use super::bypass;
 use super::image::{self, Question};
-use super::proxy::{Answer, Distrust, OpenTunnel, ProxyClient};
+use super::proxy::{OpenTunnel, ProxyClient};
+use super::pull::{AWAY, Pull, choose, is_away};
 use super::report::{Found, Problem, Reporter};
-use crate::oci::{Authority, Bearer, Descriptor, Digest, ImageName, Reference, Repository};
+use super::trust::Distrust;
+use super::verdict::{LOG, refused};
+use crate::oci::{Authority, Bearer, Descriptor, ImageName, Reference, Repository};
 use crate::proxy::LOCAL_TOKEN_PATH;
-
-const LOG: &str = "check the proxy's log";
-const AWAY: &str = "the proxy's log and pullthrough why IMAGE on its machine name the host and the reason; what is cached \
-                    can be pulled meanwhile";
 
 /// Takes the steps up to the first that fails; returns whether none did.
 pub(super) async fn take(
@@ -23,7 +22,7 @@ pub(super) async fn take(
     reporter: &mut Reporter<'_>,
 ) -> anyhow::Result<bool> {
     let (host, image) = match image {
-        None => ("docker.io".to_owned(), None),
+        None => (some_registry(proxy).await, None),
         Some(ImageName::Image(registry, repository, reference)) => {
             (registry.to_string(), Some((repository, reference)))
         }
@@ -32,6 +31,19 @@ pub(super) async fn take(
     // Docker Hub serves images under another host name.
     let to = Authority::parse(if host == "docker.io" { "registry-1.docker.io" } else { &host }, 443)?;
     Ok(go(proxy, from, &to, image, reporter).await?.is_some())
+}
+
+/// A registry to test where none is named: Docker Hub, if the proxy caches it, else the first that it names.
+async fn some_registry(proxy: &ProxyClient) -> String {
+    let hub = "docker.io".to_owned();
+    let Ok(page) = proxy.page("/").await else { return hub }; // the steps will say why
+    let page = String::from_utf8_lossy(&page.body);
+    let listed = page.lines().find_map(|line| line.strip_prefix("Cached registries: ")).unwrap_or_default();
+    let names: Vec<&str> = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if names.contains(&"docker.io") {
+        return hub;
+    }
+    names.into_iter().find(|name| !name.contains('*')).map_or(hub, str::to_owned)
 }
 
 async fn go(
@@ -61,9 +73,10 @@ async fn go(
         None => None,
         Some(challenge) => {
             let token = image::token(proxy, &challenge, &repository).await;
-            let token = token.map(|token| (token, Found::Well("issued without credentials".to_owned())));
             let fix = "a private image needs docker login, which doctor does not test";
-            match reporter.step("token", token.map_err(|error| Problem::new(format!("{error:#}"), fix)))? {
+            let token = token.map_err(|error| Problem::new(format!("{error:#}"), fix)).and_then(|token| token);
+            let token = token.map(|token| (token, Found::Well("issued without credentials".to_owned())));
+            match reporter.step("token", token)? {
                 Some(token) => Some(token),
                 None => return Ok(None),
             }
@@ -219,7 +232,7 @@ async fn ping(proxy: &ProxyClient, to: &Authority) -> Result<(Option<Bearer>, Fo
     let challenge = match answer.status {
         StatusCode::OK => None,
         StatusCode::UNAUTHORIZED => image::challenge(&answer),
-        status => return Err(Problem::new(format!("{status}: {}", answer.words()), fix(status))),
+        _ => return Err(refused(&answer, to)),
     };
     if is_away(&answer) {
         return Ok((challenge, Found::Doubtful(Problem::new("unreachable; the proxy answers in its place", AWAY))));
@@ -233,113 +246,4 @@ async fn ping(proxy: &ProxyClient, to: &Authority) -> Result<(Option<Bearer>, Fo
         (Some(challenge), _) => format!("reachable; tokens come from {}", challenge.realm),
     };
     Ok((challenge, Found::Well(words)))
-}
-
-/// Whether the proxy says that it answers for a registry that it cannot reach (`Warning`).
-fn is_away(answer: &Answer) -> bool {
-    answer.header("warning").is_some_and(|words| words.starts_with("299 "))
-}
-
-/// A pull of one image.
-struct Pull<'a> {
-    proxy: &'a ProxyClient,
-    to: &'a Authority,
-    repository: Repository,
-    token: Option<String>,
-}
-
-impl Pull<'_> {
-    async fn manifest(&self, reference: &Reference) -> Result<(Answer, Found), Problem> {
-        let (answer, _) = self.ask(&Method::GET, &format!("manifests/{reference}"), false).await?;
-        if answer.status != StatusCode::OK {
-            return Err(refused(&answer));
-        }
-        let digest = answer.header("docker-content-digest").unwrap_or("no digest");
-        let words = format!("{digest}; {}", answer.header("cache-status").unwrap_or("not through the cache"));
-        let found = if is_away(&answer) {
-            let words = format!("{words}: the registry is unreachable, and this is its last known answer");
-            Found::Doubtful(Problem::new(words, AWAY))
-        } else {
-            Found::Well(words)
-        };
-        Ok((answer, found))
-    }
-
-    /// Fetches the image's configuration, which clients fetch first.
-    async fn config(&self, config: &Descriptor) -> Result<((), Found), Problem> {
-        let digest = &config.digest;
-        let (answer, by) = self.ask(&Method::GET, &format!("blobs/{digest}"), false).await?;
-        if answer.status != StatusCode::OK {
-            return Err(refused(&answer));
-        }
-        if Digest::of(digest.algorithm(), &answer.body) != *digest {
-            return Err(Problem::new(format!("{by} delivers other bytes than those of {digest}"), LOG));
-        }
-        Ok(((), Found::Well(format!("{digest}, from {}", source(&answer, &by)))))
-    }
-
-    /// Asks for each layer by HEAD, which downloads nothing, and for its first byte where that is refused.
-    async fn layers(&self, layers: &[Descriptor]) -> Result<((), Found), Problem> {
-        let mut last = String::new();
-        for (number, layer) in layers.iter().enumerate() {
-            let path = format!("blobs/{}", layer.digest);
-            let asked = self.ask(&Method::HEAD, &path, false).await;
-            let (answer, by) = match asked {
-                Ok((answer, by)) if answer.status == StatusCode::OK => (answer, by),
-                _ => self.ask(&Method::GET, &path, true).await?,
-            };
-            if !answer.status.is_success() {
-                let Problem { words, fix } = refused(&answer);
-                let (digest, of) = (&layer.digest, layers.len());
-                return Err(Problem::new(format!("{digest}, number {} of {of}: {words}", number + 1), fix));
-            }
-            last = source(&answer, &by);
-        }
-        let words = match layers.len() {
-            0 => "none".to_owned(),
-            count => format!("{count} can be had; the last one is from {last}"),
-        };
-        Ok(((), Found::Well(words)))
-    }
-
-    async fn ask(&self, method: &Method, path: &str, is_first_byte: bool) -> Result<(Answer, Authority), Problem> {
-        let path = format!("/v2/{}/{path}", self.repository);
-        let question = Question { method: method.clone(), is_first_byte, ..Question::get(path, self.token.as_deref()) };
-        let asked = image::follow(self.proxy, self.to, question).await;
-        asked.map_err(|error| Problem::new(format!("{error:#}"), LOG))
-    }
-}
-
-/// Who has delivered it, and what the cache says of it.
-fn source(answer: &Answer, by: &Authority) -> String {
-    format!("{by}; {}", answer.header("cache-status").unwrap_or("not through the cache"))
-}
-
-/// The manifest for this machine's platform, else the first one.
-fn choose(listed: &[Descriptor]) -> (&str, Digest) {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let ours = format!("linux/{architecture}");
-    let is_ours = |entry: &&Descriptor| entry.platform.as_deref().is_some_and(|platform| platform.starts_with(&ours));
-    let entry = listed.iter().find(is_ours).or(listed.iter().find(|entry| entry.platform.is_some()));
-    entry.map_or(("none", listed[0].digest), |entry| (entry.platform.as_deref().unwrap_or_default(), entry.digest))
-}
-
-fn refused(answer: &Answer) -> Problem {
-    Problem::new(format!("{}: {}", answer.status, answer.words()), fix(answer.status))
-}
-
-fn fix(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        401 | 403 => {
-            "the image is private or does not exist: run docker login on this machine, or set auth in the proxy's configuration"
-        }
-        404 => "check the name and the tag",
-        429 => "the registry's rate limit is reached: wait, or let the proxy log in (auth)",
-        502..=504 => "the proxy cannot reach the registry: its log names the address and the reason",
-        _ => LOG,
-    }
 }

@@ -78,7 +78,7 @@ mod tests {
     fn a_head_tells_nothing_by_its_failure() {
         let to = Authority::parse("quay.io", 443).unwrap();
         let late = Error::FirstByteTimeout { to: to.clone(), after: std::time::Duration::ZERO };
-        let unreached = Error::ConnectTimeout { to, after: std::time::Duration::ZERO };
+        let unreached = Error::ConnectTimeout { to, is_reached: false, after: std::time::Duration::ZERO };
         let table = [
             (Ok(StatusCode::OK), true),
             (Ok(StatusCode::FORBIDDEN), true),

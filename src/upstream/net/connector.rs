@@ -85,7 +85,7 @@ impl Connector {
         // Each parent has the timeout for itself, and so has the handshake behind it.
         let since = if self.egress.goes_through_parent(&to, self.given) { Instant::now() } else { begun };
         let connected = tokio::time::timeout_at(since + after, self.handshake(&to, stream)).await;
-        connected.map_err(|_| Error::ConnectTimeout { to, after })?.map(TokioIo::new)
+        connected.map_err(|_| Error::ConnectTimeout { to, is_reached: true, after })?.map(TokioIo::new)
     }
 
     async fn handshake(&self, to: &Authority, stream: EgressStream) -> Result<MaybeTlsStream, Error> {

@@ -102,7 +102,8 @@ impl Egress {
     async fn direct(&self, to: &Authority, given: Option<SocketAddr>) -> Result<EgressStream, Error> {
         let after = self.dialer.connect_timeout;
         let dialled = timeout(after, self.dialer.dial(to, given)).await;
-        let (stream, address) = dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), after }))?;
+        let (stream, address) =
+            dialled.unwrap_or_else(|_| Err(Error::ConnectTimeout { to: to.clone(), is_reached: false, after }))?;
         tracing::debug!(%to, %address, "connected to upstream");
         Ok(EgressStream::direct(stream, address))
     }

@@ -25,7 +25,7 @@ fn quay() -> (Outage, Endpoint) {
 
 fn refused() -> Error {
     let to = Authority::parse("quay.io", 443).unwrap();
-    Error::ConnectTimeout { to, after: FIRST }
+    Error::ConnectTimeout { to, is_reached: false, after: FIRST }
 }
 
 fn pause(outage: &Outage, part: &OutagePart) -> Option<Duration> {

@@ -155,7 +155,7 @@ impl Parent {
     async fn reach(&self, dialer: &Dialer, to: &Authority) -> Result<Reached, Error> {
         let after = dialer.connect_timeout;
         let reached = timeout(after, self.dial(dialer)).await;
-        let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), after });
+        let late = |_| Err(Error::ConnectTimeout { to: self.authority.clone(), is_reached: false, after });
         reached.unwrap_or_else(late).map_err(|error| {
             let (is_timeout, is_ours) = (error.is_timeout(), error.is_ours());
             if !is_ours {
