@@ -1,5 +1,6 @@
 //! Defines a checked configuration, and the names that the CA has to sign for it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -93,6 +94,16 @@ impl Settings {
         let addresses = listeners.map(|listener| listener.ip()).filter(|address| !address.is_unspecified());
         let names = names.into_iter().flatten().filter_map(|name| name.parse().ok());
         names.chain(addresses.map(Host::Address)).collect()
+    }
+
+    /// The address by which clients reach the mirror, if there is one alone: the listener's, or one in `mirror.names`.
+    #[must_use]
+    pub fn mirror_address(&self) -> Option<Host> {
+        let listener = self.listen.mirror.map(|mirror| mirror.ip()).filter(|address| !address.is_unspecified());
+        let names = self.mirror_hosts().into_iter().filter(|host| matches!(host, Host::Address(_)));
+        let all: BTreeSet<Host> = listener.map(Host::Address).into_iter().chain(names).collect();
+        let is_one = all.len() == 1;
+        all.into_iter().next().filter(|_| is_one)
     }
 
     /// The hosts in `mirror.names`, for which the CA signs unless the mirror has a certificate of the operator's.

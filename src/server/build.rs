@@ -81,7 +81,8 @@ pub(super) fn policy(
         ca,
     )
     .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent));
-    Ok(policy.mirroring(Mirror { names, tls }))
+    let (unasked, catalog) = (settings.mirror_address(), settings.mirror.catalog);
+    Ok(policy.mirroring(Mirror { names, tls, unasked, catalog }))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

@@ -14,6 +14,7 @@ mod hostile;
 mod hostile_client;
 mod layers;
 mod limits;
+mod mirror;
 mod predecessor;
 mod pull;
 mod reported;

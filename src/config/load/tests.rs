@@ -395,3 +395,75 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_mirrors_names_stand_for_configured_registries_and_every_mistake_in_them_is_told() {
+    let text = "\
+registries:
+  docker.io: {}
+  r.example.com:5000: {}
+  '*.pkg.dev': {}
+mirror:
+  default: quay.io
+  tls: {cert_file: nowhere.crt, key_file: nowhere.key}
+  names:
+    docker.example.org: docker.io
+    Docker.Example.org.: docker.io
+    docker.io: r.example.com:5000
+    x.pkg.dev/hub: docker.io
+    bad/Name: docker.io
+    /v2/hub: docker.io
+    a.example.org: ghcr.io/org
+    b.example.org: [docker.io, r.example.com, docker.io]
+    c.example.org: {registry: docker.io, repositories: []}
+    d.example.org: []
+    e.example.org: [{registry: docker.io, repos: []}]
+    f.example.org: [us.pkg.dev/p, {registry: 'r.example.com:5000/team', repositories: [team/*]}]
+    g.example.org: 'https://docker.io'
+";
+    let expected = [
+        "dir/f.yaml:6: mirror.default: found \"quay.io\"; not a configured registry; expected one of registries",
+        "dir/f.yaml:7: mirror.tls.cert_file: dir/nowhere.crt: No such file or directory (os error 2); expected a \
+             readable file",
+        "dir/f.yaml:7: mirror.tls.key_file: dir/nowhere.key: No such file or directory (os error 2); expected a \
+             readable file",
+        "dir/f.yaml:9: mirror.names.docker.example.org: same name as Docker.Example.org.; expected each name once",
+        "dir/f.yaml:11: mirror.names.docker.io: is a host of the registry docker.io; expected a name of this mirror's \
+             own",
+        "dir/f.yaml:12: mirror.names.x.pkg.dev/hub: is a host of the registry *.pkg.dev; expected a name of this \
+             mirror's own",
+        "dir/f.yaml:13: mirror.names.bad/Name: not a name of a mirror; expected a host such as docker.example.org, a \
+             host with a path such as mirror.example.org/team, or a path such as /hub (without /v2)",
+        "dir/f.yaml:14: mirror.names./v2/hub: not a name of a mirror; expected a host such as docker.example.org, a \
+             host with a path such as mirror.example.org/team, or a path such as /hub (without /v2)",
+        "dir/f.yaml:15: mirror.names.a.example.org: found \"ghcr.io/org\"; not a configured registry; expected one of \
+             registries",
+        "dir/f.yaml:16: mirror.names.b.example.org[1]: found \"r.example.com\"; not a configured registry; expected one \
+             of registries",
+        "dir/f.yaml:16: mirror.names.b.example.org[2]: found \"docker.io\"; listed twice; expected each registry once",
+        "dir/f.yaml:17: mirror.names.c.example.org.repositories: is empty, so the registry is never asked; expected \
+             patterns such as org/* (without this key, all)",
+        "dir/f.yaml:18: mirror.names.d.example.org: lists no registry; expected at least one",
+        "dir/f.yaml:19: mirror.names.e.example.org[0].repos: unknown key; expected one of registry, repositories",
+        "dir/f.yaml:21: mirror.names.g.example.org: found \"https://docker.io\"; not a registry; expected its host such \
+             as quay.io, or a part of it such as quay.io/org",
+    ];
+    let found = mistakes(text);
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn variables_set_the_mirrors_listener_and_its_default() {
+    let environment = [("PULLTHROUGH_LISTEN_MIRROR", "[::]:5000"), ("PULLTHROUGH_MIRROR_DEFAULT", "quay.io/org")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.into())).into();
+    let sources = ConfigSources { environment, ..ConfigSources::default() };
+    let (settings, mistakes) = judged("mirror: {names: {10.0.0.5: docker.io}}", &sources);
+    assert_eq!(mistakes, [""; 0]);
+    assert_eq!(settings.listen.mirror, Some("[::]:5000".parse().unwrap()));
+    assert_eq!(settings.mirror.default.as_ref().map(|members| &*members.0[0].registry), Some("quay.io/org"));
+    assert_eq!(settings.mirror_address(), Some("10.0.0.5".parse().unwrap()));
+    assert!(settings.mirror_hosts().contains(&"10.0.0.5".parse().unwrap()));
+}

@@ -94,7 +94,8 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
         if let Some(config) = &policy.mirror.tls {
             return Ok(config.clone());
         }
-        let host = own(asked).map_err(Failed::unnamed)?;
+        let unasked = || policy.mirror.unasked.clone().filter(|host| policy.ca.covers(host));
+        let host = own(asked.or_else(unasked)).map_err(Failed::unnamed)?;
         // Its client means to talk to that registry, whose names are not this mirror's.
         let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);
         if is_registry { Err(Failed::wrong_name()) } else { policy.ca.server_config(&host).map_err(Failed::unsigned) }

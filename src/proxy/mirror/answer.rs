@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::header::HeaderValue;
 use http::{Method, Request, Response, StatusCode};
 
+use super::catalog::{self, CatalogQuestion};
 use super::{group, inner};
-use crate::oci::{Authority, Code, Query, Route};
+use crate::oci::{Authority, Code, Digest, Query, Route};
 use crate::proxy::auth::ping;
 use crate::proxy::clients::Client;
 use crate::proxy::naming::memory::first;
@@ -33,11 +33,12 @@ struct Asking<'a> {
     proxy: &'a Arc<Proxy>,
     policy: &'a Policy,
     client: &'a Client,
-    resolved: &'a Resolved,
+    resolved: Resolved,
     /// Without `ns`.
     query: Query,
-    base: Arc<str>,
+    /// The host that the client calls the mirror.
     host: Authority,
+    base: Arc<str>,
 }
 
 /// Answers it. `scheme` is that of the connection, https or http.
@@ -48,27 +49,13 @@ pub(crate) async fn answer(
     request: Request<Received>,
 ) -> Rendered {
     let policy = proxy.policy();
-    match resolve(&policy, scheme, &request) {
-        Err(failure) => turned_away(proxy, client, &request, &failure),
-        Ok((resolved, query, host, base)) => {
-            let asking = Asking { proxy, policy: &policy, client, resolved: &resolved, query, base, host };
-            asking.answer(request).await
-        }
+    if catalog::is_asked(&policy, &request) {
+        return Box::pin(names(proxy, &policy, client, scheme, request)).await;
     }
-}
-
-type Named = (Resolved, Query, Authority, Arc<str>);
-
-fn resolve(policy: &Policy, scheme: &str, request: &Request<Received>) -> Result<Named, Failure> {
-    let implied = if scheme == "https" { 443 } else { 80 };
-    let host = inner::host_of(request, implied)
-        .ok_or_else(|| respond::ambiguous("the request does not name the mirror's host (Host)"))?;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let query = query.map_err(|flaw| respond::ambiguous(&flaw.to_string()))?;
-    let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
-    let resolved = policy.mirror.names.resolve(&policy.registries, asked).map_err(failure)?;
-    let base = format!("{scheme}://{}", host.short(implied)).into();
-    Ok((resolved, query.without("ns"), host, base))
+    match Asking::of(proxy, &policy, client, scheme, &request) {
+        Err(failure) => turned_away(proxy, client, &request, &failure),
+        Ok(asking) => asking.answer(request).await,
+    }
 }
 
 fn failure(unnamed: Unnamed) -> Failure {
@@ -85,6 +72,47 @@ fn failure(unnamed: Unnamed) -> Failure {
     }
 }
 
+/// Answers a request for the names of all repositories, whichever registries they are of.
+async fn names(
+    proxy: &Arc<Proxy>,
+    policy: &Policy,
+    client: &Client,
+    scheme: &'static str,
+    mut request: Request<Received>,
+) -> Rendered {
+    if let Some(failure) = dispatch::malformed(&mut request).await {
+        return turned_away(proxy, client, &request, &failure.closing());
+    }
+    let read = asked_host(scheme, &request).and_then(|named| Ok((named, query(&request)?)));
+    let ((host, base), query) = match read {
+        Ok(read) => read,
+        Err(failure) => return turned_away(proxy, client, &request, &failure),
+    };
+    let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
+    let resolved = match policy.mirror.names.resolve(&policy.registries, asked) {
+        Err(unnamed) if !matches!(unnamed, Unnamed::Nothing | Unnamed::NoDefault) => {
+            return turned_away(proxy, client, &request, &failure(unnamed));
+        }
+        resolved => resolved.ok(),
+    };
+    let resolved = resolved.as_ref();
+    CatalogQuestion { proxy, policy, client, host: &host, base, query: &query, resolved }.answer(&request).await
+}
+
+/// The host that the client calls the mirror, and the beginning of its URLs.
+fn asked_host(scheme: &str, request: &Request<Received>) -> Result<(Authority, Arc<str>), Failure> {
+    let implied = if scheme == "https" { 443 } else { 80 };
+    let host = inner::host_of(request, implied)
+        .ok_or_else(|| respond::ambiguous("the request does not name the mirror's host (Host)"))?;
+    let base = format!("{scheme}://{}", host.short(implied)).into();
+    Ok((host, base))
+}
+
+fn query(request: &Request<Received>) -> Result<Query, Failure> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    query.map_err(|flaw| respond::ambiguous(&flaw.to_string()))
+}
+
 /// Refuses a request that is for no registry, and records it.
 fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal: &Failure) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client.from, request, "-", "mirror");
@@ -94,9 +122,23 @@ fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal:
     record.attach(refusal.render())
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    fn of(
+        proxy: &'a Arc<Proxy>,
+        policy: &'a Policy,
+        client: &'a Client,
+        scheme: &str,
+        request: &Request<Received>,
+    ) -> Result<Self, Failure> {
+        let (host, base) = asked_host(scheme, request)?;
+        let query = query(request)?;
+        let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
+        let resolved = policy.mirror.names.resolve(&policy.registries, asked).map_err(failure)?;
+        Ok(Self { proxy, policy, client, resolved, query: query.without("ns"), host, base })
+    }
+
     async fn answer(self, mut request: Request<Received>) -> Rendered {
-        let Resolved { targets, group, .. } = self.resolved;
+        let Resolved { targets, group, .. } = &self.resolved;
         if group.is_some() {
             if let Some(failure) = dispatch::malformed(&mut request).await {
                 return turned_away(self.proxy, self.client, &request, &failure.closing());
@@ -114,20 +156,16 @@ impl Asking<'_> {
             }
         }
         let target = &targets[0];
-        if target.route == Route::Ping && self.client.user.is_some() && !self.takes_credentials(target) {
-            return self.welcome(&request); // its password is all that this name asks for
+        if target.route == Route::Ping && self.client.user.is_some() {
+            return self.welcome(&request); // the mirror's password is all that is asked for
         }
         let (parts, body) = request.into_parts();
-        let request = match self.request(parts, body, target) {
-            Ok(request) => request,
-            Err(failure) => return failure.render(),
-        };
-        self.ask(target, request).await.into()
+        self.ask(target, parts, body).await.unwrap_or_else(|failure| failure.render().response).into()
     }
 
     /// Asks the members in order.
     async fn of_group(self, request: Request<Received>) -> Rendered {
-        let Resolved { targets, group, written, .. } = self.resolved;
+        let Resolved { targets, group, written, .. } = &self.resolved;
         let memory = &self.proxy.group_memory;
         let digest = group::digest(&targets[0].route);
         let remembered = match (digest, group, written) {
@@ -138,11 +176,10 @@ impl Asking<'_> {
         let (parts, _) = request.into_parts();
         let mut kept = None;
         for target in targets {
-            let inner = match self.request(parts.clone(), Received::empty(), target) {
-                Ok(request) => request,
+            let response = match self.ask(target, parts.clone(), Received::empty()).await {
+                Ok(response) => response,
                 Err(failure) => return failure.render(),
             };
-            let response = self.ask(target, inner).await;
             if group::asks_the_next(response.status()) && !self.is_away(target) {
                 kept = Some(group::better(kept, group::read_off(response).await));
                 continue;
@@ -160,30 +197,32 @@ impl Asking<'_> {
         }
     }
 
-    async fn ask(&self, target: &MirrorTargetRoute, request: Request<Received>) -> Response<Body> {
-        let naming = Naming {
-            base: self.base.clone(),
-            repository: self.resolved.written.clone(),
-            namespace: self.resolved.namespace.clone(),
-            takes_credentials: self.takes_credentials(target),
-        };
-        let site = Site { authority: target.authority.clone(), naming: Some(naming) };
-        Box::pin(dispatch::answer(self.proxy.clone(), self.client.clone(), Arc::new(site), request)).await
-    }
-
-    fn request(
+    /// The answer of `target` to the request that it gets.
+    ///
+    /// # Errors
+    /// There is no such request.
+    async fn ask(
         &self,
+        target: &MirrorTargetRoute,
         parts: http::request::Parts,
         body: Received,
-        target: &MirrorTargetRoute,
-    ) -> Result<Request<Received>, Failure> {
+    ) -> Result<Response<Body>, Failure> {
+        let takes_credentials = self.takes_credentials(target);
         let own = |from: &str| self.own_name(target, from);
         let query = match target.route {
             Route::Upload(..) => inner::mounting(&self.query, own),
             _ => self.query.clone(),
         };
-        let made = inner::request(parts, body, target, &query, self.takes_credentials(target));
-        made.map_err(|error| respond::ambiguous(&error.to_string()))
+        let request = inner::request(parts, body, target, &query, takes_credentials);
+        let request = request.map_err(|error| respond::ambiguous(&error.to_string()))?;
+        let naming = Naming {
+            base: self.base.clone(),
+            repository: self.resolved.written.clone(),
+            namespace: self.resolved.namespace.clone(),
+            takes_credentials,
+        };
+        let site = Site { authority: target.authority.clone(), naming: Some(naming) };
+        Ok(Box::pin(dispatch::answer(self.proxy.clone(), self.client.clone(), Arc::new(site), request)).await)
     }
 
     /// The target's own name for what its client calls `repository`.
@@ -222,6 +261,6 @@ fn is_content(response: &Response<Body>) -> bool {
     response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED
 }
 
-fn said_digest(response: &Response<Body>) -> Option<crate::oci::Digest> {
-    response.headers().get(respond::CONTENT_DIGEST).map(HeaderValue::to_str)?.ok()?.parse().ok()
+fn said_digest(response: &Response<Body>) -> Option<Digest> {
+    response.headers().get(respond::CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }

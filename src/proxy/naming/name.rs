@@ -66,7 +66,8 @@ impl FromStr for MirrorTarget {
 
     fn from_str(text: &str) -> Result<Self, BadMirrorTarget> {
         let (host, part) = match text.split_once('/') {
-            Some((host, part)) => (host, Some(part.strip_suffix('/').unwrap_or(part)).filter(|part| !part.is_empty())),
+            Some((host, "")) => (host, None),
+            Some((host, part)) => (host, Some(part.strip_suffix('/').unwrap_or(part))),
             None => (text, None),
         };
         let part = part.map(|part| part.parse().map_err(|_| BadMirrorTarget)).transpose()?;

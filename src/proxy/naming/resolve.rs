@@ -153,7 +153,8 @@ impl MirrorNames {
                 }
             }
         }
-        if at(registries, host).is_some() {
+        let by_tls = Authority { host: host.host.clone(), port: 443 };
+        if at(registries, host).is_some() || host.port == 80 && at(registries, &by_tls).is_some() {
             return Err(Unnamed::Host(host.clone()));
         }
         if is_about_no_repository(route) {

@@ -20,6 +20,7 @@ pub(crate) struct Plan {
     downloads: usize,
     idle: &'static str,
     listen: &'static str,
+    mirror: Option<&'static str>,
     stall: Option<Duration>,
     disk: Disk,
 }
@@ -38,6 +39,7 @@ impl Plan {
             downloads: 32,
             idle: "20s",
             listen: "127.0.0.1:0",
+            mirror: None,
             stall: None,
             disk: Disk::default(),
         }
@@ -97,6 +99,11 @@ impl Plan {
         Self { listen, ..self }
     }
 
+    /// Listens as a registry mirror, too. `entries` are those of the section `mirror`, in flow style.
+    pub(crate) fn mirror(self, entries: &str) -> Self {
+        Self { mirror: Some("127.0.0.1:0"), ..self.with("mirror", entries) }
+    }
+
     /// Gives up a client that takes nothing for so long, instead of a minute.
     pub(crate) fn stall(self, stall: Duration) -> Self {
         Self { stall: Some(stall), ..self }
@@ -141,6 +148,9 @@ impl Plan {
     pub(crate) fn yaml(&self, folder: &Path) -> String {
         let mut file = self.configuration.clone();
         file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'", self.listen));
+        if let Some(mirror) = self.mirror {
+            file.add("listen", format!("mirror: '{mirror}'"));
+        }
         file.add("ca", format!("dir: '{}/ca'", folder.display()));
         file.add("cache", format!("dir: '{}/cache'", folder.display()));
         if !file.has("cache", "min_free") {
@@ -195,6 +205,15 @@ impl Proxy {
 
     pub(crate) fn admin(&self) -> SocketAddr {
         self.running().admin_address()
+    }
+
+    pub(crate) fn mirror(&self) -> SocketAddr {
+        self.running().mirror_address().expect("it listens as a mirror")
+    }
+
+    /// A client of the mirror, which trusts the proxy's CA. Its sessions name the host of the mirror.
+    pub(crate) fn mirror_client(&self) -> Client {
+        Client::direct(self.mirror()).trusting(&self.ca_file())
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {

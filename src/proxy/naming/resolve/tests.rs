@@ -119,6 +119,7 @@ fn every_kind_of_name_leads_to_its_registry_in_the_contracts_order() {
             ("any.example.org", "us-docker.pkg.dev/p/a/R", "us-docker.pkg.dev p/a/R"),
             ("10.0.0.5:5000", "quay.io/org/a/R", "quay.io org/a/R"),
             ("localhost:5000", "quay.io/org/a/R", "quay.io org/a/R"),
+            ("r.example.com:5001", "quay.io/org/a/R", "quay.io org/a/R"),
             // a path on every host, the longest first
             ("any.example.org", "hub/a/R", "docker.io library/a/R"),
             ("any.example.org", "hub/deep/org/a/R", "docker.io org/a/R"),
@@ -173,6 +174,7 @@ fn what_is_no_configured_registry_leads_nowhere() {
         ("quay.io", "org/a/manifests/1", host("quay.io")),
         ("registry-1.docker.io", "quay.io/org/a/manifests/1", host("registry-1.docker.io")),
         ("r.example.com:5000", "a/manifests/1", host("r.example.com:5000")),
+        ("quay.io:80", "org/a/manifests/1", Unnamed::Host(Authority::parse("quay.io:80", 443).unwrap())),
         // A bound, and a part, end where they end.
         ("bound.example.org", "other/a/manifests/1", Unnamed::Nothing),
         ("bound.example.org", "_catalog", Unnamed::Nothing),

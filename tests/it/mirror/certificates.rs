@@ -1,0 +1,52 @@
+//! The mirror's TLS: leaves of the CA for its names, or the operator's own certificate, exchanged without a restart.
+
+use super::Lab;
+use crate::support::lab::OwnCertificate;
+
+#[tokio::test]
+async fn the_ca_signs_for_the_mirrors_names_and_for_no_registry_here() {
+    let lab = Lab::new().await;
+    let client = lab.proxy.mirror_client();
+    for name in ["hub.example.org", "all.example.org", "m.example.org", "localhost"] {
+        let answer = client.session(&format!("{name}:443")).await.get("/healthz").await;
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    for name in ["quay.io", "docker.io", "other.example.org"] {
+        assert!(client.tls(&format!("{name}:443")).await.is_err(), "{name}");
+    }
+    assert_eq!(lab.quay.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_operators_certificate_is_served_and_exchanged_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = "subjectAltName=DNS:any.example.org,DNS:hub.example.org";
+    let names = ["-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"];
+    let made = |name: &str| OwnCertificate::by_openssl(folder.path(), name, &names);
+    let (one, two) = (made("one"), made("two"));
+    let (certificate, key) = (folder.path().join("m.crt"), folder.path().join("m.key"));
+    let install = |own: &OwnCertificate| {
+        std::fs::copy(&own.certificate, &certificate).unwrap();
+        std::fs::copy(&own.key, &key).unwrap();
+    };
+    install(one);
+    let entry = format!("tls: {{cert_file: '{}', key_file: '{}'}}", certificate.display(), key.display());
+    let hub = crate::support::Registry::start("docker.io");
+    let plan = || crate::support::Plan::new().registry(&hub, "").mirror(&entry);
+    let proxy = plan().start().await;
+    let served = async |own: &OwnCertificate| {
+        let client = crate::support::client::Client::direct(proxy.mirror()).trusting(&own.certificate);
+        client.tls("any.example.org:443").await.is_ok()
+    };
+    assert!(served(one).await && !served(two).await);
+    install(two);
+    proxy.reload(plan()).await;
+    assert!(served(two).await && !served(one).await);
+    // A key of another pair, and no key at all: the old one stays.
+    for broken in [std::fs::read(&one.key).unwrap(), b"no key".to_vec()] {
+        std::fs::write(&key, broken).unwrap();
+        proxy.reload(plan()).await;
+        assert!(served(two).await);
+        assert_eq!(proxy.metric("pullthrough_config_last_reload_successful").await, 0.0);
+    }
+}
