@@ -52,6 +52,7 @@ replay! {
     landed: 4000,
     location: 4000,
     manifest: 4000,
+    naming: 1000,
     proxy_header: 4000,
     query: 2000,
     range: 4000,

@@ -64,10 +64,10 @@ pub(crate) struct Naming {
 }
 
 impl Naming {
-    /// What `registry` calls the repository that the client writes so.
-    pub(crate) fn own_name(&self, registry: &str, written: &str) -> String {
-        let below = if registry == "docker.io" && !written.contains('/') { "library/" } else { "" };
-        format!("{below}{written}")
+    /// The mirror's host, as the client named it.
+    pub(crate) fn host(&self) -> Option<Authority> {
+        let (scheme, host) = self.base.split_once("://")?;
+        Authority::parse(host, if scheme == "https" { 443 } else { 80 }).ok()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::proxy::{
 };
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::upstream::{AddressRules, Tokens, Upstream};
+use crate::upstream::{AddressRules, EndpointConfig, Tokens, Upstream};
 use crate::{ca, store};
 
 /// The registry, and who asks.
@@ -69,7 +69,7 @@ impl Stage {
             let store = Store::open(&config).unwrap();
             let metrics = Metrics::new();
             let cache = Cache::new(store.clone(), FillConfig::default(), metrics.clone()).unwrap();
-            let upstream = Upstream::new(&Default::default(), &[], AddressRules::default()).unwrap();
+            let upstream = Upstream::new(&Default::default(), &settings().endpoints, AddressRules::default()).unwrap();
             let tokens = Tokens::new(upstream.clone()).unwrap();
             let tunnel = TunnelConfig { default: TunnelDefault::Deny, ..TunnelConfig::default() };
             let registries = vec![registry.clone()];
@@ -117,10 +117,13 @@ fn rule() -> RuleConfig {
 
 /// Pushes pass.
 fn settings() -> RegistrySettings {
+    // Nobody listens there: what is asked of the registry by a mirror's name stays on this machine.
+    let nowhere = Some((Ipv4Addr::LOCALHOST, 9).into());
+    let endpoint = EndpointConfig { address: nowhere, ..EndpointConfig::of_url(format!("https://{REGISTRY}")) };
     RegistrySettings {
         name: REGISTRY.into(),
         hosts: vec![REGISTRY.parse().unwrap()],
-        endpoints: Vec::new(),
+        endpoints: vec![endpoint],
         token_hosts: Vec::new(),
         named: true,
         realms: Vec::new(),

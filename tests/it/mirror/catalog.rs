@@ -1,6 +1,6 @@
 //! `_catalog` at the mirror: what the cache knows, by the names of the mirror, and to each caller what it may read.
 
-use super::Lab;
+use super::{Lab, NAMES};
 use crate::pull::layer;
 use crate::support::client::Whole;
 use crate::support::{Act, Plan, Proxy, Registry, basic_value};
@@ -13,7 +13,10 @@ fn names(answer: &Whole) -> Vec<String> {
 
 #[tokio::test]
 async fn the_mirrors_catalog_has_what_is_known_by_the_names_that_get_it_and_asks_no_registry() {
-    let lab = Lab::with(|plan| plan.mirror("catalog: true")).await;
+    let (hub, quay) = (Registry::start("docker.io"), Registry::start("quay.io"));
+    let keys = "tags: {fresh_for: 0s}";
+    let plan = Plan::new().registry(&hub, keys).registry(&quay, keys).mirror(&format!("catalog: true, {NAMES}"));
+    let lab = Lab { proxy: plan.start().await, hub, quay };
     lab.hub.push_image("library/app", "1", &[layer(100, 1)]);
     lab.hub.push_image("org/tool", "1", &[layer(100, 2)]);
     lab.quay.push_image("org/app", "1", &[layer(100, 3)]);
