@@ -13,12 +13,13 @@ use super::tree::{KeyPath, PathStep, set};
 const PREFIX: &str = "PULLTHROUGH_";
 
 /// Every value of the file outside lists and maps of names. The name of its variable is its path in upper case.
-const VALUES: [&[&str]; 36] = [
+const VALUES: [&[&str]; 37] = [
     &["listen", "proxy"],
     &["listen", "admin"],
     &["listen", "mirror"],
     &["listen", "transparent"],
     &["mirror", "default"],
+    &["mirror", "catalog"],
     &["mirror", "tls", "cert_file"],
     &["mirror", "tls", "key_file"],
     &["ca", "dir"],

@@ -55,6 +55,8 @@ pub struct Mirror {
     pub names: MirrorNames,
     /// The operator's certificate; `None` for leaves of the CA.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether it lists what the cache knows (`_catalog`).
+    pub catalog: bool,
     /// The name that a client means which asks for none, as one does that connects to an address.
     pub unasked: Option<Host>,
 }

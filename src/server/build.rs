@@ -87,7 +87,8 @@ pub(super) fn policy(
         settings.listen.proxy_protocol.iter().map(|balancer| balancer.0).collect(),
         addresses.of(Door::Transparent),
     );
-    Ok(policy.mirroring(Mirror { names, tls, unasked: settings.mirror_address() }))
+    let (unasked, catalog) = (settings.mirror_address(), settings.mirror.catalog);
+    Ok(policy.mirroring(Mirror { names, tls, unasked, catalog }))
 }
 
 /// Opens the key of our own tokens in the cache directory. If that fails, the key lasts for this run only. Blocks.

@@ -1,5 +1,6 @@
 //! Registries under other names than their own: the mirror's listener, and `/v2/` on the proxy port.
 
+mod catalog;
 mod certificates;
 mod credentials;
 mod groups;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
 
+use super::catalog::{self, CatalogQuestion};
 use super::{group, inner};
 use crate::oci::{Authority, Code, Digest, Query, Route};
 use crate::proxy::auth::ping;
@@ -48,6 +49,9 @@ pub(crate) async fn answer(
     request: Request<Received>,
 ) -> Rendered {
     let policy = proxy.policy();
+    if catalog::is_asked(&policy, &request) {
+        return Box::pin(names(proxy, &policy, client, scheme, request)).await;
+    }
     match Asking::of(proxy, &policy, client, scheme, &request) {
         Err(failure) => turned_away(proxy, client, &request, &failure),
         Ok(asking) => asking.answer(request).await,
@@ -68,6 +72,47 @@ fn failure(unnamed: Unnamed) -> Failure {
     }
 }
 
+/// Answers a request for the names of all repositories, whichever registries they are of.
+async fn names(
+    proxy: &Arc<Proxy>,
+    policy: &Policy,
+    client: &Client,
+    scheme: &'static str,
+    mut request: Request<Received>,
+) -> Rendered {
+    if let Some(failure) = dispatch::malformed(&mut request).await {
+        return turned_away(proxy, client, &request, &failure.closing());
+    }
+    let read = asked_host(scheme, &request).and_then(|named| Ok((named, query(&request)?)));
+    let ((host, base), query) = match read {
+        Ok(read) => read,
+        Err(failure) => return turned_away(proxy, client, &request, &failure),
+    };
+    let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
+    let resolved = match policy.mirror.names.resolve(&policy.registries, asked) {
+        Err(unnamed) if !matches!(unnamed, Unnamed::Nothing | Unnamed::NoDefault) => {
+            return turned_away(proxy, client, &request, &failure(unnamed));
+        }
+        resolved => resolved.ok(),
+    };
+    let resolved = resolved.as_ref();
+    CatalogQuestion { proxy, policy, client, host: &host, base, query: &query, resolved }.answer(&request).await
+}
+
+/// The host that the client calls the mirror, and the beginning of its URLs.
+fn asked_host(scheme: &str, request: &Request<Received>) -> Result<(Authority, Arc<str>), Failure> {
+    let implied = if scheme == "https" { 443 } else { 80 };
+    let host = inner::host_of(request, implied)
+        .ok_or_else(|| respond::ambiguous("the request does not name the mirror's host (Host)"))?;
+    let base = format!("{scheme}://{}", host.short(implied)).into();
+    Ok((host, base))
+}
+
+fn query(request: &Request<Received>) -> Result<Query, Failure> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    query.map_err(|flaw| respond::ambiguous(&flaw.to_string()))
+}
+
 /// Refuses a request that is for no registry, and records it.
 fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal: &Failure) -> Rendered {
     let mut record = Record::new(&proxy.metrics, client.from, request, "-", "mirror");
@@ -85,14 +130,10 @@ impl<'a> Asking<'a> {
         scheme: &str,
         request: &Request<Received>,
     ) -> Result<Self, Failure> {
-        let implied = if scheme == "https" { 443 } else { 80 };
-        let host = inner::host_of(request, implied)
-            .ok_or_else(|| respond::ambiguous("the request does not name the mirror's host (Host)"))?;
-        let query = Query::parse(request.uri().query().unwrap_or_default());
-        let query = query.map_err(|flaw| respond::ambiguous(&flaw.to_string()))?;
+        let (host, base) = asked_host(scheme, request)?;
+        let query = query(request)?;
         let asked = AskedName { host: &host, path: request.uri().path(), query: &query };
         let resolved = policy.mirror.names.resolve(&policy.registries, asked).map_err(failure)?;
-        let base = format!("{scheme}://{}", host.short(implied)).into();
         Ok(Self { proxy, policy, client, resolved, query: query.without("ns"), host, base })
     }
 

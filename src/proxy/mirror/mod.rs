@@ -8,5 +8,6 @@
 //! Reading: distribution-spec, "Registry Proxying".
 
 pub(crate) mod answer;
+pub(crate) mod catalog;
 pub(crate) mod group;
 pub(crate) mod inner;

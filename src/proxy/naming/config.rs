@@ -15,6 +15,8 @@ use crate::oci::RepositoryPattern;
 pub struct MirrorConfig {
     /// What a name without a registry means. Default: docker.io, if that is configured.
     pub default: Option<MirrorMembers>,
+    /// Whether `/v2/_catalog` at the mirror lists the repositories that the cache knows and its client may read. Default: no.
+    pub catalog: bool,
     /// The mirror's certificate. Default: leaves of the CA for the hosts in `names` and the machine's own names.
     pub tls: Option<MirrorTls>,
     /// A host, a host with a path, or a path on every host, and the registry, part of one or group that it stands for.

@@ -108,7 +108,9 @@ impl KeptLists {
     pub(crate) fn note_gone(&self, own: ListKey, nobody: Option<ListKey>, said: KeptList) {
         let said = Arc::new(said);
         self.kept.insert(own, said.clone());
-        nobody.map(|nobody| self.gone.insert(nobody, said));
+        if let Some(nobody) = nobody {
+            self.gone.insert(nobody, said);
+        }
     }
 
     /// The 404 of a moment ago, if it is believed for `life`.

@@ -9,6 +9,7 @@
 //! Never: forward a request that servers could read in two ways; print upstream what the rules did not judge.
 //! Reading: OCI distribution-spec, "Endpoints"; RFC 9110 section 15.5.20 (421).
 
+pub(crate) mod catalog;
 pub(crate) mod detours;
 pub(crate) mod dispatch;
 pub(crate) mod endpoint;

@@ -272,8 +272,8 @@ mod tests {
             record_list(&on, &list("a", target, 1 << 20, asked)).unwrap();
         }
         assert_eq!(targets(&on), ["second", "first", "third"], "one for each query");
-        (0..15).for_each(|n| record_list(&on, &list("a", &n.to_string(), (1 << 20) - 100, 10 + n)).unwrap());
-        assert_eq!((targets(&on).len(), targets(&on)[0].as_str()), (15, "0"));
+        (0..16).for_each(|n| record_list(&on, &list("a", &n.to_string(), (1 << 20) - 100, 10 + n)).unwrap());
+        assert_eq!((targets(&on).len(), targets(&on)[0].as_str()), (16, "0"));
         on.execute_batch("DELETE FROM lists").unwrap();
         (0..LISTS.cast_unsigned() + 5).for_each(|n| record_list(&on, &list("b", &n.to_string(), 1, n)).unwrap());
         assert_eq!((targets(&on).len() as i64, targets(&on)[0].as_str()), (LISTS, "5"));

