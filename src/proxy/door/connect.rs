@@ -12,7 +12,7 @@ use super::{intercept, tunnel};
 use crate::oci::{Authority, BadAuthority, Code};
 use crate::proxy::clients::Client;
 use crate::proxy::faults;
-use crate::proxy::limit::{Exceeded, Tunnel};
+use crate::proxy::limit::{Exceeded, Stream, Tunnel};
 use crate::proxy::policy::Policy;
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
@@ -21,8 +21,14 @@ use crate::proxy::state::Proxy;
 use crate::upstream::{self, EgressStream};
 use crate::wire::{Body, Received};
 
-/// Answers a CONNECT. What follows a 200 goes on in a task of its own.
-pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<Received>) -> Rendered {
+/// Answers a CONNECT. What follows a 200 goes on in a task of its own, which keeps the `stream`: a connection of HTTP/2 that
+/// carries nothing but tunnels is not idle.
+pub(crate) async fn answer(
+    proxy: &Arc<Proxy>,
+    client: Client,
+    request: Request<Received>,
+    stream: Arc<Stream>,
+) -> Rendered {
     let parsed = target(&request);
     let host = parsed.as_ref().map_or_else(|_| "-".to_owned(), ToString::to_string); // never what did not parse
     let mut record = Record::new(&proxy.metrics, client.from, &request, host, "connect");
@@ -55,10 +61,10 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
                 }
             };
             record.judged(verdict.label(), 200);
-            upgrade(proxy, request, move |proxy, stream| async move {
-                let _counted = counted;
+            upgrade(proxy, request, move |proxy, upgraded| async move {
+                let _kept = (counted, stream);
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, client, authority, stream, None).await;
+                intercept::run(proxy, client, authority, upgraded, None).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
@@ -68,9 +74,9 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
                 Err((word, failure)) => refuse(record, word, &failure),
                 Ok((tunnel, upstream)) => {
                     record.judged(verdict.label(), 200);
-                    let mut answer = upgrade(proxy, request, move |proxy, stream| async move {
-                        let _counted = tunnel;
-                        tunnel::run(proxy, client, authority, stream, upstream, record).await;
+                    let mut answer = upgrade(proxy, request, move |proxy, upgraded| async move {
+                        let _kept = (tunnel, stream);
+                        tunnel::run(proxy, client, authority, upgraded, upstream, record).await;
                     });
                     if matches!(verdict, Verdict::Uncovered(_)) {
                         let words = HeaderValue::from_static("pullthrough; fwd=bypass; detail=uncovered");

@@ -215,7 +215,7 @@ async fn received(
             return pages::turned_away(proxy, from, &request, "loop", &respond::looped());
         }
         if connects {
-            return connect::answer(proxy, client, request).await;
+            return connect::answer(proxy, client, request, stream).await;
         }
         // To a host of its choice, over a connection of its own: counted as a tunnel there.
         return match proxy.limiter.of(from.address).tunnel() {

@@ -1,5 +1,7 @@
 //! What carries a CONNECT: TLS to the proxy itself, HTTP/1.1 or HTTP/2, and both in each other.
 
+use std::time::Duration;
+
 use http::{Request, StatusCode};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -11,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::open;
 use crate::pull::{QUAY, layer};
 use crate::support::client::Client;
-use crate::support::{Plan, Proxy, Registry, eventually, lab};
+use crate::support::{Act, Gate, Plan, Proxy, Registry, lab, throughout, until};
 
 /// TLS to the proxy itself, by this offer of protocols.
 async fn https(proxy: &Proxy, alpn: &[&[u8]]) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -102,6 +104,32 @@ async fn connections_inside_one_of_http_2_are_counted_as_tunnels() {
     }
     assert!(open.len() <= 8 && refused >= 32, "{} open", open.len());
     drop(open);
-    eventually("there is room again", || true).await;
-    crate::support::until("there is room again", async || connect(&mut sender, QUAY).await.is_ok()).await;
+    until("there is room again", async || connect(&mut sender, QUAY).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_pull_inside_one_of_http_2_goes_on_while_idle_connections_make_room() {
+    let registry = Registry::start("quay.io");
+    let plan = Plan::new().registry(&registry, "").clients("connections: 32, connections_each: 32");
+    let proxy = plan.stall(Duration::from_secs(6)).start().await; // looked at each half of a second
+    let (bytes, gate) = (layer(200_000, 1), Gate::new());
+    let path = format!("/v2/a/blobs/{}", registry.push_blob("a", bytes.clone()));
+    registry.script("GET */blobs/*", Act::Hold(100_000, gate.clone()));
+    let mut sender = h2(TcpStream::connect(proxy.address()).await.unwrap()).await;
+    let stream = connect(&mut sender, QUAY).await.unwrap();
+    let mut session = proxy.client().session_over(stream, QUAY).await.unwrap();
+    let pull = tokio::spawn(async move { session.get(&path).await });
+    until("the pull is under way", async || registry.count("GET */blobs/*") == 1).await;
+    let client = proxy.client().from("127.0.0.3");
+    let mut held = Vec::new();
+    for _ in 0..29 {
+        held.extend(client.tunnel(QUAY).await.ok());
+    }
+    throughout(Duration::from_secs(3), async || {
+        assert!(!pull.is_finished(), "it waits for its registry");
+        held.extend(client.tunnel(QUAY).await.ok());
+    })
+    .await;
+    gate.open();
+    assert!(pull.await.unwrap().bytes()[..] == bytes);
 }
