@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -29,6 +29,8 @@ pub(crate) enum Via {
     Connect,
     /// As if it were the registry.
     Straight,
+    /// The same, over plain HTTP.
+    Plain,
 }
 
 /// What is spoken inside TLS.
@@ -93,12 +95,23 @@ impl Target {
     /// Opens a connection.
     pub(crate) async fn open(&self, protocol: Protocol) -> anyhow::Result<Connection> {
         let stream = self.reach().await?;
+        if self.via == Via::Plain {
+            return self.speak(protocol, stream).await;
+        }
         let tls = match protocol {
             Protocol::Http1 => &self.http1,
             Protocol::Http2 { .. } => &self.http2,
         };
         let name = ServerName::try_from(HOST)?;
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.context("TLS failed")?;
+        self.speak(protocol, stream).await
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        protocol: Protocol,
+        stream: S,
+    ) -> anyhow::Result<Connection> {
         let stream = TokioIo::new(stream);
         let sender = match protocol {
             Protocol::Http1 => {

@@ -33,7 +33,7 @@ pub use route::route;
 
 pub use crate::config::fuzzing::config;
 pub use crate::proxy::fuzzing::{
-    authorization, bearers, content_range, door, first_bytes, hello, inside, naming, token_request,
+    authorization, bearers, content_range, door, first_bytes, hello, inside, naming, proxy_header, token_request,
 };
 pub use crate::store::fuzzing::landed;
 pub use crate::upstream::fuzzing::{dns, docker_config, location, token_answer};

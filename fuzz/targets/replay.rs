@@ -53,6 +53,7 @@ replay! {
     location: 4000,
     manifest: 4000,
     naming: 1000,
+    proxy_header: 4000,
     query: 2000,
     range: 4000,
     route: 2000,

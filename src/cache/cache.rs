@@ -13,6 +13,7 @@ use super::missing::Missing;
 use super::prefetch::Prefetcher;
 use super::probe::{self, Occasion};
 use super::proofs::Proofs;
+use super::push::pushes::Pushes;
 use super::refusals::Refusals;
 use super::rights::detours::Detours;
 use super::rights::grants::NoMacKey;
@@ -42,6 +43,7 @@ pub struct Cache {
     manifests: Arc<Manifests>,
     tags: Arc<Tags>,
     prefetch: Arc<Prefetcher>,
+    pushes: Pushes,
     missing: Missing<(Digest, Content)>,
     tasks: TaskGroup,
 }
@@ -66,8 +68,11 @@ impl Cache {
             BlobLookup::new(rights.clone(), refusals.clone(), proofs, fills.clone(), missing.clone(), store.clone());
         let blobs = Arc::new(blobs);
         let tags = Tags::new(rights.clone(), refusals.clone(), kept.clone(), store.clone(), tasks.clone());
+        let tags = Arc::new(tags);
+        let pushes = Pushes::new(store.clone(), rights.clone(), tags.clone(), kept.clone(), tasks.clone());
         Ok(Self {
-            tags: Arc::new(tags),
+            tags,
+            pushes,
             detours: Detours::new(store.clone()),
             prefetch: Arc::new(Prefetcher::new(blobs.clone(), tasks.clone())),
             manifests: Arc::new(manifests),
@@ -215,6 +220,12 @@ impl Cache {
         probe::probe((&self.rights, &self.refusals), &self.tasks, reader, subject, occasion, nobody);
     }
 
+    /// What is learned from pushes.
+    #[must_use]
+    pub fn pushes(&self) -> &Pushes {
+        &self.pushes
+    }
+
     /// A push or delete went through: what the tag meant may no longer hold.
     pub fn forget_tag(&self, place: &Place, tag: &Tag) {
         self.tags.forget(place, tag);
@@ -302,6 +313,7 @@ impl Cache {
     /// Puts away what is on its way, to be continued after the next start, and waits until all work in the background has
     /// ended. Has no deadline of its own: its caller sets one. Cancel-safe.
     pub async fn stop(&self) {
+        self.pushes.stop();
         tokio::join!(self.fills.put_away(), self.tasks.stop());
     }
 }

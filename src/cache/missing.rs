@@ -1,4 +1,7 @@
 //! Remembers a 404 for a moment, so that many anonymous callers that ask for the same are answered by one.
+//!
+//! Those without any credentials and those with a token that anybody is given are told what each other's kind was told: to
+//! some registries what is readable with such a token is not there without it.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -11,39 +14,55 @@ use super::source::{Fault, Said};
 
 /// So many 404s at most: each keeps the registry's words, up to 64 KiB.
 const MISSING_LIMIT: u64 = 1000;
+const LASTING_LIMIT: u64 = 250;
 
 /// What was not there a moment ago, by place. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub(crate) struct Missing<K>(moka::sync::Cache<(Place, K), (Instant, Fault)>);
+pub(crate) struct Missing<K>(moka::sync::Cache<(Place, Principal, K), (Instant, Fault)>);
 
-impl<K: Eq + Hash + Send + Sync + 'static> Missing<K> {
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> Missing<K> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self(moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build())
     }
 
+    /// The same for few things, which are remembered for `longest`.
+    pub(crate) fn lasting(longest: Duration) -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(LASTING_LIMIT).time_to_live(longest).build())
+    }
+
     /// The 404 of a moment ago, if it is believed for `life`. Only anonymous callers share it.
     pub(crate) fn known(&self, caller: &Caller, key: K, life: Duration) -> Option<Fault> {
-        if caller.principal != Principal::Anonymous || life.is_zero() {
+        if !is_nobodys(caller) || life.is_zero() {
             return None;
         }
-        self.0.get(&(caller.place.clone(), key)).filter(|(noted, _)| noted.elapsed() < life).map(|(_, fault)| fault)
+        self.0
+            .get(&(caller.place.clone(), caller.principal.clone(), key))
+            .filter(|(noted, _)| noted.elapsed() < life)
+            .map(|(_, fault)| fault)
     }
 
     /// Notes `fault`, if it is a 404 to an anonymous caller and is believed at all.
     pub(crate) fn note(&self, caller: &Caller, key: K, life: Duration, fault: &Fault) {
-        if caller.principal == Principal::Anonymous && fault.said == Said::Missing && !life.is_zero() {
-            self.0.insert((caller.place.clone(), key), (Instant::now(), fault.clone()));
+        if is_nobodys(caller) && fault.said == Said::Missing && !life.is_zero() {
+            self.0.insert((caller.place.clone(), caller.principal.clone(), key), (Instant::now(), fault.clone()));
         }
     }
 
     /// It is there.
-    pub(crate) fn forget(&self, place: &Place, key: K) {
-        self.0.invalidate(&(place.clone(), key));
+    pub(crate) fn forget(&self, place: &Place, key: &K) {
+        for principal in [Principal::Anonymous, Principal::Anybody] {
+            self.0.invalidate(&(place.clone(), principal, key.clone()));
+        }
     }
 
     /// Anything may be there now.
     pub(crate) fn forget_all(&self) {
         self.0.invalidate_all();
     }
+}
+
+/// Whether it has no credentials of its own. A token whose time is over says nothing of others.
+fn is_nobodys(caller: &Caller) -> bool {
+    caller.principal.is_nobody() && !caller.trust.lapsed
 }

@@ -6,7 +6,7 @@
 //! counts for longer ([`Trust`]). Then the content: from the store (manifests/, body/), from a fill under way, or by a
 //! new one (fill/). Tags are believed for a while, then revalidated by HEAD, and their last known answer outlives the
 //! registry's silence. [`Cache`] is the facade; below it are blobs, manifests and tags, then proofs, then rights.
-//! Scope: pulls. Pushes and everything else pass by above.
+//! Scope: pulls, and what is learned from pushes on their way (push/). Everything else passes by above.
 //! Never: take a digest for a permission; know a URL or a header; serve what was not verified; make a source for a hit
 //! that needs none.
 //! Reading: RFC 9111 (freshness, revalidation), RFC 9211 (the outcomes), docs/credentials.md, docs/architecture.md.
@@ -26,6 +26,7 @@ mod missing;
 mod prefetch;
 mod probe;
 mod proofs;
+mod push;
 mod refusals;
 mod rights;
 #[cfg(test)]
@@ -48,6 +49,9 @@ pub use inventory::{
 };
 pub use manifests::manifests::ManifestFound;
 pub use probe::Occasion;
+pub use push::landing::Landing;
+pub use push::pushes::{PushedManifest, Pusher, Pushes};
+pub use push::staging::Staging;
 pub use rights::detours::{Detour, Detours};
 pub use rights::grants::{Grants, NoMacKey};
 pub use rights::links::Links;

@@ -65,7 +65,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         writeln!(out, "outage     {outage}; what is cached is served to its readers, and nothing else")?;
     }
     for one in &shown {
-        tell(one, rules.as_ref(), !outages.is_empty(), out)?;
+        tell(one, rules.as_ref(), Away::of(&outages, entry), out)?;
     }
     found
 }
@@ -128,17 +128,58 @@ fn pushes(entry: &RegistrySettings) -> &'static str {
     }
 }
 
-fn tell(shown: &Shown, rules: Option<&Rules>, is_away: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+/// How far the registry can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Away {
+    Nothing,
+    /// A host that it needs: its token service, or one that it redirects to.
+    Part,
+    Registry,
+}
+
+impl Away {
+    fn of(outages: &[String], entry: &RegistrySettings) -> Self {
+        let is_own = |outage: &String| {
+            let host = outage.split(' ').next().and_then(|host| Authority::parse(host, 443).ok());
+            host.is_some_and(|host| {
+                entry.hosts.iter().any(|own| own.matches(&host, 443))
+                    || entry.endpoints.iter().any(|endpoint| endpoint.url.contains(&host.host.to_string()))
+            })
+        };
+        match outages {
+            [] => Self::Nothing,
+            _ if outages.iter().any(is_own) => Self::Registry,
+            _ => Self::Part,
+        }
+    }
+}
+
+/// What a pull of a tag meets whose answer has this age.
+fn next(is_fresh: bool, is_complete: bool, away: Away) -> &'static str {
+    match (is_fresh, away, is_complete) {
+        (true, Away::Nothing, _) | (true, _, true) => "a pull now is answered without asking the registry",
+        (true, _, false) => {
+            "a pull now knows the tag, and fails at what is missing until the registry is reachable again"
+        }
+        (false, Away::Registry, true) => {
+            "a pull now is answered with what was said then, since the registry cannot be asked"
+        }
+        (false, Away::Registry, false) => {
+            "a pull now gets what was said then, and fails at what is missing, since the registry cannot be asked"
+        }
+        (false, Away::Nothing | Away::Part, _) => "a pull now asks the registry",
+    }
+}
+
+fn tell(shown: &Shown, rules: Option<&Rules>, away: Away, out: &mut dyn Write) -> anyhow::Result<()> {
     let now = SystemTime::now();
     if let (Some(checked), Some(rules)) = (shown.checked, rules) {
         let age = now.duration_since(checked).unwrap_or_default();
-        let next = if age < rules.fresh_for {
-            "a pull now is answered without asking the registry"
-        } else if is_away {
-            "a pull now is answered with what was said then, since the registry cannot be asked"
-        } else {
-            "a pull now asks the registry"
-        };
+        // One platform is enough for its pull.
+        let is_whole = |part: &Part| part.present && part.parts.iter().all(|part| part.present);
+        let mut platforms = shown.part.parts.iter().filter(|part| part.platform.is_some()).peekable();
+        let has_one = if platforms.peek().is_some() { platforms.any(is_whole) } else { shown.missing == 0 };
+        let next = next(age < rules.fresh_for, shown.part.present && has_one, away);
         writeln!(out, "last asked {}; {next}", ago(Some(checked), now))?;
     }
     writeln!(out, "digest     {}", shown.part.digest)?;
@@ -149,7 +190,7 @@ fn tell(shown: &Shown, rules: Option<&Rules>, is_away: bool, out: &mut dyn Write
     let manifest = if shown.part.present { "" } else { "; the manifest itself is missing" };
     writeln!(out, "cached     {}, {missing}{manifest}", size(shown.present_size))?;
     for part in shown.part.parts.iter().filter(|part| part.platform.is_some()) {
-        writeln!(out, "platform   {}: {}", part.platform.as_deref().unwrap_or_default(), state(part))?;
+        writeln!(out, "platform   {}: {}", part.platform.as_deref().unwrap_or_default(), state(part, away))?;
     }
     for right in &shown.rights {
         let who = if right.public { "everyone" } else { "clients that the registry admits with their own credentials" };
@@ -162,11 +203,38 @@ fn tell(shown: &Shown, rules: Option<&Rules>, is_away: bool, out: &mut dyn Write
 }
 
 /// Says how much of a platform's image is cached.
-fn state(part: &Part) -> String {
+fn state(part: &Part, away: Away) -> String {
     let cached = part.parts.iter().filter(|part| part.present).count();
+    let rest = match away {
+        Away::Nothing => "are fetched on demand",
+        Away::Part | Away::Registry => "cannot be fetched during the outage, so a pull of it fails",
+    };
     match (part.present, part.parts.len()) {
         (false, _) => "not cached: nobody has pulled it, or it was evicted".to_owned(),
         (true, all) if cached == all => "cached".to_owned(),
-        (true, all) => format!("{cached} of {all} blobs are cached; the others are fetched on demand"),
+        (true, all) => format!("{cached} of {all} blobs are cached; the others {rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_during_an_outage_is_not_promised() {
+        let table = [
+            (true, true, Away::Registry, "is answered without"),
+            (true, false, Away::Nothing, "is answered without"),
+            (true, false, Away::Registry, "fails at what is missing"),
+            (true, false, Away::Part, "fails at what is missing"),
+            (false, true, Away::Registry, "with what was said then"),
+            (false, false, Away::Registry, "fails at what is missing"),
+            (false, true, Away::Part, "asks the registry"),
+            (false, false, Away::Nothing, "asks the registry"),
+        ];
+        for (is_fresh, is_complete, away, words) in table {
+            let said = next(is_fresh, is_complete, away);
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

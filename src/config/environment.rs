@@ -132,6 +132,7 @@ mod tests {
     #[test]
     fn every_value_of_the_file_has_a_variable_and_no_other_is_known() {
         let lists = [
+            "listen.proxy_protocol",
             "mirror.names",
             "clients.allow",
             "clients.rules",

@@ -16,6 +16,8 @@ pub struct Changes {
     files: Vec<PathBuf>,
     seen: Vec<Option<Stamp>>,
     since: Option<Instant>,
+    /// Those that have changed since then.
+    changed: Vec<PathBuf>,
 }
 
 /// What changes when a file is written or replaced.
@@ -45,36 +47,49 @@ impl Changes {
     #[must_use]
     pub fn of(files: Vec<PathBuf>) -> Self {
         let seen = stamps(&files);
-        Self { files, seen, since: None }
+        Self { files, seen, since: None, changed: Vec::new() }
     }
 
     /// Watches these files from now on. A change that was not reported yet is still reported.
     pub fn watch(&mut self, files: Vec<PathBuf>) {
-        if files != self.files {
-            *self = Self { since: self.since, ..Self::of(files) };
+        if files == self.files {
+            return;
         }
+        let stamp = |file: &PathBuf| {
+            let known = self.files.iter().position(|known| known == file);
+            known.and_then(|at| self.seen.get(at).copied()).unwrap_or_else(|| stamp(file))
+        };
+        self.seen = files.iter().map(stamp).collect();
+        self.files = files;
     }
 
-    /// Checks again: whether a file has changed and been unchanged since. True once for each change.
-    pub fn look(&mut self, now: Instant) -> bool {
+    /// Checks again: the files that have changed and been unchanged since. Each change is answered once.
+    pub fn look(&mut self, now: Instant) -> Vec<PathBuf> {
         let stamps = stamps(&self.files);
         if stamps != self.seen {
+            let changed = self.files.iter().zip(stamps.iter().zip(&self.seen)).filter(|(_, (now, seen))| now != seen);
+            let news: Vec<_> =
+                changed.map(|(file, _)| file.clone()).filter(|file| !self.changed.contains(file)).collect();
+            self.changed.extend(news);
             self.seen = stamps;
             self.since = Some(now);
-            return false;
+            return Vec::new();
         }
-        let settled = self.since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED);
-        if settled {
-            self.since = None;
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) < SETTLED) {
+            return Vec::new();
         }
-        settled
+        self.since = None;
+        std::mem::take(&mut self.changed)
     }
 }
 
 /// Follows symbolic links, as Kubernetes swaps them; no stamp for a missing file.
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    let stamp = |file: &PathBuf| Path::metadata(file).ok().as_ref().map(Stamp::of);
-    files.iter().map(stamp).collect()
+    files.iter().map(|file| stamp(file)).collect()
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    file.metadata().ok().as_ref().map(Stamp::of)
 }
 
 #[cfg(test)]
@@ -86,7 +101,7 @@ mod tests {
 
     /// Looks at these moments, in milliseconds, and answers those at which a change was told.
     fn told(changes: &mut Changes, start: Instant, moments: &[u64]) -> Vec<u64> {
-        moments.iter().copied().filter(|at| changes.look(start + Duration::from_millis(*at))).collect()
+        moments.iter().copied().filter(|at| !changes.look(start + Duration::from_millis(*at)).is_empty()).collect()
     }
 
     #[test]
@@ -130,10 +145,14 @@ mod tests {
         let mut changes = Changes::of(vec![one.clone()]);
         let start = Instant::now();
         fs::write(&one, "more").unwrap();
-        assert!(!changes.look(start));
-        changes.watch(vec![one, two.clone()]);
-        assert_eq!(told(&mut changes, start, &[1000, 2000]), [1000]);
+        assert!(changes.look(start).is_empty());
+        changes.watch(vec![one.clone(), two.clone()]);
+        assert_eq!(changes.look(start + Duration::from_secs(1)), [one.clone()], "and it is named");
+        assert_eq!(told(&mut changes, start, &[2000]), [0; 0]);
+        fs::write(&one, "and more").unwrap();
+        changes.watch(vec![two.clone(), one]);
+        assert_eq!(told(&mut changes, start, &[2100, 3200]), [3200], "also one that nobody has looked at yet");
         fs::write(&two, "two").unwrap();
-        assert_eq!(told(&mut changes, start, &[3000, 4000]), [4000]);
+        assert_eq!(told(&mut changes, start, &[4000, 5000]), [5000]);
     }
 }

@@ -7,6 +7,8 @@ use serde_json::json;
 pub enum Code {
     /// Blob unknown to registry.
     BlobUnknown,
+    /// Blob upload unknown to registry.
+    UploadUnknown,
     /// Manifest unknown to registry.
     ManifestUnknown,
     /// Repository name not known to registry.
@@ -31,6 +33,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::UploadUnknown => "BLOB_UPLOAD_UNKNOWN",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::Unauthorized => "UNAUTHORIZED",

@@ -51,6 +51,18 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it names what is attached to some content: its signatures (`sha256-HEX.sig`), or its referrers
+    /// (`sha256-HEX`; distribution-spec, "Referrers Tag Schema").
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        // Of a longer digest the first 64 digits are written.
+        let Some(rest) = self.0.strip_prefix("sha256-").or_else(|| self.0.strip_prefix("sha512-")) else {
+            return false;
+        };
+        let digits = rest.split('.').next().unwrap_or_default();
+        digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
 }
 
 impl FromStr for Repository {
@@ -132,6 +144,27 @@ impl fmt::Display for Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_of_what_is_attached_to_content_are_told_from_others() {
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let table = [
+            (format!("sha256-{hex}"), true),
+            (format!("sha512-{hex}"), true),
+            (format!("sha256-{hex}.sig"), true),
+            (format!("sha256-{hex}.att"), true),
+            (format!("sha256-{hex}.sbom"), true),
+            (format!("sha256-{}", &hex[1..]), false),
+            (format!("sha256-{hex}0"), false),
+            (format!("sha256-{}.sig", hex.to_uppercase()), false),
+            (format!("md5-{hex}"), false),
+            ("sha256".to_owned(), false),
+            ("latest".to_owned(), false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Tag>().unwrap().is_of_content(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn repository_names_follow_the_specification() {

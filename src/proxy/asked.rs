@@ -53,10 +53,21 @@ impl AskedUpstream {
     pub(crate) fn note_asked<B>(&self, question: &SentQuestion<'_>, outcome: Result<&Response<B>, &Unasked>) {
         match outcome {
             Ok(response) => self.answered(question, response),
-            Err(unasked) => match unasked.exchange() {
-                Some(error) => self.note::<B>(question, Err(error)),
-                None => self.failed(question, question.to, unasked.label()),
-            },
+            Err(unasked) => {
+                let realm = unasked.token_service();
+                // What failed was another question, to another host: the proxy's own one for a token.
+                let question = &realm.map_or(*question, |to| SentQuestion { kind: Kind::Token, to, ..*question });
+                match (unasked.exchange(), unasked.token_status()) {
+                    (Some(error), _) => self.note::<B>(question, Err(error)),
+                    (None, Some(status)) => {
+                        let (status, elapsed) = (status.as_u16(), question.begun.elapsed());
+                        self.metrics.upstream_answered(question.kind, status, elapsed);
+                        self.metrics.upstream_error(unasked.label());
+                        self.keep(question.to, Some(status), elapsed);
+                    }
+                    (None, None) => self.failed(question, question.to, unasked.label()),
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::policy::Policy;
 use super::registry::registry::Registry;
 use super::site::{Naming, Site};
 use super::state::Proxy;
+use super::tokens::bearers::make_plain;
 use super::tokens::local::{Holder, LocalTokens};
 use crate::oci::{Authority, Authorization};
 use crate::upstream::{Authenticated, Quotas};
@@ -83,7 +84,8 @@ impl Deref for OnUse<'_, Authenticated> {
 }
 
 impl<'a> Context<'a> {
-    /// Takes a token of the proxy out of the headers, valid or not, so that nothing below can forward it.
+    /// Takes a token of the proxy out of the headers, valid or not, so that nothing below can forward it; and everything that
+    /// tells who the client is, where its credentials are the mirror's and none of the registry's.
     pub(crate) fn new(
         proxy: &'a Arc<Proxy>,
         policy: &'a Policy,
@@ -94,6 +96,9 @@ impl<'a> Context<'a> {
     ) -> Self {
         let authority = &site.authority;
         let (origin, outage) = (registry.origin(authority), registry.outage(authority));
+        if !site.takes_credentials() {
+            make_plain(headers);
+        }
         let (authorization, holder) = take(proxy, &origin, headers);
         let is_shared = policy.shares(registry, authority);
         let own = (!is_shared).then(|| outage.clone());
@@ -114,6 +119,11 @@ impl<'a> Context<'a> {
             authorization,
             holder,
         }
+    }
+
+    /// Whether a client's credentials are this registry's. Elsewhere no client needs any, and none would be used.
+    pub(crate) fn takes_credentials(&self) -> bool {
+        self.naming.is_none_or(|naming| naming.takes_credentials)
     }
 
     /// What is asked of the registry for this request. Made only when something is.

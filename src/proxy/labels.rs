@@ -5,8 +5,19 @@ pub(crate) const CONNECTS: [&str; 10] =
     ["intercept", "tunnel", "uncovered", "refuse", "malformed", "stranger", "login", "loop", "crowded", "failed"];
 
 /// Why the TLS handshake of a client fails.
-pub(crate) const HANDSHAKE_FAILURES: [&str; 8] =
-    ["untrusted", "alert", "incompatible", "protocol", "closed", "wrong_name", "unsigned", "timeout"];
+pub(crate) const HANDSHAKE_FAILURES: [&str; 11] = [
+    "untrusted",
+    "alert",
+    "incompatible",
+    "protocol",
+    "closed",
+    "wrong_name",
+    "unsigned",
+    "timeout",
+    "no_name",
+    "not_tls",
+    "proxy_header",
+];
 
 /// The listeners.
-pub(crate) const DOORS: [&str; 3] = ["proxy", "mirror", "admin"];
+pub(crate) const DOORS: [&str; 4] = ["proxy", "mirror", "transparent", "admin"];

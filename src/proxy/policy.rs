@@ -1,7 +1,7 @@
 //! Holds what the configuration says now: swapped as a whole on reload, read anew by every request.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
@@ -27,6 +27,10 @@ pub struct Policy {
     pub tunnel: TunnelConfig,
     /// The networks that may use the proxy.
     pub networks: Vec<IpNet>,
+    /// The balancers whose connections begin with a header of the PROXY protocol.
+    pub balancers: Vec<IpNet>,
+    /// The port of the transparent listener, if there is one.
+    pub transparent: Option<u16>,
     /// How much may be in progress.
     pub limits: Limits,
     /// The way to upstreams.
@@ -70,6 +74,8 @@ impl Policy {
             registries,
             tunnel,
             networks: clients.allow.clone(),
+            balancers: Vec::new(),
+            transparent: None,
             limits: clients.limits(),
             authenticated: Authenticated::new(tokens),
             upstream,
@@ -85,6 +91,12 @@ impl Policy {
     #[must_use]
     pub fn with(self, clients: Clients) -> Self {
         Self { clients, ..self }
+    }
+
+    /// Adds the balancers in front of it, and where the transparent listener is.
+    #[must_use]
+    pub fn behind(self, balancers: Vec<IpNet>, transparent: Option<SocketAddr>) -> Self {
+        Self { balancers, transparent: transparent.map(|address| address.port()), ..self }
     }
 
     /// Adds the names of the mirror, and its certificate.
@@ -122,6 +134,12 @@ impl Policy {
     pub fn admits(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         self.networks.iter().any(|network| network.contains(&client))
+    }
+
+    /// Whether a peer at this address tells by the PROXY protocol whom it speaks for.
+    #[must_use]
+    pub fn is_balancer(&self, peer: IpAddr) -> bool {
+        self.balancers.iter().any(|network| network.contains(&peer))
     }
 
     /// Judges a CONNECT to `authority`. Warns once of a registry that the CA does not cover.

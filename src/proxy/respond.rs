@@ -205,6 +205,12 @@ pub(crate) fn no_push(registry: &str) -> Failure {
     no_method(&message)
 }
 
+/// 404: a mirror's name of an upload was not given out by this process.
+pub(crate) fn no_such_upload() -> Failure {
+    let message = "blob upload unknown to this proxy: start the upload again";
+    Failure::new(StatusCode::NOT_FOUND, Code::UploadUnknown, "http_request_error", message)
+}
+
 /// 405: no registry has this method.
 pub(crate) fn no_method(message: &str) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "http_request_denied", message)

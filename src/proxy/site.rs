@@ -63,9 +63,22 @@ pub(crate) struct Naming {
     pub(crate) takes_credentials: bool,
 }
 
+impl Naming {
+    /// What `registry` calls the repository that the client writes so.
+    pub(crate) fn own_name(&self, registry: &str, written: &str) -> String {
+        let below = if registry == "docker.io" && !written.contains('/') { "library/" } else { "" };
+        format!("{below}{written}")
+    }
+}
+
 impl Site {
     /// A registry that its client names itself.
     pub(crate) fn own(authority: Authority) -> Self {
         Self { authority, naming: None }
+    }
+
+    /// Whether a client's credentials are this registry's, and may go there.
+    pub(crate) fn takes_credentials(&self) -> bool {
+        self.naming.as_ref().is_none_or(|naming| naming.takes_credentials)
     }
 }

@@ -21,7 +21,7 @@ use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
-use crate::host::carried;
+use crate::host::{Limit, carried};
 use crate::store::Store;
 use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
 use crate::upstream::FailureReason;
@@ -30,6 +30,10 @@ use crate::wire::Pseudonym;
 /// How long a drain waits for the first request of a connection that was accepted: its client was not refused, so it
 /// gets its answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Threat: a balancer's clients open connections whose headers never come, which no client's limit counts yet. A header takes
+/// no time where all is well.
+const INTRODUCTIONS: usize = 1024;
 
 /// The proxy: what all connections share.
 pub struct Proxy {
@@ -44,7 +48,7 @@ pub struct Proxy {
     /// The name by which other proxies know this one.
     pub(crate) pseudonym: Pseudonym,
     pub(crate) shared_address: SharedAddress,
-    pub(crate) referrers: KeptLists,
+    pub(crate) lists: KeptLists,
     pub(crate) untrusting: Untrusting,
     /// Which member of a group at the mirror had a content.
     pub(crate) group_memory: GroupMemory,
@@ -53,6 +57,8 @@ pub struct Proxy {
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     pub(crate) limiter: Arc<Limiter>,
+    /// Connections of balancers whose header has not come yet.
+    pub(crate) introductions: Limit,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -66,19 +72,20 @@ impl Proxy {
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
+            lists: KeptLists::new(store.clone()),
             store,
             metrics,
             bearers: Bearers::new(),
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
-            referrers: KeptLists::new(),
             untrusting: Untrusting::default(),
             group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             limiter,
+            introductions: Limit::new(INTRODUCTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::listen::Addresses;
 use crate::ca::CertificateAuthority;
 use crate::host::reached_at;
+use crate::proxy::Door;
 
 /// An image of each registry that anybody may pull, to try the proxy with: the first one that is configured is used.
 const SAMPLES: [(&str, &str); 6] = [
@@ -22,7 +23,7 @@ const SAMPLES: [(&str, &str); 6] = [
 
 /// What the banner tells.
 pub(super) struct Banner<'a> {
-    pub(super) addresses: Addresses,
+    pub(super) addresses: &'a Addresses,
     pub(super) ca: &'a CertificateAuthority,
     pub(super) ca_dir: &'a Path,
     /// The configuration file, if there is one.
@@ -42,16 +43,19 @@ pub(super) fn words(banner: &Banner<'_>) -> String {
 
 fn write(text: &mut String, banner: &Banner<'_>) -> fmt::Result {
     let Banner { addresses, ca, ca_dir, configuration, registries, parents, has_users } = banner;
-    let Addresses { proxy, admin, mirror } = addresses;
+    let (proxy, admin, mirror) = (addresses.proxy(), addresses.admin, addresses.of(Door::Mirror));
     let certificate = std::path::absolute(ca_dir.join("ca.crt")).unwrap_or_else(|_| ca_dir.join("ca.crt"));
     let key = certificate.with_file_name("ca.key");
     let certificate = certificate.display();
-    let reached = reached_at(*proxy);
+    let reached = reached_at(proxy);
     // The script is fetched without a password.
     let (plain, url) =
         (format!("http://{reached}"), format!("http://{}{reached}", if *has_users { "USER:PASSWORD@" } else { "" }));
     let fingerprint = ca.fingerprint();
     writeln!(text, "pullthrough {} listens on {proxy}; metrics on http://{admin}/metrics", env!("CARGO_PKG_VERSION"))?;
+    if let Some(transparent) = addresses.of(Door::Transparent) {
+        writeln!(text, "TLS by name on {transparent}, for clients that DNS or iptables leads there")?;
+    }
     writeln!(text)?;
     if let Some(file) = configuration {
         writeln!(text, "configuration {}", file.display())?;
@@ -60,7 +64,7 @@ fn write(text: &mut String, banner: &Banner<'_>) -> fmt::Result {
     writeln!(text, "fingerprint   SHA-256 {fingerprint}")?;
     writeln!(text, "registries    {}", registries.join(", "))?;
     if let Some(mirror) = mirror {
-        let reached = reached_at(*mirror);
+        let reached = reached_at(mirror);
         writeln!(text, "mirror        {mirror}   (http://{reached} and https://{reached})")?;
     }
     if let Some(parents) = parents {

@@ -1,15 +1,15 @@
 //! Builds the proxy's policy from the settings.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tracing::warn;
 
+use super::listen::Addresses;
 use crate::ca;
 use crate::config::Settings;
 use crate::proxy::{
-    self, Audit, AuditError, BadMirror, BadRegistry, Clients, KeyError, LocalTokens, LoginError, Logins, Mirror,
+    self, Audit, AuditError, BadMirror, BadRegistry, Clients, Door, KeyError, LocalTokens, LoginError, Logins, Mirror,
     MirrorNames, Policy, Registry,
 };
 use crate::upstream::{self, AddressRules, NoTokenKey, Tokens, Upstream};
@@ -52,11 +52,11 @@ pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthor
     Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 
-/// Builds the policy for `settings`. `own` are the addresses that this process listens on. Blocks on files.
+/// Builds the policy for `settings`. This process listens on these addresses. Blocks on files.
 pub(super) fn policy(
     settings: &Settings,
     ca: Arc<ca::CertificateAuthority>,
-    own: Vec<SocketAddr>,
+    addresses: &Addresses,
 ) -> Result<Policy, Error> {
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
@@ -65,7 +65,7 @@ pub(super) fn policy(
         allow: settings.tunnel.allow.clone(),
         deny: settings.tunnel.deny.clone(),
         named: named.collect(),
-        own,
+        own: addresses.all(),
     };
     let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
     let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
@@ -79,7 +79,8 @@ pub(super) fn policy(
         Tokens::new(upstream.clone())?,
         upstream,
         ca,
-    );
+    )
+    .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent));
     Ok(policy.mirroring(Mirror { names, tls, unasked: settings.mirror_address() }))
 }
 

@@ -5,19 +5,24 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::inherited::Passed;
 use super::port;
 use crate::host::{self, LogThrottle, Spare};
+use crate::proxy::Door;
+use crate::wire::ClientSocket;
 
 const BACKLOG: i32 = 4096;
 /// Retrying at once after running out of file descriptors would only burn a core.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection is idle before TCP keepalive probes the peer.
 const ALIVE: Duration = Duration::from_secs(60);
+/// Peers of a Unix socket have no address: whoever may open it is on this machine.
+const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A listener that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,20 +55,28 @@ fn why(address: SocketAddr, error: &io::Error, unprivileged: u16) -> String {
     }
 }
 
-/// The addresses of the listeners.
-#[derive(Clone, Copy, Debug)]
+/// The addresses of the listeners. That of a Unix socket is 127.0.0.1 without a port.
+#[derive(Clone, Debug)]
 pub(super) struct Addresses {
-    /// Of the proxy's.
-    pub(super) proxy: SocketAddr,
-    /// Of the admin port's.
+    /// Of the admin port.
     pub(super) admin: SocketAddr,
-    /// Of the mirror's, if there is one.
-    pub(super) mirror: Option<SocketAddr>,
+    /// Of the doors.
+    pub(super) doors: Vec<(Door, SocketAddr)>,
 }
 
 impl Addresses {
-    pub(super) fn all(self) -> Vec<SocketAddr> {
-        [self.proxy, self.admin].into_iter().chain(self.mirror).collect()
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        self.doors.iter().map(|(_, address)| *address).chain([self.admin]).collect()
+    }
+
+    /// Of this door, if it is open.
+    pub(super) fn of(&self, door: Door) -> Option<SocketAddr> {
+        self.doors.iter().find(|(one, _)| *one == door).map(|(_, address)| *address)
+    }
+
+    /// Of the proxy's door, which is always open.
+    pub(super) fn proxy(&self) -> SocketAddr {
+        self.of(Door::Proxy).unwrap_or(HERE)
     }
 }
 
@@ -78,9 +91,24 @@ impl Heartbeat {
     }
 }
 
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// Cancel-safe.
+    async fn accept(&self) -> io::Result<(ClientSocket, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(socket, peer)| (ClientSocket::Tcp(socket), peer)),
+            Self::Unix(listener) => listener.accept().await.map(|(socket, _)| (ClientSocket::Unix(socket), HERE)),
+        }
+    }
+}
+
 /// A listening socket, and the channel on which its loop is asked whether it is alive.
 pub(super) struct Listener {
-    listener: TcpListener,
+    listener: Listening,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
@@ -88,23 +116,46 @@ impl Listener {
     /// Uses the socket that was `passed` to us, else opens one on `address`, which the configuration has under `key`. A
     /// connection is closed when its peer acknowledges nothing of the written data for `stall`.
     pub(super) fn open(
-        passed: Option<std::net::TcpListener>,
+        passed: Option<Passed>,
         address: SocketAddr,
         key: &'static str,
         stall: Duration,
     ) -> Result<(Self, Heartbeat), CannotListen> {
+        let failed = |source| CannotListen { address, key, source };
         let listener = match passed {
-            Some(passed) => TcpListener::from_std(passed).map_err(|source| CannotListen { address, key, source })?,
-            None => open(address, key)?,
+            Some(Passed::Tcp(passed)) => Listening::Tcp(TcpListener::from_std(passed).map_err(failed)?),
+            Some(Passed::Unix(passed)) => Listening::Unix(UnixListener::from_std(passed).map_err(failed)?),
+            None => Listening::Tcp(open(address, key)?),
         };
-        prepare(&listener, stall).map_err(|source| CannotListen { address, key, source })?;
+        if let Listening::Tcp(listener) = &listener {
+            prepare(listener, stall).map_err(failed)?;
+        }
         let (heartbeat, asked) = mpsc::channel(1);
         Ok((Self { listener, asked }, Heartbeat(heartbeat)))
     }
 
     /// The address of the socket.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        match &self.listener {
+            Listening::Tcp(listener) => listener.local_addr(),
+            Listening::Unix(_) => Ok(HERE),
+        }
+    }
+
+    /// Has the kernel hand over connections to other machines' addresses (iptables' TPROXY). False without the right to it
+    /// (`CAP_NET_ADMIN`); a DNS override and REDIRECT need none.
+    #[cfg(target_os = "linux")]
+    pub(super) fn takes_foreign_addresses(&self) -> bool {
+        match &self.listener {
+            // On a socket of IPv6 as well: it is one flag for both.
+            Listening::Tcp(listener) => socket2::SockRef::from(listener).set_ip_transparent_v4(true).is_ok(),
+            Listening::Unix(_) => false,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn takes_foreign_addresses(&self) -> bool {
+        false
     }
 }
 
@@ -154,7 +205,7 @@ pub(super) async fn accept(
     opened: Listener,
     stop: CancellationToken,
     mut spare: Option<Spare>,
-    serve: impl Fn(TcpStream, SocketAddr),
+    serve: impl Fn(ClientSocket, SocketAddr),
 ) {
     let address = opened.address().map_or_else(|_| "-".to_owned(), |address| address.to_string());
     let Listener { listener, mut asked } = opened;

@@ -1,6 +1,7 @@
 //! Replaces the configuration by a new one, or changes nothing.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -15,6 +16,37 @@ use crate::telemetry::{self, Metrics};
 pub(super) struct Current {
     pub(super) settings: Settings,
     pub(super) ca: Arc<ca::CertificateAuthority>,
+    /// Why the last reload failed, if it did.
+    pub(super) failed: Option<Failed>,
+}
+
+/// A reload that failed.
+pub(super) struct Failed {
+    why: String,
+    tried: Instant,
+}
+
+/// How often a configuration that could not be read is tried again: a file that was missing may be back, and look as it
+/// did before.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Current {
+    /// Whether the last reload failed, and is to be tried again.
+    pub(super) fn is_due(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.tried.elapsed() >= RETRY)
+    }
+
+    /// Notes that a reload failed. Each reason is logged once.
+    fn fail(&mut self, why: String, metrics: &Metrics) {
+        if self.failed.as_ref().is_none_or(|failed| failed.why != why) {
+            let seconds = RETRY.as_secs();
+            error!(
+                "the configuration was not reloaded; the old one stays in effect, and the new one is tried again every {seconds} s: {why}"
+            );
+        }
+        self.failed = Some(Failed { why, tried: Instant::now() });
+        metrics.reload(false);
+    }
 }
 
 /// Reads the configuration again and puts it into effect. Blocks on files.
@@ -28,9 +60,7 @@ pub(super) fn reload(
     let settings = match config::reload(sources, &current.settings) {
         Ok(settings) => settings,
         Err(mistakes) => {
-            let mistakes = mistakes.to_string().replace('\n', "; ");
-            error!("the configuration was not reloaded; the old one stays in effect: {mistakes}");
-            metrics.reload(false);
+            current.fail(mistakes.to_string().replace('\n', "; "), metrics);
             return;
         }
     };
@@ -49,13 +79,12 @@ pub(super) fn reload(
                 old.registries != current.settings.registries || old.upstream != current.settings.upstream;
             proxy.adopt(policy, upstreams_changed);
             telemetry::adopt(&current.settings.log);
+            current.failed = None;
             metrics.reload(true);
             info!("the configuration was reloaded");
         }
         Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            error!(error, "the configuration was not reloaded; the old one stays in effect");
-            metrics.reload(false);
+            current.fail(telemetry::chain(&error), metrics);
         }
     }
 }
@@ -72,13 +101,13 @@ fn prepare(
         && settings.mirror_hosts() == current.settings.mirror_hosts();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), addresses.all())?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses)?.with(clients);
     Ok((policy, ca))
 }
 
 fn warn_of_sections_that_need_a_restart(old: &Settings, new: &Settings) {
     let keys = [
-        ("listen", old.listen != new.listen),
+        ("listen", old.listen.addresses() != new.listen.addresses()),
         ("cache", old.cache != new.cache),
         ("fill", old.fill != new.fill),
         ("log.format", old.log.format != new.log.format),

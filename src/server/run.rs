@@ -1,14 +1,15 @@
 //! Runs the proxy, from the settings to the shutdown.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::banner::{self, Banner};
 use super::inherited::Inherited;
@@ -84,22 +85,23 @@ impl Running {
         })
         .await??;
         let (budget, limits) = (Budget::of_process(settings.clients.connections), settings.clients.limits());
-        let mirror_address = settings.listen.mirror.or_else(|| passed.address("mirror"));
         let mut open = |name, address, key| Listener::open(passed.take(name), address, key, limits.stall);
-        let (proxy_listener, proxy_heartbeat) = open("proxy", settings.listen.proxy, "listen.proxy")?;
         let (admin_listener, admin_heartbeat) = open("admin", settings.listen.admin, "listen.admin")?;
-        let mirror = mirror_address.map(|address| open("mirror", address, "listen.mirror")).transpose()?;
+        let (mut doors, mut heartbeats) = (Vec::new(), vec![admin_heartbeat]);
+        for (door, key, address) in settings.listen.doors() {
+            let (listener, heartbeat) = open(door.label(), address, key)?;
+            heartbeats.push(heartbeat);
+            doors.push((door, listener));
+        }
+        passed.end()?;
         store.files().set(budget.files);
-        let addresses = Addresses {
-            proxy: proxy_listener.address()?,
-            admin: admin_listener.address()?,
-            mirror: mirror.as_ref().map(|(listener, _)| listener.address()).transpose()?,
-        };
-        let building = (settings.clone(), ca.clone());
+        let of_doors = doors.iter().map(|(door, listener)| Ok((*door, listener.address()?)));
+        let addresses = Addresses { admin: admin_listener.address()?, doors: of_doors.collect::<io::Result<_>>()? };
+        let building = (settings.clone(), ca.clone(), addresses.clone());
         let policy = tokio::task::spawn_blocking(move || {
-            let (settings, ca) = building;
+            let (settings, ca, addresses) = building;
             let clients = build::clients(&settings, None)?;
-            build::policy(&settings, ca, addresses.all()).map(|policy| policy.with(clients))
+            build::policy(&settings, ca, &addresses).map(|policy| policy.with(clients))
         })
         .await??;
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
@@ -121,27 +123,28 @@ impl Running {
         metrics.reload(true);
         let admin_places = Limit::new(budget.admin);
         observe(&metrics, &store, &proxy, &admin_places);
-        let current = Arc::new(Mutex::new(Current { settings, ca }));
-        let served = proxy.clone();
-        tokio::spawn(listen::accept(proxy_listener, stop.clone(), None, move |stream, peer| {
-            served.serve(stream, peer, Door::Proxy)
-        }));
-        let mut heartbeats = vec![proxy_heartbeat, admin_heartbeat];
-        if let Some((listener, heartbeat)) = mirror {
+        let current = Arc::new(Mutex::new(Current { settings, ca, failed: None }));
+        for (door, listener) in doors {
+            if door == Door::Transparent && !listener.takes_foreign_addresses() {
+                debug!("the transparent listener takes what DNS and REDIRECT lead to it; TPROXY needs CAP_NET_ADMIN");
+            }
             let served = proxy.clone();
-            let serve = move |stream, peer| served.serve(stream, peer, Door::Mirror);
+            let serve = move |socket, peer| served.serve(socket, peer, door);
             tokio::spawn(listen::accept(listener, stop.clone(), None, serve));
-            heartbeats.push(heartbeat);
         }
         let (measured, places, pages) = (metrics.clone(), admin_places, proxy.clone());
-        let serve = move |stream, _| {
+        let serve = move |socket, peer| {
             let Some(place) = places.take() else { return }; // and counted
-            let pages = pages.clone();
-            let public = move |path: String| {
-                let pages = pages.clone();
-                async move { pages.public_page(&path).await }
+            let (pages, measured) = (pages.clone(), measured.clone());
+            let introduced = async move {
+                let Some((stream, _)) = pages.introduced(socket, peer).await else { return };
+                let public = move |path: String| {
+                    let pages = pages.clone();
+                    async move { pages.public_page(&path).await }
+                };
+                admin::serve(Guarded::new(stream, place), measured, public);
             };
-            admin::serve(Guarded::new(stream, place), measured.clone(), public);
+            tokio::spawn(introduced);
         };
         tokio::spawn(listen::accept(admin_listener, stop.clone(), Some(Spare::new()), serve));
         Ok(Self { proxy, store, metrics, addresses, heartbeats, current, sources, stop, control })
@@ -150,19 +153,19 @@ impl Running {
     /// The address of the proxy listener.
     #[must_use]
     pub fn proxy_address(&self) -> SocketAddr {
-        self.addresses.proxy
-    }
-
-    /// The address of the mirror's listener, if there is one.
-    #[must_use]
-    pub fn mirror_address(&self) -> Option<SocketAddr> {
-        self.addresses.mirror
+        self.addresses.proxy()
     }
 
     /// The address of the admin listener.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.addresses.admin
+    }
+
+    /// The address of the listener of this door, if it is open.
+    #[must_use]
+    pub fn door_address(&self, door: Door) -> Option<SocketAddr> {
+        self.addresses.of(door)
     }
 
     /// The next steps for a person, printed at start.
@@ -174,7 +177,7 @@ impl Running {
         let proxy = &current.settings.upstream.proxy;
         let parents = (!proxy.0.is_empty()).then(|| proxy.to_string());
         banner::words(&Banner {
-            addresses: self.addresses,
+            addresses: &self.addresses,
             ca: &current.ca,
             ca_dir: &current.settings.ca.dir,
             configuration: current.settings.file.as_deref(),
@@ -193,15 +196,16 @@ impl Running {
     /// Logs what has started: the version, where it listens, and how much it may use.
     fn log_start(&self) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = |file: &Option<std::path::PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         let [(_, connections), (_, bodies)] = self.proxy.usage();
         let usage = self.store.usage();
         info!(
             version = env!("CARGO_PKG_VERSION"),
             configuration = file(&current.settings.file).unwrap_or_else(|| "defaults".to_owned()),
-            proxy = %self.addresses.proxy,
+            proxy = %self.addresses.proxy(),
+            transparent = self.addresses.of(Door::Transparent).map(|address| address.to_string()),
             admin = %self.addresses.admin,
-            mirror = self.addresses.mirror.map(|address| address.to_string()),
+            mirror = self.addresses.of(Door::Mirror).map(|address| address.to_string()),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,
@@ -217,7 +221,7 @@ impl Running {
 
     /// Reads the configuration again. Its mistakes are logged; then nothing changes.
     pub async fn reload(&self) {
-        let (current, sources, addresses) = (self.current.clone(), self.sources.clone(), self.addresses);
+        let (current, sources, addresses) = (self.current.clone(), self.sources.clone(), self.addresses.clone());
         let (proxy, metrics) = (self.proxy.clone(), self.metrics.clone());
         let reloaded = tokio::task::spawn_blocking(move || {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,9 +232,10 @@ impl Running {
         }
     }
 
-    /// Returns when the configuration, or a file that it names, has changed and then stayed the same for a second.
-    /// `changes` keeps the state between calls. Cancel-safe: a change that was seen is not lost.
-    async fn changed(&self, changes: &Arc<Mutex<Changes>>) {
+    /// Returns when the configuration, or a file that it names, has changed and then stayed the same for a second, with
+    /// the files that have; with none when a configuration that could not be read is to be tried again. `changes` keeps
+    /// the state between calls. Cancel-safe: a change that was seen is not lost.
+    async fn changed(&self, changes: &Arc<Mutex<Changes>>) -> Vec<PathBuf> {
         let mut ticks = tokio::time::interval(CHECK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -240,10 +245,11 @@ impl Running {
                 let current = current.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
                 changes.watch(current.settings.files(&sources));
-                changes.look(Instant::now())
+                let changed = changes.look(Instant::now());
+                (!changed.is_empty() || current.is_due()).then_some(changed)
             });
-            if checked.await.unwrap_or(false) {
-                return;
+            if let Ok(Some(changed)) = checked.await {
+                return changed;
             }
         }
     }
@@ -251,7 +257,7 @@ impl Running {
     /// The status that the service manager shows.
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("proxy on {}, {} registries", self.addresses.proxy, current.settings.registries.len())
+        format!("proxy on {}, {} registries", self.addresses.proxy(), current.settings.registries.len())
     }
 
     /// How long a stop lets requests in progress go on, as the configuration in force says.
@@ -363,7 +369,7 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
     let mut running = Running::start_on(passed, Disk::default(), settings, sources).await?;
     running.log_start();
     if !running.speaks_json() {
-        let mut stdout = std::io::stdout();
+        let mut stdout = io::stdout();
         let _ = stdout.write_all(running.banner().as_bytes()).and_then(|()| stdout.flush()); // a closed stdout is no reason to stop
     }
     let (draining, gone) = (running.stop.clone(), CancellationToken::new());
@@ -376,7 +382,15 @@ async fn serve(settings: Settings, sources: ConfigSources) -> anyhow::Result<()>
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {}
-            () = running.changed(&changes) => info!("the configuration, or a file that it names, has changed"),
+            changed = running.changed(&changes) => {
+                if changed.is_empty() {
+                    running.reload().await;
+                    service::ready(&running.status());
+                    continue;
+                }
+                let files: Vec<String> = changed.iter().map(|file| file.display().to_string()).collect();
+                info!(files = files.join(", "), "the configuration, or a file that it names, has changed");
+            }
         }
         service::reloading();
         running.reload().await;

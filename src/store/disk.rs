@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, accessat, openat2};
 use rustix::io::Errno;
 
 use super::Error;
-use super::health::StoreHealth;
+use super::health::{StoreHealth, unwritable};
 
 /// One step towards durability. A path is the name that the file had when the step was taken.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,16 @@ pub enum DiskStep<'a> {
     Unlink(&'a Path),
     /// A folder's names are made durable.
     SyncFolder(&'a Path),
+}
+
+impl<'a> DiskStep<'a> {
+    /// The folder in which the step makes a name.
+    fn makes_name_in(&self) -> Option<&'a Path> {
+        match self {
+            Self::MakeFolder(path) | Self::Create(path) | Self::Rename(_, path) => path.parent(),
+            _ => None,
+        }
+    }
 }
 
 /// Observes every [`DiskStep`] before it is taken, and may make it fail. For tests of power cuts and failing disks.
@@ -81,7 +91,24 @@ impl Disk {
     /// Takes one step.
     fn take<T>(&self, step: &DiskStep<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let seen = self.witness.as_ref().map_or(Ok(()), |witness| witness.before(step));
-        seen.and_then(|()| act()).inspect_err(|error| self.health.failed(error))
+        seen.and_then(|()| act()).inspect_err(|error| {
+            let about = step.makes_name_in().and_then(|folder| unwritable(folder, error));
+            self.health.failed(about.as_ref().unwrap_or(error));
+        })
+    }
+
+    /// Tests whether names can be made in each of `folders`, without making one.
+    pub(crate) fn look_at<'a>(&self, folders: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
+        for folder in folders {
+            let looked = accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+            // An old kernel or C library cannot tell for the effective user: the next write will.
+            if let Err(error @ (Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::ROFS)) = looked {
+                let error = io::Error::from(error);
+                self.health.failed(unwritable(folder, &error).as_ref().unwrap_or(&error));
+                return Err(Error::io("write to", folder, error));
+            }
+        }
+        Ok(())
     }
 
     /// Makes one folder and its name durable. An existing folder is fine.
@@ -157,7 +184,10 @@ impl Disk {
     /// Removes a name. Returns whether it existed.
     pub(crate) fn unlink(&self, path: &Path) -> Result<bool, Error> {
         match self.take(&DiskStep::Unlink(path), || fs::remove_file(path)) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.health.freed();
+                Ok(true)
+            }
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(Error::io("remove", path, source)),
         }

@@ -19,7 +19,7 @@ use super::ledger::Ledger;
 use super::lock::lock;
 use super::{Blob, Checksums, Config, Disk, DiskFault, Error, Partial, Staged, StoreUsage, Verification};
 use crate::host::{FreeSpace, Limit, Percent, free_space};
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest};
 
 /// The default limit in bytes, or half the file system if that is less.
 const DEFAULT_LIMIT: u64 = 100 << 30;
@@ -187,6 +187,14 @@ impl Store {
             }
             resumed => resumed,
         }
+    }
+
+    /// Creates a file for content whose digest is not known yet, to be committed by [`Staged::commit_as`].
+    ///
+    /// # Errors
+    /// As [`Store::stage`].
+    pub fn stage_unnamed(&self) -> Result<Staged, Error> {
+        self.stage(&Digest::of(Algorithm::Sha256, b""))
     }
 
     fn stage_of(&self, digest: &Digest, origin: Option<&str>) -> Result<Staged, Error> {

@@ -4,15 +4,16 @@
 //! because of a fault, since the next write may succeed.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Error;
 use super::lock::lock;
+use crate::host::LogThrottle;
 
 /// How long the disk may take for anything. A client has its headers within 25 s: so there is time to open a file in vain,
 /// to look into the catalog in vain, and to ask the registry.
@@ -27,6 +28,12 @@ pub enum DiskFault {
     /// The file system is mounted read-only, often by the system itself after an error.
     #[error("the cache's file system is read-only")]
     ReadOnly,
+    /// A directory of the cache does not take files: its permissions forbid that.
+    #[error("the proxy may not write to the cache directory (check its owner and mode)")]
+    Denied,
+    /// A directory of the cache is gone.
+    #[error("a directory of the cache is missing")]
+    Missing,
     /// The disk reports errors.
     #[error("the cache's disk is failing")]
     Failing,
@@ -42,10 +49,32 @@ impl DiskFault {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Self::Full),
             io::ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
             io::ErrorKind::TimedOut => Some(Self::Hanging),
+            io::ErrorKind::Other => error.get_ref()?.downcast_ref::<Unwritable>().map(|unwritable| unwritable.fault),
             _ if is_disk_failure(error) => Some(Self::Failing),
             _ => None,
         }
     }
+}
+
+/// A directory that takes no files.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", folder.display())]
+struct Unwritable {
+    fault: DiskFault,
+    folder: PathBuf,
+    source: io::Error,
+}
+
+/// What `error` says if it is about the directory `folder` as a whole, in which a name was to be made.
+pub(crate) fn unwritable(folder: &Path, error: &io::Error) -> Option<io::Error> {
+    let fault = match error.kind() {
+        io::ErrorKind::PermissionDenied => DiskFault::Denied,
+        // Else it is the file that is moved which is gone.
+        io::ErrorKind::NotFound if !folder.is_dir() => DiskFault::Missing,
+        _ => return None,
+    };
+    let source = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+    Some(io::Error::other(Unwritable { fault, folder: folder.to_owned(), source }))
 }
 
 /// Whether the disk could not read what it holds (`EIO`).
@@ -78,9 +107,13 @@ struct State {
 pub(crate) struct StoreHealth {
     state: Mutex<State>,
     hanging: AtomicBool,
+    /// Counts steps of evictions, which may take long in all while the disk does well.
+    freed: AtomicU64,
     /// The same for those who wait for the disk.
     hangs: watch::Sender<bool>,
     patience: Duration,
+    /// Paces the lines about content that could not be stored.
+    pub(crate) unstored: LogThrottle,
 }
 
 impl Default for StoreHealth {
@@ -103,7 +136,24 @@ impl StoreHealth {
 
     /// The health of a disk that counts as hanging when something takes longer than that.
     pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self { state: Mutex::default(), hanging: false.into(), hangs: watch::Sender::new(false), patience }
+        Self {
+            state: Mutex::default(),
+            hanging: false.into(),
+            freed: 0.into(),
+            hangs: watch::Sender::new(false),
+            patience,
+            unstored: LogThrottle::new(),
+        }
+    }
+
+    /// Records that an eviction has come one step further.
+    pub(crate) fn freed(&self) {
+        self.freed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many steps evictions have taken.
+    pub(crate) fn steps_of_evictions(&self) -> u64 {
+        self.freed.load(Ordering::Relaxed)
     }
 
     /// How long anything may take.
@@ -164,7 +214,11 @@ impl StoreHealth {
             state.folder = None;
             self.set_hanging(false);
             drop(state);
-            tracing::info!("the cache directory can be written again");
+            let unlogged = self.unstored.reset();
+            tracing::info!(
+                unlogged,
+                "the cache directory can be written again; unlogged failures to store something are counted"
+            );
         }
     }
 }

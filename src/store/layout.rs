@@ -110,6 +110,12 @@ impl Layout {
         self.fills().join(format!("{}-{}.{number}", digest.algorithm().name(), digest.hex()))
     }
 
+    /// All folders in which names are made.
+    pub(crate) fn folders(&self) -> [PathBuf; 4] {
+        let [sha256, sha512] = ALGORITHMS.map(|algorithm| self.folder(algorithm));
+        [self.root.clone(), self.fills(), sha256, sha512]
+    }
+
     /// Records that this process ends cleanly, with a complete catalog.
     pub(crate) fn mark_clean(&self, disk: &Disk) -> Result<(), Error> {
         disk.unlink(&self.root.join(RUNNING))?;

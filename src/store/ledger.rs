@@ -32,6 +32,15 @@ pub struct StoreUsage {
     pub min_free: u64,
 }
 
+/// Other files that fill the file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Squeeze {
+    /// What they take.
+    pub(crate) others: u64,
+    /// How much less is free than should be.
+    pub(crate) missing: u64,
+}
+
 /// Committed blobs, as the catalog counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -96,6 +105,16 @@ impl Ledger {
             disk_free: self.disk_free.load(Ordering::Relaxed),
             min_free: self.min_free,
         }
+    }
+
+    /// What other files take of the file system, if they leave the cache less than half of what it may have and less is
+    /// free than should be.
+    pub(crate) fn squeeze(&self) -> Option<Squeeze> {
+        let (ours, free) = (self.bytes(), self.disk_free.load(Ordering::Relaxed));
+        let missing = self.min_free.checked_sub(free).filter(|missing| *missing > 0)?;
+        let allowed = self.limit.min(self.disk_size.saturating_sub(self.min_free));
+        let is_squeezed = ours.saturating_sub(missing) < allowed / 2;
+        is_squeezed.then(|| Squeeze { others: self.disk_size.saturating_sub(free).saturating_sub(ours), missing })
     }
 
     /// Publishes the catalog's new count `known`, which includes these charges.
@@ -167,6 +186,23 @@ mod tests {
         assert_eq!((ledger.usage().bytes, ledger.usage().entries), (0, 0));
         drop(evicted);
         assert_eq!(ledger.bytes(), 25, "an eviction that the catalog never took is not one");
+    }
+
+    #[test]
+    fn other_files_are_told_from_a_cache_that_fills_its_disk() {
+        // size, limit, min_free, free, ours
+        let table = [
+            ((1000, 500, 150, 200, 100), None),  // enough is free
+            ((1000, 500, 150, 140, 400), None),  // the cache is as large as it may be
+            ((1000, 5000, 150, 100, 900), None), // and so it is here, by itself
+            ((1000, 500, 150, 50, 100), Some(Squeeze { others: 850, missing: 100 })), // the others are
+            ((1000, 500, 150, 0, 0), Some(Squeeze { others: 1000, missing: 150 })),
+        ];
+        for ((size, limit, min_free, free, ours), expected) in table {
+            let ledger = Arc::new(Ledger::new(limit, min_free, free).on(size));
+            let _ours = ledger.charge(ours, 1);
+            assert_eq!(ledger.squeeze(), expected, "{size} {limit} {min_free} {free} {ours}");
+        }
     }
 
     #[test]

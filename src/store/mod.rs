@@ -36,7 +36,7 @@ mod patience;
 
 pub use care::scrub::ScrubPace;
 pub use catalog::{CachedImage, Extent, Purge, Scope, Share, Spared, StoredBlob, Survey};
-pub use catalog::{Catalog, Content, Learned, Link, Ping, TagEntry};
+pub use catalog::{Catalog, Content, Learned, Link, ListEntry, Ping, TagEntry};
 pub use checksums::{Checksums, Damaged};
 pub use config::Config;
 pub use content::blob::Blob;

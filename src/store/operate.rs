@@ -41,6 +41,13 @@ struct Entry {
 }
 
 impl Store {
+    /// Whether the log is to be told now that something could not be stored; if so, how many such failures it was not
+    /// told of since the last one. While a disk is full, each blob of each pull has one.
+    #[must_use]
+    pub fn tells_of_failure(&self) -> Option<u64> {
+        self.blobs().disk.health().unstored.due()
+    }
+
     /// Returns the pinned images in the order in which they were pinned. Reads a small file.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub struct Readings {
     pub disk_free_bytes: u64,
     /// The size of that file system.
     pub disk_size_bytes: u64,
-    /// Whether the cache's disk is full, failing or read-only, so that pulls continue uncached.
+    /// Whether the cache's disk is full, failing, hanging, read-only, or not writable by the proxy, so that pulls continue uncached.
     pub disk_trouble: bool,
     /// Blobs evicted since the start.
     pub evictions: u64,

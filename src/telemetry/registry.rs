@@ -132,8 +132,13 @@ impl RegistryMetrics {
 
     /// Counts a request that no upstream answered.
     pub fn upstream_failed(&self, kind: Kind, reason: &'static str) {
-        self.families.upstream_errors.get_or_create(&self.error(reason)).inc();
+        self.upstream_error(reason);
         self.upstream_request(kind, None);
+    }
+
+    /// Counts an answer with which nothing could be done, by its reason.
+    pub fn upstream_error(&self, reason: &'static str) {
+        self.families.upstream_errors.get_or_create(&self.error(reason)).inc();
     }
 
     /// Counts bytes of bodies received from upstreams.

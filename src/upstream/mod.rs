@@ -31,6 +31,7 @@ mod recheck;
 mod side;
 
 pub use self::http::answers::{answers_held, collect};
+pub(crate) use self::http::location::led_to;
 pub(crate) use self::http::plain::is_told_by_authorization;
 pub use self::http::redirect::FinalHop;
 pub(crate) use self::http::redirect::LedTo;

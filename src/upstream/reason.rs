@@ -6,6 +6,7 @@ use std::io;
 use rustls::CertificateError;
 
 use super::http::evidence::Evidence;
+use super::net::tls::WrongDate;
 use super::{Error, ParentError};
 use crate::host::chain;
 use crate::oci::Authority;
@@ -166,7 +167,11 @@ impl Error {
             Self::UnknownIssuer { .. } => FailureReason::UnknownCa,
             Self::Certificate { source, .. } => match source.downcast_ref() {
                 Some(rustls::Error::InvalidCertificate(flaw)) => of_certificate(flaw),
-                _ => FailureReason::Certificate,
+                _ => match source.downcast_ref() {
+                    Some(WrongDate { is_early: true, .. }) => FailureReason::CertificateNotYetValid,
+                    Some(WrongDate { is_early: false, .. }) => FailureReason::CertificateExpired,
+                    None => FailureReason::Certificate,
+                },
             },
             Self::Tls { .. } => FailureReason::Tls,
             Self::FirstByteTimeout { .. } | Self::Idle { .. } | Self::Trickle { .. } | Self::Away { .. } => {

@@ -1,11 +1,12 @@
 //! Implements the parts of HTTP that both sides of the proxy need: bodies, headers, ranges, framing, streams.
 //!
-//! Scope: HTTP messages and streams, without knowledge of registries or of the cache.
+//! Scope: HTTP messages, and the streams of bytes below them, without knowledge of registries or of the cache.
 //! Never: holds a whole body in memory, unless a caller sets a limit.
 //! Reading: RFC 9112 sections 3 (Request Line) and 6 (Message Body); RFC 9110 sections 7.6.1 (Connection), 7.6.3 (Via),
 //! 14 (Range Requests).
 
 mod body;
+mod client_socket;
 mod coalesce;
 mod form;
 mod framing;
@@ -14,11 +15,13 @@ mod header;
 mod metered;
 mod multipart;
 mod noted;
+mod proxy_header;
 mod range;
 mod received;
 mod rewind;
 
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
+pub use client_socket::ClientSocket;
 pub use coalesce::Coalesce;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
 pub use framing::{data_only, frame, is_unexpected};
@@ -27,6 +30,9 @@ pub use header::{Pseudonym, end_to_end, via, without_overrides};
 pub use metered::Metered;
 pub use multipart::Multipart;
 pub use noted::Noted;
+#[cfg(any(test, fuzzing))]
+pub(crate) use proxy_header::parse_header;
+pub use proxy_header::{SpokenFor, read_header};
 pub use range::{Asked, RangeSpec, Span};
 pub use received::{Leftover, Received};
 pub use rewind::Rewind;

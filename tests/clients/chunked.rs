@@ -14,7 +14,7 @@ const NAME: &str = "quay.io/lab/chunked:1";
 fn podman_pulls_chunked_layers_by_ranges_and_the_next_one_without_the_registry() {
     let lab = Lab::new();
     let image = lab.publish(&[NAME], Shape::Chunked, 9, 3_000_000);
-    let direct = Way { proxy: lab.road().to_owned(), trust: lab.ca_file().to_owned() };
+    let direct = Way::by_proxy(lab.road(), lab.ca_file());
     let manifest: Value = serde_json::from_str(&Chunked::fresh(&lab, &direct).manifest(NAME).unwrap()).unwrap();
     let layer = &manifest["layers"][0];
     let is_chunked = layer["annotations"]["io.containers.zstd-chunked.manifest-position"].is_string();

@@ -101,7 +101,7 @@ fn the_image_serves_without_root_on_a_read_only_root_and_keeps_its_volumes() {
         fetched.push(ca.to_owned());
         let trust = config.join("trust.pem");
         fs::write(&trust, ca).unwrap();
-        let way = Way { proxy: format!("http://{listen}"), trust };
+        let way = Way::by_proxy(format!("http://{listen}"), trust);
         assert_eq!(Kind::Skopeo.fresh(&lab, &way).pull("quay.io/lab/app:1"), Ok(image.id.clone()));
         drop(process);
         eventually("it has ended", WAIT, || fetch(listen, "/healthz").is_none());

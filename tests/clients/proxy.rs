@@ -119,7 +119,7 @@ impl Proxy {
     }
 
     fn way_trusting(&self, roots: &str) -> Way {
-        Way { proxy: format!("http://{}", self.listen), trust: self.dir.join(roots) }
+        Way::by_proxy(format!("http://{}", self.listen), self.dir.join(roots))
     }
 
     /// Its root certificate.

@@ -46,7 +46,7 @@ impl Published {
 #[test]
 fn the_lab_stands_without_the_proxy() {
     let published = Published::new();
-    let way = Way { proxy: published.lab.road().to_owned(), trust: published.lab.ca_file().to_owned() };
+    let way = Way::by_proxy(published.lab.road(), published.lab.ca_file());
     for kind in Kind::ALL {
         published.pull(kind, &way, &published.images);
     }
@@ -147,7 +147,7 @@ fn a_digest_of_one_registry_is_not_readable_through_another() {
 fn what_is_not_there_is_told_by_every_client_as_without_the_proxy() {
     let published = Published::new();
     let proxy = Proxy::start(&published.lab);
-    let direct = Way { proxy: published.lab.road().to_owned(), trust: published.lab.ca_file().to_owned() };
+    let direct = Way::by_proxy(published.lab.road(), published.lab.ca_file());
     for kind in Kind::ALL {
         let words = if kind == Kind::Containerd { "not found" } else { "manifest unknown" };
         for way in [&direct, &proxy.way()] {

@@ -38,7 +38,7 @@ impl Year {
     }
 
     fn pull(&self, lab: &Lab, image: &str) -> Result<String, String> {
-        let way = Way { proxy: format!("http://{}", self.listen), trust: self.trust.clone() };
+        let way = Way::by_proxy(format!("http://{}", self.listen), &self.trust);
         Kind::Skopeo.fresh(lab, &way).pull(image)
     }
 

@@ -168,3 +168,13 @@ fn configurations_in_the_documents_pass_check() {
     }
     assert!(checked >= 1, "no page shows a configuration");
 }
+
+#[test]
+fn every_reason_of_a_metric_is_in_the_operators_page() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let failures = pullthrough::upstream::FailureReason::ALL.map(|reason| reason.label());
+    let limits = ["streams", "tunnels_each", "stalled", "files", "upstream", "descriptors", "admin"];
+    for reason in failures.iter().chain(&limits) {
+        assert!(page.contains(&format!("`{reason}`")), "{reason}");
+    }
+}

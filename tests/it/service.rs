@@ -175,3 +175,23 @@ fn a_config_map_that_is_swapped_is_read_again() {
     let page = get(machine.own_proxy(), "/").unwrap();
     assert!(page.contains("ghcr.io") && !page.contains("quay.io"), "{page}");
 }
+
+#[test]
+fn a_configuration_that_names_a_missing_file_is_read_again_until_it_is_there() {
+    let mut machine = Machine::new();
+    machine.start(&[]);
+    machine.told("READY=1");
+    let file = machine.folder().join("later.crt");
+    let mut yaml = machine.yaml(&["docker.io"]);
+    yaml.push_str(&format!("upstream: {{hosts: {{cdn.test: {{ca_file: {}}}}}}}\n", file.display()));
+    fs::write(machine.config(), yaml).unwrap();
+    wait_until("it is refused", || machine.log().contains("was not reloaded"));
+    assert!(machine.log().contains("has changed files="), "{}", machine.log());
+    assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "0");
+    let root = fs::read_dir(machine.folder().join("ca")).unwrap().map(|entry| entry.unwrap().path());
+    let root = root.into_iter().find(|path| path.ends_with("ca.crt")).unwrap();
+    fs::copy(root, &file).unwrap();
+    wait_until("it is read", || machine.log().contains("the configuration was reloaded"));
+    assert_eq!(machine.metric("pullthrough_config_last_reload_successful"), "1");
+    assert_eq!(machine.log().matches("was not reloaded").count(), 1, "a reason is told once");
+}

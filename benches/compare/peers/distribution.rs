@@ -1,4 +1,4 @@
-//! distribution as a pull-through cache of the one origin, with TLS of its own.
+//! distribution as a pull-through cache of the one origin, with TLS of its own or without.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,13 +6,24 @@ use std::process::Command;
 
 use crate::lab::Lab;
 
-pub(super) fn command(lab: &Lab, program: &Path, address: SocketAddr, folder: &Path) -> anyhow::Result<Command> {
+/// `plain` is without TLS.
+pub(super) fn command(
+    lab: &Lab,
+    program: &Path,
+    address: SocketAddr,
+    folder: &Path,
+    plain: bool,
+) -> anyhow::Result<Command> {
     let leaf = &lab.certificates.ecdsa;
+    let mut http = serde_json::json!({"addr": address});
+    if !plain {
+        http["tls"] = serde_json::json!({"certificate": leaf.certificate, "key": leaf.key});
+    }
     let config = serde_json::json!({
         "version": "0.1",
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": folder.join("data")}, "delete": {"enabled": true}},
-        "http": {"addr": address, "tls": {"certificate": leaf.certificate, "key": leaf.key}},
+        "http": http,
         "proxy": {"remoteurl": format!("https://localhost:{}", lab.origin.address.port())},
     });
     let path = folder.join("config.yml");

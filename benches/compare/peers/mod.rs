@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::client::{Target, Via};
 use super::lab::Lab;
 use super::process::Program;
+use pullthrough::Door;
 
 /// What can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,19 @@ pub(crate) enum Kind {
     /// Squid with ssl_bump.
     Squid,
     /// distribution as a pull-through cache, by its binary's name.
+    Distribution(&'static str),
+    /// A mirror over plain HTTP.
+    Plain(Mirror),
+}
+
+/// What can be a mirror over plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mirror {
+    /// The mirror door of a pullthrough, by name and binary.
+    Pullthrough(String, PathBuf),
+    Nginx {
+        sendfile: bool,
+    },
     Distribution(&'static str),
 }
 
@@ -63,10 +77,23 @@ impl Kind {
         all
     }
 
+    /// All mirrors over plain HTTP, ours first.
+    pub(crate) fn mirrors(lab: &Lab) -> Vec<Self> {
+        let mut all = vec![Mirror::Pullthrough("pullthrough".into(), lab.options.binary.clone())];
+        all.extend(lab.options.also.iter().map(|(name, path)| Mirror::Pullthrough(name.clone(), path.clone())));
+        all.extend([Mirror::Nginx { sendfile: false }, Mirror::Nginx { sendfile: true }]);
+        all.extend(["docker-registry", "registry"].map(Mirror::Distribution));
+        all.into_iter().map(Self::Plain).filter(|kind| lab.options.wants_peer(&kind.name())).collect()
+    }
+
     /// The column's head.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Pullthrough(name, _) => name.clone(),
+            Self::Plain(Mirror::Nginx { sendfile: true }) => "nginx, sendfile".into(),
+            Self::Plain(Mirror::Nginx { sendfile: false }) => "nginx, no sendfile".into(),
+            Self::Plain(Mirror::Distribution("docker-registry")) => "distribution 2.8".into(),
+            Self::Plain(Mirror::Distribution(_)) => "distribution 3".into(),
+            Self::Pullthrough(name, _) | Self::Plain(Mirror::Pullthrough(name, _)) => name.clone(),
             Self::Quiet(_) => "pullthrough, no log".into(),
             Self::NginxDirectives => "nginx, d-r-p".into(),
             Self::NginxTuned => "nginx, tuned".into(),
@@ -80,10 +107,14 @@ impl Kind {
     /// The program, if this machine has it.
     fn program(&self) -> Option<PathBuf> {
         match self {
-            Self::Pullthrough(_, path) | Self::Quiet(path) => path.is_file().then(|| path.clone()),
-            Self::NginxDirectives | Self::NginxTuned | Self::NginxLogging => find("nginx"),
+            Self::Pullthrough(_, path) | Self::Quiet(path) | Self::Plain(Mirror::Pullthrough(_, path)) => {
+                path.is_file().then(|| path.clone())
+            }
+            Self::NginxDirectives | Self::NginxTuned | Self::NginxLogging | Self::Plain(Mirror::Nginx { .. }) => {
+                find("nginx")
+            }
             Self::Squid => find("squid").filter(|_| squid::has_bump()),
-            Self::Distribution(name) => find(name),
+            Self::Distribution(name) | Self::Plain(Mirror::Distribution(name)) => find(name),
         }
     }
 
@@ -104,18 +135,26 @@ impl Kind {
         let folder = lab.folder(&self.name().replace([' ', ','], ""))?;
         let log = folder.join("output.log");
         let command = match self {
-            Self::Pullthrough(..) => pullthrough::command(lab, &program, address, &folder, true)?,
-            Self::Quiet(_) => pullthrough::command(lab, &program, address, &folder, false)?,
+            Self::Pullthrough(..) => pullthrough::command(lab, &program, address, &folder, true, Door::Proxy)?,
+            Self::Quiet(_) => pullthrough::command(lab, &program, address, &folder, false, Door::Proxy)?,
             Self::NginxDirectives => nginx::command(lab, &program, address, &folder, nginx::Flavour::Directives)?,
             Self::NginxTuned => nginx::command(lab, &program, address, &folder, nginx::Flavour::Tuned)?,
             Self::NginxLogging => nginx::command(lab, &program, address, &folder, nginx::Flavour::Logging)?,
             Self::Squid => squid::command(lab, &program, address, &folder)?,
-            Self::Distribution(_) => distribution::command(lab, &program, address, &folder)?,
+            Self::Distribution(_) => distribution::command(lab, &program, address, &folder, false)?,
+            Self::Plain(Mirror::Pullthrough(..)) => {
+                pullthrough::command(lab, &program, address, &folder, true, Door::Mirror)?
+            }
+            Self::Plain(Mirror::Nginx { sendfile }) => {
+                nginx::command(lab, &program, address, &folder, nginx::Flavour::Plain { sendfile: *sendfile })?
+            }
+            Self::Plain(Mirror::Distribution(_)) => distribution::command(lab, &program, address, &folder, true)?,
         };
         let mut started = Program::start(command, &log)?;
         ready(&mut started, address, &log).await?;
         let via = match self {
             Self::Pullthrough(..) | Self::Quiet(_) | Self::Squid => Via::Connect,
+            Self::Plain(_) => Via::Plain,
             _ => Via::Straight,
         };
         let ca = match self {

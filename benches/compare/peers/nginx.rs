@@ -17,6 +17,8 @@ pub(super) enum Flavour {
     Tuned,
     /// The same with its own access log, written in large pieces.
     Logging,
+    /// Plain HTTP with its access log, and with sendfile or without.
+    Plain { sendfile: bool },
 }
 
 pub(super) fn command(
@@ -39,7 +41,16 @@ pub(super) fn command(
             let log = format!("access_log {} combined buffer=64k flush=1s;\n    {TUNED}", log.display());
             (&lab.certificates.ecdsa, log)
         }
+        Flavour::Plain { sendfile } => {
+            let log = folder.join("access.log");
+            let tuned = if sendfile { TUNED.to_owned() } else { TUNED.replace("sendfile on", "sendfile off") };
+            (
+                &lab.certificates.ecdsa,
+                format!("access_log {} combined buffer=64k flush=1s;\n    {tuned}", log.display()),
+            )
+        }
     };
+    let listen = if matches!(flavour, Flavour::Plain { .. }) { "" } else { " ssl http2" };
     let at = |name: &str| folder.join(name).display().to_string();
     let text = format!(
         r#"
@@ -61,7 +72,7 @@ http {{
     proxy_cache_path {cache} levels=1:2 max_size=32g inactive=60d keys_zone=cache:10m use_temp_path=off;
     {own}
     server {{
-        listen {address} ssl http2;
+        listen {address}{listen};
         server_name _;
         ssl_certificate {certificate};
         ssl_certificate_key {key};

@@ -38,6 +38,25 @@ pub(super) async fn run(scene: &Scene<'_>, table: &mut Table) {
     }
 }
 
+/// What the rows of mirrors over plain HTTP begin with.
+pub(super) const MIRROR: &str = "mirror, plain HTTP, hot blob";
+
+/// Mirrors over plain HTTP, where the kernel may copy files by itself.
+pub(super) async fn mirrors(scene: &Scene<'_>, table: &mut Table) {
+    for (size, each) in &scene.blobs {
+        for streams in [1, 4, 16] {
+            let what = format!("{MIRROR} {size}, {streams} streams");
+            let load = Load::http1(streams, blob(REPOSITORY, each));
+            self::each(scene, MIRROR, &load, |peer, sample| {
+                let name = peer.kind.name();
+                table.note(&what, "MB/s", Better::Higher, &name, sample.megabytes_per_second());
+                table.note(&what, "CPU s/GB", Better::Lower, &name, sample.cpu_per_gigabyte());
+            })
+            .await;
+        }
+    }
+}
+
 async fn blobs(scene: &Scene<'_>, table: &mut Table, what: &str, load: &Load) {
     each(scene, what, load, |peer, sample| {
         let name = peer.kind.name();

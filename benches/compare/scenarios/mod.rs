@@ -26,7 +26,7 @@ pub(super) struct Scene<'a> {
 
 /// Runs everything that the options want.
 pub(super) async fn run(lab: &Lab, options: &Options, table: &mut Table) -> anyhow::Result<()> {
-    let mut scene = Scene::set(lab, table).await?;
+    let mut scene = Scene::set(lab, Kind::all(lab), table).await?;
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         scene.round = round;
@@ -39,19 +39,26 @@ pub(super) async fn run(lab: &Lab, options: &Options, table: &mut Table) -> anyh
     let blob = scene.blobs[1].1;
     drop(scene);
     memory::run(lab, &kinds, &blob, table).await;
+    if lab.options.wants(hot::MIRROR) {
+        let mut scene = Scene::set(lab, Kind::mirrors(lab), table).await?;
+        for round in 0..options.rounds {
+            scene.round = round;
+            hot::mirrors(&scene, table).await;
+        }
+    }
     Ok(())
 }
 
 impl<'a> Scene<'a> {
     /// Starts every peer that is here and lets it see the content once.
-    async fn set(lab: &'a Lab, table: &mut Table) -> anyhow::Result<Self> {
+    async fn set(lab: &'a Lab, kinds: Vec<Kind>, table: &mut Table) -> anyhow::Result<Self> {
         let content = &lab.origin.content;
         let sizes = [("1 MB", 1_000_000), ("50 MB", 50_000_000), ("1 GB", 1_000_000_000)];
         let sizes = if lab.options.quick { &sizes[..2] } else { &sizes[..] };
         let blobs = sizes.iter().map(|(name, length)| (*name, content.blob(*length))).collect();
         let image = content.image(&mixed::LAYERS);
         let mut scene = Self { lab, peers: Vec::new(), blobs, image, round: 0 };
-        for kind in Kind::all(lab) {
+        for kind in kinds {
             if !kind.is_there() {
                 table.absent(kind.name());
                 continue;

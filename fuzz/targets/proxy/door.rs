@@ -1,5 +1,7 @@
 //! A connection at the proxy's door: its first bytes, the heads of its requests, CONNECT.
 
+use std::net::IpAddr;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::stage::{CLIENT, FROM, authority, on_stage};
@@ -7,6 +9,7 @@ use crate::oci::Authority;
 use crate::proxy::door::connection::answer;
 use crate::proxy::door::first_bytes::{SpokenProtocol, sniff, tell};
 use crate::proxy::door::http::PendingAnswer;
+use crate::wire::{SpokenFor, parse_header};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -39,6 +42,40 @@ pub fn first_bytes(data: &[u8]) {
         });
         assert_eq!(read, spoken.map(|spoken| (spoken, data.to_vec())));
     });
+}
+
+/// A header of the PROXY protocol is told as soon as it is whole, by no fewer bytes and no differently by more; what it is not
+/// is told as well. What follows it is not touched.
+pub fn proxy_header(data: &[u8]) {
+    let told = parse_header(data);
+    let first = (0..=data.len()).find_map(|end| parse_header(&data[..end]).transpose());
+    match (&told, first) {
+        (Ok(None), first) => assert_eq!(first, None, "it was taken back"),
+        (Err(_), first) => assert!(matches!(first, Some(Err(_))), "{first:?}"),
+        (Ok(Some((spoken_for, length))), first) => {
+            assert!(*length <= data.len() && *length <= 16 << 10);
+            assert_eq!(first, Some(Ok((*spoken_for, *length))));
+            if data[0] == b'P' {
+                let line = std::str::from_utf8(&data[..*length]).expect("version 1 is text");
+                assert!(*length <= 107 && line.ends_with("\r\n") && line.matches('\n').count() == 1, "{line:?}");
+                let words: Vec<&str> = line.trim_end().split(' ').collect();
+                let expected = match words[..] {
+                    ["PROXY", "TCP4" | "TCP6", from, to, from_port, to_port] => {
+                        let address = |ip: &str, port: &str| (ip.parse().unwrap(), port.parse().unwrap());
+                        let (from, to): ((IpAddr, u16), (IpAddr, u16)) =
+                            (address(from, from_port), address(to, to_port));
+                        SpokenFor::Client { from: from.into(), to: to.into() }
+                    }
+                    _ => SpokenFor::Itself,
+                };
+                assert_eq!(*spoken_for, expected);
+            } else {
+                assert_eq!(*length, 16 + usize::from(u16::from_be_bytes([data[14], data[15]])));
+                let is_of_a_client = data[12] == 0x21 && matches!(data[13], 0x11 | 0x21);
+                assert_eq!(matches!(spoken_for, SpokenFor::Client { .. }), is_of_a_client);
+            }
+        }
+    }
 }
 
 /// A connection is answered in what it speaks. An answer is a status, and never that something of ours failed. A

@@ -9,7 +9,7 @@ mod sent;
 mod stage;
 mod tokens;
 
-pub use door::{door, first_bytes};
+pub use door::{door, first_bytes, proxy_header};
 pub use fields::{authorization, content_range};
 pub use hello::hello;
 pub use inside::inside;

@@ -25,8 +25,8 @@ pub(crate) async fn run(fill: Arc<Fill>, config: FillConfig, metrics: Metrics) {
                 let (registry, repository) = (&*place.registry, place.repository.as_str());
                 if is_too_large(fault) {
                     info!(registry, repository, digest = %fill.digest(), %fault, "this blob is larger than the cache; its clients are served without caching");
-                } else {
-                    error!(registry, repository, digest = %fill.digest(), error = chain(&fault), "the cache cannot store the rest of this blob; its clients are served without it");
+                } else if let Some(unlogged) = fill.staged().tells_of_failure() {
+                    error!(registry, repository, digest = %fill.digest(), error = chain(&fault), unlogged, "the cache cannot store the rest of this blob; its clients are served without it");
                 }
                 fill.detach(fault);
             }
@@ -93,8 +93,10 @@ async fn commit(fill: &Arc<Fill>, checksums: Checksums) {
         // The next one of this content must not begin before it ends; nobody waits for that.
         Err(_) => committing.await,
     };
-    if let Ok(Err(cause)) = committed {
+    if let Ok(Err(cause)) = committed
+        && let Some(unlogged) = fill.staged().tells_of_failure()
+    {
         let place = fill.place();
-        error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = chain(&cause), "cannot store a verified blob; its clients are still served");
+        error!(registry = &*place.registry, repository = place.repository.as_str(), digest = %fill.digest(), error = chain(&cause), unlogged, "cannot store a verified blob; its clients are still served");
     }
 }

@@ -72,8 +72,8 @@ impl ManifestStore {
         if let Err(error) = put {
             if matches!(error, store::Error::TooLarge { .. }) {
                 tracing::info!(%digest, %error, "this manifest is larger than the cache; it is served from memory");
-            } else {
-                tracing::error!(%digest, error = crate::telemetry::chain(&error), "a manifest could not be stored; it is served from memory");
+            } else if let Some(unlogged) = self.store.tells_of_failure() {
+                tracing::error!(%digest, error = crate::telemetry::chain(&error), unlogged, "a manifest could not be stored; it is served from memory");
             }
             // What no disk would take, such as one larger than the cache, is not tried at each hit.
             let is_owed = self.store.disk_fault().is_some();

@@ -79,6 +79,12 @@ impl Links {
         self.store.catalog().is_shared(registry, digest).await.unwrap_or(false)
     }
 
+    /// The registry has it in `place` no longer.
+    pub(crate) fn forget(&self, place: &Place, digest: &Digest, content: Content) {
+        self.hot.invalidate(&(place.clone(), *digest, content));
+        self.store.catalog().forget_content(&place.registry, &place.repository, digest, content);
+    }
+
     pub(crate) fn note(
         &self,
         place: &Place,

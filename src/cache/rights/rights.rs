@@ -23,7 +23,7 @@ use super::witnesses::Witnesses;
 use crate::cache::caller::Caller;
 use crate::cache::source::{Fault, FaultKind, Reach, Said, Subject};
 use crate::oci::Digest;
-use crate::store::{Content, Store};
+use crate::store::{Content, Learned, Store};
 
 /// When something was asked upstream. An answer counts as of then, not as of when it is noted: a no that came
 /// in between outweighs it.
@@ -119,7 +119,7 @@ impl Rights {
     }
 
     /// The same as to one content alone.
-    fn granted_content(&self, reader: PlaceReader<'_>, digest: &Digest) -> Permission {
+    pub(crate) fn granted_content(&self, reader: PlaceReader<'_>, digest: &Digest) -> Permission {
         let age = self.grants.content_age(reader.place, reader.principal, digest);
         Permission::of(age, reader.trust, reader.trust.lives.outage)
     }
@@ -186,6 +186,37 @@ impl Rights {
             self.may(caller, digest, yes);
         }
         self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked.time);
+    }
+
+    /// The registry accepted the content, whose bytes the caller itself had sent and which match its digest. That says who
+    /// may write. It gives nobody a right to read other content, and what the caller has sent it may have back: nobody in
+    /// particular gets nothing by it.
+    pub(crate) fn pushed(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        asked: AskedAt,
+    ) {
+        let Caller { place, principal, .. } = caller;
+        if matches!(principal, Principal::Known(_)) && !caller.is_reduced() {
+            self.grants.give_content(place, principal, digest, asked.instant);
+        }
+        self.linked_by_push(place, digest, content, media_type, asked);
+    }
+
+    /// The registry has the content in this place since a write. It was not delivered by it, so that no other registry's word
+    /// is enough for it.
+    pub(crate) fn linked_by_push(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        content: Content,
+        media_type: Option<String>,
+        asked: AskedAt,
+    ) {
+        self.links.note(place, digest, content, media_type, Learned::WithCredentials, asked.time);
     }
 
     /// The registry said yes to the caller, for a content that is here and shared, or not.

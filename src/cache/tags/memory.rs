@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::cache::rights::place::Place;
-use crate::oci::{Accept, MediaType, Tag};
+use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Learned, Store, TagEntry};
 
 const CAPACITY: u64 = 200_000;
@@ -59,6 +59,7 @@ impl TagMemory {
         self.hot.entry((place.clone(), entry.tag.clone())).and_upsert_with(|before| {
             let mut entries = before.map(|before| (*before.into_value()).clone()).unwrap_or_default();
             entries.retain(|old| (old.accept, old.learned) != (entry.accept, entry.learned));
+            entries.retain(|old| !is_overtaken(old, &entry));
             if entry.accept.has_others() && entries.iter().filter(|old| old.accept.has_others()).count() >= OTHERS {
                 let oldest = entries.iter().position(|old| old.accept.has_others());
                 oldest.map(|oldest| entries.remove(oldest));
@@ -71,11 +72,35 @@ impl TagMemory {
         }
     }
 
+    /// Forgets every tag of the place that means this manifest. Few are deleted, so all that is in memory is looked through.
+    pub(crate) fn forget_manifest(&self, place: &Place, digest: &Digest) {
+        let means = |entries: &[TagEntry]| entries.iter().any(|entry| entry.digest == *digest);
+        for (key, entries) in &self.hot {
+            if key.0 == *place && means(&entries) {
+                self.hot.invalidate(&*key);
+            }
+        }
+    }
+
     /// Forgets what a tag is: all of it, or for one class and one way of learning.
     pub(crate) fn forget(&self, place: &Place, tag: &Tag, only: Option<(Accept, Learned)>) {
         self.hot.invalidate(&(place.clone(), tag.clone()));
         self.store.catalog().forget_tag(&place.registry, &place.repository, tag, only);
     }
+}
+
+/// Whether the registry has said since that the tag means something else than was pushed.
+fn is_overtaken(old: &TagEntry, entry: &TagEntry) -> bool {
+    old.accept == Accept::AS_PUSHED && old.digest != entry.digest && old.checked <= entry.checked
+}
+
+/// The latest answer of that class; or what was pushed since, of a type that the class has.
+pub(crate) fn known(entries: &[TagEntry], accept: Accept) -> Option<&TagEntry> {
+    let is_pushed = |entry: &&TagEntry| {
+        entry.accept == Accept::AS_PUSHED
+            && MediaType::parse(&entry.media_type).is_some_and(|media_type| accept.admits(media_type))
+    };
+    latest(entries, accept).into_iter().chain(entries.iter().find(is_pushed)).min_by_key(|entry| age(entry))
 }
 
 /// The latest answer of that class.

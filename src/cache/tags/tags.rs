@@ -2,13 +2,14 @@
 //! the last known answer after all.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::info;
 
 use super::answer::{self, Asking, Came, TagAnswer};
 use super::freshness::Freshness;
-use super::memory::{TagMemory, age, latest, stand_in};
+use super::memory::{TagMemory, age, known, latest, stand_in};
+use crate::cache::GrantsConfig;
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::{is_schema1, media_type_of};
@@ -21,7 +22,7 @@ use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
 use crate::host::{Coalesced, TaskGroup};
 use crate::oci::{Accept, Digest, MediaType, Tag};
-use crate::store::{Content, Store, TagEntry};
+use crate::store::{Content, Learned, Store, TagEntry};
 use crate::telemetry::Outcome;
 
 /// A client is always answered within this time (containerd gives up after 30 s).
@@ -68,6 +69,8 @@ pub(crate) struct Tags {
     refusals: Arc<Refusals>,
     memory: TagMemory,
     missing: Missing<(Tag, Accept)>,
+    /// The signatures and other attachments that are not there: what verifies an image asks for each of them.
+    unattached: Missing<(Tag, Accept)>,
     kept: ManifestStore,
     asked: Together<TagInquiry>,
 }
@@ -93,7 +96,8 @@ impl Tags {
         tasks: TaskGroup,
     ) -> Self {
         let (memory, missing) = (TagMemory::new(store), Missing::new());
-        Self { rights, refusals, memory, missing, kept, asked: Together::new(tasks) }
+        let unattached = Missing::lasting(GrantsConfig::LONGEST.0);
+        Self { rights, refusals, memory, missing, unattached, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -109,9 +113,16 @@ impl Tags {
     ) -> Result<TagFound, Fault> {
         let reader = requester.reader();
         let entries = self.memory.entries(reader.place, &question.tag).await;
-        let permission = self.rights.permission(reader).await;
+        let entry = known(&entries, question.accept);
+        let permission = match (self.rights.permission(reader).await, entry) {
+            // Who may have the manifest that a tag means, for having pushed it, may be told that it does.
+            (permission, Some(entry)) if permission < Permission::Good => {
+                permission.max(self.rights.granted_content(reader, &entry.digest))
+            }
+            (permission, _) => permission,
+        };
         let fresh = |entry: &&TagEntry| permission == Permission::Good && age(entry) < question.freshness.fresh_for;
-        if let Some(entry) = latest(&entries, question.accept).filter(fresh) {
+        if let Some(entry) = entry.filter(fresh) {
             return Ok(found(entry, Outcome::Hit));
         }
         Box::pin(self.at_source(requester.caller(), question, &entries, permission)).await // see `BlobLookup::find`
@@ -127,7 +138,7 @@ impl Tags {
         let TagQuestion { tag, accept, freshness, asking } = question;
         // A caller that might read lately is told the last answer if the registry cannot be asked, and not before.
         let may = |_: &&TagEntry| permission > Permission::Unknown;
-        let own = latest(entries, *accept).filter(may);
+        let own = known(entries, *accept).filter(may);
         if let Some(fault) = self.missing.known(caller, (tag.clone(), *accept), question.missing_for(caller)) {
             return Err(fault);
         }
@@ -135,8 +146,12 @@ impl Tags {
         if let Some(entry) = stand_in.filter(|_| caller.source.is_away()) {
             return Ok(found(entry, Outcome::Stale));
         }
+        let unattached = || self.unattached.known(caller, (tag.clone(), *accept), caller.trust.lives.outage);
+        if let Some(fault) = caller.source.is_away().then(unattached).flatten() {
+            return Err(fault);
+        }
         // A tag that nobody knows yet: one GET tells all. Else HEAD, which is not counted where pulls are.
-        let by_content = *asking == Asking::Content && entries.iter().all(|entry| entry.accept != *accept);
+        let by_content = *asking == Asking::Content && known(entries, *accept).is_none();
         let wait = if stand_in.is_some() { freshness.deadline } else { PATIENCE };
         let inquiry = self.inquiry(caller, question, by_content, None);
         let (said, outcome) = match self.asked.ask_within(wait, &inquiry).await {
@@ -148,7 +163,10 @@ impl Tags {
             Err(fault) if fault.said != Said::Nothing => return Err(fault),
             Err(fault) => fault,
         };
-        let Some(entry) = stand_in else { return Err(silence) };
+        let Some(entry) = stand_in else {
+            let fault = if caller.source.is_gone().await { unattached() } else { None };
+            return Err(fault.unwrap_or(silence));
+        };
         if permission < Permission::Good && !self.rights.may_still(caller, &silence).await {
             return Err(silence);
         }
@@ -201,7 +219,28 @@ impl Tags {
     /// As [`Cache::forget_tag`](crate::cache::Cache::forget_tag).
     pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
         self.missing.forget_all();
+        self.unattached.forget_all();
         self.memory.forget(place, tag, None);
+    }
+
+    /// The registry accepted a manifest under the tag: whatever it meant before, this is what it means.
+    pub(crate) async fn pushed(&self, place: &Place, tag: &Tag, manifest: (&Digest, &str, u64), learned: Learned) {
+        self.forget(place, tag);
+        let ((digest, media_type, size), checked) = (manifest, SystemTime::now());
+        // The one is for any client that accepts its type; the other is remembered across a restart.
+        for accept in [Accept::AS_PUSHED, Accept::EVERYTHING] {
+            let (registry, repository) = (place.registry.clone(), place.repository.clone());
+            let (tag, media_type) = (tag.clone(), media_type.to_owned());
+            let entry =
+                TagEntry { registry, repository, tag, accept, digest: *digest, media_type, size, checked, learned };
+            self.memory.note(place, entry).await;
+        }
+    }
+
+    /// The registry has a manifest no longer, nor any tag that means it.
+    pub(crate) fn forget_manifest(&self, place: &Place, digest: &Digest) {
+        self.missing.forget_all();
+        self.memory.forget_manifest(place, digest);
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
@@ -229,7 +268,9 @@ impl Tags {
             learned: caller.principal.learns(),
         };
         self.memory.note(&caller.place, entry).await;
-        self.missing.forget(&caller.place, (tag.clone(), accept));
+        let key = (tag.clone(), accept);
+        self.missing.forget(&caller.place, &key);
+        self.unattached.forget(&caller.place, &key);
     }
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
@@ -242,6 +283,9 @@ impl Tags {
                 self.memory.forget(place, tag, Some((*accept, principal.learns())));
             }
             self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault);
+            if tag.is_of_content() {
+                self.unattached.note(caller, (tag.clone(), *accept), caller.trust.lives.outage, fault);
+            }
         }
         self.refusals.heed(caller, &Subject::Tag(tag.clone(), *accept), fault).await;
     }

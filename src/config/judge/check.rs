@@ -1,5 +1,6 @@
 //! Checks numbers that make no sense and values that contradict each other.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::endpoints::KnownHosts;
@@ -11,6 +12,7 @@ use crate::config::mistakes::report::Report;
 use crate::config::tree::KeyPath;
 use crate::host::Period;
 use crate::proxy::{Auth, RegistrySettings};
+use crate::upstream;
 
 /// The CA renews a leaf well before its end, so a lifetime of minutes makes no sense; clients refuse one above Apple's
 /// limit for private roots.
@@ -57,22 +59,15 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
 
 fn listeners(sections: &File, report: &mut Report<'_>) {
     let listen = &sections.listen;
-    let all = [("admin", Some(listen.admin)), ("mirror", listen.mirror), ("proxy", Some(listen.proxy))];
-    let all = all.into_iter().filter_map(|(key, address)| Some((key, address?))).collect::<Vec<_>>();
-    for (at, (key, address)) in all.iter().enumerate() {
-        for (other, its) in &all[at + 1..] {
-            let overlap = address.ip() == its.ip() || address.ip().is_unspecified() || its.ip().is_unspecified();
-            if address.port() == 0 || address.port() != its.port() || !overlap {
-                continue;
-            }
-            let said = |key: &str, address, other: &str, its| {
-                let text =
-                    format!("found {address}; same address as listen.{other} ({its}); expected a different port");
-                (KeyPath::of(["listen", key]), text)
-            };
-            report.say_of_one([said(key, address, other, its), said(other, its, key, address)]);
+    let mut listeners: Vec<(&str, SocketAddr)> =
+        listen.doors().into_iter().map(|(door, _, address)| (door.label(), address)).collect();
+    listeners.push(("admin", listen.admin));
+    for (at, (later, second)) in listeners.iter().enumerate() {
+        for (earlier, first) in &listeners[..at] {
+            clash((*earlier, *first), (*later, *second), report);
         }
     }
+    transparent(sections, report);
     if sections.ca.dir == sections.cache.dir {
         let folder = repeated(&sections.ca.dir.display().to_string());
         report.say_of_one([
@@ -85,6 +80,43 @@ fn listeners(sections: &File, report: &mut Report<'_>) {
                 format!("found {folder}; same directory as ca.dir; expected a separate directory"),
             ),
         ]);
+    }
+}
+
+/// Reports two listeners at one address.
+fn clash((earlier, first): (&str, SocketAddr), (later, second): (&str, SocketAddr), report: &mut Report<'_>) {
+    let overlap = first.ip() == second.ip() || first.ip().is_unspecified() || second.ip().is_unspecified();
+    if first.port() != 0 && first.port() == second.port() && overlap {
+        let text = |found: SocketAddr, other: &str, its: SocketAddr| {
+            format!("found {found}; same address as listen.{other} ({its}); expected a different port")
+        };
+        report.say_of_one([
+            (KeyPath::of(["listen", later]), text(second, earlier, first)),
+            (KeyPath::of(["listen", earlier]), text(first, later, second)),
+        ]);
+    }
+}
+
+/// Checks what does not go together with `listen.transparent`.
+fn transparent(sections: &File, report: &mut Report<'_>) {
+    if sections.listen.transparent.is_none() {
+        return;
+    }
+    let path = KeyPath::of(["listen", "transparent"]);
+    if sections.clients.htpasswd.is_some() {
+        report.say(
+            &path,
+            "clients of this listener cannot be asked for a password, and clients.htpasswd is set; expected only one of \
+             the two (networks: clients.allow)",
+        );
+    }
+    let (upstream, none) = (&sections.upstream, upstream::Config::default());
+    if upstream.resolvers == none.resolvers && upstream.proxy == none.proxy {
+        report.notice(
+            &path,
+            "the system's resolver is asked for the names of registries; if DNS is overridden for this machine too, set \
+             upstream.resolvers to servers that know the real addresses",
+        );
     }
 }
 

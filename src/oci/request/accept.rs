@@ -34,6 +34,9 @@ impl Accept {
     /// All known types, and any other.
     pub const EVERYTHING: Self = Self { known: ANY | 0b111_1111, others: 0 };
 
+    /// Stands for no request, but for a push: what a registry answers to whoever accepts the type that was pushed.
+    pub const AS_PUSHED: Self = Self { known: 0, others: u64::MAX };
+
     /// Parses all values of the `Accept` headers of one request. No header means `*/*` (RFC 9110, 12.5.1). A type with a
     /// weight of 0 is not accepted (12.4.2); other weights are the client's preference and are ignored.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {

@@ -17,9 +17,11 @@ pub(crate) fn challenge(context: &Context<'_>, repository: Option<&Repository>) 
     let base = naming.map_or_else(own, |naming| naming.base.clone());
     let bearer = LocalTokens::challenge(&base, scopes.into_iter().collect());
     let is_away = context.outage.is_open();
+    let why = context.outage.why(context.authority).filter(|_| is_away);
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     let message = match is_away {
-        true => "authentication required; while the registry is unreachable, this proxy issues the token",
-        false => "authentication required; this proxy issues the token",
+        true => format!("authentication required; while the registry is unreachable{why}, this proxy issues the token"),
+        false => "authentication required; this proxy issues the token".to_owned(),
     };
     let mut failure = Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", message);
     if is_away {

@@ -35,8 +35,7 @@ pub(crate) fn of(
 ) -> Identity {
     let (cache, header) = (&context.proxy.cache, headers.get(AUTHORIZATION));
     let nobody = |public| Identity { principal: Principal::Anonymous, who: AskAs::Nobody, public, lapsed: false };
-    let is_mirrors = context.naming.is_some_and(|naming| !naming.takes_credentials);
-    if is_mirrors && !matches!(context.registry.whose(), Whose::Held(_)) {
+    if !context.takes_credentials() && !matches!(context.registry.whose(), Whose::Held(_)) {
         return nobody(false); // what the client may have is the mirror's
     }
     if matches!(context.registry.whose(), Whose::Nobody) {

@@ -1,9 +1,10 @@
-//! Has the registry verify a client's own credentials before they count, where the proxy holds some.
+//! Has the registry verify a client's own credentials before they count, where the proxy holds some, and at a mirror.
 //!
-//! Its clients are sent to our token service by the ping, whatever they have. Whoever brings credentials there
+//! Clients are sent to our token service by the ping, whatever they have. Whoever brings credentials there
 //! gets a token that the registry's own service gave for them; a registry that takes passwords alone is asked
 //! with them, and our token stands for the password until it ends, in memory only.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -19,30 +20,22 @@ use crate::proxy::context::Context;
 use crate::proxy::served::ServedAnswer;
 use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
-use crate::proxy::tokens::request::TokenRequest;
+use crate::proxy::tokens::request::{TokenRequest, renamed};
 use crate::proxy::{answer, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
-use crate::upstream::{Credential, Endpoint};
+use crate::upstream::{Credential, Endpoint, Realm};
 use crate::upstream::{Unasked, is_foreign};
 use crate::wire::Body;
 
 /// Answers a request to our token service with credentials.
-pub(crate) async fn token(
-    context: &Context<'_>,
-    token_request: &TokenRequest,
-    binding: Option<TokenBinding>,
-) -> ServedAnswer {
-    verify(context, token_request, binding)
+pub(crate) async fn token(context: &Context<'_>, token_request: &TokenRequest) -> ServedAnswer {
+    verify(context, token_request)
         .await
         .unwrap_or_else(|unasked| ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
 }
 
-async fn verify(
-    context: &Context<'_>,
-    token_request: &TokenRequest,
-    binding: Option<TokenBinding>,
-) -> Result<ServedAnswer, Unasked> {
+async fn verify(context: &Context<'_>, token_request: &TokenRequest) -> Result<ServedAnswer, Unasked> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
     let (Some(endpoint), Some(credential)) = (own, token_request.credential().and_then(credential_of)) else {
@@ -55,19 +48,21 @@ async fn verify(
     let response = ask_ping(context, endpoint, None).await?;
     let challenges = upstream::challenges(response.headers());
     if let Some(bearer) = Challenge::bearer(&challenges).filter(|_| !is_foreign(&response, endpoint)) {
-        let (header, left) = context
-            .authenticated
-            .token_for(context.registry.realms(), endpoint, bearer, token_request.scopes(), &credential)
-            .await?;
+        let scopes = match endpoint.prefix() {
+            "" => token_request.scopes(),
+            prefix => &renamed(token_request.scopes(), |name| format!("{prefix}/{name}")),
+        };
+        let realms = realms(context, &bearer.realm);
+        let (header, left) = context.authenticated.token_for(&realms, endpoint, bearer, scopes, &credential).await?;
         let issued = Authorization::parse(header.as_bytes());
         let token = issued.bearer().unwrap_or_default();
         // Never more than it has left: its client would come with it when it has ended.
         let life = left.as_secs().max(1);
         let body =
             Zeroizing::new(serde_json::json!({"token": token, "access_token": token, "expires_in": life}).to_string());
-        if let Some(binding) = binding {
-            context.proxy.bearers.bind(&context.proxy.cache, context.authority, &binding, body.as_bytes());
-        }
+        let cache = &context.proxy.cache;
+        let binding = TokenBinding::of_login(cache, token_request);
+        context.proxy.bearers.bind(cache, context.authority, &binding, body.as_bytes());
         return Ok(json(&body).into());
     }
     let Some(basic) = credential.basic() else {
@@ -86,6 +81,15 @@ async fn verify(
     let token = context.proxy.local.mint(&context.origin, holder, now);
     context.proxy.bearers.stand_in(cache, &token, basic, LOCAL_TOKEN_LIFE);
     Ok(json(&LocalTokens::answer(&token, now)).into())
+}
+
+/// Where a client's own credentials may be sent, besides the registry's host: where the registry's token service is, as the
+/// configuration has it.
+fn realms<'a>(context: &Context<'a>, named: &str) -> Cow<'a, [Realm]> {
+    let listed = context.registry.realms();
+    let its_own =
+        named.parse().ok().filter(|realm: &Realm| context.registry.is_served_by(realm.authority(), context.authority));
+    its_own.map_or(Cow::Borrowed(listed), |realm| Cow::Owned([listed, &[realm]].concat()))
 }
 
 async fn ask_ping(

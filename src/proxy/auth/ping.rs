@@ -3,6 +3,8 @@
 //! Podman and Skopeo take their challenge from this answer alone, and after a 200 Docker sends no credentials
 //! either: so the proxy gives a 200 only where the registry gave it to a request without credentials, and
 //! everybody else is sent to our own token service. A page that answers everything with 200 is not that answerer.
+//! Where a mirror's name takes no credentials of a registry's, no client needs a token, whatever the registry wants: the
+//! proxy answers 200, and brings what is needed itself.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -78,6 +80,7 @@ pub(crate) async fn answer(context: &Context<'_>, method: &Method, headers: &Hea
         (None, false) => Carried::Nothing,
     };
     let held = match context.registry.whose() {
+        _ if !context.takes_credentials() => return Served::bypass(welcome(method)),
         Whose::Client => false,
         // Nobody needs credentials, and none would be used.
         Whose::Nobody => return Served::bypass(welcome(method)),
@@ -174,7 +177,8 @@ fn remember(context: &Context<'_>, response: &Response<Body>) {
 
 /// Whether the registry requires no credentials, as far as is known: it answered 200 to a request without any.
 pub(crate) async fn is_open_to_all(context: &Context<'_>) -> bool {
-    matches!(context.registry.whose(), Whose::Nobody) || last_known(context).await.is_some()
+    let needs_none = matches!(context.registry.whose(), Whose::Nobody) || !context.takes_credentials();
+    needs_none || last_known(context).await.is_some()
 }
 
 async fn last_known(context: &Context<'_>) -> Option<Ping> {

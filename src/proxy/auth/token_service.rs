@@ -1,6 +1,8 @@
 //! Stands in for a registry's token service while that is away, and hands out local tokens.
 //!
 //! Such a token is a claim, not a right: what it opens, the cache's grants decide, and what is public.
+//! At a mirror it is the one token service that clients meet. A name that stands for a registry alone has that verify what
+//! they bring; every other name gives all of them nobody's token, and their credentials go nowhere.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +21,7 @@ use crate::proxy::registry::registry::Whose;
 use crate::proxy::respond::{self, Failure};
 use crate::proxy::served::{Served, ServedAnswer};
 use crate::proxy::tokens::bearers::{self, TokenBinding};
-use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
+use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens, NO_REGISTRY};
 use crate::proxy::tokens::request::TokenRequest;
 use crate::telemetry::Kind;
 use crate::upstream::Endpoint;
@@ -37,18 +39,24 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
         let failure = respond::no_method("tokens are issued to GET and POST only");
         return Served::bypass(failure.with(ALLOW, HeaderValue::from_static("GET, POST")));
     }
-    let read = read(request).await;
+    let read = read(request).await.map(|(parts, form, token_request)| (parts, form, own_names(context, token_request)));
+    if !context.takes_credentials() {
+        // Docker sends what it has for Docker Hub to its mirrors as well.
+        return match read {
+            Ok(_) => Served::bypass(issued(context, NO_REGISTRY, Holder::Nobody)),
+            Err(failure) => Served::failure(failure),
+        };
+    }
     context.outage.settled().await;
     match read {
-        Ok((parts, form, token_request)) if is_verified(context) && token_request.credential().is_some() => {
+        Ok((_, _, token_request)) if is_verified(context) && token_request.credential().is_some() => {
             let guess = match guesses::admit(context, &token_request).await {
                 Ok(guess) => guess,
                 Err(busy) => return Served::failure(busy),
             };
-            let binding = TokenBinding::of(&context.proxy.cache, &parts, &form, &token_request);
             let deciding = context.registry.deciding_endpoints(context.authority);
             let about = context.upstream.asked_of(&deciding, None);
-            let verified = login::token(context, &token_request, binding);
+            let verified = login::token(context, &token_request);
             let answered = tokio::select! {
                 answered = within(context.registry.tags().deadline(), &about, verified) => answered,
                 () = context.outage.opened() => Some(only_pulls().into()),
@@ -68,6 +76,10 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
         Ok((_, _, token_request)) if context.outage.was_open_within(LOCAL_TOKEN_LIFE) => {
             stand_in(context, &token_request, hand_out(context, &token_request, true)).await
         }
+        // No registry's token service is asked in a mirror's place: for whatever it is, this is nobody's token.
+        Ok((_, _, token_request)) if context.naming.is_some() && token_request.credential().is_none() => {
+            Served::bypass(issued(context, &context.origin, Holder::Nobody))
+        }
         Ok((_, _, token_request)) => Served::bypass(
             hand_out(context, &token_request, false).map_or_else(|| only_pulls().into(), ServedAnswer::from),
         ),
@@ -75,9 +87,18 @@ pub(crate) async fn answer(context: &Context<'_>, request: Request<Received>) ->
     }
 }
 
-/// Whether clients' own credentials are verified now: the ping sends them here where the proxy holds some.
+/// Whether clients' own credentials are verified now: the ping sends them here where the proxy holds some, and at a mirror.
 fn is_verified(context: &Context<'_>) -> bool {
-    matches!(context.registry.whose(), Whose::Held(_)) && !context.outage.is_open()
+    let is_asked_here = context.naming.is_some() || matches!(context.registry.whose(), Whose::Held(_));
+    is_asked_here && !context.outage.is_open()
+}
+
+/// A request at a mirror, for the repositories as the registry calls them.
+fn own_names(context: &Context<'_>, token_request: TokenRequest) -> TokenRequest {
+    match context.naming {
+        Some(naming) => token_request.named(|written| naming.own_name(context.registry.name(), written)),
+        None => token_request,
+    }
 }
 
 /// Whether a request to a token service's host is for a token and not for a page: by the path that the registry
@@ -165,12 +186,16 @@ fn hand_out(context: &Context<'_>, token_request: &TokenRequest, stands_in: bool
         Principal::Known(known) => Holder::Known(known),
         Principal::Anonymous | Principal::Anybody | Principal::Proxy => Holder::Nobody,
     };
+    Some(issued(context, &context.origin, holder))
+}
+
+fn issued(context: &Context<'_>, registry: &str, holder: Holder) -> Response<Body> {
     let now = SystemTime::now();
-    let mut response =
-        Response::new(Body::full(LocalTokens::answer(&context.proxy.local.mint(&context.origin, holder, now), now)));
+    let token = context.proxy.local.mint(registry, holder, now);
+    let mut response = Response::new(Body::full(LocalTokens::answer(&token, now)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    response
 }
 
 fn only_pulls() -> Failure {

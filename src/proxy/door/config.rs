@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::host::Reserved;
+use ipnet::IpNet;
+
+use crate::proxy::site::Door;
 
 /// The `listen:` section.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -14,8 +16,27 @@ pub struct ListenConfig {
     pub admin: SocketAddr,
     /// Registry mirror, plain HTTP and TLS on one port. Default: none.
     pub mirror: Option<SocketAddr>,
-    /// TLS by SNI.
-    pub transparent: Option<Reserved>,
+    /// TLS by SNI, for clients that a DNS override or iptables leads here. Default: none.
+    pub transparent: Option<SocketAddr>,
+    /// Balancers, at whose connections the header of the PROXY protocol is required and believed, by every listener.
+    /// Default: none.
+    pub proxy_protocol: Vec<IpNet>,
+}
+
+impl ListenConfig {
+    /// The doors that are to be opened, with the key and the address of each.
+    #[must_use]
+    pub fn doors(&self) -> Vec<(Door, &'static str, SocketAddr)> {
+        let mirror = self.mirror.map(|address| (Door::Mirror, "listen.mirror", address));
+        let transparent = self.transparent.map(|address| (Door::Transparent, "listen.transparent", address));
+        [Some((Door::Proxy, "listen.proxy", self.proxy)), mirror, transparent].into_iter().flatten().collect()
+    }
+
+    /// What takes effect at the next start only.
+    #[must_use]
+    pub fn addresses(&self) -> Self {
+        Self { proxy_protocol: Vec::new(), ..self.clone() }
+    }
 }
 
 impl Default for ListenConfig {
@@ -25,6 +46,7 @@ impl Default for ListenConfig {
             admin: (Ipv4Addr::LOCALHOST, 9128).into(),
             mirror: None,
             transparent: None,
+            proxy_protocol: Vec::new(),
         }
     }
 }

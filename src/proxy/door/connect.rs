@@ -1,9 +1,10 @@
 //! Answers CONNECT: judged by name, then refused, tunnelled or intercepted.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
@@ -11,10 +12,13 @@ use super::{intercept, tunnel};
 use crate::oci::{Authority, BadAuthority, Code};
 use crate::proxy::clients::Client;
 use crate::proxy::faults;
+use crate::proxy::limit::{Exceeded, Tunnel};
+use crate::proxy::policy::Policy;
 use crate::proxy::record::Record;
 use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
+use crate::upstream::{self, EgressStream};
 use crate::wire::{Body, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own.
@@ -40,29 +44,29 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
             &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", refusal.to_string()),
         ),
         Verdict::Intercept(_) => {
+            // A connection is counted where it is accepted; the many of one connection of HTTP/2 are counted here.
+            let is_one_of_many = request.version() == Version::HTTP_2;
+            let counted = is_one_of_many.then(|| proxy.limiter.of(client.from.address).tunnel()).transpose();
+            let counted = match counted {
+                Ok(counted) => counted,
+                Err(refusal) => {
+                    let (word, failure) = crowded(&refusal);
+                    return refuse(record, word, &failure);
+                }
+            };
             record.judged(verdict.label(), 200);
             upgrade(proxy, request, move |proxy, stream| async move {
+                let _counted = counted;
                 drop(record); // its requests have lines of their own
-                intercept::run(proxy, client, authority, stream).await;
+                intercept::run(proxy, client, authority, stream, None).await;
             })
         }
         Verdict::Tunnel | Verdict::Uncovered(_) => {
-            if let Some(forbidden) = policy.upstream.forbidden(&authority) {
-                return refuse(record, "refuse", &faults::of_upstream(&crate::upstream::Error::Forbidden(forbidden)));
-            }
             // Dialled before the 200, so that a failure is an answer with a reason and not a broken tunnel.
-            let tunnel = match proxy.limiter.of(client.from.address).tunnel() {
-                Ok(tunnel) => tunnel,
-                Err(refusal) => return refuse(record, "crowded", &respond::too_many(&refusal)),
-            };
             let via = proxy.pseudonym.via_entries(request.headers(), request.version());
-            match Box::pin(policy.upstream.dial(&authority, &via)).await {
-                Err(error) => {
-                    let failure = faults::of_upstream(&error);
-                    let is_refused = failure.status == StatusCode::FORBIDDEN;
-                    refuse(record, if is_refused { "refuse" } else { "failed" }, &failure)
-                }
-                Ok(upstream) => {
+            match dial(proxy, &policy, client.from.address, &authority, &via).await {
+                Err((word, failure)) => refuse(record, word, &failure),
+                Ok((tunnel, upstream)) => {
                     record.judged(verdict.label(), 200);
                     let mut answer = upgrade(proxy, request, move |proxy, stream| async move {
                         let _counted = tunnel;
@@ -77,6 +81,36 @@ pub(crate) async fn answer(proxy: &Arc<Proxy>, client: Client, request: Request<
             }
         }
     }
+}
+
+/// The other end of a tunnel to `authority`, and its place among the tunnels.
+///
+/// # Errors
+/// The word for the metrics, and the answer.
+pub(super) async fn dial(
+    proxy: &Proxy,
+    policy: &Policy,
+    client: IpAddr,
+    authority: &Authority,
+    via: &str,
+) -> Result<(Tunnel, EgressStream), (&'static str, Failure)> {
+    if let Some(forbidden) = policy.upstream.forbidden(authority) {
+        return Err(("refuse", faults::of_upstream(&upstream::Error::Forbidden(forbidden))));
+    }
+    let tunnel = proxy.limiter.of(client).tunnel().map_err(|refusal| crowded(&refusal))?;
+    match Box::pin(policy.upstream.dial(authority, via)).await {
+        Ok(upstream) => Ok((tunnel, upstream)),
+        Err(error) => {
+            let failure = faults::of_upstream(&error);
+            let is_refused = failure.status == StatusCode::FORBIDDEN;
+            Err((if is_refused { "refuse" } else { "failed" }, failure))
+        }
+    }
+}
+
+/// What becomes of a connection that is beyond a limit.
+pub(super) fn crowded(refusal: &Exceeded) -> (&'static str, Failure) {
+    ("crowded", respond::too_many(refusal))
 }
 
 /// Host and port, both said (RFC 9110, 9.3.6), and nothing beside them: neither a scheme, a path nor a user, nor a body

@@ -3,17 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, debug_span};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
-use super::{connect, intercept, overload, pages};
+use super::{connect, intercept, overload, pages, transparent};
+use crate::host::LogThrottle;
 use crate::proxy::clients::refused;
 use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::{Stream, Usage};
@@ -21,27 +23,87 @@ use crate::proxy::respond::Rendered;
 use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
 use crate::proxy::{forward, mirror, respond};
-use crate::wire::{self, Body, Guarded, Received, Rewind};
+use crate::wire::{self, Body, ClientSocket, Guarded, Received, Rewind, SpokenFor};
+
+/// A balancer sends its header with the first bytes, before those of its client.
+const HEADER: Duration = Duration::from_secs(10);
+
+static SAID: LogThrottle = LogThrottle::new();
 
 impl Proxy {
     /// Serves one accepted connection in a task of its own; beyond the limits, only requests for the proxy itself.
     /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
-    pub fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, door: Door) {
-        let proxy = self.clone();
+    pub fn serve(self: &Arc<Self>, socket: ClientSocket, peer: SocketAddr, door: Door) {
         let address = peer.ip().to_canonical();
-        let from = Arrival { address, door };
+        // Of the address that a client connected to, only this door wants to know.
+        let to = if door == Door::Transparent { socket.destination() } else { None };
+        if !self.policy().is_balancer(address) {
+            return self.begin(Rewind::new(Bytes::new(), socket), Arrival { address, door }, to);
+        }
+        let proxy = self.clone();
+        self.spawn(async move {
+            let Some((stream, spoken_for)) = proxy.introduced(socket, peer).await else { return };
+            match spoken_for {
+                SpokenFor::Itself => proxy.begin(stream, Arrival { address, door }, to),
+                SpokenFor::Client { from, to } => {
+                    proxy.begin(stream, Arrival { address: from.ip().to_canonical(), door }, Some(to));
+                }
+            }
+        });
+    }
+
+    /// The connection behind the header of the PROXY protocol, if `peer` is a balancer, and whom it speaks for. `None`
+    /// where that does not come: it is required from a balancer, whose clients could bring their own otherwise. Cancel-safe.
+    pub async fn introduced(
+        &self,
+        mut socket: ClientSocket,
+        peer: SocketAddr,
+    ) -> Option<(Rewind<ClientSocket>, SpokenFor)> {
+        let address = peer.ip().to_canonical();
+        if !self.policy().is_balancer(address) {
+            return Some((Rewind::new(Bytes::new(), socket), SpokenFor::Itself));
+        }
+        let _place = self.introductions.take()?;
+        let not_yet = CancellationToken::new();
+        let read = tokio::select! {
+            read = tokio::time::timeout(HEADER, wire::read_header(&mut socket)) => read,
+            () = self.leaving(&not_yet) => return None,
+        };
+        let error = match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(Some((spoken_for, ahead))) => return Some((Rewind::new(ahead, socket), spoken_for)),
+            Ok(None) => return None, // a check whether anybody listens
+            Err(error) => error,
+        };
+        self.metrics.handshake_failure("proxy_header");
+        if SAID.is_due() {
+            warn!(
+                balancer = %address, %error,
+                "closed a connection without a header of the PROXY protocol: listen.proxy_protocol lists its peer, so each \
+                 connection from there must begin with one"
+            );
+        }
+        None
+    }
+
+    /// Serves a connection that comes `from` there and was made `to` that address.
+    fn begin(self: &Arc<Self>, stream: Rewind<ClientSocket>, from: Arrival, to: Option<SocketAddr>) {
+        let proxy = self.clone();
+        let Arrival { address, door } = from;
         if !self.policy().admits(address) {
-            return overload::serve(self, stream, from, None);
+            return overload::serve(self, stream, from, to, None);
         }
         let place = match self.limiter.enter(address) {
             Ok(place) => place,
-            Err(refusal) => return overload::serve(self, stream, from, Some(refusal)),
+            Err(refusal) => return overload::serve(self, stream, from, to, Some(refusal)),
         };
         let span = debug_span!("connection", client = %address);
         let served = async move {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection(door.label())));
+            if door == Door::Transparent {
+                return transparent::serve(proxy, from, to, Box::new(stream), None).await;
+            }
             let handed = proxy.clone();
             let handle =
                 move |request, stream| -> PendingAnswer { Box::pin(answer(handed.clone(), from, request, stream)) };

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::wire::Rewind;
 
 /// Threat: connections that are opened and left idle. A client that means to use one sends a byte within this time.
-const FIRST_BYTE: Duration = Duration::from_secs(60);
+pub(super) const FIRST_BYTE: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol that a connection speaks.

@@ -22,7 +22,7 @@ use crate::host;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
-use crate::proxy::limit::{Bounded, Stream};
+use crate::proxy::limit::{Bounded, Exceeded, Stream};
 use crate::proxy::site::{Arrival, Door, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
@@ -31,17 +31,23 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
 const TLS_BUFFER: usize = 256 << 10;
 /// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of the proxy.
-pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
 
 /// A connection with TLS taken off.
 pub(crate) type Secure<S> = Bounded<TlsStream<S>>;
 
-/// Serves an intercepted connection to `authority` until it ends.
+/// A fatal alert as it is before any handshake message.
+pub(crate) const fn alert(code: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, code]
+}
+
+/// Serves an intercepted connection to `authority` until it ends. Requests of one beyond a limit get that `refusal`.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     proxy: Arc<Proxy>,
     client: Client,
     authority: Authority,
     stream: S,
+    refusal: Option<Exceeded>,
 ) {
     let (from, host) = (client.from, authority.host.clone());
     let address = from.address;
@@ -53,7 +59,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let handed = proxy.clone();
             let (site, user) = (Arc::new(Site::own(authority.clone())), client.user.clone());
             let handle = move |asked, stream: Arc<Stream>| -> PendingAnswer {
-                match stream.admit(&asked) {
+                match refusal.map_or_else(|| stream.admit(&asked), Err) {
                     Ok(()) => Box::pin(dispatch::answer(handed.clone(), client.clone(), site.clone(), asked)),
                     Err(refusal) => Box::pin(ready(pages::refused(&handed, from, &asked, &refusal))),
                 }

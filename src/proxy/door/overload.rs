@@ -4,33 +4,44 @@
 //! pulls.
 //! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
-use tokio::net::TcpStream;
 
 use super::http::PendingAnswer;
-use super::pages;
+use super::{pages, transparent};
 use crate::proxy::limit::Exceeded;
 use crate::proxy::mirror;
-use crate::proxy::site::Arrival;
+use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Guarded, Received};
+use crate::wire::{Body, ClientSocket, Guarded, Received, Rewind};
 
 /// How long such a connection may stay.
 const MOMENT: Duration = Duration::from_secs(10);
 
 /// Serves a connection beyond the limit, or from an address outside `clients.allow` (no `refusal`), in a task of its
 /// own. Where there are many of them, an earlier one is closed.
-pub(crate) fn serve(proxy: &Arc<Proxy>, stream: TcpStream, from: Arrival, refusal: Option<Exceeded>) {
+pub(crate) fn serve(
+    proxy: &Arc<Proxy>,
+    stream: Rewind<ClientSocket>,
+    from: Arrival,
+    to: Option<SocketAddr>,
+    refusal: Option<Exceeded>,
+) {
     let waiting = proxy.limiter.wait(from.address);
     let left = waiting.left().clone();
     let proxy = proxy.clone();
     let served = async move {
         let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
+        if from.door == Door::Transparent {
+            let served = transparent::serve(proxy, from, to, Box::new(stream), refusal);
+            let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
+            return;
+        }
         let handed = proxy.clone();
         let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), from, refusal, request)) };
         let served = proxy.serve_stream(stream, from, client, handle);

@@ -32,4 +32,4 @@ pub(crate) use outgoing::Outgoing;
 pub use settings::Limits;
 pub(crate) use stream::Stream;
 pub(crate) use sweep::keep_sweeping;
-pub(crate) use usage::Usage;
+pub(crate) use usage::{Tunnel, Usage};

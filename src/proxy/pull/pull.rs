@@ -90,8 +90,10 @@ impl Pull<'_> {
                     Err(fault) => return Served::fault(&fault, Kind::Blob),
                 },
                 Ok(BlobFound::Unstorable { cause, known }) => {
-                    let place = &puller.caller().place;
-                    tracing::error!(registry = %place.registry, repository = %place.repository, %digest, error = crate::telemetry::chain(&cause), "the cache cannot store this blob; it is passed through without caching");
+                    if let Some(unlogged) = self.context.proxy.store.tells_of_failure() {
+                        let place = &puller.caller().place;
+                        tracing::error!(registry = %place.registry, repository = %place.repository, %digest, error = crate::telemetry::chain(&cause), unlogged, "the cache cannot store this blob; it is passed through without caching");
+                    }
                     return Box::pin(self.pass_blob(digest, puller, known)).await;
                 }
             }

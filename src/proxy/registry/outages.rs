@@ -40,11 +40,11 @@ impl Outages {
 }
 
 impl Outages {
-    /// The origins that are away.
+    /// The origins that are away, or were so before a reload and have not been found since.
     pub(crate) fn away(&self) -> Vec<(Arc<str>, Outage)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = known.by.iter().map(|(origin, (outage, _))| (origin.clone(), outage.clone()));
-        all.filter(|(_, outage)| outage.is_home_away()).collect()
+        all.filter(|(_, outage)| outage.is_home_missing()).collect()
     }
 
     /// Whether any of them is as `is` says.

@@ -163,7 +163,7 @@ impl Registry {
     /// Whether it, or its token service, is unreachable: any of its hosts, where it is a pattern.
     #[must_use]
     pub fn is_out(&self) -> bool {
-        self.outages.any(|_, outage| outage.is_open())
+        self.outages.any(|_, outage| outage.is_open() || outage.is_home_missing())
     }
 
     /// The outages of what was away in `before`, which this registry replaces, and is not known to be back.

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
-    HOST, HeaderMap, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, USER_AGENT, VIA,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PRAGMA, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
 };
 
 use super::request::TokenRequest;
@@ -42,6 +44,28 @@ const PLAIN: [HeaderName; 14] = [
     USER_AGENT,
     VIA,
     HeaderName::from_static("docker-distribution-api-version"),
+];
+/// Further headers that a registry needs to know what is asked, or sent.
+const OF_CONTENT: [HeaderName; 19] = [
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    EXPECT,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    MAX_FORWARDS,
+    RANGE,
+    TRAILER,
+    UPGRADE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("docker-content-digest"),
+    HeaderName::from_static("docker-upload-uuid"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("oci-chunk-max-length"),
+    HeaderName::from_static("oci-chunk-min-length"),
+    HeaderName::from_static("oci-tag"),
 ];
 const PLAIN_PARAMETERS: [&str; 6] = ["service", "scope", "account", "client_id", "offline_token", "access_type"];
 
@@ -170,6 +194,12 @@ impl TokenBinding {
         is_understood.then(|| Self { credential, repositories: repositories(token_request.scopes()) })
     }
 
+    /// What a token is bound to that is asked for here, with nothing but what `token_request` says.
+    pub(crate) fn of_login(cache: &Cache, token_request: &TokenRequest) -> Self {
+        let credential = token_request.credential().map(|credential| mac(cache, credential));
+        Self { credential, repositories: repositories(token_request.scopes()) }
+    }
+
     /// One, and one more for each 256 bytes of what it is for: a client writes that.
     fn weight(&self) -> u32 {
         let names = self.repositories.iter().flat_map(|names| names.iter());
@@ -185,6 +215,19 @@ impl TokenBinding {
 /// Whether nothing but `Authorization` identifies the client.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     headers.keys().all(|name| PLAIN.contains(name) || *name == AUTHORIZATION)
+}
+
+/// Leaves only headers that do not identify the client.
+///
+/// Threat: what a client means for the mirror, or for another registry, in `Authorization`, `Cookie` or a field of a
+/// registry's own (`Private-Token`), goes to a registry. So what is not known to be plain is left out, rather than what is
+/// known not to be.
+pub(crate) fn make_plain(headers: &mut HeaderMap) {
+    let is_plain = |name: &HeaderName| PLAIN.contains(name) || OF_CONTENT.contains(name);
+    let others: Vec<HeaderName> = headers.keys().filter(|name| !is_plain(name)).cloned().collect();
+    for name in others {
+        headers.remove(name);
+    }
 }
 
 /// The repositories of all scopes, of which there may be none; `None` where scopes are of something else.

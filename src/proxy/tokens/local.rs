@@ -18,6 +18,8 @@ use crate::oci::{Authorization, Bearer};
 
 /// How long a token lives.
 pub const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
+/// The registry of a token that a mirror gives where a name takes no credentials: none has this name in the cache.
+pub(crate) const NO_REGISTRY: &str = "/";
 /// Where on a registry's host a client gets one.
 pub const LOCAL_TOKEN_PATH: &str = "/v2/_pullthrough/token";
 

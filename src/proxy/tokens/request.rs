@@ -37,6 +37,11 @@ impl TokenRequest {
         Ok(Self { scopes: scopes.collect(), grant, credential })
     }
 
+    /// The same for repositories as `named` calls them.
+    pub(crate) fn named(self, named: impl Fn(&str) -> String) -> Self {
+        Self { scopes: renamed(&self.scopes, named), ..self }
+    }
+
     /// The credentials, from wherever they came.
     pub(crate) fn credential(&self) -> Option<&Authorization> {
         self.credential.as_ref()
@@ -68,6 +73,15 @@ impl TokenRequest {
         let pulls = |scope: &String| scope.rsplit_once(':').is_some_and(|(_, actions)| actions == "pull");
         self.scopes.iter().all(pulls) && (self.credential.is_none() || !self.scopes.is_empty())
     }
+}
+
+/// Scopes for repositories as `named` calls them; scopes of something else stay.
+pub(crate) fn renamed(scopes: &[String], named: impl Fn(&str) -> String) -> Vec<String> {
+    let one = |scope: &String| {
+        let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+        Some(format!("repository:{}:{actions}", named(name)))
+    };
+    scopes.iter().map(|scope| one(scope).unwrap_or_else(|| scope.clone())).collect()
 }
 
 #[cfg(test)]
@@ -115,6 +129,15 @@ mod tests {
         .unwrap();
         assert_eq!(identity.credential().and_then(Authorization::identity), Some("r"));
         assert!(TokenRequest::read(&HeaderMap::new(), "scope=x", b"").unwrap().credential().is_none());
+    }
+
+    #[test]
+    fn a_scope_is_for_the_repository_as_it_is_called_elsewhere() {
+        let query = "scope=repository:app:pull,push+registry:catalog:*&scope=repository(plugin):a:pull";
+        let token_request = TokenRequest::read(&HeaderMap::new(), query, b"").unwrap();
+        let renamed = token_request.named(|name| format!("team/{name}"));
+        let expected = ["repository:team/app:pull,push", "registry:catalog:*", "repository(plugin):a:pull"];
+        assert_eq!(renamed.scopes(), expected);
     }
 
     #[test]

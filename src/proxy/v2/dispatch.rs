@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue};
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::detours::DetourCheck;
 use super::endpoint::endpoint;
+use super::lists::ListQuery;
+use super::push;
 use super::read::read;
-use super::referrers::ReferrersQuery;
-use super::{listing, push};
+use super::translated::answer::{MirrorAnswer, is_to_translate};
+use super::translated::place::AskedPlace;
+use super::translated::upload::{UploadName, Uploads};
 use crate::oci::{Authority, Code, Route};
 use crate::proxy::auth::token_service;
 use crate::proxy::clients::clearance::{self, Clearance};
@@ -30,7 +33,7 @@ use crate::proxy::site::Site;
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::{forward, respond};
-use crate::telemetry::{Kind, Outcome};
+use crate::telemetry::Kind;
 use crate::wire::{self, Body, Received};
 
 /// Servers that speak HTTP/2 may end a connection, which other requests share, over a longer target.
@@ -80,19 +83,19 @@ async fn judged(
         record.verdict("refuse", 508);
         return record.attach(respond::looped().render());
     }
-    let version = request.version();
+    let (version, method) = (request.version(), request.method().clone());
     let clients = &policy.clients;
     let mut rendered = match clearance::of(&registry, client, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
-            respond::ambiguous(&flaw.to_string()).told().render()
+            refused(&mut record, &respond::ambiguous(&flaw.to_string()).told())
         }
         Ok(clearance) => match clearance.judge(&clients.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), clearance.kind());
                 record.detail(format!("refused by the rule {rule}"));
                 clearance.note_refused(clients, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
-                respond::no_entry(&rule).told().render()
+                refused(&mut record, &respond::no_entry(&rule).told())
             }
             Judgement::Allowed(rule) => {
                 let asked = (&*registry, authority, request.uri());
@@ -101,9 +104,9 @@ async fn judged(
                     false => Box::pin(DetourCheck::of(proxy, policy, &clearance, asked)).await,
                 };
                 let answered = match checked {
-                    Ok(None) => dispatch(proxy, policy, registry, site, &clearance, request, &mut record).await,
+                    Ok(None) => dispatch(proxy, policy, &registry, site, &clearance, request, &mut record).await,
                     Ok(Some(check)) => {
-                        let asked = dispatch(proxy, policy, registry, site, &clearance, request, &mut record);
+                        let asked = dispatch(proxy, policy, &registry, site, &clearance, request, &mut record);
                         check.over(Box::pin(asked).await)
                     }
                     Err(failure) => {
@@ -111,15 +114,28 @@ async fn judged(
                         Err(failure)
                     }
                 };
-                match answered {
+                let rendered = match answered {
                     Ok(served) => {
                         clearance.note_answer(clients, &served, rule);
                         served.render(&mut record)
                     }
                     Err(failure) => {
                         clearance.note_answer(clients, &Served::failure(failure.clone()), rule);
-                        failure.render()
+                        refused(&mut record, &failure)
                     }
+                };
+                match &site.naming {
+                    Some(naming) if is_to_translate(&rendered.response) => {
+                        let target = target(proxy, site, &registry, &clearance).and_then(Result::ok);
+                        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/v2/"));
+                        let mac = |parts: &[&[u8]]| proxy.cache.mac(parts);
+                        let uploads = Uploads { mac: &mac, registry: &registry.origin(authority) };
+                        let (registry, route) = (&*registry, clearance.route());
+                        let place = AskedPlace { uploads, naming, registry, authority, route, target: &target };
+                        let has_logins = clients.logins.is_some();
+                        MirrorAnswer { place, method: &method, has_logins }.translated(rendered)
+                    }
+                    _ => rendered,
                 }
             }
         },
@@ -131,6 +147,12 @@ async fn judged(
     }
     wire::via(rendered.response.headers_mut(), version);
     record.attach(rendered)
+}
+
+/// The answer to a request that the proxy refuses before the cache or a registry is asked.
+fn refused(record: &mut Record, failure: &Failure) -> Rendered {
+    record.verdict("refuse", failure.status.as_u16());
+    failure.render()
 }
 
 /// Why a request cannot be one to a registry: it has no host or two, is for a tunnel or about the server as a whole, or
@@ -170,7 +192,7 @@ pub(crate) fn names<B>(request: &Request<B>, authority: &Authority) -> bool {
 async fn dispatch(
     proxy: &Arc<Proxy>,
     policy: &Policy,
-    registry: Arc<Registry>,
+    registry: &Arc<Registry>,
     site: &Site,
     clearance: &Clearance,
     mut request: Request<Received>,
@@ -179,8 +201,8 @@ async fn dispatch(
     let (route, kind) = (clearance.route(), clearance.kind());
     record.registry(registry.name(), kind);
     record.reference(route.repository().cloned(), clearance.reference());
-    let context = Context::new(proxy, policy, &registry, site, clearance.client(), request.headers_mut());
-    let served = routed(&context, policy, clearance, request, record).await;
+    let context = Context::new(proxy, policy, registry, site, clearance.client(), request.headers_mut());
+    let served = routed(&context, site, policy, clearance, request).await;
     if let Some(asked) = context.was_asked() {
         record.asked(asked.clone());
     }
@@ -190,10 +212,10 @@ async fn dispatch(
 /// Answers from the cache or an upstream, by the route.
 async fn routed(
     context: &Context<'_>,
+    site: &Site,
     policy: &Policy,
     clearance: &Clearance,
     mut request: Request<Received>,
-    record: &mut Record,
 ) -> Result<Served, Failure> {
     let (route, kind) = (clearance.route(), clearance.kind());
     let registry = context.registry;
@@ -206,14 +228,14 @@ async fn routed(
         return Ok(served);
     }
     if clearance.is_push() && registry.push() == Push::Deny {
-        record.outcome(Outcome::Bypass);
         clearance.note_refused(&policy.clients, request.uri(), None, StatusCode::METHOD_NOT_ALLOWED);
         return Err(respond::no_push(registry.name()).told());
     }
     // The request is sent on as it was judged.
-    let Some(target) = clearance.target() else {
+    let Some(target) = target(context.proxy, site, registry, clearance) else {
         return Err(respond::ambiguous("the path or the query cannot be forwarded"));
     };
+    let target = target?;
     let most = if kind == Kind::Token { TOKEN_TARGET_BYTES } else { TARGET_BYTES };
     if target.as_str().len() > most && !is_own_token_service {
         clearance.note_refused(&policy.clients, request.uri(), None, StatusCode::URI_TOO_LONG);
@@ -227,6 +249,30 @@ async fn routed(
         Box::pin(push::answer(context, clearance, request)).await
     } else {
         Box::pin(pass_on(context, policy, clearance, request)).await
+    })
+}
+
+/// Path and query as they are sent upstream: as they were judged, or the path of an upload that a mirror's client comes back
+/// to.
+fn target(
+    proxy: &Proxy,
+    site: &Site,
+    registry: &Registry,
+    clearance: &Clearance,
+) -> Option<Result<PathAndQuery, Failure>> {
+    let target = clearance.target()?;
+    let (Some(_), Route::Upload(repository, Some(name))) = (&site.naming, clearance.route()) else {
+        return Some(Ok(target));
+    };
+    let mac = |parts: &[&[u8]]| proxy.cache.mac(parts);
+    let uploads = Uploads { mac: &mac, registry: &registry.origin(&site.authority) };
+    Some(match uploads.opened(repository, name) {
+        UploadName::Own => Ok(target),
+        UploadName::Forged => Err(respond::no_such_upload()),
+        UploadName::Sealed(path) => {
+            let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+            format!("{path}{query}").parse().map_err(|_| respond::no_such_upload())
+        }
     })
 }
 
@@ -251,15 +297,9 @@ async fn pass_on(
                 tokio::time::timeout(PATIENCE, Box::pin(token_service::relay(context, &endpoint, request))).await;
             relayed.unwrap_or_else(|_| Served::failure(respond::no_answer()))
         }
-        Route::Referrers(repository, _) if reads && is_registry => {
-            let query = ReferrersQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
+        Route::Tags(repository) | Route::Referrers(repository, _) if reads && is_registry => {
+            let query = ListQuery { context, repository, endpoint: &endpoint, kind, patience: PATIENCE };
             Box::pin(query.answer(request)).await
-        }
-        Route::Tags(repository) if reads && is_registry => {
-            let asked = Box::pin(listing::pass(context, repository, &endpoint, kind, request));
-            let asked = forward::within_share(context.proxy, context.client, asked);
-            let answered = tokio::time::timeout(PATIENCE, asked).await;
-            answered.map_or_else(|_| Served::failure(respond::no_answer()), Served::bypass)
         }
         _ if wire::ends_here(&mut request) => Served::failure(respond::no_further()),
         _ => {

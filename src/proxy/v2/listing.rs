@@ -51,7 +51,8 @@ async fn passed(
     let trust = Trust { lives, deadline, away, ..Trust::default() };
     let open = context.proxy.cache.is_public(&place, &trust).await;
     let who = registry.name_for(endpoint, &identity::of(context, &place, request.headers(), &trust, open).who);
-    if let AskAs::Caller(_) = who {
+    // A mirror's client is not sent on to where the registry redirects, so that is followed here.
+    if matches!(who, AskAs::Caller(_)) && context.naming.is_none() {
         return forward::pass(context, &context.upstream, endpoint, kind, request).await;
     }
     let (mut parts, _) = request.into_parts();

@@ -6,7 +6,7 @@ use http::Method;
 use http::header::HeaderMap;
 use tokio::time::Instant;
 
-use crate::oci::{Reference, Route};
+use crate::oci::{Reference, Repository, Route};
 use crate::proxy::auth::challenge::challenge;
 use crate::proxy::auth::{guesses, ping};
 use crate::proxy::context::Context;
@@ -40,12 +40,17 @@ pub(crate) async fn read(context: &Context<'_>, route: &Route, method: &Method, 
         Some(served) => served,
         None => Box::pin(once()).await,
     };
+    or_challenge(context, route.repository(), served).await
+}
+
+/// `served`, or in an outage a challenge, where the client may have more with credentials.
+pub(crate) async fn or_challenge(context: &Context<'_>, repository: Option<&Repository>, served: Served) -> Served {
     // A client that carries nothing may have a right that a grant remembers, and is told how to show it: except where the
     // ping said that nobody needs credentials, since a client believes that until its end. Who carries a token of
     // the registry's would not authenticate again in mid-pull, and asks again after a 503.
     let carries = context.holder.is_some() || context.authorization.is_some();
     if served.answer.is_away() && context.outage.is_open() && !carries && !ping::is_open_to_all(context).await {
-        return Served::bypass(challenge(context, route.repository()));
+        return Served::bypass(challenge(context, repository));
     }
     served
 }

@@ -4,6 +4,7 @@
 //! It never evicts a pinned blob or one that is being read. A pass frees space down to a low mark, so that passes are
 //! rare.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ struct Pass {
     short_at: Option<Instant>,
     /// The time of the last warning that a pass freed too little.
     warned_at: Option<Instant>,
+    /// Whether other files left the cache little space at the last pass, of which the log was told then.
+    is_squeezed: bool,
 }
 
 /// Evicts blobs, one pass at a time.
@@ -100,12 +103,22 @@ impl Evictor {
             }
             signal.woken = false;
             drop(signal);
+            self.look();
             self.probe();
             self.blobs.catalog.attend();
             self.help_catalog();
             self.blobs.parked_fills.expire(&self.blobs.disk);
             self.measure();
             self.evict_at_least(0);
+        }
+    }
+
+    /// Finds out that the folders take no files before a pull does.
+    fn look(&self) {
+        let Ok(_open) = self.blobs.while_open() else { return };
+        if self.blobs.disk.health().fault().is_none() {
+            let folders = self.blobs.layout.folders();
+            let _ = self.blobs.disk.look_at(folders.iter().map(PathBuf::as_path)); // noted where it is to be told
         }
     }
 
@@ -116,6 +129,8 @@ impl Evictor {
             let path = self.blobs.layout.fills().join("probe");
             let bytes = vec![0; if fault == DiskFault::Full { PROBE_FULL } else { PROBE }];
             let (disk, layout) = (&self.blobs.disk, &self.blobs.layout);
+            let folders = layout.folders();
+            disk.look_at(folders.iter().map(PathBuf::as_path))?;
             disk.unlink(&path)?;
             let file = disk.create(&path)?;
             let written = disk.write_at(&file, &path, 0, &bytes).and_then(|()| disk.sync_file(&file, &path));
@@ -173,6 +188,7 @@ impl Evictor {
         if need == 0 {
             return 0;
         }
+        self.tell_of_others(pass);
         let freed = self.evict(need);
         self.passes.fetch_add(u64::from(freed > 0), Ordering::Release);
         self.measure();
@@ -181,13 +197,45 @@ impl Evictor {
         }
         if freed < need && pass.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGE) {
             pass.warned_at = Some(Instant::now());
-            tracing::warn!(
-                need,
-                freed,
-                "the cache cannot free what it should: everything left is being read, staged or pinned"
-            );
+            let ledger = &self.blobs.ledger;
+            let (cached_bytes, disk_free_bytes) = (ledger.bytes(), ledger.disk_free.load(Ordering::Relaxed));
+            if short > 0 && ledger.squeeze().is_some() {
+                tracing::warn!(
+                    need,
+                    freed,
+                    cached_bytes,
+                    disk_free_bytes,
+                    min_free_bytes = ledger.min_free,
+                    "the cache has evicted all that it can and cache.min_free is still not met: other files fill its file system"
+                );
+            } else {
+                tracing::warn!(
+                    need,
+                    freed,
+                    cached_bytes,
+                    "the cache cannot free what it should: everything left is being read, staged or pinned"
+                );
+            }
         }
         freed
+    }
+
+    /// Warns when other files begin to leave the cache little space: blobs are evicted for their sake, down to none.
+    fn tell_of_others(&self, pass: &mut Pass) {
+        let ledger = &self.blobs.ledger;
+        let squeeze = ledger.squeeze();
+        if std::mem::replace(&mut pass.is_squeezed, squeeze.is_some()) {
+            return;
+        }
+        let Some(squeeze) = squeeze else { return };
+        tracing::warn!(
+            other_bytes = squeeze.others,
+            cached_bytes = ledger.bytes(),
+            disk_free_bytes = ledger.disk_free.load(Ordering::Relaxed),
+            min_free_bytes = ledger.min_free,
+            missing_bytes = squeeze.missing,
+            "other files fill the cache's file system, so blobs are evicted to keep cache.min_free free: remove other files, or lower cache.min_free"
+        );
     }
 
     /// The bytes above the low mark, once the high mark is exceeded.
@@ -246,6 +294,7 @@ impl Evictor {
                 choice.offer(row);
             }
         })?;
+        self.blobs.disk.health().freed(); // the scan is a part of it
         let mut freed = 0;
         for some in choice.victims().chunks(FLUSHED) {
             for row in some {

@@ -1,14 +1,19 @@
 //! Defines the changes to the catalog, and applies each to the database in the order in which they were sent.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::entry::{LINK_LIFE, Learned, Link, Ping, ScrubProgress, TagEntry};
+use super::entry::{Content, LINK_LIFE, Learned, Link, ListEntry, Ping, ScrubProgress, TagEntry};
 use super::heat::{heat, heated};
 use super::key::{key, micros};
-use super::place::{forget_tag, prune, record_detour, record_link, record_ping, record_public, record_tag};
+use super::place::{
+    forget_content, forget_list, forget_tag, prune, record_detour, record_link, record_list, record_ping,
+    record_public, record_tag,
+};
 use crate::oci::{Accept, Digest, Repository, Tag};
 use crate::store::checksums::Sums;
 use crate::store::ledger::{Charge, Totals};
@@ -29,6 +34,12 @@ pub(crate) enum Change {
     Tag(TagEntry),
     /// A tag is gone, or no longer trusted.
     ForgetTag { registry: String, repository: Repository, tag: Tag, only: Option<(Accept, Learned)> },
+    /// A list that a registry answered, and the place that it takes in the queue.
+    List { entry: Box<ListEntry>, _room: OwnedSemaphorePermit },
+    /// A list is gone, or no longer true.
+    ForgetList { registry: String, repository: Repository, target: Arc<str> },
+    /// A place no longer has a content: its link goes, and every tag there that means it.
+    ForgetContent { registry: String, repository: Repository, digest: Digest, content: Content },
     /// What a registry answered.
     Ping(Ping),
     /// The time when a registry said that anyone may read a repository, in microseconds since 1970; `None` that nobody
@@ -85,6 +96,11 @@ impl Change {
             Self::Link(link) => record_link(on, link),
             Self::Tag(entry) => record_tag(on, entry),
             Self::ForgetTag { registry, repository, tag, only } => forget_tag(on, registry, repository, tag, *only),
+            Self::List { entry, .. } => record_list(on, entry),
+            Self::ForgetList { registry, repository, target } => forget_list(on, registry, repository, target),
+            Self::ForgetContent { registry, repository, digest, content } => {
+                forget_content(on, (registry, repository), digest, *content)
+            }
             Self::Ping(ping) => record_ping(on, ping),
             Self::Public { registry, repository, proven } => record_public(on, registry, repository, *proven),
             Self::Detour { registry, repository, host, to, seen } => {
@@ -105,6 +121,8 @@ impl Change {
                 on.prepare_cached("UPDATE links SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE public SET proven = ?1 WHERE proven > ?2")?.execute([&between, now])?;
                 on.prepare_cached("UPDATE tags SET checked = ?1 WHERE checked > ?2")?.execute([&between, now])?;
+                on.prepare_cached("UPDATE lists SET asked = ?1 WHERE asked > ?2")?.execute([&between, now])?;
+                on.prepare_cached("DELETE FROM lists WHERE asked < ?1")?.execute([before])?;
                 on.prepare_cached("UPDATE detours SET seen = ?1 WHERE seen > ?2")?.execute([now, now])?;
                 on.prepare_cached("DELETE FROM links WHERE proven < ?1")?.execute([before])?;
                 // A link that was brought by a redirect may be proven again and again without another one.

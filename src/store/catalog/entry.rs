@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use crate::oci::{Accept, Digest, Repository, Tag};
 
 /// How long a link lives without new proof.
@@ -79,6 +81,23 @@ pub struct Ping {
     pub headers: Vec<(String, String)>,
     /// When it was answered.
     pub seen: SystemTime,
+}
+
+/// A registry's last list for a query in a repository: of its tags, or of what refers to a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListEntry {
+    /// The registry's configured name.
+    pub registry: Arc<str>,
+    /// The repository there.
+    pub repository: Repository,
+    /// The query: path and parameters.
+    pub target: Arc<str>,
+    /// The relevant headers, in order. The caller leaves out secrets.
+    pub headers: Vec<(String, String)>,
+    /// The list as it came.
+    pub body: Bytes,
+    /// When it was asked for.
+    pub asked: SystemTime,
 }
 
 /// A blob in the catalog. Times are microseconds since 1970, sizes are bytes.

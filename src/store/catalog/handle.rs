@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::batch::Batch;
 use super::change::Change;
 use super::command::{WriterCommand, WriterState};
-use super::entry::{LINK_LIFE, Learned, Link, Ping, TagEntry};
+use super::entry::{Content, LINK_LIFE, Learned, Link, Ping, TagEntry};
 use super::inventory::Survey;
 use super::key::{micros, time};
 use super::open_questions::OpenQuestions;
@@ -30,6 +30,8 @@ use crate::store::lock::lock;
 
 /// The capacity of the queue. A thread stuck on a failing disk must not fill the memory.
 const QUEUE: usize = 16 * 1024;
+/// And so many KiB of lists: one may be 1 MiB.
+const QUEUED_LISTS: usize = 8 << 10;
 
 /// The catalog of the blobs. One thread owns the database; every call here is a command to that thread.
 pub struct Catalog {
@@ -38,6 +40,8 @@ pub struct Catalog {
     folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
     open: Arc<OpenQuestions>,
+    /// The room for lists in the queue, in KiB.
+    pub(crate) list_room: Arc<Semaphore>,
 }
 
 impl Catalog {
@@ -67,7 +71,8 @@ impl Catalog {
         let writer = CatalogWriter::new(batch, Arc::clone(&shared), Arc::clone(&queue));
         let thread = thread::Builder::new().name("catalog".into()).spawn(move || writer.run(&tasks));
         let thread = thread.map_err(|source| Error::io("start the thread of", &folder.join(schema::FILE), source))?;
-        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), open: Arc::default() }, new))
+        let list_room = Arc::new(Semaphore::new(QUEUED_LISTS));
+        Ok((Self { queue, shared, folder, thread: Mutex::new(Some(thread)), open: Arc::default(), list_room }, new))
     }
 
     /// The digest's links in a repository: at most one for each kind of content and right. Links that were not proven
@@ -169,6 +174,13 @@ impl Catalog {
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
         self.offer(Change::ForgetTag { registry, repository, tag, only });
+    }
+
+    /// Removes the link of a content that a place no longer has; of a manifest every tag there that means it, too. It is
+    /// never dropped.
+    pub fn forget_content(&self, registry: &str, repository: &Repository, digest: &Digest, content: Content) {
+        let (registry, repository, digest) = (registry.into(), repository.clone(), *digest);
+        self.queue.send_retained(Change::ForgetContent { registry, repository, digest, content });
     }
 
     /// Every digest that a tag has had, with its first and its last time, the latest first.
@@ -324,7 +336,7 @@ impl Catalog {
         }
     }
 
-    fn offer(&self, change: Change) {
+    pub(crate) fn offer(&self, change: Change) {
         if self.send(WriterCommand::Change(change)).is_err_and(|error| matches!(error, Error::Busy)) {
             tracing::debug!("the queue of the catalog is full: dropped a change"); // it will be learned again
         }

@@ -1,4 +1,4 @@
-//! Catalogs the blobs in SQLite: sizes, last uses, links, tags with their history, pings.
+//! Catalogs the blobs in SQLite: sizes, last uses, links, tags with their history, lists, pings.
 //!
 //! Flow: a [`Catalog`] (`handle.rs`) sends commands to one thread (`writer.rs`) that owns the connection. Changes are
 //! applied in order inside an open transaction (`batch.rs`) that is committed after a moment, so that lookups, which
@@ -20,6 +20,7 @@ mod handle;
 mod heat;
 mod inventory;
 mod key;
+mod lists;
 mod open_questions;
 mod place;
 pub(crate) mod query;
@@ -30,7 +31,7 @@ mod writer;
 
 pub(crate) use change::Change;
 pub(crate) use entry::{BlobRow, ScrubProgress};
-pub use entry::{Content, Learned, Link, Ping, TagEntry};
+pub use entry::{Content, Learned, Link, ListEntry, Ping, TagEntry};
 pub use handle::Catalog;
 #[cfg(test)]
 pub(crate) use heat::{heat, heated};

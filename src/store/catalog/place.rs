@@ -1,13 +1,16 @@
-//! Writes and removes what is known of places: links, tags with their history, pings, public repositories.
+//! Writes and removes what is known of places: links, tags with their history, lists, pings, public repositories.
 
 use rusqlite::{Connection, params};
 
-use super::entry::{Learned, Link, Ping, TagEntry};
+use super::entry::{Content, Learned, Link, ListEntry, Ping, TagEntry};
 use super::key::{key, micros};
-use crate::oci::{Accept, Repository, Tag};
+use crate::oci::{Accept, Digest, Repository, Tag};
 
 /// The number of digests kept of a tag's history: the latest ones.
 const PAST: i64 = 64;
+/// The most lists that are kept, the latest ones, and the bytes of all.
+const LISTS: i64 = 1024;
+const LIST_BYTES: i64 = 16 << 20;
 
 /// The place's number, assigned now if it has none.
 fn place(on: &Connection, registry: &str, repository: &Repository) -> rusqlite::Result<i64> {
@@ -74,7 +77,7 @@ pub(crate) fn prune(on: &Connection, tags: i64, history: i64) -> rusqlite::Resul
     on.prepare_cached(
         "DELETE FROM places WHERE id NOT IN (
          SELECT place FROM links UNION SELECT place FROM tags UNION SELECT place FROM history
-         UNION SELECT place FROM public UNION SELECT place FROM detours)",
+         UNION SELECT place FROM public UNION SELECT place FROM detours UNION SELECT place FROM lists)",
     )?
     .execute([])
     .map(drop)
@@ -93,6 +96,54 @@ pub(crate) fn forget_tag(
         "DELETE FROM tags WHERE place = ?1 AND tag = ?2 AND ifnull(accept = ?3, 1) AND ifnull(learned = ?4, 1)",
     )?
     .execute(params![place, tag.as_str(), accept, learned])?;
+    Ok(())
+}
+
+pub(crate) fn record_list(on: &Connection, entry: &ListEntry) -> rusqlite::Result<()> {
+    let place = place(on, &entry.registry, &entry.repository)?;
+    let headers = serde_json::to_string(&entry.headers).unwrap_or_else(|_| "[]".into());
+    let bytes = i64::try_from(entry.target.len() + headers.len() + entry.body.len()).unwrap_or(i64::MAX);
+    on.prepare_cached(
+        "INSERT OR REPLACE INTO lists (place, target, headers, body, bytes, asked) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![place, &*entry.target, headers, &*entry.body, bytes, micros(entry.asked)])?;
+    // By the index alone: the bodies are not read.
+    on.prepare_cached(
+        "DELETE FROM lists WHERE rowid IN (SELECT rowid FROM (SELECT rowid,
+            sum(bytes) OVER latest AS total, row_number() OVER latest AS number FROM lists
+            WINDOW latest AS (ORDER BY asked DESC, rowid DESC))
+         WHERE total > ?1 OR number > ?2)",
+    )?
+    .execute([LIST_BYTES, LISTS])
+    .map(drop)
+}
+
+pub(crate) fn forget_list(
+    on: &Connection,
+    registry: &str,
+    repository: &Repository,
+    target: &str,
+) -> rusqlite::Result<()> {
+    let Some(place) = super::query::place(on, registry, repository)? else { return Ok(()) };
+    on.prepare_cached("DELETE FROM lists WHERE place = ?1 AND target = ?2")?.execute(params![place, target]).map(drop)
+}
+
+/// Removes the link of a content that a place no longer has; of a manifest the tags too.
+pub(crate) fn forget_content(
+    on: &Connection,
+    (registry, repository): (&str, &Repository),
+    digest: &Digest,
+    content: Content,
+) -> rusqlite::Result<()> {
+    let Some(place) = super::query::place(on, registry, repository)? else { return Ok(()) };
+    on.prepare_cached("DELETE FROM links WHERE digest = ?1 AND place = ?2 AND content = ?3")?.execute(params![
+        key(digest),
+        place,
+        content as u8
+    ])?;
+    if content == Content::Manifest {
+        on.prepare_cached("DELETE FROM tags WHERE place = ?1 AND digest = ?2")?.execute(params![place, key(digest)])?;
+    }
     Ok(())
 }
 
@@ -136,8 +187,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::oci::{Algorithm, Digest};
-    use crate::store::Content;
+    use crate::oci::Algorithm;
     use crate::store::catalog::change::Change;
     use crate::store::ledger::Totals;
 
@@ -197,6 +247,47 @@ mod tests {
         assert_eq!(names(&on, "SELECT place FROM tags"), ["live"]);
         assert_eq!(names(&on, "SELECT place FROM history"), ["live", "past"]);
         assert_eq!(names(&on, "SELECT id FROM places"), ["linked", "live", "past"]);
+    }
+
+    fn list(repository: &str, target: &str, bytes: usize, asked: u64) -> ListEntry {
+        ListEntry {
+            registry: "quay.io".into(),
+            repository: repository.parse().unwrap(),
+            target: target.into(),
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: vec![b'x'; bytes].into(),
+            asked: at(asked),
+        }
+    }
+
+    fn targets(on: &Connection) -> Vec<String> {
+        let mut all = on.prepare("SELECT target FROM lists ORDER BY asked").unwrap();
+        all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn the_latest_lists_are_kept_within_a_number_and_a_sum_of_bytes() {
+        let on = made();
+        for (target, asked) in [("first", 1), ("second", 2), ("first", 3), ("third", 4)] {
+            record_list(&on, &list("a", target, 1 << 20, asked)).unwrap();
+        }
+        assert_eq!(targets(&on), ["second", "first", "third"], "one for each query");
+        (0..15).for_each(|n| record_list(&on, &list("a", &n.to_string(), (1 << 20) - 100, 10 + n)).unwrap());
+        assert_eq!((targets(&on).len(), targets(&on)[0].as_str()), (15, "0"));
+        on.execute_batch("DELETE FROM lists").unwrap();
+        (0..LISTS.cast_unsigned() + 5).for_each(|n| record_list(&on, &list("b", &n.to_string(), 1, n)).unwrap());
+        assert_eq!((targets(&on).len() as i64, targets(&on)[0].as_str()), (LISTS, "5"));
+    }
+
+    #[test]
+    fn a_place_stays_while_a_list_of_it_is_kept_so_that_its_number_is_no_other_places() {
+        let on = made();
+        record_list(&on, &list("listed", "t", 1, 30)).unwrap();
+        apply(&on, Change::Prune { tags: 0, history: 0 });
+        assert_eq!(names(&on, "SELECT place FROM lists"), ["listed"]);
+        forget_list(&on, "quay.io", &"listed".parse().unwrap(), "t").unwrap();
+        apply(&on, Change::Prune { tags: 0, history: 0 });
+        assert_eq!(names(&on, "SELECT id FROM places"), [""; 0]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Looks up places, tags, links and pings in the catalog.
+//! Looks up places, tags, links, lists and pings in the catalog.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::entry::{Content, Learned, Link, Ping, TagEntry};
+use super::entry::{Content, Learned, Link, ListEntry, Ping, TagEntry};
 use super::key::{bad, digest, key, time};
 use crate::oci::{Accept, Digest, Repository, Tag};
 
@@ -154,6 +154,48 @@ pub(crate) fn history(
 pub(crate) fn is_pinned(on: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     on.prepare_cached("SELECT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)")?
         .query_row([key(digest)], |row| row.get(0))
+}
+
+/// The last list for a query, if it was asked for at `since` or later (microseconds since 1970).
+pub(crate) fn list(
+    on: &Connection,
+    registry: &Arc<str>,
+    repository: &Repository,
+    target: &Arc<str>,
+    since: i64,
+) -> rusqlite::Result<Option<ListEntry>> {
+    let Some(place) = place(on, registry, repository)? else { return Ok(None) };
+    let read = |row: &Row<'_>| {
+        Ok(ListEntry {
+            registry: Arc::clone(registry),
+            repository: repository.clone(),
+            target: Arc::clone(target),
+            headers: serde_json::from_str(row.get_ref(0)?.as_str()?).map_err(|_| bad("headers"))?,
+            body: row.get::<_, Vec<u8>>(1)?.into(),
+            asked: time(row.get(2)?),
+        })
+    };
+    on.prepare_cached("SELECT headers, body, asked FROM lists WHERE place = ?1 AND target = ?2 AND asked >= ?3")?
+        .query_row(params![place, &**target, since], read)
+        .optional()
+}
+
+/// The repositories of a registry that have a link or a tag, in order, after a name: at most so many.
+pub(crate) fn repositories(
+    on: &Connection,
+    registry: &str,
+    after: &str,
+    most: u32,
+) -> rusqlite::Result<Vec<Repository>> {
+    on.prepare_cached(
+        "SELECT repository FROM places WHERE registry = ?1 AND repository > ?2
+         AND (id IN (SELECT place FROM tags) OR id IN (SELECT place FROM links))
+         ORDER BY repository LIMIT ?3",
+    )?
+    .query_map(params![registry, after, most], |row| {
+        row.get_ref(0)?.as_str()?.parse().map_err(|_| bad("a repository"))
+    })?
+    .collect()
 }
 
 /// A registry's last answer to `GET /v2/`.

@@ -131,6 +131,20 @@ CREATE TABLE IF NOT EXISTS detours (
 ) STRICT, WITHOUT ROWID;
 ";
 
+// The same. The last lists of tags and referrers. The index has what a bound on all needs.
+const LISTS: &str = "
+CREATE TABLE IF NOT EXISTS lists (
+    place   INTEGER NOT NULL REFERENCES places,
+    target  TEXT    NOT NULL,
+    headers TEXT    NOT NULL,
+    body    BLOB    NOT NULL,
+    bytes   INTEGER NOT NULL,
+    asked   INTEGER NOT NULL,
+    UNIQUE (place, target)
+) STRICT;
+CREATE INDEX IF NOT EXISTS lists_age ON lists (asked, bytes);
+";
+
 /// Opens the catalog in `folder`, or creates it. A damaged one is moved aside and replaced.
 pub(crate) fn open(folder: &Path) -> Result<OpenedCatalog, Error> {
     let path = folder.join(FILE);
@@ -236,13 +250,14 @@ fn try_open(path: &Path) -> Result<OpenedCatalog, Failure> {
     connection.query_row(totals, [], |row| (0..5).try_for_each(|column| row.get::<_, i64>(column).map(drop)))?;
     connection.execute_batch(PUBLIC)?;
     connection.execute_batch(DETOURS)?;
+    connection.execute_batch(LISTS)?;
     Ok(OpenedCatalog { connection, new })
 }
 
 /// Creates the tables.
 pub(crate) fn make(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC, DETOURS] {
+    for tables in [TABLES, CHECKSUMS_AND_PINS, PUBLIC, DETOURS, LISTS] {
         transaction.execute_batch(tables)?;
     }
     transaction.commit()

@@ -171,7 +171,7 @@ impl Staged {
         for _ in 0..ROOM_TRIES {
             match self.blobs.disk.write_at(&self.file, &self.path, at, bytes) {
                 Err(error) if error.is_no_room() => {
-                    tracing::warn!(
+                    tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "the disk is full: evicting blobs to free space"
                     );
@@ -201,6 +201,11 @@ impl Staged {
     pub async fn committed<T>(&self, commit: &mut JoinHandle<T>) -> Result<Result<T, JoinError>, Error> {
         let health = self.blobs.disk.health();
         patience::wait(health, ("commit", &self.path), Instant::now() + COMMIT * health.patience(), commit).await
+    }
+
+    /// As [`Store::tells_of_failure`](crate::store::Store::tells_of_failure).
+    pub fn tells_of_failure(&self) -> Option<u64> {
+        self.blobs.disk.health().unstored.due()
     }
 
     /// Ends when the disk has let a read that begins now wait for too long.
@@ -298,21 +303,29 @@ impl Staged {
     /// [`Error::Length`] changes nothing. After any other error the file is sealed: still readable, but never committed, since
     /// the content of the disk is unknown after a failed sync.
     pub fn commit_with(&self, checksums: Checksums) -> Result<Blob, Error> {
+        self.commit_as(&self.digest, checksums)
+    }
+
+    /// The same under another digest than it was staged for: a push says only at its end which content it is.
+    ///
+    /// # Errors
+    /// As [`Staged::commit_with`].
+    pub fn commit_as(&self, digest: &Digest, checksums: Checksums) -> Result<Blob, Error> {
         let length = checksums.len();
         let mut state = exclusive(&self.state);
         if !matches!(*state, State::Open) || self.sync_failed.load(Ordering::Acquire) {
-            return Err(Error::Sealed { digest: self.digest });
+            return Err(Error::Sealed { digest: *digest });
         }
         let found = self.file.metadata().map_err(|source| Error::io("stat", &self.path, source))?.len();
         if found != length {
-            return Err(Error::Length { digest: self.digest, expected: length, found });
+            return Err(Error::Length { digest: *digest, expected: length, found });
         }
         *state = State::Failed;
         let synced = self.blobs.disk.sync_file(&self.file, &self.path);
         let charge = lock(&self.charge).take().unwrap_or_else(|| self.blobs.ledger.charge(0, 0));
         let blob = synced
-            .and_then(|()| self.blobs.publish(&self.path, &self.digest, length, checksums.finish(), charge))
-            .map_err(|error| full(error, self.digest))?;
+            .and_then(|()| self.blobs.publish(&self.path, digest, length, checksums.finish(), charge))
+            .map_err(|error| full(error, *digest))?;
         *state = State::Committed(blob.clone());
         drop(state);
         self.forget();
@@ -339,6 +352,11 @@ impl Staged {
             }
         }
         self.commit_with(checksums)
+    }
+
+    /// That its bytes cannot be read, for this cause.
+    pub(crate) fn unreadable(&self, source: io::Error) -> Error {
+        Error::io("read", &self.path, source)
     }
 
     fn charge(&self, count: i64) {

@@ -1,6 +1,9 @@
 //! The errors of asking a registry in a name.
 
-use crate::upstream::{CredentialError, Error, FailureReason, TokenError};
+use http::StatusCode;
+
+use crate::oci::Authority;
+use crate::upstream::{CredentialError, Error, FailureReason, Realm, TokenError};
 
 /// Why a registry was not asked, or gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,20 @@ impl Unasked {
             Self::Request(_) => FailureReason::Local,
         };
         reason.label()
+    }
+
+    /// The token service that was asked in vain, if one was.
+    pub(crate) fn token_service(&self) -> Option<&Authority> {
+        let Self::Token(error) = self else { return None };
+        error.asked().map(Realm::authority)
+    }
+
+    /// The status with which a token service refused a token.
+    pub(crate) fn token_status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Token(TokenError::Refused { status, .. }) => Some(*status),
+            _ => None,
+        }
     }
 
     /// The exchange that failed, if one did.

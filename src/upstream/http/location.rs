@@ -5,6 +5,7 @@
 use http::uri::{PathAndQuery, Uri};
 
 use crate::oci::Authority;
+use crate::upstream::Endpoint;
 use crate::upstream::endpoint::implied_port;
 
 /// The target of one hop.
@@ -37,6 +38,13 @@ pub(crate) fn resolve(base: &Location, location: &[u8]) -> Option<Location> {
     }
     let target = relative(base.target.path(), rest).parse().ok()?;
     Some(Location { target, ..base.clone() })
+}
+
+/// Where `reference` leads, in the answer of `endpoint` to `asked`: to which host, and to what there.
+pub(crate) fn led_to(endpoint: &Endpoint, asked: &PathAndQuery, reference: &[u8]) -> Option<(Authority, PathAndQuery)> {
+    let target = endpoint.uri(asked)?.path_and_query()?.clone();
+    let base = Location { secure: endpoint.is_secure(), authority: endpoint.authority().clone(), target };
+    resolve(&base, reference).map(|led| (led.authority, led.target))
 }
 
 impl Location {

@@ -104,10 +104,8 @@ impl Probe {
     }
 
     fn tell_of_recovery(&self, registry: &str) {
-        if !self.outage().is_some_and(|outage| outage.take_back(&self.part)) {
-            return;
-        }
-        let seconds = self.since.elapsed().as_secs();
+        let Some(away) = self.outage().and_then(|outage| outage.take_back(&self.part)) else { return };
+        let seconds = away.as_secs();
         match self.part.host() {
             None => info!(registry, seconds, "the registry is reachable again"),
             Some(host) => {

@@ -88,7 +88,7 @@ impl Outage {
         let home = home.map(|home| (home.authority(), &state.home));
         let away: Vec<_> = home.into_iter().chain(state.others_away()).collect();
         let words = |(host, ward): &(&Authority, &Ward)| {
-            let since = Duration::from_secs(ward.changed.elapsed().as_secs());
+            let since = Duration::from_secs(ward.since.unwrap_or(ward.changed).elapsed().as_secs());
             let why = ward.why.as_ref().map(|cause| format!(": {}", cause.words)).unwrap_or_default();
             format!("{} is unreachable, for {} now{why}", host.short(443), Period(since))
         };

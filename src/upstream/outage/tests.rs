@@ -227,3 +227,28 @@ async fn a_probe_ends_with_the_registry() {
     drop(outage);
     assert!(probe.pause().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_goes_on_across_reloads_and_ends_with_its_whole_length() {
+    let (outage, home) = quay();
+    let part = outage.missed(&home, None, Instant::now()).unwrap();
+    outage.presume_silence(&part, FIRST);
+    assert!(!outage.probed(&part, Probed::Silence, &[]));
+    assert!(outage.tell(&part).is_some());
+    tokio::time::advance(Duration::from_secs(100)).await;
+    let mut reloaded = quay().0.after(&outage);
+    // Another reload comes before the first one's probe is done.
+    for _ in 0..2 {
+        assert!(reloaded.is_home_missing() && !reloaded.is_home_away());
+        reloaded = quay().0.after(&reloaded);
+    }
+    let part = reloaded.doubt().unwrap();
+    reloaded.presume_silence(&part, FIRST);
+    assert!(!reloaded.probed(&part, Probed::Silence, &[]));
+    assert!(reloaded.words()[0].contains("for 1m 40s now"), "{:?}", reloaded.words());
+    assert!(reloaded.tell(&part).is_none(), "the log has told it");
+    tokio::time::advance(Duration::from_secs(20)).await;
+    assert!(reloaded.probed(&part, Probed::Well, &[home]));
+    assert_eq!(reloaded.take_back(&part), Some(Duration::from_secs(120)));
+    assert!(!reloaded.is_home_missing() && reloaded.take_back(&part).is_none());
+}

@@ -75,8 +75,10 @@ pub(crate) struct Ward {
     pub(crate) wanted: Arc<Notify>,
     /// Why it is suspect or away.
     pub(crate) why: Option<OutageCause>,
-    /// The reason that the log has told last, and not taken back since.
-    pub(crate) told: Option<FailureReason>,
+    /// Since when it is away, also under an earlier configuration, until it is found to be there.
+    pub(crate) since: Option<Instant>,
+    /// The reason that the log has told last, and not taken back since, and since when it is away.
+    pub(crate) told: Option<(FailureReason, Instant)>,
 }
 
 impl Ward {
@@ -96,6 +98,7 @@ impl Ward {
             vain: 0,
             wanted: Arc::default(),
             why: None,
+            since: None,
             told: None,
         }
     }
@@ -136,6 +139,7 @@ impl Ward {
             self.phase = WardPhase::Away;
             self.changed = Instant::now();
             self.opened = Some(self.changed);
+            self.since.get_or_insert(self.changed);
             self.vain = 0;
             let is_same = self.left.is_some_and(|left| left.elapsed() < SAME);
             if !is_same {
@@ -165,6 +169,7 @@ impl Ward {
         }
         self.phase = WardPhase::Well;
         self.why = None;
+        self.since = None;
         self.trials = 0;
     }
 

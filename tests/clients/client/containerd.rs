@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Client, PULL, Way};
+use super::{Client, Mirror, PULL, Way};
 use crate::lab::{Person, Process, command, run};
 
 /// A daemon of its own, for content and snapshots.
@@ -50,6 +50,9 @@ impl Client for Containerd {
         pull.args(["image", "pull", "--snapshotter", "native", "--platform", "linux/amd64"]);
         if let Some((_, person)) = self.logins.iter().find(|(registry, _)| image.starts_with(registry.as_str())) {
             pull.args(["--user", &person.pair()]);
+        }
+        if self.way.mirror.is_some() {
+            pull.arg("--hosts-dir").arg(self.home.join(Mirror::HOSTS));
         }
         pull.arg(image);
         run(&mut pull, PULL).map_err(|said| format!("{said}\n{}", self.daemon.log()))?;

@@ -2,7 +2,7 @@
 //! there (`go install github.com/google/go-containerregistry/cmd/crane@latest`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,11 +20,9 @@ pub(crate) struct Crane {
 }
 
 impl Crane {
-    /// Where it is: on the search path, or where `go install` puts it.
+    /// Where it is, if it is there.
     pub(crate) fn program() -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
-        std::env::split_paths(&path).chain(home).map(|folder| folder.join("crane")).find(|file| file.exists())
+        super::installed("crane")
     }
 
     /// One with these logins.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Client, PULL, Way, id};
+use super::{Client, Mirror, PULL, Way, id};
 use crate::lab::{Person, Process, command, run};
 
 /// A daemon of its own.
@@ -17,7 +17,7 @@ pub(crate) struct Docker {
 impl Docker {
     /// Starts `dockerd`; it, not the command line, goes through the proxy.
     pub(crate) fn start(home: PathBuf, way: &Way) -> Self {
-        fs::write(home.join("daemon.json"), "{}").unwrap();
+        fs::write(home.join("daemon.json"), way.mirror.as_ref().map_or("{}".to_owned(), Mirror::daemon)).unwrap();
         let mut dockerd = command("dockerd", &home);
         way.apply(&mut dockerd);
         dockerd.arg("--config-file").arg(home.join("daemon.json")).arg("--data-root").arg(home.join("data"));

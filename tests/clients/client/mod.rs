@@ -9,6 +9,7 @@ mod containerd;
 mod crane;
 mod curl;
 mod docker;
+mod mirror;
 mod podman;
 mod question;
 mod skopeo;
@@ -25,6 +26,7 @@ use crate::lab::{Lab, Person, run};
 pub(crate) use chunked::Chunked;
 pub(crate) use crane::Crane;
 pub(crate) use curl::Curl;
+pub(crate) use mirror::{Hosts, Mirror};
 pub(crate) use question::{Form, ask};
 pub(crate) use skopeo::Skopeo;
 
@@ -41,10 +43,18 @@ pub(crate) struct Way {
     pub(crate) proxy: String,
     /// `SSL_CERT_FILE`: PEM.
     pub(crate) trust: PathBuf,
+    /// The mirror that its own files name, if they name one.
+    pub(crate) mirror: Option<Mirror>,
 }
 
 impl Way {
-    fn apply(&self, command: &mut Command) {
+    /// By `HTTPS_PROXY` alone.
+    pub(crate) fn by_proxy(proxy: impl Into<String>, trust: impl Into<PathBuf>) -> Self {
+        Self { proxy: proxy.into(), trust: trust.into(), mirror: None }
+    }
+
+    /// Tells a program, by its environment.
+    pub(crate) fn apply(&self, command: &mut Command) {
         command.env("HTTPS_PROXY", &self.proxy).env("SSL_CERT_FILE", &self.trust);
     }
 }
@@ -79,6 +89,7 @@ impl Kind {
     /// One that has never pulled anything. Daemons are started here and end with it.
     pub(crate) fn fresh(self, lab: &Lab, way: &Way) -> Box<dyn Client> {
         let home = home(lab);
+        way.mirror.iter().for_each(|mirror| mirror.write(&home));
         match self {
             Self::Docker => Box::new(docker::Docker::start(home, way)),
             Self::Containerd => Box::new(containerd::Containerd::start(home, way)),
@@ -149,6 +160,15 @@ fn containers(program: &str, home: &Path, way: &Way) -> Command {
         command.env("REGISTRY_AUTH_FILE", home.join(AUTH_FILE));
     }
     command
+}
+
+/// Where a program is that Debian does not have: where `tests/run` puts it, on the search path, or where `go install` does.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
+    let modern = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/modern");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
+    let folders = [modern].into_iter().chain(std::env::split_paths(&path)).chain(home);
+    folders.map(|folder| folder.join(program)).find(|file| file.exists())
 }
 
 /// `sha256:` and the hexadecimal digits that a program printed.

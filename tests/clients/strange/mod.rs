@@ -74,7 +74,7 @@ fn emptied(mut proxy: Proxy) -> Proxy {
 #[test]
 fn what_a_client_pulls_directly_it_pulls_through_the_proxy() {
     let lab = Lab::new();
-    let direct = Clients::new(&lab, &Way { proxy: lab.road().to_owned(), trust: lab.ca_file().to_owned() }, true);
+    let direct = Clients::new(&lab, &Way::by_proxy(lab.road(), lab.ca_file()), true);
     let mut proxy = Proxy::start(&lab);
     let through = Clients::new(&lab, &proxy.way(), false);
     let mut worse = Vec::new();

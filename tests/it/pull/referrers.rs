@@ -108,7 +108,7 @@ async fn a_list_that_a_token_in_another_field_has_earned_is_kept_for_nobody() {
 }
 
 #[tokio::test]
-async fn a_404_passes_as_one_and_ends_what_was_known() {
+async fn a_404_passes_as_one_and_is_what_is_known_from_then_on() {
     let (registry, image, proxy) = lab("{fresh_for: 1h}").await;
     assert_eq!(ask(&proxy, "/v2/team/app/manifests/1", None).await.status, 200);
     let path = format!("/v2/team/app/referrers/{}", image.digest);
@@ -119,7 +119,11 @@ async fn a_404_passes_as_one_and_ends_what_was_known() {
     assert_eq!(ask(&proxy, &path, None).await.status, 404);
     registry.unscript(line);
     registry.script("*/referrers/*", Act::Status(503));
-    assert_eq!(ask(&proxy, &path, None).await.status, 503);
+    let answer = ask(&proxy, &path, None).await;
+    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (404, "pullthrough; hit"), "a moment ago");
+    // The registry is asked again after that; what it said last is said in its place.
+    let credentials = basic_value("alice", "secret");
+    assert_eq!(ask(&proxy, &path, Some(&credentials)).await.status, 503, "it was not said to her");
 }
 
 #[tokio::test]

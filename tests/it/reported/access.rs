@@ -3,7 +3,7 @@
 use super::Lines;
 use crate::pull::QUAY;
 use crate::support::client::Whole;
-use crate::support::{Act, Plan, Registry, eventually};
+use crate::support::{Act, Plan, Registry, Tokens, eventually};
 
 async fn line(lines: &Lines, words: &[&str]) -> String {
     let words: Vec<&str> = words.iter().copied().chain(["access"]).collect();
@@ -85,4 +85,28 @@ async fn each_error_has_a_reason_and_a_registrys_own_has_the_registrys_status() 
 fn is_error(line: &str) -> bool {
     let status = line.split_once(" status=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u16>().ok());
     status.is_some_and(|status| status >= 400)
+}
+
+#[tokio::test]
+async fn a_token_that_could_not_be_had_is_put_down_to_the_host_that_was_asked() {
+    let lines = Lines::begin();
+    let (registry, auth) = (Registry::start("quay.io"), Registry::start("auth.example.com"));
+    registry.require_token(&Tokens::new(), "https://auth.example.com/token");
+    registry.push_blob("a", vec![7; 1000]);
+    let held = "auth: {username: u, password: wrong, repositories: [a]}, realms: [https://auth.example.com/token]";
+    let proxy = Plan::new().registry(&registry, held).host("auth.example.com", &auth).start().await;
+    let mut session = proxy.client().session(QUAY).await;
+    for (act, field) in [(Act::Status(401), "upstream_status=401"), (Act::Status(503), "upstream_status=503")] {
+        auth.script("*", act);
+        let before = lines.with(&["access", "kind=\"manifest\""]).len();
+        let token = session.get("/v2/a/manifests/1").await;
+        assert!(token.status.is_client_error() || token.status.is_server_error(), "{}", token.status);
+        eventually("the line", || lines.with(&["access", "kind=\"manifest\""]).len() > before).await;
+        let line = lines.with(&["access", "kind=\"manifest\""]).pop().unwrap();
+        assert!(line.contains("upstream_host=\"auth.example.com\"") && line.contains(field), "{line}");
+    }
+    let count = |status: &str| {
+        format!("pullthrough_upstream_requests_total{{registry=\"quay.io\",kind=\"token\",status=\"{status}\"}}")
+    };
+    assert!(proxy.metric(&count("401")).await >= 1.0);
 }

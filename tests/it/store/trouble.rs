@@ -29,6 +29,7 @@ impl Witness for Ill {
 }
 
 const EIO: i32 = 5;
+const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 
@@ -48,6 +49,46 @@ fn each_step_may_fail_in_each_way_and_is_well_again_without_a_restart() {
             scope.spawn(move || errors.iter().for_each(|(errno, trouble)| suffer(what, hits, *errno, *trouble)));
         }
     });
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_is_a_fault_and_a_single_file_is_none() {
+    type Hits = fn(&DiskStep<'_>) -> bool;
+    let steps: [(&str, Hits, bool); 3] = [
+        ("create", |step| matches!(step, DiskStep::Create(_)), true),
+        ("rename", |step| matches!(step, DiskStep::Rename(..)), true),
+        ("remove", |step| matches!(step, DiskStep::Unlink(_)), false),
+    ];
+    for (what, hits, is_fault) in steps {
+        let folder = tempfile::tempdir().unwrap();
+        let ill = Arc::new(Ill { errno: 0.into(), hits });
+        let store = Store::open_on(&config(folder.path(), 1 << 20), Disk::watched(ill.clone())).unwrap();
+        let (old, new) = (content(1, 1000), content(2, 1000));
+        store.put(&digest(&old), &old).unwrap();
+        ill.errno.store(EACCES, Ordering::SeqCst);
+        let done = if is_fault { store.put(&digest(&new), &new).map(drop) } else { store.remove(&digest(&old)) };
+        assert!(done.is_err(), "{what}");
+        assert_eq!(store.disk_fault(), is_fault.then_some(DiskFault::Denied), "{what}");
+        ill.errno.store(0, Ordering::SeqCst);
+        wait_until("the end of the trouble", || store.disk_fault().is_none());
+        store.close();
+    }
+}
+
+#[test]
+fn a_directory_that_is_gone_is_a_fault_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&config(folder.path(), 1 << 20)).unwrap();
+    for gone in ["fills", "blobs/sha256"] {
+        let gone = store.root().join(gone);
+        fs::remove_dir(&gone).unwrap();
+        let new = content(3, 1000);
+        assert!(store.put(&digest(&new), &new).is_err());
+        assert_eq!(store.disk_fault(), Some(DiskFault::Missing), "{}", gone.display());
+        fs::create_dir(&gone).unwrap();
+        wait_until("the end of the trouble", || store.disk_fault().is_none());
+    }
+    store.close();
 }
 
 fn suffer(what: &str, hits: fn(&DiskStep<'_>) -> bool, errno: i32, trouble: DiskFault) {

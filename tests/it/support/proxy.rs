@@ -208,7 +208,7 @@ impl Proxy {
     }
 
     pub(crate) fn mirror(&self) -> SocketAddr {
-        self.running().mirror_address().expect("it listens as a mirror")
+        self.running().door_address(pullthrough::proxy::Door::Mirror).expect("it listens as a mirror")
     }
 
     /// A client of the mirror, which trusts the proxy's CA. Its sessions name the host of the mirror.

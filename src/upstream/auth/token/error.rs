@@ -64,6 +64,19 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The realm that was asked in vain, if one was.
+    #[must_use]
+    pub fn asked(&self) -> Option<&Realm> {
+        match self {
+            Self::Upstream { realm, .. }
+            | Self::Slow { realm, .. }
+            | Self::Refused { realm, .. }
+            | Self::NoToken { realm }
+            | Self::Redirected { realm } => Some(realm),
+            Self::BadRealm | Self::Untrusted { .. } | Self::Stopping => None,
+        }
+    }
+
     /// Whether it says that this credential is no good, rather than that the service could not be asked.
     #[must_use]
     pub fn is_denial(&self) -> bool {

@@ -4,10 +4,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore};
 
 use super::verifier::Verifier;
@@ -110,8 +111,78 @@ pub(crate) fn handshake_failed(to: &Authority, error: std::io::Error) -> Error {
             Error::Certificate { to, source } // in our own words: rustls prints it for programmers
         }
         Some(source @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
-            Error::Certificate { to, source: Arc::new(source) }
+            match WrongDate::of(&source) {
+                Some(date) => Error::Certificate { to, source: Arc::new(date) },
+                None => Error::Certificate { to, source: Arc::new(source) },
+            }
         }
         _ => Error::Tls { to, source: Arc::new(error) },
+    }
+}
+
+/// A certificate that is not valid now, by this machine's clock; rustls prints seconds since 1970.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it {} {}, and this machine's clock says {}: the certificate or this clock is wrong",
+    if *is_early { "is not valid before" } else { "expired at" },
+    rfc3339(*limit),
+    rfc3339(*now)
+)]
+pub(crate) struct WrongDate {
+    /// Whether its time has yet to come.
+    pub(crate) is_early: bool,
+    limit: UnixTime,
+    now: UnixTime,
+}
+
+impl WrongDate {
+    fn of(error: &rustls::Error) -> Option<Self> {
+        let rustls::Error::InvalidCertificate(flaw) = error else { return None };
+        match flaw {
+            CertificateError::ExpiredContext { time, not_after } => {
+                Some(Self { is_early: false, limit: *not_after, now: *time })
+            }
+            CertificateError::NotValidYetContext { time, not_before } => {
+                Some(Self { is_early: true, limit: *not_before, now: *time })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn rfc3339(time: UnixTime) -> String {
+    // What is beyond the year 9999 cannot be printed.
+    let seconds = Duration::from_secs(time.as_secs().min(253_402_300_799));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + seconds).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::FailureReason;
+
+    #[test]
+    fn a_wrong_date_is_told_as_a_date_with_this_machines_clock_beside_it() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let to = Authority::parse("quay.io", 443).unwrap();
+        let table = [
+            (
+                CertificateError::ExpiredContext { time: at(1_700_000_000), not_after: at(1_600_000_000) },
+                FailureReason::CertificateExpired,
+                "it expired at 2020-09-13T12:26:40Z, and this machine's clock says 2023-11-14T22:13:20Z",
+            ),
+            (
+                CertificateError::NotValidYetContext { time: at(0), not_before: at(u64::MAX) },
+                FailureReason::CertificateNotYetValid,
+                "it is not valid before 9999-12-31T23:59:59Z, and this machine's clock says 1970-01-01T00:00:00Z",
+            ),
+        ];
+        for (flaw, reason, words) in table {
+            let error = std::io::Error::other(rustls::Error::InvalidCertificate(flaw));
+            let error = handshake_failed(&to, error);
+            assert_eq!(error.reason(), reason);
+            let told = crate::host::chain(&error);
+            assert!(told.contains(words) && told.ends_with("the certificate or this clock is wrong"), "{told}");
+        }
     }
 }

@@ -9,4 +9,4 @@
 pub(crate) mod handshake;
 pub(crate) mod verifier;
 
-pub(crate) use handshake::{Roots, handshake_failed, server_name};
+pub(crate) use handshake::{Roots, WrongDate, handshake_failed, server_name};

@@ -1,0 +1,87 @@
+//! Passes a push's body on as it comes, and hands a copy of each piece to be staged.
+//!
+//! Memory: a piece is shared, not copied, and at most [`PENDING_LIMIT`](super::staging::PENDING_LIMIT) bytes wait for the disk. Then
+//! the client is not read for a moment, and if the disk still takes nothing, the staging ends and the push goes on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::staging::Feed;
+use crate::wire::{Body, BodyError};
+
+/// So long a push waits for the disk at a time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request's body that is staged on its way.
+pub(crate) struct StagedBody {
+    body: Body,
+    feed: Feed,
+    /// The bytes to come, if that was said: one that has sent them is polled no more.
+    left: Option<u64>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl StagedBody {
+    pub(crate) fn new(body: Body, feed: Feed) -> Self {
+        let left = body.size_hint().exact();
+        let mut staged = Self { body, feed, left, timer: None };
+        staged.look_for_end();
+        staged
+    }
+
+    fn look_for_end(&mut self) {
+        if self.left == Some(0) || self.body.is_end_stream() {
+            self.feed.end();
+        }
+    }
+
+    /// Waits until the disk has taken what came before, or for long enough.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.feed.has_room(cx) {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            tracing::warn!("the disk does not keep up with a push; it goes on without being cached");
+            self.feed.give_up();
+        }
+        self.timer = None;
+        Poll::Ready(())
+    }
+}
+
+impl HttpBody for StagedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        std::task::ready!(this.poll_room(cx));
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(piece) = frame.data_ref() {
+                    this.feed.offer(piece);
+                    this.left = this.left.map(|left| left.saturating_sub(piece.len() as u64));
+                }
+                this.look_for_end();
+            }
+            Some(Err(_)) => this.feed.give_up(),
+            None => this.feed.end(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

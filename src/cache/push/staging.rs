@@ -1,0 +1,172 @@
+//! Takes the pieces of one request's body to the disk, on a task of its own, and gives up rather than hold the push back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::landing::Landing;
+use crate::host::TaskGroup;
+use crate::store::{self, Store};
+
+/// Bytes of one push may wait here for the disk; past this its client is not read.
+pub(crate) const PENDING_LIMIT: usize = 2 << 20;
+/// So many pieces are written at once.
+const BATCH: usize = 256;
+
+/// What the body and the task share.
+#[derive(Default)]
+pub(crate) struct Pending {
+    bytes: AtomicUsize,
+    room: AtomicWaker,
+    /// All of the body was handed over.
+    is_whole: AtomicBool,
+    /// No more is taken, and what was is not kept.
+    is_given_up: AtomicBool,
+}
+
+/// The body's end.
+pub(crate) struct Feed {
+    pending: Arc<Pending>,
+    pieces: Option<UnboundedSender<Bytes>>,
+}
+
+/// A push's bytes on their way to the disk, while they are on their way to the registry.
+pub struct Staging {
+    pending: Arc<Pending>,
+    landed: JoinHandle<Option<Option<Landing>>>,
+}
+
+/// Begins to take what comes after `landing`.
+pub(crate) fn begin(landing: Landing, store: &Store, tasks: &TaskGroup) -> (Feed, Staging) {
+    let pending: Arc<Pending> = Arc::default();
+    let (pieces, received) = mpsc::unbounded_channel(); // bounded in bytes by `Pending`
+    let landed = tasks.spawn_until_stop(land(landing, received, pending.clone(), (store.clone(), tasks.clone())));
+    (Feed { pending: pending.clone(), pieces: Some(pieces) }, Staging { pending, landed })
+}
+
+async fn land(
+    mut landing: Landing,
+    mut received: UnboundedReceiver<Bytes>,
+    pending: Arc<Pending>,
+    (store, tasks): (Store, TaskGroup),
+) -> Option<Landing> {
+    let mut batch = Vec::new();
+    while received.recv_many(&mut batch, BATCH).await > 0 {
+        let pieces = std::mem::take(&mut batch);
+        let count: usize = pieces.iter().map(Bytes::len).sum();
+        let mut writing = tasks.spawn_blocking(move || {
+            let taken = landing.take(&pieces);
+            (landing, taken)
+        });
+        let taken = tokio::select! {
+            taken = &mut writing => taken.ok(),
+            () = store.hang() => None, // the thread is left to the disk
+        };
+        match taken {
+            Some((taken, Ok(()))) => landing = taken,
+            Some((_, Err(error))) => {
+                if matches!(error, store::Error::TooLarge { .. }) {
+                    info!(%error, "a push is larger than the cache; it goes on without being cached");
+                } else {
+                    warn!(
+                        error = crate::telemetry::chain(&error),
+                        "a push cannot be stored; it goes on without being cached"
+                    );
+                }
+                pending.give_up();
+                return None;
+            }
+            None => {
+                pending.give_up();
+                return None;
+            }
+        }
+        pending.bytes.fetch_sub(count, Ordering::AcqRel);
+        pending.room.wake();
+    }
+    (pending.is_whole.load(Ordering::Acquire) && !pending.is_given_up()).then_some(landing)
+}
+
+impl Pending {
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        self.room.wake();
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
+    }
+}
+
+impl Feed {
+    /// Whether another piece may be offered now; else the waker is woken once it may.
+    pub(crate) fn has_room(&self, cx: &std::task::Context<'_>) -> bool {
+        let has_room = || {
+            self.pieces.is_none()
+                || self.pending.is_given_up()
+                || self.pending.bytes.load(Ordering::Acquire) < PENDING_LIMIT
+        };
+        if has_room() {
+            return true;
+        }
+        self.pending.room.register(cx.waker());
+        has_room()
+    }
+
+    /// Hands over the next bytes.
+    pub(crate) fn offer(&mut self, piece: &Bytes) {
+        if self.pending.is_given_up() {
+            self.pieces = None;
+        }
+        let Some(pieces) = &self.pieces else { return };
+        self.pending.bytes.fetch_add(piece.len(), Ordering::AcqRel);
+        let _ = pieces.send(piece.clone()); // it has given up
+    }
+
+    /// That was all.
+    pub(crate) fn end(&mut self) {
+        self.pending.is_whole.store(true, Ordering::Release);
+        self.pieces = None;
+    }
+
+    /// No more is taken.
+    pub(crate) fn give_up(&mut self) {
+        self.pending.give_up();
+        self.pieces = None;
+    }
+
+    /// How many bytes wait for the disk.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.bytes.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if !self.pending.is_whole.load(Ordering::Acquire) {
+            self.pending.give_up();
+        }
+    }
+}
+
+impl Staging {
+    /// Whether all of the body has been handed over, so that an answer to it can be one to all of it.
+    fn is_whole(&self) -> bool {
+        self.pending.is_whole.load(Ordering::Acquire)
+    }
+
+    /// Waits until all of it has landed. `None` where it was cut, or answered before it was sent, or given up.
+    pub(crate) async fn landed(self) -> Option<Landing> {
+        if !self.is_whole() {
+            self.pending.give_up();
+            return None;
+        }
+        self.landed.await.ok()??
+    }
+}
