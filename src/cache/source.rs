@@ -138,6 +138,8 @@ pub struct Flow {
     pub ranges: Option<bool>,
     /// Whether a coding was taken off on the way, so that the upstream's bytes are others, and it is asked for no part.
     pub is_coded: bool,
+    /// Whether its end is that of its connection, so that it may have been cut there.
+    pub is_open_ended: bool,
     /// For a later resumption.
     pub validator: Option<Validator>,
     /// The name of the endpoint that answers, where there are several.

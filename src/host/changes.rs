@@ -147,7 +147,7 @@ mod tests {
         fs::write(&one, "more").unwrap();
         assert!(changes.look(start).is_empty());
         changes.watch(vec![one.clone(), two.clone()]);
-        assert_eq!(changes.look(start + Duration::from_secs(1)), [one.clone()], "and it is named");
+        assert_eq!(changes.look(start + Duration::from_secs(1)), std::slice::from_ref(&one), "and it is named");
         assert_eq!(told(&mut changes, start, &[2000]), [0; 0]);
         fs::write(&one, "and more").unwrap();
         changes.watch(vec![two.clone(), one]);

@@ -11,7 +11,7 @@ use super::respond::API_VERSION;
 use crate::cache::{Fault, FaultKind, NoAnswer, Retry, Said};
 use crate::oci::{Authority, Look, document};
 use crate::store;
-use crate::upstream::Unasked;
+use crate::upstream::AskError;
 use crate::upstream::{self, Endpoint, Error};
 use crate::wire::Body;
 
@@ -118,8 +118,10 @@ pub(crate) enum FaultCause<'a> {
     Upstream(&'a Error),
     /// The client is to ask elsewhere.
     HandedOver(&'a HandedOver),
+    /// A host to which the registry redirected refused.
+    Elsewhere(&'a Elsewhere),
     /// A request was not made, or not in the name that it needed.
-    Unasked(&'a Unasked),
+    NotAsked(&'a AskError),
     /// The cache's disk failed.
     Store(&'a store::Error),
     /// The registry did not answer in time.
@@ -138,8 +140,10 @@ impl<'a> FaultCause<'a> {
             Self::Upstream(error)
         } else if let Some(handed_over) = cause.downcast_ref() {
             Self::HandedOver(handed_over)
-        } else if let Some(unasked) = cause.downcast_ref() {
-            Self::Unasked(unasked)
+        } else if let Some(elsewhere) = cause.downcast_ref() {
+            Self::Elsewhere(elsewhere)
+        } else if let Some(ask_error) = cause.downcast_ref() {
+            Self::NotAsked(ask_error)
         } else if let Some(error) = cause.downcast_ref() {
             Self::Store(error)
         } else if cause.is::<NoAnswer>() {
@@ -177,13 +181,13 @@ pub(crate) fn fault_of(error: Error) -> Fault {
 }
 
 /// A request that was not made, or not answered, as the cache understands it.
-pub(crate) fn fault_of_unasked(unasked: Unasked) -> Fault {
-    match unasked {
-        Unasked::Upstream(error) => fault_of(error),
+pub(crate) fn fault_of_ask_error(ask_error: AskError) -> Fault {
+    match ask_error {
+        AskError::Upstream(error) => fault_of(error),
         denied if denied.is_denial() => Fault { said: Said::Denied, ..Fault::new(Retry::Never, denied) },
-        Unasked::Token(error) if error.is_throttle() => {
+        AskError::Token(error) if error.is_throttle() => {
             let retry_after = error.retry_after();
-            Fault { retry_after, ..Fault::new(Retry::Never, Unasked::Token(error)).of(FaultKind::Throttle) }
+            Fault { retry_after, ..Fault::new(Retry::Never, AskError::Token(error)).of(FaultKind::Throttle) }
         }
         other => Fault::new(Retry::Never, other),
     }

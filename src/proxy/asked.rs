@@ -7,7 +7,7 @@ use http::Response;
 
 use crate::oci::Authority;
 use crate::telemetry::{Kind, RegistryMetrics, UpstreamAnswer};
-use crate::upstream::{Error, FinalHop, Unasked};
+use crate::upstream::{AskError, Error, FinalHop};
 
 /// The questions of one request. Clones share them.
 #[derive(Clone, Debug)]
@@ -50,22 +50,22 @@ impl AskedUpstream {
     }
 
     /// Notes how a question in somebody's name ended.
-    pub(crate) fn note_asked<B>(&self, question: &SentQuestion<'_>, outcome: Result<&Response<B>, &Unasked>) {
+    pub(crate) fn note_asked<B>(&self, question: &SentQuestion<'_>, outcome: Result<&Response<B>, &AskError>) {
         match outcome {
             Ok(response) => self.answered(question, response),
-            Err(unasked) => {
-                let realm = unasked.token_service();
+            Err(ask_error) => {
+                let realm = ask_error.token_service();
                 // What failed was another question, to another host: the proxy's own one for a token.
                 let question = &realm.map_or(*question, |to| SentQuestion { kind: Kind::Token, to, ..*question });
-                match (unasked.exchange(), unasked.token_status()) {
+                match (ask_error.exchange(), ask_error.token_status()) {
                     (Some(error), _) => self.note::<B>(question, Err(error)),
                     (None, Some(status)) => {
                         let (status, elapsed) = (status.as_u16(), question.begun.elapsed());
                         self.metrics.upstream_answered(question.kind, status, elapsed);
-                        self.metrics.upstream_error(unasked.label());
+                        self.metrics.upstream_error(ask_error.label());
                         self.keep(question.to, Some(status), elapsed);
                     }
-                    (None, None) => self.failed(question, question.to, unasked.label()),
+                    (None, None) => self.failed(question, question.to, ask_error.label()),
                 }
             }
         }

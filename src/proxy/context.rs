@@ -126,6 +126,16 @@ impl<'a> Context<'a> {
         self.naming.is_none_or(|naming| naming.takes_credentials)
     }
 
+    /// What the registry calls the repository that its client calls `written`.
+    pub(crate) fn own_name(&self, written: &str) -> String {
+        let place = self.naming.and_then(|naming| {
+            let (host, registries) = (naming.host()?, &self.policy.registries);
+            let places = self.policy.mirror.names.places(registries, &host, naming.namespace.as_deref(), written);
+            places.into_iter().find(|(authority, _)| authority == self.authority)
+        });
+        place.map_or_else(|| written.to_owned(), |(_, own)| own.to_string())
+    }
+
     /// What is asked of the registry for this request. Made only when something is.
     pub(crate) fn asked(&self) -> &AskedUpstream {
         self.asked.get_or_init(|| AskedUpstream::new(self.proxy.metrics.registry(self.registry.name())))

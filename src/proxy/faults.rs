@@ -2,6 +2,8 @@
 //!
 //! Reading: RFC 9209, 2.3 (the kinds of errors of a proxy).
 
+use std::time::Duration;
+
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
@@ -12,9 +14,12 @@ use crate::host::LogThrottle;
 use crate::oci::{Code, error_body};
 use crate::telemetry::Kind;
 use crate::telemetry::chain;
-use crate::upstream::Unasked;
+use crate::upstream::AskError;
 use crate::upstream::{Error, ParentError, TokenError, mend_retry_after};
 use crate::wire::{Body, end_to_end};
+
+/// When a client is to come back to a host that throttles and does not say for how long.
+const UNSAID_WAIT: Duration = Duration::from_secs(60);
 
 /// The registry's refusal as it came, challenge and `Retry-After` included. Where it came to a HEAD, and so without
 /// words, a GET gets the proxy's: Docker and Podman read the body to tell what is wrong.
@@ -60,36 +65,43 @@ fn words_of(status: StatusCode, kind: Kind) -> (Code, &'static str) {
 pub(crate) fn failure(fault: &Fault) -> Failure {
     match FaultCause::of(fault) {
         FaultCause::Upstream(error) => of_registry(error),
-        FaultCause::Unasked(unasked) => of_unasked(unasked),
+        FaultCause::NotAsked(ask_error) => of_ask_error(ask_error),
         FaultCause::Store(error) if error.is_exhausted() => out_of_files(chain(fault)),
         FaultCause::Store(_) => {
             let message = format!("the cache's disk failed: {}", chain(fault));
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "proxy_internal_error", message).later(5)
         }
         FaultCause::NoAnswer => no_answer(),
-        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Other => {
+        // Whoever is throttled comes back later, and reports no broken registry.
+        FaultCause::Elsewhere(elsewhere) if elsewhere.status == StatusCode::TOO_MANY_REQUESTS => {
+            let wait = fault.retry_after.unwrap_or(UNSAID_WAIT).max(Duration::from_secs(1));
+            let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
+            let failure = Failure::new(status, code, "http_request_error", chain(fault));
+            failure.later(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
+        }
+        FaultCause::Refused(_) | FaultCause::HandedOver(_) | FaultCause::Elsewhere(_) | FaultCause::Other => {
             Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "http_protocol_error", chain(fault))
         }
     }
 }
 
 /// The registry could not be asked in the name that it would have taken.
-fn of_unasked(unasked: &Unasked) -> Failure {
-    if let Some(error) = unasked.exchange() {
+fn of_ask_error(ask_error: &AskError) -> Failure {
+    if let Some(error) = ask_error.exchange() {
         let failure = of_registry(error);
-        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(unasked) };
+        let message = if matches!(error, Error::Parent { .. }) { failure.message.clone() } else { chain(ask_error) };
         return Failure { message, ..failure };
     }
-    if let Unasked::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = unasked {
+    if let AskError::Token(TokenError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = ask_error {
         let failure =
-            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(unasked));
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, "http_request_error", chain(ask_error));
         let seconds = retry_after.and_then(|wait| u32::try_from(wait.as_secs()).ok());
         return Failure { retry_after: seconds, ..failure };
     }
-    if unasked.is_denial() {
-        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(unasked));
+    if ask_error.is_denial() {
+        return Failure::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "http_request_denied", chain(ask_error));
     }
-    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(unasked))
+    Failure::new(StatusCode::BAD_GATEWAY, Code::Unavailable, "proxy_configuration_error", chain(ask_error))
 }
 
 /// A registry, or a host that it leads to, could not be asked. Where that host is forbidden, the client is not at
@@ -177,7 +189,6 @@ fn of_parent(error: &ParentError) -> (StatusCode, &'static str) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::oci::Authority;

@@ -21,7 +21,7 @@ use super::state::Proxy;
 use crate::host::LogThrottle;
 use crate::oci::{Authority, Code};
 use crate::telemetry::{Kind, Outcome, UpstreamAnswer};
-use crate::upstream::{Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
+use crate::upstream::{self, Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
 use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
@@ -42,6 +42,7 @@ where
         return respond::no_plain_token(registry.name()).into(); // its form may hold a password
     }
     let (mut parts, body) = request.into_parts();
+    let waits = kind == Kind::Upload && upstream::expects(&parts.headers);
     prepare(&mut parts, &proxy.pseudonym);
     let is_for_nobody = matches!(registry.whose(), Whose::Nobody) && kind != Kind::Token;
     if !endpoint.authoritative() || is_for_nobody {
@@ -52,6 +53,7 @@ where
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let body = if reads || http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::wrap(body) };
     let request = Request::from_parts(parts, body);
+    let request = if waits { upstream::waiting(request) } else { request };
     // Small requests go over the connection that the next request will need.
     let question = AskedUpstream::begin(kind, endpoint.authority());
     let sent = match kind {

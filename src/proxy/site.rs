@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::oci::{Authority, Repository};
+use crate::oci::Authority;
 
 /// The listener that a client came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,6 @@ pub(crate) struct Naming {
     pub(crate) base: Arc<str>,
     /// The repository as the client wrote it, where one is asked for; the judged route has the registry's own name.
     pub(crate) repository: Option<Arc<str>>,
-    /// The part of the registry that the name stands for: the registry's names begin with it.
-    pub(crate) part: Option<Repository>,
     /// The `ns` parameter, which an answer echoes as `OCI-Namespace`.
     pub(crate) namespace: Option<Arc<str>>,
     /// Whether the name stands for this registry alone, so that its clients' credentials are the registry's own. Else they are the
@@ -66,13 +64,10 @@ pub(crate) struct Naming {
 }
 
 impl Naming {
-    /// What `registry` calls the repository that the client writes so.
-    pub(crate) fn own_name(&self, registry: &str, written: &str) -> String {
-        if let Some(part) = &self.part {
-            return format!("{part}/{written}");
-        }
-        let below = if registry == "docker.io" && !written.contains('/') { "library/" } else { "" };
-        format!("{below}{written}")
+    /// The mirror's host, as the client named it.
+    pub(crate) fn host(&self) -> Option<Authority> {
+        let (scheme, host) = self.base.split_once("://")?;
+        Authority::parse(host, if scheme == "https" { 443 } else { 80 }).ok()
     }
 }
 

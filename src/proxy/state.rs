@@ -21,7 +21,7 @@ use super::registry::registry::Registry;
 use super::tokens::bearers::Bearers;
 use super::tokens::local::LocalTokens;
 use crate::cache::Cache;
-use crate::host::{Limit, carried};
+use crate::host::{Limit, LogThrottle, TaskGroup, carried};
 use crate::store::Store;
 use crate::telemetry::{EndpointUp, KnownLabels, Metrics, RegistryReading};
 use crate::upstream::FailureReason;
@@ -50,6 +50,8 @@ pub struct Proxy {
     pub(crate) shared_address: SharedAddress,
     pub(crate) lists: KeptLists,
     pub(crate) untrusting: Untrusting,
+    /// Paces the line about token services that answer without a token.
+    pub(crate) no_token: LogThrottle,
     /// Which member of a group at the mirror had a content.
     pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
@@ -57,6 +59,8 @@ pub struct Proxy {
     policy: ArcSwap<Policy>,
     changed: watch::Sender<()>,
     pub(crate) limiter: Arc<Limiter>,
+    /// What a drain does not wait for, and a stop ends: also that of the ways to upstreams.
+    pub background: TaskGroup,
     /// Connections of balancers whose header has not come yet.
     pub(crate) introductions: Limit,
     tasks: TaskTracker,
@@ -68,7 +72,8 @@ impl Proxy {
     #[must_use]
     pub fn new(cache: Cache, store: Store, metrics: Metrics, local: LocalTokens, policy: Policy) -> Arc<Self> {
         let limiter = Limiter::new(policy.limits);
-        tokio::spawn(limit::keep_sweeping(Arc::downgrade(&limiter)));
+        let background = policy.upstream.tasks().clone();
+        background.spawn_until_stop(limit::keep_sweeping(Arc::downgrade(&limiter)));
         start(&metrics, &policy);
         Arc::new(Self {
             cache,
@@ -79,12 +84,14 @@ impl Proxy {
             guesses: Guesses::new(),
             pseudonym: Pseudonym::random(),
             shared_address: SharedAddress::default(),
-            untrusting: Untrusting::default(),
+            untrusting: Untrusting::among(background.clone()),
+            no_token: LogThrottle::new(),
             group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
             changed: watch::Sender::new(()),
             limiter,
+            background,
             introductions: Limit::new(INTRODUCTIONS),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

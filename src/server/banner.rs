@@ -47,13 +47,18 @@ fn write(text: &mut String, banner: &Banner<'_>) -> fmt::Result {
     let certificate = std::path::absolute(ca_dir.join("ca.crt")).unwrap_or_else(|_| ca_dir.join("ca.crt"));
     let key = certificate.with_file_name("ca.key");
     let certificate = certificate.display();
+    let listens = addresses.told(Door::Proxy).unwrap_or_default();
     let reached = reached_at(proxy);
     // The script is fetched without a password.
     let (plain, url) =
         (format!("http://{reached}"), format!("http://{}{reached}", if *has_users { "USER:PASSWORD@" } else { "" }));
     let fingerprint = ca.fingerprint();
-    writeln!(text, "pullthrough {} listens on {proxy}; metrics on http://{admin}/metrics", env!("CARGO_PKG_VERSION"))?;
-    if let Some(transparent) = addresses.of(Door::Transparent) {
+    writeln!(
+        text,
+        "pullthrough {} listens on {listens}; metrics on http://{admin}/metrics",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    if let Some(transparent) = addresses.told(Door::Transparent) {
         writeln!(text, "TLS by name on {transparent}, for clients that DNS or iptables leads there")?;
     }
     writeln!(text)?;

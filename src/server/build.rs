@@ -8,6 +8,7 @@ use tracing::warn;
 use super::listen::Addresses;
 use crate::ca;
 use crate::config::Settings;
+use crate::host::TaskGroup;
 use crate::proxy::{
     self, Audit, AuditError, BadMirror, BadRegistry, Clients, Door, KeyError, LocalTokens, LoginError, Logins, Mirror,
     MirrorNames, Policy, Registry,
@@ -52,11 +53,13 @@ pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthor
     Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 
-/// Builds the policy for `settings`. This process listens on these addresses. Blocks on files.
+/// Builds the policy for `settings`. This process listens on these addresses; what works in the background is among
+/// `tasks`. Blocks on files.
 pub(super) fn policy(
     settings: &Settings,
     ca: Arc<ca::CertificateAuthority>,
     addresses: &Addresses,
+    tasks: &TaskGroup,
 ) -> Result<Policy, Error> {
     let endpoints: Vec<_> = settings.registries.iter().flat_map(|registry| registry.endpoints.clone()).collect();
     let named =
@@ -67,8 +70,8 @@ pub(super) fn policy(
         named: named.collect(),
         own: addresses.all(),
     };
-    let upstream = Upstream::new(&settings.upstream, &endpoints, rules)?;
-    let registries = settings.registries.iter().map(|registry| Registry::new(registry).map(Arc::new));
+    let upstream = Upstream::among(tasks.clone(), &settings.upstream, &endpoints, rules)?;
+    let registries = settings.registries.iter().map(|registry| Registry::among(tasks, registry).map(Arc::new));
     let registries: Vec<_> = registries.collect::<Result<_, _>>()?;
     let names = MirrorNames::new(&settings.mirror, &registries)?;
     let tls = settings.mirror.tls.as_ref().map(|tls| ca::operator_config(&tls.cert_file, &tls.key_file)).transpose()?;
@@ -80,7 +83,10 @@ pub(super) fn policy(
         upstream,
         ca,
     )
-    .behind(settings.listen.proxy_protocol.clone(), addresses.of(Door::Transparent));
+    .behind(
+        settings.listen.proxy_protocol.iter().map(|balancer| balancer.0).collect(),
+        addresses.of(Door::Transparent),
+    );
     Ok(policy.mirroring(Mirror { names, tls, unasked: settings.mirror_address() }))
 }
 

@@ -74,6 +74,15 @@ impl Addresses {
         self.doors.iter().find(|(one, _)| *one == door).map(|(_, address)| *address)
     }
 
+    /// That of this door in words.
+    pub(super) fn told(&self, door: Door) -> Option<String> {
+        let words = |address: SocketAddr| match address.port() {
+            0 => "a Unix socket".to_owned(), // which has no address
+            _ => address.to_string(),
+        };
+        self.of(door).map(words)
+    }
+
     /// Of the proxy's door, which is always open.
     pub(super) fn proxy(&self) -> SocketAddr {
         self.of(Door::Proxy).unwrap_or(HERE)

@@ -101,7 +101,7 @@ fn prepare(
         && settings.mirror_hosts() == current.settings.mirror_hosts();
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
-    let policy = build::policy(settings, ca.clone(), addresses)?.with(clients);
+    let policy = build::policy(settings, ca.clone(), addresses, &proxy.background)?.with(clients);
     Ok((policy, ca))
 }
 

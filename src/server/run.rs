@@ -18,7 +18,7 @@ use super::reload::Current;
 use super::{build, expiry, listen, reload, watchdog};
 use crate::cache::Cache;
 use crate::config::{ConfigSources, Settings};
-use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, service};
+use crate::host::{BUFFERS, Budget, Changes, Limit, Spare, TaskGroup, service};
 use crate::proxy::{Audit, Door, Proxy};
 use crate::store::{Disk, ScrubPace, Store};
 use crate::telemetry::{Format, Metrics, Readings, Use};
@@ -101,7 +101,7 @@ impl Running {
         let policy = tokio::task::spawn_blocking(move || {
             let (settings, ca, addresses) = building;
             let clients = build::clients(&settings, None)?;
-            build::policy(&settings, ca, &addresses).map(|policy| policy.with(clients))
+            build::policy(&settings, ca, &addresses, &TaskGroup::new()).map(|policy| policy.with(clients))
         })
         .await??;
         tokio::spawn(scrub_later(store.clone(), stop.clone()));
@@ -202,10 +202,10 @@ impl Running {
         info!(
             version = env!("CARGO_PKG_VERSION"),
             configuration = file(&current.settings.file).unwrap_or_else(|| "defaults".to_owned()),
-            proxy = %self.addresses.proxy(),
-            transparent = self.addresses.of(Door::Transparent).map(|address| address.to_string()),
+            proxy = self.addresses.told(Door::Proxy),
+            transparent = self.addresses.told(Door::Transparent),
             admin = %self.addresses.admin,
-            mirror = self.addresses.of(Door::Mirror).map(|address| address.to_string()),
+            mirror = self.addresses.told(Door::Mirror),
             registries = current.settings.registries.len(),
             cache = %current.settings.cache.dir.display(),
             cache_limit_bytes = usage.limit,
@@ -257,7 +257,11 @@ impl Running {
     /// The status that the service manager shows.
     fn status(&self) -> String {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("proxy on {}, {} registries", self.addresses.proxy(), current.settings.registries.len())
+        format!(
+            "proxy on {}, {} registries",
+            self.addresses.told(Door::Proxy).unwrap_or_default(),
+            current.settings.registries.len()
+        )
     }
 
     /// How long a stop lets requests in progress go on, as the configuration in force says.
@@ -272,7 +276,8 @@ impl Running {
         self.control.close(); // before the folder's lock is released
         let finished = self.proxy.drain(deadline).await;
         // Unfinished fills are saved, and work in the background ends; a slow disk is not waited for beyond this time.
-        let _ = tokio::time::timeout(SAVE, self.proxy.cache.stop()).await;
+        let ended = async { tokio::join!(self.proxy.cache.stop(), self.proxy.background.stop()) };
+        let _ = tokio::time::timeout(SAVE, ended).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         finished && closed.is_ok()

@@ -10,14 +10,20 @@ pub enum ClientKind {
     Docker,
     /// containerd under systemd: the kubelet's pulls, nerdctl.
     Containerd,
-    /// Podman, Buildah and Skopeo.
+    /// Podman.
     Podman,
+    /// Skopeo.
+    Skopeo,
+    /// Buildah.
+    Buildah,
     /// CRI-O under systemd.
     Crio,
     /// buildkitd under systemd, and the drivers of buildx.
     Buildkit,
-    /// k3s and RKE2, servers and agents.
+    /// k3s, servers and agents.
     K3s,
+    /// RKE2, servers and agents.
+    Rke2,
     /// `MicroK8s`, the snap.
     Microk8s,
     /// The nodes of a kind cluster.
@@ -35,13 +41,16 @@ pub struct UnknownClient;
 
 impl ClientKind {
     /// All clients.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Docker,
         Self::Containerd,
         Self::Podman,
+        Self::Skopeo,
+        Self::Buildah,
         Self::Crio,
         Self::Buildkit,
         Self::K3s,
+        Self::Rke2,
         Self::Microk8s,
         Self::Kind,
         Self::GitlabRunner,
@@ -55,9 +64,12 @@ impl ClientKind {
             Self::Docker => "docker",
             Self::Containerd => "containerd",
             Self::Podman => "podman",
+            Self::Skopeo => "skopeo",
+            Self::Buildah => "buildah",
             Self::Crio => "crio",
             Self::Buildkit => "buildkit",
             Self::K3s => "k3s",
+            Self::Rke2 => "rke2",
             Self::Microk8s => "microk8s",
             Self::Kind => "kind",
             Self::GitlabRunner => "gitlab-runner",

@@ -14,6 +14,16 @@ pub fn page(client: ClientKind, plan: &SetupPlan) -> String {
     for lines in &plan.lines {
         let _ = writeln!(text, "# add to {}{}\n{}", lines.path, only(&lines.only_with), lines.text);
     }
+    for merged in &plan.merged {
+        let _ = writeln!(text, "# merge into {}\n{}", merged.path, merged.text);
+    }
+    for path in &plan.ca {
+        let _ = writeln!(
+            text,
+            "# the CA's certificate goes to {path}\n# where this machine trusts the mirror's certificate already, leave out \
+             that file and the line that names it\n"
+        );
+    }
     if plan.secret && plan.scripted {
         text.push_str("# these files contain a password: chmod 600\n\n");
     }
@@ -23,7 +33,9 @@ pub fn page(client: ClientKind, plan: &SetupPlan) -> String {
     for words in &plan.words {
         let _ = writeln!(text, "{words}");
     }
-    if plan.scripted {
+    if !plan.undo.is_empty() {
+        let _ = writeln!(text, "Undo:\n  {}", plan.undo.join("\n  "));
+    } else if plan.scripted {
         let _ = writeln!(
             text,
             "The machine must also trust the CA: pullthrough trust install. --apply does all of this.\n\

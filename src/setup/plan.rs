@@ -13,10 +13,16 @@ pub struct SetupPlan {
     pub files: Vec<Written>,
     /// Lines to add, between two markers, to a file of others.
     pub lines: Vec<Written>,
+    /// Lists, as a JSON object, to merge into a JSON file of others.
+    pub merged: Vec<Written>,
+    /// Where a copy of the CA's certificate goes, for this client and this host alone.
+    pub ca: Vec<String>,
     /// Commands that make the change effective, one line of shell each.
     pub run: Vec<String>,
     /// Notes for a person: steps that a script cannot take.
     pub words: Vec<String>,
+    /// The steps that take all of it back, if they are more than removing what was added.
+    pub undo: Vec<String>,
     /// Whether a script can do all of it.
     pub scripted: bool,
     /// The systemd unit that must exist.
@@ -46,8 +52,9 @@ pub fn plan(client: ClientKind, proxy: &ProxyUrl) -> SetupPlan {
         ClientKind::Containerd => unit("containerd", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
         ClientKind::Crio => unit("crio", "", proxy, &["sudo crictl pull docker.io/library/alpine:3.20"]),
         ClientKind::Buildkit => buildkit(proxy),
-        ClientKind::Podman => podman(proxy),
-        ClientKind::K3s => k3s(proxy),
+        ClientKind::Podman | ClientKind::Buildah => podman(proxy),
+        ClientKind::Skopeo => SetupPlan { words: skopeo(proxy), ..SetupPlan::default() },
+        ClientKind::K3s | ClientKind::Rke2 => k3s(proxy),
         ClientKind::Microk8s => microk8s(proxy),
         ClientKind::Kind => kind(proxy),
         ClientKind::GitlabRunner => gitlab_runner(proxy),
@@ -100,15 +107,21 @@ fn podman(proxy: &ProxyUrl) -> SetupPlan {
         files: vec![Written { path, text, only_with: Vec::new() }],
         words: vec![
             "Check: podman pull docker.io/library/alpine:3.20, then look for it in the proxy's log".to_owned(),
-            format!(
-                "Skopeo does not read this file: HTTPS_PROXY={url} skopeo inspect docker://docker.io/library/alpine",
-                url = proxy.shown()
-            ),
+            format!("Skopeo does not read this file: {}", skopeo(proxy)[0]),
         ],
         scripted: true,
         public: true,
         ..SetupPlan::default()
     }
+}
+
+/// The two ways of a program that reads its environment alone.
+fn skopeo(proxy: &ProxyUrl) -> Vec<String> {
+    let url = proxy.shown();
+    vec![
+        format!("HTTPS_PROXY={url} skopeo inspect docker://docker.io/library/alpine"),
+        "The CA: pullthrough trust install, or --src-cert-dir with the directory of ca.crt".to_owned(),
+    ]
 }
 
 fn buildkit(proxy: &ProxyUrl) -> SetupPlan {

@@ -12,11 +12,14 @@ use super::plan::Written;
 use super::{ClientKind, ProxyUrl, SetupPlan, TRUST_STORES, plan};
 
 /// The markers around our lines in files of others.
-const MARKS: [&str; 2] = ["# pullthrough begin", "# pullthrough end"];
+pub(super) const MARKS: [&str; 2] = ["# pullthrough begin", "# pullthrough end"];
+
+/// The last lines: what is there is run now, and reads none of the script.
+pub(super) const ENDING: &str = "}\n\nmain \"$@\" </dev/null\n";
 
 /// The variables that a script reads.
-pub const VARIABLES: [&str; 4] =
-    ["PULLTHROUGH_PROXY", "PULLTHROUGH_FINGERPRINT", "PULLTHROUGH_CA_FILE", "PULLTHROUGH_ROOT"];
+pub const VARIABLES: [&str; 5] =
+    ["PULLTHROUGH_PROXY", "PULLTHROUGH_FINGERPRINT", "PULLTHROUGH_CA_FILE", "PULLTHROUGH_ROOT", "PULLTHROUGH_PROGRAM"];
 
 /// The script for `proxy`, unless its caller names another; `None` if a script cannot do it. With `users` the proxy
 /// requires a user and a password, so an address without them is refused.
@@ -28,11 +31,15 @@ pub fn script(client: ClientKind, proxy: &ProxyUrl, users: bool) -> Option<Strin
     let plan = &plan(client, &ProxyUrl::of_script());
     let mut text = head(client, proxy, users);
     text.push_str(BEGIN);
+    text.push_str(FINGERPRINT);
+    text.push_str(ADDRESS);
     if plan.files.iter().any(|file| file.text.contains("$in_unit")) {
         text.push_str("in_unit=$(printf '%s' \"$proxy\" | sed 's/%/%%/g')\n"); // systemd's specifiers
     }
     needs(&mut text, plan);
-    text.push_str(CERTIFICATE);
+    text.push_str("\n# The CA's certificate: exactly one, with exactly this fingerprint.\nscratch=$(mktemp -d)\ntrap 'rm -rf \"$scratch\"' EXIT");
+    text.push_str(VERIFY);
+    text.push_str(WRITING);
     trust(&mut text);
     text.push_str("\n# The client's own files.\n");
     for file in &plan.files {
@@ -45,7 +52,7 @@ pub fn script(client: ClientKind, proxy: &ProxyUrl, users: bool) -> Option<Strin
         let _ = writeln!(text, "service '{}'", command.replace('\'', r"'\''"));
     }
     end(&mut text, plan);
-    text.push_str("}\n\nmain \"$@\" </dev/null\n");
+    text.push_str(ENDING);
     Some(text)
 }
 
@@ -78,13 +85,18 @@ fail() {
   exit 1
 }
 
-wanted=$(printf '%s' "$wanted" | tr -d ': \t' | tr 'ABCDEF' 'abcdef')
+"#;
+
+/// Checks the form of the fingerprint that is `$wanted`.
+pub(super) const FINGERPRINT: &str = r#"wanted=$(printf '%s' "$wanted" | tr -d ': \t' | tr 'ABCDEF' 'abcdef')
 case $wanted in
   '') fail "the CA's fingerprint is missing. Run pullthrough ca show on the proxy's machine and pass it as the argument" ;;
   *[!0-9a-f]*) fail "the fingerprint contains characters other than hexadecimal digits" ;;
 esac
 [ "${#wanted}" -eq 64 ] || fail "the fingerprint is not a SHA-256: it has ${#wanted} digits instead of 64"
-[ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
+"#;
+
+const ADDRESS: &str = r#"[ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
 
 # The proxy's address goes into files that other programs parse: it must contain nothing with a meaning to them.
 LC_ALL=C
@@ -127,16 +139,16 @@ service() {
 }
 "#;
 
-const CERTIFICATE: &str = r#"
-# The CA's certificate: exactly one, with exactly this fingerprint.
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+/// Brings the certificate whose fingerprint is `$wanted` to `$scratch/ca.crt`. The fingerprint decides, so a server that this
+/// machine does not trust yet may bring it.
+pub(super) const VERIFY: &str = r#"
 if [ -n "${PULLTHROUGH_CA_FILE:-}" ]; then
   cp "$PULLTHROUGH_CA_FILE" "$scratch/fetched"
 elif command -v curl >/dev/null 2>&1; then
-  curl -fsS -o "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
+  curl -fsSk -o "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
 elif command -v wget >/dev/null 2>&1; then
-  wget -q -O "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
+  case $bare in https://*) set -- --no-check-certificate ;; *) set -- ;; esac
+  wget -q "$@" -O "$scratch/fetched" "$bare/ca.crt" || fail "cannot download $bare/ca.crt: is the proxy running?"
 else
   fail "neither curl nor wget is installed: install one of them, or copy the CA here and name it in PULLTHROUGH_CA_FILE"
 fi
@@ -150,7 +162,9 @@ found=$(sha256sum <"$scratch/der" | cut -d ' ' -f 1)
   base64 <"$scratch/der"
   echo '-----END CERTIFICATE-----'
 } >"$scratch/ca.crt"
+"#;
 
+const WRITING: &str = r#"
 changed=
 # Only root may read a file that contains a password, from its first byte on.
 close() {
@@ -220,7 +234,7 @@ fn needs(text: &mut String, plan: &SetupPlan) {
 }
 
 /// The shell test that one of the files exists.
-fn there(paths: &[&str], or: &str) -> String {
+pub(super) fn there(paths: &[&str], or: &str) -> String {
     paths.iter().map(|path| format!("[ -e \"$root{path}\" ]")).collect::<Vec<_>>().join(or)
 }
 
@@ -248,7 +262,7 @@ fn trust(text: &mut String) {
     );
 }
 
-fn put(text: &mut String, written: &Written, verb: &str) {
+pub(super) fn put(text: &mut String, written: &Written, verb: &str) {
     let here = format!("{verb} '{}' <<PULLTHROUGH\n{}PULLTHROUGH\n", written.path, written.text);
     if written.only_with.is_empty() {
         text.push_str(&here);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::{Blob, Error, Store, patience};
@@ -45,6 +46,19 @@ impl Store {
         let done =
             patience::wait(health, (doing, self.root()), Instant::now() + health.patience(), &mut working).await?;
         done.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Waits for `work` on the disk that began just now. Cancel-safe: the work goes on.
+    ///
+    /// # Errors
+    /// The disk hangs. The work goes on all the same.
+    pub async fn attend<T>(
+        &self,
+        doing: &'static str,
+        work: &mut JoinHandle<T>,
+    ) -> Result<Result<T, JoinError>, Error> {
+        let health = self.blobs().disk.health();
+        patience::wait(health, (doing, self.root()), Instant::now() + health.patience(), work).await
     }
 
     /// As [`Store::read`], on the network task where the file is in memory.

@@ -32,7 +32,7 @@ use super::net::stream::EgressStream;
 use super::net::tls::Roots;
 use super::outage::{Outage, OutageCause, OutagePart, Probe, SendProbe, is_telling};
 use super::{Config, Endpoint, EndpointConfig, Error};
-use crate::host::{Overdue, asked_anew};
+use crate::host::{Overdue, TaskGroup, asked_anew};
 use crate::oci::{Authority, Challenge, HostPattern};
 use crate::wire::Body;
 
@@ -54,6 +54,7 @@ struct Inner {
     bandwidth: Option<Bandwidth>,
     /// Where the configuration names plain http.
     plain: HashSet<Authority>,
+    tasks: TaskGroup,
 }
 
 impl Upstream {
@@ -65,6 +66,20 @@ impl Upstream {
     /// A file that cannot be read or used, a key of `upstream.hosts` that is no host, an endpoint's URL that
     /// is none.
     pub fn new(config: &Config, endpoints: &[EndpointConfig], rules: AddressRules) -> Result<Self, Error> {
+        Self::among(TaskGroup::new(), config, endpoints, rules)
+    }
+
+    /// As [`Upstream::new`], with its work in the background among these tasks: probes, requests for tokens, the pump of
+    /// the bandwidth.
+    ///
+    /// # Errors
+    /// As [`Upstream::new`].
+    pub fn among(
+        tasks: TaskGroup,
+        config: &Config,
+        endpoints: &[EndpointConfig],
+        rules: AddressRules,
+    ) -> Result<Self, Error> {
         let parse = |config: &EndpointConfig| Endpoint::parse(config).map_err(|source| Error::Url { source });
         let endpoints: Vec<Endpoint> = endpoints.iter().map(parse).collect::<Result<_, _>>()?;
         let mut rules = rules;
@@ -86,7 +101,8 @@ impl Upstream {
             egress,
             health: EndpointHealth::default(),
             heads: HeadMemory::default(),
-            bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0)),
+            bandwidth: config.bandwidth.map(|rate| Bandwidth::new(rate.0, tasks.clone())),
+            tasks,
             slots: DownloadSlots::new(config.downloads_per_host.into()),
             limits: ExchangeLimits {
                 first_byte: config.first_byte_timeout.0,
@@ -265,10 +281,16 @@ impl Upstream {
         self.probe(outage, outage.doubt());
     }
 
+    /// Its work in the background.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskGroup {
+        &self.inner.tasks
+    }
+
     /// The one that a suspicion has.
     fn probe(&self, outage: &Outage, suspect: Option<OutagePart>) {
         let Some(part) = suspect else { return };
-        tokio::spawn(Probe::of(outage, part).run(self.of_nobody()));
+        self.tasks().spawn_until_stop(Probe::of(outage, part).run(self.of_nobody()));
     }
 
     /// Whether the configuration names plain http at this host and port.

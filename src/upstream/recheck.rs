@@ -28,7 +28,8 @@ impl Upstream {
         if !outage.may_be_down_alone(endpoint) || !self.health().take_watch(endpoint) {
             return;
         }
-        tokio::spawn(until_up(self.downgrade(), outage.name(), endpoint.clone(), cause()));
+        let watched = until_up(self.downgrade(), outage.name(), endpoint.clone(), cause());
+        self.tasks().spawn_until_stop(watched);
     }
 
     /// Whether `endpoint` of the registry with this outage is up, as far as requests and probes have shown.

@@ -9,3 +9,4 @@ mod hang;
 mod memory;
 mod net;
 mod network;
+mod pushes;

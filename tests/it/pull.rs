@@ -34,6 +34,8 @@ mod plain;
 mod prefetch;
 mod printed;
 mod private;
+mod pushes;
+mod pushes_cut;
 mod ranges;
 mod recovery;
 mod referrers;

@@ -3,7 +3,9 @@
 mod machine;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -86,6 +88,36 @@ fn the_watchdog_is_told_of_life_also_while_it_drains() {
     machine.told("WATCHDOG=1");
     drop(pull);
     assert!(machine.wait().success());
+}
+
+#[test]
+fn a_passed_unix_socket_is_a_door_whose_peers_are_this_machine() {
+    let mut machine = Machine::new();
+    let path = machine.pass_unix();
+    machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:admin")]);
+    machine.told("READY=1");
+    let ask = |head: &str| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        write!(stream, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("GET /readyz").starts_with("HTTP/1.1 200"));
+    assert!(ask("CONNECT 169.254.169.254:443").starts_with("HTTP/1.1 403"));
+    wait_until("it is recorded as from here", || {
+        machine.log().lines().any(|line| line.contains("169.254.169.254") && line.contains("client=127.0.0.1"))
+    });
+    machine.terminate();
+    assert!(machine.wait().success());
+}
+
+#[test]
+fn a_passed_socket_for_a_door_that_is_not_configured_is_no_start() {
+    let mut machine = Machine::new();
+    machine.start(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "proxy:transparent")]);
+    assert_eq!(machine.wait().code(), Some(1));
+    assert!(machine.log().contains("listen.transparent"), "{}", machine.log());
 }
 
 #[test]

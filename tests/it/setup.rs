@@ -11,7 +11,8 @@ use pullthrough::ca::Overview;
 use crate::service::get;
 use crate::support::{Plan, Proxy, Registry};
 
-const SCRIPTED: [&str; 8] = ["docker", "systemd", "containerd", "podman", "crio", "buildkit", "k3s", "microk8s"];
+const SCRIPTED: [&str; 10] =
+    ["docker", "systemd", "containerd", "podman", "buildah", "crio", "buildkit", "k3s", "rke2", "microk8s"];
 
 /// A proxy, and the root folder of a machine that is to be set up for it.
 struct Lab {

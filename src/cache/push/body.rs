@@ -85,3 +85,29 @@ impl HttpBody for StagedBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::Instant;
+
+    use super::super::staging::PENDING_LIMIT;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_nothing_holds_a_push_back_once_and_never_more_bytes_than_may_wait() {
+        const PIECE: usize = 64 << 10;
+        let pieces = futures_util::stream::iter(0..100);
+        let pieces = pieces.map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[0; PIECE]))));
+        let (feed, received) = Feed::untaken();
+        let mut body = StagedBody::new(Body::wrap(StreamBody::new(pieces)), feed);
+        let (begun, mut passed) = (Instant::now(), 0);
+        while let Some(frame) = body.frame().await {
+            passed += frame.unwrap().data_ref().map_or(0, Bytes::len);
+            assert!(body.feed.waiting() < PENDING_LIMIT + PIECE);
+        }
+        assert_eq!((passed, begun.elapsed()), (100 * PIECE, PATIENCE));
+        assert_eq!(received.len(), PENDING_LIMIT / PIECE, "the rest was not kept");
+    }
+}

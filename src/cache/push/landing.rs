@@ -17,6 +17,8 @@ pub struct Landing {
     algorithm: Algorithm,
     hash: ContentHash,
     length: u64,
+    /// It may have so many bytes.
+    most: u64,
 }
 
 /// What landed is not what the registry accepted.
@@ -31,9 +33,9 @@ pub(crate) enum NotKept {
 }
 
 impl Landing {
-    /// Nothing yet; the content will be named by a digest of this algorithm, most likely.
-    pub(crate) fn new(store: Store, algorithm: Algorithm) -> Self {
-        Self { store, staged: None, algorithm, hash: ContentHash::new(algorithm), length: 0 }
+    /// Nothing yet, and at most so many bytes to come; the content will be named by a digest of this algorithm, most likely.
+    pub(crate) fn new(store: Store, algorithm: Algorithm, most: u64) -> Self {
+        Self { store, staged: None, algorithm, hash: ContentHash::new(algorithm), length: 0, most }
     }
 
     /// How many bytes have landed.
@@ -57,9 +59,13 @@ impl Landing {
             None => self.staged.insert(self.store.stage_unnamed()?),
         };
         for piece in pieces {
+            let length = self.length.saturating_add(piece.len() as u64);
+            if length > self.most {
+                return Err(Error::TooLarge { digest: *staged.digest(), length, limit: self.most });
+            }
             staged.write_at(self.length, piece)?;
             self.hash.update(piece);
-            self.length += piece.len() as u64;
+            self.length = length;
         }
         Ok(())
     }
@@ -69,7 +75,7 @@ impl Landing {
     /// # Errors
     /// [`NotKept`]: nothing is kept.
     pub(crate) fn commit(self, accepted: &Digest) -> Result<Blob, NotKept> {
-        let Self { store, staged, algorithm, hash, length } = self;
+        let Self { store, staged, algorithm, hash, length, .. } = self;
         let staged = match staged {
             Some(staged) => staged,
             None => store.stage_unnamed()?, // of an empty content
@@ -133,7 +139,7 @@ mod tests {
             (Algorithm::Sha512, Algorithm::Sha256),
         ] {
             for content in [&bytes[..], b""] {
-                let mut landing = Landing::new(store.clone(), begun);
+                let mut landing = Landing::new(store.clone(), begun, 1 << 20);
                 for piece in content.chunks(30_000) {
                     landing.take(&[Bytes::copy_from_slice(piece)]).unwrap();
                 }
@@ -142,7 +148,7 @@ mod tests {
                 assert_eq!(store.read_whole(&digest, 1 << 20).unwrap().unwrap(), content);
             }
         }
-        let mut landing = Landing::new(store.clone(), Algorithm::Sha256);
+        let mut landing = Landing::new(store.clone(), Algorithm::Sha256, 1 << 20);
         landing.take(&[Bytes::from_static(b"one")]).unwrap();
         let other = Digest::of(Algorithm::Sha256, b"other");
         assert!(matches!(landing.commit(&other), Err(NotKept::Mismatch { .. })));

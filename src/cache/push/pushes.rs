@@ -89,9 +89,12 @@ impl Pushes {
     pub fn begin(&self, algorithm: Algorithm, length: Option<u64>) -> Option<Landing> {
         let files = self.store.files();
         let has_files = files.used() < files.most() / 2;
-        let fits = length.is_none_or(|length| length <= self.store.usage().limit);
+        // One that does not say its length evicts no more than half of what is here before it turns out to be too long.
+        let limit = self.store.usage().limit;
+        let most = if length.is_some() { limit } else { limit / 2 };
+        let fits = length.is_none_or(|length| length <= limit);
         let is_well = !self.store.is_hanging() && self.store.disk_fault().is_none();
-        (has_files && fits && is_well).then(|| Landing::new(self.store.clone(), algorithm))
+        (has_files && fits && is_well).then(|| Landing::new(self.store.clone(), algorithm, most))
     }
 
     /// What has landed of an upload, taken out: a request that goes on from elsewhere than its end is not staged.

@@ -99,7 +99,7 @@ mod tests {
         let config = Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
         let store = Store::open(&config).unwrap();
         let (sessions, tasks) = (Sessions::default(), TaskGroup::new());
-        let landing = || Landing::new(store.clone(), Algorithm::Sha256);
+        let landing = || Landing::new(store.clone(), Algorithm::Sha256, 10);
         for upload in 0..MOST + 10 {
             sessions.put(key(upload), landing(), &tasks);
             tokio::time::advance(Duration::from_millis(1)).await;

@@ -63,10 +63,8 @@ async fn land(
             let taken = landing.take(&pieces);
             (landing, taken)
         });
-        let taken = tokio::select! {
-            taken = &mut writing => taken.ok(),
-            () = store.hang() => None, // the thread is left to the disk
-        };
+        // A disk that hangs keeps the thread, and the file.
+        let taken = store.attend("stage a push in", &mut writing).await.ok().and_then(Result::ok);
         match taken {
             Some((taken, Ok(()))) => landing = taken,
             Some((_, Err(error))) => {
@@ -138,6 +136,13 @@ impl Feed {
     pub(crate) fn give_up(&mut self) {
         self.pending.give_up();
         self.pieces = None;
+    }
+
+    /// One whose pieces nobody takes.
+    #[cfg(test)]
+    pub(crate) fn untaken() -> (Self, UnboundedReceiver<Bytes>) {
+        let (pieces, received) = mpsc::unbounded_channel();
+        (Self { pending: Arc::default(), pieces: Some(pieces) }, received)
     }
 
     /// How many bytes wait for the disk.

@@ -68,6 +68,15 @@ fn listeners(sections: &File, report: &mut Report<'_>) {
         }
     }
     transparent(sections, report);
+    for (index, balancer) in sections.listen.proxy_protocol.iter().enumerate() {
+        if balancer.0.prefix_len() == 0 {
+            let path = KeyPath::of(["listen", "proxy_protocol"]).index(index);
+            report.notice(
+                &path,
+                "every peer chooses the address that it is judged by; name the balancers' own addresses",
+            );
+        }
+    }
     if sections.ca.dir == sections.cache.dir {
         let folder = repeated(&sections.ca.dir.display().to_string());
         report.say_of_one([

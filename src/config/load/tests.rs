@@ -397,6 +397,46 @@ proptest! {
 }
 
 #[test]
+fn the_transparent_listener_has_an_address_of_its_own_and_no_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("htpasswd");
+    std::fs::write(&file, "").unwrap();
+    let with_users = format!("listen: {{transparent: '[::]:443'}}\nclients: {{htpasswd: '{}'}}", file.display());
+    let table = [
+        (
+            "listen: {transparent: '[::]:3128'}",
+            "listen.transparent: found [::]:3128; same address as listen.proxy ([::]:3128); expected",
+        ),
+        (
+            "listen: {transparent: '[::]:9128'}",
+            "listen.transparent: found [::]:9128; same address as listen.admin (127.0.0.1:9128); expected",
+        ),
+        (&with_users, "listen.transparent: clients of this listener cannot be asked for a password"),
+        (
+            "listen: {proxy_protocol: [balancer]}",
+            "proxy_protocol[0]: found \"balancer\"; expected an address or a network",
+        ),
+    ];
+    for (text, expected) in table {
+        let told = mistakes(text);
+        assert!(told.first().is_some_and(|told| told.contains(expected)), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn what_is_dangerous_about_doors_is_noticed() {
+    let notices = |text: &str| {
+        let (settings, mistakes) = judged(text, &ConfigSources::default());
+        assert_eq!(mistakes, [""; 0]);
+        settings.notices
+    };
+    let open = "listen: {transparent: '[::]:443', proxy_protocol: [10.0.0.5, 'fd00::/8']}";
+    assert!(notices(open)[0].contains("upstream.resolvers"));
+    assert_eq!(notices(&format!("{open}\nupstream: {{resolvers: 192.0.2.53}}")), [""; 0]);
+    assert!(notices("listen: {proxy_protocol: ['0.0.0.0/0']}")[0].contains("every peer chooses the address"));
+}
+
+#[test]
 fn a_mirrors_names_stand_for_configured_registries_and_every_mistake_in_them_is_told() {
     let text = "\
 registries:

@@ -8,15 +8,16 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::own_word;
 use crate::cache::Principal;
-use crate::host::Secret;
-use crate::oci::{Authorization, Challenge};
+use crate::host::{LogThrottle, Secret};
+use crate::oci::{Authorization, Challenge, Code};
 use crate::proxy::asked::AskedUpstream;
 use crate::proxy::context::Context;
+use crate::proxy::respond::Failure;
 use crate::proxy::served::ServedAnswer;
 use crate::proxy::tokens::bearers::{self, TokenBinding};
 use crate::proxy::tokens::local::{Holder, LOCAL_TOKEN_LIFE, LocalTokens};
@@ -24,18 +25,28 @@ use crate::proxy::tokens::request::{TokenRequest, renamed};
 use crate::proxy::{answer, respond};
 use crate::telemetry::Kind;
 use crate::upstream;
-use crate::upstream::{Credential, Endpoint, Realm};
-use crate::upstream::{Unasked, is_foreign};
+use crate::upstream::{AskError, is_foreign};
+use crate::upstream::{Credential, Endpoint, Realm, TokenError};
 use crate::wire::Body;
 
 /// Answers a request to our token service with credentials.
 pub(crate) async fn token(context: &Context<'_>, token_request: &TokenRequest) -> ServedAnswer {
-    verify(context, token_request)
-        .await
-        .unwrap_or_else(|unasked| ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), Kind::Token))
+    verify(context, token_request).await.unwrap_or_else(|ask_error| match &ask_error {
+        AskError::Token(TokenError::Untrusted { .. }) => untrusted(context, &ask_error).into(),
+        _ => ServedAnswer::of_fault(&answer::fault_of_ask_error(ask_error), Kind::Token),
+    })
 }
 
-async fn verify(context: &Context<'_>, token_request: &TokenRequest) -> Result<ServedAnswer, Unasked> {
+/// 403: the password stays here. That is for the operator to mend, and no outage.
+fn untrusted(context: &Context<'_>, ask_error: &AskError) -> Failure {
+    static SAID: LogThrottle = LogThrottle::new(); // each client meets it
+    if SAID.is_due() {
+        tracing::warn!(registry = %context.registry.name(), error = respond::chain(ask_error), "clients' credentials cannot be verified; similar failures are not logged for a minute");
+    }
+    Failure::new(StatusCode::FORBIDDEN, Code::Denied, "proxy_configuration_error", respond::chain(ask_error))
+}
+
+async fn verify(context: &Context<'_>, token_request: &TokenRequest) -> Result<ServedAnswer, AskError> {
     let deciding = context.registry.deciding_endpoints(context.authority);
     let own = context.upstream.order(&deciding).into_iter().find(|endpoint| endpoint.authoritative());
     let (Some(endpoint), Some(credential)) = (own, token_request.credential().and_then(credential_of)) else {
@@ -96,7 +107,7 @@ async fn ask_ping(
     context: &Context<'_>,
     endpoint: &Endpoint,
     authorization: Option<HeaderValue>,
-) -> Result<Response<Body>, Unasked> {
+) -> Result<Response<Body>, AskError> {
     let mut headers = HeaderMap::new();
     headers.insert(http::header::USER_AGENT, answer::USER_AGENT_VALUE);
     if let Some(authorization) = authorization {

@@ -95,10 +95,10 @@ fn is_verified(context: &Context<'_>) -> bool {
 
 /// A request at a mirror, for the repositories as the registry calls them.
 fn own_names(context: &Context<'_>, token_request: TokenRequest) -> TokenRequest {
-    match context.naming {
-        Some(naming) => token_request.named(|written| naming.own_name(context.registry.name(), written)),
-        None => token_request,
+    if context.naming.is_none() {
+        return token_request;
     }
+    token_request.named(|written| context.own_name(written))
 }
 
 /// Whether a request to a token service's host is for a token and not for a page: by the path that the registry
@@ -141,7 +141,9 @@ pub(crate) async fn relay(context: &Context<'_>, endpoint: &Endpoint, request: R
         Some(Heard::Answer(answer)) if !has_failed(answer.status()) => return Served::bypass(answer),
         Some(Heard::Answer(_)) | None => {}
         Some(Heard::NoToken(_)) => {
-            tracing::warn!(registry = %context.origin, "the token service answered without a token; the proxy's own token is used instead");
+            if let Some(unlogged) = context.proxy.no_token.due() {
+                tracing::warn!(registry = %context.origin, host = %context.authority.short(443), unlogged, "the token service answered without a token; the proxy's own token is used instead");
+            }
         }
     }
     stand_in(context, &token_request, Some(token)).await

@@ -1,8 +1,9 @@
 //! Configures where the proxy listens.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use serde::de::{Deserialize, Deserializer, Error as _};
 
 use crate::proxy::site::Door;
 
@@ -20,7 +21,21 @@ pub struct ListenConfig {
     pub transparent: Option<SocketAddr>,
     /// Balancers, at whose connections the header of the PROXY protocol is required and believed, by every listener.
     /// Default: none.
-    pub proxy_protocol: Vec<IpNet>,
+    pub proxy_protocol: Vec<Balancer>,
+}
+
+/// Where a balancer is: an address, or a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balancer(pub IpNet);
+
+impl<'de> Deserialize<'de> for Balancer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+        network
+            .map(Self)
+            .map_err(|_| D::Error::custom("expected an address or a network, such as 10.0.0.5 or 10.0.0.0/8"))
+    }
 }
 
 impl ListenConfig {

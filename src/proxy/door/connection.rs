@@ -14,6 +14,8 @@ use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
+use super::pages::ByTls;
+use super::transparent::ConnectionEnds;
 use super::{connect, intercept, overload, pages, transparent};
 use crate::host::LogThrottle;
 use crate::proxy::clients::refused;
@@ -37,16 +39,18 @@ impl Proxy {
         let address = peer.ip().to_canonical();
         // Of the address that a client connected to, only this door wants to know.
         let to = if door == Door::Transparent { socket.destination() } else { None };
+        let ends = ConnectionEnds { client: peer, to };
         if !self.policy().is_balancer(address) {
-            return self.begin(Rewind::new(Bytes::new(), socket), Arrival { address, door }, to);
+            return self.begin(Rewind::new(Bytes::new(), socket), Arrival { address, door }, ends);
         }
         let proxy = self.clone();
         self.spawn(async move {
             let Some((stream, spoken_for)) = proxy.introduced(socket, peer).await else { return };
             match spoken_for {
-                SpokenFor::Itself => proxy.begin(stream, Arrival { address, door }, to),
+                SpokenFor::Itself => proxy.begin(stream, Arrival { address, door }, ends),
                 SpokenFor::Client { from, to } => {
-                    proxy.begin(stream, Arrival { address: from.ip().to_canonical(), door }, Some(to));
+                    let ends = ConnectionEnds { client: from, to: Some(to) };
+                    proxy.begin(stream, Arrival { address: from.ip().to_canonical(), door }, ends);
                 }
             }
         });
@@ -85,16 +89,16 @@ impl Proxy {
         None
     }
 
-    /// Serves a connection that comes `from` there and was made `to` that address.
-    fn begin(self: &Arc<Self>, stream: Rewind<ClientSocket>, from: Arrival, to: Option<SocketAddr>) {
+    /// Serves a connection that comes `from` there and has these ends.
+    fn begin(self: &Arc<Self>, stream: Rewind<ClientSocket>, from: Arrival, ends: ConnectionEnds) {
         let proxy = self.clone();
         let Arrival { address, door } = from;
         if !self.policy().admits(address) {
-            return overload::serve(self, stream, from, to, None);
+            return overload::serve(self, stream, from, ends, None);
         }
         let place = match self.limiter.enter(address) {
             Ok(place) => place,
-            Err(refusal) => return overload::serve(self, stream, from, to, Some(refusal)),
+            Err(refusal) => return overload::serve(self, stream, from, ends, Some(refusal)),
         };
         let span = debug_span!("connection", client = %address);
         let served = async move {
@@ -102,7 +106,7 @@ impl Proxy {
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection(door.label())));
             if door == Door::Transparent {
-                return transparent::serve(proxy, from, to, Box::new(stream), None).await;
+                return transparent::serve(proxy, from, ends, Box::new(stream), None).await;
             }
             let handed = proxy.clone();
             let handle =
@@ -154,10 +158,6 @@ impl Proxy {
         }
     }
 }
-
-/// Marks a request that came to the proxy itself by TLS.
-#[derive(Clone, Copy, Debug)]
-struct ByTls;
 
 /// Answers one request outside an intercepted connection.
 pub(crate) async fn answer(

@@ -4,7 +4,6 @@
 //! pulls.
 //! Bound: at most so many at a time, each for a moment; a new one replaces the earliest of the address that has most.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
 
 use super::http::PendingAnswer;
+use super::transparent::ConnectionEnds;
 use super::{pages, transparent};
 use crate::proxy::limit::Exceeded;
 use crate::proxy::mirror;
@@ -28,17 +28,17 @@ pub(crate) fn serve(
     proxy: &Arc<Proxy>,
     stream: Rewind<ClientSocket>,
     from: Arrival,
-    to: Option<SocketAddr>,
+    ends: ConnectionEnds,
     refusal: Option<Exceeded>,
 ) {
     let waiting = proxy.limiter.wait(from.address);
     let left = waiting.left().clone();
-    let proxy = proxy.clone();
+    let (proxy, background) = (proxy.clone(), proxy.background.clone());
     let served = async move {
         let client = proxy.limiter.of(from.address);
         let stream = Guarded::new(stream, waiting);
         if from.door == Door::Transparent {
-            let served = transparent::serve(proxy, from, to, Box::new(stream), refusal);
+            let served = transparent::serve(proxy, from, ends, Box::new(stream), refusal);
             let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
             return;
         }
@@ -47,7 +47,7 @@ pub(crate) fn serve(
         let served = proxy.serve_stream(stream, from, client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
-    tokio::spawn(served); // a drain does not wait for it
+    background.spawn_until_stop(served); // a drain does not wait for it
 }
 
 async fn answer(

@@ -10,11 +10,15 @@ use crate::proxy::clients::refused::RefusedRequest;
 use crate::proxy::limit::Exceeded;
 use crate::proxy::record::Record;
 use crate::proxy::respond::{self, Failure, Rendered};
-use crate::proxy::site::Arrival;
+use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
 use crate::setup::{ClientKind, UnknownClient};
 use crate::wire::Body;
+
+/// Marks a request that came to the proxy itself by TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByTls;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const CERTIFICATE: &str = "/ca.crt";
@@ -29,7 +33,7 @@ pub(crate) async fn answer<B>(proxy: &Proxy, from: Arrival, request: &Request<B>
     record.path(request.uri().path());
     let head = *request.method() == Method::HEAD;
     let mut rendered = if *request.method() == Method::GET || head {
-        page(proxy, request).await
+        page(proxy, from.door, request).await
     } else {
         let mut rendered = refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         rendered.response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -75,7 +79,7 @@ async fn public(proxy: &Proxy, path: &str) -> Option<Rendered> {
     })
 }
 
-async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
+async fn page<B>(proxy: &Proxy, door: Door, request: &Request<B>) -> Rendered {
     let path = request.uri().path();
     if let Some(page) = public(proxy, path).await {
         return page;
@@ -83,7 +87,9 @@ async fn page<B>(proxy: &Proxy, request: &Request<B>) -> Rendered {
     match path {
         "/" => text(StatusCode::OK, welcome(proxy)).into(),
         path => match path.strip_prefix("/setup/") {
-            Some(client) => setup(client, &asked_host(request), proxy.policy().clients.logins.is_some()),
+            Some(client) => {
+                setup(proxy, client, door, &asked_host(request), request.extensions().get::<ByTls>().is_some())
+            }
             None => missing("this proxy has no such page: see /, or send CONNECT"),
         },
     }
@@ -100,27 +106,43 @@ fn asked_host<B>(request: &Request<B>) -> String {
     request.uri().authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default().to_owned()
 }
 
-/// The script that sets a client's machine up, for the address by which it was fetched.
-fn setup(client: &str, host: &str, users: bool) -> Rendered {
+/// The script that sets a client's machine up for the address by which it was fetched: for the mirror at the mirror's door, else
+/// for the proxy.
+fn setup(proxy: &Proxy, client: &str, door: Door, host: &str, is_tls: bool) -> Rendered {
     let Ok(client) = client.parse::<ClientKind>() else { return missing(UnknownClient.to_string()) };
-    let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
-    let Some(url) = url else {
-        return refusal(
-            StatusCode::BAD_REQUEST,
-            "the request does not name a host, so the script cannot name its proxy\n",
-        );
-    };
-    match guide::script(client, &url, users) {
-        Some(script) => {
-            let mut response = text(StatusCode::OK, script);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
-            response.into()
-        }
-        None => refusal(
-            StatusCode::NOT_FOUND,
-            format!("# no script can do this: {client}\n{}", guide::page(client, &guide::plan(client, &url))),
-        ),
+    if door == Door::Mirror {
+        return setup_mirror(proxy, client, host, is_tls);
     }
+    let url = Some(format!("http://{host}")).filter(|_| !host.contains('@')).and_then(|url| url.parse().ok());
+    let Some(url) = url else { return nameless() };
+    match guide::script(client, &url, proxy.policy().clients.logins.is_some()) {
+        Some(script) => shell(script),
+        None => by_hand(client, &guide::page(client, &guide::plan(client, &url))),
+    }
+}
+
+fn setup_mirror(proxy: &Proxy, client: ClientKind, host: &str, is_tls: bool) -> Rendered {
+    let Ok(url) = format!("{}://{host}", if is_tls { "https" } else { "http" }).parse() else { return nameless() };
+    let known: Vec<String> = proxy.policy().registries.iter().map(|registry| registry.name().to_string()).collect();
+    match (guide::mirror_script(client, &url, &[], &known), guide::mirror_plan(client, &url, &[], &known)) {
+        (Ok(script), _) => shell(script),
+        (Err(_), Ok(plan)) => by_hand(client, &guide::page(client, &plan)),
+        (Err(_), Err(refused)) => refusal(StatusCode::NOT_FOUND, format!("{client}: {refused}\n")),
+    }
+}
+
+fn shell(script: String) -> Rendered {
+    let mut response = text(StatusCode::OK, script);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-shellscript; charset=utf-8"));
+    response.into()
+}
+
+fn by_hand(client: ClientKind, page: &str) -> Rendered {
+    refusal(StatusCode::NOT_FOUND, format!("# no script can do this: {client}\n{page}"))
+}
+
+fn nameless() -> Rendered {
+    refusal(StatusCode::BAD_REQUEST, "the request does not name a host, so the script cannot name its proxy\n")
 }
 
 fn welcome(proxy: &Proxy) -> String {
@@ -132,7 +154,7 @@ fn welcome(proxy: &Proxy) -> String {
          GET /ca.crt gives the certificate. Before trusting it, compare its fingerprint with what\n\
          `pullthrough ca show` prints on the proxy's machine (never with what came over the network).\n\n\
          GET /setup/CLIENT gives a script that sets a machine up, once it is told that fingerprint: docker,\n\
-         containerd, podman, crio, buildkit, k3s, microk8s.\n\n\
+         containerd, podman, buildah, crio, buildkit, k3s, rke2, microk8s.\n\n\
          Cached registries: {}\n",
         env!("CARGO_PKG_VERSION"),
         registries.join(", ")

@@ -15,12 +15,13 @@ use bytes::BytesMut;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::first_bytes::FIRST_BYTE;
 use super::handshake::{self, HelloReader, Read};
 use super::intercept::alert;
 use super::{client_hello, connect, intercept, tunnel};
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Code, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused::RefusedRequest;
@@ -31,11 +32,16 @@ use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::respond::Failure;
 use crate::proxy::site::Arrival;
 use crate::proxy::state::Proxy;
+use crate::upstream;
 use crate::wire::Rewind;
 
 /// A hello is on its way as a whole.
 const HELLO: Duration = Duration::from_secs(15);
 const HTTPS: u16 = 443;
+const LEAVE_OUT: &str = "leave the proxy's own connections out of the redirection (docs/transparent.md)";
+
+static SAID: LogThrottle = LogThrottle::new();
+
 /// Fatal alerts (RFC 8446, 6.2) in place of the answers that HTTP has for it.
 const ACCESS_DENIED: u8 = 49;
 const DECODE_ERROR: u8 = 50;
@@ -76,12 +82,21 @@ impl Unnamed {
     }
 }
 
-/// Serves a connection that was made `to` this address until it ends. One beyond a limit is answered with that
+/// Where a connection comes from, and where it was to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionEnds {
+    /// The client's end.
+    pub(crate) client: SocketAddr,
+    /// The address that the client connected to, where that is known.
+    pub(crate) to: Option<SocketAddr>,
+}
+
+/// Serves a connection with these ends until it ends. One beyond a limit is answered with that
 /// `refusal`.
 pub(crate) async fn serve(
     proxy: Arc<Proxy>,
     from: Arrival,
-    to: Option<SocketAddr>,
+    ends: ConnectionEnds,
     mut stream: Box<dyn Duplex>,
     refusal: Option<Exceeded>,
 ) {
@@ -101,9 +116,10 @@ pub(crate) async fn serve(
         }
     };
     let policy = proxy.policy();
-    let authority = Authority { port: port(&policy, &host, to), host };
+    let authority = Authority { port: port(&policy, &host, ends.to), host };
     let stream = Rewind::new(said.freeze(), stream);
-    Box::pin(answer(proxy, policy, from, authority, stream, refusal)).await;
+    let came_back = upstream::is_own_connection(ends.client);
+    Box::pin(answer(proxy, policy, from, authority, stream, refusal, came_back)).await;
 }
 
 async fn answer(
@@ -113,13 +129,19 @@ async fn answer(
     authority: Authority,
     stream: Rewind<Box<dyn Duplex>>,
     refusal: Option<Exceeded>,
+    came_back: bool,
 ) {
     let question = question(&authority);
     let mut record = Record::new(&proxy.metrics, from, &question, authority.to_string(), "connect");
     let turned_away = |word: &'static str, failure: Failure| TurnedAway { word, failure };
     let denied = |message: &str| Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
     let client = Client { from, user: None };
-    let turned_away = if !policy.admits(from.address) {
+    let turned_away = if came_back {
+        if SAID.is_due() {
+            warn!(to = %authority, "a connection of the proxy's own was redirected to listen.transparent: {LEAVE_OUT}");
+        }
+        turned_away("loop", denied(LEAVE_OUT))
+    } else if !policy.admits(from.address) {
         turned_away("stranger", denied("not in clients.allow"))
     } else if policy.clients.logins.is_some() {
         turned_away("login", denied("clients.htpasswd is set, and a client of listen.transparent has no password"))
@@ -222,4 +244,25 @@ async fn close<S: AsyncWrite + Unpin>(mut stream: S, code: Option<u8>) {
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(HELLO, closing).await; // it is closed in any case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hello_has_a_deadline_from_its_first_byte_on() {
+        let begun = tokio::time::Instant::now();
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let mut said = BytesMut::new();
+        let (named, ()) = tokio::join!(name(&mut server, &mut said), async {
+            tokio::time::sleep(FIRST_BYTE / 2).await;
+            client.write_all(b"\x16\x03\x01\x02").await.unwrap();
+        });
+        assert!(matches!(named, Err(Unnamed::Late)));
+        assert_eq!(begun.elapsed(), FIRST_BYTE / 2 + HELLO);
+        let silent = name(&mut server, &mut BytesMut::new()).await;
+        assert!(matches!(silent, Err(Unnamed::Late)));
+        assert_eq!(begun.elapsed(), FIRST_BYTE / 2 + HELLO + FIRST_BYTE);
+    }
 }

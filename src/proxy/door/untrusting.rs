@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::host::TaskGroup;
+
 /// How long the handshakes of a client are counted before they are said again.
 const EVERY: Duration = Duration::from_secs(3600);
 /// An address and a count take about 100 bytes.
@@ -18,10 +20,15 @@ const MOST: usize = 4096;
 
 /// The clients that do not trust the CA, each with the handshakes that it has given up since its last line.
 /// `None` stands for all clients beyond the bound.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Untrusting(Arc<Mutex<HashMap<Option<IpAddr>, u64>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Untrusting(Arc<Mutex<HashMap<Option<IpAddr>, u64>>>, TaskGroup);
 
 impl Untrusting {
+    /// None yet; their hourly lines are among these tasks.
+    pub(crate) fn among(tasks: TaskGroup) -> Self {
+        Self(Arc::default(), tasks)
+    }
+
     /// Notes that `client` gave up a handshake for `to` by this alert. The first one is said at once, and how many
     /// followed it an hour later, until an hour passes without any.
     pub(crate) fn note(&self, client: IpAddr, to: &str, alert: &str, fingerprint: &str) {
@@ -40,7 +47,8 @@ impl Untrusting {
                     fingerprint,
                     "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
                 );
-                tokio::spawn(say_hourly(Arc::downgrade(&self.0), client, fingerprint.to_owned()));
+                let hourly = say_hourly(Arc::downgrade(&self.0), client, fingerprint.to_owned());
+                self.1.spawn_until_stop(hourly);
             }
         }
     }
@@ -87,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_is_counted_for_an_hour_and_forgotten_after_one_without_a_handshake() {
-        let untrusting = Untrusting::default();
+        let untrusting = Untrusting::among(TaskGroup::new());
         let client: IpAddr = "10.0.0.7".parse().unwrap();
         for _ in 0..5 {
             untrusting.note(client, "quay.io", "unknown CA", "AB");
@@ -101,7 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_bound_clients_are_said_together() {
-        let untrusting = Untrusting::default();
+        let untrusting = Untrusting::among(TaskGroup::new());
         for number in 0..MOST as u32 + 9 {
             untrusting.note(IpAddr::V4(number.into()), "quay.io", "unknown CA", "AB");
         }

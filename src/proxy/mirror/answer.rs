@@ -172,7 +172,6 @@ impl<'a> Asking<'a> {
         let naming = Naming {
             base: self.base.clone(),
             repository: self.resolved.written.clone(),
-            part: target.part.clone(),
             namespace: self.resolved.namespace.clone(),
             takes_credentials,
         };

@@ -77,7 +77,7 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let authority = Authority::parse("quay.io", 443).unwrap();
-        let target = MirrorTargetRoute { authority, route: Route::parse(route).unwrap(), part: None };
+        let target = MirrorTargetRoute { authority, route: Route::parse(route).unwrap() };
         self::request(parts, Received::empty(), &target, &Query::parse(query).unwrap(), takes).unwrap()
     }
 

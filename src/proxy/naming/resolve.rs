@@ -44,8 +44,6 @@ pub(crate) struct MirrorTargetRoute {
     pub(crate) authority: Authority,
     /// With the registry's own repository.
     pub(crate) route: Route,
-    /// The part of the registry that the name stands for.
-    pub(crate) part: Option<Repository>,
 }
 
 /// Why a request means nothing here.
@@ -232,7 +230,7 @@ impl MeantRegistry {
                 (is_whole || is_about_no_repository(&route)).then_some(route)?
             }
         };
-        Some(MirrorTargetRoute { authority: self.authority.clone(), route, part: self.part.clone() })
+        Some(MirrorTargetRoute { authority: self.authority.clone(), route })
     }
 
     /// The registry's own name for what lies at `name` below this one.

@@ -1,13 +1,13 @@
 //! Reads what the head of an upstream's answer says of the content behind it.
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap};
-use http::{HeaderName, Response, StatusCode};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, TRANSFER_ENCODING};
+use http::{HeaderName, Response, StatusCode, Version};
 
 use super::coding;
 use crate::cache::{Fault, FaultKind, Flow, Proof, Retry, Validator};
 use crate::oci::Digest;
 use crate::proxy::answer;
-use crate::upstream::Endpoint;
+use crate::upstream::{AnswerRoom, Endpoint};
 use crate::wire::Body;
 
 /// A longer type or entity tag is ignored: it would be kept.
@@ -46,7 +46,18 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
     let proof = proof(headers);
     if let Some(ContentRange { at, to, total }) = part(&response, span)? {
         let (to, proof, body) = (Some(to), Proof { size: total, ..proof }, response.into_body());
-        return Ok(Flow { at, to, total, ranges: Some(true), is_coded: false, validator, endpoint, proof, body });
+        return Ok(Flow {
+            at,
+            to,
+            total,
+            ranges: Some(true),
+            is_coded: false,
+            is_open_ended: false,
+            validator,
+            endpoint,
+            proof,
+            body,
+        });
     }
     let said = text(headers, &ACCEPT_RANGES);
     let ranges = match said.as_deref() {
@@ -57,16 +68,19 @@ pub(crate) fn flow(response: Response<Body>, endpoint: &Endpoint, span: Option<I
     };
     let total = proof.size.or_else(|| http_body::Body::size_hint(response.body()).exact());
     let proof = Proof { size: total, ..proof };
+    // HTTP/2 and chunks have an end of their own (RFC 9112, 6.3).
+    let is_open_ended =
+        total.is_none() && response.version() < Version::HTTP_2 && !headers.contains_key(TRANSFER_ENCODING);
     let body = response.into_body();
-    Ok(Flow { at: 0, to: None, total, ranges, is_coded: false, validator, endpoint, proof, body })
+    Ok(Flow { at: 0, to: None, total, ranges, is_coded: false, is_open_ended, validator, endpoint, proof, body })
 }
 
 /// The same of a whole that is said to be coded, as what `wanted` says that it is.
-pub(crate) async fn decoded(headers: &HeaderMap, flow: Flow, wanted: &Digest) -> Flow {
+pub(crate) async fn decoded(headers: &HeaderMap, flow: Flow, wanted: &Digest, room: AnswerRoom<'_>) -> Flow {
     if flow.to.is_some() || !coding::is_gzip(headers) {
         return flow;
     }
-    let (body, is_coded) = coding::blob(headers, flow.body, wanted).await;
+    let (body, is_coded) = coding::blob(headers, flow.body, wanted, room).await;
     if !is_coded {
         return Flow { body, ..flow };
     }
@@ -93,6 +107,7 @@ pub(crate) fn nothing_more(fault: &Fault, from: u64) -> Option<Result<Flow, Faul
             total: Some(total),
             ranges: Some(true),
             is_coded: false,
+            is_open_ended: false,
             validator: None,
             endpoint: None,
             proof: Proof { size: Some(total), ..Proof::default() },

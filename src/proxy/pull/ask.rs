@@ -26,7 +26,7 @@ use crate::proxy::registry::registry::Registry;
 use crate::telemetry::Kind;
 use crate::upstream::{self, Downloads, Endpoint, Error, FinalHop, Outage, Upstream};
 use crate::upstream::{AskAs, LedTo};
-use crate::upstream::{Authenticated, Sending, Unasked, is_foreign, retry_after, wants_a_token};
+use crate::upstream::{AskError, Authenticated, Sending, is_foreign, retry_after, wants_a_token};
 use crate::wire::{Body, Pseudonym};
 
 /// How long a manifest's body may take: enough for the largest at 2 Mbit/s.
@@ -174,7 +174,7 @@ impl Ask {
         let mut answered = self.send(upstream, &ask_as, kind(subject), &sending).await;
         let is_refused = match &answered {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED && !is_foreign(response, endpoint),
-            Err(unasked) => unasked.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
+            Err(ask_error) => ask_error.exchange().is_none_or(|error| matches!(error, Error::ConnectionBound { .. })),
         };
         // The rest of what this caller was given is checked by its digest for every reader.
         if is_refused && (self.public || options.resumes) && !matches!(ask_as, AskAs::Nobody) {
@@ -184,7 +184,7 @@ impl Ask {
                 (refused, _) => refused,
             };
         }
-        let response = answered.map_err(answer::fault_of_unasked)?;
+        let response = answered.map_err(answer::fault_of_ask_error)?;
         if response.status().is_success() || response.status().is_redirection() {
             return self
                 .fitting(response, method, subject, options.span, endpoint)
@@ -252,7 +252,7 @@ impl Ask {
         ask_as: &AskAs,
         kind: Kind,
         sending: &Sending<'_>,
-    ) -> Result<Response<Body>, Unasked> {
+    ) -> Result<Response<Body>, AskError> {
         let question = AskedUpstream::begin(kind, sending.endpoint.authority());
         let answered = self.authenticated.ask(upstream, ask_as, sending).await;
         let detours = answered.as_ref().map_or_else(|_| Vec::new(), redirected::detours);

@@ -21,13 +21,17 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
 use crate::oci::Digest;
+use crate::upstream::AnswerRoom;
 use crate::wire::{Body, BodyError};
 
 /// A blob up to this length is read before it is judged, and unpacked to this one.
 const SMALL: usize = 1 << 20;
-const UNPACKED: usize = 16 << 20;
+const UNPACKED: usize = 15 << 20;
 /// So many coded bytes are unpacked at once, which makes at most a thousand times as many.
 const STEP: usize = 1 << 10;
+/// What a step makes at most (RFC 1951: 258 bytes from two bits), and how room is taken for what comes.
+const STEP_MOST: usize = 1032 * STEP;
+const CAME_STEP: usize = 64 << 10;
 /// More than this, and more than so many times what came, is no layer.
 const MOST: u64 = 64 << 20;
 const MOST_TIMES: u64 = 100;
@@ -53,24 +57,42 @@ pub(crate) fn plain(came: Bytes, wanted: Option<Digest>, limit: usize) -> Bytes 
 
 /// A blob's body: what it turns out to be, whether its coding was taken off on the way, so that no part of it can be
 /// asked for.
-pub(crate) async fn blob(headers: &HeaderMap, mut body: Body, wanted: &Digest) -> (Body, bool) {
-    let mut came = Vec::new();
+///
+/// What is read here takes its room among the answers of that host.
+pub(crate) async fn blob(
+    headers: &HeaderMap,
+    mut body: Body,
+    wanted: &Digest,
+    mut room: AnswerRoom<'_>,
+) -> (Body, bool) {
+    // Nothing of it is taken, which may have to be judged otherwise the next time.
+    let broken = |error: BodyError| {
+        let broken = once(std::future::ready(Err::<Frame<Bytes>, _>(error)));
+        (Body::wrap(StreamBody::new(broken)), false)
+    };
+    let (mut came, mut held) = (Vec::new(), 0);
     while came.len() <= SMALL {
         match body.frame().await {
-            // Nothing of it is taken, which may have to be judged otherwise the next time.
-            Some(Err(error)) => {
-                let broken = once(std::future::ready(Err::<Frame<Bytes>, _>(error)));
-                return (Body::wrap(StreamBody::new(broken)), false);
-            }
-            Some(Ok(frame)) => came.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            None => {
-                let plain = plain(came.clone().into(), Some(*wanted), UNPACKED);
-                let is_coded = plain != came;
-                if is_coded || Digest::of(wanted.algorithm(), &came) == *wanted {
-                    return (Body::full(plain), is_coded);
+            Some(Err(error)) => return broken(error),
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                let needed = (came.len() + data.len()).next_multiple_of(CAME_STEP);
+                if needed > held {
+                    if let Err(error) = room.grow(needed - held).await {
+                        return broken(error);
+                    }
+                    held = needed;
                 }
-                break;
+                came.extend_from_slice(&data);
             }
+            None if Digest::of(wanted.algorithm(), &came) == *wanted => return (Body::full(came), false),
+            None => match unpacked_within(&came, &mut room).await {
+                Err(error) => return broken(error),
+                Ok(Some(plain)) if Digest::of(wanted.algorithm(), &plain) == *wanted => {
+                    return (Body::full(plain), true);
+                }
+                Ok(_) => break,
+            },
         }
     }
     let is_coded = is_packed_twice(&came) || !headers.contains_key(CONTENT_LENGTH);
@@ -84,6 +106,22 @@ fn is_packed_twice(came: &[u8]) -> bool {
     let mut decoder = MultiGzDecoder::new(Vec::new());
     let is_gzip = decoder.write_all(&came[..came.len().min(STEP)]).is_ok() && decoder.flush().is_ok();
     is_gzip && COMPRESSED.iter().any(|magic| decoder.get_ref().starts_with(magic))
+}
+
+/// As [`unpacked`], in such room.
+async fn unpacked_within(came: &[u8], room: &mut AnswerRoom<'_>) -> Result<Option<Bytes>, BodyError> {
+    let (mut decoder, mut held) = (MultiGzDecoder::new(Vec::new()), 0);
+    for step in came.chunks(STEP) {
+        let needed = (decoder.get_ref().len() + STEP_MOST).min(UNPACKED);
+        if needed > held {
+            room.grow(needed - held).await?;
+            held = needed;
+        }
+        if decoder.write_all(step).is_err() || decoder.get_ref().len() > UNPACKED {
+            return Ok(None);
+        }
+    }
+    Ok(decoder.finish().ok().map(Bytes::from))
 }
 
 fn unpacked(came: &[u8], limit: usize) -> Option<Bytes> {
@@ -170,7 +208,8 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::oci::Algorithm;
+    use crate::oci::{Algorithm, Authority};
+    use crate::upstream::{answer_room, answers_held};
 
     fn packed(bytes: &[u8]) -> Bytes {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -180,6 +219,24 @@ mod tests {
 
     fn digest(bytes: &[u8]) -> Digest {
         Digest::of(Algorithm::Sha256, bytes)
+    }
+
+    fn host() -> Authority {
+        Authority::parse("coded.test", 443).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_coded_blob_is_read_in_the_room_that_answers_have() {
+        let host = host();
+        let mut all = answer_room(&host);
+        all.grow(17 << 20).await.unwrap();
+        assert!(answers_held().0 >= 17 << 20);
+        let (plain, coded) = (vec![0; 100_000], packed(&[0; 100_000]));
+        let (body, _) = blob(&HeaderMap::new(), Body::full(coded.clone()), &digest(&plain), answer_room(&host)).await;
+        assert!(crate::wire::collect(body, 1 << 20).await.is_err(), "none is left for this host");
+        drop(all);
+        let (body, is_coded) = blob(&HeaderMap::new(), Body::full(coded), &digest(&plain), answer_room(&host)).await;
+        assert!(is_coded && crate::wire::collect(body, 1 << 20).await.unwrap() == plain);
     }
 
     /// Bytes that do not compress.
@@ -232,7 +289,7 @@ mod tests {
             ("a layer that is compressed twice", &said_length, &layer[..], packed(&layer)),
         ] {
             let is_coded = came != content;
-            let (body, found) = blob(headers, Body::full(came), &digest(content)).await;
+            let (body, found) = blob(headers, Body::full(came), &digest(content), answer_room(&host())).await;
             assert_eq!(found, is_coded, "{name}");
             assert!(crate::wire::collect(body, 64 << 20).await.unwrap() == content, "{name}");
         }
@@ -242,7 +299,8 @@ mod tests {
     async fn a_blob_that_unpacks_to_many_times_its_length_breaks_off_and_stays_broken() {
         let mut bomb = packed(&noise(SMALL + 5000)).to_vec();
         bomb.extend_from_slice(&packed(&vec![0; 300 << 20]));
-        let (mut body, _) = blob(&HeaderMap::new(), Body::full(Bytes::from(bomb)), &digest(b"x")).await;
+        let (mut body, _) =
+            blob(&HeaderMap::new(), Body::full(Bytes::from(bomb)), &digest(b"x"), answer_room(&host())).await;
         let (mut made, mut broke) = (0, false);
         while let Some(frame) = body.frame().await {
             match frame {
@@ -256,7 +314,8 @@ mod tests {
     #[tokio::test]
     async fn a_coded_body_that_breaks_off_does_not_end_cleanly() {
         let coded = packed(&noise(SMALL + 5000));
-        let (body, _) = blob(&HeaderMap::new(), Body::full(coded.slice(..SMALL + 2000)), &digest(b"x")).await;
+        let (body, _) =
+            blob(&HeaderMap::new(), Body::full(coded.slice(..SMALL + 2000)), &digest(b"x"), answer_room(&host())).await;
         assert!(crate::wire::collect(body, 64 << 20).await.is_err());
     }
 }

@@ -19,4 +19,5 @@ pub(crate) mod page;
 pub(crate) mod pull;
 pub(crate) mod puller;
 pub(crate) mod redirected;
+mod resumed;
 pub(crate) mod source;

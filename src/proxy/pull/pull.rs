@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use super::ask::accepted;
 use super::content::{self, Payload};
 use super::puller::Puller;
+use super::resumed::resumed;
 use crate::cache::{
     Asking, BlobFound, Cache, Fault, FaultKind, Follower, Freshness, ManifestFound, Occasion, Origins, Passing,
     Principal, Requester, Said, Source, Subject, TagFound, TagQuestion, Waiter, Want,
@@ -131,7 +132,9 @@ impl Pull<'_> {
         let origins = if known { Origins::Any } else { Origins::Registry };
         let part = content::one_part(self.headers, &digest);
         let (from, to) = part.unwrap_or_default();
-        match puller.ask().open(&digest, Want { from, to, origins, ..Want::default() }).await {
+        let want = Want { from, to, origins, ..Want::default() };
+        let opened = puller.ask().open(&digest, want.clone()).await;
+        match opened.map(|flow| resumed(puller.ask().clone(), digest, want, flow)) {
             Err(fault) => Served::fault(&fault, Kind::Blob),
             Ok(flow) if flow.total == Some(flow.at) && flow.at > 0 => Served::bypass(respond::unsatisfiable(flow.at)),
             Ok(flow) if flow.to.is_some() => content::passing_part(flow, &digest, LAYER_TYPE)

@@ -21,7 +21,7 @@ use crate::host::{self, Overdue};
 use crate::oci::Digest;
 use crate::proxy::answer::{self, FaultCause, Refused};
 use crate::upstream::is_foreign;
-use crate::upstream::{Downloads, Error, HeadKind, Unasked};
+use crate::upstream::{AskError, Downloads, Error, HeadKind, answer_room};
 
 /// What is left for GET of the time that a client waits for the registry, where HEAD is never answered; half of a shorter one.
 const GET_TIME: Duration = Duration::from_secs(3);
@@ -140,7 +140,7 @@ impl Ask {
         }
         let headers = response.headers().clone();
         let flow = answer_head::flow(response, &endpoint, span)?;
-        Ok(answer_head::decoded(&headers, flow, digest).await)
+        Ok(answer_head::decoded(&headers, flow, digest, answer_room(endpoint.authority())).await)
     }
 
     async fn got(&self, subject: &Subject, origins: Origins) -> Result<Whole, Fault> {
@@ -158,7 +158,7 @@ impl Ask {
     /// The failure of a HEAD: GET may do better wherever there was an answer, or a connection on which none came.
     fn of_head(&self, fault: Fault, kind: HeadKind) -> Fault {
         let is_answered = match FaultCause::of(&fault) {
-            _ if fault.cause.is::<Unasked>() => false, // no token, or none of the proxy's own credentials
+            _ if fault.cause.is::<AskError>() => false, // no token, or none of the proxy's own credentials
             FaultCause::Refused(_) => !(is_passing(&fault) && self.upstream.heads().is_alike(&self.host, kind)),
             FaultCause::Upstream(error) => matches!(
                 error,
@@ -169,8 +169,8 @@ impl Ask {
                     | Error::InsecureRedirect { .. }
                     | Error::BadLocation { .. }
             ),
-            FaultCause::Unasked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
-            FaultCause::HandedOver(_) => true,
+            FaultCause::NotAsked(_) | FaultCause::Store(_) | FaultCause::NoAnswer => false,
+            FaultCause::HandedOver(_) | FaultCause::Elsewhere(_) => true,
             FaultCause::Other => !fault.cause.is::<answer::NoEndpoint>(),
         };
         Fault { unfit: is_answered, ..fault }

@@ -99,6 +99,11 @@ impl KeptLists {
         self.kept.insert(shared, Arc::new(KeptList { written, ..(*list).clone() }));
     }
 
+    /// Whether the last answer in memory is a list.
+    pub(crate) fn is_listed(&self, key: &ListKey) -> bool {
+        self.kept.get(key).is_some_and(|said| said.status == StatusCode::OK)
+    }
+
     /// Notes that the registry has nothing for `own`: for an outage, and where it was said to `nobody`, for a moment.
     pub(crate) fn note_gone(&self, own: ListKey, nobody: Option<ListKey>, said: KeptList) {
         let said = Arc::new(said);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::config::{Auth, Prefetch, Push, RegistrySettings};
 use super::outages::Outages;
 use crate::cache::{BadRule, Lives, TagPolicy};
+use crate::host::TaskGroup;
 use crate::oci::{Authority, HostPattern};
 use crate::upstream::AskAs;
 use crate::upstream::{BadEndpoint, CredentialError, Endpoint, Held, Keyring, Outage, Realm};
@@ -62,6 +63,14 @@ impl Registry {
     /// # Errors
     /// [`BadRegistry`].
     pub fn new(settings: &RegistrySettings) -> Result<Self, BadRegistry> {
+        Self::among(&TaskGroup::new(), settings)
+    }
+
+    /// As [`Registry::new`]; what provides held credentials works among these tasks.
+    ///
+    /// # Errors
+    /// As [`Registry::new`].
+    pub fn among(tasks: &TaskGroup, settings: &RegistrySettings) -> Result<Self, BadRegistry> {
         let name = || settings.name.clone();
         let own = |endpoint: &Endpoint| settings.hosts.iter().any(|host| host.matches(endpoint.authority(), 443));
         let endpoint = |config| {
@@ -70,8 +79,9 @@ impl Registry {
             Ok(endpoint.with_authoritative(authoritative))
         };
         let endpoints: Vec<Endpoint> = settings.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
-        let keyring =
-            |held: &Held| Keyring::new(held).map(Arc::new).map_err(|cause| BadRegistry::Credential(name(), cause));
+        let keyring = |held: &Held| {
+            Keyring::among(tasks, held).map(Arc::new).map_err(|cause| BadRegistry::Credential(name(), cause))
+        };
         let whose = match &settings.auth {
             Auth::Client => Whose::Client,
             Auth::Anonymous => Whose::Nobody,

@@ -80,6 +80,6 @@ async fn passed(
     context.asked().note_asked(&question, answered.as_ref());
     match answered {
         Ok(response) => forward::counted(context, forward::returned(response)).into(),
-        Err(unasked) => ServedAnswer::of_fault(&answer::fault_of_unasked(unasked), kind),
+        Err(ask_error) => ServedAnswer::of_fault(&answer::fault_of_ask_error(ask_error), kind),
     }
 }

@@ -17,9 +17,11 @@ use http::{Method, Request, Response, StatusCode};
 
 use super::listing;
 use super::read::or_challenge;
-use crate::cache::{Place, PlaceReader, Principal, Trust};
+use super::reader::ListReader;
+use crate::cache::{Place, PlaceReader, Principal};
 use crate::oci::{Repository, document};
-use crate::proxy::auth::{guesses, identity};
+use crate::proxy::answer::Refused;
+use crate::proxy::auth::guesses;
 use crate::proxy::context::Context;
 use crate::proxy::registry::lists::{KeptList, KeptLists, ListKey};
 use crate::proxy::served::{Served, ServedAnswer};
@@ -42,13 +44,6 @@ pub(crate) struct ListQuery<'a> {
     pub(crate) kind: Kind,
     /// How long a client waits.
     pub(crate) patience: Duration,
-}
-
-/// Who asks, by what is known at one moment.
-struct ListReader {
-    principal: Principal,
-    trust: Trust,
-    may_read: bool,
 }
 
 /// The answers that may be kept for a query.
@@ -127,29 +122,38 @@ impl ListQuery<'_> {
 
     /// Notes what a success says, once it has passed, and what is refused or gone.
     async fn noted(&self, keys: ListKeys, answer: ServedAnswer, headers: &HeaderMap, asked: Instant) -> ServedAnswer {
-        let ListKeys { own, shared, nobody } = keys;
         let status = answer.status();
         let is_gone = status == StatusCode::NOT_FOUND;
-        if is_gone || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            self.lists().forget(&own);
-        }
-        let asker = self.asker(&own.place, headers).await;
-        if is_gone && asker.may_read {
-            self.lists().forget(&shared);
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.lists().forget(&keys.own);
         }
         let ServedAnswer::Message(response) = answer else { return answer };
-        let is_kept = status == StatusCode::OK || (is_gone && self.kind == Kind::Referrers);
-        if !is_kept || response.headers().contains_key(CONTENT_ENCODING) {
+        if !(is_gone || status == StatusCode::OK) || response.headers().contains_key(CONTENT_ENCODING) {
             return response.into();
         }
+        let asker = self.asker(&keys.own.place, headers).await;
         let (parts, body) = response.into_parts();
         let (lists, head, kind) = (self.lists().clone(), parts.headers.clone(), self.kind);
         let note = move |bytes: Bytes| {
-            if is_gone {
-                lists.note_gone(own, nobody, KeptList::new(status, &head, bytes, asked));
-            } else if is_list(kind, &bytes) {
-                let shared = asker.may_read.then_some(shared);
-                lists.note(own, shared, KeptList::new(status, &head, bytes, asked));
+            let ListKeys { own, shared, nobody } = keys;
+            let shared = asker.may_read.then_some(shared);
+            let said = KeptList::new(status, &head, bytes.clone(), asked);
+            if !is_gone {
+                if is_list(kind, &bytes) {
+                    lists.note(own, shared, said);
+                }
+                return;
+            }
+            // Threat: a gateway's 404 while the registry is down. It takes no list away. A registry that has no referrers
+            // endpoint often says that in words of its server's.
+            let is_own_word = Refused { status, headers: head, body: bytes }.is_own_word();
+            let is_listed = || lists.is_listed(&own) || shared.as_ref().is_some_and(|shared| lists.is_listed(shared));
+            if !is_own_word && (kind == Kind::Tags || is_listed()) {
+                return;
+            }
+            shared.iter().chain([&own]).for_each(|key| lists.forget(key));
+            if kind == Kind::Referrers {
+                lists.note_gone(own, nobody, said);
             }
         };
         let limit = if is_gone { WORDS_LIMIT } else { LIST_LIMIT };
@@ -158,14 +162,7 @@ impl ListQuery<'_> {
     }
 
     async fn asker(&self, place: &Place, headers: &HeaderMap) -> ListReader {
-        let (registry, cache) = (self.context.registry, &self.context.proxy.cache);
-        let trust = Trust { lives: registry.lives(), away: self.context.outage.is_home_away(), ..Trust::default() };
-        let public = cache.public_age(place).await;
-        let identity = identity::of(self.context, place, headers, &trust, public.holds(&trust));
-        let (principal, trust) = (identity.principal, Trust { lapsed: identity.lapsed, ..trust });
-        let reader = PlaceReader { place, principal: &principal, trust: &trust, public: Some(public) };
-        let may_read = cache.may_read(reader).await;
-        ListReader { principal, trust, may_read }
+        ListReader::of(self.context, place, headers).await
     }
 
     fn deadline(&self) -> Duration {

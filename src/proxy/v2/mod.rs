@@ -16,5 +16,6 @@ pub(crate) mod listing;
 pub(crate) mod lists;
 pub(crate) mod push;
 pub(crate) mod read;
+pub(crate) mod reader;
 pub(crate) mod translated;
 pub(crate) mod upload;

@@ -12,10 +12,10 @@ use http::header::HeaderValue;
 use http::{Method, Response, StatusCode};
 
 use super::ask_as::AskAs;
+use super::ask_error::AskError;
 use super::challenge::answerable;
 use super::sending::{CHALLENGE_TIME, Sending, send};
-use super::unasked::Unasked;
-use crate::oci::{Bearer, Challenge};
+use crate::oci::{Authority, Bearer, Challenge};
 use crate::upstream::{
     Credential, Endpoint, FinalHop, Picked, Quotas, Realm, TokenAsk, TokenError, Tokens, Upstream, collect,
     retry_after, wait_out,
@@ -83,13 +83,14 @@ impl Authenticated {
         upstream: &Upstream,
         who: &AskAs,
         sending: &Sending<'_>,
-    ) -> Result<Response<Body>, Unasked> {
+    ) -> Result<Response<Body>, AskError> {
         let mut key = self.key(who, sending).await?;
         let mut keys_left = if let AskAs::Held { keyring, .. } = who { keyring.len() } else { 1 };
         let mut may_wait = true;
         loop {
             let response = match self.ask_as(upstream, who, &key, sending).await {
-                Err(Unasked::Token(error)) if error.is_throttle() => {
+                Err(AskError::Token(error)) if error.is_throttle() => {
+                    self.tell_of_throttle(&key, sending, error.asked().map(Realm::authority), error.retry_after());
                     keys_left = keys_left.saturating_sub(1);
                     match self.next_key(who, &key, sending, error.retry_after(), keys_left).await {
                         Some(other) => key = other,
@@ -109,6 +110,7 @@ impl Authenticated {
             self.quotas.note_throttled(sending.registry);
             keys_left = keys_left.saturating_sub(1);
             let rest = retry_after(response.headers(), SystemTime::now());
+            self.tell_of_throttle(&key, sending, Some(sending.endpoint.authority()), rest);
             if let Some(other) = self.next_key(who, &key, sending, rest, keys_left).await {
                 key = other;
                 continue;
@@ -124,6 +126,30 @@ impl Authenticated {
         }
     }
 
+    /// Logs that a registry, or its token service, throttles: once for each account until that is over.
+    fn tell_of_throttle(&self, key: &Key, sending: &Sending<'_>, by: Option<&Authority>, rest: Option<Duration>) {
+        let account = match key {
+            Key::AsIs(None) | Key::Anonymous => "nobody (this proxy's address)".to_owned(),
+            Key::AsIs(Some(_)) => "the client's own".to_owned(),
+            Key::Held(picked) => picked.credential.user().unwrap_or("a token of the proxy's own").to_owned(),
+        };
+        if !self.quotas.begins_throttle(sending.registry, &account, rest) {
+            return;
+        }
+        let quota = self.quotas.quota(sending.registry);
+        tracing::warn!(
+            registry = &**sending.registry,
+            host = by.map(|host| host.short(443).to_string()),
+            account,
+            counted_for = quota.as_ref().and_then(|quota| quota.source.as_deref()),
+            pulls_left = quota.as_ref().map(|quota| quota.remaining),
+            pulls_limit = quota.as_ref().map(|quota| quota.limit),
+            window_seconds = quota.as_ref().map(|quota| quota.window.as_secs()),
+            retry_after_seconds = rest.map(|rest| rest.as_secs()),
+            "the registry throttles requests (429); cached content is served"
+        );
+    }
+
     /// A token that the registry's own service gives for a credential of a caller's, and what it has left to live:
     /// at least [`LEAST_LIFE`] where that service gives such.
     pub(crate) async fn token_for(
@@ -133,7 +159,7 @@ impl Authenticated {
         challenge: &Bearer,
         scopes: &[String],
         credential: &Credential,
-    ) -> Result<(HeaderValue, Duration), Unasked> {
+    ) -> Result<(HeaderValue, Duration), AskError> {
         let ask = TokenAsk { challenge, scopes, credential: Some(credential), home: endpoint, realms };
         Ok(self.tokens.lasting(&ask, LEAST_LIFE).await?)
     }
@@ -156,15 +182,15 @@ impl Authenticated {
         (!matches!(&other, Key::Held(other) if other == picked)).then_some(other)
     }
 
-    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, Unasked> {
+    async fn key(&self, who: &AskAs, sending: &Sending<'_>) -> Result<Key, AskError> {
         match who {
             AskAs::Caller(header) => Ok(Key::AsIs(header.clone())),
             AskAs::Nobody => Ok(Key::Anonymous),
             // The configuration's check says so first.
-            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(Unasked::NoCredential),
+            AskAs::Held { .. } if !sending.endpoint.is_secure() => Err(AskError::NoCredential),
             AskAs::Held { keyring, listed } => {
                 let picked = keyring.pick(sending.endpoint.authority(), sending.repository).await?;
-                picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(Unasked::NoCredential)
+                picked.filter(|picked| picked.listed || !listed).map(Key::Held).ok_or(AskError::NoCredential)
             }
         }
     }
@@ -175,7 +201,7 @@ impl Authenticated {
         who: &AskAs,
         key: &Key,
         sending: &Sending<'_>,
-    ) -> Result<Response<Body>, Unasked> {
+    ) -> Result<Response<Body>, AskError> {
         let credential = match key {
             Key::AsIs(header) => return send(&self.tokens, upstream, sending, header.as_ref()).await,
             Key::Anonymous => None,

@@ -10,9 +10,9 @@
 //! Reading: distribution-spec "Token Authentication", RFC 9110 (10.2.3, 11), RFC 6750.
 
 pub(crate) mod ask_as;
+pub(crate) mod ask_error;
 pub(crate) mod authenticated;
 pub(crate) mod challenge;
 pub(crate) mod quota;
 pub(crate) mod sending;
 pub(crate) mod token;
-pub(crate) mod unasked;

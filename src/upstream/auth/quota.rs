@@ -83,7 +83,15 @@ impl Stretch {
 
 /// What each registry said last. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Quotas(Arc<Mutex<HashMap<Arc<str>, Heard>>>);
+pub struct Quotas(Arc<Mutex<HashMap<Arc<str>, Heard>>>, Arc<Mutex<Throttles>>);
+
+/// Until when each account is throttled at a registry, as the log was told.
+type Throttles = HashMap<(Arc<str>, String), Instant>;
+
+/// A throttle without a word on its length counts as over when so long nothing was throttled.
+const THROTTLE: Duration = Duration::from_secs(60);
+/// So many throttles are remembered.
+const THROTTLES: usize = 1024;
 
 #[derive(Clone, Debug)]
 struct Heard {
@@ -112,6 +120,19 @@ impl Quotas {
             heard.quota.remaining = 0;
             heard.at = Instant::now();
         }
+    }
+
+    /// Whether a 429 of `registry` to `account` begins a throttle; one that comes before an earlier one is over is part of
+    /// that. `rest` is how long it asks to be left alone.
+    pub(crate) fn begins_throttle(&self, registry: &Arc<str>, account: &str, rest: Option<Duration>) -> bool {
+        let mut throttles = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        throttles.retain(|_, until| *until > now);
+        if throttles.len() >= THROTTLES {
+            return false;
+        }
+        let until = now + rest.unwrap_or_default().max(THROTTLE);
+        throttles.insert((registry.clone(), account.to_owned()), until).is_none()
     }
 
     /// What is known of `registry` within its window.
@@ -240,6 +261,17 @@ mod tests {
         assert_eq!(quotas.stretch("docker.io").freshness, 60);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!((quotas.stretch("docker.io"), quotas.remaining()), (Stretch::NONE, Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttle_is_told_once_for_each_account_until_it_is_over() {
+        let (quotas, registry) = (Quotas::default(), Arc::from("docker.io"));
+        let begins = |account: &str, rest| quotas.begins_throttle(&registry, account, Some(Duration::from_secs(rest)));
+        assert!(begins("robot", 100) && begins("anonymous", 5));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(!begins("robot", 5) && !begins("anonymous", 5), "it goes on");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(begins("robot", 5) && begins("anonymous", 5));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
+use super::ask_error::AskError;
 use super::challenge::answerable;
-use super::unasked::Unasked;
 use crate::oci::{Challenge, Repository};
 use crate::upstream::{Downloads, Endpoint, Error, LedTo, Realm, TokenAsk, Tokens, Upstream, collect};
 use crate::wire::Body;
@@ -34,7 +34,7 @@ pub(crate) struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    fn request(&self) -> Result<Request<()>, Unasked> {
+    fn request(&self) -> Result<Request<()>, AskError> {
         let mut request = Request::builder().method(self.method).uri(self.target).body(())?;
         *request.headers_mut() = self.headers.clone();
         Ok(request)
@@ -47,7 +47,7 @@ pub(super) async fn send(
     upstream: &Upstream,
     sending: &Sending<'_>,
     authorization: Option<&HeaderValue>,
-) -> Result<Response<Body>, Unasked> {
+) -> Result<Response<Body>, AskError> {
     let mut request = sending.request()?;
     if let Some(authorization) = authorization {
         request.headers_mut().insert(AUTHORIZATION, authorization.clone());
@@ -67,7 +67,7 @@ async fn send_for_nobody(
     sending: &Sending<'_>,
     led: &LedTo,
     refused: Response<Body>,
-) -> Result<Response<Body>, Unasked> {
+) -> Result<Response<Body>, AskError> {
     let Some(Challenge::Bearer(bearer)) = answerable(refused.headers(), None) else { return Ok(refused) };
     let (parts, body) = refused.into_parts();
     let _ = collect(body, led.authority(), 64 << 10, CHALLENGE_TIME).await;
@@ -92,7 +92,7 @@ async fn send_for_nobody(
 async fn in_time(
     sending: &Sending<'_>,
     asking: impl Future<Output = Result<Response<Body>, Error>>,
-) -> Result<Response<Body>, Unasked> {
+) -> Result<Response<Body>, AskError> {
     let Some(after) = sending.patience else { return Ok(asking.await?) };
     let late = |_| Error::FirstByteTimeout { to: sending.endpoint.authority().clone(), after };
     Ok(tokio::time::timeout(after, asking).await.map_err(late)??)

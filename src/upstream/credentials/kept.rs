@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::CredentialError;
-use crate::host::{Coalesced, Flights};
+use crate::host::{Coalesced, Flights, TaskGroup};
 
 /// A failure is believed for so long, so that a broken source is not asked for every request.
 const FAILURE: Duration = Duration::from_secs(5);
@@ -30,9 +30,10 @@ struct State<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Kept<T> {
-    pub(crate) fn new() -> Self {
+    /// What it makes is among these tasks.
+    pub(crate) fn new(tasks: &TaskGroup) -> Self {
         let state = State { value: None, failure: None, got: None, until: None };
-        Self { state: Arc::new(Mutex::new(state)), flights: Flights::new() }
+        Self { state: Arc::new(Mutex::new(state)), flights: Flights::among(tasks.clone()) }
     }
 
     /// The kept value, or what `make` makes on a blocking thread; that is then kept for `life`. Where `make`
@@ -112,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_value_is_got_once_for_its_life_and_sooner_if_it_was_refused() {
-        let kept = Kept::new();
+        let kept = Kept::new(&TaskGroup::new());
         let made = Arc::new(AtomicUsize::new(0));
         let value = || {
             let made = made.clone();
@@ -131,7 +132,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_leaves_the_older_value_in_force() {
-        let kept = Kept::new();
+        let kept = Kept::new(&TaskGroup::new());
         let fail = || Err(CredentialError::Entry);
         assert!(kept.value(LIFE, fail).await.is_err());
         assert!(kept.value(LIFE, || Ok(7)).await.is_err(), "a failure is believed for a moment");

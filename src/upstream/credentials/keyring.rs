@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::source::CredentialSource;
 use super::{Credential, CredentialError, Held};
+use crate::host::TaskGroup;
 use crate::oci::{Authority, Repository, RepositoryPattern};
 
 /// A credential and what it may serve.
@@ -42,8 +43,16 @@ impl Keyring {
     /// [`CredentialError::Variable`]; [`CredentialError::Entry`] for what the configuration's check finds
     /// first.
     pub fn new(held: &Held) -> Result<Self, CredentialError> {
+        Self::among(&TaskGroup::new(), held)
+    }
+
+    /// As [`Keyring::new`]; helpers run, and files are read, among these tasks.
+    ///
+    /// # Errors
+    /// As [`Keyring::new`].
+    pub fn among(tasks: &TaskGroup, held: &Held) -> Result<Self, CredentialError> {
         let entry = |config: &super::CredentialConfig| {
-            Ok(Entry { source: CredentialSource::new(config)?, repositories: config.repositories.clone() })
+            Ok(Entry { source: CredentialSource::new(config, tasks)?, repositories: config.repositories.clone() })
         };
         let entries: Vec<Entry> = held.0.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self { throttled: Mutex::new(vec![None; entries.len()]), entries })

@@ -4,6 +4,7 @@ use http::HeaderValue;
 
 use super::source::CredentialSource;
 use super::{CredentialConfig, CredentialError};
+use crate::host::TaskGroup;
 
 /// Where they come from.
 pub(crate) struct Login(CredentialSource);
@@ -11,7 +12,8 @@ pub(crate) struct Login(CredentialSource);
 impl Login {
     /// Reads where they are to be had.
     pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
-        CredentialSource::new(config).map(Self)
+        // A file is read within moments: no stop waits for that.
+        CredentialSource::new(config, &TaskGroup::new()).map(Self)
     }
 
     /// `Basic`, marked as sensitive. Cancel-safe.

@@ -9,7 +9,7 @@ use super::docker::{DockerConfig, Lead};
 use super::helper_home::HelperHome;
 use super::kept::Kept;
 use super::{Credential, CredentialError, helper};
-use crate::host::{Secret, WatchedFile};
+use crate::host::{Secret, TaskGroup, WatchedFile};
 use crate::oci::{Authority, Repository};
 
 /// How often a file is looked at, at most.
@@ -28,18 +28,20 @@ pub(crate) enum CredentialSource {
 }
 
 impl CredentialSource {
-    pub(crate) fn new(config: &CredentialConfig) -> Result<Self, CredentialError> {
+    pub(crate) fn new(config: &CredentialConfig, tasks: &TaskGroup) -> Result<Self, CredentialError> {
         let life = config.lifetime.map_or(LIFETIME, |lifetime| lifetime.0);
         Ok(match config.origin().ok_or(CredentialError::Entry)? {
             Origin::Password(user, password) => Self::Fixed(Credential::new(user.to_owned(), password.clone())),
             Origin::Variable(user, name) => Self::Fixed(Credential::new(user.to_owned(), variable(name)?)),
-            Origin::File(user, path) => Self::File { file: Arc::new(PasswordFile::new(user, path)), kept: Kept::new() },
+            Origin::File(user, path) => {
+                Self::File { file: Arc::new(PasswordFile::new(user, path)), kept: Kept::new(tasks) }
+            }
             Origin::Docker(path) => {
-                let helpers = Helpers::new(life, config.home.clone());
-                Self::Docker { file: Arc::new(DockerFile::new(path)), kept: Kept::new(), helpers }
+                let helpers = Helpers::new(life, config.home.clone(), tasks.clone());
+                Self::Docker { file: Arc::new(DockerFile::new(path)), kept: Kept::new(tasks), helpers }
             }
             Origin::Helper(name) => {
-                Self::Helper { name: name.to_owned(), helpers: Helpers::new(life, config.home.clone()) }
+                Self::Helper { name: name.to_owned(), helpers: Helpers::new(life, config.home.clone(), tasks.clone()) }
             }
         })
     }
@@ -193,15 +195,16 @@ pub(crate) struct Helpers {
     life: Duration,
     home: HelperHome,
     kept: moka::sync::Cache<(String, String), Arc<Kept<Option<Credential>>>>,
+    tasks: TaskGroup,
 }
 
 impl Helpers {
-    fn new(life: Duration, spare_home: Option<PathBuf>) -> Self {
-        Self { life, home: HelperHome::new(spare_home), kept: moka::sync::Cache::new(SERVERS) }
+    fn new(life: Duration, spare_home: Option<PathBuf>, tasks: TaskGroup) -> Self {
+        Self { life, home: HelperHome::new(spare_home), kept: moka::sync::Cache::new(SERVERS), tasks }
     }
 
     async fn ask(&self, name: String, server: String) -> Result<Option<Credential>, CredentialError> {
-        let kept = self.kept.get_with((name.clone(), server.clone()), || Arc::new(Kept::new()));
+        let kept = self.kept.get_with((name.clone(), server.clone()), || Arc::new(Kept::new(&self.tasks)));
         let home = self.home.clone();
         kept.value(self.life, move || helper::ask(&name, &server, &home)).await
     }

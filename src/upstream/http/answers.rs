@@ -45,6 +45,13 @@ pub async fn collect(body: Body, of: &Authority, limit: usize, time: Duration) -
     ANSWERS.collect(body, of, limit, time).await
 }
 
+/// The room that an answer of this host takes while somebody else reads it; empty at first, and given back when it is
+/// dropped. At most 17 MiB are there in any case.
+#[must_use]
+pub fn answer_room(of: &Authority) -> AnswerRoom<'_> {
+    AnswerRoom { answers: &ANSWERS, of, held: None }
+}
+
 struct Answers {
     pages: usize,
     free: Arc<Semaphore>,
@@ -52,7 +59,7 @@ struct Answers {
 }
 
 /// What one answer holds.
-struct Room<'a> {
+pub struct AnswerRoom<'a> {
     answers: &'a Answers,
     of: &'a Authority,
     held: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
@@ -70,7 +77,7 @@ impl Answers {
     }
 
     async fn collect(&self, mut body: Body, of: &Authority, limit: usize, time: Duration) -> Result<Bytes, BodyError> {
-        let mut room = Room { answers: self, of, held: None };
+        let mut room = AnswerRoom { answers: self, of, held: None };
         let end = Instant::now() + time;
         let (mut since, mut then) = (Instant::now(), 0);
         let mut first = Bytes::new();
@@ -105,9 +112,12 @@ impl Answers {
     }
 }
 
-impl Room<'_> {
-    /// So many bytes more.
-    async fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
+impl AnswerRoom<'_> {
+    /// Takes so many bytes more. Waits for them a moment.
+    ///
+    /// # Errors
+    /// [`Error::Full`] (see [`Error::of_body`]).
+    pub async fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let pages = u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX);
         let both = async {
             let of_host = self.answers.hosts.of(self.of).acquire_many_owned(pages).await.ok()?;

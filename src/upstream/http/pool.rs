@@ -22,6 +22,10 @@ use crate::wire::Body;
 
 /// Registries close idle connections after a minute or more.
 const POOL_IDLE: Duration = Duration::from_secs(55);
+/// An HTTP/2 connection on which nothing comes while answers are under way is asked whether it is there: a NAT may have
+/// forgotten it. Both together are half of `upstream.idle_timeout`, so that its downloads go on over another one sooner.
+const PING_AFTER: Duration = Duration::from_secs(8);
+const PING_TIMEOUT: Duration = Duration::from_secs(7);
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What a client takes at its own pace, or not at all: 512 that stand still leave the connection to the others.
@@ -201,7 +205,7 @@ fn client(connector: Connector, stream_window: u32, connection_window: u32, idle
         .http2_max_header_list_size(HEAD)
         .http1_max_headers(FIELDS)
         .http1_max_buf_size(BUFFER)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(PING_AFTER)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .build(connector)
 }

@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::host::network;
+use crate::host::{TaskGroup, network};
 use crate::wire::{Body, BodyError};
 
 /// Pieces larger than this are handed on in parts, so that shares are even within a moment.
@@ -36,6 +36,7 @@ struct Inner {
     /// Bytes a second.
     rate: f64,
     state: Mutex<State>,
+    tasks: TaskGroup,
 }
 
 struct State {
@@ -56,11 +57,11 @@ struct Client {
 
 impl Bandwidth {
     /// A cap of `rate` bytes a second.
-    pub(crate) fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64, tasks: TaskGroup) -> Self {
         let rate = rate as f64;
         let state =
             State { bucket: rate * BURST, filled: Instant::now(), clients: HashMap::new(), reached: 0, pumping: false };
-        Self(Arc::new(Inner { rate, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { rate, state: Mutex::new(state), tasks }))
     }
 
     /// `body` under the cap, for `client`: a machine with a network of IPv6 has one share, whatever address it takes.
@@ -83,7 +84,8 @@ impl Bandwidth {
         let (leave, left) = oneshot::channel();
         entry.waiting.push_back((bytes, leave));
         if !std::mem::replace(&mut state.pumping, true) {
-            tokio::spawn(self.clone().pump());
+            // To its end also at a stop: answers that a drain waits for wait for it.
+            self.0.tasks.spawn(self.clone().pump());
         }
         Some(left)
     }
@@ -214,7 +216,7 @@ mod tests {
 
     /// Reads bodies of 100 MB for clients, one for each number, for so long; what each body had.
     async fn had(clients: &[u8], seconds: u64) -> Vec<u64> {
-        let bandwidth = Bandwidth::new(RATE);
+        let bandwidth = Bandwidth::new(RATE, TaskGroup::new());
         let readers: Vec<_> = clients
             .iter()
             .map(|number| {
@@ -264,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_leaves_holds_nobody_and_one_alone_has_everything() {
-        let bandwidth = Bandwidth::new(RATE);
+        let bandwidth = Bandwidth::new(RATE, TaskGroup::new());
         let mut leaving = bandwidth.cap(client(1), Body::full(vec![0; 10_000_000]));
         while tokio::time::timeout(Duration::from_millis(1), leaving.frame()).await.is_ok() {}
         drop(leaving);

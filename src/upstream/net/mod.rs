@@ -17,6 +17,7 @@ pub(crate) mod connector;
 pub(crate) mod dial;
 pub(crate) mod downloads;
 pub(crate) mod egress;
+pub(crate) mod ends;
 pub(crate) mod family;
 pub(crate) mod frames;
 pub(crate) mod life;

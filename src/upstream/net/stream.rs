@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::ends::NearEnd;
 use super::sockets::Socket;
 use crate::wire::Rewind;
 
@@ -19,6 +20,7 @@ pub struct EgressStream {
     pub(crate) hop: Option<usize>,
     pub(crate) address: Option<SocketAddr>,
     _socket: Option<Socket>,
+    _end: Option<NearEnd>,
 }
 
 /// What a line is made of.
@@ -33,11 +35,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
 impl EgressStream {
     pub(crate) fn direct(stream: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Transport::Direct(stream), hop: None, address: Some(address), _socket: None }
+        let end = NearEnd::of(&stream);
+        Self { stream: Transport::Direct(stream), hop: None, address: Some(address), _socket: None, _end: end }
     }
 
     pub(crate) fn by_hop(stream: Transport, hop: usize) -> Self {
-        Self { stream, hop: Some(hop), address: None, _socket: None }
+        Self { stream, hop: Some(hop), address: None, _socket: None, _end: None }
     }
 
     /// The same, which counts as this one until it is closed.

@@ -67,6 +67,12 @@ impl Client for Crane {
         Ok(manifest["config"]["digest"].as_str().unwrap_or_default().to_owned())
     }
 
+    fn push(&self, image: &str, to: &str) -> Result<(), String> {
+        let mut crane = command(&self.program.to_string_lossy(), &self.home);
+        crane.env("HTTPS_PROXY", &self.way.proxy).env("SSL_CERT_FILE", &self.way.trust);
+        run(crane.env("DOCKER_CONFIG", &self.home).args(["copy", image, to]), PULL).map(drop)
+    }
+
     fn remove(&self, _: &str) -> Result<(), String> {
         match fs::remove_dir_all(self.copy()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),

@@ -39,6 +39,12 @@ impl Client for Docker {
         run(docker(&self.home).args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
     }
 
+    fn push(&self, image: &str, to: &str) -> Result<(), String> {
+        run(docker(&self.home).args(["tag", image, to]), PULL)?;
+        let pushed = run(docker(&self.home).args(["push", "--quiet", to]), PULL);
+        pushed.map(drop).map_err(|said| format!("{said}\n{}", self.daemon.log()))
+    }
+
     fn remove(&self, image: &str) -> Result<(), String> {
         run(docker(&self.home).args(["rmi", "--force", image]), PULL).map(drop)
     }

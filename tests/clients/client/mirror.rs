@@ -38,6 +38,8 @@ const REGISTRIES: [(&str, &str); 3] =
     [("docker.io", "registry-1.docker.io"), ("quay.io", "quay.io"), (EXAMPLE, EXAMPLE)];
 
 impl Mirror {
+    /// The path that the mirror has for the registry with a port, which no name in a registries.conf can hold.
+    pub(crate) const EXAMPLE: &str = "example";
     /// The folder of containerd's files.
     pub(crate) const HOSTS: &str = "certs.d";
 
@@ -78,12 +80,13 @@ impl Mirror {
     /// The registries.conf of the containers/image family: it sends no `ns`, so each registry is a path.
     fn registries(&self) -> String {
         let at = self.at;
-        let mut text = format!("[[registry]]\nlocation = 'localhost:{}'\ninsecure = true\n", at.port());
+        let mut text = String::new();
         for (registry, _) in REGISTRIES {
+            let path = if registry == EXAMPLE { Self::EXAMPLE } else { registry };
             let _ = write!(
                 text,
                 "[[registry]]\nprefix = '{registry}'\nlocation = '{registry}'\n\
-                 [[registry.mirror]]\nlocation = '{at}/{registry}'\ninsecure = true\n"
+                 [[registry.mirror]]\nlocation = '{at}/{path}'\ninsecure = true\n"
             );
         }
         text

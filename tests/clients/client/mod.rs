@@ -65,6 +65,11 @@ pub(crate) trait Client: Send {
     /// said, on failure.
     fn pull(&self, image: &str) -> Result<String, String>;
 
+    /// Pushes what it has pulled as `image` under the name `to`. What it said, on failure.
+    fn push(&self, image: &str, to: &str) -> Result<(), String> {
+        Err(format!("this client is not asked to push {image} to {to}"))
+    }
+
     /// Removes everything that it has pulled, of which `image` was the last: the next pull fetches all of it again.
     fn remove(&self, image: &str) -> Result<(), String>;
 
@@ -156,6 +161,9 @@ fn containers(program: &str, home: &Path, way: &Way) -> Command {
     let mut command = crate::lab::command(program, home);
     way.apply(&mut command);
     command.env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"));
+    if program == "skopeo" {
+        command.arg("--registries-conf").arg(home.join("registries.conf")); // it does not look at the variable
+    }
     if home.join(AUTH_FILE).exists() {
         command.env("REGISTRY_AUTH_FILE", home.join(AUTH_FILE));
     }

@@ -29,6 +29,13 @@ impl Client for Podman {
         run(self.podman().args(["image", "inspect", "--format", "{{.Id}}", image]), PULL).map(|text| id(&text))
     }
 
+    fn push(&self, image: &str, to: &str) -> Result<(), String> {
+        let policy = self.home.join("policy.json");
+        let mut push = self.podman();
+        push.args(["push", "--quiet", "--signature-policy"]).arg(policy).args([image, &format!("docker://{to}")]);
+        run(&mut push, PULL).map(drop)
+    }
+
     fn remove(&self, _: &str) -> Result<(), String> {
         run(self.podman().args(["rmi", "--all", "--force"]), PULL).map(drop)
     }

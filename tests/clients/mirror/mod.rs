@@ -13,8 +13,8 @@ use crate::proxy::{Proxy, free};
 
 /// The lab with one image on each registry, and a proxy with a mirror door.
 struct Scene {
+    proxy: Proxy, // it ends before the lab's folder is gone
     lab: Lab,
-    proxy: Proxy,
     door: SocketAddr,
     images: Vec<(String, Image)>,
 }
@@ -31,10 +31,11 @@ impl Scene {
         let door = free();
         let proxy = Proxy::with(&lab, |config| {
             config["listen"]["mirror"] = json!(door);
-            config["mirror"] = json!({ "names": { "localhost": "docker.io" } });
+            config["mirror"] =
+                json!({ "names": { "localhost": "docker.io", format!("/{}", Mirror::EXAMPLE): EXAMPLE } });
         });
         lab.forget();
-        Self { lab, proxy, door, images }
+        Self { proxy, lab, door, images }
     }
 
     /// The way of a client that has the mirror in its files, and nothing else that answers.
@@ -46,6 +47,11 @@ impl Scene {
     fn way_beside(&self, proxy: &str, hosts: Hosts) -> Way {
         let mirror = Some(Mirror { at: self.door, hosts });
         Way { mirror, ..Way::by_proxy(proxy, self.lab.ca_file()) }
+    }
+
+    /// The way of a client of the mirror itself, as `localhost`, which trusts its CA.
+    fn way_at_localhost(&self) -> Way {
+        Way { trust: self.proxy.ca_file(), ..self.way(Hosts::Each) }
     }
 
     /// Which of the images a client can have by its mirror: Docker has mirrors of Docker Hub alone.

@@ -12,11 +12,11 @@ use crate::client::Way;
 use crate::lab::{Lab, Process, Shape, command, run};
 use crate::proxy::{Proxy, free};
 
-/// How each case ended, by its name.
-type Verdicts = BTreeMap<String, String>;
+/// How often each case passed, by its name: several have the same.
+type Passed = BTreeMap<String, usize>;
 
 /// Runs it against `registry`; `repository` is where it may push.
-fn conformance(lab: &Lab, way: &Way, registry: &str, repository: &str, settings: &[(&str, String)]) -> Verdicts {
+fn conformance(lab: &Lab, way: &Way, registry: &str, repository: &str, settings: &[(&str, String)]) -> Passed {
     let home = lab.folder("conformance");
     let mut suite = program("conformance", &home, way);
     let tls = if registry.contains("quay.io") { "enabled" } else { "disabled" };
@@ -30,8 +30,12 @@ fn conformance(lab: &Lab, way: &Way, registry: &str, repository: &str, settings:
         let (_, rest) = case.split_once(&format!("{name}=\""))?;
         rest.split('"').next().map(str::to_owned)
     };
-    let cases = report.split("<testcase ").skip(1);
-    cases.filter_map(|case| Some((value(case, "name")?, value(case, "status")?))).collect()
+    let mut all = Passed::new();
+    for case in report.split("<testcase ").skip(1) {
+        let passed = value(case, "status").as_deref() == Some("passed");
+        *all.entry(value(case, "name").unwrap_or_default()).or_default() += usize::from(passed);
+    }
+    all
 }
 
 /// The suite does not send `ns`, as containerd does: nginx adds it on the way.
@@ -41,7 +45,7 @@ fn with_ns(lab: &Lab, listen: SocketAddr, door: SocketAddr) -> Process {
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};\n")).concat();
     let text = format!(
         "daemon off;\nuser root;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
-         server {{\nlisten {listen};\nclient_max_body_size 0;\nset $args $args&ns=quay.io;\n\
+         server {{\nlisten {listen};\nclient_max_body_size 0;\nif ($arg_ns = '') {{ set $args $args&ns=quay.io; }}\n\
          location / {{\nproxy_pass http://{door};\nproxy_http_version 1.1;\nproxy_request_buffering off;\n\
          proxy_redirect off;\nproxy_set_header Host $http_host;\n}}\n}}\n}}\n"
     );
@@ -53,10 +57,9 @@ fn with_ns(lab: &Lab, listen: SocketAddr, door: SocketAddr) -> Process {
     process
 }
 
-/// Panics with each case that passes at the registry alone, and not here.
-fn none_is_worse(alone: &Verdicts, here: &Verdicts, by: &str) {
-    let worse: Vec<_> =
-        alone.iter().filter(|(name, ended)| *ended == "passed" && here.get(*name) != Some(*ended)).collect();
+/// Panics with each case that passes more often at the registry alone than here.
+fn none_is_worse(alone: &Passed, here: &Passed, by: &str) {
+    let worse: Vec<_> = alone.iter().filter(|(name, passed)| here.get(*name) < Some(*passed)).collect();
     assert!(worse.is_empty(), "{by}: {} of {} cases: {worse:#?}", worse.len(), alone.len());
 }
 
@@ -75,8 +78,8 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
     let naming = free();
     let _nginx = with_ns(&lab, naming, door);
     let alone = conformance(&lab, &road, "quay.io", "lab/alone", &[]);
-    let passed = alone.values().filter(|ended| *ended == "passed").count();
-    assert!(passed > 300, "{passed} of {} cases pass at the registry alone", alone.len());
+    let passed = alone.values().sum::<usize>();
+    assert!(passed > 500, "{passed} cases pass at the registry alone");
     let (port, host) = (door.port(), door.to_string());
     let places = [
         ("CONNECT", proxy.way(), "quay.io".to_owned(), "lab/connect"),

@@ -3,6 +3,7 @@
 //! Each pulls through the proxy, and with every registry gone by a mirror out of the same cache. `tests/run` installs
 //! them (`go install`), and says which of these could not be run.
 
+mod attached;
 mod buildkit;
 mod conformance;
 mod containerd;
@@ -25,8 +26,8 @@ const PULL: Duration = Duration::from_secs(120);
 
 /// The lab with one image, and a proxy with a mirror door.
 struct Scene {
+    proxy: Proxy, // it ends before the lab's folder is gone
     lab: Lab,
-    proxy: Proxy,
     door: SocketAddr,
     image: Image,
 }
@@ -37,7 +38,7 @@ impl Scene {
         let image = lab.publish(&NAMES, Shape::Index, 1, 300_000);
         let door = free();
         let proxy = Proxy::with(&lab, |config| config["listen"]["mirror"] = json!(door));
-        Self { lab, proxy, door, image }
+        Self { proxy, lab, door, image }
     }
 
     /// The way by the proxy.

@@ -40,7 +40,7 @@ async fn idle_connections_of_one_address_make_room_for_others() {
 }
 
 #[tokio::test]
-async fn a_stranger_holds_no_place_and_learns_no_more_than_that_the_proxy_is_well() {
+async fn an_unknown_client_holds_no_place_and_learns_no_more_than_that_the_proxy_is_well() {
     let registry = Registry::start("quay.io");
     let limits = "allow: [127.0.0.2/32], connections: 8";
     let proxy = Plan::new().registry(&registry, "").clients(limits).start().await;

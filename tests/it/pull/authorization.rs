@@ -300,7 +300,7 @@ async fn a_repository_that_turned_private_is_not_served_to_nobody_any_more() {
 }
 
 #[tokio::test]
-async fn a_strangers_404_does_not_take_the_owners_last_known_answer() {
+async fn another_callers_404_does_not_take_the_owners_last_known_answer() {
     let registry = Registry::start("registry.example.com");
     let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").start().await;
     registry.push_image("team/app", "1", &[layer(1000, 15)]);

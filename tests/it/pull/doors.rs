@@ -187,7 +187,7 @@ async fn the_proxys_own_pages_answer_on_its_port() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_told_why_it_may_not_use_the_proxy() {
+async fn an_unknown_client_is_told_why_it_may_not_use_the_proxy() {
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, "").clients("allow: ['192.0.2.0/24']").start().await;
     let refusal = proxy.client().tunnel(QUAY).await.expect_err("not a client");

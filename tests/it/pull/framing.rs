@@ -3,7 +3,7 @@
 use pullthrough::oci::{Algorithm, Digest};
 
 use super::layer;
-use crate::support::{MANIFEST, Plan, Play, Raw};
+use crate::support::{Log, MANIFEST, Plan, Play, Raw};
 
 const RAW: &str = "raw.test:443";
 
@@ -60,5 +60,22 @@ async fn a_body_without_an_end_that_was_cut_is_not_kept() {
         let got = proxy.client().get(RAW, &format!("/v2/a/blobs/{digest}")).await;
         assert!(got.body.is_err() || !got.status.is_success(), "{how}");
         assert_eq!(proxy.files().0, 0, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_its_connection_and_was_cut_is_asked_for_again() {
+    let content = layer(300_000, 3);
+    let digest = Digest::of(Algorithm::Sha256, &content);
+    for how in ["HTTP/1.0 to the end", "HTTP/1.1 to the end"] {
+        let whole = written(how, "application/octet-stream", &content);
+        let cut = whole[..whole.len() - 1000].to_vec();
+        let log = Log::begin();
+        let raw = Raw::start("raw.test", b"http/1.1", Play::InTurn(vec![cut, whole]));
+        let proxy = Plan::new().raw_registry(&raw.entry("raw.test", ", prefetch: 0")).start().await;
+        let got = proxy.client().get(RAW, &format!("/v2/a/blobs/{digest}")).await;
+        assert!(got.body.as_deref() == Ok(&content[..]), "{how}: {:?}", got.status);
+        proxy.stored(&digest).await;
+        assert!(log.lines("ERROR", &[]).is_empty(), "{how}: {:?}", log.lines("ERROR", &[]));
     }
 }

@@ -312,3 +312,27 @@ async fn a_push_through_the_proxy_ends_what_was_not_there() {
     ask(&proxy, "GET", &path, None).await;
     assert_eq!(registry.count("GET */referrers/*"), asked + 1);
 }
+
+#[tokio::test]
+async fn a_gateways_404_takes_no_list_away_and_the_registrys_does() {
+    let (registry, digest, proxy) = public("tags: {fresh_for: 0s}").await;
+    let referrers = format!("/v2/team/app/referrers/{digest}");
+    let index = json!({"schemaVersion": 2, "manifests": []}).to_string();
+    for (path, list) in [(TAGS, r#"{"name":"team/app","tags":["1"]}"#), (referrers.as_str(), index.as_str())] {
+        let said = |status, body: &str| Act::Answer { status, headers: vec![], body: body.to_owned() };
+        let line = registry.script(&format!("GET {path}"), said(200, list));
+        assert_eq!(ask(&proxy, "GET", path, None).await.bytes(), list);
+        registry.unscript(line);
+        for (words, is_word) in [("<html>", false), (r#"{"message":"no Route"}"#, false), (r#"{"errors":[]}"#, true)] {
+            let headers = vec![("content-type".to_owned(), "application/octet-stream".to_owned())];
+            let line =
+                registry.script(&format!("GET {path}"), Act::Answer { status: 404, headers, body: words.into() });
+            assert_eq!(ask(&proxy, "GET", path, None).await.status, 404, "{path}: {words}: passed on");
+            registry.unscript(line);
+            let line = registry.script(&format!("GET {path}"), Act::Status(503));
+            let after = ask(&proxy, "GET", path, None).await;
+            assert_eq!(is_last_known(&after), !is_word, "{path}: {words}: {after:?}");
+            registry.unscript(line);
+        }
+    }
+}

@@ -90,6 +90,7 @@ impl Source for Sim {
                 total: self.says_length.then_some(length),
                 ranges: if want.from > 0 { Some(is_ranged) } else { None },
                 is_coded: false,
+                is_open_ended: false,
                 validator: None,
                 endpoint: None,
                 proof: Proof { media_type: Some("application/octet-stream".to_owned()), ..Proof::default() },

@@ -178,7 +178,7 @@ async fn whoever_was_told_a_list_is_told_it_again_without_having_pulled() {
 }
 
 #[tokio::test]
-async fn what_strangers_are_told_of_a_private_repository_is_told_to_no_reader() {
+async fn what_other_callers_are_told_of_a_private_repository_is_told_to_no_reader() {
     let registry = Registry::start("registry.example.com");
     let image = registry.push_image("team/app", "1", &[layer(1000, 1)]);
     let alice = basic_value("alice", "secret");

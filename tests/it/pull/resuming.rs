@@ -410,3 +410,20 @@ async fn a_part_of_an_empty_blob_is_all_of_it() {
         assert_eq!(registry.count(BLOBS), 1);
     }
 }
+
+#[tokio::test]
+async fn a_blob_that_the_cache_does_not_take_is_resumed_where_it_was_cut() {
+    let registry = Registry::start("quay.io");
+    let proxy = Plan::new().registry(&registry, "").cache("max_size: 1MiB").start().await;
+    let bytes = layer(3_000_000, 41);
+    let digest = registry.push_blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    registry.script_times(4, BLOBS, Act::Cut(900_000));
+    let mut session = proxy.client().session(super::QUAY).await;
+    let got = super::get(&mut session, &path, &[]).await;
+    assert!(got.status == 200 && got.body.as_deref() == Ok(&bytes[..]), "{:?}", got.status);
+    registry.script_times(1, BLOBS, Act::Cut(500_000));
+    let got = super::get(&mut session, &path, &[("range", "bytes=1000000-2999998")]).await;
+    assert!(got.status == 206 && got.body.as_deref() == Ok(&bytes[1_000_000..2_999_999]), "{:?}", got.status);
+    assert_eq!(proxy.files().0, 0);
+}

@@ -1,11 +1,10 @@
 //! Access lines: who asked by what program, how the upstream answered, and why each error is one.
 
-use super::Lines;
 use crate::pull::QUAY;
 use crate::support::client::Whole;
-use crate::support::{Act, Plan, Registry, Tokens, eventually};
+use crate::support::{Act, Log, Plan, Registry, Tokens, eventually};
 
-async fn line(lines: &Lines, words: &[&str]) -> String {
+async fn line(lines: &Log, words: &[&str]) -> String {
     let words: Vec<&str> = words.iter().copied().chain(["access"]).collect();
     eventually("the access line is written", || !lines.with(&words).is_empty()).await;
     lines.with(&words).pop().unwrap()
@@ -13,7 +12,7 @@ async fn line(lines: &Lines, words: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_line_says_by_what_program_through_which_door_and_how_the_upstream_answered() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let registry = Registry::start("quay.io");
     let blob = registry.push_blob("a", vec![7; 1000]);
     let proxy = Plan::new().registry(&registry, "").start().await;
@@ -40,7 +39,7 @@ async fn a_line_says_by_what_program_through_which_door_and_how_the_upstream_ans
 
 #[tokio::test]
 async fn each_error_has_a_reason_and_a_registrys_own_has_the_registrys_status() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let registry = Registry::start("quay.io");
     let blob = registry.push_blob("a", vec![7; 1000]);
     registry.script("*/forbidden/*", Act::Status(403));
@@ -64,6 +63,8 @@ async fn each_error_has_a_reason_and_a_registrys_own_has_the_registrys_status() 
         let line =
             line(&lines, &[&format!("status={status}"), "registry=\"quay.io\"", &format!("method=\"{method}\"")]).await;
         assert!(line.contains("detail=") && line.contains(field), "{path}: {line}");
+        let is_refused = matches!(status, 400 | 405); // by the proxy, before the cache or the registry was asked
+        assert_eq!(line.contains("outcome=\"refuse\""), is_refused, "{path}: {line}");
     }
     let line416 = line(&lines, &["status=416"]).await;
     assert!(line416.contains("detail=\"the range is outside the content\""), "{line416}");
@@ -89,21 +90,22 @@ fn is_error(line: &str) -> bool {
 
 #[tokio::test]
 async fn a_token_that_could_not_be_had_is_put_down_to_the_host_that_was_asked() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let (registry, auth) = (Registry::start("quay.io"), Registry::start("auth.example.com"));
     registry.require_token(&Tokens::new(), "https://auth.example.com/token");
     registry.push_blob("a", vec![7; 1000]);
     let held = "auth: {username: u, password: wrong, repositories: [a]}, realms: [https://auth.example.com/token]";
     let proxy = Plan::new().registry(&registry, held).host("auth.example.com", &auth).start().await;
     let mut session = proxy.client().session(QUAY).await;
-    for (act, field) in [(Act::Status(401), "upstream_status=401"), (Act::Status(503), "upstream_status=503")] {
-        auth.script("*", act);
+    for (act, field) in [(Act::Status(503), "upstream_status=503"), (Act::Status(401), "upstream_status=401")] {
+        let script = auth.script("*", act);
         let before = lines.with(&["access", "kind=\"manifest\""]).len();
         let token = session.get("/v2/a/manifests/1").await;
         assert!(token.status.is_client_error() || token.status.is_server_error(), "{}", token.status);
         eventually("the line", || lines.with(&["access", "kind=\"manifest\""]).len() > before).await;
         let line = lines.with(&["access", "kind=\"manifest\""]).pop().unwrap();
         assert!(line.contains("upstream_host=\"auth.example.com\"") && line.contains(field), "{line}");
+        auth.unscript(script);
     }
     let count = |status: &str| {
         format!("pullthrough_upstream_requests_total{{registry=\"quay.io\",kind=\"token\",status=\"{status}\"}}")

@@ -1,8 +1,7 @@
 //! Gauges are right without a request, and counters begin at 0.
 
-use super::Lines;
 use crate::pull::QUAY;
-use crate::support::{Plan, Registry, Setup, eventually, until};
+use crate::support::{Log, Plan, Registry, Setup, eventually, until};
 
 const UP: &str = "pullthrough_upstream_up{registry=\"quay.io\",endpoint=\"https://quay.io\"}";
 const OUT: &str = "pullthrough_outage{registry=\"quay.io\"}";
@@ -26,7 +25,7 @@ async fn the_gauges_follow_an_outage_and_its_end_without_a_request() {
 
 #[tokio::test]
 async fn a_mirror_that_is_down_shows_and_is_told_while_the_registry_answers_and_again_when_it_is_back() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let (registry, mut mirror) = (Registry::start("quay.io"), Registry::with(Setup::named("mirror.test")));
     let endpoint = |name: &str, server: &Registry| {
         let (address, ca_file) = (server.address(), server.ca_file());

@@ -1,10 +1,9 @@
 //! A registry that is unreachable is told once with address and reason, with each change of the reason, and when it is back.
 
-use super::Lines;
 use crate::pull::QUAY;
 use crate::support::client::Whole;
 use crate::support::lab::Certificate;
-use crate::support::{Answering, Dns, Plan, Proxy, Registry, Setup, eventually, until};
+use crate::support::{Act, Answering, Dns, Log, Plan, Proxy, Registry, Setup, Tokens, eventually, until};
 
 const MANIFEST: &str = "/v2/a/manifests/1";
 const AWAY: &str = "the registry is unreachable";
@@ -21,7 +20,7 @@ async fn ask(proxy: &Proxy) -> Whole {
 }
 
 /// Asks until the answer comes from the outage: its body and its access line say the reason as the log does.
-async fn fails_with(proxy: &Proxy, lines: &Lines, words: &str) {
+async fn fails_with(proxy: &Proxy, lines: &Log, words: &str) {
     until("the outage is open", async || proxy.metric("pullthrough_outage{registry=\"quay.io\"}").await == 1.0).await;
     let said = lines.with(&["outcome=", "status=503"]).len();
     let answer = ask(proxy).await;
@@ -35,7 +34,7 @@ async fn fails_with(proxy: &Proxy, lines: &Lines, words: &str) {
 
 #[tokio::test]
 async fn an_unreachable_registry_is_told_once_with_its_address_and_reason_and_when_it_is_back() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let mut registry = Registry::start("quay.io");
     registry.push_image("a", "1", &[vec![1; 100]]);
     let proxy = before(&registry).await;
@@ -63,7 +62,7 @@ async fn each_kind_of_certificate_that_is_not_accepted_has_a_reason_of_its_own()
         (Certificate::OtherName, "certificate_name", "not valid for it"),
         (Certificate::Expired, "certificate_expired", "expired"),
     ] {
-        let lines = Lines::begin();
+        let lines = Log::begin();
         let registry = Registry::with(Setup { certificate: Some(certificate), ..Setup::named("quay.io") });
         let proxy = before(&registry).await;
         assert!(ask(&proxy).await.status.is_server_error());
@@ -81,7 +80,7 @@ async fn each_kind_of_certificate_that_is_not_accepted_has_a_reason_of_its_own()
 
 #[tokio::test]
 async fn another_reason_is_told_and_the_same_one_is_not() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let mut registry = Registry::with(Setup { certificate: Some(Certificate::UnknownCa), ..Setup::named("quay.io") });
     let proxy = before(&registry).await;
     assert!(ask(&proxy).await.status.is_server_error());
@@ -98,7 +97,7 @@ async fn another_reason_is_told_and_the_same_one_is_not() {
 
 #[tokio::test]
 async fn a_configuration_that_mends_it_is_followed_by_the_word_that_it_is_back() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let (mut dead, registry) = (Registry::start("quay.io"), Registry::start("quay.io"));
     let proxy = before(&dead).await;
     dead.stop();
@@ -112,7 +111,7 @@ async fn a_configuration_that_mends_it_is_followed_by_the_word_that_it_is_back()
 
 #[tokio::test]
 async fn a_silent_registry_and_a_name_that_does_not_resolve_are_told_as_such() {
-    let lines = Lines::begin();
+    let lines = Log::begin();
     let registry = Registry::start("quay.io");
     let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s, deadline: 1s}").start().await;
     registry.hang(true);
@@ -130,4 +129,65 @@ async fn a_silent_registry_and_a_name_that_does_not_resolve_are_told_as_such() {
         .await;
     let _ = ask(&proxy).await;
     eventually("the name is told", || lines.with(&["WARN", AWAY, "reason=\"dns\"", "quay.io:443"]).len() == 1).await;
+}
+
+#[tokio::test]
+async fn the_challenge_of_an_outage_names_its_reason() {
+    let lines = Log::begin();
+    let mut registry = Registry::start("quay.io");
+    let tokens = Tokens::new().user("alice", "secret", &["a"]);
+    registry.serve_tokens(&tokens);
+    registry.require_token(&tokens, "https://quay.io/token");
+    let proxy = before(&registry).await;
+    let address = registry.address().to_string();
+    registry.stop();
+    let _ = ask(&proxy).await;
+    eventually("it is told", || lines.with(&["WARN", AWAY]).len() == 1).await;
+    let answer = proxy.client().session(QUAY).await.get(MANIFEST).await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    let words = String::from_utf8_lossy(answer.bytes()).into_owned();
+    assert!(words.contains("this proxy issues the token") && words.contains(&address), "{words}");
+    eventually("the access line", || lines.with(&["access", "status=401", "detail=", &address]).len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_throttle_is_told_once_with_what_is_left_whose_account_it_is_and_for_how_long() {
+    let lines = Log::begin();
+    let registry = Registry::start("quay.io");
+    let headers = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "0;w=21600"), ("retry-after", "3600")];
+    let headers = headers.iter().chain(&[("docker-ratelimit-source", "192.0.2.7")]);
+    let headers = headers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    registry.script("*/manifests/*", Act::Answer { status: 429, headers, body: String::new() });
+    let proxy = before(&registry).await;
+    for tag in ["1", "2", "3"] {
+        let answer = proxy.client().session(QUAY).await.get(&format!("/v2/a/manifests/{tag}")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "3600"));
+    }
+    let told = lines.with(&["WARN", "throttles"]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for field in [
+        "account=\"nobody (this proxy's address)\"",
+        "counted_for=\"192.0.2.7\"",
+        "pulls_left=0",
+        "pulls_limit=100",
+        "retry_after_seconds=3600",
+    ] {
+        assert!(told[0].contains(field), "{field}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_throttle_by_a_host_that_the_registry_redirects_to_reaches_the_client_as_one() {
+    let registry = Registry::start("quay.io");
+    let cdn = registry.sibling(Setup::named("cdn.test"));
+    let blob = registry.push_blob("a", vec![7; 1000]);
+    registry.redirect_blobs("https://cdn.test");
+    registry.script("*/manifests/*", Act::Redirect { status: 307, location: "https://cdn.test{path}".to_owned() });
+    let headers = vec![("retry-after".to_owned(), "3600".to_owned())];
+    cdn.script("*", Act::Answer { status: 429, headers, body: String::new() });
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 0s}").host("cdn.test", &cdn).start().await;
+    for path in [MANIFEST.to_owned(), format!("/v2/a/blobs/{blob}")] {
+        let answer = proxy.client().session(QUAY).await.get(&path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "3600"), "{path}");
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Machine {
     folder: tempfile::TempDir,
     notified: UnixDatagram,
-    sockets: [TcpListener; 2],
+    sockets: [OwnedFd; 2],
     pub(super) proxy: SocketAddr,
     pub(super) admin: SocketAddr,
     child: Option<Child>,
@@ -31,9 +31,17 @@ impl Machine {
         notified.set_read_timeout(Some(PATIENCE)).unwrap();
         let sockets = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| TcpListener::bind(address).unwrap());
         let [proxy, admin] = [0, 1].map(|at: usize| sockets[at].local_addr().unwrap());
+        let sockets = sockets.map(OwnedFd::from);
         let machine = Self { folder, notified, sockets, proxy, admin, child: None };
         machine.write(&["docker.io"]);
         machine
+    }
+
+    /// Passes a Unix socket in place of the first one; where it is.
+    pub(super) fn pass_unix(&mut self) -> PathBuf {
+        let path = self.folder().join("door.sock");
+        self.sockets[0] = UnixListener::bind(&path).unwrap().into();
+        path
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -62,7 +70,7 @@ impl Machine {
     /// Starts the program, as the manager would: with the sockets as descriptors 3 and 4, which are only looked at
     /// where `environment` has LISTEN_FDS.
     pub(super) fn start(&mut self, environment: &[(&str, &str)]) {
-        let [proxy, admin] = [0, 1].map(|at: usize| OwnedFd::from(self.sockets[at].try_clone().unwrap()));
+        let [proxy, admin] = [0, 1].map(|at: usize| self.sockets[at].try_clone().unwrap());
         let script = "ulimit -S -n 256; exec 3<&0 4<&1 </dev/null >>\"$LOG\" 2>&1; LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\"";
         let child = Command::new("sh")
             .args(["-c", script, env!("CARGO_BIN_EXE_pullthrough"), "serve", "--config"])

@@ -198,10 +198,11 @@ async fn honest(shared: &Shared, request: Request<Incoming>, acts: &[Act]) -> Dr
             let index = json!({"schemaVersion": 2, "mediaType": super::INDEX, "manifests": []});
             typed(super::INDEX, index.to_string())
         }
+        ("DELETE", "blobs/uploads") if shared.content.lock().unwrap().uploads.remove(rest).is_some() => plain(204, ""),
         ("DELETE", _) if shared.content.lock().unwrap().remove(name, rest) => plain(202, ""),
         ("POST" | "PATCH" | "PUT", _) => {
             let (name, rest) = (name.to_owned(), rest.to_owned());
-            push(shared, &name, noun == "manifests", &rest, request).await
+            push(shared, &name, noun == "manifests", &rest, request, acts).await
         }
         _ => error(404, "NAME_UNKNOWN"),
     }
@@ -283,7 +284,15 @@ fn ranged(mut draft: Draft, range: &str) -> Draft {
     draft
 }
 
-async fn push(shared: &Shared, name: &str, is_manifest: bool, rest: &str, request: Request<Incoming>) -> Draft {
+async fn push(
+    shared: &Shared,
+    name: &str,
+    is_manifest: bool,
+    rest: &str,
+    request: Request<Incoming>,
+    acts: &[Act],
+) -> Draft {
+    let is_kept = !acts.iter().any(|act| matches!(act, Act::Swallow));
     let (head, mut body) = request.into_parts();
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -293,7 +302,9 @@ async fn push(shared: &Shared, name: &str, is_manifest: bool, rest: &str, reques
             continue;
         };
         shared.uploaded.fetch_add(data.len() as u64, Ordering::SeqCst);
-        received.extend_from_slice(&data);
+        if is_kept {
+            received.extend_from_slice(&data);
+        }
     }
     let query = head.uri.query().unwrap_or_default();
     let parameter = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).map(decoded);
@@ -302,13 +313,26 @@ async fn push(shared: &Shared, name: &str, is_manifest: bool, rest: &str, reques
         let media_type =
             head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(super::MANIFEST);
         let digest = held.put_manifest(name, Some(rest), media_type, received.into());
-        return located(201, &format!("/v2/{name}/manifests/{digest}"), Some(&digest.to_string()));
+        let digest = if rest.contains(':') { rest.to_owned() } else { digest.to_string() };
+        return located(201, &format!("/v2/{name}/manifests/{digest}"), Some(&digest));
+    }
+    if let (Some(digest), Some(from)) = (parameter("mount="), parameter("from="))
+        && let Some(blob) = held.blob(&from, &digest)
+    {
+        held.put_blob(name, &digest, blob);
+        return located(201, &format!("/v2/{name}/blobs/{digest}"), Some(&digest));
     }
     let id = if rest.is_empty() { format!("upload-{}", held.uploads.len() + 1) } else { rest.to_owned() };
     let mut upload = held.uploads.remove(&id).unwrap_or_default();
+    let begins = head.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.split('-').next()?.parse().ok());
+    if begins.is_some_and(|begins: usize| begins != upload.len()) {
+        held.uploads.insert(id, upload);
+        return error(416, "BLOB_UPLOAD_INVALID");
+    }
     upload.extend(received);
     if let Some(digest) = parameter("digest=") {
-        let right = digest.parse().is_ok_and(|asked: Digest| Digest::of(asked.algorithm(), &upload) == asked);
+        let right =
+            !is_kept || digest.parse().is_ok_and(|asked: Digest| Digest::of(asked.algorithm(), &upload) == asked);
         if !right {
             return error(400, "DIGEST_INVALID");
         }

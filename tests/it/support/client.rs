@@ -138,20 +138,38 @@ impl Client {
 
     /// TLS behind CONNECT, asking for another name than CONNECT did.
     pub(crate) async fn tls_as(&self, authority: &str, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
-        let alpn: &[&[u8]] = if self.h2 { &[b"h2"] } else { &[b"http/1.1"] };
-        let ca_files: Vec<&Path> = self.ca_files.iter().map(PathBuf::as_path).collect();
         let stream = self.tunnel(authority).await.expect("CONNECT is answered 200");
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        TlsConnector::from(lab::client_config(&ca_files, alpn)).connect(name, stream).await
+        self.tls_over(stream, host).await
     }
 
     /// A connection to `host:port`, ready for requests.
     pub(crate) async fn session(&self, authority: &str) -> Session {
-        let stream = self.tls(authority).await.expect("the TLS handshake succeeds");
+        let stream = self.tunnel(authority).await.expect("CONNECT is answered 200");
+        self.session_over(stream, authority).await.expect("the TLS handshake succeeds")
+    }
+
+    /// The same over a stream of the test's own: TLS asks for the host.
+    pub(crate) async fn session_over<S>(&self, stream: S, authority: &str) -> std::io::Result<Session>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (host, _) = authority.rsplit_once(':').expect("host:port");
+        let stream = self.tls_over(stream, host).await?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificates = chain.iter().map(|certificate| certificate.as_ref().to_vec()).collect();
         let sender = self.handshake(stream).await;
-        Session { sender, authority: authority.to_owned(), certificates }
+        Ok(Session { sender, authority: authority.to_owned(), certificates })
+    }
+
+    /// TLS over a stream of the test's own.
+    pub(crate) async fn tls_over<S>(&self, stream: S, host: &str) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let alpn: &[&[u8]] = if self.h2 { &[b"h2"] } else { &[b"http/1.1"] };
+        let ca_files: Vec<&Path> = self.ca_files.iter().map(PathBuf::as_path).collect();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        TlsConnector::from(lab::client_config(&ca_files, alpn)).connect(name, stream).await
     }
 
     /// A connection without TLS: to a plain server, or to the proxy itself.

@@ -38,10 +38,13 @@ impl Log {
 
     /// The lines of this level that hold all of `words`.
     pub(crate) fn lines(&self, level: &str, words: &[&str]) -> Vec<String> {
+        self.with(words).into_iter().filter(|line| line.trim_start().starts_with(level)).collect()
+    }
+
+    /// The lines that hold all of `words`, access lines included.
+    pub(crate) fn with(&self, words: &[&str]) -> Vec<String> {
         let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
-        let is_meant =
-            |line: &&str| line.trim_start().starts_with(level) && words.iter().all(|word| line.contains(word));
-        text.lines().filter(is_meant).map(str::to_owned).collect()
+        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
     }
 }
 

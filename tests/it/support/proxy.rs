@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pullthrough::config::{self, ConfigSources};
 use pullthrough::oci::Digest;
+use pullthrough::proxy::Door;
 use pullthrough::server::Running;
 use pullthrough::store::Disk;
 
@@ -20,7 +21,7 @@ pub(crate) struct Plan {
     downloads: usize,
     idle: &'static str,
     listen: &'static str,
-    mirror: Option<&'static str>,
+    doors: String,
     stall: Option<Duration>,
     disk: Disk,
 }
@@ -39,7 +40,7 @@ impl Plan {
             downloads: 32,
             idle: "20s",
             listen: "127.0.0.1:0",
-            mirror: None,
+            doors: String::new(),
             stall: None,
             disk: Disk::default(),
         }
@@ -99,9 +100,14 @@ impl Plan {
         Self { listen, ..self }
     }
 
+    /// Adds entries to the section `listen`, in flow style.
+    pub(crate) fn doors(self, entries: &str) -> Self {
+        Self { doors: format!("{}, {entries}", self.doors), ..self }
+    }
+
     /// Listens as a registry mirror, too. `entries` are those of the section `mirror`, in flow style.
     pub(crate) fn mirror(self, entries: &str) -> Self {
-        Self { mirror: Some("127.0.0.1:0"), ..self.with("mirror", entries) }
+        self.doors("mirror: '127.0.0.1:0'").with("mirror", entries)
     }
 
     /// Gives up a client that takes nothing for so long, instead of a minute.
@@ -147,10 +153,7 @@ impl Plan {
     /// The configuration file of a proxy that lives in this folder.
     pub(crate) fn yaml(&self, folder: &Path) -> String {
         let mut file = self.configuration.clone();
-        file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'", self.listen));
-        if let Some(mirror) = self.mirror {
-            file.add("listen", format!("mirror: '{mirror}'"));
-        }
+        file.add("listen", format!("proxy: '{}', admin: '127.0.0.2:0'{}", self.listen, self.doors));
         file.add("ca", format!("dir: '{}/ca'", folder.display()));
         file.add("cache", format!("dir: '{}/cache'", folder.display()));
         if !file.has("cache", "min_free") {
@@ -207,8 +210,14 @@ impl Proxy {
         self.running().admin_address()
     }
 
+    /// Where this door is.
+    pub(crate) fn door(&self, door: Door) -> SocketAddr {
+        self.running().door_address(door).expect("it is open")
+    }
+
+    /// Where its mirror is.
     pub(crate) fn mirror(&self) -> SocketAddr {
-        self.running().door_address(pullthrough::proxy::Door::Mirror).expect("it listens as a mirror")
+        self.door(Door::Mirror)
     }
 
     /// A client of the mirror, which trusts the proxy's CA. Its sessions name the host of the mirror.

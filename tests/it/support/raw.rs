@@ -19,12 +19,24 @@ use super::lab::{self, Certificate};
 pub(crate) enum Play {
     /// This, and then the end of the connection.
     Once(Vec<u8>),
+    /// Each connection the next one, and the end of the connection; the last one again and again.
+    InTurn(Vec<Vec<u8>>),
     /// This, and then nothing more.
     Still(Vec<u8>),
     /// The first, then the second again and again, as fast as it is taken.
     Flood(Vec<u8>, Vec<u8>),
     /// The first, then the second again and again, a byte each twentieth of a second.
     Drip(Vec<u8>, Vec<u8>),
+}
+
+impl Play {
+    /// What the connection with this number gets.
+    fn of(self, number: usize) -> Self {
+        match self {
+            Self::InTurn(mut all) => Self::Once(all.swap_remove(number.min(all.len() - 1))),
+            play => play,
+        }
+    }
 }
 
 /// A server on a thread of its own, until it is dropped.
@@ -51,9 +63,9 @@ impl Raw {
                 let serving = async {
                     loop {
                         let Ok((stream, _)) = listener.accept().await else { continue };
-                        counts.0.fetch_add(1, Ordering::SeqCst);
+                        let number = counts.0.fetch_add(1, Ordering::SeqCst);
                         let open = Open::new(&counts.1);
-                        let (tls, play) = (tls.clone(), play.clone());
+                        let (tls, play) = (tls.clone(), play.clone().of(number));
                         tokio::spawn(async move {
                             let _open = open;
                             if let Ok(stream) = tls.accept(stream).await {
@@ -134,6 +146,7 @@ async fn perform(mut stream: TlsStream<TcpStream>, play: Play) {
 async fn write(to: &mut (impl AsyncWrite + Unpin), play: Play) {
     let _ = match play {
         Play::Once(bytes) => sent(to, &bytes).await,
+        Play::InTurn(_) => Ok(()), // there is none any more
         Play::Still(bytes) => match sent(to, &bytes).await {
             Ok(()) => std::future::pending().await,
             broken => broken,

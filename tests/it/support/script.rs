@@ -43,6 +43,8 @@ pub(crate) enum Act {
     Silence,
     /// Close the connection (h1) or reset the stream (h2) instead of answering.
     Reset,
+    /// Read an upload without keeping it, and accept it as what it says that it is.
+    Swallow,
     /// Send the body at so many bytes a second.
     Throttle(u64),
     /// Send so many bytes of the body, then nothing until the gate opens.

@@ -140,3 +140,15 @@ async fn an_old_connection_on_which_others_are_served_is_not_silent() {
     assert_eq!(tokio::join!(body, slow).0.unwrap().len(), 300_000);
     assert_eq!((lab.registry.count("/v2/"), lab.relay.connections()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_body_on_a_connection_that_a_nat_forgets_breaks_off_before_it_counts_as_silent() {
+    let lab = Lab::new(true);
+    let digest = lab.registry.push_blob("a", vec![7; 3_000_000]);
+    lab.registry.script("*/blobs/*", Act::Throttle(100_000));
+    let asked = lab.upstream.download(&lab.to, get(&format!("/v2/a/blobs/{digest}")), Downloads::Wait);
+    let answer = tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    lab.relay.forget();
+    let read = tokio::time::timeout(Config::default().idle_timeout.0 - Duration::from_secs(5), bytes(answer)).await;
+    assert!(read.expect("the connection was asked whether it is there").is_err());
+}

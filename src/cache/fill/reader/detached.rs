@@ -199,6 +199,7 @@ mod tests {
                 total,
                 ranges: Some(true),
                 is_coded: false,
+                is_open_ended: false,
                 validator: None,
                 endpoint: None,
                 proof: Proof::default(),

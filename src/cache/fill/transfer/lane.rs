@@ -14,6 +14,7 @@ use super::writer::StagedWriter;
 use crate::cache::fill::fill::Fill;
 use crate::cache::fill::plan::claims::{GoOn, LaneId, Role};
 use crate::cache::fill::plan::plan::LengthChanged;
+use crate::cache::fill::reader::hashing::{self, ContentHash};
 use crate::cache::fill::sources::FillSource;
 use crate::cache::{Fault, Flow, Reach, Retry, Subject, Want, WhenFull};
 use crate::host::asked_anew;
@@ -80,6 +81,13 @@ struct Silent;
 struct TooLittle {
     at: u64,
     missing: u64,
+}
+
+/// An answer that ends with its connection ended early, as its digest shows.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut short at byte {at}: its connection ended, and it does not say how long it is")]
+struct CutShort {
+    at: u64,
 }
 
 /// The upstream answered, and not with what it was asked for.
@@ -169,6 +177,7 @@ impl Lane {
             return Ok(LaneEnd::Answers);
         }
         let stream_to = flow.to.or(flow.total);
+        let is_open_ended = flow.is_open_ended;
         let mut stream = Stream {
             id: self.id,
             writer: StagedWriter::new(fill, self.claim.from),
@@ -184,6 +193,13 @@ impl Lane {
         self.brought = stream.brought;
         settled?;
         poured?;
+        // One that brings nothing beyond what an earlier one brought agrees with it about the end.
+        if is_open_ended && stream.brought > 0 && fill.total().is_none() && !fill.is_stopped() {
+            let at = stream.position();
+            if fill.progress() != at || !is_all(fill, at).await {
+                return Err(LaneEnd::Failed(Fault::new(Retry::Again, CutShort { at })));
+            }
+        }
         self.judge_end(fill, &stream)
     }
 
@@ -223,6 +239,13 @@ impl Lane {
         }
         Ok(LaneEnd::Short(Fault::new(Retry::Again, Little { brought })))
     }
+}
+
+/// Whether the bytes before `at` are the whole content.
+async fn is_all(fill: &Fill, at: u64) -> bool {
+    let hash = ContentHash::new(fill.digest().algorithm());
+    let hashed = hashing::take(hash, fill, 0, at).await;
+    hashed.is_ok_and(|hash| hash.finish().0 == *fill.digest())
 }
 
 /// A stream on its way to the file.

@@ -129,7 +129,6 @@ mod tests {
 
     fn naming(written: Option<&str>, namespace: Option<&str>) -> Naming {
         Naming {
-            part: None,
             base: "http://mirror.test:5000".into(),
             repository: written.map(Into::into),
             namespace: namespace.map(Into::into),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::answer::Token;
 use super::{Realm, TokenError, form};
-use crate::host::{Coalesced, Flights, MacKey, within};
+use crate::host::{Coalesced, Flights, LogThrottle, MacKey, within};
 use crate::oci::Bearer;
 use crate::upstream::auth::quota;
 use crate::upstream::{Credential, Endpoint, Error, FinalHop, HostConfig, Upstream, collect};
@@ -56,6 +56,7 @@ struct Inner {
     kept: moka::sync::Cache<Key, Kept>,
     get_only: moka::sync::Cache<Realm, ()>,
     flights: Flights<Key, Result<Kept, TokenError>>,
+    no_token: LogThrottle,
 }
 
 /// What makes two needs the same. Holds a MAC of the credential, under a key that dies with the process.
@@ -118,7 +119,8 @@ impl Tokens {
         };
         let kept = moka::sync::Cache::builder().weigher(weigh).max_capacity(KEPT_BYTES).build();
         let get_only = moka::sync::Cache::builder().max_capacity(GET_ONLY_REALMS).time_to_live(GET_ONLY).build();
-        Ok(Self { inner: Arc::new(Inner { mac, kept, get_only, flights: Flights::new() }), upstream })
+        let (flights, no_token) = (Flights::among(upstream.tasks().clone()), LogThrottle::new());
+        Ok(Self { inner: Arc::new(Inner { mac, kept, get_only, flights, no_token }), upstream })
     }
 
     /// The same tokens, asked for over another way from now on.
@@ -195,7 +197,11 @@ impl Tokens {
         let endpoints = [key.service_endpoint()];
         let about = self.upstream.asked_of(&endpoints, target.as_ref());
         let token = within(DEADLINE, &about, self.token(&key, credential.as_ref())).await;
-        let token = token.ok_or_else(|| TokenError::Slow { realm: key.realm.clone(), after: DEADLINE })??;
+        let token = token.ok_or_else(|| TokenError::Slow { realm: key.realm.clone(), after: DEADLINE })?;
+        if let (Err(TokenError::NoToken { realm }), Some(unlogged)) = (&token, self.inner.no_token.due()) {
+            tracing::warn!(%realm, unlogged, "the token service answered without a token");
+        }
+        let token = token?;
         let kept = Kept::new(token);
         self.inner.kept.insert(key, kept.clone());
         Ok(kept)

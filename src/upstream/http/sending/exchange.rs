@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attempt::{Course, ExchangeLimits, attempt};
+use super::expect;
 use super::failure::AttemptFailure;
 use crate::host::asked_anew;
 use crate::oci::Authority;
@@ -48,6 +49,7 @@ pub(crate) async fn exchange(
     *request.version_mut() = Version::HTTP_11; // which one is spoken is ALPN's word
     let since = since.max(pool.patience.doubted(to));
     if !is_repeatable(&request) {
+        expect::ask(&mut request);
         // It cannot be taken back from an old connection.
         let is_doubtful = since.is_some_and(|since| since.elapsed() < RECENT);
         let through = if is_doubtful { Through::Fresh } else { Through::Pooled };

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::Request;
+use http::{Request, StatusCode};
 use tokio::sync::Notify;
+
+use super::expect::Continue;
 
 /// So many come before an answer at most: a server that says every twenty seconds that it is at work has less in the
 /// longest time that it is waited for. Over HTTP/2 they are not told to us, and end with that time alone.
@@ -29,7 +31,11 @@ impl Interim {
     pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
         let count: Arc<Count> = Arc::default();
         let counting = count.clone();
-        hyper::ext::on_informational(request, move |_| {
+        let awaited = request.extensions().get::<Continue>().cloned();
+        hyper::ext::on_informational(request, move |answer| {
+            if let Some(awaited) = awaited.as_ref().filter(|_| answer.status() == StatusCode::CONTINUE) {
+                awaited.tell();
+            }
             if counting.seen.fetch_add(1, Ordering::Relaxed) + 1 == LIMIT {
                 counting.too_many.notify_one();
             }

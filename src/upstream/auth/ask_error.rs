@@ -7,7 +7,7 @@ use crate::upstream::{CredentialError, Error, FailureReason, Realm, TokenError};
 
 /// Why a registry was not asked, or gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unasked {
+pub(crate) enum AskError {
     /// No exchange.
     #[error(transparent)]
     Upstream(#[from] Error),
@@ -25,7 +25,7 @@ pub(crate) enum Unasked {
     Request(#[from] http::Error),
 }
 
-impl Unasked {
+impl AskError {
     /// Whether it refuses the caller, rather than being a failure to ask.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Token(error) if error.is_denial())
