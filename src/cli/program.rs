@@ -120,7 +120,7 @@ impl Command {
             Self::Check(flags) => check::run(&flags, out),
             Self::Ca { config, command } => {
                 let settings = config::load(&config.sources())?;
-                let permitted = settings.permitted()?.and_hosts(settings.own_names());
+                let permitted = settings.signed()?;
                 ca::run(&command, &settings.ca, &permitted, out)
             }
             Self::Trust { config, ca, root, command } => {

@@ -59,6 +59,14 @@ impl Settings {
         Ok(Permitted::of(hosts)?.and_hosts(token_hosts))
     }
 
+    /// What the CA signs for: the hosts that are intercepted, the proxy's own names, and the mirror's.
+    ///
+    /// # Errors
+    /// As [`Settings::permitted`].
+    pub fn signed(&self) -> Result<Permitted, ca::Error> {
+        Ok(self.permitted()?.and_hosts(self.own_names()).and_hosts(self.mirror_hosts()))
+    }
+
     /// The files whose change triggers a reload: the configuration, or the paths where one would be found, and the
     /// certificates that it names. Password files are read again where they are used.
     #[must_use]

@@ -49,7 +49,7 @@ pub(super) enum Error {
 
 /// Opens the CA for the hosts that the settings intercept and for the proxy's own names. Blocks on files.
 pub(super) fn authority(settings: &Settings) -> Result<Arc<ca::CertificateAuthority>, Error> {
-    let permitted = settings.permitted()?.and_hosts(settings.own_names()).and_hosts(settings.mirror_hosts());
+    let permitted = settings.signed()?;
     Ok(Arc::new(ca::CertificateAuthority::open(&settings.ca, &permitted)?))
 }
 

@@ -95,10 +95,7 @@ fn prepare(
     addresses: &Addresses,
     proxy: &Proxy,
 ) -> Result<(crate::proxy::Policy, Arc<ca::CertificateAuthority>), build::Error> {
-    let same = settings.ca == current.settings.ca
-        && settings.permitted()? == current.settings.permitted()?
-        && settings.own_names() == current.settings.own_names()
-        && settings.mirror_hosts() == current.settings.mirror_hosts();
+    let same = settings.ca == current.settings.ca && settings.signed()? == current.settings.signed()?;
     let ca = if same { current.ca.clone() } else { build::authority(settings)? };
     let clients = build::clients(settings, Some((&current.settings, &proxy.policy().clients)))?;
     let policy = build::policy(settings, ca.clone(), addresses, &proxy.background)?.with(clients);

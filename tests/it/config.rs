@@ -337,6 +337,23 @@ fn a_registry_that_a_sealed_ca_does_not_cover_is_a_mistake_of_check_alone() {
 }
 
 #[test]
+fn a_sealed_ca_covers_the_mirrors_names_of_its_time_and_check_tells_those_that_came_later() {
+    let names =
+        |names: &str| format!("registries: {{quay.io: {{}}}}\nmirror: {{default: quay.io, names: {{{names}}}}}\n");
+    let folder = folder_with(&names("m.example.org: quay.io"));
+    assert_eq!(pullthrough(folder.path(), &[], &["ca", "init"]).status.code(), Some(0));
+    assert_eq!(pullthrough(folder.path(), &[], &["ca", "seal", "--out", "root.key"]).status.code(), Some(0));
+    assert_eq!(stderr(&pullthrough(folder.path(), &[], &["check"])), "");
+    let later = names("m.example.org: quay.io, 'late.example.org:5000/team': quay.io/team, /q: quay.io");
+    write(&folder.path().join("pullthrough.yaml"), &later, 0o644);
+    let output = pullthrough(folder.path(), &[], &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let start = "pullthrough.yaml: mirror.names: the sealed CA in ca does not cover late.example.org; expected ca.key";
+    assert!(stderr(&output).starts_with(start), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1);
+}
+
+#[test]
 fn ca_commands_use_the_configured_folder_and_registries() {
     let folder = folder_with("ca: {dir: mine}\nregistries: {quay.io: {}}\n");
     assert_eq!(pullthrough(folder.path(), &[], &["ca", "init"]).status.code(), Some(0));

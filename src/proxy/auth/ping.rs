@@ -204,8 +204,8 @@ async fn recall(context: &Context<'_>, method: &Method) -> Option<Served> {
     Some(Served { outcome: Outcome::Stale, age: Some(age), ..Served::bypass(response) })
 }
 
-/// The proxy's 200, for the holder of a local token, and for a user of the mirror's own.
-pub(crate) fn welcome(method: &Method) -> Response<Body> {
+/// The proxy's 200, for the holder of a local token.
+fn welcome(method: &Method) -> Response<Body> {
     let mut response = Response::new(body(method));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));

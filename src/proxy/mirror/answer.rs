@@ -7,7 +7,6 @@ use http::{Method, Request, Response, StatusCode};
 use super::catalog::{self, CatalogQuestion};
 use super::{group, inner};
 use crate::oci::{Authority, Code, Digest, Query, Route};
-use crate::proxy::auth::ping;
 use crate::proxy::clients::Client;
 use crate::proxy::naming::memory::first;
 use crate::proxy::naming::resolve::{AskedName, MirrorTargetRoute, Resolved, Unnamed};
@@ -19,7 +18,6 @@ use crate::proxy::site::{Naming, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::v2::dispatch;
-use crate::telemetry::Outcome;
 use crate::wire::{Body, Received};
 
 /// Whether a request for the proxy itself is for a registry behind it.
@@ -156,9 +154,6 @@ impl<'a> Asking<'a> {
             }
         }
         let target = &targets[0];
-        if target.route == Route::Ping && self.client.user.is_some() {
-            return self.welcome(&request); // the mirror's password is all that is asked for
-        }
         let (parts, body) = request.into_parts();
         self.ask(target, parts, body).await.unwrap_or_else(|failure| failure.render().response).into()
     }
@@ -245,15 +240,6 @@ impl<'a> Asking<'a> {
     fn is_away(&self, target: &MirrorTargetRoute) -> bool {
         let registry = self.policy.registry(&target.authority);
         registry.is_some_and(|registry| registry.outage(&target.authority).is_open())
-    }
-
-    fn welcome(&self, request: &Request<Received>) -> Rendered {
-        let mut record = Record::new(&self.proxy.metrics, self.client.from, request, "-", "ping");
-        record.user(self.client.user.as_ref());
-        let mut response = ping::welcome(request.method());
-        respond::mark(response.headers_mut(), Outcome::Bypass, false, None);
-        record.verdict("own", response.status().as_u16());
-        record.attach(response.into())
     }
 }
 

@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Uri};
 
-use crate::oci::{Authority, Authorization, Query, Route};
+use crate::oci::{Authority, Query, Route};
 use crate::proxy::naming::resolve::MirrorTargetRoute;
-use crate::proxy::tokens::local::LocalTokens;
 use crate::wire::Received;
 
 /// Why there is no such request.
@@ -36,7 +35,7 @@ pub(super) fn request(
     parts.uri = uri(&host, &target.route, query).ok_or(NoRequest)?;
     parts.headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| NoRequest)?);
     if !takes_credentials {
-        keep_only_own_token(&mut parts.headers, &target.route);
+        parts.headers.remove(AUTHORIZATION);
     }
     parts.headers.remove(COOKIE);
     Ok(Request::from_parts(parts, body))
@@ -47,18 +46,6 @@ fn uri(host: &Arc<str>, route: &Route, query: &Query) -> Option<Uri> {
     let target = if query.is_empty() { path } else { format!("{path}?{query}") };
     let target: PathAndQuery = target.parse().ok()?;
     Uri::builder().scheme(Scheme::HTTPS).authority(&**host).path_and_query(target).build().ok()
-}
-
-/// A ping with a token of this proxy says that its client has logged in. Such a token is taken out before anything is sent.
-fn keep_only_own_token(headers: &mut HeaderMap, route: &Route) {
-    let is_own = |value: &HeaderValue| {
-        LocalTokens::within(&Authorization::parse(value.as_bytes())).is_some() && *route == Route::Ping
-    };
-    let mut all = headers.get_all(AUTHORIZATION).iter();
-    let stays = matches!((all.next(), all.next()), (Some(value), None) if is_own(value));
-    if !stays {
-        headers.remove(AUTHORIZATION);
-    }
 }
 
 /// A mounted blob's repository by the registry's own name; without one there, the push is an upload like any other.
@@ -119,8 +106,7 @@ mod tests {
             assert_eq!(sent(&[value], "/v2/a/tags/list", true), 1, "{value}");
             assert_eq!(sent(&[value], "/v2/a/tags/list", false), 0, "{value}");
         }
-        assert_eq!(sent(&[token], "/v2/", false), 1);
-        assert_eq!(sent(&[basic], "/v2/", false), 0);
+        assert_eq!(sent(&[token], "/v2/", false), 0);
         assert_eq!(sent(&[token, basic], "/v2/", false), 0);
     }
 

@@ -90,3 +90,36 @@ async fn a_private_image_is_not_readable_through_a_name_that_carries_no_credenti
     );
     assert_eq!(lab.hub.requests().iter().filter_map(sent).count(), 0);
 }
+
+#[tokio::test]
+async fn a_name_for_a_part_of_a_registry_takes_that_registrys_own_credentials() {
+    let names = "names: {part.example.org: quay.io/team}";
+    let quay = crate::support::Registry::start("quay.io");
+    let tokens = Tokens::new().user("alice", "secret", &["team/*"]).user("bob", "secret", &[]);
+    quay.require_token(&tokens, "https://quay.io/token");
+    quay.serve_tokens(&tokens);
+    let image = quay.push_image("team/app", "1", &[layer(1000, 1)]);
+    quay.push_image("other/app", "1", &[layer(1000, 2)]);
+    let proxy = crate::support::Plan::new().registry(&quay, "").mirror(names).start().await;
+    let mut session = proxy.mirror_client().session("part.example.org:443").await;
+    let challenge = session.get("/v2/").await;
+    assert_eq!(challenge.status, 401);
+    let realm = "realm=\"https://part.example.org/v2/_pullthrough/token\"";
+    assert!(challenge.header("www-authenticate").contains(realm), "{}", challenge.header("www-authenticate"));
+    let mut read = async |user: &str, repository: &str| {
+        let path = format!("/v2/_pullthrough/token?scope=repository:{repository}:pull");
+        let token = session.ask("GET", &path, &[("authorization", &basic_value(user, "secret"))]).await;
+        let token: serde_json::Value = serde_json::from_slice(token.bytes()).unwrap();
+        let bearer = format!("Bearer {}", token["token"].as_str().unwrap_or_default());
+        session.ask("GET", &format!("/v2/{repository}/manifests/1"), &[("authorization", &bearer)]).await
+    };
+    let answer = read("alice", "app").await;
+    assert_eq!((answer.status.as_u16(), answer.bytes()), (200, &image.manifest));
+    assert!(matches!(read("bob", "app").await.status.as_u16(), 401 | 403));
+    for outside in ["other/app", "team/app"] {
+        assert!(matches!(read("alice", outside).await.status.as_u16(), 401 | 403 | 404), "{outside}");
+    }
+    assert!(
+        quay.requests().iter().all(|seen| !seen.path.contains("/other/app/") || seen.path.contains("/team/other/"))
+    );
+}

@@ -38,7 +38,7 @@ pub struct ParentConfig {
 }
 
 /// Where a URL leads.
-pub(crate) struct Site {
+pub(crate) struct ParentSite {
     pub(crate) secure: bool,
     pub(crate) authority: Authority,
 }
@@ -71,7 +71,7 @@ impl ParentConfig {
         self.site().is_ok_and(|site| !site.secure)
     }
 
-    pub(crate) fn site(&self) -> Result<Site, &'static str> {
+    pub(crate) fn site(&self) -> Result<ParentSite, &'static str> {
         let (scheme, rest) = self.url.split_once("://").ok_or(URL)?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
@@ -83,7 +83,7 @@ impl ParentConfig {
         }
         let host = rest.strip_suffix('/').unwrap_or(rest);
         let authority = Authority::parse(host, implied_port(secure)).map_err(|_| URL)?;
-        Ok(Site { secure, authority })
+        Ok(ParentSite { secure, authority })
     }
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for HopConfig {
             Self::Direct => f.write_str("direct"),
             // The text itself may hold a password, where nobody has judged it yet.
             Self::Parent(parent) => match parent.site() {
-                Ok(Site { secure, authority }) => {
+                Ok(ParentSite { secure, authority }) => {
                     write!(f, "{}://{}", if secure { "https" } else { "http" }, authority.short(implied_port(secure)))
                 }
                 Err(_) => f.write_str("a proxy"),

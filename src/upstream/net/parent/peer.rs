@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::config::{ParentConfig, Site};
+use super::config::{ParentConfig, ParentSite};
 use super::error::{ParentError, Unreached};
 use super::health::ParentHealth;
 use super::tunnel;
@@ -64,7 +64,7 @@ enum Reached {
 impl Parent {
     /// Reads its CA file, and where its password is.
     pub(crate) fn new(config: &ParentConfig, roots: &Roots) -> Result<Self, Error> {
-        let Site { secure, authority } = config.site().map_err(|problem| Error::ProxyUrl { problem })?;
+        let ParentSite { secure, authority } = config.site().map_err(|problem| Error::ProxyUrl { problem })?;
         let tls = secure.then(|| {
             let reach = HostConfig { ca_file: config.ca_file.clone(), ..HostConfig::default() };
             let mut tls = roots.config(&reach, None)?;
