@@ -50,7 +50,7 @@ pub use door::config::ListenConfig;
 pub use limit::Limits;
 pub use naming::config::{MirrorConfig, MirrorMember, MirrorMembers, MirrorTls};
 pub use naming::name::{MirrorName, MirrorTarget};
-pub use naming::names::{BadMirror, MirrorNames};
+pub use naming::names::{MirrorNames, UnknownMeaning};
 pub use policy::{Mirror, Policy};
 pub use registry::config::{Auth, Prefetch, Push, RegistryConfig, RegistrySettings, TunnelConfig, TunnelDefault};
 pub use registry::registry::{BadRegistry, Registry, Whose};

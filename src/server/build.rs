@@ -10,8 +10,8 @@ use crate::ca;
 use crate::config::Settings;
 use crate::host::TaskGroup;
 use crate::proxy::{
-    self, Audit, AuditError, BadMirror, BadRegistry, Clients, Door, KeyError, LocalTokens, LoginError, Logins, Mirror,
-    MirrorNames, Policy, Registry,
+    self, Audit, AuditError, BadRegistry, Clients, Door, KeyError, LocalTokens, LoginError, Logins, Mirror,
+    MirrorNames, Policy, Registry, UnknownMeaning,
 };
 use crate::upstream::{self, AddressRules, NoTokenKey, Tokens, Upstream};
 
@@ -32,7 +32,7 @@ pub(super) enum Error {
     Random(#[from] NoTokenKey),
     /// A name of the mirror.
     #[error(transparent)]
-    Mirror(#[from] BadMirror),
+    Mirror(#[from] UnknownMeaning),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] BadRegistry),

@@ -41,7 +41,7 @@ pub(super) struct MeantRegistry {
 
 /// A name that means nothing; the configuration's check finds these first.
 #[derive(Debug, thiserror::Error)]
-pub enum BadMirror {
+pub enum UnknownMeaning {
     /// A key of `mirror.names`.
     #[error("mirror.names.{0} is not a name of a mirror")]
     Name(String),
@@ -54,8 +54,8 @@ impl MirrorNames {
     /// Reads the section. Without a default, Docker Hub is it, if it is configured.
     ///
     /// # Errors
-    /// [`BadMirror`].
-    pub fn new(config: &MirrorConfig, registries: &[Arc<Registry>]) -> Result<Self, BadMirror> {
+    /// [`UnknownMeaning`].
+    pub fn new(config: &MirrorConfig, registries: &[Arc<Registry>]) -> Result<Self, UnknownMeaning> {
         let meaning = |name: &str, members: &MirrorMembers| meaning(name, members, registries).map(Arc::new);
         let has_hub = registries.iter().any(|registry| &**registry.name() == HUB);
         let hub = || has_hub.then(|| hub_alone(registries).map(Arc::new)).transpose();
@@ -65,7 +65,7 @@ impl MirrorNames {
         };
         let mut names = Self { default, ..Self::default() };
         for (key, members) in &config.names {
-            let name: MirrorName = key.parse().map_err(|_| BadMirror::Name(key.clone()))?;
+            let name: MirrorName = key.parse().map_err(|_| UnknownMeaning::Name(key.clone()))?;
             let meant = meaning(key, members)?;
             match (name.host.is_some(), name.path.clone()) {
                 (false, Some(path)) => names.paths.push((path, meant)),
@@ -97,12 +97,12 @@ impl MirrorMeaning {
     }
 }
 
-fn hub_alone(registries: &[Arc<Registry>]) -> Result<MirrorMeaning, BadMirror> {
+fn hub_alone(registries: &[Arc<Registry>]) -> Result<MirrorMeaning, UnknownMeaning> {
     meaning("default", &MirrorMembers::of_registry(HUB), registries)
 }
 
-fn meaning(name: &str, members: &MirrorMembers, registries: &[Arc<Registry>]) -> Result<MirrorMeaning, BadMirror> {
-    let unknown = |text: &str| BadMirror::Registry(text.to_owned());
+fn meaning(name: &str, members: &MirrorMembers, registries: &[Arc<Registry>]) -> Result<MirrorMeaning, UnknownMeaning> {
+    let unknown = |text: &str| UnknownMeaning::Registry(text.to_owned());
     let member = |member: &super::config::MirrorMember| {
         let target: MirrorTarget = member.registry.parse().map_err(|_| unknown(&member.registry))?;
         let registry = at(registries, &target.authority).ok_or_else(|| unknown(&member.registry))?;
@@ -112,7 +112,7 @@ fn meaning(name: &str, members: &MirrorMembers, registries: &[Arc<Registry>]) ->
     };
     let members: Vec<MeantRegistry> = members.0.iter().map(member).collect::<Result<_, _>>()?;
     if members.is_empty() {
-        return Err(BadMirror::Name(name.to_owned()));
+        return Err(UnknownMeaning::Name(name.to_owned()));
     }
     Ok(MirrorMeaning { name: name.into(), members })
 }
