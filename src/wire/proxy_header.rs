@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The addresses take at most 232 bytes; the rest is room for what balancers add, such as a client's certificate.
 const LONGEST: usize = 16 << 10;
 
+/// Its longest line, with both bytes of its end (`proxy-protocol.txt`, 2.1).
+const LONGEST_OF_V1: usize = 107;
 const BEGINNING_OF_V1: &[u8] = b"PROXY ";
 const BEGINNING_OF_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2 and the command by which a balancer speaks for itself; whatever follows it says nothing.
@@ -47,7 +49,10 @@ pub(crate) struct NoHeader;
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<Option<(SpokenFor, usize)>, NoHeader> {
     let begins = |with: &[u8]| bytes.starts_with(with) || with.starts_with(bytes);
     if begins(BEGINNING_OF_V1) {
-        return parsed(bytes, false);
+        // However much has come: a line that is too long is none.
+        let line = bytes.get(..LONGEST_OF_V1).unwrap_or(bytes);
+        let is_whole = line.len() == LONGEST_OF_V1;
+        return parsed(line, is_whole);
     }
     if !begins(BEGINNING_OF_V2) {
         return Err(NoHeader);
