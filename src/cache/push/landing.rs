@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::cache::fill::hashing::ContentHash;
+use crate::cache::mismatch::Mismatch;
 use crate::oci::{Algorithm, Digest, MANIFEST_LIMIT};
 use crate::store::{Blob, Checksums, Error, Staged, Store};
 
@@ -25,8 +26,8 @@ pub struct Landing {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotKept {
     /// The registry accepted another content than came.
-    #[error("the pushed bytes have the digest {found}, and the registry accepted {accepted}")]
-    Mismatch { accepted: Digest, found: Digest },
+    #[error("the pushed bytes have the digest {}, and the registry accepted {}", .0.found, .0.wanted)]
+    Mismatch(Box<Mismatch>),
     /// It cannot be stored.
     #[error(transparent)]
     Store(#[from] Error),
@@ -85,7 +86,7 @@ impl Landing {
             false => hashed_again(&staged, accepted.algorithm(), length)?,
         };
         if found != *accepted {
-            return Err(NotKept::Mismatch { accepted: *accepted, found });
+            return Err(NotKept::Mismatch(Box::new(Mismatch { wanted: *accepted, found })));
         }
         Ok(staged.commit_as(accepted, checksums)?)
     }
@@ -151,7 +152,7 @@ mod tests {
         let mut landing = Landing::new(store.clone(), Algorithm::Sha256, 1 << 20);
         landing.take(&[Bytes::from_static(b"one")]).unwrap();
         let other = Digest::of(Algorithm::Sha256, b"other");
-        assert!(matches!(landing.commit(&other), Err(NotKept::Mismatch { .. })));
+        assert!(matches!(landing.commit(&other), Err(NotKept::Mismatch(_))));
         assert!(store.read_whole(&other, 10).unwrap().is_none());
         assert_eq!(std::fs::read_dir(folder.path().join("cache/fills")).unwrap().count(), 0);
         store.close();

@@ -13,6 +13,7 @@ use super::staging::{self, Staging};
 use crate::cache::caller::Caller;
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::media_type_of;
+use crate::cache::mismatch::Mismatch;
 use crate::cache::rights::rights::{AskedAt, Rights};
 use crate::cache::tags::tags::Tags;
 use crate::host::TaskGroup;
@@ -113,8 +114,8 @@ impl Pushes {
 
     /// The body to send, staged on its way.
     #[must_use]
-    pub fn stage(&self, landing: Landing, body: Body) -> (Body, Staging) {
-        let (feed, staging) = staging::begin(landing, &self.store, &self.tasks);
+    pub fn stage(&self, pusher: &Pusher, landing: Landing, body: Body) -> (Body, Staging) {
+        let (feed, staging) = staging::begin(landing, &pusher.caller.place, &self.store, &self.tasks);
         (Body::wrap(StagedBody::new(body, feed)), staging)
     }
 
@@ -167,7 +168,7 @@ impl Pushes {
         let algorithm = accepted.map_or(Algorithm::Sha256, |accepted| accepted.algorithm());
         let digest = Digest::of(algorithm, &bytes);
         if let Some(accepted) = accepted.filter(|accepted| *accepted != digest) {
-            not_kept(pusher, &NotKept::Mismatch { accepted, found: digest });
+            not_kept(pusher, &NotKept::Mismatch(Box::new(Mismatch { wanted: accepted, found: digest })));
             return None;
         }
         let said = media_type.filter(|said| MediaType::parse(said).is_some());
@@ -212,7 +213,7 @@ fn not_kept(pusher: &Pusher, why: &NotKept) {
     let place = &pusher.caller.place;
     let (registry, repository) = (&*place.registry, place.repository.as_str());
     match why {
-        NotKept::Mismatch { .. } => error!(registry, repository, "{why}; it is not cached"),
+        NotKept::Mismatch(_) => error!(registry, repository, "{why}; it is not cached"),
         NotKept::Store(_) => {
             info!(registry, repository, error = crate::telemetry::chain(why), "a pushed blob could not be cached")
         }

@@ -5,18 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::landing::Landing;
-use crate::host::TaskGroup;
+use crate::cache::rights::place::Place;
+use crate::host::{LogThrottle, TaskGroup};
 use crate::store::{self, Store};
 
 /// Bytes of one push may wait here for the disk; past this its client is not read.
 pub(crate) const PENDING_LIMIT: usize = 2 << 20;
+/// And so many pieces, which may be small.
+const MOST_PENDING: usize = 1024;
 /// So many pieces are written at once.
 const BATCH: usize = 256;
+
+static NOT_STORED: LogThrottle = LogThrottle::new();
 
 /// What the body and the task share.
 #[derive(Default)]
@@ -32,7 +37,7 @@ pub(crate) struct Pending {
 /// The body's end.
 pub(crate) struct Feed {
     pending: Arc<Pending>,
-    pieces: Option<UnboundedSender<Bytes>>,
+    pieces: Option<Sender<Bytes>>,
 }
 
 /// A push's bytes on their way to the disk, while they are on their way to the registry.
@@ -42,18 +47,19 @@ pub struct Staging {
 }
 
 /// Begins to take what comes after `landing`.
-pub(crate) fn begin(landing: Landing, store: &Store, tasks: &TaskGroup) -> (Feed, Staging) {
+pub(crate) fn begin(landing: Landing, place: &Place, store: &Store, tasks: &TaskGroup) -> (Feed, Staging) {
     let pending: Arc<Pending> = Arc::default();
-    let (pieces, received) = mpsc::unbounded_channel(); // bounded in bytes by `Pending`
-    let landed = tasks.spawn_until_stop(land(landing, received, pending.clone(), (store.clone(), tasks.clone())));
+    let (pieces, received) = mpsc::channel(MOST_PENDING); // bounded in bytes by `Pending`
+    let landed =
+        tasks.spawn_until_stop(land(landing, received, pending.clone(), (place.clone(), store.clone(), tasks.clone())));
     (Feed { pending: pending.clone(), pieces: Some(pieces) }, Staging { pending, landed })
 }
 
 async fn land(
     mut landing: Landing,
-    mut received: UnboundedReceiver<Bytes>,
+    mut received: Receiver<Bytes>,
     pending: Arc<Pending>,
-    (store, tasks): (Store, TaskGroup),
+    (place, store, tasks): (Place, Store, TaskGroup),
 ) -> Option<Landing> {
     let mut batch = Vec::new();
     while received.recv_many(&mut batch, BATCH).await > 0 {
@@ -68,12 +74,18 @@ async fn land(
         match taken {
             Some((taken, Ok(()))) => landing = taken,
             Some((_, Err(error))) => {
-                if matches!(error, store::Error::TooLarge { .. }) {
-                    info!(%error, "a push is larger than the cache; it goes on without being cached");
-                } else {
+                let (registry, repository) = (&*place.registry, place.repository.as_str());
+                if let store::Error::TooLarge { limit, .. } = error {
+                    info!(
+                        registry,
+                        repository, limit, "a push is larger than the cache takes; it goes on without being cached"
+                    );
+                } else if NOT_STORED.is_due() {
                     warn!(
+                        registry,
+                        repository,
                         error = crate::telemetry::chain(&error),
-                        "a push cannot be stored; it goes on without being cached"
+                        "a push cannot be stored; it goes on without being cached. Similar failures are not logged for a minute"
                     );
                 }
                 pending.give_up();
@@ -105,9 +117,9 @@ impl Feed {
     /// Whether another piece may be offered now; else the waker is woken once it may.
     pub(crate) fn has_room(&self, cx: &std::task::Context<'_>) -> bool {
         let has_room = || {
-            self.pieces.is_none()
-                || self.pending.is_given_up()
-                || self.pending.bytes.load(Ordering::Acquire) < PENDING_LIMIT
+            let has_place = |pieces: &Sender<Bytes>| pieces.capacity() > 0 || pieces.is_closed();
+            let is_little = self.pending.bytes.load(Ordering::Acquire) < PENDING_LIMIT;
+            self.pending.is_given_up() || self.pieces.as_ref().is_none_or(|pieces| is_little && has_place(pieces))
         };
         if has_room() {
             return true;
@@ -123,7 +135,9 @@ impl Feed {
         }
         let Some(pieces) = &self.pieces else { return };
         self.pending.bytes.fetch_add(piece.len(), Ordering::AcqRel);
-        let _ = pieces.send(piece.clone()); // it has given up
+        if pieces.try_send(piece.clone()).is_err() {
+            self.give_up();
+        }
     }
 
     /// That was all.
@@ -140,8 +154,8 @@ impl Feed {
 
     /// One whose pieces nobody takes.
     #[cfg(test)]
-    pub(crate) fn untaken() -> (Self, UnboundedReceiver<Bytes>) {
-        let (pieces, received) = mpsc::unbounded_channel();
+    pub(crate) fn untaken() -> (Self, Receiver<Bytes>) {
+        let (pieces, received) = mpsc::channel(MOST_PENDING);
         (Self { pending: Arc::default(), pieces: Some(pieces) }, received)
     }
 

@@ -87,7 +87,7 @@ impl Pushing<'_> {
         let Some((landing, is_first)) = self.landing(request.headers()) else { return (request, None) };
         let (parts, body) = request.into_parts();
         let is_empty = http_body::Body::is_end_stream(&body);
-        let (body, staging) = self.pushes().stage(landing, body);
+        let (body, staging) = self.pushes().stage(&self.pusher, landing, body);
         (Request::from_parts(parts, body), Some(Staged { staging, is_first, is_empty }))
     }
 
@@ -127,13 +127,16 @@ impl Pushing<'_> {
                     self.prove(&digest, Content::Manifest, false).await;
                 }
             }
-            Write::Begin { mount: Some(digest), .. } if is_accepted => {
-                if is_of(said, digest) && pushes.mounted(pusher, digest).await {
+            Write::Begin { mount: Some(digest), .. } if is_accepted && is_of(said, digest) => {
+                let is_linked = pushes.mounted(pusher, digest).await;
+                if is_linked {
                     self.prove(digest, Content::Blob, true).await;
                 }
             }
-            Write::Begin { digest: Some(digest), .. } | Write::Chunk { digest: Some(digest), .. } if is_accepted => {
-                let Some(Staged { staging, .. }) = staged.filter(|_| is_of(said, digest)) else { return };
+            Write::Begin { digest: Some(digest), mount: None, .. } | Write::Chunk { digest: Some(digest), .. }
+                if is_accepted && is_of(said, digest) =>
+            {
+                let Some(Staged { staging, .. }) = staged else { return };
                 if pushes.accepted_blob(pusher, *digest, staging).await {
                     self.prove(digest, Content::Blob, false).await;
                 }
