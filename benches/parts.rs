@@ -227,6 +227,7 @@ impl Source for Always {
             total,
             ranges: None,
             is_coded: false,
+            is_open_ended: false,
             validator: None,
             endpoint: None,
             proof,

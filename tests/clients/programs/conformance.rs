@@ -83,9 +83,9 @@ fn no_case_is_worse_than_at_the_registry_alone_by_connect_and_by_each_name_and_r
         ("host", nowhere.clone(), format!("localhost:{port}"), "lab/host"),
         ("path", nowhere.clone(), host.clone(), "quay.io/lab/path"),
         ("name", nowhere.clone(), host.clone(), "all/name"),
-        ("default", nowhere.clone(), host.clone(), "lab/default"),
+        ("default", nowhere.clone(), host, "lab/default"),
         ("ns", nowhere.clone(), naming.to_string(), "lab/ns"),
-        ("proxy port", nowhere.clone(), proxy.listen.to_string(), "quay.io/lab/port"),
+        ("proxy port", nowhere, proxy.listen.to_string(), "quay.io/lab/port"),
     ];
     for (by, way, registry, repository) in &places {
         none_is_worse(&alone, &conformance(&lab, way, registry, repository, &[]), by);
