@@ -55,7 +55,18 @@ impl Source for Slow {
             let (at, ranges) = (want.from, Some(true));
             let (total, body) = (Some(length), Body::wrap(body));
             let proof = Proof { media_type: Some("application/octet-stream".into()), ..Proof::default() };
-            Ok(Flow { at, to: Some(to), total, ranges, is_coded: false, is_open_ended: false, validator: None, endpoint: None, proof, body })
+            Ok(Flow {
+                at,
+                to: Some(to),
+                total,
+                ranges,
+                is_coded: false,
+                is_open_ended: false,
+                validator: None,
+                endpoint: None,
+                proof,
+                body,
+            })
         })
     }
 
