@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::mirror::Asked;
+use super::mirror::ImageAsked;
 use super::proxy::ProxyClient;
 use super::report::Reporter;
 use super::{found, mirror, steps};
@@ -72,11 +72,11 @@ pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write)
 }
 
 /// What mirrors are asked for: without an image, what Docker Hub's clients ask.
-fn asked(image: Option<&ImageName>) -> anyhow::Result<Asked> {
+fn asked(image: Option<&ImageName>) -> anyhow::Result<ImageAsked> {
     Ok(match image {
-        None => Asked { registry: "docker.io".to_owned(), image: None },
+        None => ImageAsked { registry: "docker.io".to_owned(), image: None },
         Some(ImageName::Image(registry, repository, reference)) => {
-            Asked { registry: registry.to_string(), image: Some((repository.clone(), reference.clone())) }
+            ImageAsked { registry: registry.to_string(), image: Some((repository.clone(), reference.clone())) }
         }
         Some(_) => bail!("this is not an image; expected a name such as quay.io/org/app:1"),
     })

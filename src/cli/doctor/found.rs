@@ -8,7 +8,7 @@ use crate::setup::MirrorUrl;
 
 /// How a client names the registry to its mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
+pub(super) enum MirrorNaming {
     /// Not at all: the mirror is for one registry.
     Silent,
     /// By `ns`.
@@ -26,7 +26,7 @@ pub(super) struct FoundMirror {
     pub(super) url: MirrorUrl,
     /// The CAs that the client trusts for it, besides the system's.
     pub(super) trusted: Vec<PathBuf>,
-    pub(super) naming: Naming,
+    pub(super) naming: MirrorNaming,
 }
 
 /// The mirrors for the registry of this name on the machine below `root`.
@@ -70,7 +70,7 @@ fn docker(file: &Path, certs: &Path) -> Vec<FoundMirror> {
         file: file.to_owned(),
         trusted: certificates(certs, &url),
         url,
-        naming: Naming::Silent,
+        naming: MirrorNaming::Silent,
     };
     urls.map(found).collect()
 }
@@ -86,7 +86,7 @@ fn containerd(client: &'static str, root: &Path, folder: &Path, registry: &str) 
         file: file.clone(),
         url,
         trusted: table.texts("ca").iter().map(|path| inside(root, &base, path)).collect(),
-        naming: Naming::Namespace,
+        naming: MirrorNaming::Namespace,
     };
     // The registry's own host is no mirror.
     let is_own = |url: &MirrorUrl| url.authority() == registry || url.authority() == "registry-1.docker.io";
@@ -107,7 +107,7 @@ fn rancher(client: &'static str, root: &Path, file: &Path, registry: &str) -> Op
         file: file.to_owned(),
         trusted: trusted(&url).into_iter().collect(),
         url,
-        naming: Naming::Namespace,
+        naming: MirrorNaming::Namespace,
     };
     Some(urls.map(found).collect())
 }
@@ -144,7 +144,7 @@ fn containers(root: &Path, registry: &str) -> Vec<FoundMirror> {
                 file: file.clone(),
                 trusted: trusted.iter().flat_map(|folder| certificates(folder, &url)).collect(),
                 url,
-                naming: Naming::Silent,
+                naming: MirrorNaming::Silent,
             });
         }
     }
@@ -166,7 +166,7 @@ fn buildkit(root: &Path, file: &Path, registry: &str) -> Vec<FoundMirror> {
             file: file.to_owned(),
             url: format!("{scheme}://{host}{path}").parse().ok()?,
             trusted: how.iter().flat_map(|how| how.texts("ca")).map(|path| inside(root, root, path)).collect(),
-            naming: Naming::Namespace,
+            naming: MirrorNaming::Namespace,
         })
     };
     listed.texts("mirrors").iter().filter_map(found).collect()

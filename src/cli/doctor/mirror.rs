@@ -7,17 +7,17 @@ use http::header::{ACCEPT, AUTHORIZATION, HOST};
 use http::{Request, StatusCode};
 use rustls::CertificateError;
 
-use super::found::{FoundMirror, Naming};
+use super::found::{FoundMirror, MirrorNaming};
 use super::image;
 use super::report::{Found, Problem, Reporter};
 use super::talk::{self, Answer, ask, speak};
-use super::trust::Trust;
+use super::trust::PeerTrust;
 use super::verdict::{LOG, refused};
 use crate::oci::{Accept, Authority, Bearer, Reference, Repository};
 use crate::wire::Body;
 
 /// An image at its registry.
-pub(super) struct Asked {
+pub(super) struct ImageAsked {
     pub(super) registry: String,
     pub(super) image: Option<(Repository, Reference)>,
 }
@@ -25,11 +25,15 @@ pub(super) struct Asked {
 struct Mirror<'a> {
     found: &'a FoundMirror,
     to: Authority,
-    trust: Trust,
+    trust: PeerTrust,
 }
 
 /// Takes the steps for each mirror; answers whether all of them can be used.
-pub(super) async fn take(found: &[FoundMirror], asked: &Asked, reporter: &mut Reporter<'_>) -> anyhow::Result<bool> {
+pub(super) async fn take(
+    found: &[FoundMirror],
+    asked: &ImageAsked,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<bool> {
     let mut passed = true;
     for mirror in found {
         passed &= go(mirror, asked, reporter).await?.is_some();
@@ -37,7 +41,7 @@ pub(super) async fn take(found: &[FoundMirror], asked: &Asked, reporter: &mut Re
     Ok(passed)
 }
 
-async fn go(found: &FoundMirror, asked: &Asked, reporter: &mut Reporter<'_>) -> anyhow::Result<Option<()>> {
+async fn go(found: &FoundMirror, asked: &ImageAsked, reporter: &mut Reporter<'_>) -> anyhow::Result<Option<()>> {
     let step = |name: &str| format!("{} mirror, {name}", found.client);
     if reporter.step(&step("setting"), setting(found))?.is_none() {
         return Ok(None);
@@ -46,7 +50,7 @@ async fn go(found: &FoundMirror, asked: &Asked, reporter: &mut Reporter<'_>) -> 
     let mirror = Mirror {
         found,
         to: Authority::parse(found.url.authority(), default)?,
-        trust: Trust::new(found.trusted.iter().map(|path| path.as_path()).filter(|path| path.is_file()))?,
+        trust: PeerTrust::new(found.trusted.iter().map(|path| path.as_path()).filter(|path| path.is_file()))?,
     };
     if reporter.step(&step("way"), mirror.reach().await)?.is_none() {
         return Ok(None);
@@ -185,7 +189,7 @@ impl Mirror<'_> {
     /// Fetches the manifest by the name that the client gives it.
     async fn image(
         &self,
-        asked: &Asked,
+        asked: &ImageAsked,
         repository: &Repository,
         reference: &Reference,
         challenge: Option<Bearer>,
@@ -194,8 +198,8 @@ impl Mirror<'_> {
         let api = self.found.url.api();
         let api = api.strip_prefix(&base).unwrap_or(&api);
         let ns = match self.found.naming {
-            Naming::Namespace => format!("?ns={}", asked.registry),
-            Naming::Silent => String::new(),
+            MirrorNaming::Namespace => format!("?ns={}", asked.registry),
+            MirrorNaming::Silent => String::new(),
         };
         let path = format!("{}{api}/{repository}/manifests/{reference}{ns}", self.found.url.root());
         let failed = |error: anyhow::Error| problem(self.found, format!("{error:#}"), LOG);
@@ -247,5 +251,5 @@ impl Mirror<'_> {
 /// The mirror of a flag, which is tested as containerd asks it.
 pub(super) fn named(url: crate::setup::MirrorUrl, ca: Option<&Path>) -> FoundMirror {
     let trusted = ca.map(Path::to_owned).into_iter().collect();
-    FoundMirror { client: "the", file: "--mirror".into(), url, trusted, naming: Naming::Namespace }
+    FoundMirror { client: "the", file: "--mirror".into(), url, trusted, naming: MirrorNaming::Namespace }
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::talk::{self, ANSWER, Answer, LIMIT, ask, speak};
-use super::trust::{Distrust, Secured, Trust};
+use super::trust::{Distrust, PeerTrust, Secured};
 use crate::oci::Authority;
 use crate::setup::ProxyUrl;
 use crate::wire::{Body, collect_within};
@@ -21,7 +21,7 @@ use crate::wire::{Body, collect_within};
 pub(super) struct ProxyClient {
     pub(super) proxy: Authority,
     authorization: Option<String>,
-    trust: Trust,
+    trust: PeerTrust,
 }
 
 /// An open way through the proxy to a host.
@@ -42,7 +42,7 @@ impl ProxyClient {
         Ok(Self {
             proxy: Authority::parse(host, 80)?,
             authorization: user.map(|user| format!("Basic {}", encode(user))),
-            trust: Trust::new(ca)?,
+            trust: PeerTrust::new(ca)?,
         })
     }
 

@@ -18,14 +18,14 @@ pub(super) const AWAY: &str = "the proxy's log and pullthrough why IMAGE on its 
                     can be pulled meanwhile";
 
 /// A pull of one image.
-pub(super) struct Pull<'a> {
+pub(super) struct ImagePull<'a> {
     pub(super) proxy: &'a ProxyClient,
     pub(super) to: &'a Authority,
     pub(super) repository: Repository,
     pub(super) token: Option<String>,
 }
 
-impl Pull<'_> {
+impl ImagePull<'_> {
     pub(super) async fn manifest(&self, reference: &Reference) -> Result<(Answer, Found), Problem> {
         let (answer, by) = self.ask(&Method::GET, &format!("manifests/{reference}"), false).await?;
         if answer.status != StatusCode::OK {

@@ -7,7 +7,7 @@ use rustls::CertificateError;
 use super::bypass;
 use super::image::{self, Question};
 use super::proxy::{OpenTunnel, ProxyClient};
-use super::pull::{AWAY, Pull, choose, is_away};
+use super::pull::{AWAY, ImagePull, choose, is_away};
 use super::report::{Found, Problem, Reporter};
 use super::trust::Distrust;
 use super::verdict::{LOG, refused};
@@ -82,7 +82,7 @@ async fn go(
             }
         }
     };
-    let pull = Pull { proxy, to, repository, token };
+    let pull = ImagePull { proxy, to, repository, token };
     let Some(manifest) = reporter.step("manifest", pull.manifest(&reference).await)? else { return Ok(None) };
     let mut listed = Descriptor::listed(&manifest.body);
     if listed.iter().any(|entry| entry.platform.is_some()) {

@@ -19,7 +19,7 @@ use crate::oci::Authority;
 use crate::wire::Body;
 
 /// The CAs that a client trusts.
-pub(super) struct Trust {
+pub(super) struct PeerTrust {
     provider: Arc<CryptoProvider>,
     /// `None` where this machine trusts no CA at all.
     verifier: Option<Arc<WebPkiServerVerifier>>,
@@ -49,7 +49,7 @@ impl Distrust {
     }
 }
 
-impl Trust {
+impl PeerTrust {
     /// The system's roots, and those in the files.
     pub(super) fn new<'a>(files: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
