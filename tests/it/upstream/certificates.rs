@@ -102,7 +102,7 @@ async fn names_dates_and_purpose_of_an_own_certificate_are_checked() {
     assert!(refused(over).await.contains("expired"));
     let early =
         by_rcgen(folder.path(), "early", |params| (params.not_before, params.not_after) = (now + day, now + day * 9));
-    assert!(refused(early).await.contains("not valid yet"));
+    assert!(refused(early).await.contains("not valid before"));
     let client = by_rcgen(folder.path(), "client", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
