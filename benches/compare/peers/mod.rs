@@ -161,7 +161,9 @@ impl Kind {
             Self::Pullthrough(..) | Self::Quiet(_) => folder.join("ca/ca.crt"),
             _ => lab.certificates.ca.clone(),
         };
-        let target = Target::new(address, via, lab.authority(), &ca)?;
+        // A mirror is called by its own name.
+        let authority = if via == Via::Plain { address.to_string() } else { lab.authority() };
+        let target = Target::new(address, via, authority, &ca)?;
         Ok(Peer { kind: self.clone(), target, program: started })
     }
 }
