@@ -27,14 +27,16 @@ fn clients_that_iptables_redirects_pull_through_the_same_cache() {
     if std::env::var_os(INSIDE).is_some() {
         return inside();
     }
-    let status = Command::new("unshare")
+    // What it says is shown only where it fails: its summary is not one of this run's.
+    let ended = Command::new("unshare")
         .args(["--net", "--mount", "--fork", "--kill-child"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", NAME, "--test-threads=1", "--nocapture"])
         .env(INSIDE, "1")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{status}");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(ended.status.success(), "{}\n{}{}", ended.status, said(&ended.stdout), said(&ended.stderr));
 }
 
 fn inside() {
