@@ -13,7 +13,7 @@ use pullthrough::wire::Body;
 /// More than any honest answer has: whoever reads so much has had enough.
 const ENOUGH: usize = 8 << 20;
 /// A client is answered within 25 s in any case; the rest is for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An answer as a client saw it.
 #[derive(Clone, Debug)]
