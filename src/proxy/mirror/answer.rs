@@ -46,6 +46,7 @@ pub(crate) async fn answer(
     scheme: &'static str,
     request: Request<Received>,
 ) -> Rendered {
+    let scheme = inner::clients_scheme(scheme, request.headers());
     let policy = proxy.policy();
     if catalog::is_asked(&policy, &request) {
         return Box::pin(names(proxy, &policy, client, scheme, request)).await;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Uri};
@@ -19,6 +19,17 @@ use crate::wire::Received;
 #[derive(Debug, thiserror::Error)]
 #[error("the path or the query cannot be forwarded")]
 pub(super) struct NoRequest;
+
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The scheme that the client speaks, where a balancer took TLS off before `scheme`: of several, the first one had the client.
+/// A client that makes it up is shown URLs that it cannot use, and nobody else is.
+pub(super) fn clients_scheme(scheme: &'static str, headers: &HeaderMap) -> &'static str {
+    let mut said = headers.get_all(FORWARDED_PROTO).iter();
+    let (Some(first), None) = (said.next(), said.next()) else { return scheme };
+    let first = first.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default();
+    if first.trim_ascii().eq_ignore_ascii_case(b"https") { "https" } else { scheme }
+}
 
 /// The request to `target`. `query` is without `ns`.
 ///

@@ -34,6 +34,19 @@ async fn a_login_is_verified_by_the_registry_that_the_name_stands_for() {
 }
 
 #[tokio::test]
+async fn where_a_balancer_takes_tls_off_the_client_is_sent_to_no_plain_address() {
+    let lab = Lab::with_tokens("", "").await;
+    for (said, scheme) in [("https", "https"), ("HTTPS, http", "https"), ("http", "http"), ("http, https", "http")] {
+        let ping = lab.session(ALONE).await.ask("GET", "/v2/", &[("x-forwarded-proto", said)]).await;
+        let challenge = ping.header("www-authenticate");
+        let realm = format!("Bearer realm=\"{scheme}://{ALONE}/v2/_pullthrough/token\"");
+        assert!(challenge.starts_with(&realm), "{said}: {challenge}");
+    }
+    let requests = lab.registry.requests();
+    assert!(requests.iter().all(|seen| !seen.headers.contains_key("x-forwarded-proto")), "it is between the two of us");
+}
+
+#[tokio::test]
 async fn a_form_and_an_identity_token_are_verified_as_well() {
     let lab = Lab::with_tokens("", "").await;
     let own = lab.registry.push_blob("alice/app", vec![1; 1000]);
