@@ -50,14 +50,19 @@ pub(crate) async fn answer(
     site: Arc<Site>,
     request: Request<Received>,
 ) -> Response<Body> {
+    answered(&proxy, &client, &site, request).await.response
+}
+
+/// The same, with the word of whose answer it is. The audit log has been told of it.
+pub(crate) async fn answered(proxy: &Arc<Proxy>, client: &Client, site: &Site, request: Request<Received>) -> Rendered {
     let policy = proxy.policy();
     let asked = RefusedRequest::of(&policy.clients, client.from.address, &request);
-    let Rendered { response, declined, .. } = judged(&proxy, &policy, &client, &site, request).await;
-    if let (Some(asked), Some(reason)) = (asked, declined) {
+    let mut rendered = judged(proxy, &policy, client, site, request).await;
+    if let (Some(asked), Some(reason)) = (asked, rendered.declined.take()) {
         let registry = policy.registry(&site.authority).map(|registry| registry.name().clone());
-        asked.note(&policy.clients, client.user, registry, response.status(), &reason);
+        asked.note(&policy.clients, client.user.clone(), registry, rendered.response.status(), &reason);
     }
-    response
+    rendered
 }
 
 async fn judged(

@@ -49,7 +49,9 @@ impl MirrorAnswer<'_> {
             StatusCode::UNAUTHORIZED if self.has_logins && !self.place.naming.takes_credentials => {
                 let message =
                     "the registry does not give this to everybody, and this mirror's name takes no credentials for it";
-                replaced(rendered, &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message))
+                let speaker = rendered.speaker; // it is the registry that refuses, in other words
+                let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
+                Rendered { speaker, ..replaced(rendered, &failure) }
             }
             status if status.is_redirection() && self.reads() => self.redirected(rendered),
             _ => rendered,
