@@ -46,11 +46,7 @@ impl MirrorAnswer<'_> {
     /// The answer as a client of the mirror may have it.
     pub(crate) fn translated(&self, rendered: Rendered) -> Rendered {
         let mut rendered = match rendered.response.status() {
-            StatusCode::UNAUTHORIZED if self.has_logins && !self.place.naming.takes_credentials => {
-                let message =
-                    "the registry does not give this to everybody, and this mirror's name takes no credentials for it";
-                replaced(rendered, &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message))
-            }
+            StatusCode::UNAUTHORIZED if !self.place.naming.takes_credentials => self.without_credentials(rendered),
             status if status.is_redirection() && self.reads() => self.redirected(rendered),
             _ => rendered,
         };
@@ -69,6 +65,26 @@ impl MirrorAnswer<'_> {
         links::rewrite(headers, &self.place);
         self.relocate(headers);
         rendered
+    }
+
+    /// A refusal of what no credentials of the client's can change: the registry is not asked with them by this name. A mirror with
+    /// passwords of its own does not ask for one again; else the client is told by 401, as clients expect where it may go on
+    /// without.
+    fn without_credentials(&self, rendered: Rendered) -> Rendered {
+        let message = match (self.place.route.repository(), self.reads()) {
+            (None, _) if !self.has_logins => return rendered,
+            (_, true) => {
+                "the registry does not give this to everybody, and this mirror's name takes no credentials for it"
+            }
+            (_, false) => {
+                "the registry does not let everybody push or delete, and this mirror's name takes no credentials for it"
+            }
+        };
+        let (status, code) = match self.has_logins {
+            true => (StatusCode::FORBIDDEN, Code::Denied),
+            false => (StatusCode::UNAUTHORIZED, Code::Unauthorized),
+        };
+        replaced(rendered, &Failure::new(status, code, "http_request_denied", message))
     }
 
     /// Our own challenge in the place of what was `said`: to get a token here, for what the client calls the repository.
