@@ -14,6 +14,7 @@ use super::lists::ListQuery;
 use super::push;
 use super::read::read;
 use super::translated::answer::{MirrorAnswer, is_to_translate};
+use super::translated::listed;
 use super::translated::place::AskedPlace;
 use super::translated::upload::{UploadName, Uploads};
 use crate::oci::{Authority, Code, Route};
@@ -137,7 +138,9 @@ async fn judged(
                     }
                 };
                 match &site.naming {
-                    Some(naming) if is_to_translate(&rendered.response) => {
+                    Some(naming)
+                        if is_to_translate(&rendered.response) || matches!(clearance.route(), Route::Tags(_)) =>
+                    {
                         let target = target(proxy, site, &registry, &clearance).and_then(Result::ok);
                         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/v2/"));
                         let mac = |parts: &[&[u8]]| proxy.cache.mac(parts);
@@ -145,7 +148,8 @@ async fn judged(
                         let (registry, route) = (&*registry, clearance.route());
                         let place = AskedPlace { uploads, naming, registry, authority, route, target: &target };
                         let has_logins = clients.logins.is_some();
-                        MirrorAnswer { place, method: &method, has_logins }.translated(rendered)
+                        let rendered = MirrorAnswer { place: &place, method: &method, has_logins }.translated(rendered);
+                        Box::pin(listed::named(rendered, &place, &method)).await
                     }
                     _ => rendered,
                 }
