@@ -48,6 +48,7 @@ pub(crate) use auth::token::TokenDocument;
 pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
 pub use client::{AskedOf, Upstream};
 pub use config::{Config, Several};
+pub(crate) use credentials::{DockerConfig, Lead};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;

@@ -30,4 +30,5 @@ pub use config::{CredentialConfig, Held};
 pub use credential::Credential;
 pub use error::CredentialError;
 pub use keyring::{Keyring, Picked};
+pub(crate) use docker::{DockerConfig, Lead};
 pub(crate) use login::Login;
