@@ -281,8 +281,12 @@ fn tell(
     for right in &shown.rights {
         let who = match right.public {
             true => "everyone",
-            false if is_plain(entry) => "everyone while the registry says so; that is not remembered over a restart, as it is asked without TLS",
-            false if matches!(entry.auth, Auth::Held(_)) => "clients that the registry admits with the proxy's credentials",
+            false if is_plain(entry) => {
+                "everyone while the registry says so; that is not remembered over a restart, as it is asked without TLS"
+            }
+            false if matches!(entry.auth, Auth::Held(_)) => {
+                "clients that the registry admits with the proxy's credentials"
+            }
             false => "clients that the registry admits with their own credentials",
         };
         writeln!(out, "readers    {}: {who} (the registry said so {})", right.place, ago(Some(right.proven), now))?;
@@ -331,7 +335,9 @@ mod tests {
 
     #[test]
     fn in_an_outage_nobody_is_promised_what_only_some_get() {
-        for (readers, words) in [(Readers::Proven, "its client has proven"), (Readers::SinceStart, "the registry has answered since")] {
+        for (readers, words) in
+            [(Readers::Proven, "its client has proven"), (Readers::SinceStart, "the registry has answered since")]
+        {
             for (is_fresh, away) in [(true, Away::Part), (true, Away::Registry), (false, Away::Registry)] {
                 let said = next(is_fresh, true, away, readers);
                 assert!(said.contains(words) && said.contains("503"), "{said}");

@@ -103,7 +103,11 @@ impl Settings {
         let listeners = [Some(self.listen.proxy), self.listen.mirror].into_iter().flatten();
         let addresses = listeners.map(|listener| listener.ip()).filter(|address| !address.is_unspecified());
         let is_everywhere = |mirror: &SocketAddr| mirror.ip().is_unspecified() && self.mirror.tls.is_none();
-        let mut reached = if self.listen.mirror.is_some_and(|mirror| is_everywhere(&mirror)) { host::own_addresses() } else { Vec::new() };
+        let mut reached = if self.listen.mirror.is_some_and(|mirror| is_everywhere(&mirror)) {
+            host::own_addresses()
+        } else {
+            Vec::new()
+        };
         reached.retain(|address| address.is_ipv4() || self.listen.mirror.is_some_and(|mirror| mirror.is_ipv6()));
         let addresses = addresses.chain(reached);
         let names = names.into_iter().flatten().filter_map(|name| name.parse().ok());

@@ -73,7 +73,15 @@ impl Record {
             path: None,
             detail: None,
         };
-        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, asked: None, quiet: false, aside: false }
+        Self {
+            line,
+            started: Instant::now(),
+            metrics: metrics.clone(),
+            counted: None,
+            asked: None,
+            quiet: false,
+            aside: false,
+        }
     }
 
     /// Notes the user that the client has proven to be.

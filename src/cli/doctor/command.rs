@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::found::MirrorNaming;
 use super::login::MirrorAddress;
 use super::mirror::ImageAsked;
 use super::proxy::ProxyClient;
 use super::report::Reporter;
-use super::found::MirrorNaming;
 use super::{found, mirror, steps};
 use crate::cli::flags::{Print, print_json};
 use crate::cli::named;

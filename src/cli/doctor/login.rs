@@ -119,7 +119,10 @@ mod tests {
             (basic.is_some(), is_with_helper)
         };
         assert_eq!(found(r#"{"auths":{"m.example:5000":{"auth":"dTpw"}}}"#), (true, false));
-        assert_eq!(found(r#"{"auths":{"m.example:5001":{"auth":"dTpw"},"m.example":{"auth":"dTpw"}}}"#), (false, false));
+        assert_eq!(
+            found(r#"{"auths":{"m.example:5001":{"auth":"dTpw"},"m.example":{"auth":"dTpw"}}}"#),
+            (false, false)
+        );
         assert_eq!(found(r#"{"auths":{"m.example:5000":{}},"credsStore":"pass"}"#), (false, true));
         assert_eq!(found(""), (false, false));
     }

@@ -238,7 +238,8 @@ impl Mirror<'_> {
     /// What helps with an answer that is no image.
     fn cure(&self, answer: &Answer) -> String {
         let words = answer.words();
-        let is_told = |part: &str| words.contains(part) || answer.header("proxy-status").is_some_and(|told| told.contains(part));
+        let is_told =
+            |part: &str| words.contains(part) || answer.header("proxy-status").is_some_and(|told| told.contains(part));
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_told("takes no credentials") => {
                 "the registry gives this to known users only, and under this name no client's password is sent on: set auth (and \
@@ -319,7 +320,8 @@ impl Mirror<'_> {
         );
         let service = challenge.service.as_deref().unwrap_or_default().replace(' ', "%20");
         let scope = format!("repository%3A{}%3Apull", repository.replace('/', "%2F"));
-        let answer = self.get(&format!("{}?service={service}&scope={scope}", realm.path()), self.login.basic.as_ref()).await?;
+        let answer =
+            self.get(&format!("{}?service={service}&scope={scope}", realm.path()), self.login.basic.as_ref()).await?;
         if answer.status != StatusCode::OK {
             let Problem { words, .. } = refused(&answer, &self.to);
             return Ok(Err(Problem::new(words, self.cure(&answer))));

@@ -62,8 +62,7 @@ pub(crate) fn note_no_default(mirror: &MirrorConfig, registries: &[RegistrySetti
 /// Clients refuse a certificate that is not for the name, and most of them pull from the registry then and say nothing.
 fn note_uncovered(leaf: &CertificateDer<'_>, mirror: &MirrorConfig, path: &KeyPath, report: &mut Report<'_>) {
     let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return };
-    let hosts: BTreeSet<Host> =
-        mirror.names.keys().filter_map(|name| name.parse::<MirrorName>().ok()?.host).collect();
+    let hosts: BTreeSet<Host> = mirror.names.keys().filter_map(|name| name.parse::<MirrorName>().ok()?.host).collect();
     let is_covered = |host: &Host| {
         let host = host.to_string();
         let name = ServerName::try_from(host.trim_matches(['[', ']']));
@@ -87,9 +86,14 @@ fn note_without_effect(name: &MirrorName, registries: &[RegistrySettings], path:
     match (&name.host, registry) {
         (None, Some(registry)) => report.notice(
             path,
-            format!("is never used: a path that begins with {0} means that registry; expected another path", registry.short(443)),
+            format!(
+                "is never used: a path that begins with {0} means that registry; expected another path",
+                registry.short(443)
+            ),
         ),
-        (Some(Host::Name(host)), _) if name.path.is_none() && name.port.is_none() && !host.contains('.') && &**host != "localhost" => {
+        (Some(Host::Name(host)), _)
+            if name.path.is_none() && name.port.is_none() && !host.contains('.') && &**host != "localhost" =>
+        {
             report.notice(path, format!("is the host {host}; for a path on every host, write /{host}"));
         }
         _ => {}

@@ -97,9 +97,8 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(config.clone());
         }
         let reached = || to.map(|to| Host::Address(to.ip().to_canonical()));
-        let unasked = || {
-            [policy.mirror.unasked.clone(), reached()].into_iter().flatten().find(|host| policy.ca.covers(host))
-        };
+        let unasked =
+            || [policy.mirror.unasked.clone(), reached()].into_iter().flatten().find(|host| policy.ca.covers(host));
         let host = own(asked.or_else(unasked)).map_err(Failed::unnamed)?;
         // Its client means to talk to that registry, whose names are not this mirror's.
         let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);

@@ -76,7 +76,10 @@ impl MirrorAnswer<'_> {
             "the registry does not let everybody push or delete, and this mirror's name takes no credentials for it"
         };
         if self.has_logins {
-            return replaced(rendered, &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message));
+            return replaced(
+                rendered,
+                &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message),
+            );
         }
         if self.place.route.repository().is_some()
             && let Ok(told) = HeaderValue::from_str(&format!("pullthrough; details=\"{message}\""))

@@ -62,8 +62,14 @@ mod tests {
     #[test]
     fn only_the_name_of_a_list_is_another_one() {
         let table = [
-            (r#"{"name":"org/app","tags":["name","org/app"]}"#, Some(r#"{"name":"q/org/app","tags":["name","org/app"]}"#)),
-            ("{ \"tags\" : null,\n\"name\": \"x\" , \"a\": {\"name\": 1}}\n", Some("{ \"tags\" : null,\n\"name\": \"q/org/app\" , \"a\": {\"name\": 1}}\n")),
+            (
+                r#"{"name":"org/app","tags":["name","org/app"]}"#,
+                Some(r#"{"name":"q/org/app","tags":["name","org/app"]}"#),
+            ),
+            (
+                "{ \"tags\" : null,\n\"name\": \"x\" , \"a\": {\"name\": 1}}\n",
+                Some("{ \"tags\" : null,\n\"name\": \"q/org/app\" , \"a\": {\"name\": 1}}\n"),
+            ),
             (r#"{"name":"org\/app","tags":[]}"#, None),
             (r#"{"name":null,"tags":[]}"#, None),
             (r#"{"tags":["a"]}"#, None),
