@@ -14,11 +14,11 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::http::PendingAnswer;
 use super::pages;
-use crate::host;
+use crate::host::{self, LogThrottle};
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
@@ -30,6 +30,8 @@ use crate::proxy::v2::dispatch;
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
 const TLS_BUFFER: usize = 256 << 10;
+/// Paces the line about names without a certificate: clients choose them, and try again.
+static SAID: LogThrottle = LogThrottle::new();
 /// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of the proxy.
 pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
 
@@ -139,6 +141,8 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
         let config = match choose(asked) {
             Ok(config) => config,
             Err(failed) => {
+                let name = start.client_hello().server_name().map(str::to_owned);
+                without_certificate(client, to, name.as_deref(), &failed);
                 // There is no such host here, as far as the client can know.
                 let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
                 return Err(failed);
@@ -160,6 +164,20 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }
     None
+}
+
+/// Says that a client asked for a name for which there is no certificate here: it sees an alert alone, and a client of a mirror
+/// goes on to the registry.
+fn without_certificate(client: IpAddr, to: &str, name: Option<&str>, failed: &Failed) {
+    let Some(unsaid) = (failed.reason == "unsigned").then(|| SAID.due()).flatten() else { return };
+    warn!(
+        %client,
+        to,
+        name,
+        error = failed.error,
+        unsaid,
+        "a client's TLS asks for a name for which there is no certificate: if it is a name of the mirror, add it to mirror.names or use a certificate for it in mirror.tls; else let the client use a name that there is one for (a sealed CA signs for no new names)"
+    );
 }
 
 async fn finish<S: AsyncRead + AsyncWrite + Unpin>(
