@@ -69,9 +69,7 @@ fn fix(folder: &Path, place: Option<&Path>) -> Option<String> {
     }
     let is_owner = fs::metadata(folder).is_ok_and(|metadata| metadata.uid() == user && user != 0);
     let how = if is_owner { "chmod u+rwx".to_owned() } else { format!("chown -R {user}:{group}") };
-    Some(format!(
-        "{shown} is not writable by user {user}, which pullthrough runs as: run {how} on that directory"
-    ))
+    Some(format!("{shown} is not writable by user {user}, which pullthrough runs as: run {how} on that directory"))
 }
 
 #[cfg(test)]

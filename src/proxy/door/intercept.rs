@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::http::PendingAnswer;
 use super::pages;
-use crate::host::{self, LogThrottle};
+use crate::host;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
@@ -30,8 +30,6 @@ use crate::proxy::v2::dispatch;
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// TLS holds at most this much for a client that does not read.
 const TLS_BUFFER: usize = 256 << 10;
-/// Paces the line about names without a certificate: clients choose them, and try again.
-static SAID: LogThrottle = LogThrottle::new();
 /// A fatal unrecognized_name alert (RFC 8446, 6.2; RFC 6066, 3), sent before any handshake message of the proxy.
 pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = alert(112);
 
@@ -142,7 +140,7 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(config) => config,
             Err(failed) => {
                 let name = start.client_hello().server_name().map(str::to_owned);
-                without_certificate(client, to, name.as_deref(), &failed);
+                without_certificate(proxy, client, to, name.as_deref(), &failed);
                 // There is no such host here, as far as the client can know.
                 let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
                 return Err(failed);
@@ -168,8 +166,8 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Says that a client asked for a name for which there is no certificate here: it sees an alert alone, and a client of a mirror
 /// goes on to the registry.
-fn without_certificate(client: IpAddr, to: &str, name: Option<&str>, failed: &Failed) {
-    let Some(unsaid) = (failed.reason == "unsigned").then(|| SAID.due()).flatten() else { return };
+fn without_certificate(proxy: &Proxy, client: IpAddr, to: &str, name: Option<&str>, failed: &Failed) {
+    let Some(unsaid) = (failed.reason == "unsigned").then(|| proxy.unsigned.due()).flatten() else { return };
     warn!(
         %client,
         to,

@@ -51,7 +51,8 @@ pub(super) fn path_of(mirror: &MirrorUrl, registry: &str, known: &[OnMirror]) ->
 
 /// Where a name leads at this address, if it is a name of this address.
 fn at(mirror: &MirrorUrl, name: &str) -> Option<String> {
-    let (host, path) = name.trim_end_matches('/').split_once('/').map_or((name, None), |(host, path)| (host, Some(path)));
+    let (host, path) =
+        name.trim_end_matches('/').split_once('/').map_or((name, None), |(host, path)| (host, Some(path)));
     let is_here = |own: &str| host.eq_ignore_ascii_case(own);
     let is_ours = host.is_empty() || is_here(mirror.authority()) || is_here(mirror.host());
     is_ours.then(|| [Some(mirror.authority()), path].into_iter().flatten().collect::<Vec<_>>().join("/"))

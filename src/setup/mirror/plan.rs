@@ -318,7 +318,10 @@ mod tests {
             let paths: Vec<&str> = plan.files.iter().map(|file| file.path.as_str()).collect();
             assert_eq!(paths, ["/etc/containerd/certs.d/quay.io/hosts.toml"], "{url}");
             let text = &plan.files[0].text;
-            assert!(text.contains("[host.\"http://m:5000/v2/quay.io\"]") && text.contains("override_path = true"), "{text}");
+            assert!(
+                text.contains("[host.\"http://m:5000/v2/quay.io\"]") && text.contains("override_path = true"),
+                "{text}"
+            );
             let text = &planned(ClientKind::Podman, url, &["quay.io"]).unwrap().files[0].text;
             assert!(text.contains("location = \"m:5000/quay.io\"\n"), "{text}");
             let refused = planned(ClientKind::Podman, url, &["docker.io"]).unwrap_err().to_string();
@@ -334,6 +337,8 @@ mod tests {
     #[test]
     fn what_takes_it_back_names_the_registries_too() {
         let plan = planned(ClientKind::Containerd, "http://m:5000", &["quay.io"]).unwrap();
-        assert!(plan.undo[0].starts_with("pullthrough setup containerd --mirror http://m:5000 --registry quay.io --undo"));
+        assert!(
+            plan.undo[0].starts_with("pullthrough setup containerd --mirror http://m:5000 --registry quay.io --undo")
+        );
     }
 }

@@ -320,7 +320,8 @@ fn end(text: &mut String, client: ClientKind, mirror: &MirrorUrl, named: &[Strin
     let command = undo_command(client, mirror, named);
     if named.is_empty() && !mirror.has_path() {
         let base = mirror.base();
-        let _ = writeln!(text, "Undo, as root: curl -fsS {base}/setup/{client} | sh -s -- undo\n            or: {command}");
+        let _ =
+            writeln!(text, "Undo, as root: curl -fsS {base}/setup/{client} | sh -s -- undo\n            or: {command}");
     } else {
         let _ = writeln!(text, "Undo, as root: {command}"); // the mirror's own script is for other registries
     }

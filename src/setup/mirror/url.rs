@@ -178,7 +178,9 @@ mod tests {
             let url = text.parse::<MirrorUrl>().unwrap().meant(["/hub"].iter());
             assert_eq!((url.api().as_str(), url.registry()), (api, registry), "{text}");
         }
-        for (text, host) in [("http://[::1]:5", "[::1]"), ("http://[::1]", "[::1]"), ("http://m:5", "m"), ("http://m", "m")] {
+        for (text, host) in
+            [("http://[::1]:5", "[::1]"), ("http://[::1]", "[::1]"), ("http://m:5", "m"), ("http://m", "m")]
+        {
             assert_eq!(text.parse::<MirrorUrl>().unwrap().host(), host);
         }
     }
