@@ -43,7 +43,9 @@ async fn the_operators_certificate_is_served_and_exchanged_and_a_broken_one_is_n
         let client = crate::support::client::Client::direct(proxy.mirror()).trusting(&own.certificate);
         client.tls("any.example.org:443").await.is_ok()
     };
+    let log = Log::begin();
     assert!(served(one).await && !served(two).await);
+    assert_eq!(log.warnings(&["does not trust the certificate in mirror.tls", "--ca-file"]).len(), 1);
     install(two);
     proxy.reload(plan()).await;
     assert!(served(two).await && !served(one).await);
