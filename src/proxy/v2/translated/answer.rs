@@ -14,13 +14,16 @@ use crate::proxy::tokens::local::{LOCAL_TOKEN_PATH, LocalTokens};
 use crate::upstream;
 
 /// What a server says of itself to browsers, and here would say of the mirror.
-const OF_THE_HOST: [HeaderName; 8] = [
+const OF_THE_HOST: [HeaderName; 11] = [
     CONTENT_LOCATION,
     SET_COOKIE,
     STRICT_TRANSPORT_SECURITY,
     HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("authentication-info"),
     HeaderName::from_static("clear-site-data"),
     HeaderName::from_static("nel"),
+    HeaderName::from_static("oci-namespace"), // the client's own is echoed
+    HeaderName::from_static("refresh"),
     HeaderName::from_static("report-to"),
     HeaderName::from_static("set-cookie2"),
 ];
