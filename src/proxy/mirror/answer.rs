@@ -1,6 +1,7 @@
 //! Answers one request under `/v2/` that came to the proxy itself.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
@@ -117,7 +118,8 @@ fn query(request: &Request<Received>) -> Result<Query, Failure> {
 
 /// Refuses a request that is for no registry, and records it.
 fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal: &Failure) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client.from, request, "-", "mirror");
+    let host = inner::host_of(request, 80).map_or_else(|| "-".into(), |host| host.short(80));
+    let mut record = Record::new(&proxy.metrics, client.from, request, host, "mirror");
     record.user(client.user.as_ref());
     record.path(request.uri().path());
     record.judged("refuse", refusal.status.as_u16());
@@ -159,8 +161,10 @@ impl<'a> Asking<'a> {
         }
         let target = &targets[0];
         let (parts, body) = request.into_parts();
-        let answered = self.ask(target, parts, body).await;
-        answered.map_or_else(|failure| failure.render().response, |rendered| rendered.response).into()
+        match self.ask(target, parts, body).await {
+            Ok((rendered, record)) => record.attach(rendered),
+            Err(failure) => failure.render(),
+        }
     }
 
     /// Asks the members in order.
@@ -170,31 +174,35 @@ impl<'a> Asking<'a> {
         let remembered = self.remembered(route);
         let in_order = first(targets.iter().collect(), |target| remembered.as_ref() == Some(&target.authority));
         let is_moved = in_order[0].authority != targets[0].authority;
-        let (parts, _) = request.into_parts();
+        let (began, (parts, _)) = (Instant::now(), request.into_parts());
         let (mut kept, mut failed) = (None, None);
         for (at, target) in in_order.into_iter().enumerate() {
-            let rendered = match self.ask(target, parts.clone(), Received::empty()).await {
-                Ok(rendered) => rendered,
+            let (rendered, mut record) = match self.ask(target, parts.clone(), Received::empty()).await {
+                Ok(answered) => answered,
                 Err(failure) => return failure.render(),
             };
-            let is_away = self.is_away(target);
-            let answer: Rendered = match group::heard(route, rendered, is_away).await {
-                Heard::Next(response) => {
-                    kept = Some(group::better(kept, response));
+            record.began(began);
+            let rendered = match group::heard(route, rendered, self.is_away(target)).await {
+                Heard::Next(rendered) => {
+                    tracing::debug!(member = %target.authority, status = %rendered.response.status(), "asks the next registry of the group");
+                    record.set_aside();
+                    kept = Some(group::better(kept, (rendered, record), |(rendered, _)| rendered.response.status()));
                     continue;
                 }
                 Heard::Doubted(status) => self.doubted(target, status),
-                Heard::Ends(response) => response.into(),
+                Heard::Ends(rendered) => rendered,
             };
             // One that was asked out of turn hides nothing that those above it have.
-            if at == 0 && is_moved && group::is_fault(answer.response.status()) {
-                failed = Some(group::read_off(answer.response).await.0);
+            if at == 0 && is_moved && group::is_fault(rendered.response.status()) {
+                record.set_aside();
+                failed = Some((group::read_off(rendered).await.0, record));
                 continue;
             }
-            return self.noted(target, route, &parts.method, answer.response).into();
+            let response = self.noted(target, route, &parts.method, rendered.response);
+            return record.attach(Rendered { response, ..rendered });
         }
         match failed.or(kept) {
-            Some(response) => response.into(),
+            Some((rendered, record)) => record.taken_back().attach(rendered),
             None => failure(Unnamed::Nothing).render(),
         }
     }
@@ -246,7 +254,7 @@ impl<'a> Asking<'a> {
         group::doubted(&target.authority, status).render()
     }
 
-    /// The answer of `target` to the request that it gets.
+    /// The answer of `target` to the request that it gets, and the record that is to follow it.
     ///
     /// # Errors
     /// There is no such request.
@@ -255,7 +263,7 @@ impl<'a> Asking<'a> {
         target: &MirrorTargetRoute,
         parts: http::request::Parts,
         body: Received,
-    ) -> Result<Rendered, Failure> {
+    ) -> Result<(Rendered, Record), Failure> {
         let takes_credentials = self.takes_credentials(target);
         let own = |from: &str| self.own_name(target, from);
         let query = match target.route {

@@ -27,9 +27,9 @@ const READ: Duration = Duration::from_secs(2);
 /// What an answer of a member's means for the question.
 pub(super) enum Heard {
     /// It is the answer.
-    Ends(Response<Body>),
+    Ends(Rendered),
     /// The member has it not, or does not give it: the next one is asked.
-    Next(Response<Body>),
+    Next(Rendered),
     /// A server answers in its place.
     Doubted(StatusCode),
 }
@@ -56,28 +56,27 @@ pub(super) fn is_fault(status: StatusCode) -> bool {
 /// Judges an answer to a question by `route`, of a member that may be away. One that is not the last is read to its end, so that its connection is free
 /// while others are asked.
 pub(super) async fn heard(route: &Route, rendered: Rendered, is_away: bool) -> Heard {
-    let Rendered { response, speaker, .. } = rendered;
-    let status = response.status();
+    let status = rendered.response.status();
     let refuses = matches!(status, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     // What is held for a registry and refused by its token service is a 401 in the proxy's words.
-    if !refuses || is_away || (speaker == Speaker::Proxy && status != StatusCode::UNAUTHORIZED) {
-        return Heard::Ends(response);
+    let is_ours = rendered.speaker == Speaker::Proxy && status != StatusCode::UNAUTHORIZED;
+    if !refuses || is_away || is_ours {
+        return Heard::Ends(rendered);
     }
-    let (response, is_own_word) = match speaker {
-        Speaker::Registry | Speaker::Proxy => (read_off(response).await.0, true),
-        Speaker::Gateway => (response, false),
+    let (rendered, body) = read_off(rendered).await;
+    let is_own_word = match rendered.speaker {
+        Speaker::Registry | Speaker::Proxy => true,
+        Speaker::Gateway => false,
         Speaker::Unheard => {
-            let (response, body) = read_off(response).await;
-            let refused = Refused { status, headers: response.headers().clone(), body };
-            let is_own_word = refused.speaker() == Speaker::Registry;
-            (response, is_own_word)
+            let headers = rendered.response.headers().clone();
+            Refused { status, headers, body }.speaker() == Speaker::Registry
         }
     };
     let is_no_endpoint = matches!(route, Route::Referrers(..)) && status == StatusCode::NOT_FOUND;
     match is_own_word {
-        true => Heard::Next(response),
-        false if is_no_endpoint && is_page(&response) => Heard::Ends(response),
-        false if is_no_endpoint => Heard::Next(response),
+        true => Heard::Next(rendered),
+        false if is_no_endpoint && is_page(&rendered.response) => Heard::Ends(rendered),
+        false if is_no_endpoint => Heard::Next(rendered),
         false => Heard::Doubted(status),
     }
 }
@@ -97,16 +96,17 @@ fn is_page(response: &Response<Body>) -> bool {
 
 /// The better one of two answers that ask the next: that it is not there, since a client goes on from that (to an image
 /// without a signature, say), else the first.
-pub(super) fn better(kept: Option<Response<Body>>, next: Response<Body>) -> Response<Body> {
+pub(super) fn better<T>(kept: Option<T>, next: T, status: impl Fn(&T) -> StatusCode) -> T {
+    let is_missing = |answer: &T| status(answer) == StatusCode::NOT_FOUND;
     match kept {
-        Some(kept) if kept.status() == StatusCode::NOT_FOUND || next.status() != StatusCode::NOT_FOUND => kept,
+        Some(kept) if is_missing(&kept) || !is_missing(&next) => kept,
         _ => next,
     }
 }
 
-/// The answer, and what it says.
-pub(super) async fn read_off(response: Response<Body>) -> (Response<Body>, Bytes) {
-    let (mut parts, body) = response.into_parts();
+/// Reads an answer to its end, so that its connection is free while others are asked. Answers with what it says, too.
+pub(super) async fn read_off(rendered: Rendered) -> (Rendered, Bytes) {
+    let (mut parts, body) = rendered.response.into_parts();
     let bytes = match collect_within(body, REFUSAL, READ).await {
         Ok(bytes) => bytes,
         Err(_) => {
@@ -114,7 +114,8 @@ pub(super) async fn read_off(response: Response<Body>) -> (Response<Body>, Bytes
             Bytes::new()
         }
     };
-    (Response::from_parts(parts, Body::full(bytes.clone())), bytes)
+    let response = Response::from_parts(parts, Body::full(bytes.clone()));
+    (Rendered { response, ..rendered }, bytes)
 }
 
 #[cfg(test)]
@@ -136,8 +137,8 @@ mod tests {
         let heard = heard(&Route::parse(path).unwrap(), Rendered { speaker, ..response.into() }, false).await;
         match heard {
             Heard::Ends(_) => "ends",
-            Heard::Next(response) => {
-                let (_, bytes) = read_off(response).await;
+            Heard::Next(rendered) => {
+                let (_, bytes) = read_off(rendered).await;
                 assert_eq!(bytes, body, "it may be the answer yet");
                 "next"
             }
@@ -193,10 +194,9 @@ mod tests {
 
     #[test]
     fn missing_is_told_rather_than_refused_and_else_the_first() {
-        let answer = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
         let told = |statuses: &[u16]| {
-            let all = statuses.iter().map(|status| answer(*status));
-            all.fold(None, |kept, next| Some(better(kept, next))).unwrap().status().as_u16()
+            let all = statuses.iter().map(|status| StatusCode::from_u16(*status).unwrap());
+            all.fold(None, |kept, next| Some(better(kept, next, |status| *status))).unwrap().as_u16()
         };
         for (statuses, expected) in
             [(&[404][..], 404), (&[401, 404], 404), (&[404, 401], 404), (&[401, 403], 401), (&[403, 401, 404], 404)]
