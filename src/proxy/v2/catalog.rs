@@ -12,6 +12,7 @@ use http::{Method, Response, StatusCode};
 
 use super::reader::ListReader;
 use crate::cache::Place;
+use crate::host::LogThrottle;
 use crate::oci::{Code, Query, Repository};
 use crate::proxy::context::Context;
 use crate::proxy::respond::Failure;
@@ -63,6 +64,12 @@ pub(crate) async fn readable(context: &Context<'_>, headers: &HeaderMap) -> Resu
             } else {
                 is_any_hidden = true;
             }
+        }
+    }
+    if seen >= MOST {
+        static SAID: LogThrottle = LogThrottle::new(); // each request meets it
+        if SAID.is_due() {
+            tracing::warn!(registry = %context.origin, most = MOST, "the registry has more repositories in the cache than the mirror's catalog lists");
         }
     }
     Ok(ReadableNames { names, is_to_stranger: is_any_hidden && !has_right })

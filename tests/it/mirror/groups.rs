@@ -257,6 +257,8 @@ async fn a_rule_of_the_proxys_that_denies_a_member_ends_the_question() {
         assert_eq!(session.get(&format!("/v2/org/app/{rest}")).await.status, 403, "{rest}");
     }
     assert_eq!((lab.hub.count("*"), lab.quay.count("*")), (0, 0));
+}
+
 #[tokio::test]
 async fn a_groups_request_has_one_line_and_one_count_with_what_the_client_got() {
     let log = Log::begin();
