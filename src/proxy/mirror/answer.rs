@@ -7,7 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 
 use super::catalog::{self, CatalogQuestion};
-use super::group::{self, Heard};
+use super::group::{self, MemberAnswer};
 use super::inner;
 use crate::host::LogThrottle;
 use crate::oci::{Authority, Code, Digest, Query, Route};
@@ -183,14 +183,14 @@ impl<'a> Asking<'a> {
             };
             record.began(began);
             let rendered = match group::heard(route, rendered, self.is_away(target)).await {
-                Heard::Next(rendered) => {
+                MemberAnswer::Next(rendered) => {
                     tracing::debug!(member = %target.authority, status = %rendered.response.status(), "asks the next registry of the group");
                     record.set_aside();
                     kept = Some(group::better(kept, (rendered, record), |(rendered, _)| rendered.response.status()));
                     continue;
                 }
-                Heard::Doubted(status) => self.doubted(target, status),
-                Heard::Ends(rendered) => rendered,
+                MemberAnswer::Doubted(status) => self.doubted(target, status),
+                MemberAnswer::Ends(rendered) => rendered,
             };
             // One that was asked out of turn hides nothing that those above it have.
             if at == 0 && is_moved && group::is_fault(rendered.response.status()) {

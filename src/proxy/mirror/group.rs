@@ -25,7 +25,7 @@ const REFUSAL: usize = 64 << 10;
 const READ: Duration = Duration::from_secs(2);
 
 /// What an answer of a member's means for the question.
-pub(super) enum Heard {
+pub(super) enum MemberAnswer {
     /// It is the answer.
     Ends(Rendered),
     /// The member has it not, or does not give it: the next one is asked.
@@ -55,13 +55,13 @@ pub(super) fn is_fault(status: StatusCode) -> bool {
 
 /// Judges an answer to a question by `route`, of a member that may be away. One that is not the last is read to its end, so that its connection is free
 /// while others are asked.
-pub(super) async fn heard(route: &Route, rendered: Rendered, is_away: bool) -> Heard {
+pub(super) async fn heard(route: &Route, rendered: Rendered, is_away: bool) -> MemberAnswer {
     let status = rendered.response.status();
     let refuses = matches!(status, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     // What is held for a registry and refused by its token service is a 401 in the proxy's words.
     let is_ours = rendered.speaker == Speaker::Proxy && status != StatusCode::UNAUTHORIZED;
     if !refuses || is_away || is_ours {
-        return Heard::Ends(rendered);
+        return MemberAnswer::Ends(rendered);
     }
     let (rendered, body) = read_off(rendered).await;
     let is_own_word = match rendered.speaker {
@@ -74,10 +74,10 @@ pub(super) async fn heard(route: &Route, rendered: Rendered, is_away: bool) -> H
     };
     let is_no_endpoint = matches!(route, Route::Referrers(..)) && status == StatusCode::NOT_FOUND;
     match is_own_word {
-        true => Heard::Next(rendered),
-        false if is_no_endpoint && is_page(&rendered.response) => Heard::Ends(rendered),
-        false if is_no_endpoint => Heard::Next(rendered),
-        false => Heard::Doubted(status),
+        true => MemberAnswer::Next(rendered),
+        false if is_no_endpoint && is_page(&rendered.response) => MemberAnswer::Ends(rendered),
+        false if is_no_endpoint => MemberAnswer::Next(rendered),
+        false => MemberAnswer::Doubted(status),
     }
 }
 
@@ -136,13 +136,13 @@ mod tests {
         let response = response.body(Body::full(body)).unwrap();
         let heard = heard(&Route::parse(path).unwrap(), Rendered { speaker, ..response.into() }, false).await;
         match heard {
-            Heard::Ends(_) => "ends",
-            Heard::Next(rendered) => {
+            MemberAnswer::Ends(_) => "ends",
+            MemberAnswer::Next(rendered) => {
                 let (_, bytes) = read_off(rendered).await;
                 assert_eq!(bytes, body, "it may be the answer yet");
                 "next"
             }
-            Heard::Doubted(said) => {
+            MemberAnswer::Doubted(said) => {
                 assert_eq!(said.as_u16(), status);
                 "doubted"
             }
