@@ -299,7 +299,7 @@ impl BlobLookup {
             },
             Err(fault) => {
                 self.refusals.heed(&caller, &subject, &fault).await;
-                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault);
+                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault, asked);
             }
         }
     }

@@ -248,7 +248,8 @@ impl Inquiry for Fetching {
             Ok((_, false)) => {}
             Err(fault) => {
                 manifests.refusals.heed(caller, &Subject::Manifest(*digest), fault).await;
-                manifests.missing.note(caller, (*digest, Content::Manifest), caller.trust.missing_for, fault);
+                let life = caller.trust.missing_for;
+                manifests.missing.note(caller, (*digest, Content::Manifest), life, fault, asked);
             }
         }
         fetched

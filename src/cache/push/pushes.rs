@@ -197,9 +197,6 @@ impl Pushes {
         let algorithm = accepted.map_or(Algorithm::Sha256, |accepted| accepted.algorithm());
         let digest = Digest::of(algorithm, &bytes);
         if let Some(accepted) = accepted.filter(|accepted| *accepted != digest) {
-            if let Some(tag) = tag {
-                tag.done();
-            }
             not_kept(pusher, &NotKept::Mismatch(Box::new(Mismatch { wanted: accepted, found: digest })), true);
             return None;
         }

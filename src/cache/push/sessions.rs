@@ -155,4 +155,25 @@ mod tests {
         store.close();
         assert_eq!(std::fs::read_dir(folder.path().join("cache/fills")).unwrap().count(), 0);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_begins_many_uploads_ends_none_of_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
+        let store = Store::open(&config).unwrap();
+        let (sessions, tasks, room) = (Sessions::default(), TaskGroup::new(), Room::new(store.clone()));
+        let landing = || Landing::new(store.clone(), room.share(), Algorithm::Sha256, 10);
+        let alices = UploadKey { principal: Principal::Known([1; 32]), ..key(0) };
+        sessions.put(alices.clone(), landing(), &tasks);
+        for upload in 0..MOST + 10 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            sessions.put(key(upload), landing(), &tasks);
+        }
+        let long = UploadKey { location: "x".repeat(LONGEST_LOCATION + 1), ..key(0) };
+        sessions.put(long.clone(), landing(), &tasks);
+        assert_eq!(sessions.lock().waiting.len(), MOST);
+        assert!(sessions.take(&alices).is_some() && sessions.take(&long).is_none());
+        tasks.stop().await;
+        store.close();
+    }
 }

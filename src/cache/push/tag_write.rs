@@ -11,24 +11,19 @@ use crate::cache::tags::writes::UnderWay;
 use crate::oci::{Digest, Tag};
 use crate::store::Learned;
 
-/// A write of a tag. One that is dropped may take effect late.
+/// A write of a tag. One that is dropped before it is done may take effect late.
 pub struct TagWrite {
     tags: Arc<Tags>,
     place: Place,
     tag: Tag,
     under_way: Option<UnderWay>,
+    is_done: bool,
 }
 
 impl TagWrite {
     pub(super) fn begin(tags: Arc<Tags>, place: Place, tag: Tag) -> Self {
         let under_way = Some(tags.write(&place, &tag));
-        Self { tags, place, tag, under_way }
-    }
-
-    /// Which tag.
-    #[must_use]
-    pub fn tag(&self) -> &Tag {
-        &self.tag
+        Self { tags, place, tag, under_way, is_done: false }
     }
 
     /// The registry was not asked, or has refused: the tag means what it meant.
@@ -38,12 +33,11 @@ impl TagWrite {
         }
     }
 
-    /// The registry has changed the tag.
-    pub fn done(mut self) {
-        if let Some(under_way) = self.under_way.take() {
-            under_way.end();
-        }
-        self.tags.forget(&self.place, &self.tag);
+    /// The registry has changed the tag: what it means is not known when this is dropped, unless it is told before.
+    #[must_use]
+    pub fn done(mut self) -> Self {
+        self.is_done = true;
+        self
     }
 
     /// The registry has accepted this manifest (digest, type and length) under the tag. That is what the tag means, if no other
@@ -59,9 +53,12 @@ impl TagWrite {
 
 impl Drop for TagWrite {
     fn drop(&mut self) {
-        if let Some(under_way) = self.under_way.take() {
-            drop(under_way); // in doubt
-            self.tags.forget(&self.place, &self.tag);
+        let Some(under_way) = self.under_way.take() else { return };
+        if self.is_done {
+            under_way.end();
+        } else {
+            drop(under_way); // it is in doubt
         }
+        self.tags.forget(&self.place, &self.tag);
     }
 }

@@ -307,7 +307,7 @@ impl Tags {
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
     /// registries say 404 to a caller that may not know that a repository is there.
-    async fn learn_fault(&self, inquiry: &TagInquiry, fault: &Fault) {
+    async fn learn_fault(&self, inquiry: &TagInquiry, fault: &Fault, asked: AskedAt) {
         let TagInquiry { caller, question, era, .. } = inquiry;
         let TagQuestion { tag, accept, .. } = question;
         if fault.said == Said::Missing && self.writes.is_still(*era, &caller.place, tag) {
@@ -315,9 +315,10 @@ impl Tags {
             if principal.is_nobody() || self.rights.grants().age(place, principal).is_some() {
                 self.memory.forget(place, tag, Some((*accept, principal.learns())));
             }
-            self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault);
+            self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault, asked);
             if tag.is_of_content() {
-                self.unattached.note(caller, (tag.clone(), *accept), caller.trust.lives.outage, fault);
+                let life = caller.trust.lives.outage;
+                self.unattached.note(caller, (tag.clone(), *accept), life, fault, asked);
             }
         }
         self.refusals.heed(caller, &Subject::Tag(tag.clone(), *accept), fault).await;
@@ -379,7 +380,7 @@ impl Inquiry for TagInquiry {
                 Ok(said)
             }
             Err(fault) => {
-                tags.learn_fault(self, &fault).await;
+                tags.learn_fault(self, &fault, asked).await;
                 Err(fault)
             }
         }

@@ -119,10 +119,10 @@ impl Changes {
             }
             WriteEnd::Done => drop(deletion),
         }
-        let mut tags = tags.into_iter();
+        let mut tags = tags.into_iter().map(TagWrite::done);
         let own =
             if matches!(write, Write::Manifest { reference: Reference::Tag(_), .. }) { tags.next() } else { None };
-        tags.for_each(TagWrite::done);
+        tags.for_each(drop);
         own
     }
 }
@@ -183,10 +183,7 @@ impl Pushing<'_> {
                 upload::tagged(said).iter().for_each(|tag| pushes.forget_tag(pusher, tag));
                 let accepted = digest.or(upload::accepted(said));
                 let is_one = accepted.is_none_or(|accepted| upload::is_of(said, &accepted));
-                let Some(Staged { staging, .. }) = staged.filter(|_| is_accepted && is_one) else {
-                    tag.into_iter().for_each(TagWrite::done);
-                    return;
-                };
+                let Some(Staged { staging, .. }) = staged.filter(|_| is_accepted && is_one) else { return };
                 let manifest = PushedManifest { tag, digest: accepted, media_type: media_type.clone() };
                 if let Some(digest) = pushes.accepted_manifest(pusher, manifest, staging).await {
                     self.prove(&digest, Content::Manifest, false).await;

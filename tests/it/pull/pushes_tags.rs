@@ -162,7 +162,9 @@ async fn an_answer_from_before_a_deletion_is_not_believed_after_it() {
         answered(&registry, "GET").await;
         registry.unscript(line);
         assert_eq!(proxy.client().session(QUAY).await.ask("DELETE", deleted, &[]).await.status, 202);
-        registry.remove("a", "1");
+        if *deleted == of_digest {
+            registry.remove("a", "1");
+        }
         gate.open();
         assert_eq!(reading.await.unwrap(), 200, "{read}");
         for method in ["HEAD", "GET"] {
