@@ -25,7 +25,7 @@ use crate::upstream::{self, Endpoint, EndpointConfig, Error, Upstream, mend_retr
 use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
 /// An answer to a request that was passed on.
-pub(crate) struct Passed {
+pub(crate) struct PassedOn {
     pub(crate) answer: ServedAnswer,
     /// Whether the registry may have done what was asked, whatever the answer.
     pub(crate) may_have_acted: bool,
@@ -54,7 +54,7 @@ pub(crate) async fn pass_write<B>(
     endpoint: &Endpoint,
     kind: Kind,
     request: Request<B>,
-) -> Passed
+) -> PassedOn
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -62,7 +62,7 @@ where
     let (proxy, registry) = (context.proxy, context.registry);
     if kind == Kind::Token && !endpoint.is_secure() {
         // Its form may hold a password.
-        return Passed { answer: respond::no_plain_token(registry.name()).into(), may_have_acted: false };
+        return PassedOn { answer: respond::no_plain_token(registry.name()).into(), may_have_acted: false };
     }
     let (mut parts, body) = request.into_parts();
     let waits = kind == Kind::Upload && upstream::expects(&parts.headers);
@@ -104,7 +104,7 @@ where
             faults::of_registry(&error).into()
         }
     };
-    Passed { answer, may_have_acted }
+    PassedOn { answer, may_have_acted }
 }
 
 /// Runs a request that may take long within its client's share of such requests, until its answer has ended.

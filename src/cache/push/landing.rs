@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::room::Share;
+use super::room::UploadShare;
 use crate::cache::fill::hashing::ContentHash;
 use crate::cache::mismatch::Mismatch;
 use crate::oci::{Algorithm, Digest, MANIFEST_LIMIT};
@@ -21,7 +21,7 @@ pub struct Landing {
     length: u64,
     /// It may have so many bytes.
     most: u64,
-    share: Share,
+    share: UploadShare,
 }
 
 /// What landed is not what the registry accepted.
@@ -40,7 +40,7 @@ pub(crate) enum NotKept {
 
 impl Landing {
     /// Nothing yet, and at most so many bytes to come; the content will be named by a digest of this algorithm, most likely.
-    pub(crate) fn new(store: Store, share: Share, algorithm: Algorithm, most: u64) -> Self {
+    pub(crate) fn new(store: Store, share: UploadShare, algorithm: Algorithm, most: u64) -> Self {
         Self { store, staged: None, algorithm, hash: ContentHash::new(algorithm), length: 0, most, share }
     }
 

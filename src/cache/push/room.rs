@@ -24,7 +24,7 @@ pub(crate) struct Room {
 }
 
 /// The space of one upload, given back when it is dropped.
-pub(crate) struct Share {
+pub(crate) struct UploadShare {
     room: Room,
     length: u64,
 }
@@ -41,12 +41,12 @@ impl Room {
     }
 
     /// The share of an upload that has brought nothing yet.
-    pub(crate) fn share(&self) -> Share {
-        Share { room: self.clone(), length: 0 }
+    pub(crate) fn share(&self) -> UploadShare {
+        UploadShare { room: self.clone(), length: 0 }
     }
 }
 
-impl Share {
+impl UploadShare {
     /// Takes space for so many bytes more. Returns whether there is any.
     pub(crate) fn grow(&mut self, length: u64) -> bool {
         let taken = self.room.taken.fetch_add(length, Ordering::AcqRel).saturating_add(length);
@@ -55,7 +55,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for UploadShare {
     fn drop(&mut self) {
         self.room.taken.fetch_sub(self.length, Ordering::AcqRel);
     }

@@ -166,7 +166,9 @@ async fn an_answer_from_before_a_deletion_is_not_believed_after_it() {
             registry.remove("a", "1");
         }
         gate.open();
-        assert_eq!(reading.await.unwrap(), 200, "{read}");
+        // Either is true of a question that a deletion came across.
+        let status = reading.await.unwrap();
+        assert!(matches!(status, 200 | 404), "{status} {read} {deleted}");
         for method in ["HEAD", "GET"] {
             let status = proxy.client().session(QUAY).await.ask(method, read, &[]).await.status;
             assert_eq!(status, 404, "{method} {read} {deleted}");
