@@ -106,7 +106,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("cache");
         fs::create_dir(&folder).unwrap();
-        assert!(!explained(&folder.join("lock"), std::slice::from_ref(&folder)).contains("run "), "nothing is wrong with it");
+        assert!(
+            !explained(&folder.join("lock"), std::slice::from_ref(&folder)).contains("run "),
+            "nothing is wrong with it"
+        );
         let _again = Mutable(&folder);
         let set = Command::new("chattr").arg("+i").arg(&folder).output();
         if !set.is_ok_and(|set| set.status.success()) {
