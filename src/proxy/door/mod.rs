@@ -18,6 +18,7 @@ pub(crate) mod first_bytes;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod intercept;
+pub(crate) mod lingering;
 pub(crate) mod overload;
 pub(crate) mod pages;
 pub(crate) mod transparent;
