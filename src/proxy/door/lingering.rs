@@ -180,6 +180,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use http_body::Frame;
     use http_body_util::StreamBody;
     use tokio::io::DuplexStream;
@@ -307,19 +308,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_read_on_until_it_ends_is_silent_or_a_drain_begins() {
-        let body = |pieces: usize, guard| {
-            let come = futures_util::stream::iter(0..pieces);
-            let come = futures_util::StreamExt::map(come, move |_| {
+        let body = |guard| {
+            let piece = || Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")));
+            let come = futures_util::stream::repeat_with(piece).take(100);
+            StreamBody::new(come.chain(futures_util::stream::pending()).inspect(move |_| {
                 let _held = &guard;
-                Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")))
-            });
-            let rest = futures_util::stream::pending();
-            StreamBody::new(futures_util::StreamExt::chain(come, rest))
+            }))
         };
         for (drains, expected) in [(false, SILENCE), (true, Duration::ZERO)] {
             let (lab, closed) = (Lab::new(), CancellationToken::new());
             let begun = Instant::now();
-            lab.lingerer(HERE).read_on(body(100, closed.clone().drop_guard()));
+            lab.lingerer(HERE).read_on(body(closed.clone().drop_guard()));
             if drains {
                 lab.drain.cancel();
             }
