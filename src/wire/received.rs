@@ -50,8 +50,9 @@ impl<B: Body> Received<B> {
     pub fn of(request: Request<B>, takes: &Takes<B>) -> (Request<Self>, IsLeft) {
         let mut is_left = IsLeft::default();
         let is_long = || {
-            let most = request.body().size_hint().upper();
-            most.is_none_or(|most| most > READ_ALONG) || request.headers().contains_key(EXPECT)
+            // Chunks may have come with their head; nobody knows.
+            let length = request.body().size_hint().exact();
+            length.is_some_and(|length| length > READ_ALONG) || request.headers().contains_key(EXPECT)
         };
         let unread = if request.body().is_end_stream() {
             Unread::Dropped
@@ -93,7 +94,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
-        this.is_ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        this.is_ended |= match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+            Poll::Ready(None | Some(Err(_))) => true,
+            Poll::Pending => false,
+        };
         polled
     }
 

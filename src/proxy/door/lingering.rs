@@ -34,9 +34,11 @@ const LONGEST: Duration = Duration::from_secs(30);
 const MOST: u64 = 1 << 30;
 const BUFFER: usize = 16 << 10;
 
-/// Reads on in what one client sends at the end.
+/// Reads on in what one client sends at the end. Small, as it moves with each connection.
 #[derive(Clone)]
-pub(crate) struct Lingerer {
+pub(crate) struct Lingerer(Arc<Shared>);
+
+struct Shared {
     limiter: Arc<Limiter>,
     background: TaskGroup,
     drain: CancellationToken,
@@ -55,7 +57,7 @@ where
 impl Lingerer {
     /// For connections of `client`. A `drain` ends what would hold up others.
     pub(crate) fn new(limiter: Arc<Limiter>, background: TaskGroup, drain: CancellationToken, client: IpAddr) -> Self {
-        Self { limiter, background, drain, client }
+        Self(Arc::new(Shared { limiter, background, drain, client }))
     }
 
     /// Reads on in the body of a stream of HTTP/2, which is reset behind its answer if it does not end.
@@ -64,7 +66,7 @@ impl Lingerer {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Send,
     {
-        let drain = self.drain.clone(); // its connection waits for its streams
+        let drain = self.0.drain.clone(); // its connection waits for its streams
         self.run(async move {
             let reading = async {
                 let mut read = 0;
@@ -82,9 +84,9 @@ impl Lingerer {
         if Handle::try_current().is_err() {
             return; // the process ends
         }
-        let place = self.limiter.linger(self.client);
+        let place = self.0.limiter.linger(self.0.client);
         let left = place.left().clone();
-        self.background.spawn_until_stop(async move {
+        self.0.background.spawn_until_stop(async move {
             let _ = left.run_until_cancelled(timeout(LONGEST, reading)).await;
             drop(place);
         });
