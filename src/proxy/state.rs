@@ -54,6 +54,8 @@ pub struct Proxy {
     pub(crate) untrusting: Untrusting,
     /// Paces the line about token services that answer without a token.
     pub(crate) no_token: LogThrottle,
+    /// Paces the line about names without a certificate, which clients choose.
+    pub(crate) unsigned: LogThrottle,
     /// Which member of a group at the mirror had a content.
     pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
@@ -88,6 +90,7 @@ impl Proxy {
             shared_address: SharedAddress::default(),
             untrusting: Untrusting::among(background.clone()),
             no_token: LogThrottle::new(),
+            unsigned: LogThrottle::new(),
             group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
