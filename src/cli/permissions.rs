@@ -106,13 +106,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("cache");
         fs::create_dir(&folder).unwrap();
-        assert!(!explained(&folder.join("lock"), &[folder.clone()]).contains("run "), "nothing is wrong with it");
+        assert!(
+            !explained(&folder.join("lock"), std::slice::from_ref(&folder)).contains("run "),
+            "nothing is wrong with it"
+        );
         let _again = Mutable(&folder);
         let set = Command::new("chattr").arg("+i").arg(&folder).output();
         if !set.is_ok_and(|set| set.status.success()) {
             return eprintln!("no attribute can be set here: its explanation is left out");
         }
-        let words = explained(&folder.join("lock"), &[folder.clone()]);
+        let words = explained(&folder.join("lock"), std::slice::from_ref(&folder));
         assert_eq!(words, format!("{0} is immutable (attribute i): as root, run chattr -R -i {0}", folder.display()));
     }
 }

@@ -18,11 +18,13 @@ use tracing::{debug, warn};
 
 use super::http::PendingAnswer;
 use super::pages;
+use super::untrusting::Distrusted;
 use crate::host;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
 use crate::proxy::limit::{Bounded, Exceeded, Stream};
+use crate::proxy::policy::Policy;
 use crate::proxy::site::{Arrival, Door, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
@@ -100,7 +102,11 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
         let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);
         if is_registry { Err(Failed::wrong_name()) } else { policy.ca.server_config(&host).map_err(Failed::unsigned) }
     };
-    accept_by(proxy, from.address, "the mirror", stream, choose).await
+    let distrusted = |policy: &Policy| match policy.mirror.tls {
+        Some(_) => Distrusted::OfMirror,
+        None => ours(policy),
+    };
+    accept_by(proxy, from.address, "the mirror", stream, choose, distrusted).await
 }
 
 /// Performs the handshake. `name` chooses the leaf's host by the name that the client asked for.
@@ -118,16 +124,22 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         }
         proxy.policy().ca.server_config(&host).map_err(Failed::unsigned)
     };
-    accept_by(proxy, client, to, stream, choose).await
+    accept_by(proxy, client, to, stream, choose, ours).await
 }
 
-/// Performs the handshake. `choose` has the certificate for the name that the client asked for.
+fn ours(policy: &Policy) -> Distrusted {
+    Distrusted::OfOurs(policy.ca.fingerprint().into())
+}
+
+/// Performs the handshake. `choose` has the certificate for the name that the client asked for; it is the one `distrusted` by a
+/// client that does not accept it.
 async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
     to: &str,
     stream: S,
     choose: impl FnOnce(Option<Host>) -> Result<Arc<ServerConfig>, Failed>,
+    distrusted: impl FnOnce(&Policy) -> Distrusted,
 ) -> Option<Secure<S>> {
     let handshake = async {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::before_hello)?;
@@ -157,7 +169,7 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
         proxy.metrics.handshake_failure(failed.reason);
     }
     if failed.reason == "untrusted" {
-        proxy.untrusting.note(client, to, &failed.error, proxy.policy().ca.fingerprint());
+        proxy.untrusting.note(client, to, &failed.error, &distrusted(&proxy.policy()));
     } else {
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }
